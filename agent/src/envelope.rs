@@ -1,0 +1,30 @@
+//! The SMTP envelope and where a message came from.
+
+use std::net::IpAddr;
+
+use smime::MailAddress;
+
+/// What is known of a message besides its octets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// `MAIL FROM` without angle brackets; empty for the null sender.
+    pub sender: String,
+    /// Each `RCPT TO` without angle brackets, as it was given.
+    pub recipients: Vec<String>,
+    /// The client's address, where the MTA told it.
+    pub client: Option<IpAddr>,
+    /// The name the client authenticated as.
+    pub login: Option<String>,
+}
+
+impl Envelope {
+    /// Whether this is a bounce or another automatic answer: `MAIL FROM:<>`.
+    pub fn has_null_sender(&self) -> bool {
+        self.sender.is_empty()
+    }
+
+    /// The recipients as addresses; `None` for one that is not a plain address, which owns no key.
+    pub fn recipient_addresses(&self) -> impl Iterator<Item = Option<MailAddress>> {
+        self.recipients.iter().map(|recipient| MailAddress::parse(recipient).ok())
+    }
+}

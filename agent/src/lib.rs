@@ -1,0 +1,10 @@
+//! What to do with a message: configuration, policy, and RFC 8551's sending and receiving agent.
+//!
+//! The front ends bring an [`Envelope`] and a message, and get an [`Outcome`]: edits to apply, or whose
+//! [`smime::Fault`] it is that there are none. Not in here: SMTP, milter, files of mail.
+
+mod envelope;
+mod outcome;
+
+pub use envelope::Envelope;
+pub use outcome::{Edits, FieldRef, Outcome};

@@ -1,0 +1,145 @@
+//! Mail addresses: an `addr-spec` (RFC 5321 4.1.2) checked for what may hide in one.
+//!
+//! Not in here: display names and groups; those belong to the header field that holds them.
+
+use std::{fmt, hash, str::FromStr};
+
+/// An address `local@domain` without white space, controls or a second `@`.
+///
+/// The exact spelling is kept. Two addresses are equal if their domains are equal without regard to
+/// case and so are their local parts, as RFC 8550 section 3 asks of receiving agents.
+#[derive(Clone, Debug)]
+pub struct MailAddress {
+    text: String,
+    at: usize,
+}
+
+/// Why a text is not a mail address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a mail address: {reason}")]
+pub struct AddressError {
+    /// The text.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// RFC 5321 4.5.3.1: 64 octets, `@`, 255 octets.
+const MAX_LEN: usize = 320;
+
+impl MailAddress {
+    /// Parses `local@domain`, with or without angle brackets around it.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let bare = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or(text);
+        let reject = |reason| AddressError { text: text.chars().take(MAX_LEN).collect(), reason };
+        if bare.len() > MAX_LEN {
+            return Err(reject("it is too long"));
+        }
+        if bare.chars().any(|c| c.is_control() || c.is_whitespace() || is_invisible(c)) {
+            return Err(reject("it holds white space or a control character"));
+        }
+        if bare.contains(['<', '>', ',', ';', ':', '\\', '(', ')', '"', '[', ']']) {
+            return Err(reject("quoted local parts, literals and routes are not taken"));
+        }
+        let Some((local, domain)) = bare.rsplit_once('@') else {
+            return Err(reject("there is no @"));
+        };
+        if local.contains('@') {
+            return Err(reject("there is more than one @"));
+        }
+        if local.is_empty() || domain.is_empty() {
+            return Err(reject("a part beside the @ is empty"));
+        }
+        if domain.split('.').any(str::is_empty) {
+            return Err(reject("the domain has an empty label"));
+        }
+        Ok(Self { at: local.len(), text: bare.to_owned() })
+    }
+
+    /// The part before the `@`, as it was spelled.
+    pub fn local(&self) -> &str {
+        self.text.get(..self.at).unwrap_or_default()
+    }
+
+    /// The part after the `@`, as it was spelled.
+    pub fn domain(&self) -> &str {
+        self.text.get(self.at + 1..).unwrap_or_default()
+    }
+
+    /// The whole address, as it was spelled.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The form under which equal addresses are the same: all lower case.
+    pub fn folded(&self) -> String {
+        self.text.to_lowercase()
+    }
+}
+
+/// Characters that show as nothing, or turn the writing direction.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+impl PartialEq for MailAddress {
+    fn eq(&self, other: &Self) -> bool {
+        self.folded() == other.folded()
+    }
+}
+
+impl Eq for MailAddress {}
+
+impl hash::Hash for MailAddress {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.folded().hash(state);
+    }
+}
+
+impl fmt::Display for MailAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for MailAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        Self::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_does_not_tell_addresses_apart() {
+        let one = MailAddress::parse("<Alice@Example.ORG>").unwrap();
+        assert_eq!(one, MailAddress::parse("alice@example.org").unwrap());
+        assert_eq!(one.as_str(), "Alice@Example.ORG");
+        assert_eq!((one.local(), one.domain()), ("Alice", "Example.ORG"));
+    }
+
+    #[test]
+    fn hidden_characters_and_extra_parts_are_refused() {
+        for text in [
+            "",
+            "alice",
+            "@example.org",
+            "alice@",
+            "a@b@c",
+            "alice @example.org",
+            "alice@example.org\0",
+            "alice@exa\u{200b}mple.org",
+            "alice@example.org\r\nBcc: x@y",
+            "alice@example..org",
+            "\"a b\"@example.org",
+            "<@relay:alice@example.org>",
+            "alice@[127.0.0.1]",
+        ] {
+            assert!(MailAddress::parse(text).is_err(), "{text:?}");
+        }
+    }
+}

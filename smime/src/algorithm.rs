@@ -1,0 +1,236 @@
+//! Algorithms by name, and their `AlgorithmIdentifier`s.
+//!
+//! RFC 5754 (SHA-2 in CMS), RFC 4055 (RSA with OAEP), RFC 5758 (ECDSA), RFC 3565 (AES-CBC).
+
+use const_oid::db::{rfc5911, rfc5912};
+use der::{
+    Decode, Encode,
+    asn1::{Any, AnyRef, Null, ObjectIdentifier, OctetString},
+};
+use spki::AlgorithmIdentifierOwned;
+
+/// A message digest. SHA-1 is here for OAEP and for recognising old signatures; it never signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DigestAlgorithm {
+    /// SHA-1.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+impl DigestAlgorithm {
+    const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// The digest that an identifier names. Parameters may be absent or NULL (RFC 5754 2).
+    pub fn from_identifier(identifier: &AlgorithmIdentifierOwned) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.oid() == identifier.oid)
+    }
+
+    /// The object identifier.
+    pub fn oid(self) -> ObjectIdentifier {
+        match self {
+            Self::Sha1 => rfc5912::ID_SHA_1,
+            Self::Sha256 => rfc5912::ID_SHA_256,
+            Self::Sha384 => rfc5912::ID_SHA_384,
+            Self::Sha512 => rfc5912::ID_SHA_512,
+        }
+    }
+
+    /// The identifier as CMS wants it: parameters absent (RFC 5754 2).
+    pub fn identifier(self) -> AlgorithmIdentifierOwned {
+        AlgorithmIdentifierOwned { oid: self.oid(), parameters: None }
+    }
+
+    /// The name in `micalg` (RFC 8551 3.5.3.2).
+    pub fn micalg(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha-1",
+            Self::Sha256 => "sha-256",
+            Self::Sha384 => "sha-384",
+            Self::Sha512 => "sha-512",
+        }
+    }
+
+    /// The engine's algorithm.
+    pub fn engine(self) -> &'static aws_lc_rs::digest::Algorithm {
+        use aws_lc_rs::digest;
+        match self {
+            Self::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            Self::Sha256 => &digest::SHA256,
+            Self::Sha384 => &digest::SHA384,
+            Self::Sha512 => &digest::SHA512,
+        }
+    }
+}
+
+/// A signature scheme together with its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SignatureAlgorithm {
+    /// RSASSA-PKCS1-v1_5.
+    RsaPkcs1(DigestAlgorithm),
+    /// ECDSA; the curve is the key's.
+    Ecdsa(DigestAlgorithm),
+}
+
+impl SignatureAlgorithm {
+    /// The digest that is signed.
+    pub fn digest(self) -> DigestAlgorithm {
+        match self {
+            Self::RsaPkcs1(digest) | Self::Ecdsa(digest) => digest,
+        }
+    }
+
+    /// The identifier in a `SignerInfo`: rsaEncryption with NULL (RFC 5754 3.2), ecdsa-with-SHA2
+    /// without parameters (RFC 5754 3.3).
+    pub fn identifier(self) -> AlgorithmIdentifierOwned {
+        match self {
+            Self::RsaPkcs1(_) => {
+                AlgorithmIdentifierOwned { oid: rfc5912::RSA_ENCRYPTION, parameters: Some(Any::from(Null)) }
+            }
+            Self::Ecdsa(digest) => AlgorithmIdentifierOwned { oid: ecdsa_oid(digest), parameters: None },
+        }
+    }
+
+    /// The scheme that a `signatureAlgorithm` names, with the `digestAlgorithm` beside it where the
+    /// identifier does not name a digest itself.
+    pub fn from_identifier(identifier: &AlgorithmIdentifierOwned, digest: DigestAlgorithm) -> Option<Self> {
+        let named = match identifier.oid {
+            rfc5912::RSA_ENCRYPTION => return Some(Self::RsaPkcs1(digest)),
+            rfc5912::SHA_1_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha1),
+            rfc5912::SHA_256_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha256),
+            rfc5912::SHA_384_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha384),
+            rfc5912::SHA_512_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha512),
+            rfc5912::ECDSA_WITH_SHA_256 => Self::Ecdsa(DigestAlgorithm::Sha256),
+            rfc5912::ECDSA_WITH_SHA_384 => Self::Ecdsa(DigestAlgorithm::Sha384),
+            rfc5912::ECDSA_WITH_SHA_512 => Self::Ecdsa(DigestAlgorithm::Sha512),
+            // Old signers write the curve's OID here and leave the digest to digestAlgorithm.
+            rfc5912::ID_EC_PUBLIC_KEY => return Some(Self::Ecdsa(digest)),
+            _ => return None,
+        };
+        (named.digest() == digest).then_some(named)
+    }
+}
+
+fn ecdsa_oid(digest: DigestAlgorithm) -> ObjectIdentifier {
+    match digest {
+        DigestAlgorithm::Sha1 => ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"),
+        DigestAlgorithm::Sha256 => rfc5912::ECDSA_WITH_SHA_256,
+        DigestAlgorithm::Sha384 => rfc5912::ECDSA_WITH_SHA_384,
+        DigestAlgorithm::Sha512 => rfc5912::ECDSA_WITH_SHA_512,
+    }
+}
+
+/// How a content-encryption key was wrapped for a recipient: RSA key transport.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyEncryptionAlgorithm {
+    /// RSAES-PKCS1-v1_5 (RFC 8017 7.2).
+    RsaPkcs1,
+    /// RSAES-OAEP (RFC 4055 4.1). Hash and mask hash may differ, and a label may be given.
+    RsaOaep {
+        /// The hash over the label.
+        hash: DigestAlgorithm,
+        /// The hash inside MGF1.
+        mask_hash: DigestAlgorithm,
+        /// pSourceAlgorithm's octets; empty by default.
+        label: Vec<u8>,
+    },
+}
+
+/// RSAES-OAEP-params (RFC 4055 4.1); everything absent means SHA-1, MGF1 with SHA-1, empty label.
+#[derive(Clone, Debug, der::Sequence)]
+struct OaepParameters {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    hash: Option<AlgorithmIdentifierOwned>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
+    mask: Option<AlgorithmIdentifierOwned>,
+    #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
+    source: Option<AlgorithmIdentifierOwned>,
+}
+
+impl KeyEncryptionAlgorithm {
+    /// The algorithm that a `keyEncryptionAlgorithm` names, or `None` for one that is not known here.
+    pub fn from_identifier(identifier: &AlgorithmIdentifierOwned) -> Option<Self> {
+        match identifier.oid {
+            rfc5912::RSA_ENCRYPTION => Some(Self::RsaPkcs1),
+            rfc5912::ID_RSAES_OAEP => Self::oaep(identifier.parameters.as_ref()),
+            _ => None,
+        }
+    }
+
+    fn oaep(parameters: Option<&Any>) -> Option<Self> {
+        let parameters: OaepParameters = match parameters {
+            Some(any) => any.decode_as().ok()?,
+            None => OaepParameters { hash: None, mask: None, source: None },
+        };
+        let hash = match &parameters.hash {
+            Some(identifier) => DigestAlgorithm::from_identifier(identifier)?,
+            None => DigestAlgorithm::Sha1,
+        };
+        let mask_hash = match &parameters.mask {
+            Some(mask) if mask.oid == rfc5912::ID_MGF_1 => {
+                let inner: AlgorithmIdentifierOwned = mask.parameters.as_ref()?.decode_as().ok()?;
+                DigestAlgorithm::from_identifier(&inner)?
+            }
+            Some(_) => return None,
+            None => DigestAlgorithm::Sha1,
+        };
+        let label = match &parameters.source {
+            Some(source) if source.oid == rfc5912::ID_P_SPECIFIED => {
+                source.parameters.as_ref()?.decode_as::<OctetString>().ok()?.into_bytes().into()
+            }
+            Some(_) => return None,
+            None => Vec::new(),
+        };
+        Some(Self::RsaOaep { hash, mask_hash, label })
+    }
+}
+
+/// How content is encrypted, with the parameters that stand in the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ContentEncryptionAlgorithm {
+    /// AES in CBC mode (RFC 3565): no integrity.
+    AesCbc {
+        /// 16, 24 or 32 octets.
+        key_len: usize,
+        /// The initialisation vector.
+        iv: [u8; 16],
+    },
+}
+
+impl ContentEncryptionAlgorithm {
+    /// The algorithm that a `contentEncryptionAlgorithm` names, or `None` for one that is not known here.
+    pub fn from_identifier(identifier: &AlgorithmIdentifierOwned) -> Option<Self> {
+        let key_len = match identifier.oid {
+            rfc5911::ID_AES_128_CBC => 16,
+            rfc5911::ID_AES_192_CBC => 24,
+            rfc5911::ID_AES_256_CBC => 32,
+            _ => return None,
+        };
+        let parameters = identifier.parameters.as_ref()?.to_der().ok()?;
+        let iv = AnyRef::from_der(&parameters).ok()?.decode_as::<OctetString>().ok()?;
+        Some(Self::AesCbc { key_len, iv: iv.as_bytes().try_into().ok()? })
+    }
+
+    /// The length of the content-encryption key in octets.
+    pub fn key_len(&self) -> usize {
+        match self {
+            Self::AesCbc { key_len, .. } => *key_len,
+        }
+    }
+
+    /// The name used in logs and comments.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AesCbc { key_len: 16, .. } => "AES-128-CBC",
+            Self::AesCbc { key_len: 24, .. } => "AES-192-CBC",
+            Self::AesCbc { .. } => "AES-256-CBC",
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! An X.509 certificate beside its exact octets.
+//!
+//! The octets are kept because decoding and encoding again may change them, and signatures and
+//! fingerprints are over the octets. Which paths to trust is not decided here but in [`crate::path`].
+
+use std::{fmt, hash, sync::Arc};
+
+use der::{Decode, Encode, asn1::ObjectIdentifier, oid::AssociatedOid};
+use x509_cert::{
+    ext::pkix::{
+        ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier, name::GeneralName,
+    },
+    name::Name,
+};
+
+use crate::{MailAddress, algorithm::DigestAlgorithm, key::Digest};
+
+/// A certificate. Cloning shares it.
+#[derive(Clone)]
+pub struct Certificate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    der: Vec<u8>,
+    decoded: x509_cert::Certificate,
+    fingerprint: [u8; 32],
+}
+
+/// Why octets are not a certificate.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// They do not decode.
+    #[error("not an X.509 certificate: {0}")]
+    Malformed(der::Error),
+    /// The PEM text holds no certificate.
+    #[error("no BEGIN CERTIFICATE line: this is not a PEM file of certificates")]
+    Empty,
+    /// A PEM block does not end.
+    #[error("a BEGIN CERTIFICATE line without its END CERTIFICATE")]
+    Unterminated,
+    /// A PEM block is not base64.
+    #[error("between BEGIN CERTIFICATE and END CERTIFICATE is no base64: {0}")]
+    Base64(data_encoding::DecodeError),
+}
+
+impl Certificate {
+    /// Decodes one certificate.
+    pub fn from_der(octets: &[u8]) -> Result<Self, CertificateError> {
+        let decoded = x509_cert::Certificate::from_der(octets).map_err(CertificateError::Malformed)?;
+        let digest = Digest::of(DigestAlgorithm::Sha256, octets);
+        let fingerprint = digest.as_bytes().try_into().unwrap_or([0; 32]);
+        Ok(Self { inner: Arc::new(Inner { der: octets.to_vec(), decoded, fingerprint }) })
+    }
+
+    /// Decodes all certificates of a PEM file, in its order; text around them is passed over.
+    pub fn from_pem(text: &str) -> Result<Vec<Self>, CertificateError> {
+        let blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+        let chain: Vec<Self> = blocks
+            .map(|block| {
+                let (base64, _) =
+                    block.split_once("-----END CERTIFICATE-----").ok_or(CertificateError::Unterminated)?;
+                let packed: Vec<u8> = base64.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+                let der = data_encoding::BASE64.decode(&packed).map_err(CertificateError::Base64)?;
+                Self::from_der(&der)
+            })
+            .collect::<Result<_, _>>()?;
+        if chain.is_empty() { Err(CertificateError::Empty) } else { Ok(chain) }
+    }
+
+    /// The exact octets.
+    pub fn der(&self) -> &[u8] {
+        &self.inner.der
+    }
+
+    /// The decoded structure.
+    pub fn decoded(&self) -> &x509_cert::Certificate {
+        &self.inner.decoded
+    }
+
+    /// SHA-256 over the octets.
+    pub fn fingerprint(&self) -> &[u8; 32] {
+        &self.inner.fingerprint
+    }
+
+    /// The subject's name.
+    pub fn subject(&self) -> &Name {
+        self.decoded().tbs_certificate().subject()
+    }
+
+    /// The issuer's name.
+    pub fn issuer(&self) -> &Name {
+        self.decoded().tbs_certificate().issuer()
+    }
+
+    /// The serial number's octets.
+    pub fn serial_number(&self) -> &[u8] {
+        self.decoded().tbs_certificate().serial_number().as_bytes()
+    }
+
+    /// The serial number in hexadecimal, as logs and reports show it.
+    pub fn serial_hex(&self) -> String {
+        data_encoding::HEXUPPER.encode(self.serial_number())
+    }
+
+    /// The `SubjectPublicKeyInfo` in DER.
+    pub fn public_key_info(&self) -> Vec<u8> {
+        self.decoded().tbs_certificate().subject_public_key_info().to_der().unwrap_or_default()
+    }
+
+    /// Octets of the subject public key's BIT STRING: `RSAPublicKey`, or an EC point.
+    pub fn public_key(&self) -> &[u8] {
+        self.decoded().tbs_certificate().subject_public_key_info().subject_public_key.raw_bytes()
+    }
+
+    /// The algorithm of the subject public key.
+    pub fn key_algorithm(&self) -> ObjectIdentifier {
+        self.decoded().tbs_certificate().subject_public_key_info().algorithm.oid
+    }
+
+    /// An extension, decoded. `None` where it is absent, an error where it is malformed.
+    pub fn extension<T: AssociatedOid + for<'a> Decode<'a, Error = der::Error>>(
+        &self,
+    ) -> Result<Option<T>, der::Error> {
+        let extensions = self.decoded().tbs_certificate().extensions();
+        match extensions.into_iter().flatten().find(|e| e.extn_id == T::OID) {
+            Some(extension) => T::from_der(extension.extn_value.as_bytes()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The subjectKeyIdentifier extension's octets.
+    pub fn subject_key_identifier(&self) -> Option<Vec<u8>> {
+        let identifier: SubjectKeyIdentifier = self.extension().ok()??;
+        Some(identifier.0.into_bytes().into())
+    }
+
+    /// The rfc822Names of subjectAltName that are mail addresses (RFC 8550 section 3). Where there is
+    /// no subjectAltName at all, the emailAddress attributes of the subject.
+    pub fn addresses(&self) -> Vec<MailAddress> {
+        match self.extension::<SubjectAltName>() {
+            Ok(Some(names)) => names
+                .0
+                .iter()
+                .filter_map(|name| match name {
+                    GeneralName::Rfc822Name(text) => MailAddress::parse(text.as_str()).ok(),
+                    _ => None,
+                })
+                .collect(),
+            Ok(None) => self.subject_addresses(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn subject_addresses(&self) -> Vec<MailAddress> {
+        let attributes = self.subject().iter();
+        let addresses = attributes.filter(|a| a.oid == const_oid::db::rfc3280::EMAIL_ADDRESS);
+        addresses
+            .filter_map(|a| std::str::from_utf8(a.value.value()).ok())
+            .filter_map(|text| MailAddress::parse(text).ok())
+            .collect()
+    }
+
+    /// Whether keyUsage allows signatures on content (RFC 8550 4.4.2): digitalSignature or
+    /// nonRepudiation, or no keyUsage at all.
+    pub fn may_sign(&self) -> bool {
+        self.key_usage_allows(KeyUsages::DigitalSignature | KeyUsages::NonRepudiation)
+    }
+
+    /// Whether keyUsage allows wrapping keys: keyEncipherment or keyAgreement, or no keyUsage at all.
+    pub fn may_encrypt(&self) -> bool {
+        self.key_usage_allows(KeyUsages::KeyEncipherment | KeyUsages::KeyAgreement)
+    }
+
+    fn key_usage_allows(&self, any_of: der::flagset::FlagSet<KeyUsages>) -> bool {
+        match self.extension::<KeyUsage>() {
+            Ok(Some(usage)) => !(usage.0 & any_of).is_empty(),
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Whether extKeyUsage allows e-mail protection (RFC 8550 4.4.4): emailProtection or
+    /// anyExtendedKeyUsage, or no extKeyUsage at all.
+    pub fn is_for_email(&self) -> bool {
+        use const_oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_KP_EMAIL_PROTECTION};
+        match self.extension::<ExtendedKeyUsage>() {
+            Ok(Some(usage)) => {
+                usage.0.iter().any(|oid| *oid == ID_KP_EMAIL_PROTECTION || *oid == ANY_EXTENDED_KEY_USAGE)
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.der() == other.der()
+    }
+}
+
+impl Eq for Certificate {}
+
+impl hash::Hash for Certificate {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.fingerprint().hash(state);
+    }
+}
+
+/// Subject and serial number: enough for a person to find it.
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" (serial {})", self.subject(), self.serial_hex())
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({self})")
+    }
+}

@@ -1,0 +1,210 @@
+//! The one joint to private keys: [`Signer`] and [`Decryptor`], and what passes through them.
+//!
+//! Both block, because PKCS#11 does, and are shared, because many messages use one token. They see a
+//! digest or a wrapped key, never a message.
+
+use std::{fmt, time::Duration};
+
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::{
+    Certificate, Fault,
+    algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
+};
+
+/// A private key that signs.
+pub trait Signer: fmt::Debug + Send + Sync {
+    /// The certificate of the public key.
+    fn certificate(&self) -> &Certificate;
+
+    /// What the key can do, best first.
+    fn algorithms(&self) -> &[SignatureAlgorithm];
+
+    /// Signs a digest. The value is as a `SignerInfo` wants it: for ECDSA a DER `Ecdsa-Sig-Value`.
+    fn sign(&self, digest: &Digest, algorithm: SignatureAlgorithm) -> Result<SignatureValue, KeyError>;
+}
+
+/// A private key that unwraps content-encryption keys.
+pub trait Decryptor: fmt::Debug + Send + Sync {
+    /// The certificate of the public key.
+    fn certificate(&self) -> &Certificate;
+
+    /// Unwraps an `EncryptedKey` of a `KeyTransRecipientInfo`. A ciphertext that the token finds
+    /// ill-formed is [`Unwrapped::Rejected`], a value, not an error (RFC 3218).
+    fn decrypt_key(
+        &self,
+        encrypted_key: &[u8],
+        algorithm: &KeyEncryptionAlgorithm,
+    ) -> Result<Unwrapped, KeyError>;
+}
+
+/// A message digest with the name of its algorithm.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digest {
+    algorithm: DigestAlgorithm,
+    /// Room for the longest digest; the rest is zero.
+    buffer: [u8; 64],
+    len: usize,
+}
+
+impl Digest {
+    /// The digest of `octets`.
+    pub fn of(algorithm: DigestAlgorithm, octets: &[u8]) -> Self {
+        Self::of_segments(algorithm, [octets])
+    }
+
+    /// The digest of segments, one after the other, without joining them.
+    pub fn of_segments<'a>(algorithm: DigestAlgorithm, segments: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut context = aws_lc_rs::digest::Context::new(algorithm.engine());
+        for segment in segments {
+            context.update(segment);
+        }
+        let value = context.finish();
+        let mut buffer = [0; 64];
+        for (to, from) in buffer.iter_mut().zip(value.as_ref()) {
+            *to = *from;
+        }
+        Self { algorithm, buffer, len: value.as_ref().len() }
+    }
+
+    /// Which digest this is.
+    pub fn algorithm(&self) -> DigestAlgorithm {
+        self.algorithm
+    }
+
+    /// The octets of the digest.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}:{}", self.algorithm, data_encoding::HEXLOWER.encode(self.as_bytes()))
+    }
+}
+
+/// A signature as it stands in `SignerInfo.signature`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureValue(pub Vec<u8>);
+
+/// A content-encryption key: wiped when dropped, never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct ContentEncryptionKey(Zeroizing<Vec<u8>>);
+
+impl ContentEncryptionKey {
+    /// Takes over the octets of a key.
+    pub fn new(octets: Vec<u8>) -> Self {
+        Self(Zeroizing::new(octets))
+    }
+
+    /// A random key of `len` octets.
+    pub fn random(len: usize) -> Result<Self, KeyError> {
+        let mut octets = Zeroizing::new(vec![0; len]);
+        aws_lc_rs::rand::fill(&mut octets).map_err(|_| KeyError::NoRandomness)?;
+        Ok(Self(octets))
+    }
+
+    /// The length in octets.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no octets at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The octets; every use of this is worth a look.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ContentEncryptionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContentEncryptionKey([redacted])")
+    }
+}
+
+/// What a token made of an encrypted key.
+#[derive(Debug)]
+pub enum Unwrapped {
+    /// It decrypted to this, of whatever length.
+    Key(ContentEncryptionKey),
+    /// The token found the ciphertext ill-formed.
+    Rejected,
+}
+
+/// Why a private key could not be used.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A PKCS#11 function failed.
+    #[error("{function} returned {code} on token \"{token}\"")]
+    Token {
+        /// The `C_` function.
+        function: &'static str,
+        /// The `CKR_` name.
+        code: String,
+        /// The token's label.
+        token: String,
+    },
+    /// The token is not there: not started, lost, its PIN rejected.
+    #[error("token \"{token}\" is not available: {reason}")]
+    Unavailable {
+        /// The token's label.
+        token: String,
+        /// What was tried and what came back.
+        reason: String,
+    },
+    /// The token has no private key for the certificate.
+    #[error("token \"{token}\" has no private key for certificate {certificate}")]
+    NoSuchKey {
+        /// The token's label.
+        token: String,
+        /// The certificate's subject and serial number.
+        certificate: String,
+    },
+    /// The queue to the token is full.
+    #[error("{waiting} requests wait for token \"{token}\" already")]
+    QueueFull {
+        /// The token's label.
+        token: String,
+        /// The length of the queue.
+        waiting: usize,
+    },
+    /// The token did not answer in time.
+    #[error("token \"{token}\" gave no answer within {deadline:?}")]
+    Deadline {
+        /// The token's label.
+        token: String,
+        /// How long the caller waited.
+        deadline: Duration,
+    },
+    /// The key, or its certificate, cannot do this.
+    #[error("the key of {certificate} cannot do {operation}")]
+    Unsupported {
+        /// The certificate's subject and serial number.
+        certificate: String,
+        /// The algorithm asked for.
+        operation: String,
+    },
+    /// The system gave no random octets.
+    #[error("no random octets from the system")]
+    NoRandomness,
+}
+
+impl KeyError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Token { .. }
+            | Self::Unavailable { .. }
+            | Self::QueueFull { .. }
+            | Self::Deadline { .. } => Fault::Transient,
+            Self::NoSuchKey { .. } | Self::Unsupported { .. } => Fault::Operator,
+            Self::NoRandomness => Fault::Internal,
+        }
+    }
+}

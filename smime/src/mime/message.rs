@@ -1,0 +1,156 @@
+//! A whole message in one buffer with CRLF line ends.
+
+/// A message: header fields, an empty line, a body. All line ends are CRLF.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    octets: Vec<u8>,
+    /// Where the body begins.
+    body: usize,
+}
+
+impl Message {
+    /// Takes a stored message, whose lines end in LF, in CRLF or in both.
+    pub fn from_stored(octets: &[u8]) -> Self {
+        let octets = with_crlf(octets);
+        let body = body_start(&octets);
+        Self { octets, body }
+    }
+
+    /// Begins a message whose parts arrive one by one.
+    pub fn builder() -> MessageBuilder {
+        MessageBuilder { octets: Vec::new(), body: None }
+    }
+
+    /// Header, empty line and body.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// The header fields with their line ends, without the empty line.
+    pub fn header(&self) -> &[u8] {
+        let header = self.octets.get(..self.body).unwrap_or_default();
+        if header == b"\r\n" {
+            b""
+        } else {
+            header.strip_suffix(b"\r\n\r\n").map_or(header, |h| &header[..h.len() + 2])
+        }
+    }
+
+    /// What follows the empty line.
+    pub fn body(&self) -> &[u8] {
+        self.octets.get(self.body..).unwrap_or_default()
+    }
+}
+
+/// Puts a message together from header fields and body chunks as a milter receives them.
+#[derive(Debug, Default)]
+pub struct MessageBuilder {
+    octets: Vec<u8>,
+    body: Option<usize>,
+}
+
+impl MessageBuilder {
+    /// Adds a header field. The value is all that follows the colon, white space included; its folds
+    /// may be LF or CRLF.
+    pub fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.octets.extend_from_slice(name);
+        self.octets.push(b':');
+        self.octets.extend_from_slice(&with_crlf(value));
+        self.octets.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds octets of the body.
+    pub fn body(&mut self, chunk: &[u8]) {
+        self.end_header();
+        self.octets.extend_from_slice(chunk);
+    }
+
+    /// How many octets have come so far.
+    pub fn len(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// Whether nothing has come so far.
+    pub fn is_empty(&self) -> bool {
+        self.octets.is_empty()
+    }
+
+    /// The message. A body that came in with bare LFs gets CRLFs.
+    pub fn finish(mut self) -> Message {
+        let body = self.end_header();
+        if has_bare_lf(self.octets.get(body..).unwrap_or_default()) {
+            let fixed = with_crlf(self.octets.get(body..).unwrap_or_default());
+            self.octets.truncate(body);
+            self.octets.extend_from_slice(&fixed);
+        }
+        Message { octets: self.octets, body }
+    }
+
+    fn end_header(&mut self) -> usize {
+        *self.body.get_or_insert_with(|| {
+            self.octets.extend_from_slice(b"\r\n");
+            self.octets.len()
+        })
+    }
+}
+
+/// Where the body begins: after the first empty line, at the start if the first line is empty, or at
+/// the end if there is no empty line.
+fn body_start(octets: &[u8]) -> usize {
+    if octets.starts_with(b"\r\n") {
+        return 2;
+    }
+    memchr::memmem::find(octets, b"\r\n\r\n").map_or(octets.len(), |at| at + 4)
+}
+
+fn has_bare_lf(octets: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', octets).any(|at| at == 0 || octets.get(at - 1) != Some(&b'\r'))
+}
+
+/// The octets with every bare LF made CRLF. A bare CR stays as it is.
+fn with_crlf(octets: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(octets.len() + octets.len() / 32);
+    let mut rest = octets;
+    while let Some(at) = memchr::memchr(b'\n', rest) {
+        let (line, tail) = rest.split_at(at + 1);
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        out.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
+        out.extend_from_slice(b"\r\n");
+        rest = tail;
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_and_body_are_cut_at_the_first_empty_line() {
+        for (stored, header, body) in [
+            ("A: 1\nB: 2\n\nx\n\ny\n", "A: 1\r\nB: 2\r\n", "x\r\n\r\ny\r\n"),
+            ("A: 1\r\n\r\n", "A: 1\r\n", ""),
+            ("\nonly a body\n", "", "only a body\r\n"),
+            ("A: 1\n", "A: 1\r\n", ""),
+            ("", "", ""),
+        ] {
+            let message = Message::from_stored(stored.as_bytes());
+            assert_eq!(
+                (message.header(), message.body()),
+                (header.as_bytes(), body.as_bytes()),
+                "{stored:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_built_message_equals_the_stored_one() {
+        let mut builder = Message::builder();
+        builder.field(b"Subject", b" a\n folded one");
+        builder.body(b"line one\r");
+        builder.body(b"\nline two\n");
+        let stored = Message::from_stored(b"Subject: a\n folded one\n\nline one\nline two\n");
+        assert_eq!(builder.finish(), stored);
+    }
+}
