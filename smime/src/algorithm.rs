@@ -97,28 +97,38 @@ impl SignatureAlgorithm {
     }
 
     /// The scheme that a `signatureAlgorithm` names, with the `digestAlgorithm` beside it where the
-    /// identifier does not name a digest itself.
+    /// identifier does not name a digest itself. The two must agree.
     pub fn from_identifier(identifier: &AlgorithmIdentifierOwned, digest: DigestAlgorithm) -> Option<Self> {
-        let named = match identifier.oid {
-            rfc5912::RSA_ENCRYPTION => return Some(Self::RsaPkcs1(digest)),
+        match identifier.oid {
+            rfc5912::RSA_ENCRYPTION => Some(Self::RsaPkcs1(digest)),
+            // Old signers write the key's OID here and leave the digest to digestAlgorithm.
+            rfc5912::ID_EC_PUBLIC_KEY => Some(Self::Ecdsa(digest)),
+            oid => Self::from_oid(oid).filter(|named| named.digest() == digest),
+        }
+    }
+
+    /// The scheme and digest that an object identifier names, as in certificates and CRLs.
+    pub fn from_oid(oid: ObjectIdentifier) -> Option<Self> {
+        Some(match oid {
             rfc5912::SHA_1_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha1),
             rfc5912::SHA_256_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha256),
             rfc5912::SHA_384_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha384),
             rfc5912::SHA_512_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha512),
+            ECDSA_WITH_SHA_1 => Self::Ecdsa(DigestAlgorithm::Sha1),
             rfc5912::ECDSA_WITH_SHA_256 => Self::Ecdsa(DigestAlgorithm::Sha256),
             rfc5912::ECDSA_WITH_SHA_384 => Self::Ecdsa(DigestAlgorithm::Sha384),
             rfc5912::ECDSA_WITH_SHA_512 => Self::Ecdsa(DigestAlgorithm::Sha512),
-            // Old signers write the curve's OID here and leave the digest to digestAlgorithm.
-            rfc5912::ID_EC_PUBLIC_KEY => return Some(Self::Ecdsa(digest)),
             _ => return None,
-        };
-        (named.digest() == digest).then_some(named)
+        })
     }
 }
 
+/// ecdsa-with-SHA1 (RFC 3279 2.2.3).
+const ECDSA_WITH_SHA_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.1");
+
 fn ecdsa_oid(digest: DigestAlgorithm) -> ObjectIdentifier {
     match digest {
-        DigestAlgorithm::Sha1 => ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"),
+        DigestAlgorithm::Sha1 => ECDSA_WITH_SHA_1,
         DigestAlgorithm::Sha256 => rfc5912::ECDSA_WITH_SHA_256,
         DigestAlgorithm::Sha384 => rfc5912::ECDSA_WITH_SHA_384,
         DigestAlgorithm::Sha512 => rfc5912::ECDSA_WITH_SHA_512,

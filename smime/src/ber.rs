@@ -1,1 +1,478 @@
-//! Under construction.
+//! BER taken apart in one pass, without recursion and without copying.
+//!
+//! CMS objects arrive in BER: indefinite lengths, strings cut into segments, lengths longer than
+//! needed (RFC 5652 allows it, half of all senders do it). [`Tree`] finds every element; an
+//! [`Element`] gives its octets as received, its octets in DER, or the segments of its content.
+//! What the elements mean is told in [`crate::cms`].
+
+use der::asn1::ObjectIdentifier;
+
+/// The elements of one BER value.
+#[derive(Debug)]
+pub struct Tree<'a> {
+    octets: &'a [u8],
+    /// In the order in which they begin; an element's descendants follow it.
+    nodes: Vec<Node>,
+    used: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    tag: Tag,
+    /// Where the identifier octet stands.
+    start: usize,
+    content: usize,
+    /// After the content, before end-of-contents octets.
+    content_end: usize,
+    /// After everything.
+    end: usize,
+    /// The index after the last descendant.
+    next: usize,
+}
+
+/// An identifier octet: class, constructed bit and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(pub u8);
+
+impl Tag {
+    /// INTEGER.
+    pub const INTEGER: Self = Self(0x02);
+    /// BIT STRING.
+    pub const BIT_STRING: Self = Self(0x03);
+    /// OCTET STRING.
+    pub const OCTET_STRING: Self = Self(0x04);
+    /// OBJECT IDENTIFIER.
+    pub const OBJECT_IDENTIFIER: Self = Self(0x06);
+    /// SEQUENCE.
+    pub const SEQUENCE: Self = Self(0x30);
+    /// SET.
+    pub const SET: Self = Self(0x31);
+
+    /// `[number]`, constructed.
+    pub const fn context(number: u8) -> Self {
+        Self(0xA0 | number)
+    }
+
+    fn is_constructed(self) -> bool {
+        self.0 & 0x20 != 0
+    }
+
+    fn primitive(self) -> Self {
+        Self(self.0 & !0x20)
+    }
+}
+
+/// Why octets are not BER that is accepted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BerError {
+    /// The octets end inside an element.
+    #[error("the object ends at octet {0}, inside an element")]
+    Truncated(usize),
+    /// A length that is reserved or does not fit.
+    #[error("bad length at octet {0}")]
+    Length(usize),
+    /// A tag number over 30, or end-of-contents where none belongs.
+    #[error("bad tag at octet {0}")]
+    Tag(usize),
+    /// An element reaches beyond the one around it.
+    #[error("the element at octet {0} is longer than the one around it")]
+    Overrun(usize),
+    /// Deeper than [`MAX_DEPTH`].
+    #[error("elements are nested deeper than {MAX_DEPTH}")]
+    Depth,
+    /// More than [`MAX_ELEMENTS`].
+    #[error("there are more than {MAX_ELEMENTS} elements")]
+    TooMany,
+    /// A string in segments that are not of its kind.
+    #[error("the string at octet {0} has segments of another type")]
+    Segments(usize),
+    /// A structure other than its specification's.
+    #[error("{expected} expected at octet {at}")]
+    Unexpected {
+        /// What should stand there.
+        expected: &'static str,
+        /// Where.
+        at: usize,
+    },
+}
+
+/// How deep elements may be nested.
+pub const MAX_DEPTH: usize = 64;
+/// How many elements one object may have; content in segments of 100 octets reaches it at 100 MB.
+pub const MAX_ELEMENTS: usize = 1_000_000;
+
+/// An element that is still open while the tree is built.
+struct Open {
+    node: usize,
+    /// `None` for an indefinite length.
+    end: Option<usize>,
+}
+
+impl<'a> Tree<'a> {
+    /// Takes apart the first BER value in `octets`.
+    pub fn parse(octets: &'a [u8]) -> Result<Self, BerError> {
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut open: Vec<Open> = Vec::new();
+        let mut at = 0;
+        loop {
+            let limit = open.iter().rev().find_map(|o| o.end).unwrap_or(octets.len());
+            let header = Header::read(octets, at)?;
+            if header.tag.0 == 0 {
+                // End-of-contents: closes an indefinite element, and belongs nowhere else.
+                match open.pop() {
+                    Some(Open { node, end: None }) if header.length == Some(0) && header.content <= limit => {
+                        close(&mut nodes, node, at, header.content);
+                        at = header.content;
+                    }
+                    _ => return Err(BerError::Tag(at)),
+                }
+            } else {
+                if nodes.len() >= MAX_ELEMENTS {
+                    return Err(BerError::TooMany);
+                }
+                let node = nodes.len();
+                let end = match header.length {
+                    Some(length) => {
+                        let end = header.content.checked_add(length).ok_or(BerError::Length(at))?;
+                        if end > octets.len() {
+                            return Err(BerError::Truncated(octets.len()));
+                        }
+                        if end > limit {
+                            return Err(BerError::Overrun(at));
+                        }
+                        Some(end)
+                    }
+                    None => None,
+                };
+                let closed = end.unwrap_or(0);
+                nodes.push(Node {
+                    tag: header.tag,
+                    start: at,
+                    content: header.content,
+                    content_end: closed,
+                    end: closed,
+                    next: node + 1,
+                });
+                if header.tag.is_constructed() {
+                    if open.len() >= MAX_DEPTH {
+                        return Err(BerError::Depth);
+                    }
+                    open.push(Open { node, end });
+                    at = header.content;
+                } else {
+                    at = end.ok_or(BerError::Length(at))?;
+                }
+            }
+            while let Some(&Open { node, end: Some(end) }) = open.last() {
+                if at < end {
+                    break;
+                }
+                close(&mut nodes, node, end, end);
+                open.pop();
+            }
+            if open.is_empty() {
+                return Ok(Self { octets, nodes, used: at });
+            }
+        }
+    }
+
+    /// The outermost element.
+    pub fn root(&self) -> Element<'_, 'a> {
+        Element { tree: self, index: 0 }
+    }
+
+    /// What follows the value.
+    pub fn trailing(&self) -> &'a [u8] {
+        self.octets.get(self.used..).unwrap_or_default()
+    }
+}
+
+fn close(nodes: &mut [Node], node: usize, content_end: usize, end: usize) {
+    let next = nodes.len();
+    if let Some(node) = nodes.get_mut(node) {
+        node.content_end = content_end;
+        node.end = end;
+        node.next = next;
+    }
+}
+
+struct Header {
+    tag: Tag,
+    /// `None` is the indefinite form.
+    length: Option<usize>,
+    content: usize,
+}
+
+impl Header {
+    fn read(octets: &[u8], at: usize) -> Result<Self, BerError> {
+        let truncated = BerError::Truncated(octets.len());
+        let tag = Tag(*octets.get(at).ok_or(truncated)?);
+        if tag.0 & 0x1F == 0x1F {
+            return Err(BerError::Tag(at));
+        }
+        let first = *octets.get(at + 1).ok_or(truncated)?;
+        let (length, content) = match first {
+            0..=0x7F => (Some(usize::from(first)), at + 2),
+            0x80 if tag.is_constructed() => (None, at + 2),
+            0x80 | 0xFF => return Err(BerError::Length(at)),
+            _ => {
+                let content = at + 2 + usize::from(first & 0x7F);
+                let digits = octets.get(at + 2..content).ok_or(truncated)?;
+                let length = digits.iter().try_fold(0_usize, |length, digit| {
+                    length.checked_mul(256).map(|length| length | usize::from(*digit))
+                });
+                (Some(length.ok_or(BerError::Length(at))?), content)
+            }
+        };
+        Ok(Self { tag, length, content })
+    }
+}
+
+/// One element of a [`Tree`].
+#[derive(Clone, Copy, Debug)]
+pub struct Element<'t, 'a> {
+    tree: &'t Tree<'a>,
+    index: usize,
+}
+
+impl<'t, 'a> Element<'t, 'a> {
+    fn node(&self) -> Node {
+        // An Element is only made for an index that the tree has.
+        self.tree.nodes.get(self.index).copied().unwrap_or(Node {
+            tag: Tag(0),
+            start: 0,
+            content: 0,
+            content_end: 0,
+            end: 0,
+            next: 0,
+        })
+    }
+
+    /// The identifier octet.
+    pub fn tag(&self) -> Tag {
+        self.node().tag
+    }
+
+    /// The elements directly inside.
+    pub fn children(&self) -> Children<'t, 'a> {
+        Children { tree: self.tree, at: self.index + 1, end: self.node().next }
+    }
+
+    /// The whole element as it was received.
+    pub fn octets(&self) -> &'a [u8] {
+        let node = self.node();
+        self.tree.octets.get(node.start..node.end).unwrap_or_default()
+    }
+
+    /// The contents octets as they were received.
+    pub fn content(&self) -> &'a [u8] {
+        let node = self.node();
+        self.tree.octets.get(node.content..node.content_end).unwrap_or_default()
+    }
+
+    /// The element if its tag is `tag`.
+    pub fn expect(self, tag: Tag, expected: &'static str) -> Result<Self, BerError> {
+        if self.tag() == tag { Ok(self) } else { Err(self.unexpected(expected)) }
+    }
+
+    /// The error that something else should stand here.
+    pub fn unexpected(&self, expected: &'static str) -> BerError {
+        BerError::Unexpected { expected, at: self.node().start }
+    }
+
+    /// The object identifier that this element is.
+    pub fn object_identifier(&self) -> Result<ObjectIdentifier, BerError> {
+        let element = self.expect(Tag::OBJECT_IDENTIFIER, "an object identifier")?;
+        ObjectIdentifier::from_bytes(element.content()).map_err(|_| self.unexpected("an object identifier"))
+    }
+
+    /// The content of a string, which may be cut into segments, in slices of what was received. The
+    /// element may carry an implicit tag; its segments are OCTET STRINGs.
+    pub fn string_segments(&self) -> Result<Vec<&'a [u8]>, BerError> {
+        if !self.tag().is_constructed() {
+            return Ok(vec![self.content()]);
+        }
+        let node = self.node();
+        let mut segments = Vec::new();
+        for inner in self.tree.nodes.get(self.index + 1..node.next).unwrap_or_default() {
+            if inner.tag.primitive() != Tag::OCTET_STRING {
+                return Err(BerError::Segments(node.start));
+            }
+            if !inner.tag.is_constructed() {
+                segments.push(self.tree.octets.get(inner.content..inner.content_end).unwrap_or_default());
+            }
+        }
+        Ok(segments)
+    }
+
+    /// The element in DER lengths, OCTET STRINGs joined, elements in the order received. Octets that
+    /// are DER already stay as they are.
+    pub fn to_der(&self) -> Result<Vec<u8>, BerError> {
+        let mut out = Vec::new();
+        self.write_der(self.tag(), &mut out)?;
+        Ok(out)
+    }
+
+    /// Like [`Element::to_der`], under another tag; this is how implicit tags are undone.
+    pub fn to_der_as(&self, tag: Tag) -> Result<Vec<u8>, BerError> {
+        let mut out = Vec::new();
+        self.write_der(tag, &mut out)?;
+        Ok(out)
+    }
+
+    // The recursion is bounded by MAX_DEPTH.
+    fn write_der(&self, tag: Tag, out: &mut Vec<u8>) -> Result<(), BerError> {
+        let node = self.node();
+        if !node.tag.is_constructed() {
+            write_header(tag, node.content_end - node.content, out);
+            out.extend_from_slice(self.content());
+        } else if node.tag.primitive() == Tag::OCTET_STRING {
+            let segments = self.string_segments()?;
+            write_header(tag.primitive(), segments.iter().map(|s| s.len()).sum(), out);
+            out.extend(segments.into_iter().flatten());
+        } else if node.tag.0 & 0xC0 == 0 && node.tag != Tag::SEQUENCE && node.tag != Tag::SET {
+            // Constructed strings of other types occur nowhere in practice and would be ambiguous.
+            return Err(BerError::Segments(node.start));
+        } else {
+            let mut content = Vec::new();
+            for child in self.children() {
+                child.write_der(child.tag(), &mut content)?;
+            }
+            write_header(tag, content.len(), out);
+            out.append(&mut content);
+        }
+        Ok(())
+    }
+}
+
+/// Writes an identifier octet and a length in DER.
+pub fn write_header(tag: Tag, length: usize, out: &mut Vec<u8>) {
+    out.push(tag.0);
+    let octets = length.to_be_bytes();
+    let significant =
+        octets.iter().position(|o| *o != 0).map_or(&[][..], |at| octets.get(at..).unwrap_or(&[]));
+    match significant {
+        [] => out.push(0),
+        [short @ 0..=0x7F] => out.push(*short),
+        long => {
+            // A usize has at most eight octets.
+            out.push(0x80 | u8::try_from(long.len()).unwrap_or(8));
+            out.extend_from_slice(long);
+        }
+    }
+}
+
+/// The elements inside an element, one after the other.
+#[derive(Clone, Debug)]
+pub struct Children<'t, 'a> {
+    tree: &'t Tree<'a>,
+    at: usize,
+    end: usize,
+}
+
+impl<'t, 'a> Iterator for Children<'t, 'a> {
+    type Item = Element<'t, 'a>;
+
+    fn next(&mut self) -> Option<Element<'t, 'a>> {
+        if self.at >= self.end {
+            return None;
+        }
+        let element = Element { tree: self.tree, index: self.at };
+        self.at = element.node().next;
+        Some(element)
+    }
+}
+
+impl<'t, 'a> Children<'t, 'a> {
+    /// The next element, which must be there.
+    pub fn required(&mut self, expected: &'static str) -> Result<Element<'t, 'a>, BerError> {
+        let at = self.tree.nodes.get(self.end - 1).map_or(0, |node| node.end);
+        self.next().ok_or(BerError::Unexpected { expected, at })
+    }
+
+    /// The next element if its number in the context-specific class is `number`.
+    pub fn optional_context(&mut self, number: u8) -> Option<Element<'t, 'a>> {
+        let next = self.clone().next()?;
+        (next.tag().0 & 0xDF == 0x80 | number).then(|| self.next()).flatten()
+    }
+
+    /// Fails if there is another element.
+    pub fn end(mut self) -> Result<(), BerError> {
+        self.next().map_or(Ok(()), |extra| Err(extra.unexpected("the end")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_value_in_der_and_in_many_kinds_of_ber_is_the_same_in_der() {
+        let der = [0x30, 0x08, 0x04, 0x03, b'a', b'b', b'c', 0x02, 0x01, 0x05];
+        let variants: [&[u8]; 5] = [
+            &der,
+            // indefinite length
+            &[0x30, 0x80, 0x04, 0x03, b'a', b'b', b'c', 0x02, 0x01, 0x05, 0, 0],
+            // lengths longer than needed
+            &[0x30, 0x81, 0x0A, 0x04, 0x82, 0, 0x03, b'a', b'b', b'c', 0x02, 0x01, 0x05],
+            // constructed string, definite
+            &[0x30, 0x0C, 0x24, 0x07, 0x04, 0x02, b'a', b'b', 0x04, 0x01, b'c', 0x02, 0x01, 0x05],
+            // constructed string in a constructed string, indefinite
+            &[
+                0x30, 0x80, 0x24, 0x80, 0x04, 0x01, b'a', 0x24, 0x80, 0x04, 0x02, b'b', b'c', 0, 0, 0, 0,
+                0x02, 0x01, 0x05, 0, 0,
+            ],
+        ];
+        for variant in variants {
+            let tree = Tree::parse(variant).unwrap();
+            assert_eq!(tree.root().to_der().unwrap(), der, "{variant:x?}");
+            let string = tree.root().children().next().unwrap();
+            assert_eq!(string.string_segments().unwrap().concat(), b"abc");
+            assert!(tree.trailing().is_empty());
+        }
+    }
+
+    #[test]
+    fn malformed_octets_are_named_and_never_accepted() {
+        let cases: [(&[u8], BerError); 9] = [
+            (&[], BerError::Truncated(0)),
+            (&[0x30], BerError::Truncated(1)),
+            (&[0x30, 0x80, 0x04, 0x01], BerError::Truncated(4)),
+            (&[0x04, 0x80], BerError::Length(0)),
+            (&[0x30, 0x02, 0x04, 0x01, b'a'], BerError::Overrun(2)),
+            (&[0x30, 0x02, 0, 0], BerError::Tag(2)),
+            (&[0x1F, 0x81, 0x01, 0x00], BerError::Tag(0)),
+            (&[0x30, 0x89, 1, 2, 3, 4, 5, 6, 7, 8, 9], BerError::Length(0)),
+            // an indefinite element that ends beyond the definite one around it
+            (&[0x30, 0x03, 0x30, 0x80, 0, 0], BerError::Tag(4)),
+        ];
+        for (octets, error) in cases {
+            assert_eq!(Tree::parse(octets).unwrap_err(), error, "{octets:x?}");
+        }
+        let mixed = [0x24, 0x80, 0x02, 0x01, b'a', 0, 0];
+        assert_eq!(Tree::parse(&mixed).unwrap().root().string_segments(), Err(BerError::Segments(0)));
+    }
+
+    #[test]
+    fn depth_is_bounded_without_recursion() {
+        let bomb = [0x30, 0x80].repeat(200_000);
+        assert_eq!(Tree::parse(&bomb).unwrap_err(), BerError::Depth);
+    }
+
+    #[test]
+    fn mutations_never_panic() {
+        let seed =
+            [0x30, 0x80, 0x24, 0x80, 0x04, 0x03, b'a', b'b', b'c', 0, 0, 0xA0, 0x03, 0x02, 0x01, 0x05, 0, 0];
+        for at in 0..seed.len() {
+            for value in 0..=255 {
+                let mut octets = seed;
+                octets[at] = value;
+                if let Ok(tree) = Tree::parse(&octets) {
+                    let _ = tree.root().to_der();
+                    let _ = tree.root().string_segments();
+                }
+            }
+        }
+    }
+}

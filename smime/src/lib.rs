@@ -14,6 +14,7 @@ pub mod key;
 pub mod message;
 pub mod mime;
 pub mod path;
+pub mod public_key;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,0 +1,232 @@
+//! Signed attributes: read with the rules of RFC 5652 section 11 and RFC 8551 section 2.5, and written.
+
+use std::time::SystemTime;
+
+use const_oid::db::rfc5911;
+use der::{Decode, Encode, asn1::ObjectIdentifier};
+use x509_cert::time::Time;
+
+use crate::{
+    Certificate,
+    algorithm::DigestAlgorithm,
+    ber::{BerError, Element, Tag},
+    key::Digest,
+};
+
+/// id-smime-encryptionKeyPreference (RFC 8551 2.5.3).
+const ENCRYPTION_KEY_PREFERENCE: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.11");
+
+/// The signed attributes of one signer, with the octets that the signature covers.
+#[derive(Clone, Debug)]
+pub struct SignedAttributes {
+    /// As a SET OF in the order received; RFC 5652 5.4 wants it re-tagged and in DER.
+    received: Vec<u8>,
+    /// The members sorted as DER wants them, where the order received is another.
+    sorted: Option<Vec<u8>>,
+    content_type: ObjectIdentifier,
+    message_digest: Vec<u8>,
+    signing_time: Option<SystemTime>,
+    signing_certificate: Option<CertificateHash>,
+}
+
+/// What a signingCertificate attribute says of the first certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CertificateHash {
+    algorithm: DigestAlgorithm,
+    hash: Vec<u8>,
+}
+
+/// What is wrong with signed attributes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttributeError {
+    /// They do not decode.
+    #[error("malformed signed attributes: {0}")]
+    Structure(#[from] BerError),
+    /// One does not decode.
+    #[error("malformed {0} attribute")]
+    Malformed(&'static str),
+    /// One that must be there is not.
+    #[error("no {0} attribute")]
+    Missing(&'static str),
+    /// One that must be there once, with one value, is there more often.
+    #[error("more than one {0} attribute or value")]
+    Repeated(&'static str),
+    /// More attributes than are taken.
+    #[error("more than {MAX_ATTRIBUTES} signed attributes")]
+    TooMany,
+}
+
+const MAX_ATTRIBUTES: usize = 100;
+
+impl SignedAttributes {
+    /// Reads the `[0]` of a `SignerInfo`.
+    pub(super) fn read(element: Element<'_, '_>) -> Result<Self, AttributeError> {
+        if element.children().count() > MAX_ATTRIBUTES {
+            return Err(AttributeError::TooMany);
+        }
+        let received = element.to_der_as(Tag::SET)?;
+        let mut members = element.children().map(|child| child.to_der()).collect::<Result<Vec<_>, _>>()?;
+        let in_order = members.is_sorted();
+        members.sort();
+        let sorted = (!in_order).then(|| write_set(&members));
+
+        let content_type = single(element, rfc5911::ID_CONTENT_TYPE, "content-type")?
+            .ok_or(AttributeError::Missing("content-type"))?;
+        let message_digest = single(element, rfc5911::ID_MESSAGE_DIGEST, "message-digest")?
+            .ok_or(AttributeError::Missing("message-digest"))?;
+        let signing_time = single(element, rfc5911::ID_SIGNING_TIME, "signing-time")?;
+        // These must be single too, or the signature counts as bad (RFC 8551 2.5.2, 2.5.3).
+        single(element, rfc5911::SMIME_CAPABILITIES, "SMIMECapabilities")?;
+        single(element, ENCRYPTION_KEY_PREFERENCE, "encryptionKeyPreference")?;
+        let v2 = single(element, rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, "signingCertificateV2")?;
+        let v1 = single(element, rfc5911::ID_AA_SIGNING_CERTIFICATE, "signingCertificate")?;
+        let signing_certificate = match (v2, v1) {
+            (Some(value), _) => Some(read_signing_certificate(value, "signingCertificateV2")?),
+            (None, Some(value)) => Some(read_signing_certificate(value, "signingCertificate")?),
+            (None, None) => None,
+        };
+        Ok(Self {
+            received,
+            sorted,
+            content_type: content_type.object_identifier()?,
+            message_digest: message_digest.expect(Tag::OCTET_STRING, "message-digest")?.content().to_vec(),
+            signing_time: signing_time.map(read_time).transpose()?,
+            signing_certificate,
+        })
+    }
+
+    /// The octets that may have been signed: in the order received, and sorted where that differs.
+    /// Broken signers of both kinds exist.
+    pub fn signed_octets(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(self.received.as_slice()).chain(self.sorted.as_deref())
+    }
+
+    /// The content-type attribute.
+    pub fn content_type(&self) -> ObjectIdentifier {
+        self.content_type
+    }
+
+    /// The message-digest attribute.
+    pub fn message_digest(&self) -> &[u8] {
+        &self.message_digest
+    }
+
+    /// When the signer says it signed. The signer chooses it freely.
+    pub fn signing_time(&self) -> Option<SystemTime> {
+        self.signing_time
+    }
+
+    /// Whether a signingCertificate attribute, if there is one, is of this certificate (RFC 5035).
+    pub fn binds(&self, certificate: &Certificate) -> bool {
+        self.signing_certificate.as_ref().is_none_or(|named| {
+            Digest::of(named.algorithm, certificate.der()).as_bytes() == named.hash.as_slice()
+        })
+    }
+}
+
+/// The one value of the one attribute of a type; `None` where there is no such attribute.
+fn single<'t, 'a>(
+    attributes: Element<'t, 'a>,
+    oid: ObjectIdentifier,
+    name: &'static str,
+) -> Result<Option<Element<'t, 'a>>, AttributeError> {
+    let mut found = None;
+    for attribute in attributes.children() {
+        let mut fields = attribute.expect(Tag::SEQUENCE, "Attribute")?.children();
+        if fields.required("attrType")?.object_identifier()? != oid {
+            continue;
+        }
+        let mut values = fields.required("attrValues")?.expect(Tag::SET, "attrValues")?.children();
+        let value = values.next().ok_or(AttributeError::Malformed(name))?;
+        if values.next().is_some() || found.is_some() {
+            return Err(AttributeError::Repeated(name));
+        }
+        found = Some(value);
+    }
+    Ok(found)
+}
+
+fn read_time(element: Element<'_, '_>) -> Result<SystemTime, AttributeError> {
+    let time = Time::from_der(element.octets()).map_err(|_| AttributeError::Malformed("signing-time"))?;
+    Ok(time.to_system_time())
+}
+
+/// The first ESSCertID or ESSCertIDv2 (RFC 5035 sections 3 and 4).
+fn read_signing_certificate(
+    value: Element<'_, '_>,
+    name: &'static str,
+) -> Result<CertificateHash, AttributeError> {
+    let malformed = || AttributeError::Malformed(name);
+    let certificates = value.children().next().ok_or_else(malformed)?;
+    let mut fields = certificates.children().next().ok_or_else(malformed)?.children();
+    let first = fields.next().ok_or_else(malformed)?;
+    let (algorithm, hash) = if first.tag() == Tag::SEQUENCE {
+        let oid = first.children().next().ok_or_else(malformed)?.object_identifier()?;
+        let identifier = spki::AlgorithmIdentifierOwned { oid, parameters: None };
+        let algorithm = DigestAlgorithm::from_identifier(&identifier).ok_or_else(malformed)?;
+        (algorithm, fields.next().ok_or_else(malformed)?)
+    } else if name == "signingCertificate" {
+        (DigestAlgorithm::Sha1, first)
+    } else {
+        (DigestAlgorithm::Sha256, first)
+    };
+    let hash = hash.expect(Tag::OCTET_STRING, "certHash")?.content().to_vec();
+    Ok(CertificateHash { algorithm, hash })
+}
+
+/// Writes the signed attributes of RFC 8551 section 2.5, one of each, as a SET OF in DER.
+pub(super) fn write(
+    content_type: ObjectIdentifier,
+    digest: &Digest,
+    signer: &Certificate,
+    at: SystemTime,
+) -> Result<Vec<u8>, der::Error> {
+    let time = Time::try_from(at)?;
+    let mut certificate_id =
+        der::asn1::OctetString::new(Digest::of(DigestAlgorithm::Sha256, signer.der()).as_bytes())?
+            .to_der()?;
+    for _ in 0..3 {
+        // SigningCertificateV2 { certs SEQUENCE OF ESSCertIDv2 { certHash } }, SHA-256 by default.
+        certificate_id = tlv(Tag::SEQUENCE, &certificate_id);
+    }
+    let members = [
+        attribute(rfc5911::ID_CONTENT_TYPE, &content_type.to_der()?)?,
+        attribute(rfc5911::ID_SIGNING_TIME, &time.to_der()?)?,
+        attribute(rfc5911::ID_MESSAGE_DIGEST, &der::asn1::OctetString::new(digest.as_bytes())?.to_der()?)?,
+        attribute(rfc5911::SMIME_CAPABILITIES, &capabilities()?)?,
+        attribute(rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, &certificate_id)?,
+    ];
+    let mut members = members.to_vec();
+    members.sort();
+    Ok(write_set(&members))
+}
+
+/// SMIMECapabilities (RFC 8551 2.5.2): what this crate can open, best first.
+fn capabilities() -> Result<Vec<u8>, der::Error> {
+    let ciphers = [rfc5911::ID_AES_256_CBC, rfc5911::ID_AES_192_CBC, rfc5911::ID_AES_128_CBC];
+    let mut list = Vec::new();
+    for cipher in ciphers {
+        list.extend(tlv(Tag::SEQUENCE, &cipher.to_der()?));
+    }
+    Ok(tlv(Tag::SEQUENCE, &list))
+}
+
+fn attribute(oid: ObjectIdentifier, value: &[u8]) -> Result<Vec<u8>, der::Error> {
+    let mut content = oid.to_der()?;
+    content.extend(tlv(Tag::SET, value));
+    Ok(tlv(Tag::SEQUENCE, &content))
+}
+
+fn write_set(members: &[Vec<u8>]) -> Vec<u8> {
+    tlv(Tag::SET, &members.concat())
+}
+
+/// An element from its tag and its content.
+pub(super) fn tlv(tag: Tag, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len() + 6);
+    crate::ber::write_header(tag, content.len(), &mut out);
+    out.extend_from_slice(content);
+    out
+}

@@ -1,0 +1,92 @@
+//! Cryptographic Message Syntax (RFC 5652): reading what others wrote, writing what they can read.
+//!
+//! Structures are walked over a [`Tree`], so that content stays where it is, certificates and CRLs keep
+//! their exact octets, and one odd certificate does not spoil a message. What a signature is worth is
+//! not decided here but in [`crate::message`].
+
+mod attributes;
+mod enveloped_data;
+mod recipient;
+mod signed_data;
+mod signer_info;
+mod write;
+
+use const_oid::db::rfc5911;
+use der::asn1::ObjectIdentifier;
+
+pub use attributes::{AttributeError, SignedAttributes};
+pub use enveloped_data::{EnvelopedData, OpenError};
+pub use recipient::{KeyTransport, Recipient, RecipientIdentifier};
+pub use signed_data::SignedData;
+pub use signer_info::{SignerIdentifier, SignerInfo};
+pub use write::{SignError, sign};
+
+use crate::ber::{BerError, Tag, Tree};
+
+/// How many certificates one object may carry.
+pub const MAX_CERTIFICATES: usize = 100;
+/// How many signers one object may have.
+pub const MAX_SIGNERS: usize = 20;
+/// How many recipients one object may have.
+pub const MAX_RECIPIENTS: usize = 500;
+
+/// Why octets are not a CMS object that is read here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CmsError {
+    /// The encoding or the structure is wrong.
+    #[error("malformed CMS object: {0}")]
+    Structure(#[from] BerError),
+    /// A part does not decode.
+    #[error("malformed {part} in the CMS object")]
+    Part {
+        /// Which part.
+        part: &'static str,
+    },
+    /// More of something than is taken.
+    #[error("the CMS object has more than {limit} {part}")]
+    TooMany {
+        /// Of what.
+        part: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// Octets follow the object.
+    #[error("{0} octets follow the CMS object")]
+    Trailing(usize),
+    /// The content is of a type that is not read here.
+    #[error("content type {0} is not supported")]
+    ContentType(ObjectIdentifier),
+}
+
+/// A CMS object of one of the types that are read here.
+#[derive(Debug)]
+pub enum Object<'a> {
+    /// RFC 5652 section 5.
+    SignedData(SignedData<'a>),
+    /// RFC 5652 section 6.
+    EnvelopedData(EnvelopedData<'a>),
+}
+
+impl<'a> Object<'a> {
+    /// Reads a `ContentInfo` (RFC 5652 section 3) in DER or BER.
+    pub fn parse(octets: &'a [u8]) -> Result<Self, CmsError> {
+        let tree = Tree::parse(octets)?;
+        // Some senders pad the object; anything else after it may be an attempt to confuse.
+        if tree.trailing().iter().any(|octet| !matches!(octet, 0 | b'\r' | b'\n')) {
+            return Err(CmsError::Trailing(tree.trailing().len()));
+        }
+        let mut fields = tree.root().expect(Tag::SEQUENCE, "ContentInfo")?.children();
+        let content_type = fields.required("contentType")?.object_identifier()?;
+        let content = fields.required("content")?.expect(Tag::context(0), "content [0]")?;
+        fields.end()?;
+        let mut inner = content.children();
+        let content = inner.required("content")?;
+        inner.end()?;
+        match content_type {
+            rfc5911::ID_SIGNED_DATA => SignedData::read(content).map(Self::SignedData),
+            rfc5911::ID_ENVELOPED_DATA => EnvelopedData::read(content).map(Self::EnvelopedData),
+            other => Err(CmsError::ContentType(other)),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `SignedData` as received (RFC 5652 section 5.1).
+
+use der::asn1::ObjectIdentifier;
+
+use super::{CmsError, MAX_CERTIFICATES, MAX_SIGNERS, SignerInfo};
+use crate::{
+    Certificate,
+    ber::{Element, Tag},
+};
+
+/// Content in its segments, where there is any.
+type Content<'a> = Option<Vec<&'a [u8]>>;
+
+/// A `SignedData` whose content stays in the octets it was read from.
+#[derive(Debug)]
+pub struct SignedData<'a> {
+    content_type: ObjectIdentifier,
+    content: Content<'a>,
+    certificates: Vec<&'a [u8]>,
+    crls: Vec<&'a [u8]>,
+    signer_infos: Vec<SignerInfo>,
+}
+
+impl<'a> SignedData<'a> {
+    pub(super) fn read(element: Element<'_, 'a>) -> Result<Self, CmsError> {
+        let mut fields = element.expect(Tag::SEQUENCE, "SignedData")?.children();
+        fields.required("version")?.expect(Tag::INTEGER, "version")?;
+        fields.required("digestAlgorithms")?.expect(Tag::SET, "digestAlgorithms")?;
+        let (content_type, content) = read_content(fields.required("encapContentInfo")?)?;
+        let certificates = raw_set(fields.optional_context(0), "certificates", MAX_CERTIFICATES)?;
+        let crls = raw_set(fields.optional_context(1), "CRLs", MAX_CERTIFICATES)?;
+        let signers = fields.required("signerInfos")?.expect(Tag::SET, "signerInfos")?;
+        fields.end()?;
+        if signers.children().count() > MAX_SIGNERS {
+            return Err(CmsError::TooMany { part: "signers", limit: MAX_SIGNERS });
+        }
+        let signer_infos = signers.children().map(SignerInfo::read).collect::<Result<_, _>>()?;
+        Ok(Self { content_type, content, certificates, crls, signer_infos })
+    }
+
+    /// eContentType.
+    pub fn content_type(&self) -> ObjectIdentifier {
+        self.content_type
+    }
+
+    /// eContent in its segments, or `None` if the signature is detached.
+    pub fn content(&self) -> Option<&[&'a [u8]]> {
+        self.content.as_deref()
+    }
+
+    /// The certificates that decode; the others are no use to anybody.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        self.certificates.iter().filter_map(|octets| Certificate::from_der(octets).ok()).collect()
+    }
+
+    /// The CRLs' exact octets.
+    pub fn crls(&self) -> &[&'a [u8]] {
+        &self.crls
+    }
+
+    /// The signers. There may be none: then it is a message that carries certificates only.
+    pub fn signer_infos(&self) -> &[SignerInfo] {
+        &self.signer_infos
+    }
+}
+
+/// `EncapsulatedContentInfo` (RFC 5652 5.2).
+fn read_content<'a>(element: Element<'_, 'a>) -> Result<(ObjectIdentifier, Content<'a>), CmsError> {
+    let mut fields = element.expect(Tag::SEQUENCE, "encapContentInfo")?.children();
+    let content_type = fields.required("eContentType")?.object_identifier()?;
+    let content = match fields.optional_context(0) {
+        None => None,
+        Some(explicit) => {
+            let mut inner = explicit.expect(Tag::context(0), "eContent [0]")?.children();
+            let octets = inner.required("eContent")?;
+            inner.end()?;
+            if octets.tag() != Tag::OCTET_STRING && octets.tag() != Tag(Tag::OCTET_STRING.0 | 0x20) {
+                return Err(octets.unexpected("an OCTET STRING").into());
+            }
+            Some(octets.string_segments()?)
+        }
+    };
+    fields.end()?;
+    Ok((content_type, content))
+}
+
+/// The members of an implicitly tagged SET, octet by octet as received.
+pub(super) fn raw_set<'a>(
+    set: Option<Element<'_, 'a>>,
+    part: &'static str,
+    limit: usize,
+) -> Result<Vec<&'a [u8]>, CmsError> {
+    let members: Vec<_> = set.into_iter().flat_map(|set| set.children()).map(|m| m.octets()).collect();
+    if members.len() > limit { Err(CmsError::TooMany { part, limit }) } else { Ok(members) }
+}

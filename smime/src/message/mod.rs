@@ -1,0 +1,1 @@
+//! S/MIME messages (RFC 8551 section 3).

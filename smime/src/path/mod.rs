@@ -1,0 +1,164 @@
+//! Certification paths (RFC 5280 section 6), for e-mail protection (RFC 8550 section 4.4).
+//!
+//! [`build`] looks for a path among the certificates at hand and gives it to [`check`]; only a path that
+//! passes becomes a [`ValidPath`]. Nothing is fetched. What is not understood is refused: policy
+//! constraints, constraints on kinds of names that are not compared here, unknown critical extensions.
+
+mod build;
+mod check;
+mod constraints;
+mod crl;
+
+use std::time::SystemTime;
+
+use der::asn1::ObjectIdentifier;
+
+pub use build::validate;
+pub use crl::{Crl, CrlError};
+
+use crate::Certificate;
+
+/// How long a path may be, leaf and anchor included.
+pub const MAX_PATH: usize = 10;
+/// How many signatures are checked for one leaf.
+pub const MAX_SIGNATURE_CHECKS: usize = 100;
+
+/// Whom to trust, and what is known of revocation.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// The trust anchors.
+    pub anchors: Vec<Certificate>,
+    /// CRLs at hand.
+    pub crls: Vec<Crl>,
+    /// What to do where revocation is not known.
+    pub revocation: RevocationMode,
+}
+
+/// What to do where no usable CRL says whether a certificate is revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RevocationMode {
+    /// The path is not valid: the verdict is `temperror`.
+    HardFail,
+    /// The path is valid, and the verdict says that revocation is not known.
+    #[default]
+    SoftFail,
+    /// CRLs are not looked at, and the verdict says so.
+    Off,
+}
+
+/// A path that was checked: only [`validate`] makes one.
+#[derive(Clone, Debug)]
+pub struct ValidPath {
+    chain: Vec<Certificate>,
+    revocation: Revocation,
+}
+
+/// What is known of the revocation of a path's certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// A current CRL of each issuer does not list them.
+    Good,
+    /// It is not known of this certificate, for this reason.
+    Unknown(String),
+    /// It was not asked for.
+    NotChecked,
+}
+
+impl ValidPath {
+    /// The certificates, leaf first, anchor last.
+    pub fn chain(&self) -> &[Certificate] {
+        &self.chain
+    }
+
+    /// What is known of revocation.
+    pub fn revocation(&self) -> &Revocation {
+        &self.revocation
+    }
+}
+
+/// Why there is no valid path. The certificate is given by subject and serial number.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathError {
+    /// No certificate at hand leads on to a trust anchor.
+    #[error("no path from {certificate} to a trust anchor")]
+    NoPath {
+        /// Where it ended.
+        certificate: String,
+    },
+    /// The search was given up.
+    #[error("more than {MAX_SIGNATURE_CHECKS} signatures to check for one certificate")]
+    TooManyChecks,
+    /// A signature on a certificate is wrong.
+    #[error("the signature on {certificate} does not verify")]
+    Signature {
+        /// Which.
+        certificate: String,
+    },
+    /// The algorithm or key that signed a certificate is unknown or too weak.
+    #[error("{certificate} is signed with an algorithm or key that is not accepted")]
+    Algorithm {
+        /// Which.
+        certificate: String,
+    },
+    /// Before notBefore.
+    #[error("{certificate} is not valid yet")]
+    NotYetValid {
+        /// Which.
+        certificate: String,
+    },
+    /// After notAfter.
+    #[error("{certificate} has expired")]
+    Expired {
+        /// Which.
+        certificate: String,
+    },
+    /// An issuer that is no CA: basicConstraints, keyUsage, or too long a path.
+    #[error("{certificate} may not issue certificates here: {reason}")]
+    NotAnIssuer {
+        /// Which.
+        certificate: String,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// keyUsage or extKeyUsage forbids the use.
+    #[error("{certificate} is not for this use: {reason}")]
+    Usage {
+        /// Which.
+        certificate: String,
+        /// Which usage is missing.
+        reason: &'static str,
+    },
+    /// An extension that is critical and not understood, or malformed, or there twice.
+    #[error("{certificate} has the extension {oid}: {reason}")]
+    Extension {
+        /// Which.
+        certificate: String,
+        /// The extension.
+        oid: ObjectIdentifier,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A name is outside what an issuer may issue.
+    #[error("a name of {certificate} is outside its issuer's name constraints")]
+    NameConstraints {
+        /// Which.
+        certificate: String,
+    },
+    /// A CRL lists it.
+    #[error("{certificate} was revoked")]
+    Revoked {
+        /// Which.
+        certificate: String,
+        /// Since when.
+        since: SystemTime,
+    },
+    /// Nothing says whether it is revoked, and that is asked for.
+    #[error("it is not known whether {certificate} is revoked: {reason}")]
+    RevocationUnknown {
+        /// Which.
+        certificate: String,
+        /// Why not.
+        reason: String,
+    },
+}

@@ -1,0 +1,114 @@
+//! Signatures checked with a certificate's public key.
+
+use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use const_oid::db::rfc5912;
+use der::asn1::ObjectIdentifier;
+
+use crate::{
+    Certificate,
+    algorithm::{DigestAlgorithm, SignatureAlgorithm},
+    key::Digest,
+};
+
+/// Why a signature was not found good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The signature is not this key's over this digest.
+    #[error("the signature does not verify")]
+    Mismatch,
+    /// The key is not of the algorithm's kind, or of a curve or size that is not taken.
+    #[error("{algorithm:?} is not taken with this public key")]
+    KeyNotTaken {
+        /// The signature's algorithm.
+        algorithm: SignatureAlgorithm,
+    },
+}
+
+/// Checks that `signature` is the certificate's key's signature over `digest`.
+///
+/// Weak keys and digests are not refused here but by whoever asks [`is_strong`]: an old signature may
+/// be right and still not acceptable.
+pub fn verify(
+    certificate: &Certificate,
+    algorithm: SignatureAlgorithm,
+    digest: &Digest,
+    signature: &[u8],
+) -> Result<(), VerifyError> {
+    let engine = engine(certificate, algorithm).ok_or(VerifyError::KeyNotTaken { algorithm })?;
+    let imported =
+        aws_lc_rs::digest::Digest::import_less_safe(digest.as_bytes(), digest.algorithm().engine())
+            .map_err(|_| VerifyError::Mismatch)?;
+    UnparsedPublicKey::new(engine, certificate.public_key())
+        .verify_digest(&imported, signature)
+        .map_err(|_| VerifyError::Mismatch)
+}
+
+/// Whether a signature of this algorithm by this key is acceptable today: SHA-2, RSA from 2048 bits
+/// (RFC 8550 4.3), a curve from P-256.
+pub fn is_strong(certificate: &Certificate, algorithm: SignatureAlgorithm) -> bool {
+    algorithm.digest() != DigestAlgorithm::Sha1
+        && match algorithm {
+            SignatureAlgorithm::RsaPkcs1(_) => {
+                certificate.rsa_modulus_bits().is_some_and(|bits| bits >= 2048)
+            }
+            SignatureAlgorithm::Ecdsa(_) => true,
+        }
+}
+
+fn engine(
+    certificate: &Certificate,
+    algorithm: SignatureAlgorithm,
+) -> Option<&'static dyn VerificationAlgorithm> {
+    use DigestAlgorithm::{Sha1, Sha256, Sha384, Sha512};
+    let key = certificate.key_algorithm();
+    match algorithm {
+        SignatureAlgorithm::RsaPkcs1(digest) if key == rfc5912::RSA_ENCRYPTION => {
+            let large = certificate.rsa_modulus_bits()? >= 2048;
+            Some(match (digest, large) {
+                (Sha1, _) => &signature::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY,
+                (Sha256, true) => &signature::RSA_PKCS1_2048_8192_SHA256,
+                (Sha256, false) => &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+                (Sha384, _) => &signature::RSA_PKCS1_2048_8192_SHA384,
+                (Sha512, true) => &signature::RSA_PKCS1_2048_8192_SHA512,
+                (Sha512, false) => &signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
+            })
+        }
+        SignatureAlgorithm::Ecdsa(digest) if key == rfc5912::ID_EC_PUBLIC_KEY => {
+            Some(match (certificate.curve()?, digest) {
+                (rfc5912::SECP_256_R_1, Sha1) => &signature::ECDSA_P256_SHA1_ASN1,
+                (rfc5912::SECP_256_R_1, Sha256) => &signature::ECDSA_P256_SHA256_ASN1,
+                (rfc5912::SECP_256_R_1, Sha384) => &signature::ECDSA_P256_SHA384_ASN1,
+                (rfc5912::SECP_256_R_1, Sha512) => &signature::ECDSA_P256_SHA512_ASN1,
+                (rfc5912::SECP_384_R_1, Sha256) => &signature::ECDSA_P384_SHA256_ASN1,
+                (rfc5912::SECP_384_R_1, Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
+                (rfc5912::SECP_384_R_1, Sha512) => &signature::ECDSA_P384_SHA512_ASN1,
+                (rfc5912::SECP_521_R_1, Sha256) => &signature::ECDSA_P521_SHA256_ASN1,
+                (rfc5912::SECP_521_R_1, Sha384) => &signature::ECDSA_P521_SHA384_ASN1,
+                (rfc5912::SECP_521_R_1, Sha512) => &signature::ECDSA_P521_SHA512_ASN1,
+                _ => return None,
+            })
+        }
+        _ => None,
+    }
+}
+
+impl Certificate {
+    /// The named curve of an EC public key.
+    pub fn curve(&self) -> Option<ObjectIdentifier> {
+        let algorithm = &self.decoded().tbs_certificate().subject_public_key_info().algorithm;
+        algorithm.parameters.as_ref()?.decode_as().ok()
+    }
+
+    /// The length of an RSA public key's modulus in bits.
+    pub fn rsa_modulus_bits(&self) -> Option<usize> {
+        if self.key_algorithm() != rfc5912::RSA_ENCRYPTION {
+            return None;
+        }
+        let tree = crate::ber::Tree::parse(self.public_key()).ok()?;
+        let modulus = tree.root().children().next()?.content();
+        let leading = modulus.iter().take_while(|octet| **octet == 0).count();
+        let first = modulus.get(leading)?;
+        Some((modulus.len() - leading) * 8 - usize::try_from(first.leading_zeros()).ok()?)
+    }
+}

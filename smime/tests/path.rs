@@ -1,0 +1,70 @@
+//! Certification paths: which are valid, and the reason that is given where one is not.
+
+use std::time::Duration;
+
+use smime::path::{PathError, Revocation, RevocationMode, validate};
+use smime::testing::fixtures::{certificate, now, trust, trust_with_crls};
+
+#[test]
+fn a_leaf_below_two_cas_has_a_valid_path_whatever_the_order_of_surplus_certificates() {
+    let surplus = ["mallory", "bob", "ca", "other-root", "root"].map(certificate);
+    let path = validate(&certificate("alice"), &surplus, &trust(), now()).unwrap();
+    let names: Vec<_> = path.chain().iter().map(|c| c.subject().to_string()).collect();
+    assert_eq!(names, ["CN=Alice", "CN=Test Issuing CA", "CN=Test Root"]);
+}
+
+#[test]
+fn each_defect_of_a_path_has_its_reason() {
+    let surplus = ["ca", "other-root", "alice", "constrained", "subca"].map(certificate);
+    let reason = |name| validate(&certificate(name), &surplus, &trust(), now()).map(|_| ()).unwrap_err();
+    assert!(matches!(reason("mallory"), PathError::NoPath { .. }));
+    assert!(matches!(reason("server"), PathError::Usage { .. }));
+    assert!(matches!(reason("below-alice"), PathError::NotAnIssuer { .. }));
+    assert!(matches!(reason("too-deep"), PathError::NotAnIssuer { .. }));
+    assert!(matches!(reason("outside"), PathError::NameConstraints { .. }));
+    assert!(matches!(reason("critical"), PathError::Extension { .. }));
+    assert!(validate(&certificate("inside"), &surplus, &trust(), now()).is_ok());
+}
+
+#[test]
+fn a_root_that_came_with_the_message_is_not_trusted() {
+    let surplus = ["other-root"].map(certificate);
+    let error = validate(&certificate("mallory"), &surplus, &trust(), now()).unwrap_err();
+    assert!(matches!(error, PathError::NoPath { .. }));
+}
+
+#[test]
+fn a_path_is_valid_only_in_its_time() {
+    let surplus = [certificate("ca")];
+    let century = Duration::from_hours(100 * 365 * 24);
+    let at = |time| validate(&certificate("alice"), &surplus, &trust(), time).map(|_| ());
+    assert!(matches!(at(now() - Duration::from_hours(240)), Err(PathError::NotYetValid { .. })));
+    assert!(matches!(at(now() + century), Err(PathError::Expired { .. })));
+}
+
+#[test]
+fn a_changed_certificate_is_not_accepted() {
+    let mut der = certificate("alice").der().to_vec();
+    let at = der.windows(5).position(|w| w == b"Alice").unwrap();
+    der[at] = b'B';
+    let forged = smime::Certificate::from_der(&der).unwrap();
+    let error = validate(&forged, &[certificate("ca")], &trust(), now()).unwrap_err();
+    assert!(matches!(error, PathError::Signature { .. }), "{error}");
+}
+
+#[test]
+fn crls_tell_revoked_good_and_unknown_apart() {
+    let surplus = [certificate("ca")];
+    for mode in [RevocationMode::HardFail, RevocationMode::SoftFail] {
+        let trust = trust_with_crls(mode);
+        let error = validate(&certificate("revoked"), &surplus, &trust, now()).unwrap_err();
+        assert!(matches!(error, PathError::Revoked { .. }), "{error}");
+        let path = validate(&certificate("alice"), &surplus, &trust, now()).unwrap();
+        assert_eq!(path.revocation(), &Revocation::Good);
+    }
+    let no_crls = |revocation| smime::path::Trust { revocation, ..trust() };
+    let hard = validate(&certificate("alice"), &surplus, &no_crls(RevocationMode::HardFail), now());
+    assert!(matches!(hard, Err(PathError::RevocationUnknown { .. })));
+    let soft = validate(&certificate("alice"), &surplus, &no_crls(RevocationMode::SoftFail), now()).unwrap();
+    assert!(matches!(soft.revocation(), Revocation::Unknown(_)));
+}
