@@ -32,7 +32,11 @@ impl Message {
         if header == b"\r\n" {
             b""
         } else {
-            header.strip_suffix(b"\r\n\r\n").map_or(header, |h| &header[..h.len() + 2])
+            // The line end of the last field stays, that of the empty line goes.
+            match header.strip_suffix(b"\r\n") {
+                Some(fields) if fields.ends_with(b"\r\n") => fields,
+                _ => header,
+            }
         }
     }
 
@@ -108,7 +112,7 @@ fn has_bare_lf(octets: &[u8]) -> bool {
 }
 
 /// The octets with every bare LF made CRLF. A bare CR stays as it is.
-fn with_crlf(octets: &[u8]) -> Vec<u8> {
+pub(super) fn with_crlf(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len() + octets.len() / 32);
     let mut rest = octets;
     while let Some(at) = memchr::memchr(b'\n', rest) {

@@ -2,7 +2,22 @@
 //!
 //! What is signed or verified is exactly the octets that were received or will be sent, so an entity
 //! is a view of octets, and a change is a splice; nothing is ever serialised again from a model.
+//! Line ends are CRLF; [`Message::from_stored`] makes them so.
 
+mod codec;
+mod content_type;
+mod entity;
+mod error;
+mod header;
 mod message;
+mod multipart;
 
+pub use codec::{
+    Base64Error, decode_base64, decode_quoted_printable, encode_base64, encode_quoted_printable,
+};
+pub use content_type::ContentType;
+pub use entity::{MAX_DEPTH, MimeEntity, TransferEncoding};
+pub use error::MimeError;
+pub use header::{Header, HeaderField};
 pub use message::{Message, MessageBuilder};
+pub use multipart::{MAX_PARTS, Multipart, split};

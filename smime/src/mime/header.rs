@@ -1,0 +1,145 @@
+//! Header fields as ranges of the octets that were received (RFC 5322 2.2).
+//!
+//! Nothing is decoded or repaired, and no line is lost: what is no field is kept as one without a name.
+
+use std::borrow::Cow;
+
+/// The fields of a header in the order of the octets.
+#[derive(Clone, Debug)]
+pub struct Header<'a> {
+    fields: Vec<HeaderField<'a>>,
+}
+
+impl<'a> Header<'a> {
+    /// Reads header octets with CRLF line ends, up to the empty line or the end. The octets of the
+    /// fields, joined, are the octets that were read.
+    pub fn parse(octets: &'a [u8]) -> Self {
+        let mut fields = Vec::new();
+        let mut rest = octets;
+        while !rest.is_empty() && !rest.starts_with(b"\r\n") {
+            let (field, tail) = rest.split_at(field_len(rest));
+            fields.push(HeaderField::new(field));
+            rest = tail;
+        }
+        Self { fields }
+    }
+
+    /// All fields.
+    pub fn fields(&self) -> &[HeaderField<'a>] {
+        &self.fields
+    }
+
+    /// All fields of a name, whose case does not matter.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &HeaderField<'a>> {
+        self.fields.iter().filter(move |field| field.is(name))
+    }
+}
+
+/// One header field with its folds and its line end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderField<'a> {
+    octets: &'a [u8],
+    name: &'a str,
+    value: &'a [u8],
+}
+
+impl<'a> HeaderField<'a> {
+    fn new(octets: &'a [u8]) -> Self {
+        let line = octets.strip_suffix(b"\r\n").unwrap_or(octets);
+        let colon = memchr::memchr(b':', line).and_then(|at| {
+            let name = line.get(..at)?.trim_ascii_end();
+            // RFC 5322 3.6.8: printable US-ASCII but the colon; blanks before the colon are obsolete syntax.
+            let printable = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+            Some((std::str::from_utf8(name).ok().filter(|_| printable)?, line.get(at + 1..)?))
+        });
+        let (name, value) = colon.unwrap_or(("", line));
+        Self { octets, name, value }
+    }
+
+    /// The name as it was spelled, without the colon; empty if the line is no header field.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// Whether this is the field's name. Case does not matter, and no name is ever empty.
+    pub fn is(&self, name: &str) -> bool {
+        !name.is_empty() && self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// All that follows the colon, folds included, without the final line end. Where there is no name,
+    /// the whole line.
+    pub fn value(&self) -> &'a [u8] {
+        self.value
+    }
+
+    /// The value on one line, trimmed. Octets that are not UTF-8 and control characters become U+FFFD;
+    /// encoded words stay.
+    pub fn unfolded(&self) -> String {
+        let text = String::from_utf8_lossy(self.value);
+        let text = if text.contains("\r\n") { Cow::Owned(text.replace("\r\n", "")) } else { text };
+        text.trim()
+            .chars()
+            .map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })
+            .collect()
+    }
+
+    /// The whole field with its name, its folds and its line end.
+    pub fn octets(&self) -> &'a [u8] {
+        self.octets
+    }
+}
+
+/// The length of the first field: its first line and the lines after that begin with a blank.
+fn field_len(octets: &[u8]) -> usize {
+    memchr::memmem::find_iter(octets, b"\r\n")
+        .map(|at| at + 2)
+        .find(|&end| !matches!(octets.get(end), Some(b' ' | b'\t')))
+        .unwrap_or(octets.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &[u8] =
+        b"From alice@example.org Mon Jan 1 10:00:00 2024\r\nSubject: one\r\n two\r\n\tthree\r\n\
+        subject :four\r\nno field\r\n: no name\r\nempty:\r\nX\xc3\xa9: y\r\n\r\nBody: x\r\n";
+
+    #[test]
+    fn no_octet_of_a_header_is_lost() {
+        let header = Header::parse(HEADER);
+        let joined: Vec<u8> = header.fields().iter().flat_map(HeaderField::octets).copied().collect();
+        assert!(HEADER.starts_with(&joined));
+        assert_eq!(&HEADER[joined.len()..], b"\r\nBody: x\r\n");
+    }
+
+    #[test]
+    fn only_printable_names_before_a_colon_are_names() {
+        let names: Vec<_> = Header::parse(HEADER).fields().iter().map(HeaderField::name).collect();
+        assert_eq!(names, ["", "Subject", "subject", "", "", "empty", ""]);
+    }
+
+    #[test]
+    fn fields_are_found_in_any_case_and_unfolded() {
+        let header = Header::parse(HEADER);
+        let subjects: Vec<_> = header.all("SUBJECT").collect();
+        assert_eq!(subjects.len(), 2);
+        assert_eq!(subjects[0].value(), b" one\r\n two\r\n\tthree");
+        assert_eq!(subjects[0].unfolded(), "one two\tthree");
+        assert_eq!(subjects[1].unfolded(), "four");
+        assert_eq!(header.all("").count(), 0);
+    }
+
+    #[test]
+    fn a_last_line_without_line_end_is_a_field() {
+        let header = Header::parse(b"A: 1\r\nB: 2\r\n ");
+        assert_eq!(header.fields().len(), 2);
+        assert_eq!(header.fields()[1].octets(), b"B: 2\r\n ");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_unfolded_text() {
+        let header = Header::parse(b"Subject: a\rb\nc\0d\xffe\r\n");
+        assert_eq!(header.fields()[0].unfolded(), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e");
+    }
+}
