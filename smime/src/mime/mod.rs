@@ -4,20 +4,26 @@
 //! is a view of octets, and a change is a splice; nothing is ever serialised again from a model.
 //! Line ends are CRLF; [`Message::from_stored`] makes them so.
 
+mod boundary;
 mod codec;
 mod content_type;
 mod entity;
 mod error;
+mod from;
 mod header;
 mod message;
 mod multipart;
+mod structure;
 
+pub use boundary::{BoundaryError, fresh_boundary};
 pub use codec::{
     Base64Error, decode_base64, decode_quoted_printable, encode_base64, encode_quoted_printable,
 };
 pub use content_type::ContentType;
 pub use entity::{MAX_DEPTH, MimeEntity, TransferEncoding};
 pub use error::MimeError;
+pub use from::{FromError, originators, single_originator};
 pub use header::{Header, HeaderField};
 pub use message::{Message, MessageBuilder};
 pub use multipart::{MAX_PARTS, Multipart, split};
+pub use structure::{Crypto, Special, is_smime_or_pgp, special};

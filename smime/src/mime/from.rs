@@ -1,0 +1,351 @@
+//! The originators of a message: the mailboxes of its From field (RFC 5322 3.4, 3.6.2).
+//!
+//! A signature is worth something only if the address that people see is the one that was checked, so
+//! this reads a strict subset of the grammar, and what it does not understand is an error. No address
+//! ever comes out of a display name, a comment, a quoted string or an encoded word.
+
+use super::MimeEntity;
+use crate::{Fault, MailAddress, address::AddressError};
+
+/// Why the originator of a message is not clear.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FromError {
+    /// There is no From field.
+    #[error("there is no From field")]
+    Missing,
+    /// There are several From fields; agents show this one or that one.
+    #[error("there are {count} From fields")]
+    SeveralFields {
+        /// How many.
+        count: usize,
+    },
+    /// There are several mailboxes in the From field where one is wanted.
+    #[error("there are {count} mailboxes in the From field")]
+    SeveralMailboxes {
+        /// How many.
+        count: usize,
+    },
+    /// The From field is no list of mailboxes.
+    #[error("the From field cannot be read: {reason}")]
+    Malformed {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A mailbox in the From field has an address that is not taken.
+    #[error("an address in the From field cannot be taken")]
+    Address(#[from] AddressError),
+}
+
+impl FromError {
+    /// Whose fault it is: always the message's.
+    pub fn fault(&self) -> Fault {
+        Fault::Message
+    }
+}
+
+/// The addresses of all mailboxes in the one From field of a message.
+pub fn originators(message: &MimeEntity<'_>) -> Result<Vec<MailAddress>, FromError> {
+    let header = message.header();
+    if has_bare_line_end(message.header_octets()) {
+        return Err(malformed("a bare CR or LF in the header, where some agents see another line"));
+    }
+    let mut fields = header.all("From");
+    let first = fields.next().ok_or(FromError::Missing)?;
+    match fields.count() {
+        0 => mailboxes(first.value()),
+        more => Err(FromError::SeveralFields { count: more + 1 }),
+    }
+}
+
+/// The address of the only mailbox in the one From field of a message.
+pub fn single_originator(message: &MimeEntity<'_>) -> Result<MailAddress, FromError> {
+    let mut addresses = originators(message)?;
+    match (addresses.len(), addresses.pop()) {
+        (1, Some(address)) => Ok(address),
+        (count, _) => Err(FromError::SeveralMailboxes { count }),
+    }
+}
+
+fn malformed(reason: &'static str) -> FromError {
+    FromError::Malformed { reason }
+}
+
+fn has_bare_line_end(octets: &[u8]) -> bool {
+    let crlfs = memchr::memmem::find_iter(octets, b"\r\n").count();
+    memchr::memchr2_iter(b'\r', b'\n', octets).count() != 2 * crlfs
+}
+
+/// RFC 5322's mailbox-list without its obsolete forms, but for dots in display names.
+fn mailboxes(value: &[u8]) -> Result<Vec<MailAddress>, FromError> {
+    let text = std::str::from_utf8(value).map_err(|_| malformed("it is not UTF-8"))?;
+    let mut tokens = tokens(text)?.into_iter().peekable();
+    let mut addresses = Vec::new();
+    loop {
+        let mut before = Vec::new();
+        while let Some(token) = tokens.next_if(|token| !matches!(token.kind, Kind::Comma | Kind::Less)) {
+            before.push(token);
+        }
+        if tokens.next_if(|token| token.kind == Kind::Less).is_some() {
+            if !before.iter().all(|token| matches!(token.kind, Kind::Atom(_) | Kind::Quoted | Kind::Dot)) {
+                return Err(malformed("an unquoted special character in a display name"));
+            }
+            let mut inside = Vec::new();
+            while let Some(token) = tokens.next_if(|token| token.kind != Kind::Greater) {
+                inside.push(token);
+            }
+            if tokens.next().is_none() {
+                return Err(malformed("an angle bracket is not closed"));
+            }
+            addresses.push(addr_spec(&inside)?);
+        } else {
+            addresses.push(addr_spec(&before)?);
+        }
+        match tokens.next().map(|token| token.kind) {
+            None => return Ok(addresses),
+            Some(Kind::Comma) => {}
+            Some(_) => return Err(malformed("something between an address and the next comma")),
+        }
+    }
+}
+
+/// `dot-atom "@" dot-atom` without white space and comments inside.
+fn addr_spec(tokens: &[Token<'_>]) -> Result<MailAddress, FromError> {
+    let mut text = String::new();
+    let mut atom_is_next = true;
+    for (index, token) in tokens.iter().enumerate() {
+        if token.after_blank && index > 0 {
+            return Err(malformed("white space or a comment in an address"));
+        }
+        match token.kind {
+            Kind::Atom(atom) if atom_is_next && !atom.starts_with("=?") => text.push_str(atom),
+            Kind::Dot if !atom_is_next => text.push('.'),
+            Kind::At if !atom_is_next => text.push('@'),
+            Kind::Quoted => return Err(malformed("a quoted local part is not taken")),
+            _ => return Err(malformed("an address that is not local@domain")),
+        }
+        atom_is_next = !atom_is_next;
+    }
+    if atom_is_next {
+        return Err(malformed("an address that is not local@domain"));
+    }
+    Ok(MailAddress::parse(&text)?)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Token<'a> {
+    kind: Kind<'a>,
+    /// Whether white space or a comment is in front of it.
+    after_blank: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind<'a> {
+    Atom(&'a str),
+    /// A quoted string. What is in it is for people.
+    Quoted,
+    Dot,
+    At,
+    Comma,
+    Less,
+    Greater,
+}
+
+fn tokens(text: &str) -> Result<Vec<Token<'_>>, FromError> {
+    let mut tokens = Vec::new();
+    let mut rest = text;
+    let mut after_blank = false;
+    while let Some(first) = rest.chars().next() {
+        let tail = rest.get(first.len_utf8()..).unwrap_or_default();
+        let kind = match first {
+            // A value holds CR and LF in folds only; see `has_bare_line_end`.
+            ' ' | '\t' | '\r' | '\n' => {
+                after_blank = true;
+                rest = tail;
+                continue;
+            }
+            '(' => {
+                after_blank = true;
+                rest = after_comment(tail)?;
+                continue;
+            }
+            '"' => {
+                rest = after_quoted(tail)?;
+                Kind::Quoted
+            }
+            '.' | '@' | ',' | '<' | '>' => {
+                rest = tail;
+                match first {
+                    '.' => Kind::Dot,
+                    '@' => Kind::At,
+                    ',' => Kind::Comma,
+                    '<' => Kind::Less,
+                    _ => Kind::Greater,
+                }
+            }
+            ':' | ';' => return Err(malformed("groups are not taken")),
+            _ => {
+                let len = rest.find(|c| !is_atext(c)).unwrap_or(rest.len());
+                let (Some(atom), Some(tail)) =
+                    (rest.get(..len).filter(|atom| !atom.is_empty()), rest.get(len..))
+                else {
+                    return Err(malformed("a character that has no place here"));
+                };
+                rest = tail;
+                Kind::Atom(atom)
+            }
+        };
+        tokens.push(Token { kind, after_blank });
+        after_blank = false;
+    }
+    Ok(tokens)
+}
+
+/// RFC 5322 3.2.3, and RFC 6532 3.2 beyond ASCII.
+fn is_atext(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || (!c.is_ascii() && !c.is_control())
+}
+
+/// What follows a comment whose opening parenthesis is gone already.
+fn after_comment(text: &str) -> Result<&str, FromError> {
+    let mut nesting = 1_usize;
+    after(text, "a comment has no end", |c| {
+        match c {
+            '(' => nesting += 1,
+            ')' => nesting -= 1,
+            _ => {}
+        }
+        nesting == 0
+    })
+}
+
+/// What follows a quoted string whose opening quote is gone already.
+fn after_quoted(text: &str) -> Result<&str, FromError> {
+    after(text, "a quoted string has no end", |c| c == '"')
+}
+
+/// What follows the first character that `ends`; characters behind a backslash never do.
+fn after<'t>(
+    text: &'t str,
+    reason: &'static str,
+    mut ends: impl FnMut(char) -> bool,
+) -> Result<&'t str, FromError> {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => {
+                chars.next();
+            }
+            '\r' | '\n' | '\t' => {}
+            c if c.is_control() => return Err(malformed("a control character")),
+            c if ends(c) => return Ok(chars.as_str()),
+            _ => {}
+        }
+    }
+    Err(malformed(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(header: &str) -> Result<Vec<String>, FromError> {
+        let octets = format!("Subject: x\r\n{header}\r\n\r\nbody");
+        originators(&MimeEntity::parse(octets.as_bytes()))
+            .map(|addresses| addresses.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn only_addresses_are_addresses() {
+        for (header, addresses) in [
+            ("From: alice@example.org", &["alice@example.org"][..]),
+            ("from : <alice@example.org>", &["alice@example.org"]),
+            ("From: Alice A. Adams <alice@example.org> (home)", &["alice@example.org"]),
+            ("From: \"bob@example.org\" <alice@example.org>", &["alice@example.org"]),
+            ("From: \"x\\\" <bob@example.org>\" <alice@example.org>", &["alice@example.org"]),
+            ("From: (bob@example.org, \\) (<c@d>)) alice@example.org", &["alice@example.org"]),
+            ("From: =?utf-8?q?bob=40example.org=3E?=\r\n <alice@example.org>", &["alice@example.org"]),
+            ("From: a@x.org, \"B, b\" <b@x.org>", &["a@x.org", "b@x.org"]),
+            ("From: J\u{fc}rgen <j\u{fc}rgen@example.org>", &["j\u{fc}rgen@example.org"]),
+            ("From: < alice@example.org >", &["alice@example.org"]),
+        ] {
+            assert_eq!(from(header).unwrap(), addresses, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_agents_show_differently_is_refused() {
+        for header in [
+            "From:",
+            "From: Alice",
+            "From: <>",
+            "From: ,alice@example.org",
+            "From: alice@example.org,",
+            "From: alice@example.org bob@example.org",
+            "From: bob@example.org <alice@example.org>",
+            "From: <bob@example.org> <alice@example.org>",
+            "From: <alice@example.org> bob",
+            "From: <bob@example.org,alice@example.org>",
+            "From: <<alice@example.org>",
+            "From: <alice@example.org",
+            "From: alice@example.org>",
+            "From: friends: alice@example.org;",
+            "From: undisclosed-recipients:;",
+            "From: <@relay.example:alice@example.org>",
+            "From: \"alice\"@example.org",
+            "From: alice@[127.0.0.1]",
+            "From: alice @example.org",
+            "From: alice(c)@example.org",
+            "From: alice@example.org@evil.example",
+            "From: a..b@example.org",
+            "From: =?utf-8?q?alice?=@example.org",
+            "From: alice@example.org\0",
+            "From: alice@example.org (",
+            "From: \"alice <alice@example.org>",
+            "From: \"a\0\" <alice@example.org>",
+            "From: alice\\@example.org",
+        ] {
+            let parsed = from(header);
+            assert!(
+                matches!(parsed, Err(FromError::Malformed { .. } | FromError::Address(_))),
+                "{header}: {parsed:?}"
+            );
+        }
+    }
+
+    /// "Johnny, you are fired" (USENIX Security 2019), classes I1 to I3.
+    #[test]
+    fn the_single_originator_is_never_in_doubt() {
+        let single = |header: &str| {
+            let octets = format!("Sender: mallory@evil.example\r\n{header}\r\n\r\nbody");
+            single_originator(&MimeEntity::parse(octets.as_bytes())).map(|address| address.to_string())
+        };
+        assert_eq!(
+            single("From: \"alice@example.org\" <mallory@evil.example>"),
+            Ok("mallory@evil.example".to_owned())
+        );
+        assert_eq!(single("To: bob@example.org"), Err(FromError::Missing));
+        assert_eq!(
+            single("From: alice@example.org\r\nFROM : mallory@evil.example"),
+            Err(FromError::SeveralFields { count: 2 })
+        );
+        assert_eq!(
+            single("From: alice@example.org, mallory@evil.example"),
+            Err(FromError::SeveralMailboxes { count: 2 })
+        );
+        assert!(matches!(
+            single("Subject: x\rFrom: alice@example.org\r\nFrom: mallory@evil.example"),
+            Err(FromError::Malformed { .. })
+        ));
+        assert!(matches!(
+            single("Subject: x\nFrom: alice@example.org\r\nFrom: mallory@evil.example"),
+            Err(FromError::Malformed { .. })
+        ));
+    }
+
+    #[test]
+    fn only_the_header_names_originators() {
+        let entity = MimeEntity::parse(b"Subject: x\r\n\r\nFrom: alice@example.org\r\n");
+        assert_eq!(originators(&entity), Err(FromError::Missing));
+    }
+}
