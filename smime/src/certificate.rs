@@ -3,7 +3,7 @@
 //! The octets are kept because decoding and encoding again may change them, and signatures and
 //! fingerprints are over the octets. Which paths to trust is not decided here but in [`crate::path`].
 
-use std::{fmt, hash, sync::Arc};
+use std::{fmt, hash, sync::Arc, time::SystemTime};
 
 use der::{Decode, Encode, asn1::ObjectIdentifier, oid::AssociatedOid};
 use x509_cert::{
@@ -102,6 +102,21 @@ impl Certificate {
     /// The serial number in hexadecimal, as logs and reports show it.
     pub fn serial_hex(&self) -> String {
         data_encoding::HEXUPPER.encode(self.serial_number())
+    }
+
+    /// The first moment of the validity period (RFC 5280 4.1.2.5).
+    pub fn not_before(&self) -> SystemTime {
+        self.decoded().tbs_certificate().validity().not_before.to_system_time()
+    }
+
+    /// The last moment of the validity period (RFC 5280 4.1.2.5).
+    pub fn not_after(&self) -> SystemTime {
+        self.decoded().tbs_certificate().validity().not_after.to_system_time()
+    }
+
+    /// Whether a time lies in the validity period, which says nothing of the path or of revocation.
+    pub fn is_valid_at(&self, at: SystemTime) -> bool {
+        self.not_before() <= at && at <= self.not_after()
     }
 
     /// The `SubjectPublicKeyInfo` in DER.
