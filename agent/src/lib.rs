@@ -3,8 +3,14 @@
 //! The front ends bring an [`Envelope`] and a message, and get an [`Outcome`]: edits to apply, or whose
 //! [`smime::Fault`] it is that there are none. Not in here: SMTP, milter, files of mail.
 
+pub mod config;
 mod envelope;
+pub mod identity;
 mod outcome;
+pub mod settings;
 
+pub use config::{ConfigError, LogFormat, SignRule};
 pub use envelope::Envelope;
+pub use identity::{Identities, Identity};
 pub use outcome::{Edits, FieldRef, Outcome};
+pub use settings::Settings;

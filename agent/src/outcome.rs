@@ -1,7 +1,5 @@
 //! What shall become of a message: edits that any front end can apply.
 
-use smime::mime::Message;
-
 /// A header field by name and place among the fields of that name, counted from 1, as milters do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldRef {

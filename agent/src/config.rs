@@ -1,0 +1,356 @@
+//! The configuration file as it is written: TOML sections with the lines they stand in.
+//!
+//! Nothing is opened or resolved in here; [`crate::Settings`] does that. Every section, key and default
+//! of the file is in this one place.
+
+mod problem;
+mod reader;
+
+use std::path::PathBuf;
+
+pub use problem::{Complaint, ConfigError, Problem};
+pub use reader::At;
+pub(crate) use reader::Report;
+use reader::{Document, Section};
+use smime::path::RevocationMode;
+
+/// All sections. Sections with a mistake are left out and complained of.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    pub(crate) tokens: Vec<TokenSection>,
+    pub(crate) cache: Option<At<PathBuf>>,
+    pub(crate) trust: TrustSection,
+    pub(crate) milter: Option<MilterSection>,
+    pub(crate) identities: Vec<IdentitySection>,
+    pub(crate) rules: Vec<RuleSection>,
+    pub(crate) log: LogSection,
+}
+
+/// `[[token]]`: a PKCS#11 token.
+#[derive(Debug)]
+pub(crate) struct TokenSection {
+    pub(crate) module: At<PathBuf>,
+    pub(crate) label: At<String>,
+    pub(crate) pin_file: At<PathBuf>,
+    pub(crate) sessions: u64,
+    pub(crate) queue: u64,
+    pub(crate) deadline_ms: u64,
+}
+
+/// `[trust]`: whom to believe.
+#[derive(Debug, Default)]
+pub(crate) struct TrustSection {
+    pub(crate) anchors: Vec<At<PathBuf>>,
+    pub(crate) crls: Vec<At<PathBuf>>,
+    pub(crate) revocation: RevocationMode,
+}
+
+const REVOCATION: [(&str, RevocationMode); 3] = [
+    ("hard-fail", RevocationMode::HardFail),
+    ("soft-fail", RevocationMode::SoftFail),
+    ("off", RevocationMode::Off),
+];
+
+/// The word in the configuration.
+pub(crate) fn revocation_word(mode: RevocationMode) -> &'static str {
+    word_of(&REVOCATION, mode)
+}
+
+/// `[milter]`: where to listen and whom to serve.
+#[derive(Debug)]
+pub(crate) struct MilterSection {
+    pub(crate) listen: At<String>,
+    pub(crate) socket_mode: Option<At<String>>,
+    pub(crate) authserv_id: At<String>,
+    pub(crate) trusted_networks: Vec<At<String>>,
+    pub(crate) recipient_delimiter: Option<At<String>>,
+    pub(crate) max_connections: u64,
+    pub(crate) max_message_bytes: u64,
+    pub(crate) workers: Option<u64>,
+}
+
+/// `[[identity]]`: a certificate of ours.
+#[derive(Debug)]
+pub(crate) struct IdentitySection {
+    pub(crate) certificate: At<PathBuf>,
+    pub(crate) chain: Option<At<PathBuf>>,
+    pub(crate) logins: Vec<At<String>>,
+}
+
+/// `[[rule]]`: what to do with mail of some senders.
+#[derive(Debug)]
+pub(crate) struct RuleSection {
+    pub(crate) line: usize,
+    pub(crate) from: At<String>,
+    pub(crate) sign: SignRule,
+}
+
+/// Whether mail of a sender is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignRule {
+    /// It is signed or it does not leave.
+    Required,
+    /// It is signed if all that takes is there, and leaves unsigned otherwise.
+    WhenPossible,
+    /// It is not signed.
+    Never,
+}
+
+impl SignRule {
+    const WORDS: [(&'static str, Self); 3] =
+        [("required", Self::Required), ("when-possible", Self::WhenPossible), ("never", Self::Never)];
+
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        word_of(&Self::WORDS, self)
+    }
+}
+
+/// `[log]`: how to write the log.
+#[derive(Debug)]
+pub(crate) struct LogSection {
+    pub(crate) format: LogFormat,
+    pub(crate) filter: String,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), filter: "info".to_owned() }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+impl LogFormat {
+    const WORDS: [(&'static str, Self); 2] = [("text", Self::Text), ("json", Self::Json)];
+
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        word_of(&Self::WORDS, self)
+    }
+}
+
+impl Config {
+    /// Reads the text of a configuration file, and reports all that is wrong with it.
+    pub(crate) fn parse(text: &str, report: &mut Report) -> Self {
+        let mut document = Document::parse(text, report);
+        let config = Self {
+            tokens: document.sections("[[token]]", report, token),
+            cache: document.section("[cache]", report, |section| {
+                let path = section.path("path");
+                section.required("path", path)
+            }),
+            trust: document.section("[trust]", report, |section| Some(trust(section))).unwrap_or_default(),
+            milter: document.section("[milter]", report, milter),
+            identities: document.sections("[[identity]]", report, identity),
+            rules: document.sections("[[rule]]", report, rule),
+            log: document.section("[log]", report, |section| Some(log(section))).unwrap_or_default(),
+        };
+        document.finish(report);
+        config
+    }
+}
+
+fn token(section: &mut Section<'_, '_>) -> Option<TokenSection> {
+    let module = section.path("module");
+    let module = section.required("module", module);
+    let label = section.string("label");
+    let label = section.required("label", label);
+    let pin_file = section.path("pin-file");
+    let pin_file = section.required("pin-file", pin_file);
+    let sessions = section.number("sessions", 1..=1000).map_or(4, |n| n.value);
+    let queue = section.number("queue", 1..=1_000_000).map_or(1024, |n| n.value);
+    let deadline_ms = section.number("deadline-ms", 100..=600_000).map_or(20_000, |n| n.value);
+    Some(TokenSection { module: module?, label: label?, pin_file: pin_file?, sessions, queue, deadline_ms })
+}
+
+fn trust(section: &mut Section<'_, '_>) -> TrustSection {
+    TrustSection {
+        anchors: section.paths("anchors"),
+        crls: section.paths("crls"),
+        revocation: section.word("revocation", &REVOCATION).map_or_else(RevocationMode::default, |w| w.value),
+    }
+}
+
+fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
+    let listen = section.string("listen");
+    let listen = section.required("listen", listen);
+    let socket_mode = section.string("socket-mode");
+    let authserv_id = section.string("authserv-id");
+    let authserv_id = section.required("authserv-id", authserv_id);
+    let trusted_networks = section.strings("trusted-networks");
+    let recipient_delimiter = section.string("recipient-delimiter");
+    let max_connections = section.number("max-connections", 1..=100_000).map_or(1024, |n| n.value);
+    let bytes = section.number("max-message-bytes", 1024..=(4 << 30));
+    let max_message_bytes = bytes.map_or(100 << 20, |n| n.value);
+    let workers = section.number("workers", 1..=10_000).map(|n| n.value);
+    Some(MilterSection {
+        listen: listen?,
+        socket_mode,
+        authserv_id: authserv_id?,
+        trusted_networks,
+        recipient_delimiter,
+        max_connections,
+        max_message_bytes,
+        workers,
+    })
+}
+
+fn identity(section: &mut Section<'_, '_>) -> Option<IdentitySection> {
+    let certificate = section.path("certificate");
+    let certificate = section.required("certificate", certificate);
+    let chain = section.path("chain");
+    let logins = section.strings("logins");
+    Some(IdentitySection { certificate: certificate?, chain, logins })
+}
+
+fn rule(section: &mut Section<'_, '_>) -> Option<RuleSection> {
+    let from = section.string("from");
+    let from = section.required("from", from);
+    let sign = section.word("sign", &SignRule::WORDS);
+    let sign = section.required("sign", sign);
+    Some(RuleSection { line: section.line(), from: from?, sign: sign?.value })
+}
+
+fn log(section: &mut Section<'_, '_>) -> LogSection {
+    let format = section.word("format", &LogFormat::WORDS).map_or_else(LogFormat::default, |w| w.value);
+    let filter = section.string("filter").map_or_else(|| LogSection::default().filter, |f| f.value);
+    LogSection { format, filter }
+}
+
+fn word_of<T: Copy + PartialEq>(words: &[(&'static str, T)], meaning: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == meaning).map_or("", |(word, _)| word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(text: &str) -> Vec<String> {
+        let mut report = Report::default();
+        Config::parse(text, &mut report);
+        report.into_complaints().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_line_key_and_what_was_meant() {
+        let token = "[[token]]\nmodule = \"m\"\nlabel = \"l\"\npin-file = \"p\"\n";
+        let token_keys = "`module`, `label`, `pin-file`, `sessions`, `queue`, `deadline-ms`";
+        for (text, expected) in [
+            (
+                format!("{token}\n\nsesions = 8\n"),
+                "line 7: unknown key `sesions` in [[token]]; did you mean `sessions`?".to_owned(),
+            ),
+            (
+                format!("{token}colour = 8\n"),
+                format!("line 5: unknown key `colour` in [[token]]; its keys are {token_keys}"),
+            ),
+            (
+                format!("{token}sessions = \"8\"\n"),
+                "line 5: `sessions` in [[token]] must be a whole number, but is a text".to_owned(),
+            ),
+            (
+                format!("{token}sessions = 0\n"),
+                "line 5: `sessions` in [[token]] cannot be 0: it must be from 1 to 1000".to_owned(),
+            ),
+            (
+                format!("{token}sessions = -3\n"),
+                "line 5: `sessions` in [[token]] cannot be -3: it must be from 1 to 1000".to_owned(),
+            ),
+            (
+                "\n[[token]]\nmodule = \"m\"\nlabel = \"l\"\n".to_owned(),
+                "line 2: [[token]] needs `pin-file`".to_owned(),
+            ),
+            (
+                "[token]\nmodule = \"m\"\n".to_owned(),
+                "line 1: this section must be written [[token]]".to_owned(),
+            ),
+            (
+                "\n[[milter]]\nlisten = \"m\"\n".to_owned(),
+                "line 2: this section must be written [milter]".to_owned(),
+            ),
+            (
+                "[miltr]\nlisten = \"m\"\n".to_owned(),
+                "line 1: unknown section [miltr]; did you mean `[milter]`?".to_owned(),
+            ),
+            (
+                "[[quotas]]\n".to_owned(),
+                "line 1: unknown section [quotas]; the sections are `[[token]]`, `[cache]`, `[trust]`, \
+                 `[milter]`, `[[identity]]`, `[[rule]]`, `[log]`"
+                    .to_owned(),
+            ),
+            ("listen = 1\n".to_owned(), "line 1: `listen` stands outside of any section".to_owned()),
+            (
+                "[[rule]]\nfrom = \"*\"\nsign = \"requierd\"\n".to_owned(),
+                "line 3: `sign` in [[rule]] cannot be \"requierd\"; did you mean `required`?".to_owned(),
+            ),
+            (
+                "[[rule]]\nfrom = \"*\"\nsign = \"yes\"\n".to_owned(),
+                "line 3: `sign` in [[rule]] cannot be \"yes\"; it takes `required`, `when-possible`, `never`"
+                    .to_owned(),
+            ),
+            (
+                "[trust]\nrevocation = \"soft\"\n".to_owned(),
+                "line 2: `revocation` in [trust] cannot be \"soft\"; did you mean `soft-fail`?".to_owned(),
+            ),
+            (
+                "[trust]\nanchors = \"a.pem\"\n".to_owned(),
+                "line 2: `anchors` in [trust] must be a list of texts, like [\"one\", \"two\"], but is a text"
+                    .to_owned(),
+            ),
+            (
+                "[trust]\nanchors = [\n  \"a.pem\",\n  7,\n]\n".to_owned(),
+                "line 4: `anchors` in [trust] must be a list of texts, like [\"one\", \"two\"], but is a whole \
+                 number"
+                    .to_owned(),
+            ),
+            (
+                "[cache]\npath = true\n".to_owned(),
+                "line 2: `path` in [cache] must be a text in quotes, but is true or false".to_owned(),
+            ),
+        ] {
+            assert_eq!(complaints(&text), [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_of_a_file_are_told_in_its_order() {
+        let text = "[[rule]]\nform = \"*\"\nsign = \"maybe\"\n[[token]]\nlabel = 1\n[cashe]\npath = \"x\"\n";
+        let found = complaints(text);
+        let lines: Vec<&str> = found.iter().filter_map(|c| c.split(':').next()).collect();
+        assert_eq!(
+            lines,
+            ["line 1", "line 2", "line 3", "line 4", "line 4", "line 5", "line 6"],
+            "{found:#?}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_toml_is_told_with_its_line() {
+        let found = complaints("[log]\nformat = \"text\"\nfilter = info\n");
+        assert!(found[0].starts_with("line 3: this is not TOML: "), "{found:?}");
+    }
+
+    #[test]
+    fn absent_keys_have_their_documented_defaults() {
+        let text = "[[token]]\nmodule=\"m\"\nlabel=\"l\"\npin-file=\"p\"\n\
+                    [milter]\nlisten=\"inet:h:1\"\nauthserv-id=\"mx\"\n";
+        let mut report = Report::default();
+        let config = Config::parse(text, &mut report);
+        assert_eq!(report.into_complaints(), []);
+        let token = &config.tokens[0];
+        assert_eq!((token.sessions, token.queue, token.deadline_ms), (4, 1024, 20_000));
+        let milter = config.milter.unwrap();
+        assert_eq!((milter.max_connections, milter.max_message_bytes), (1024, 104_857_600));
+        assert_eq!(config.trust.revocation, RevocationMode::SoftFail);
+        assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Text, "info"));
+    }
+}

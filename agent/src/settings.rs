@@ -1,0 +1,203 @@
+//! The configuration after every check: what all the rest of the program sees.
+//!
+//! Only [`Settings::load`] and [`Settings::parse`] make a [`Settings`], so whoever holds one knows that its
+//! files exist and parse, and that its sections fit together. What may be intended but looks odd, such as
+//! an expired certificate, is not an error but among [`Settings::warnings`].
+
+mod check;
+mod display;
+mod listen;
+mod pattern;
+mod warnings;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use smime::{Certificate, MailAddress, path::Trust};
+
+pub use listen::Listen;
+pub use pattern::SenderPattern;
+pub use warnings::Warning;
+
+use crate::config::{Config, ConfigError, LogFormat, Report, SignRule};
+
+/// Where the configuration is, if nothing else is said.
+pub const DEFAULT_PATH: &str = "/etc/hsmime/hsmime.toml";
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    path: PathBuf,
+    tokens: Vec<Token>,
+    cache: Option<PathBuf>,
+    trust: Trust,
+    milter: Option<Milter>,
+    identities: Vec<IdentitySettings>,
+    rules: Vec<Rule>,
+    log: Log,
+}
+
+/// A PKCS#11 token. Where several hold the same key, the first that answers is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The vendor's library.
+    pub module: PathBuf,
+    /// The token's label, by which its slot is found.
+    pub label: String,
+    /// The file whose first line is the PIN.
+    pub pin_file: PathBuf,
+    /// How many sessions work at the same time.
+    pub sessions: usize,
+    /// How many requests may wait.
+    pub queue: usize,
+    /// How long a caller waits for an answer.
+    pub deadline: Duration,
+}
+
+/// The milter's own section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Milter {
+    /// Where to listen.
+    pub listen: Listen,
+    /// The name in `Authentication-Results` (RFC 8601 2.5).
+    pub authserv_id: String,
+    /// Networks whose mail is outgoing even without a login.
+    pub trusted_networks: Vec<IpNet>,
+    /// Characters that end the part of a recipient's local part that owns a key, as in `alice+tag`.
+    pub recipient_delimiter: String,
+    /// How many connections of the MTA are served at once.
+    pub max_connections: usize,
+    /// The longest message that is taken.
+    pub max_message_bytes: usize,
+    /// How many messages are worked on at once.
+    pub workers: usize,
+}
+
+/// A certificate of ours and who may use its key.
+#[derive(Clone, Debug)]
+pub struct IdentitySettings {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Certificates between it and an anchor, to be sent along.
+    pub chain: Vec<Certificate>,
+    /// The certificate's addresses; at least one.
+    pub addresses: Vec<MailAddress>,
+    /// Who may sign with it.
+    pub logins: Logins,
+}
+
+/// Which authenticated clients may sign with a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Logins {
+    /// Whose login is the address itself, or its local part.
+    Address,
+    /// These.
+    Listed(Vec<String>),
+    /// Every authenticated client: `"*"` in the list.
+    Any,
+}
+
+impl Logins {
+    /// Whether a login may sign as an address. Case does not matter.
+    pub fn allow(&self, login: &str, from: &MailAddress) -> bool {
+        let login = login.to_lowercase();
+        match self {
+            Self::Address => login == from.folded() || login == from.local().to_lowercase(),
+            Self::Listed(logins) => logins.iter().any(|listed| listed.to_lowercase() == login),
+            Self::Any => !login.is_empty(),
+        }
+    }
+}
+
+/// What to do with mail of some senders. The first rule that matches counts; where none does, mail is not
+/// signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Where it stands in the file.
+    pub line: usize,
+    /// Whose mail.
+    pub from: SenderPattern,
+    /// Whether it is signed.
+    pub sign: SignRule,
+}
+
+/// How to write the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Which lines, in the words of `tracing-subscriber`'s filter.
+    pub filter: String,
+}
+
+impl Settings {
+    /// Reads and checks a configuration file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a configuration file. Relative paths in it begin in the folder of `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut report = Report::default();
+        let config = Config::parse(text, &mut report);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let settings = check::Checker::new(folder, &mut report).settings(config, path);
+        let complaints = report.into_complaints();
+        if complaints.is_empty() {
+            Ok(settings)
+        } else {
+            Err(ConfigError::Invalid { path: path.to_owned(), complaints })
+        }
+    }
+
+    /// The file all this came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tokens.
+    pub fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    /// The folder of the certificate cache, if there is one.
+    pub fn cache(&self) -> Option<&Path> {
+        self.cache.as_deref()
+    }
+
+    /// Whom to believe: anchors and revocation lists.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The milter's section; the other programs do without.
+    pub fn milter(&self) -> Option<&Milter> {
+        self.milter.as_ref()
+    }
+
+    /// The certificates of ours, in the order of the file.
+    pub fn identities(&self) -> &[IdentitySettings] {
+        &self.identities
+    }
+
+    /// The rules, in the order of the file.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// How to write the log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,342 @@
+//! The checks that make [`Settings`] out of a [`Config`]: files, addresses, networks, and what must fit together.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use smime::{
+    Certificate,
+    path::{Crl, Trust},
+};
+
+use super::{IdentitySettings, Listen, Log, Logins, Milter, Rule, SenderPattern, Settings, Token};
+use crate::config::{
+    At, Config, IdentitySection, MilterSection, Problem, Report, RuleSection, TokenSection, TrustSection,
+};
+
+/// No file named in a configuration is longer than this; revocation lists can be long.
+const MAX_FILE: u64 = 256 << 20;
+
+/// Checks sections and reports what is wrong with them.
+pub(super) struct Checker<'a> {
+    folder: &'a Path,
+    report: &'a mut Report,
+}
+
+impl<'a> Checker<'a> {
+    /// Relative paths begin in `folder`.
+    pub(super) fn new(folder: &'a Path, report: &'a mut Report) -> Self {
+        Self { folder, report }
+    }
+
+    /// What can be made of the sections. It is a [`Settings`] only if nothing was reported.
+    pub(super) fn settings(mut self, config: Config, path: &Path) -> Settings {
+        let tokens = self.tokens(config.tokens);
+        let identities = self.identities(config.identities);
+        if !identities.is_empty() && tokens.is_empty() {
+            let reason = "there is an [[identity]] but no usable [[token]] that could hold its key";
+            self.report.add(0, Problem::Contradiction { reason: reason.to_owned() });
+        }
+        Settings {
+            path: path.to_owned(),
+            tokens,
+            cache: self.cache(config.cache),
+            trust: self.trust(config.trust),
+            milter: config.milter.and_then(|section| self.milter(section)),
+            identities,
+            rules: config.rules.into_iter().filter_map(|section| self.rule(section)).collect(),
+            log: Log { format: config.log.format, filter: config.log.filter },
+        }
+    }
+
+    fn tokens(&mut self, sections: Vec<TokenSection>) -> Vec<Token> {
+        let section = "[[token]]";
+        let mut tokens: Vec<Token> = Vec::new();
+        for TokenSection { module, label, pin_file, sessions, queue, deadline_ms } in sections {
+            let module = self.existing(section, "module", &module);
+            let pin_file = self.existing(section, "pin-file", &pin_file);
+            if label.value.trim().is_empty() || label.value.len() > 32 {
+                let reason = "a token's label has 1 to 32 octets";
+                self.wrong(section, "label", &label, reason);
+                continue;
+            }
+            let (Some(module), Some(pin_file)) = (module, pin_file) else {
+                continue;
+            };
+            if tokens.iter().any(|other| other.module == module && other.label == label.value) {
+                self.wrong(section, "label", &label, "another [[token]] is the same token");
+                continue;
+            }
+            tokens.push(Token {
+                module,
+                label: label.value,
+                pin_file,
+                sessions: to_usize(sessions),
+                queue: to_usize(queue),
+                deadline: Duration::from_millis(deadline_ms),
+            });
+        }
+        tokens
+    }
+
+    fn cache(&mut self, path: Option<At<PathBuf>>) -> Option<PathBuf> {
+        let At { line, value } = path?;
+        let path = self.folder.join(&value);
+        let reason = match (fs::metadata(&path), path.parent().map(fs::metadata)) {
+            (Ok(found), _) if found.is_dir() => return Some(path),
+            (Ok(_), _) => "the cache is a folder, and this is none",
+            (Err(_), Some(Ok(parent))) if parent.is_dir() => return Some(path),
+            (Err(_), _) => "the folder it would be made in is not there",
+        };
+        self.file("[cache]", "path", At { line, value: &path }, reason.to_owned());
+        None
+    }
+
+    fn trust(&mut self, section: TrustSection) -> Trust {
+        let title = "[trust]";
+        let mut anchors: Vec<Certificate> = Vec::new();
+        for path in section.anchors {
+            anchors.extend(self.certificates(title, "anchors", &path));
+        }
+        let mut crls = Vec::new();
+        for path in section.crls {
+            let Some(octets) = self.octets(title, "crls", &path) else {
+                continue;
+            };
+            match revocation_lists(&octets) {
+                Ok(lists) => crls.extend(lists),
+                Err(reason) => self.file(title, "crls", self.resolved(&path).as_deref(), reason),
+            }
+        }
+        Trust { anchors, crls, revocation: section.revocation }
+    }
+
+    fn milter(&mut self, section: MilterSection) -> Option<Milter> {
+        let title = "[milter]";
+        let listen = self.listen(&section);
+        let authserv_id = section.authserv_id;
+        let id_is_sane = is_authserv_id(&authserv_id.value);
+        if !id_is_sane {
+            let reason = "it is a name like mx.example.org: letters, digits, dots and hyphens (RFC 8601 2.5)";
+            self.wrong(title, "authserv-id", &authserv_id, reason);
+        }
+        let mut trusted_networks = Vec::new();
+        for network in &section.trusted_networks {
+            match parse_network(&network.value) {
+                Ok(parsed) => trusted_networks.push(parsed),
+                Err(reason) => self.wrong(title, "trusted-networks", network, &reason),
+            }
+        }
+        let delimiter = section.recipient_delimiter;
+        if let Some(delimiter) = &delimiter {
+            let is_usable = |c: char| c.is_ascii_punctuation() && !matches!(c, '@' | '.');
+            if !delimiter.value.chars().all(is_usable) {
+                let reason = "it holds characters like + or -, as Postfix's recipient_delimiter does";
+                self.wrong(title, "recipient-delimiter", delimiter, reason);
+            }
+        }
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Some(Milter {
+            listen: listen?,
+            authserv_id: authserv_id.value,
+            trusted_networks,
+            recipient_delimiter: delimiter.map_or_else(String::new, |d| d.value),
+            max_connections: to_usize(section.max_connections),
+            max_message_bytes: to_usize(section.max_message_bytes),
+            workers: section.workers.map_or(2 * cores, to_usize),
+        })
+    }
+
+    fn listen(&mut self, section: &MilterSection) -> Option<Listen> {
+        let title = "[milter]";
+        let mut listen = match Listen::parse(&section.listen.value) {
+            Ok(listen) => listen,
+            Err(reason) => {
+                self.wrong(title, "listen", &section.listen, &reason);
+                return None;
+            }
+        };
+        if let Some(text) = &section.socket_mode {
+            let parsed = u32::from_str_radix(&text.value, 8).ok().filter(|bits| *bits <= 0o777);
+            match (&mut listen, parsed) {
+                (Listen::Unix { mode, .. }, Some(bits)) => *mode = Some(bits),
+                (Listen::Unix { .. }, None) => {
+                    self.wrong(title, "socket-mode", text, "it is three octal digits, like \"660\"");
+                }
+                (Listen::Tcp { .. }, _) => {
+                    self.wrong(title, "socket-mode", text, "only a unix: socket has permissions");
+                }
+            }
+        }
+        Some(listen)
+    }
+
+    fn identities(&mut self, sections: Vec<IdentitySection>) -> Vec<IdentitySettings> {
+        let mut seen: HashMap<[u8; 32], usize> = HashMap::new();
+        let mut identities = Vec::with_capacity(sections.len());
+        for section in sections {
+            let line = section.certificate.line;
+            let Some(identity) = self.identity(section) else {
+                continue;
+            };
+            if let Some(first) = seen.insert(*identity.certificate.fingerprint(), line) {
+                let reason = format!("it is the certificate of line {first} again");
+                self.file("[[identity]]", "certificate", At { line, value: &identity.path }, reason);
+            }
+            identities.push(identity);
+        }
+        identities
+    }
+
+    fn identity(&mut self, section: IdentitySection) -> Option<IdentitySettings> {
+        let title = "[[identity]]";
+        let mut certificates = self.certificates(title, "certificate", &section.certificate).into_iter();
+        let further = section.chain.map(|path| self.certificates(title, "chain", &path));
+        let certificate = certificates.next()?;
+        let mut chain: Vec<Certificate> = certificates.collect();
+        chain.extend(further.into_iter().flatten());
+        let path = self.resolved(&section.certificate);
+        let addresses = certificate.addresses();
+        if addresses.is_empty() {
+            let reason = format!("{certificate} names no mail address in its subjectAltName or subject");
+            self.file(title, "certificate", path.as_deref(), reason);
+            return None;
+        }
+        let logins = logins(section.logins);
+        Some(IdentitySettings { path: path.value, certificate, chain, addresses, logins })
+    }
+
+    fn rule(&mut self, RuleSection { line, from, sign }: RuleSection) -> Option<Rule> {
+        match SenderPattern::parse(&from.value) {
+            Ok(from) => Some(Rule { line, from, sign }),
+            Err(reason) => {
+                self.wrong("[[rule]]", "from", &from, &reason);
+                None
+            }
+        }
+    }
+
+    fn resolved(&self, path: &At<PathBuf>) -> At<PathBuf> {
+        At { line: path.line, value: self.folder.join(&path.value) }
+    }
+
+    /// The path, if a file is there.
+    fn existing(&mut self, section: &'static str, key: &'static str, path: &At<PathBuf>) -> Option<PathBuf> {
+        let path = self.resolved(path);
+        let reason = match fs::metadata(&path.value) {
+            Ok(found) if found.is_dir() => "this is a folder".to_owned(),
+            Ok(_) => return Some(path.value),
+            Err(error) => error.to_string(),
+        };
+        self.file(section, key, path.as_deref(), reason);
+        None
+    }
+
+    fn octets(&mut self, section: &'static str, key: &'static str, path: &At<PathBuf>) -> Option<Vec<u8>> {
+        let path = self.resolved(path);
+        let read = fs::metadata(&path.value).and_then(|found| match found.len() {
+            0..=MAX_FILE => fs::read(&path.value).map(Ok),
+            len => Ok(Err(format!("{len} octets are too many"))),
+        });
+        let reason = match read {
+            Ok(Ok(octets)) => return Some(octets),
+            Ok(Err(reason)) => reason,
+            Err(error) => error.to_string(),
+        };
+        self.file(section, key, path.as_deref(), reason);
+        None
+    }
+
+    fn certificates(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        path: &At<PathBuf>,
+    ) -> Vec<Certificate> {
+        let Some(octets) = self.octets(section, key, path) else {
+            return Vec::new();
+        };
+        // A PEM file may hold comments in any encoding; DER begins with a SEQUENCE.
+        let read = match octets.first() {
+            Some(0x30) => Certificate::from_der(&octets).map(|certificate| vec![certificate]),
+            _ => Certificate::from_pem(&String::from_utf8_lossy(&octets)),
+        };
+        read.unwrap_or_else(|error| {
+            self.file(section, key, self.resolved(path).as_deref(), error.to_string());
+            Vec::new()
+        })
+    }
+
+    fn wrong(&mut self, section: &'static str, key: &'static str, value: &At<String>, reason: &str) {
+        let (value, reason, line) = (format!("{:?}", value.value), reason.to_owned(), value.line);
+        self.report.add(line, Problem::WrongValue { key, section, value, reason });
+    }
+
+    fn file(&mut self, section: &'static str, key: &'static str, path: At<&Path>, reason: String) {
+        self.report.add(path.line, Problem::File { key, section, path: path.value.to_owned(), reason });
+    }
+}
+
+fn logins(listed: Vec<At<String>>) -> Logins {
+    let logins: Vec<String> = listed.into_iter().map(|login| login.value).collect();
+    match logins.as_slice() {
+        [] => Logins::Address,
+        some if some.iter().any(|login| login == "*") => Logins::Any,
+        _ => Logins::Listed(logins),
+    }
+}
+
+/// A value of RFC 8601 2.5 that needs no quoting.
+fn is_authserv_id(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    text.len() <= 255 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(is_plain)
+}
+
+/// A network like `10.0.0.0/8`, or a single address.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    if let Ok(network) = text.parse::<IpNet>() {
+        if network.addr() == network.network() {
+            return Ok(network);
+        }
+        return Err(format!("there are bits beyond the prefix; did you mean {}?", network.trunc()));
+    }
+    let unbracketed = text.trim_matches(['[', ']']);
+    let address = unbracketed.parse::<IpAddr>();
+    address.map(IpNet::from).map_err(|_| "a network is written 10.0.0.0/8 or 2001:db8::/32".to_owned())
+}
+
+/// The revocation lists of a file, DER or PEM.
+fn revocation_lists(octets: &[u8]) -> Result<Vec<Crl>, String> {
+    let lists = if octets.first() == Some(&0x30) { vec![octets.to_vec()] } else { crl_blocks(octets)? };
+    lists.iter().map(|list| Crl::from_der(list).map_err(|error| error.to_string())).collect()
+}
+
+/// The octets of each PEM block.
+fn crl_blocks(octets: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let text = String::from_utf8_lossy(octets);
+    let mut lists = Vec::new();
+    for block in text.split("-----BEGIN X509 CRL-----").skip(1) {
+        let (base64, _) = block
+            .split_once("-----END X509 CRL-----")
+            .ok_or_else(|| "a BEGIN X509 CRL line without its END X509 CRL".to_owned())?;
+        let packed: Vec<u8> = base64.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+        let list = data_encoding::BASE64.decode(&packed);
+        lists.push(
+            list.map_err(|error| format!("between BEGIN X509 CRL and END X509 CRL is no base64: {error}"))?,
+        );
+    }
+    if lists.is_empty() {
+        return Err("no BEGIN X509 CRL line: this is not a PEM file of revocation lists".to_owned());
+    }
+    Ok(lists)
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

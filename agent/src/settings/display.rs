@@ -1,0 +1,82 @@
+//! [`Settings`] as text for people: what `check-config` prints.
+
+use std::{fmt, time::SystemTime};
+
+use super::{Logins, Settings};
+use crate::config::revocation_word;
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, text: fmt::Arguments<'_>| writeln!(f, "{name:<10} {text}");
+        row("file", format_args!("{}", self.path.display()))?;
+        for token in &self.tokens {
+            row(
+                "token",
+                format_args!(
+                    "\"{}\" of {}, PIN in {}, {} sessions, {} may wait, deadline {:?}",
+                    token.label,
+                    token.module.display(),
+                    token.pin_file.display(),
+                    token.sessions,
+                    token.queue,
+                    token.deadline
+                ),
+            )?;
+        }
+        match &self.cache {
+            Some(path) => row("cache", format_args!("{}", path.display()))?,
+            None => row("cache", format_args!("none"))?,
+        }
+        let trust = &self.trust;
+        let (anchors, crls, revocation) =
+            (trust.anchors.len(), trust.crls.len(), revocation_word(trust.revocation));
+        row("trust", format_args!("{anchors} anchors, {crls} revocation lists, revocation {revocation}"))?;
+        if let Some(milter) = &self.milter {
+            row("milter", format_args!("listens at {} as {}", milter.listen, milter.authserv_id))?;
+            let networks: Vec<String> = milter.trusted_networks.iter().map(ToString::to_string).collect();
+            row("", format_args!("trusted networks: {}", or_none(&networks.join(", "))))?;
+            row("", format_args!("recipient delimiter: {}", or_none(&milter.recipient_delimiter)))?;
+            row(
+                "",
+                format_args!(
+                    "at most {} connections, {} octets, {} messages at once",
+                    milter.max_connections, milter.max_message_bytes, milter.workers
+                ),
+            )?;
+        }
+        for identity in &self.identities {
+            let addresses: Vec<&str> = identity.addresses.iter().map(smime::MailAddress::as_str).collect();
+            row("identity", format_args!("{}", addresses.join(", ")))?;
+            let certificate = &identity.certificate;
+            row("", format_args!("{certificate} in {}", identity.path.display()))?;
+            let (begin, end) = (day(certificate.not_before()), day(certificate.not_after()));
+            row(
+                "",
+                format_args!("valid from {begin} to {end}, {} further in its chain", identity.chain.len()),
+            )?;
+            let logins = match &identity.logins {
+                Logins::Address => "for the login that is the address or its local part".to_owned(),
+                Logins::Listed(logins) => format!("for the logins {}", logins.join(", ")),
+                Logins::Any => "for every login".to_owned(),
+            };
+            row("", format_args!("{logins}"))?;
+        }
+        for rule in &self.rules {
+            row("rule", format_args!("{}: sign {}", rule.from, rule.sign.as_str()))?;
+        }
+        row("rule", format_args!("all others: sign never"))?;
+        row("log", format_args!("{}, {}", self.log.format.as_str(), self.log.filter))
+    }
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+/// A day in ISO 8601, or what the system says of a time outside of its calendar.
+fn day(time: SystemTime) -> String {
+    match der::DateTime::try_from(time) {
+        Ok(date) => format!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day()),
+        Err(_) => "?".to_owned(),
+    }
+}

@@ -1,0 +1,342 @@
+//! Tests of the checks, the warnings and the printed form, on files in a folder of their own.
+
+use std::{fs, os::unix::fs::PermissionsExt, time::SystemTime};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::identity::tests::{certificate, year};
+
+const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata");
+
+const TOKEN: &str = "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n";
+
+/// A folder with a PIN, something like a module, and copies of `testdata`.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(TESTDATA).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    fs::write(folder.path().join("module.so"), "").unwrap();
+    fs::write(folder.path().join("pin"), "1234\n").unwrap();
+    fs::set_permissions(folder.path().join("pin"), fs::Permissions::from_mode(0o600)).unwrap();
+    folder
+}
+
+fn parse(folder: &TempDir, text: &str) -> Result<Settings, ConfigError> {
+    Settings::parse(text, &folder.path().join("hsmime.toml"))
+}
+
+/// The complaints with the folder's name left out.
+fn complaints(text: &str) -> Vec<String> {
+    let folder = folder();
+    let Err(ConfigError::Invalid { complaints, .. }) = parse(&folder, text) else {
+        panic!("no complaint about {text}");
+    };
+    let prefix = format!("{}/", folder.path().display());
+    complaints.iter().map(|c| c.to_string().replace(&prefix, "")).collect()
+}
+
+fn milter(keys: &str) -> String {
+    let base = "[milter]\n";
+    let listen = if keys.contains("listen") { "" } else { "listen = \"inet:127.0.0.1:8890\"\n" };
+    let id = if keys.contains("authserv-id") { "" } else { "authserv-id = \"mx.example.org\"\n" };
+    format!("{base}{keys}{listen}{id}")
+}
+
+#[test]
+fn a_whole_file_becomes_settings() {
+    let folder = folder();
+    let text = format!(
+        "{TOKEN}sessions = 8\n[cache]\npath = \"certcache\"\n\
+         [trust]\nanchors = [\"root.pem\"]\ncrls = [\"root.crl\", \"root.crl.der\"]\nrevocation = \"hard-fail\"\n\
+         [milter]\nlisten = \"unix:/run/m.sock\"\nsocket-mode = \"660\"\nauthserv-id = \"mx.example.org\"\n\
+         trusted-networks = [\"10.0.0.0/8\", \"::1\"]\nrecipient-delimiter = \"+\"\n\
+         [[identity]]\ncertificate = \"alice-2025.pem\"\nchain = \"root.pem\"\n\
+         [[identity]]\ncertificate = \"bob.pem\"\nlogins = [\"bob\", \"erp\"]\n\
+         [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n[log]\nformat = \"json\"\nfilter = \"debug\"\n"
+    );
+    let settings = parse(&folder, &text).unwrap();
+    assert_eq!(settings.tokens()[0].module, folder.path().join("module.so"));
+    assert_eq!(settings.tokens()[0].sessions, 8);
+    assert_eq!(settings.cache(), Some(folder.path().join("certcache").as_path()));
+    assert_eq!(settings.trust().anchors, [certificate("root")]);
+    assert_eq!(settings.trust().crls.len(), 2);
+    assert_eq!(settings.trust().revocation, smime::path::RevocationMode::HardFail);
+    let milter = settings.milter().unwrap();
+    assert_eq!(milter.listen, Listen::Unix { path: "/run/m.sock".into(), mode: Some(0o660) });
+    let networks: Vec<String> = milter.trusted_networks.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "::1/128"]);
+    let [alice, bob] = settings.identities() else { panic!("two identities") };
+    assert_eq!((&alice.certificate, &alice.chain), (&certificate("alice-2025"), &vec![certificate("root")]));
+    assert_eq!(alice.logins, Logins::Address);
+    assert_eq!(bob.addresses.len(), 2);
+    assert_eq!(bob.logins, Logins::Listed(vec!["bob".to_owned(), "erp".to_owned()]));
+    assert_eq!(settings.warnings(year(2026)), []);
+}
+
+#[test]
+fn check_config_shows_what_came_out() {
+    let folder = folder();
+    let text = format!(
+        "{TOKEN}{}[[identity]]\ncertificate = \"alice-2025.pem\"\n[[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n",
+        milter("workers = 4\n"),
+    );
+    let prefix = format!("{}/", folder.path().display());
+    let serial = certificate("alice-2025").serial_hex();
+    let expected = format!(
+        "file       hsmime.toml
+token      \"mail\" of module.so, PIN in pin, 4 sessions, 1024 may wait, deadline 20s
+cache      none
+trust      0 anchors, 0 revocation lists, revocation soft-fail
+milter     listens at inet:127.0.0.1:8890 as mx.example.org
+           trusted networks: none
+           recipient delimiter: none
+           at most 1024 connections, 104857600 octets, 4 messages at once
+identity   alice@example.org
+           \"CN=alice-2025\" (serial {serial}) in alice-2025.pem
+           valid from 2025-01-01 to 2120-01-01, 0 further in its chain
+           for the login that is the address or its local part
+rule       *@example.org: sign required
+rule       all others: sign never
+log        text, info
+"
+    );
+    assert_eq!(parse(&folder, &text).unwrap().to_string().replace(&prefix, ""), expected);
+}
+
+#[test]
+fn certificates_may_be_der_and_the_chain_may_follow_in_the_same_file() {
+    let folder = folder();
+    fs::write(folder.path().join("alice.der"), certificate("alice-2025").der()).unwrap();
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    fs::write(folder.path().join("bob-chain.pem"), read("bob.pem") + &read("root.pem")).unwrap();
+    let text = format!(
+        "{TOKEN}[[identity]]\ncertificate = \"alice.der\"\n[[identity]]\ncertificate = \"bob-chain.pem\"\n"
+    );
+    let settings = parse(&folder, &text).unwrap();
+    let [alice, bob] = settings.identities() else { panic!("two identities") };
+    assert_eq!((&alice.certificate, alice.chain.len()), (&certificate("alice-2025"), 0));
+    assert_eq!((&bob.certificate, &bob.chain), (&certificate("bob"), &vec![certificate("root")]));
+}
+
+#[test]
+fn every_check_tells_its_line_its_key_and_its_reason() {
+    let missing = "No such file or directory (os error 2)";
+    let file = "[[identity]]\ncertificate = ";
+    for (text, expected) in [
+        (
+            format!("{TOKEN}{file}\"gone.pem\"\n"),
+            format!("line 6: `certificate` in [[identity]]: gone.pem: {missing}"),
+        ),
+        (
+            format!("{TOKEN}{file}\"pin\"\n"),
+            "line 6: `certificate` in [[identity]]: pin: no BEGIN CERTIFICATE line: this is not a PEM file of \
+             certificates"
+                .to_owned(),
+        ),
+        (
+            format!("{TOKEN}{file}\"nobody.pem\"\n"),
+            format!(
+                "line 6: `certificate` in [[identity]]: nobody.pem: \"CN=nobody\" (serial {}) names no mail \
+                 address in its subjectAltName or subject",
+                certificate("nobody").serial_hex()
+            ),
+        ),
+        (
+            format!("{TOKEN}{file}\"bob.pem\"\n\n{file}\"bob.pem\"\n"),
+            "line 9: `certificate` in [[identity]]: bob.pem: it is the certificate of line 6 again".to_owned(),
+        ),
+        (
+            format!("{file}\"bob.pem\"\n"),
+            "there is an [[identity]] but no usable [[token]] that could hold its key".to_owned(),
+        ),
+        (
+            TOKEN.replace("module.so", "gone.so"),
+            format!("line 2: `module` in [[token]]: gone.so: {missing}"),
+        ),
+        (
+            TOKEN.replace("\"mail\"", "\"\""),
+            "line 3: `label` in [[token]] cannot be \"\": a token's label has 1 to 32 octets".to_owned(),
+        ),
+        (
+            format!("{TOKEN}{TOKEN}"),
+            "line 7: `label` in [[token]] cannot be \"mail\": another [[token]] is the same token".to_owned(),
+        ),
+        (
+            "[trust]\nanchors = [\n\"root.pem\",\n\"gone.pem\"]\n".to_owned(),
+            format!("line 4: `anchors` in [trust]: gone.pem: {missing}"),
+        ),
+        (
+            "[trust]\ncrls = [\"root.pem\"]\n".to_owned(),
+            "line 2: `crls` in [trust]: root.pem: no BEGIN X509 CRL line: this is not a PEM file of revocation \
+             lists"
+                .to_owned(),
+        ),
+        (
+            "[cache]\npath = \"no/where\"\n".to_owned(),
+            "line 2: `path` in [cache]: no/where: the folder it would be made in is not there".to_owned(),
+        ),
+        (
+            milter("listen = \"127.0.0.1:8890\"\n"),
+            "line 2: `listen` in [milter] cannot be \"127.0.0.1:8890\": did you mean inet:127.0.0.1:8890?"
+                .to_owned(),
+        ),
+        (
+            milter("socket-mode = \"660\"\n"),
+            "line 2: `socket-mode` in [milter] cannot be \"660\": only a unix: socket has permissions"
+                .to_owned(),
+        ),
+        (
+            milter("authserv-id = \"mx example\"\n"),
+            "line 2: `authserv-id` in [milter] cannot be \"mx example\": it is a name like mx.example.org: \
+             letters, digits, dots and hyphens (RFC 8601 2.5)"
+                .to_owned(),
+        ),
+        (
+            milter("trusted-networks = [\"10.1.0.0/8\"]\n"),
+            "line 2: `trusted-networks` in [milter] cannot be \"10.1.0.0/8\": there are bits beyond the prefix; \
+             did you mean 10.0.0.0/8?"
+                .to_owned(),
+        ),
+        (
+            milter("trusted-networks = [\"localnet\"]\n"),
+            "line 2: `trusted-networks` in [milter] cannot be \"localnet\": a network is written 10.0.0.0/8 or \
+             2001:db8::/32"
+                .to_owned(),
+        ),
+        (
+            milter("recipient-delimiter = \"x\"\n"),
+            "line 2: `recipient-delimiter` in [milter] cannot be \"x\": it holds characters like + or -, as \
+             Postfix's recipient_delimiter does"
+                .to_owned(),
+        ),
+        (
+            "[[rule]]\nfrom = \"example.org\"\nsign = \"never\"\n".to_owned(),
+            "line 2: `from` in [[rule]] cannot be \"example.org\": did you mean \"*@example.org\"?".to_owned(),
+        ),
+    ] {
+        assert_eq!(complaints(&text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn mistakes_in_form_and_in_content_are_told_together_with_the_file() {
+    let folder = folder();
+    let text = "[[token]]\nmodul = \"gone.so\"\nlabel = \"mail\"\npin-file = \"gone\"\n[trust]\nanchors = [\"gone.pem\"]\n";
+    let error = parse(&folder, text).unwrap_err().to_string();
+    let name = folder.path().join("hsmime.toml").display().to_string();
+    let places: Vec<&str> = error.lines().filter_map(|line| line.strip_prefix(&name)?.get(..9)).collect();
+    assert_eq!(places, [": line 1:", ": line 2:", ": line 6:"], "{error}");
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let error = Settings::load(Path::new("/nowhere/hsmime.toml")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot read the configuration /nowhere/hsmime.toml: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn what_looks_odd_is_a_warning_and_not_an_error() {
+    let identity = |names: &[&str]| -> String {
+        let one = |name: &&str| format!("[[identity]]\ncertificate = \"{name}.pem\"\n");
+        TOKEN.to_owned() + &names.iter().map(one).collect::<String>()
+    };
+    let rule = |from: &str, sign: &str| format!("[[rule]]\nfrom = \"{from}\"\nsign = \"{sign}\"\n");
+    let now = year(2026);
+    let eve = certificate("alice-2024").not_after() - Duration::from_hours(5 * 24 + 1);
+    let shown = |name: &str| certificate(name).to_string();
+    for (text, at, expected) in [
+        (identity(&["alice-2025"]), now, vec![]),
+        (identity(&["alice-2015", "alice-2025", "alice-2110", "alice-encrypts"]), now, vec![]),
+        (
+            identity(&["alice-2015"]),
+            now,
+            vec![format!(
+                "nothing can be signed for alice@example.org: its certificate {} is expired",
+                shown("alice-2015")
+            )],
+        ),
+        (
+            identity(&["alice-2015", "alice-2110"]),
+            now,
+            vec![format!(
+                "nothing can be signed for alice@example.org: its certificate {} is not valid yet",
+                shown("alice-2110")
+            )],
+        ),
+        (
+            identity(&["alice-2024"]),
+            eve,
+            vec![format!(
+                "{}, the last that can sign for alice@example.org, expires in 5 days",
+                shown("alice-2024")
+            )],
+        ),
+        (
+            identity(&["alice-2025", "alice-2024"]),
+            now,
+            vec![format!(
+                "2 certificates could sign for alice@example.org; the newest is used: {}",
+                shown("alice-2025")
+            )],
+        ),
+        (
+            rule("*@example.net", "required") + &rule("*", "never") + &rule("bob@example.org", "when-possible"),
+            now,
+            vec![
+                "the [[rule]] of line 1 requires signatures for *@example.net, but no [[identity]] has such an address"
+                    .to_owned(),
+                "the [[rule]] of line 7 is never reached: the one of line 4 takes all its mail".to_owned(),
+            ],
+        ),
+        (
+            milter("trusted-networks = [\"0.0.0.0/0\"]\nlisten = \"inet:0.0.0.0:8890\"\n"),
+            now,
+            vec![
+                "inet:0.0.0.0:8890 can be reached from other machines, and whoever reaches it can have mail signed \
+                 and decrypted"
+                    .to_owned(),
+                "trusted-networks holds 0.0.0.0/0: everybody may have mail signed".to_owned(),
+            ],
+        ),
+    ] {
+        let folder = folder();
+        let settings = parse(&folder, &format!("{text}[trust]\nanchors = [\"root.pem\"]\n")).unwrap();
+        let warnings: Vec<String> = settings.warnings(at).iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, expected, "{text}");
+    }
+}
+
+#[test]
+fn a_pin_that_everybody_can_read_and_missing_anchors_are_warned_of() {
+    let folder = folder();
+    let pin = folder.path().join("pin");
+    fs::set_permissions(&pin, fs::Permissions::from_mode(0o644)).unwrap();
+    let settings = parse(&folder, TOKEN).unwrap();
+    let expected = [Warning::PinReadable { path: pin, mode: 0o644 }, Warning::NoAnchors];
+    assert_eq!(settings.warnings(SystemTime::now()), expected);
+}
+
+#[test]
+fn a_login_may_use_an_address_only_as_configured() {
+    let alice = MailAddress::parse("Alice@example.org").unwrap();
+    let listed = Logins::Listed(vec!["erp".to_owned()]);
+    for (logins, login, expected) in [
+        (&Logins::Address, "alice@example.org", true),
+        (&Logins::Address, "ALICE", true),
+        (&Logins::Address, "alice@example.net", false),
+        (&Logins::Address, "bob", false),
+        (&Logins::Address, "", false),
+        (&listed, "ERP", true),
+        (&listed, "alice", false),
+        (&Logins::Any, "bob", true),
+        (&Logins::Any, "", false),
+    ] {
+        assert_eq!(logins.allow(login, &alice), expected, "{logins:?} {login}");
+    }
+}

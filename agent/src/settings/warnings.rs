@@ -1,0 +1,225 @@
+//! What an administrator should know of a configuration that is not wrong.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use ipnet::IpNet;
+use smime::{Certificate, MailAddress};
+
+use super::{Listen, SenderPattern, Settings};
+use crate::config::SignRule;
+
+/// Renewing takes people some time.
+const EXPIRES_SOON: Duration = Duration::from_hours(30 * 24);
+
+/// Something that is allowed, and may still not be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// No certificate of an address can sign now: all are expired, not yet valid or not for signing.
+    CannotSign {
+        /// The address.
+        address: MailAddress,
+        /// Its newest certificate.
+        certificate: Certificate,
+        /// Why that one cannot sign.
+        reason: &'static str,
+    },
+    /// The last certificate with which an address can sign expires soon.
+    ExpiresSoon {
+        /// The address.
+        address: MailAddress,
+        /// Its certificate.
+        certificate: Certificate,
+        /// In how many whole days.
+        days: u64,
+    },
+    /// Several certificates could sign for an address.
+    SeveralCertificates {
+        /// The address.
+        address: MailAddress,
+        /// The newest, which signs.
+        used: Certificate,
+        /// How many others there are.
+        others: usize,
+    },
+    /// Nothing can be trusted, because there is no anchor.
+    NoAnchors,
+    /// A rule requires signatures of an address that has no identity.
+    NoIdentity {
+        /// The rule's line.
+        line: usize,
+        /// The rule's senders.
+        from: SenderPattern,
+    },
+    /// An earlier rule takes all mail of a rule.
+    NeverReached {
+        /// The rule's line.
+        line: usize,
+        /// The earlier rule's line.
+        by: usize,
+    },
+    /// All the world is a trusted network.
+    TrustsEverybody {
+        /// The network.
+        network: IpNet,
+    },
+    /// The milter protocol has no login, and others can reach the socket.
+    OpenListener {
+        /// Where it listens.
+        listen: Listen,
+    },
+    /// Everybody on this machine can read a PIN.
+    PinReadable {
+        /// The PIN's file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CannotSign { address, certificate, reason } => {
+                write!(f, "nothing can be signed for {address}: its certificate {certificate} {reason}")
+            }
+            Self::ExpiresSoon { address, certificate, days } => {
+                write!(f, "{certificate}, the last that can sign for {address}, expires in {days} days")
+            }
+            Self::SeveralCertificates { address, used, others } => {
+                write!(f, "{} certificates could sign for {address}; the newest is used: {used}", others + 1)
+            }
+            Self::NoAnchors => {
+                f.write_str("[trust] names no anchors: no signature will be found trustworthy")
+            }
+            Self::NoIdentity { line, from } => {
+                write!(
+                    f,
+                    "the [[rule]] of line {line} requires signatures for {from}, but no [[identity]] has such an address"
+                )
+            }
+            Self::NeverReached { line, by } => {
+                write!(
+                    f,
+                    "the [[rule]] of line {line} is never reached: the one of line {by} takes all its mail"
+                )
+            }
+            Self::TrustsEverybody { network } => {
+                write!(f, "trusted-networks holds {network}: everybody may have mail signed")
+            }
+            Self::OpenListener { listen } => {
+                write!(
+                    f,
+                    "{listen} can be reached from other machines, and whoever reaches it can have mail signed and decrypted"
+                )
+            }
+            Self::PinReadable { path, mode } => {
+                write!(f, "everybody on this machine can read the PIN in {} (mode {mode:o})", path.display())
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// What looks odd at a time. An old certificate beside a valid one is not odd: it still decrypts.
+    pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        self.warn_of_pins(&mut warnings);
+        self.warn_of_milter(&mut warnings);
+        if self.trust.anchors.is_empty() {
+            warnings.push(Warning::NoAnchors);
+        }
+        self.warn_of_certificates(now, &mut warnings);
+        self.warn_of_rules(&mut warnings);
+        warnings
+    }
+
+    fn warn_of_pins(&self, warnings: &mut Vec<Warning>) {
+        for token in &self.tokens {
+            let Ok(metadata) = token.pin_file.metadata() else {
+                continue;
+            };
+            let mode = metadata.permissions().mode() & 0o777;
+            if mode & 0o004 != 0 {
+                warnings.push(Warning::PinReadable { path: token.pin_file.clone(), mode });
+            }
+        }
+    }
+
+    fn warn_of_milter(&self, warnings: &mut Vec<Warning>) {
+        let Some(milter) = &self.milter else {
+            return;
+        };
+        if let Listen::Tcp { host, .. } = &milter.listen {
+            let is_local =
+                host.parse::<IpAddr>().map_or(host == "localhost", |address| address.is_loopback());
+            if !is_local {
+                warnings.push(Warning::OpenListener { listen: milter.listen.clone() });
+            }
+        }
+        let everybody = milter.trusted_networks.iter().filter(|network| network.prefix_len() == 0);
+        warnings.extend(everybody.map(|network| Warning::TrustsEverybody { network: *network }));
+    }
+
+    fn warn_of_certificates(&self, now: SystemTime, warnings: &mut Vec<Warning>) {
+        let mut by_address: HashMap<String, (&MailAddress, Vec<&Certificate>)> = HashMap::new();
+        let mut order = Vec::new();
+        for identity in &self.identities {
+            for address in &identity.addresses {
+                let folded = address.folded();
+                let (_, certificates) = by_address.entry(folded.clone()).or_insert_with(|| {
+                    order.push(folded);
+                    (address, Vec::new())
+                });
+                certificates.push(&identity.certificate);
+            }
+        }
+        for folded in order {
+            if let Some((address, certificates)) = by_address.get(&folded) {
+                warnings.extend(warning_of(address, certificates, now));
+            }
+        }
+    }
+
+    fn warn_of_rules(&self, warnings: &mut Vec<Warning>) {
+        for (at, rule) in self.rules.iter().enumerate() {
+            if let Some(earlier) = self.rules.iter().take(at).find(|earlier| earlier.from.covers(&rule.from))
+            {
+                warnings.push(Warning::NeverReached { line: rule.line, by: earlier.line });
+            }
+            let mut addresses = self.identities.iter().flat_map(|identity| &identity.addresses);
+            if rule.sign == SignRule::Required && !addresses.any(|address| rule.from.matches(address)) {
+                warnings.push(Warning::NoIdentity { line: rule.line, from: rule.from.clone() });
+            }
+        }
+    }
+}
+
+fn warning_of(address: &MailAddress, certificates: &[&Certificate], now: SystemTime) -> Option<Warning> {
+    let address = address.clone();
+    let able = certificates.iter().filter(|c| crate::identity::signing_fault(c, now).is_none());
+    let newest = able.clone().max_by_key(|c| c.not_before());
+    let Some(used) = newest else {
+        let certificate = certificates.iter().max_by_key(|c| c.not_before())?;
+        let reason = crate::identity::signing_fault(certificate, now)?;
+        return Some(Warning::CannotSign { address, certificate: (*certificate).clone(), reason });
+    };
+    let last = certificates
+        .iter()
+        .filter(|c| crate::identity::signing_fault(c, c.not_after()).is_none())
+        .max_by_key(|c| c.not_after())?;
+    let left = last.not_after().duration_since(now).unwrap_or_default();
+    if left < EXPIRES_SOON {
+        let days = left.as_secs() / (24 * 60 * 60);
+        return Some(Warning::ExpiresSoon { address, certificate: (*last).clone(), days });
+    }
+    let others = able.count() - 1;
+    (others > 0).then(|| Warning::SeveralCertificates { address, used: (*used).clone(), others })
+}
