@@ -1,1 +1,29 @@
-//! Under construction.
+//! Harness for whole-system tests and the demo: a token, a small CA, a private Postfix, and the peers.
+//!
+//! Everything real and of its own per test: SoftHSM in a directory, a Postfix instance without systemd, an
+//! SMTP sink that keeps the octets it was given, and OpenSSL, gpgsm and NSS as the other side. [`Lab`] puts
+//! them together. Nothing in here links the product; the programs are started as an administrator would.
+//! Not in here: the tests themselves (`it/`).
+
+pub mod archive;
+pub mod command;
+pub mod config;
+pub mod lab;
+pub mod mail;
+pub mod milter;
+pub mod mime;
+pub mod peers;
+pub mod pki;
+pub mod postfix;
+pub mod programs;
+pub mod sink;
+pub mod smtp;
+pub mod softhsm;
+pub mod wait;
+pub mod workdir;
+
+pub use anyhow::{Context, Result, bail, ensure};
+pub use config::Config;
+pub use lab::Lab;
+pub use pki::{Person, Pki};
+pub use workdir::Workdir;

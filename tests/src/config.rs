@@ -1,0 +1,87 @@
+//! The product's configuration file, written out for a test.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::pki::Person;
+
+/// What goes into the file; tests change a field or [`Config::to_toml`]'s text.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The PKCS #11 module.
+    pub module: String,
+    /// The token's label.
+    pub label: String,
+    /// The file the PIN is in.
+    pub pin_file: PathBuf,
+    /// PKCS #11 sessions.
+    pub sessions: u32,
+    /// Trust anchors.
+    pub anchors: Vec<PathBuf>,
+    /// Certificate revocation lists.
+    pub crls: Vec<PathBuf>,
+    /// How revocation is treated.
+    pub revocation: String,
+    /// Where the milter listens.
+    pub listen: String,
+    /// Whose results `Authentication-Results` are.
+    pub authserv_id: String,
+    /// Networks that need no login.
+    pub trusted_networks: Vec<String>,
+    /// Certificates with keys on the token.
+    pub identities: Vec<Identity>,
+    /// `from` and `sign`, first match first.
+    pub rules: Vec<(String, String)>,
+}
+
+/// One `[[identity]]`.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its certificate.
+    pub certificate: PathBuf,
+    /// The file with the CA certificates sent along.
+    pub chain: PathBuf,
+    /// Who may use it; empty: whose login is the address or its local part.
+    pub logins: Vec<String>,
+}
+
+impl Identity {
+    /// A person's certificate, with the issuing CA's sent along.
+    pub fn of(person: &Person, issuing: PathBuf) -> Self {
+        Self { certificate: person.certificate.clone(), chain: issuing, logins: Vec::new() }
+    }
+}
+
+impl Config {
+    /// The file's text.
+    pub fn to_toml(&self) -> String {
+        let mut toml = format!(
+            "[[token]]\nmodule = {:?}\nlabel = {:?}\npin-file = {:?}\nsessions = {}\n\n\
+             [trust]\nanchors = {:?}\ncrls = {:?}\nrevocation = {:?}\n\n\
+             [milter]\nlisten = {:?}\nauthserv-id = {:?}\ntrusted-networks = {:?}\n",
+            self.module,
+            self.label,
+            self.pin_file.to_string_lossy(),
+            self.sessions,
+            self.anchors,
+            self.crls,
+            self.revocation,
+            self.listen,
+            self.authserv_id,
+            self.trusted_networks,
+        );
+        for identity in &self.identities {
+            let Identity { certificate, chain, logins } = identity;
+            // Writing to a string does not fail.
+            let [certificate, chain] = [certificate, chain].map(|path| path.to_string_lossy());
+            let _ = write!(toml, "\n[[identity]]\ncertificate = {certificate:?}\nchain = {chain:?}\n");
+            if !logins.is_empty() {
+                let _ = writeln!(toml, "logins = {logins:?}");
+            }
+        }
+        for (from, sign) in &self.rules {
+            let _ = write!(toml, "\n[[rule]]\nfrom = {from:?}\nsign = {sign:?}\n");
+        }
+        toml
+    }
+}

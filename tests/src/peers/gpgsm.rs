@@ -1,0 +1,111 @@
+//! GnuPG's `gpgsm` with a home of its own, the root trusted and no CRL checks.
+//!
+//! Debian 12's version reads and writes RSA PKCS #1 v1.5 and AES-CBC only: no OAEP, no AES-GCM, no EC keys.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::command;
+use crate::mime::Signed;
+use crate::pki::{PKCS12_PASSWORD, Person, Pki};
+use crate::workdir::Workdir;
+
+/// A GnuPG home; its agent is stopped when this is dropped.
+#[derive(Debug)]
+pub struct Gpgsm {
+    home: PathBuf,
+}
+
+impl Gpgsm {
+    /// Makes the home, trusts the root and imports the CAs, and `own`'s key if there is one.
+    pub fn new(workdir: &Workdir, pki: &Pki, own: Option<&Person>) -> Result<Self> {
+        let home = workdir.directory("gnupg")?;
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o700))?;
+        let mut fingerprint = Command::new("openssl");
+        fingerprint.args(["x509", "-noout", "-fingerprint", "-sha1", "-in"]).arg(pki.root());
+        let fingerprint = command::succeed("openssl", &mut fingerprint)?.text();
+        let fingerprint = fingerprint.trim().rsplit('=').next().unwrap_or_default();
+        fs::write(home.join("trustlist.txt"), format!("{fingerprint} S relax\n"))?;
+        fs::write(home.join("gpgsm.conf"), "disable-crl-checks\ndisable-dirmngr\n")?;
+        fs::write(home.join("gpg-agent.conf"), "allow-loopback-pinentry\n")?;
+        let gpgsm = Self { home };
+        gpgsm.run(|gpgsm| gpgsm.arg("--import").arg(pki.root()).arg(pki.issuing()), b"")?;
+        if let Some(own) = own {
+            let file = pki.pkcs12(own)?;
+            gpgsm.with_password(|gpgsm| gpgsm.arg("--import").arg(&file))?;
+        }
+        Ok(gpgsm)
+    }
+
+    /// Makes a person's certificate known, to encrypt for.
+    pub fn know(&self, person: &Person) -> Result<()> {
+        self.run(|gpgsm| gpgsm.arg("--import").arg(&person.certificate), b"").map(drop)
+    }
+
+    /// Verifies a detached signature.
+    pub fn verify(&self, signed: &Signed) -> Result<()> {
+        let signature = self.file("verify.p7s", &signed.signature)?;
+        let content = self.file("verify.content", &signed.content)?;
+        let said = self.run(|gpgsm| gpgsm.arg("--verify").arg(signature).arg(content), b"")?.stderr;
+        ensure!(said.contains("Good signature"), "gpgsm said {said}");
+        Ok(())
+    }
+
+    /// Makes a detached signature over canonical content, DER.
+    pub fn sign(&self, content: &[u8], signer: &Person) -> Result<Vec<u8>> {
+        let content = self.file("sign.content", content)?;
+        let finished =
+            self.with_password(|gpgsm| gpgsm.args(["--detach-sign", "-u", &signer.address]).arg(content))?;
+        Ok(finished.stdout)
+    }
+
+    /// Encrypts content, DER.
+    pub fn encrypt(&self, content: &[u8], to: &[&Person]) -> Result<Vec<u8>> {
+        let recipients = to.iter().flat_map(|person| ["-r", &person.address]);
+        let finished = self.run(|gpgsm| gpgsm.arg("--encrypt").args(recipients), content)?;
+        Ok(finished.stdout)
+    }
+
+    fn file(&self, name: &str, octets: &[u8]) -> Result<PathBuf> {
+        let path = self.home.join(name);
+        fs::write(&path, octets)?;
+        Ok(path)
+    }
+
+    fn with_password(
+        &self,
+        arguments: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<command::Finished> {
+        let mut gpgsm = self.command();
+        gpgsm.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]);
+        command::succeed_with_input(PACKAGE, arguments(&mut gpgsm), format!("{PKCS12_PASSWORD}\n").as_bytes())
+    }
+
+    fn run(
+        &self,
+        arguments: impl FnOnce(&mut Command) -> &mut Command,
+        input: &[u8],
+    ) -> Result<command::Finished> {
+        command::succeed_with_input(PACKAGE, arguments(&mut self.command()), input)
+    }
+
+    fn command(&self) -> Command {
+        let mut gpgsm = Command::new("gpgsm");
+        gpgsm.arg("--homedir").arg(&self.home).arg("--batch");
+        gpgsm
+    }
+}
+
+impl Drop for Gpgsm {
+    fn drop(&mut self) {
+        let mut stop = Command::new("gpgconf");
+        // Without its home the agent notices and ends by itself, only later.
+        let _ = command::finish(PACKAGE, stop.arg("--homedir").arg(&self.home).args(["--kill", "all"]));
+    }
+}
+
+const PACKAGE: &str = "gpgsm";

@@ -1,0 +1,214 @@
+//! A private Postfix without systemd: its own directory, its own port, its own log.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::command;
+use crate::smtp::{Client, Origin};
+use crate::wait;
+use crate::workdir::Workdir;
+
+/// A running instance; it stops when dropped.
+#[derive(Debug)]
+pub struct Postfix {
+    base: PathBuf,
+    port: u16,
+    master: Option<Child>,
+}
+
+impl Postfix {
+    /// Starts an instance below `workdir` that asks `milter` and delivers everything to `sink_port`.
+    ///
+    /// `milter` is written as Postfix wants it: `inet:127.0.0.1:PORT` or `unix:/path`.
+    pub fn start(workdir: &Workdir, milter: &str, sink_port: u16) -> Result<Self> {
+        let base = workdir.directory("postfix")?;
+        for below in ["etc", "spool", "data"] {
+            fs::create_dir_all(base.join(below))?;
+        }
+        let port = wait::free_port()?;
+        chown(base.join("data"), Some(user_id("postfix")?), None)
+            .context("Postfix can only be started by root")?;
+        fs::write(base.join("etc/main.cf"), main_cf(&base, milter, sink_port))?;
+        fs::write(base.join("etc/master.cf"), format!("127.0.0.1:{port} inet n - n - - smtpd\n{SERVICES}"))?;
+        let mut postfix = Self { base, port, master: None };
+        command::succeed(PACKAGE, postfix.command("postfix").arg("check")).with_context(|| postfix.log())?;
+        postfix.run()?;
+        Ok(postfix)
+    }
+
+    /// The port its SMTP server listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A new SMTP session.
+    pub fn connect(&self, origin: &Origin) -> Result<Client> {
+        Client::connect(self.port, origin)
+    }
+
+    /// The mail log so far.
+    pub fn log(&self) -> String {
+        let octets = fs::read(self.base.join("mail.log")).unwrap_or_default();
+        String::from_utf8_lossy(&octets).into_owned()
+    }
+
+    /// The mails in the queue, one JSON object each, as `postqueue -j` shows them.
+    pub fn queue(&self) -> Result<Vec<serde_json::Value>> {
+        let listed = command::succeed(PACKAGE, self.command("postqueue").arg("-j"))?.text();
+        Ok(listed.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+
+    /// Tries to deliver all that waits.
+    pub fn flush(&self) -> Result<()> {
+        command::succeed(PACKAGE, self.command("postqueue").arg("-f")).map(drop)
+    }
+
+    /// Changes one setting of main.cf and lets the running daemons read it.
+    pub fn set(&self, setting: &str) -> Result<()> {
+        let reloads = || self.log().matches("reload -- version").count();
+        let before = reloads();
+        command::succeed(PACKAGE, self.command("postconf").args(["-e", setting]))?;
+        command::succeed(PACKAGE, self.command("postfix").arg("reload"))?;
+        // `reload` only sends a signal; the log tells when master has acted on it.
+        wait::until("Postfix to reload", PATIENCE, || Ok((reloads() > before).then_some(())))
+    }
+
+    /// Stops it and all its daemons.
+    pub fn stop(&mut self) -> Result<()> {
+        let Some(mut master) = self.master.take() else { return Ok(()) };
+        let pid = i32::try_from(master.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(pid, Signal::TERM).context("Postfix has stopped by itself")?;
+        master.wait()?;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let mut command = Command::new("/usr/lib/postfix/sbin/master");
+        // A run that is killed before it can stop Postfix leaves it no longer than this behind.
+        command.arg("-c").arg(self.base.join("etc")).args(["-e", LIFETIME_SECONDS]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|error| command::not_started(PACKAGE, &command, &error))?;
+        self.master = Some(child);
+        let port = self.port;
+        let up = wait::until("Postfix to answer", PATIENCE, || Ok(Client::greet(port).ok()));
+        up.map(drop).with_context(|| self.log())
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-c").arg(self.base.join("etc"));
+        command
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        // It stopped by itself, or its lifetime ends it.
+        let _ = self.stop();
+    }
+}
+
+/// The number of a user, from /etc/passwd.
+fn user_id(name: &str) -> Result<u32> {
+    let users = fs::read_to_string(Path::new("/etc/passwd"))?;
+    let line = users.lines().find(|line| line.split(':').next() == Some(name));
+    let id = line.and_then(|line| line.split(':').nth(2)).and_then(|id| id.parse().ok());
+    ensure!(line.is_some(), "there is no user {name}; install the package {PACKAGE}");
+    id.ok_or_else(|| anyhow!("the user {name} has no number"))
+}
+
+fn main_cf(base: &Path, milter: &str, sink_port: u16) -> String {
+    let base = base.display();
+    format!(
+        "compatibility_level = 3.6
+queue_directory = {base}/spool
+data_directory = {base}/data
+maillog_file = {base}/mail.log
+maillog_file_prefixes = {base}
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+myhostname = mx.test.invalid
+mydestination =
+local_recipient_maps =
+alias_maps =
+alias_database =
+mynetworks = 127.0.0.0/8
+local_header_rewrite_clients =
+smtpd_relay_restrictions = check_client_access static:permit, reject
+smtpd_authorized_xclient_hosts = 127.0.0.1
+smtpd_peername_lookup = no
+smtpd_error_sleep_time = 0
+smtpd_client_connection_count_limit = 0
+disable_dns_lookups = yes
+default_transport = smtp:[127.0.0.1]:{sink_port}
+smtp_destination_concurrency_limit = 20
+in_flow_delay = 0
+message_size_limit = 104857600
+smtpd_milters = {milter}
+milter_default_action = tempfail
+"
+    )
+}
+
+const PACKAGE: &str = "postfix";
+const PATIENCE: Duration = Duration::from_secs(30);
+const LIFETIME_SECONDS: &str = "1200";
+const SERVICES: &str = "pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+showq unix n - n - - showq
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::{Offer, Sink};
+
+    #[test]
+    fn a_mail_goes_through_a_private_postfix_to_the_sink_unchanged() {
+        let workdir = Workdir::new("postfix").unwrap();
+        let sink = Sink::start(Offer::EightBit).unwrap();
+        let mut postfix = Postfix::start(&workdir, "", sink.port()).unwrap();
+        let octets = "From: a@example.org\r\nSubject: x\r\n\r\n.dot\r\nümlaut  \r\n".as_bytes();
+        let mut client = postfix.connect(&Origin::remote()).unwrap();
+        assert_eq!(client.send("a@example.org", &["b@example.net"], octets).unwrap().code, 250);
+        let mails = sink.wait_for(1, PATIENCE).unwrap();
+        assert!(mails[0].octets.ends_with(octets), "{mails:?}");
+        assert_eq!(
+            (mails[0].from.as_str(), mails[0].to.as_slice()),
+            ("a@example.org", &["b@example.net".to_owned()][..])
+        );
+        wait::until("an empty queue", PATIENCE, || Ok(postfix.queue()?.is_empty().then_some(()))).unwrap();
+        postfix.stop().unwrap();
+        assert!(Client::greet(postfix.port()).is_err());
+    }
+
+    #[test]
+    fn without_its_milter_postfix_defers() {
+        let workdir = Workdir::new("postfix").unwrap();
+        let sink = Sink::start(Offer::EightBit).unwrap();
+        let nobody = format!("inet:127.0.0.1:{}", wait::free_port().unwrap());
+        let postfix = Postfix::start(&workdir, &nobody, sink.port()).unwrap();
+        let mut client = postfix.connect(&Origin::remote()).unwrap();
+        let reply = client.send("a@example.org", &["b@example.net"], b"Subject: x\r\n\r\nx\r\n").unwrap();
+        assert_eq!(reply.code, 451);
+        assert!(sink.mails().is_empty());
+    }
+}

@@ -1,0 +1,222 @@
+//! An SMTP server that keeps exactly the octets it was given: the place mail is delivered to in tests.
+
+use std::io::{BufRead as _, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{fmt, fs, io};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A mail that arrived.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// `MAIL FROM` without angle brackets and parameters.
+    pub from: String,
+    /// Each `RCPT TO` without angle brackets and parameters.
+    pub to: Vec<String>,
+    /// The octets after DATA, dots unstuffed.
+    pub octets: Vec<u8>,
+}
+
+impl Delivered {
+    /// Writes the octets to a file, for a peer to read.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        fs::write(path, &self.octets).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+impl fmt::Debug for Delivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = self.octets.get(..4096).unwrap_or(&self.octets);
+        writeln!(f, "from {:?} to {:?}, {} octets:", self.from, self.to, self.octets.len())?;
+        f.write_str(&String::from_utf8_lossy(start))
+    }
+}
+
+/// Which extensions the sink offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offer {
+    /// 8BITMIME: 8-bit mail comes as it is.
+    #[default]
+    EightBit,
+    /// Nothing: Postfix converts 8-bit parts on the way.
+    SevenBit,
+}
+
+/// The running server; it stops when dropped.
+#[derive(Debug)]
+pub struct Sink {
+    shared: Arc<Shared>,
+    port: u16,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    offer: Offer,
+    arrived: Mutex<Vec<Delivered>>,
+    bell: Condvar,
+    stopped: AtomicBool,
+}
+
+impl Sink {
+    /// Listens on a port of the loopback that the kernel picks.
+    pub fn start(offer: Offer) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port for the sink")?;
+        let port = listener.local_addr()?.port();
+        let shared = Arc::new(Shared {
+            offer,
+            arrived: Mutex::default(),
+            bell: Condvar::new(),
+            stopped: AtomicBool::new(false),
+        });
+        let acceptor = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, &shared)
+        });
+        Ok(Self { shared, port, acceptor: Some(acceptor) })
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Everything that arrived so far.
+    pub fn mails(&self) -> Vec<Delivered> {
+        self.shared.arrived().clone()
+    }
+
+    /// Waits until at least `count` mails have arrived, and gives all there are.
+    pub fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<Delivered>> {
+        let deadline = Instant::now() + limit;
+        let mut arrived = self.shared.arrived();
+        while arrived.len() < count {
+            let Some(rest) = deadline.checked_duration_since(Instant::now()) else {
+                bail!("{} of {count} mails arrived within {limit:?}", arrived.len());
+            };
+            let waited = self.shared.bell.wait_timeout(arrived, rest);
+            arrived = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(arrived.clone())
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        // Wakes the acceptor; when even this fails, it is not waiting any more.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn arrived(&self) -> MutexGuard<'_, Vec<Delivered>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming() {
+        if shared.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        // A connection that breaks concerns the MTA, which will try again.
+        let Ok(stream) = stream else { continue };
+        let shared = Arc::clone(shared);
+        thread::spawn(move || serve(stream, &shared));
+    }
+}
+
+fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    let mut say = |line: &str| writer.write_all(format!("{line}\r\n").as_bytes());
+    let mut mail = Delivered { from: String::new(), to: Vec::new(), octets: Vec::new() };
+    say("220 sink.invalid ESMTP")?;
+    loop {
+        let mut line = Vec::new();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let verb = line.get(..4).unwrap_or(&line).to_ascii_uppercase();
+        match (verb.as_str(), shared.offer) {
+            ("EHLO", Offer::EightBit) => say("250-sink.invalid\r\n250-PIPELINING\r\n250 8BITMIME")?,
+            ("EHLO", Offer::SevenBit) => say("250-sink.invalid\r\n250 PIPELINING")?,
+            ("MAIL", _) => {
+                mail = Delivered { from: path(&line), to: Vec::new(), octets: Vec::new() };
+                say("250 ok")?;
+            }
+            ("RCPT", _) => {
+                mail.to.push(path(&line));
+                say("250 ok")?;
+            }
+            ("DATA", _) => {
+                say("354 go on")?;
+                mail.octets = unstuffed(&mut reader)?;
+                shared.arrived().push(mail.clone());
+                shared.bell.notify_all();
+                say("250 kept")?;
+            }
+            ("QUIT", _) => return say("221 bye"),
+            ("HELO" | "RSET" | "NOOP", _) => say("250 ok")?,
+            _ => say("502 not here")?,
+        }
+    }
+}
+
+/// The path of a MAIL or RCPT command, without angle brackets.
+fn path(command: &str) -> String {
+    let path = command.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+    path.map(|(path, _)| path.to_owned()).unwrap_or_default()
+}
+
+/// The octets after DATA up to the final dot (RFC 5321 4.5.2).
+fn unstuffed(reader: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    loop {
+        let start = octets.len();
+        if reader.read_until(b'\n', &mut octets)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let at_line_start = start == 0 || octets.get(..start).is_some_and(|all| all.ends_with(b"\r\n"));
+        if !at_line_start {
+            continue;
+        }
+        match octets.get(start..) {
+            Some(b".\r\n") => {
+                octets.truncate(start);
+                return Ok(octets);
+            }
+            Some([b'.', ..]) => drop(octets.remove(start)),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::Client;
+
+    #[test]
+    fn octets_arrive_as_they_were_sent() {
+        let sink = Sink::start(Offer::EightBit).unwrap();
+        let octets =
+            b"Subject: x\r\n\r\n.dot\r\n..two\r\n\xff\x00bare \n lf\r\n.\r\nFrom here  \r\n".to_vec();
+        let mut client = Client::greet(sink.port()).unwrap();
+        client.command("EHLO me").unwrap();
+        assert_eq!(client.send("a@x", &["b@y", "c@z"], &octets).unwrap().code, 250);
+        let expected = Delivered { from: "a@x".into(), to: vec!["b@y".into(), "c@z".into()], octets };
+        assert_eq!(sink.wait_for(1, Duration::from_secs(10)).unwrap(), [expected]);
+    }
+}
