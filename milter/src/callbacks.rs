@@ -1,0 +1,238 @@
+//! indymilter's callbacks: each feeds the [`Session`] and turns its answer into a status.
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+use std::time::Instant;
+
+use agent::Outcome;
+use indymilter::{
+    Actions, CallbackFuture, Callbacks, Context, EomContext, MacroStage, NegotiateContext, ProtoOpts,
+    SetErrorReply, Status,
+};
+use smime::Fault;
+use tokio::time::timeout;
+use tracing::{Instrument, debug, error, error_span, info, warn};
+
+use crate::connection::{Activity, Connection};
+use crate::edits::Requests;
+use crate::reply::Reply;
+use crate::session::{Received, Refusal, Session, loggable};
+use crate::treat::{Failure, Treat};
+
+/// The callbacks of one connection.
+pub(crate) fn callbacks<T: Treat>(connection: &Arc<Connection<T>>) -> Callbacks<State> {
+    /// Gives each callback the connection, and its future the connection's span.
+    macro_rules! with {
+        (|$connection:ident, $cx:ident $(, $argument:ident)*| $body:expr) => {{
+            let connection = Arc::clone(connection);
+            move |$cx $(, $argument)*| -> CallbackFuture<'_> {
+                let $connection = Arc::clone(&connection);
+                let span = $connection.span().clone();
+                Box::pin(async move { $body }.instrument(span))
+            }
+        }};
+    }
+    Callbacks::new()
+        .on_negotiate(with!(|connection, cx, actions, options| negotiate(&connection, cx, actions, options)))
+        .on_mail(with!(|connection, cx, arguments| mail(&connection, cx, &arguments)))
+        .on_rcpt(with!(|connection, cx, arguments| rcpt(&connection, cx, &arguments)))
+        .on_header(with!(|_connection, cx, name, value| header(cx, &name, &value)))
+        .on_eoh(with!(|connection, cx| eoh(&connection, cx)))
+        .on_body(with!(|connection, cx, chunk| body(&connection, cx, &chunk)))
+        .on_eom(with!(|connection, cx| eom(&connection, cx).await))
+        .on_abort(with!(|connection, cx| abort(&connection, cx)))
+}
+
+/// What indymilter keeps for a connection; there is none before negotiation.
+#[derive(Debug)]
+pub(crate) struct State {
+    session: Session,
+    /// What the MTA expects after a header field.
+    after_field: Status,
+}
+
+fn negotiate<T: Treat>(
+    connection: &Connection<T>,
+    cx: &mut NegotiateContext<State>,
+    offered_actions: Actions,
+    offered_options: ProtoOpts,
+) -> Status {
+    if !offered_actions.contains(ACTIONS) || !offered_options.contains(NEEDED_OPTIONS) {
+        warn!(
+            missing_actions = ?(ACTIONS - offered_actions),
+            missing_options = ?(NEEDED_OPTIONS - offered_options),
+            "refused an MTA that cannot do what S/MIME needs"
+        );
+        return Status::Reject; // ends the connection
+    }
+    let options = NEEDED_OPTIONS | (WANTED_OPTIONS & offered_options);
+    cx.requested_actions = ACTIONS;
+    cx.requested_opts = options;
+    for (stage, macros) in MACROS {
+        cx.requested_macros.insert(stage, macros.to_owned());
+    }
+    let after_field =
+        if options.contains(ProtoOpts::NOREPLY_HEADER) { Status::Noreply } else { Status::Continue };
+    cx.data = Some(State { session: Session::new(connection.limits().max_message_octets), after_field });
+    connection.now(Activity::Idle);
+    Status::Continue
+}
+
+fn mail<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, arguments: &[CString]) -> Status {
+    let Some(state) = &mut cx.data else { return refuse(Refusal::NoTransaction, &mut cx.reply) };
+    state.session.mail(arguments, |name| cx.macros.get(name));
+    connection.now(Activity::InMessage);
+    let told = |name| cx.macros.get(name).map(|value| loggable(value.to_bytes()));
+    debug!(
+        client_addr = told(c"{client_addr}"),
+        client_name = told(c"{client_name}"),
+        daemon_name = told(c"{daemon_name}"),
+        "a message begins"
+    );
+    Status::Continue
+}
+
+fn rcpt<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, arguments: &[CString]) -> Status {
+    step(connection, cx, |session| session.rcpt(arguments))
+}
+
+fn header(cx: &mut Context<State>, name: &CStr, value: &CStr) -> Status {
+    let Some(state) = &mut cx.data else { return Status::Continue };
+    state.session.field(name.to_bytes(), value.to_bytes());
+    state.after_field
+}
+
+fn eoh<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>) -> Status {
+    step(connection, cx, Session::end_of_header)
+}
+
+fn body<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, chunk: &[u8]) -> Status {
+    step(connection, cx, |session| session.body(chunk))
+}
+
+/// Advances the session, and refuses what it refuses.
+fn step<T: Treat>(
+    connection: &Connection<T>,
+    cx: &mut Context<State>,
+    advance: impl FnOnce(&mut Session) -> Result<(), Refusal>,
+) -> Status {
+    let Some(state) = &mut cx.data else { return refuse(Refusal::NoTransaction, &mut cx.reply) };
+    let Err(refusal) = advance(&mut state.session) else { return Status::Continue };
+    if !state.session.in_transaction() {
+        connection.now(Activity::Idle);
+    }
+    let queue_id = cx.macros.get(c"i").map(|id| loggable(id.to_bytes()));
+    let _span = error_span!("message", queue_id).entered();
+    refuse(refusal, &mut cx.reply)
+}
+
+fn abort<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>) -> Status {
+    if let Some(state) = &mut cx.data {
+        state.session.reset();
+        connection.now(Activity::Idle);
+    }
+    Status::Continue
+}
+
+async fn eom<T: Treat>(connection: &Connection<T>, cx: &mut EomContext<State>) -> Status {
+    let received =
+        cx.data.as_mut().ok_or(Refusal::NoTransaction).and_then(|state| state.session.end_of_message());
+    let queue_id = cx.macros.get(c"i").map(|id| loggable(id.to_bytes()));
+    let message_id = received.as_ref().ok().and_then(|received| received.message_id.clone());
+    let span = error_span!("message", queue_id, message_id);
+    let status = async {
+        match received {
+            Ok(received) => conclude(connection, cx, received).await,
+            Err(refusal) => refuse(refusal, &mut cx.reply),
+        }
+    }
+    .instrument(span)
+    .await;
+    connection.now(Activity::Idle);
+    status
+}
+
+/// Has the message treated, sends the edits and says what became of it.
+async fn conclude<T: Treat>(
+    connection: &Connection<T>,
+    cx: &mut EomContext<State>,
+    received: Received,
+) -> Status {
+    let start = Instant::now();
+    let Received { envelope, message, .. } = received;
+    let (recipients, octets) = (envelope.recipients.len(), message.octets().len());
+    let treated = connection.bridge().treat(envelope, message, &cx.actions, connection.cut()).await;
+    let done = match treated {
+        Ok(outcome) => apply(connection, cx, outcome).await,
+        Err(failure) => Err(failure),
+    };
+    let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match done {
+        Ok((action, reason)) => {
+            info!(action, reason, recipients, octets, elapsed_ms, "done");
+            Status::Continue
+        }
+        Err(Failure { fault, reason }) => {
+            let reply = Reply::of(fault);
+            let code = reply.code();
+            match fault {
+                Fault::Operator | Fault::Internal => {
+                    error!(%fault, reason, code, recipients, octets, elapsed_ms, "not accepted");
+                }
+                _ => warn!(%fault, reason, code, recipients, octets, elapsed_ms, "not accepted"),
+            }
+            reply.give(&mut cx.reply)
+        }
+    }
+}
+
+/// Sends the edits. What fails after the first of them is a temporary failure, never an acceptance.
+async fn apply<T: Treat>(
+    connection: &Connection<T>,
+    cx: &EomContext<State>,
+    outcome: Outcome,
+) -> Result<(&'static str, String), Failure> {
+    let Outcome { edits, action, reason } = outcome;
+    let requests = Requests::new(edits).map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;
+    match timeout(connection.limits().deadline, requests.send(&cx.actions)).await {
+        Ok(Ok(())) => Ok((action, reason)),
+        Ok(Err(error)) => {
+            Err(Failure::new(Fault::Transient, format!("the edits did not reach the MTA: {error}")))
+        }
+        Err(_) => Err(Failure::new(Fault::Transient, "the MTA did not take the edits in time")),
+    }
+}
+
+/// The reply to what is not even treated.
+fn refuse(refusal: Refusal, to: &mut impl SetErrorReply) -> Status {
+    let reply = match refusal {
+        Refusal::HeaderTooLarge | Refusal::MessageTooLarge => Reply::TOO_LARGE,
+        Refusal::TooManyRecipients => Reply::TOO_MANY_RECIPIENTS,
+        Refusal::NoTransaction => Reply::UNAVAILABLE,
+    };
+    warn!(reason = %refusal, code = reply.code(), "refused");
+    reply.give(to)
+}
+
+/// Fields are added (and inserted), removed, and bodies replaced; nothing else is asked for.
+const ACTIONS: Actions = Actions::ADD_HEADER.union(Actions::CHANGE_HEADER).union(Actions::REPLACE_BODY);
+
+/// Without leading spaces as they were, no value is exact.
+const NEEDED_OPTIONS: ProtoOpts = ProtoOpts::LEADING_SPACE;
+
+/// `NO_CONNECT` also because indymilter ends the session over the `IPv6:` in Sendmail's connect command.
+/// Replies stay for `MAIL`, `RCPT`, the end of the header and the body, where something may be refused.
+const WANTED_OPTIONS: ProtoOpts = ProtoOpts::NO_CONNECT
+    .union(ProtoOpts::NO_HELO)
+    .union(ProtoOpts::NO_DATA)
+    .union(ProtoOpts::NO_UNKNOWN)
+    .union(ProtoOpts::NOREPLY_HEADER);
+
+/// The client's macros are asked for with `MAIL`, since stages that are switched off send none. Postfix knows
+/// the queue id only after the first recipient.
+const MACROS: [(MacroStage, &CStr); 4] = [
+    (MacroStage::Mail, c"i {client_addr} {client_name} {auth_authen} {daemon_name}"),
+    (MacroStage::Rcpt, c"i"),
+    (MacroStage::Eoh, c"i"),
+    (MacroStage::Eom, c"i"),
+];

@@ -1,0 +1,186 @@
+//! The life of one connection.
+//!
+//! indymilter runs once per connection rather than once for all: then the callbacks know whose they are, and each
+//! connection can end between two messages, which indymilter's own shutdown does not wait for.
+
+use std::future::{Future, ready};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use indymilter::Config;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::select;
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::time::sleep;
+use tracing::{Instrument, Span, debug, error_span};
+
+use crate::bridge::Bridge;
+use crate::callbacks::callbacks;
+use crate::limits::Limits;
+use crate::listener::Stream;
+use crate::server::Phase;
+use crate::treat::Treat;
+
+/// What the callbacks of one connection share with its end.
+#[derive(Debug)]
+pub(crate) struct Connection<T> {
+    limits: Arc<Limits>,
+    bridge: Arc<Bridge<T>>,
+    phase: watch::Receiver<Phase>,
+    activity: watch::Sender<Activity>,
+    span: Span,
+}
+
+/// What goes on between the MTA and us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// The milter protocol has not begun.
+    Silent,
+    /// No message is under way.
+    Idle,
+    /// From `MAIL` until the reply to the end of the message.
+    InMessage,
+}
+
+impl<T: Treat> Connection<T> {
+    pub(crate) fn new(
+        number: u64,
+        limits: Arc<Limits>,
+        bridge: Arc<Bridge<T>>,
+        phase: watch::Receiver<Phase>,
+    ) -> Arc<Self> {
+        let activity = watch::Sender::new(Activity::Silent);
+        // At the level of the gravest event, so that no filter parts an event from its span.
+        let span = error_span!("connection", number);
+        Arc::new(Self { limits, bridge, phase, activity, span })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn bridge(&self) -> &Bridge<T> {
+        &self.bridge
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(crate) fn now(&self, activity: Activity) {
+        self.activity.send_replace(activity);
+    }
+
+    /// Completes when everything shall end now.
+    pub(crate) async fn cut(&self) {
+        reached(&mut self.phase.clone(), Phase::Cut).await;
+    }
+
+    /// Completes when this connection shall end although the MTA keeps it open.
+    async fn told_to_end(&self) {
+        let (mut phase, mut activity) = (self.phase.clone(), self.activity.subscribe());
+        let drained = async {
+            reached(&mut phase, Phase::Draining).await;
+            // An error means that there is nobody left to be active.
+            let _ = activity.wait_for(|activity| *activity != Activity::InMessage).await;
+        };
+        let mut activity = self.activity.subscribe();
+        let silent = async {
+            sleep(self.limits.negotiation).await;
+            let _ = activity.wait_for(|activity| *activity == Activity::Silent).await;
+        };
+        select! {
+            () = self.cut() => {}
+            () = drained => {}
+            () = silent => debug!("the peer never spoke the milter protocol"),
+        }
+    }
+}
+
+/// Serves one connection to its end. The permit is held as long as the socket.
+pub(crate) async fn serve<T: Treat>(
+    connection: Arc<Connection<T>>,
+    stream: Stream,
+    permit: OwnedSemaphorePermit,
+) {
+    let (closed, socket_closed) = oneshot::channel();
+    let callbacks = callbacks(&connection);
+    let span = connection.span.clone();
+    let end = Box::pin(async move { connection.told_to_end().await }.instrument(span));
+    let stream = Held { stream, end, _permit: permit, _closed: closed };
+    let config = Config { max_connections: 1, ..Config::default() };
+    // Fails only where the listener does, and ours does not.
+    let _ = indymilter::run(Once(Some(stream)), callbacks, config, socket_closed).await;
+}
+
+/// Completes when the server has come this far, or is gone.
+async fn reached(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
+    let _ = phase.wait_for(|phase| *phase >= at_least).await;
+}
+
+/// A listener with a single connection.
+struct Once(Option<Held>);
+
+impl indymilter::Listener for Once {
+    type Io = Held;
+
+    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<Held>> {
+        match self.0.take() {
+            Some(stream) => Poll::Ready(Ok(stream)),
+            None => Poll::Pending, // never again
+        }
+    }
+}
+
+/// A connection's stream. When the connection is told to end, the next read finds the end of the stream, so a
+/// reply to what was read before still goes out.
+struct Held {
+    stream: Stream,
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _permit: OwnedSemaphorePermit,
+    _closed: oneshot::Sender<()>,
+}
+
+impl AsyncRead for Held {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.end.as_mut().poll(cx) {
+            Poll::Ready(()) => {
+                self.end = Box::pin(ready(()));
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Pin::new(&mut self.stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Held {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, octets)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,218 @@
+//! From [`Edits`] to milter requests, in the one order that Postfix and Sendmail understand alike.
+//!
+//! Removals of a name go from the highest index down (Postfix renumbers at once, Sendmail does not), insertions
+//! only to place 0 (the MTAs count the others differently), and the body comes last in one run (Postfix allows
+//! nothing between two chunks). All is checked before the first request leaves.
+
+use std::ffi::CString;
+
+use agent::Edits;
+use indymilter::{ActionError, ContextActions};
+
+/// Why edits cannot be sent; always a defect on our side of the joint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum EditError {
+    /// RFC 5322, 3.6.8: printable US-ASCII without the colon.
+    #[error("{name:?} is no field name")]
+    Name { name: String },
+    /// A NUL, a bare CR, a line end at the end, or one that begins a new field.
+    #[error("the value of {name} has an octet or a fold that a field cannot have at {at}")]
+    Value { name: String, at: usize },
+    /// Postfix cuts header fields at 60000 octets without a word.
+    #[error("the value of {name} has {octets} octets")]
+    TooLong { name: String, octets: usize },
+    /// Places count from 1; Postfix takes 0 for 1.
+    #[error("there is no field {name} at {index}")]
+    Index { name: String, index: u32 },
+}
+
+/// Edits ready to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Requests {
+    fields: Vec<FieldRequest>,
+    body: Option<Vec<u8>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum FieldRequest {
+    Remove { name: CString, index: i32 },
+    Append { name: CString, value: CString },
+    Prepend { name: CString, value: CString },
+}
+
+impl Requests {
+    /// Orders and checks the edits.
+    pub(crate) fn new(edits: Edits) -> Result<Self, EditError> {
+        let mut fields = removals(&edits)?;
+        for (name, value) in &edits.append {
+            fields.push(FieldRequest::Append { name: field_name(name)?, value: field_value(name, value)? });
+        }
+        // Each goes above all others, so the topmost comes last.
+        for (name, value) in edits.prepend.iter().rev() {
+            fields.push(FieldRequest::Prepend { name: field_name(name)?, value: field_value(name, value)? });
+        }
+        Ok(Self { fields, body: edits.body })
+    }
+
+    /// Sends them. After an error the MTA has some of the edits, so the message must not be accepted.
+    pub(crate) async fn send(self, to: &(impl ContextActions + Sync)) -> Result<(), ActionError> {
+        for request in self.fields {
+            match request {
+                FieldRequest::Remove { name, index } => {
+                    to.change_header(name, index, None::<CString>).await?;
+                }
+                FieldRequest::Append { name, value } => to.add_header(name, value).await?,
+                FieldRequest::Prepend { name, value } => to.insert_header(0, name, value).await?,
+            }
+        }
+        match self.body {
+            Some(body) => to.replace_body(&body).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// One removal per field, the last of each name first.
+fn removals(edits: &Edits) -> Result<Vec<FieldRequest>, EditError> {
+    let mut places: Vec<_> =
+        edits.remove.iter().map(|field| (field.name.to_ascii_lowercase(), field)).collect();
+    places.sort_by(|(a, x), (b, y)| a.cmp(b).then(y.index.cmp(&x.index)));
+    // A second removal of the same place would hit the next field.
+    places.dedup_by(|(a, x), (b, y)| a == b && x.index == y.index);
+    places
+        .into_iter()
+        .map(|(_, field)| {
+            let index = i32::try_from(field.index)
+                .ok()
+                .filter(|index| *index > 0)
+                .ok_or_else(|| EditError::Index { name: field.name.clone(), index: field.index })?;
+            Ok(FieldRequest::Remove { name: field_name(&field.name)?, index })
+        })
+        .collect()
+}
+
+fn field_name(name: &str) -> Result<CString, EditError> {
+    let valid = !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic() && octet != b':');
+    let error = || EditError::Name { name: name.chars().take(80).collect() };
+    if !valid {
+        return Err(error());
+    }
+    CString::new(name).map_err(|_| error())
+}
+
+/// The value as it goes to the MTA: with the space after the colon, which is ours to give since we negotiate
+/// leading spaces, and with LF folds, because a CR would reach the wire as one too many.
+fn field_value(name: &str, value: &str) -> Result<CString, EditError> {
+    let value = format!(" {}", value.replace("\r\n", "\n"));
+    if value.len() > MAX_VALUE_OCTETS {
+        return Err(EditError::TooLong { name: name.to_owned(), octets: value.len() });
+    }
+    let octets = value.as_bytes();
+    let misfit = octets.iter().enumerate().position(|(at, octet)| match octet {
+        0 | b'\r' => true,
+        b'\n' => !matches!(octets.get(at + 1), Some(b' ' | b'\t')),
+        _ => false,
+    });
+    let error = |at| EditError::Value { name: name.to_owned(), at };
+    match misfit {
+        Some(at) => Err(error(at)),
+        None => CString::new(value).map_err(|nul| error(nul.nul_position())),
+    }
+}
+
+/// Postfix's limit for a field as soon as a milter is configured.
+const MAX_VALUE_OCTETS: usize = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent::FieldRef;
+
+    fn remove(name: &str, index: u32) -> FieldRef {
+        FieldRef { name: name.to_owned(), index }
+    }
+
+    fn field(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    fn spelled(edits: Edits) -> Vec<String> {
+        let text = |octets: &CString| octets.to_str().unwrap().to_owned();
+        Requests::new(edits)
+            .unwrap()
+            .fields
+            .iter()
+            .map(|request| match request {
+                FieldRequest::Remove { name, index } => format!("-{} {index}", text(name)),
+                FieldRequest::Append { name, value } => format!("+{}:{}", text(name), text(value)),
+                FieldRequest::Prepend { name, value } => format!("^{}:{}", text(name), text(value)),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn fields_are_removed_from_the_highest_index_down_and_the_first_prepended_ends_on_top() {
+        let edits = Edits {
+            remove: vec![remove("Subject", 1), remove("X-A", 1), remove("x-a", 3), remove("X-A", 2)],
+            prepend: vec![field("P", "first"), field("P", "second")],
+            append: vec![field("Q", "first"), field("Q", "second")],
+            body: None,
+        };
+        assert_eq!(
+            spelled(edits),
+            [
+                "-Subject 1",
+                "-x-a 3",
+                "-X-A 2",
+                "-X-A 1",
+                "+Q: first",
+                "+Q: second",
+                "^P: second",
+                "^P: first"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_field_named_twice_is_removed_once() {
+        let edits =
+            Edits { remove: vec![remove("X-A", 1), remove("X-B", 1), remove("x-a", 1)], ..Edits::default() };
+        assert_eq!(spelled(edits), ["-X-A 1", "-X-B 1"]);
+    }
+
+    #[test]
+    fn folds_become_lf() {
+        let edits = Edits { append: vec![field("Q", "a;\r\n b;\n\tc"), field("E", "")], ..Edits::default() };
+        assert_eq!(spelled(edits), ["+Q: a;\n b;\n\tc", "+E: "]);
+    }
+
+    #[test]
+    fn nothing_is_sent_that_an_mta_would_read_otherwise() {
+        let long = "x".repeat(60_000);
+        let value = |value: &str| Edits { prepend: vec![field("P", value)], ..Edits::default() };
+        let name = |name: &str| Edits { append: vec![field(name, "v")], ..Edits::default() };
+        let place = |name: &str, index| Edits { remove: vec![remove(name, index)], ..Edits::default() };
+        for (case, edits) in [
+            ("injected field", value("a\r\nBcc: x@x.invalid")),
+            ("injected empty line", value("a\r\n\r\nbody")),
+            ("line end at the end", value("a\r\n")),
+            ("bare CR", value("a\rb")),
+            ("doubled CR", value("a\r\r\n b")),
+            ("NUL", value("a\0b")),
+            ("longer than Postfix keeps", value(&long)),
+            ("empty name", name("")),
+            ("colon in a name", name("A:B")),
+            ("space in a name", name("A B")),
+            ("line end in a name", name("A\nB")),
+            ("beyond ASCII in a name", name("Ä")),
+            ("NUL in a name", name("A\0")),
+            ("place 0", place("A", 0)),
+            ("place beyond the protocol", place("A", u32::MAX)),
+            ("bad name to remove", place("", 1)),
+        ] {
+            assert!(Requests::new(edits).is_err(), "{case}");
+        }
+        assert!(Requests::new(value(&"x".repeat(59_999))).is_ok());
+    }
+}

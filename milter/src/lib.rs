@@ -1,0 +1,20 @@
+//! The milter: brings mail from the MTA to a [`Treat`]ment, and the edits back.
+//!
+//! [`run`] serves a [`Listener`] within [`Limits`] until it is told to stop. What is done with a message is
+//! decided below, in `agent`; in here is only the protocol, and that no mail is lost over it.
+
+mod bridge;
+mod callbacks;
+mod connection;
+mod edits;
+mod limits;
+mod listener;
+mod reply;
+mod server;
+mod session;
+mod treat;
+
+pub use limits::Limits;
+pub use listener::{ListenError, Listener};
+pub use server::run;
+pub use treat::{Failure, Treat};

@@ -1,0 +1,14 @@
+//! The milter as the MTA sees it: over a socket, with treatments made for the test.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests, outside of #[test] functions"
+)]
+
+mod exchange;
+mod faults;
+mod hostile;
+mod mta;
+mod running;
+mod stop;
