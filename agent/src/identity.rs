@@ -15,18 +15,56 @@ use crate::settings::Logins;
 /// A certificate of ours with its key.
 #[derive(Clone, Debug)]
 pub struct Identity {
+    certificate: Certificate,
+    chain: Vec<Certificate>,
+    addresses: Vec<MailAddress>,
+    logins: Logins,
+    signer: Arc<dyn Signer>,
+    decryptor: Arc<dyn Decryptor>,
+}
+
+impl Identity {
+    /// Puts together a certificate, those between it and an anchor, who may use it, and its private key.
+    pub fn new(
+        certificate: Certificate,
+        chain: Vec<Certificate>,
+        logins: Logins,
+        signer: Arc<dyn Signer>,
+        decryptor: Arc<dyn Decryptor>,
+    ) -> Self {
+        let addresses = certificate.addresses();
+        Self { certificate, chain, addresses, logins, signer, decryptor }
+    }
+
     /// The certificate.
-    pub certificate: Certificate,
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
     /// Certificates between it and an anchor, to be sent along.
-    pub chain: Vec<Certificate>,
+    pub fn chain(&self) -> &[Certificate] {
+        &self.chain
+    }
+
     /// The certificate's addresses.
-    pub addresses: Vec<MailAddress>,
+    pub fn addresses(&self) -> &[MailAddress] {
+        &self.addresses
+    }
+
     /// Who may sign with it.
-    pub logins: Logins,
+    pub fn logins(&self) -> &Logins {
+        &self.logins
+    }
+
     /// The private key, for signing.
-    pub signer: Arc<dyn Signer>,
+    pub fn signer(&self) -> &dyn Signer {
+        &*self.signer
+    }
+
     /// The private key, for decrypting.
-    pub decryptor: Arc<dyn Decryptor>,
+    pub fn decryptor(&self) -> &dyn Decryptor {
+        &*self.decryptor
+    }
 }
 
 /// All identities.
@@ -175,14 +213,8 @@ pub(crate) mod tests {
     fn identities(names: &[&str], delimiter: &str) -> Identities {
         let identity = |name: &&str| {
             let certificate = certificate(name);
-            Identity {
-                addresses: certificate.addresses(),
-                chain: Vec::new(),
-                logins: Logins::Address,
-                signer: Arc::new(NoKey(certificate.clone())),
-                decryptor: Arc::new(NoKey(certificate.clone())),
-                certificate,
-            }
+            let key = Arc::new(NoKey(certificate.clone()));
+            Identity::new(certificate, Vec::new(), Logins::Address, key.clone(), key)
         };
         Identities::from_parts(names.iter().map(identity), delimiter)
     }

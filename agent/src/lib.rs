@@ -7,10 +7,12 @@ pub mod config;
 mod envelope;
 pub mod identity;
 mod outcome;
+pub mod policy;
 pub mod settings;
 
 pub use config::{ConfigError, LogFormat, SignRule};
 pub use envelope::Envelope;
 pub use identity::{Identities, Identity};
 pub use outcome::{Edits, FieldRef, Outcome};
+pub use policy::{Plan, Policy};
 pub use settings::Settings;

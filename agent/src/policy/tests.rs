@@ -1,0 +1,247 @@
+//! The policy as a table: envelope, header, and the plan in one line.
+
+use std::path::Path;
+
+use super::*;
+use crate::identity::tests::year;
+
+/// alice: signed by rule; bob: when possible; robert is bob's too; carol: required without a certificate.
+const CONFIG: &str = "
+[[rule]]
+from = \"noreply@example.org\"
+sign = \"never\"
+[[rule]]
+from = \"bob@example.org\"
+sign = \"when-possible\"
+[[rule]]
+from = \"dave@example.org\"
+sign = \"when-possible\"
+[[rule]]
+from = \"*@example.org\"
+sign = \"required\"
+[milter]
+listen = \"inet:127.0.0.1:8890\"
+authserv-id = \"mx.example.org\"
+trusted-networks = [\"192.0.2.0/24\", \"2001:db8::/32\"]
+recipient-delimiter = \"+\"
+[[identity]]
+certificate = \"alice-2024.pem\"
+[[identity]]
+certificate = \"bob.pem\"
+logins = [\"bob\", \"erp\"]
+[[token]]
+module = \"make.sh\"
+label = \"mail\"
+pin-file = \"make.sh\"
+";
+
+fn policy(config: &str) -> Policy {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/hsmime.toml");
+    Policy::new(&Settings::parse(config, &path).unwrap())
+}
+
+/// `LOGIN@CLIENT`, either of them perhaps empty.
+fn envelope(origin: &str, sender: &str, recipients: &[&str]) -> Envelope {
+    let (login, client) = origin.rsplit_once('@').unwrap();
+    Envelope {
+        sender: sender.to_owned(),
+        recipients: recipients.iter().map(ToString::to_string).collect(),
+        client: client.parse().ok(),
+        login: (!login.is_empty()).then(|| login.to_owned()),
+    }
+}
+
+fn plan(policy: &Policy, envelope: &Envelope, header: &str) -> String {
+    let octets = format!("{header}\n\nHello\n").replace('\n', "\r\n");
+    let plan = policy.plan(envelope, &MimeEntity::parse(octets.as_bytes()), year(2026));
+    match &plan {
+        Plan::Refuse(reason) => format!("refuse ({}): {plan}", reason.fault()),
+        other => format!("{}: {plan}", other.action()),
+    }
+}
+
+const RECEIVE: &str = "receive: the client has no login and is in no trusted network";
+const SIGN_ALICE: &str = "sign: the rule of line 11 requires a signature for alice@example.org";
+const SIGN_BOB: &str = "sign: the rule of line 5 wants a signature for bob@example.org";
+
+#[test]
+fn who_is_outgoing_and_who_may_sign_as_whom() {
+    let policy = policy(CONFIG);
+    let foreign = "refuse (policy): a signature is required, but the login";
+    for (origin, from, expected) in [
+        ("@", "alice@example.org", RECEIVE),
+        ("@203.0.113.1", "alice@example.org", RECEIVE),
+        ("@2001:db9::1", "alice@example.org", RECEIVE),
+        ("@192.0.2.7", "alice@example.org", SIGN_ALICE),
+        ("@::ffff:192.0.2.7", "alice@example.org", SIGN_ALICE),
+        ("@2001:db8::1", "Alice A <alice@example.org>", SIGN_ALICE),
+        ("alice@203.0.113.1", "alice@example.org", SIGN_ALICE),
+        ("ALICE@example.org@203.0.113.1", "alice@example.org", SIGN_ALICE),
+        // A login counts even in a trusted network.
+        (
+            "bob@192.0.2.7",
+            "alice@example.org",
+            &format!("{foreign} \"bob\" may not sign as alice@example.org"),
+        ),
+        (
+            "al@203.0.113.1",
+            "alice@example.org",
+            &format!("{foreign} \"al\" may not sign as alice@example.org"),
+        ),
+        (
+            "alice@example.net@203.0.113.1",
+            "alice@example.org",
+            &format!("{foreign} \"alice@example.net\" may not sign as alice@example.org"),
+        ),
+        ("erp@203.0.113.1", "bob@example.org", SIGN_BOB),
+        (
+            "bob@example.org@203.0.113.1",
+            "bob@example.org",
+            "pass: the login \"bob@example.org\" may not sign as bob@example.org",
+        ),
+        (
+            "erp@203.0.113.1",
+            "robert@example.org",
+            "sign: the rule of line 11 requires a signature for robert@example.org",
+        ),
+    ] {
+        let envelope = envelope(origin, "bounces@example.com", &["x@example.com"]);
+        assert_eq!(plan(&policy, &envelope, &format!("From: {from}")), expected, "{origin} {from}");
+    }
+}
+
+#[test]
+fn the_first_rule_for_the_address_in_from_decides() {
+    let policy = policy(CONFIG);
+    for (from, expected) in [
+        ("noreply@example.org", "pass: the rule of line 2 wants no signature"),
+        ("dave@example.org", "pass: no certificate can sign for dave@example.org now"),
+        (
+            "carol@example.org",
+            "refuse (operator): a signature is required, but no certificate can sign for carol@example.org now",
+        ),
+        (
+            "alice+tag@example.org",
+            "refuse (operator): a signature is required, but no certificate can sign for alice+tag@example.org now",
+        ),
+        ("alice@example.net", "pass: no rule is about alice@example.net"),
+        ("alice@sub.example.org", "pass: no rule is about alice@sub.example.org"),
+    ] {
+        let envelope = envelope("@192.0.2.7", "alice@example.org", &["x@example.com"]);
+        assert_eq!(plan(&policy, &envelope, &format!("From: {from}")), expected, "{from}");
+    }
+}
+
+#[test]
+fn a_from_in_doubt_is_refused_where_a_signature_may_be_required() {
+    let when_possible = CONFIG.replace("\"required\"", "\"when-possible\"");
+    let (strict, lenient) = (policy(CONFIG), policy(&when_possible));
+    let several = "there are 2 mailboxes in the From field";
+    for (sender, header, problem, is_refused) in [
+        ("alice@example.org", "Subject: x", "there is no From field", true),
+        ("alice@example.net", "Subject: x", "there is no From field", false),
+        ("root", "Subject: x", "there is no From field", true),
+        ("x@example.net", "From: x@example.net, alice@example.org", several, true),
+        ("x@example.net", "From: x@example.net, y@example.net", several, false),
+        ("alice@example.org", "From: x@example.net, y@example.net", several, true),
+        ("x@example.net", "From: x@example.net\nFrom: y@example.net", "there are 2 From fields", true),
+        (
+            "x@example.net",
+            "From: <x@example.net",
+            "the From field cannot be read: an angle bracket is not closed",
+            true,
+        ),
+    ] {
+        let envelope = envelope("@192.0.2.7", sender, &["x@example.com"]);
+        let passes = format!("pass: {problem}, and no rule requires a signature");
+        let refused = format!("refuse (policy): {problem}, and a rule may require a signature");
+        let expected = if is_refused { &refused } else { &passes };
+        assert_eq!(&plan(&strict, &envelope, header), expected, "{sender} {header}");
+        assert_eq!(plan(&lenient, &envelope, header), passes, "{sender} {header}");
+    }
+}
+
+#[test]
+fn special_mail_is_a_defined_case_each() {
+    let policy = policy(CONFIG);
+    let signed = "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b";
+    let signed_twice = "Content-Type: multipart/signed; boundary=b\nContent-Type: text/plain";
+    let pgp = "Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=b";
+    let doubtful = "refuse (policy): a signature is required, but a Content-Type that cannot be read claims there \
+                    is one";
+    for (header, alice, bob) in [
+        (signed, "pass: it is signed already", "pass: it is signed already"),
+        (pgp, "pass: it was treated by PGP already", "pass: it was treated by PGP already"),
+        (
+            "Content-Type: application/pkcs7-mime; smime-type=enveloped-data",
+            "pass: it is an S/MIME object already",
+            "pass: it is an S/MIME object already",
+        ),
+        (signed_twice, doubtful, "pass: it is signed already"),
+        (
+            "Content-Type: text/calendar; method=REQUEST",
+            SIGN_ALICE,
+            "pass: it holds an invitation, and its signature is not required",
+        ),
+        (
+            "Content-Type: application/ms-tnef",
+            SIGN_ALICE,
+            "pass: it holds TNEF, and its signature is not required",
+        ),
+        (
+            "List-Id: <friends.example.org>",
+            SIGN_ALICE,
+            "pass: it is of a mailing list, and its signature is not required",
+        ),
+        ("Precedence: Bulk", SIGN_ALICE, "pass: it is of a mailing list, and its signature is not required"),
+        ("Precedence: first-class", SIGN_ALICE, SIGN_BOB),
+    ] {
+        for (from, expected) in [("alice@example.org", alice), ("bob@example.org", bob)] {
+            let envelope = envelope("@192.0.2.7", from, &["x@example.com"]);
+            assert_eq!(plan(&policy, &envelope, &format!("From: {from}\n{header}")), expected, "{header}");
+        }
+    }
+}
+
+#[test]
+fn notices_from_the_null_sender_pass() {
+    let policy = policy(CONFIG);
+    for (from, origin) in [("MAILER-DAEMON@example.org", "@192.0.2.7"), ("alice@example.org", "alice@")] {
+        let envelope = envelope(origin, "", &["x@example.com"]);
+        let found = plan(&policy, &envelope, &format!("From: {from}"));
+        assert_eq!(found, "pass: it is a notice from the null sender");
+    }
+    let incoming = envelope("@203.0.113.1", "", &["alice@example.org"]);
+    assert_eq!(plan(&policy, &incoming, "From: MAILER-DAEMON@example.com"), RECEIVE);
+}
+
+#[test]
+fn outgoing_ciphertext_is_decrypted_only_if_every_recipient_owns_a_key() {
+    let policy = policy(CONFIG);
+    let ours = "receive: it is encrypted, and all recipients have their keys here";
+    let kept = "pass: it is an S/MIME object already";
+    for (recipients, expected) in [
+        (&["bob@example.org"][..], ours),
+        (&["Robert@Example.org", "alice+x@example.org"], ours),
+        (&["bob@example.org", "carol@example.org"], kept),
+        (&["bob@example.org", "x@example.com"], kept),
+        (&["bob@example.org", "\"odd one\"@example.org"], kept),
+        (&["bob-x@example.org"], kept),
+        (&[], kept),
+    ] {
+        let envelope = envelope("alice@203.0.113.1", "alice@example.org", recipients);
+        let header =
+            "From: alice@example.org\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data";
+        assert_eq!(plan(&policy, &envelope, header), expected, "{recipients:?}");
+    }
+}
+
+#[test]
+fn a_certificate_signs_only_in_its_time() {
+    let policy = policy(CONFIG);
+    let envelope = envelope("alice@", "alice@example.org", &["x@example.com"]);
+    let message = MimeEntity::parse(b"From: alice@example.org\r\n\r\n");
+    for (at, action) in [(2023, "refuse"), (2025, "sign"), (2121, "refuse")] {
+        assert_eq!(policy.plan(&envelope, &message, year(at)).action(), action, "{at}");
+    }
+}
