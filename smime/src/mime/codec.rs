@@ -52,6 +52,11 @@ pub fn encode_base64(octets: &[u8]) -> Vec<u8> {
     BASE64_MIME.encode(octets).into_bytes()
 }
 
+/// The length of what [`encode_base64`] makes of `len` octets.
+pub(super) fn base64_len(len: usize) -> usize {
+    BASE64_MIME.encode_len(len)
+}
+
 /// Decodes quoted-printable. Blanks at the end of a line were added in transport and go (rule 3); a
 /// soft line break may have blanks and be the last octet; digits may be in lower case. An escape that is
 /// none stays as it is, as RFC 2045 recommends, so that no octet is lost.
@@ -198,6 +203,7 @@ mod tests {
     fn base64_comes_in_lines_of_76() {
         let encoded = encode_base64(&[0; 58]);
         assert_eq!(encoded, format!("{}\r\nAA==\r\n", "A".repeat(76)).into_bytes());
+        assert_eq!(base64_len(58), encoded.len());
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn is_token(octet: u8) -> bool {
+pub(super) fn is_token(octet: u8) -> bool {
     octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&octet)
 }
 

@@ -44,6 +44,15 @@ impl TransferEncoding {
         matches!(self, Self::SevenBit | Self::EightBit | Self::Binary)
     }
 
+    /// The octets that `encoded` stands for.
+    pub fn decode(self, encoded: &[u8]) -> Result<Cow<'_, [u8]>, MimeError> {
+        Ok(match self {
+            Self::SevenBit | Self::EightBit | Self::Binary => Cow::Borrowed(encoded),
+            Self::QuotedPrintable => Cow::Owned(decode_quoted_printable(encoded)),
+            Self::Base64 => Cow::Owned(decode_base64(encoded)?),
+        })
+    }
+
     /// The name in the header field.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -128,11 +137,7 @@ impl<'a> MimeEntity<'a> {
 
     /// The body without its transfer encoding.
     pub fn decoded_body(&self) -> Result<Cow<'a, [u8]>, MimeError> {
-        Ok(match self.transfer_encoding()? {
-            encoding if encoding.is_identity() => Cow::Borrowed(self.body()),
-            TransferEncoding::Base64 => Cow::Owned(decode_base64(self.body())?),
-            _ => Cow::Owned(decode_quoted_printable(self.body())),
-        })
+        self.transfer_encoding()?.decode(self.body())
     }
 
     /// The body of a multipart, cut at its boundary.

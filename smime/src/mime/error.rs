@@ -45,6 +45,16 @@ pub enum MimeError {
         /// The media type.
         media: String,
     },
+    /// A line begins like a delimiter, or a delimiter follows a bare CR or LF: RFC 2046 lets agents cut
+    /// there or not.
+    #[error("agents may cut the parts in different places")]
+    AmbiguousBoundary,
+    /// A multipart without any delimiter.
+    #[error("there is no part")]
+    NoParts,
+    /// A line among the header fields that is none: agents disagree where the body begins.
+    #[error("a line of the header is no field")]
+    HeaderLine,
     /// A multipart with base64 or quoted-printable around its parts, which RFC 2045 section 6.4 forbids.
     #[error("{media} is transfer-encoded as a whole")]
     EncodedMultipart {

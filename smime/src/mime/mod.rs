@@ -5,17 +5,22 @@
 //! Line ends are CRLF; [`Message::from_stored`] makes them so.
 
 mod boundary;
+mod canonical;
 mod codec;
 mod content_type;
 mod entity;
 mod error;
+mod field;
 mod from;
+mod hazard;
 mod header;
 mod message;
 mod multipart;
+mod rewrite;
 mod structure;
 
 pub use boundary::{BoundaryError, fresh_boundary};
+pub use canonical::{Canonical, CanonicalError};
 pub use codec::{
     Base64Error, decode_base64, decode_quoted_printable, encode_base64, encode_quoted_printable,
 };
@@ -23,6 +28,7 @@ pub use content_type::ContentType;
 pub use entity::{MAX_DEPTH, MimeEntity, TransferEncoding};
 pub use error::MimeError;
 pub use from::{FromError, originators, single_originator};
+pub use hazard::Hazard;
 pub use header::{Header, HeaderField};
 pub use message::{Message, MessageBuilder};
 pub use multipart::{MAX_PARTS, Multipart, split};
