@@ -1,1 +1,43 @@
-//! Crate under construction.
+//! The PKCS#11 worker pool: sessions, workers, private keys found by certificate.
+//!
+//! ```text
+//! caller ── request, deadline ──▶ queue of the token ──▶ worker (one thread, one session) ──▶ C_Sign, C_Decrypt
+//!                                       ▲                    │ token lost
+//!                                       │ fails at once      ▼
+//!                                  supervisor of the token: load, find, log in, read keys; watch; again
+//! ```
+//!
+//! [`Pool::start`] never waits for a token. A token that is down is tried again in the background, and
+//! requests for it fail at once with [`smime::key::KeyError::Unavailable`]. A PIN that was rejected is
+//! not tried again before its file changes. Only this crate speaks PKCS#11.
+
+mod call;
+mod connection;
+mod decrypt;
+mod error;
+mod index;
+mod key;
+mod login;
+mod module;
+mod oaep;
+mod pin;
+mod pool;
+mod public_key;
+mod recovery;
+mod request;
+mod session;
+mod settings;
+mod sign;
+mod supervisor;
+mod token;
+mod worker;
+
+pub mod keys;
+pub mod modules;
+
+pub use error::PoolError;
+pub use key::{RawTokenKey, TokenKey};
+pub use pin::Pin;
+pub use pool::{Pool, TokenState, TokenStatus};
+pub use recovery::Recovery;
+pub use settings::{PinSource, TokenSettings};

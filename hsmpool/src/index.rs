@@ -1,0 +1,230 @@
+//! Which private keys a token has: one pass of `C_FindObjects`, looked up by public key.
+//!
+//! A private key is recognised by its public part, wherever the token shows it: in the private key
+//! object, or in the public key object of the same `CKA_ID`. Only where it shows none at all, `CKA_ID`
+//! itself decides: by convention it is the subjectKeyIdentifier or the SHA-1 of the public key.
+
+use std::collections::HashMap;
+
+use cryptoki::{
+    error::RvError,
+    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    session::Session,
+};
+
+use crate::{
+    call::CallError,
+    public_key::{KeyName, PublicKey},
+};
+
+/// The private keys of a token at one time.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// Grows with every pass; tells whether somebody has looked again meanwhile.
+    pub(crate) generation: u64,
+    by_public_key: HashMap<PublicKey, KeyObject>,
+    /// RSA keys whose object shows a modulus but no exponent.
+    by_modulus: HashMap<Vec<u8>, KeyObject>,
+    /// Keys that show no public part, by kind and `CKA_ID`.
+    by_id: HashMap<(Kind, Vec<u8>), KeyObject>,
+}
+
+/// A private key object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyObject {
+    pub(crate) handle: ObjectHandle,
+    /// `CKA_ALWAYS_AUTHENTICATE`: the token asks for the PIN at every use.
+    pub(crate) always_authenticate: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Rsa,
+    Ec,
+}
+
+impl Index {
+    /// Looks at all keys of the token.
+    pub(crate) fn read(session: &Session, generation: u64) -> Result<Self, CallError> {
+        let private = objects(session, ObjectClass::PRIVATE_KEY)?;
+        let unclear = private.iter().any(|object| object.public_key().is_none());
+        let public = if unclear { objects(session, ObjectClass::PUBLIC_KEY)? } else { Vec::new() };
+        let mut index = Self { generation, ..Self::default() };
+        for object in private {
+            index.insert(&object, &public);
+        }
+        Ok(index)
+    }
+
+    /// The private key that belongs to a name.
+    pub(crate) fn find(&self, name: &KeyName) -> Option<KeyObject> {
+        let public_key = name.public_key.as_ref()?;
+        let kind = match public_key {
+            PublicKey::Rsa { .. } => Kind::Rsa,
+            PublicKey::Ec { .. } => Kind::Ec,
+        };
+        let by_modulus = || match public_key {
+            PublicKey::Rsa { modulus, .. } => self.by_modulus.get(modulus),
+            PublicKey::Ec { .. } => None,
+        };
+        let by_id = || name.ids.iter().find_map(|id| self.by_id.get(&(kind, id.clone())));
+        self.by_public_key.get(public_key).or_else(by_modulus).or_else(by_id).copied()
+    }
+
+    /// How many private keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_public_key.len() + self.by_modulus.len() + self.by_id.len()
+    }
+
+    fn insert(&mut self, object: &Object, public: &[Object]) {
+        let Some(kind) = object.kind() else { return };
+        let key = KeyObject { handle: object.handle, always_authenticate: object.always_authenticate };
+        if let Some(public_key) = object.public_key().or_else(|| object.public_partner(public)?.public_key())
+        {
+            self.by_public_key.insert(public_key, key);
+        } else if let Some(modulus) = &object.modulus {
+            if let PublicKey::Rsa { modulus, .. } = PublicKey::rsa(modulus, &[]) {
+                self.by_modulus.insert(modulus, key);
+            }
+        } else if !object.id.is_empty() {
+            self.by_id.insert((kind, object.id.clone()), key);
+        }
+    }
+}
+
+/// The attributes of a key object that matter here, and in the administrator's list.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) handle: ObjectHandle,
+    pub(crate) id: Vec<u8>,
+    pub(crate) label: Vec<u8>,
+    pub(crate) key_type: Option<KeyType>,
+    pub(crate) modulus: Option<Vec<u8>>,
+    pub(crate) exponent: Option<Vec<u8>>,
+    pub(crate) ec_parameters: Option<Vec<u8>>,
+    pub(crate) ec_point: Option<Vec<u8>>,
+    pub(crate) public_key_info: Option<Vec<u8>>,
+    pub(crate) always_authenticate: bool,
+    pub(crate) sensitive: Option<bool>,
+    pub(crate) extractable: Option<bool>,
+}
+
+impl Object {
+    pub(crate) fn read(
+        session: &Session,
+        handle: ObjectHandle,
+        class: ObjectClass,
+    ) -> Result<Self, CallError> {
+        let mut object = Self {
+            handle,
+            id: Vec::new(),
+            label: Vec::new(),
+            key_type: None,
+            modulus: None,
+            exponent: None,
+            ec_parameters: None,
+            ec_point: None,
+            public_key_info: None,
+            always_authenticate: false,
+            sensitive: None,
+            extractable: None,
+        };
+        // Asked in groups: tokens that stumble over an attribute they do not know (against PKCS #11
+        // 5.7 C_GetAttributeValue, which demands the others) then lose one group, not all.
+        object.ask(session, &[AttributeType::Id, AttributeType::KeyType, AttributeType::Label])?;
+        object.ask(session, &[AttributeType::PublicKeyInfo])?;
+        match object.kind() {
+            Some(Kind::Rsa) => {
+                object.ask(session, &[AttributeType::Modulus, AttributeType::PublicExponent])?;
+            }
+            Some(Kind::Ec) => object.ask(session, &[AttributeType::EcParams, AttributeType::EcPoint])?,
+            None => {}
+        }
+        if class == ObjectClass::PRIVATE_KEY {
+            object.ask(session, &[AttributeType::Sensitive, AttributeType::Extractable])?;
+            object.ask(session, &[AttributeType::AlwaysAuthenticate])?;
+        }
+        Ok(object)
+    }
+
+    fn ask(&mut self, session: &Session, attributes: &[AttributeType]) -> Result<(), CallError> {
+        let values = match session.get_attributes(self.handle, attributes).map_err(CallError::from) {
+            Ok(values) => values,
+            Err(error) if concerns_the_object(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let filled = |value: Vec<u8>| Some(value).filter(|value| !value.is_empty());
+        for value in values {
+            match value {
+                Attribute::Id(value) => self.id = value,
+                Attribute::Label(value) => self.label = value,
+                Attribute::KeyType(value) => self.key_type = Some(value),
+                Attribute::Modulus(value) => self.modulus = filled(value),
+                Attribute::PublicExponent(value) => self.exponent = filled(value),
+                Attribute::EcParams(value) => self.ec_parameters = filled(value),
+                Attribute::EcPoint(value) => self.ec_point = filled(value),
+                Attribute::PublicKeyInfo(value) => self.public_key_info = filled(value),
+                Attribute::AlwaysAuthenticate(value) => self.always_authenticate = value,
+                Attribute::Sensitive(value) => self.sensitive = Some(value),
+                Attribute::Extractable(value) => self.extractable = Some(value),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        match self.key_type {
+            Some(KeyType::RSA) => Some(Kind::Rsa),
+            Some(KeyType::EC) => Some(Kind::Ec),
+            _ => None,
+        }
+    }
+
+    fn public_key(&self) -> Option<PublicKey> {
+        let from_info = || PublicKey::from_info(self.public_key_info.as_deref()?);
+        let from_rsa = || Some(PublicKey::rsa(self.modulus.as_deref()?, self.exponent.as_deref()?));
+        let from_ec =
+            || PublicKey::from_ec_attributes(self.ec_parameters.as_deref()?, self.ec_point.as_deref()?);
+        from_info().or_else(from_rsa).or_else(from_ec)
+    }
+
+    /// The public key object of this private key. Where several share the `CKA_ID`, the label decides;
+    /// where that does not decide either, there is none: a wrong one would make wrong signatures.
+    pub(crate) fn public_partner<'a>(&self, public: &'a [Object]) -> Option<&'a Object> {
+        if self.id.is_empty() {
+            return None;
+        }
+        let same_id = || public.iter().filter(|other| other.kind() == self.kind() && other.id == self.id);
+        only(same_id()).or_else(|| only(same_id().filter(|other| other.label == self.label)))
+    }
+}
+
+/// All key objects of a class.
+pub(crate) fn objects(session: &Session, class: ObjectClass) -> Result<Vec<Object>, CallError> {
+    let handles = session.find_objects(&[Attribute::Class(class)])?;
+    let mut objects = Vec::with_capacity(handles.len());
+    for handle in handles {
+        objects.push(Object::read(session, handle, class)?);
+    }
+    Ok(objects)
+}
+
+fn only<T>(mut candidates: impl Iterator<Item = T>) -> Option<T> {
+    candidates.next().filter(|_| candidates.next().is_none())
+}
+
+/// Whether only this object is affected, for instance deleted since it was found.
+fn concerns_the_object(error: &CallError) -> bool {
+    match error.rv() {
+        None => true,
+        Some(rv) => matches!(
+            rv,
+            RvError::ObjectHandleInvalid
+                | RvError::AttributeTypeInvalid
+                | RvError::AttributeSensitive
+                | RvError::AttributeValueInvalid
+                | RvError::ArgumentsBad
+        ),
+    }
+}

@@ -1,0 +1,128 @@
+//! PKCS#11 modules of this process: each is loaded once, initialised by its first user and finalised
+//! after its last.
+//!
+//! A loaded module is never unloaded: vendors' libraries leave threads and exit handlers behind that
+//! crash when their code is gone.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use cryptoki::{
+    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    error::{Error, RvError},
+};
+
+use crate::{PoolError, call::CallError};
+
+/// An initialised module. While one of these lives, `C_Finalize` is not called; a thread that hangs in
+/// a call holds one, so nothing is torn down under it.
+#[derive(Debug)]
+pub(crate) struct Module {
+    pkcs11: Pkcs11,
+    loaded: Arc<Mutex<Loaded>>,
+}
+
+#[derive(Debug, Default)]
+struct Loaded {
+    pkcs11: Option<Pkcs11>,
+    users: usize,
+    /// Whether we initialised it: what somebody else in this process initialised is not ours to finalise.
+    initialised_here: bool,
+}
+
+impl Module {
+    /// Loads and initialises the module, or shares it with its other users. May block as long as the
+    /// module's own functions do.
+    pub(crate) fn open(path: &Path) -> Result<Arc<Self>, PoolError> {
+        // `libfoo.so` and the file that it links to are the same module. A bare name is left to the
+        // loader's search path.
+        let key = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let loaded = {
+            let mut modules = modules().lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(modules.entry(key).or_default())
+        };
+        let mut guard = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let pkcs11 = match &guard.pkcs11 {
+            Some(pkcs11) => pkcs11.clone(),
+            None => guard.pkcs11.insert(load(path)?).clone(),
+        };
+        if guard.users == 0 {
+            guard.initialised_here = initialize(&pkcs11, path)?;
+        }
+        guard.users += 1;
+        drop(guard);
+        Ok(Arc::new(Self { pkcs11, loaded }))
+    }
+
+    /// The functions.
+    pub(crate) fn pkcs11(&self) -> &Pkcs11 {
+        &self.pkcs11
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        let mut guard = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.users = guard.users.saturating_sub(1);
+        if guard.users == 0 && guard.initialised_here {
+            guard.initialised_here = false;
+            // An error leaves nothing to do: the next C_Initialize shows whether the module still works.
+            if let Err(error) = self.pkcs11.clone().finalize() {
+                tracing::debug!(reason = %CallError::from(error), "C_Finalize failed");
+            }
+        }
+    }
+}
+
+fn modules() -> &'static Mutex<HashMap<PathBuf, Arc<Mutex<Loaded>>>> {
+    static MODULES: OnceLock<Mutex<HashMap<PathBuf, Arc<Mutex<Loaded>>>>> = OnceLock::new();
+    MODULES.get_or_init(Mutex::default)
+}
+
+fn load(path: &Path) -> Result<Pkcs11, PoolError> {
+    Pkcs11::new(path).map_err(|error| {
+        let reason = match error {
+            Error::LibraryLoading(reason) => reason.to_string(),
+            Error::MissingSymbol(symbol) => format!("it is not a PKCS#11 module: {symbol} is missing"),
+            other => CallError::from(other).to_string(),
+        };
+        PoolError::ModuleNotLoadable { path: path.to_owned(), reason }
+    })
+}
+
+/// Returns whether it was this call that initialised the module.
+fn initialize(pkcs11: &Pkcs11, path: &Path) -> Result<bool, PoolError> {
+    match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Ok(()) => Ok(true),
+        Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(false),
+        Err(error) => {
+            let CallError { function, code } = error.into();
+            Err(PoolError::ModuleInitialize { path: path.to_owned(), function, code: code.to_string() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_module_is_named_with_the_reason() {
+        let missing = Module::open(Path::new("/nonexistent/libhsm.so")).unwrap_err();
+        assert!(matches!(&missing, PoolError::ModuleNotLoadable { .. }), "{missing:?}");
+        assert!(missing.to_string().contains("/nonexistent/libhsm.so"), "{missing}");
+
+        let directory = tempfile::tempdir().unwrap();
+        let text = directory.path().join("module.so");
+        std::fs::write(&text, "not a library").unwrap();
+        let error = Module::open(&text).unwrap_err();
+        assert!(matches!(&error, PoolError::ModuleNotLoadable { .. }), "{error:?}");
+
+        // A library, but not of this kind.
+        let libc = Module::open(Path::new("libc.so.6")).unwrap_err();
+        assert!(libc.to_string().contains("not a PKCS#11 module"), "{libc}");
+    }
+}

@@ -1,0 +1,100 @@
+//! The tokens of a module: for the administrator's list, and to find one by its label.
+
+use std::path::Path;
+
+use cryptoki::slot::{Limit, Slot};
+
+use crate::{PoolError, call::CallError, module::Module};
+
+/// A token, as its module describes it (`CK_TOKEN_INFO`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "CK_TOKEN_INFO.flags, each by its own name")]
+pub struct TokenInfo {
+    /// The slot that holds it.
+    pub slot: u64,
+    /// Its label.
+    pub label: String,
+    /// The manufacturer's name.
+    pub manufacturer: String,
+    /// The model.
+    pub model: String,
+    /// The serial number.
+    pub serial: String,
+    /// `CKF_TOKEN_INITIALIZED`.
+    pub initialised: bool,
+    /// `CKF_LOGIN_REQUIRED`.
+    pub login_required: bool,
+    /// `CKF_USER_PIN_INITIALIZED`.
+    pub pin_initialised: bool,
+    /// `CKF_USER_PIN_COUNT_LOW`: a wrong PIN was given since the last login.
+    pub pin_count_low: bool,
+    /// `CKF_USER_PIN_FINAL_TRY`: one more wrong PIN locks the token.
+    pub pin_final_try: bool,
+    /// `CKF_USER_PIN_LOCKED`.
+    pub pin_locked: bool,
+    /// Sessions that this process has open, where the token tells.
+    pub sessions: Option<u64>,
+    /// How many a process may open. `None`: no limit, or none that is told.
+    pub max_sessions: Option<u64>,
+}
+
+/// All slots of a module that hold a token, initialised or not.
+pub fn tokens(module: &Path) -> Result<Vec<TokenInfo>, PoolError> {
+    let opened = Module::open(module)?;
+    Ok(slots(&opened, module)?.into_iter().map(|(_, info)| info).collect())
+}
+
+/// The slot of the token of that label.
+pub(crate) fn find(module: &Module, path: &Path, label: &str) -> Result<(Slot, TokenInfo), PoolError> {
+    let (mut matching, others): (Vec<_>, Vec<_>) = slots(module, path)?
+        .into_iter()
+        .filter(|(_, info)| info.initialised)
+        .partition(|(_, info)| info.label == label);
+    match (matching.pop(), matching.len()) {
+        (Some(found), 0) => Ok(found),
+        (Some(_), more) => Err(PoolError::AmbiguousToken {
+            module: path.to_owned(),
+            label: label.to_owned(),
+            count: more + 1,
+        }),
+        (None, _) => Err(PoolError::NoSuchToken {
+            module: path.to_owned(),
+            label: label.to_owned(),
+            found: others.into_iter().map(|(_, info)| info.label).collect(),
+        }),
+    }
+}
+
+/// The token in a slot, as it is now.
+pub(crate) fn info(module: &Module, slot: Slot) -> Result<TokenInfo, CallError> {
+    let info = module.pkcs11().get_token_info(slot)?;
+    let limit = match info.max_session_count() {
+        Limit::Max(most) => Some(most),
+        Limit::Infinite | Limit::Unavailable => None,
+    };
+    Ok(TokenInfo {
+        slot: slot.id(),
+        label: info.label().to_owned(),
+        manufacturer: info.manufacturer_id().to_owned(),
+        model: info.model().to_owned(),
+        serial: info.serial_number().to_owned(),
+        initialised: info.token_initialized(),
+        login_required: info.login_required(),
+        pin_initialised: info.user_pin_initialized(),
+        pin_count_low: info.user_pin_count_low(),
+        pin_final_try: info.user_pin_final_try(),
+        pin_locked: info.user_pin_locked(),
+        sessions: info.session_count(),
+        max_sessions: limit,
+    })
+}
+
+fn slots(module: &Module, path: &Path) -> Result<Vec<(Slot, TokenInfo)>, PoolError> {
+    let slots = module.pkcs11().get_slots_with_token().map_err(|error| {
+        let CallError { function, code } = error.into();
+        PoolError::ModuleInitialize { path: path.to_owned(), function, code: code.to_string() }
+    })?;
+    // A slot whose token does not answer hides no other slot.
+    Ok(slots.into_iter().filter_map(|slot| Some((slot, info(module, slot).ok()?))).collect())
+}

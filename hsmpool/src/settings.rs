@@ -1,0 +1,38 @@
+//! What a token is and how it is to be used, as the configuration says it.
+
+use std::{path::PathBuf, time::Duration};
+
+/// One token: where it is, how to log in, how hard it may be worked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// The PKCS#11 module, a shared library.
+    pub module: PathBuf,
+    /// The token's label (`CK_TOKEN_INFO.label`, without its padding).
+    pub label: String,
+    /// Where the user PIN stands.
+    pub pin: PinSource,
+    /// How many sessions to open: one worker thread each. At least 1; a token that gives fewer is used
+    /// with those it gave.
+    pub sessions: usize,
+    /// How many requests may wait beside those that are being worked on.
+    pub queue: usize,
+    /// How long a caller waits for an answer at most, from asking to answer.
+    pub deadline: Duration,
+}
+
+/// Where a PIN comes from: always a place, never the PIN itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PinSource {
+    /// A file whose content is the PIN; one newline at its end does not count.
+    File(PathBuf),
+}
+
+impl PinSource {
+    /// The place, for messages.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        match self {
+            Self::File(path) => path,
+        }
+    }
+}

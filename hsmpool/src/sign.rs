@@ -1,0 +1,194 @@
+//! Signing on the token: single-part `C_Sign` over a digest.
+//!
+//! RSASSA-PKCS1-v1_5 as `CKM_RSA_PKCS` over a DigestInfo that is built here (RFC 8017 9.2), ECDSA as
+//! `CKM_ECDSA` over the bare digest; the token's `r || s` becomes an Ecdsa-Sig-Value (RFC 3279 2.2.3).
+
+use cryptoki::{error::RvError, mechanism::Mechanism, session::Session};
+use smime::{
+    algorithm::{DigestAlgorithm, SignatureAlgorithm},
+    key::{Digest, SignatureValue},
+};
+
+use crate::{
+    call::CallError,
+    index::KeyObject,
+    public_key::{Curve, PublicKey},
+};
+
+/// Why an operation gave nothing.
+#[derive(Debug)]
+pub(crate) enum OperationError {
+    /// The key, or the token, cannot do this at all.
+    Unsupported(String),
+    /// A call failed.
+    Call(CallError),
+}
+
+impl From<CallError> for OperationError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// Signs a digest.
+pub(crate) fn sign(
+    session: &Session,
+    key: KeyObject,
+    public_key: &PublicKey,
+    digest: &Digest,
+    algorithm: SignatureAlgorithm,
+) -> Result<SignatureValue, OperationError> {
+    let unsupported = || OperationError::Unsupported(format!("{algorithm:?} of a {digest:?}"));
+    if key.always_authenticate {
+        return Err(always_authenticate("a signature"));
+    }
+    if digest.algorithm() != algorithm.digest() || digest.algorithm() == DigestAlgorithm::Sha1 {
+        return Err(unsupported());
+    }
+    let call = |mechanism: &Mechanism<'_>, data: &[u8]| {
+        let signed = session.sign(mechanism, key.handle, data).map_err(CallError::from);
+        signed.map_err(|error| or_unsupported(error, &format!("{algorithm:?}")))
+    };
+    match (public_key, algorithm) {
+        (PublicKey::Rsa { modulus, .. }, SignatureAlgorithm::RsaPkcs1(_)) => {
+            let signature = call(&Mechanism::RsaPkcs, &digest_info(digest).ok_or_else(unsupported)?)?;
+            Ok(SignatureValue(padded(signature, modulus.len())?))
+        }
+        (PublicKey::Ec { curve, .. }, SignatureAlgorithm::Ecdsa(_)) => {
+            let signature = call(&Mechanism::Ecdsa, leftmost(digest.as_bytes(), *curve))?;
+            Ok(SignatureValue(ecdsa_value(&signature, *curve)?))
+        }
+        _ => Err(unsupported()),
+    }
+}
+
+/// A `CKA_ALWAYS_AUTHENTICATE` key wants `C_Login(CKU_CONTEXT_SPECIFIC)` between `C_SignInit` and
+/// `C_Sign` (PKCS #11 2.40 4.9). The wrapper makes both in one call, and its multi-part calls are not
+/// allowed for these mechanisms, so such keys cannot be used.
+pub(crate) fn always_authenticate(what: &str) -> OperationError {
+    OperationError::Unsupported(format!(
+        "{what}: the token wants its PIN at every use (CKA_ALWAYS_AUTHENTICATE), which is not supported"
+    ))
+}
+
+/// Errors of an `Init` function that speak of key, mechanism and parameters only.
+pub(crate) fn or_unsupported(error: CallError, what: &str) -> OperationError {
+    let init = matches!(error.function, "C_SignInit" | "C_DecryptInit");
+    match error.rv() {
+        Some(
+            RvError::MechanismInvalid
+            | RvError::MechanismParamInvalid
+            | RvError::KeyFunctionNotPermitted
+            | RvError::KeyTypeInconsistent
+            | RvError::KeySizeRange
+            | RvError::CurveNotSupported
+            | RvError::FunctionNotSupported
+            | RvError::ArgumentsBad,
+        ) if init => OperationError::Unsupported(format!("{what}: {error}")),
+        _ => OperationError::Call(error),
+    }
+}
+
+/// DigestInfo in DER (RFC 8017 9.2 note 1); its parameters are NULL, unlike those of CMS.
+fn digest_info(digest: &Digest) -> Option<Vec<u8>> {
+    // id-sha256, id-sha384, id-sha512 are 2.16.840.1.101.3.4.2.{1, 2, 3}.
+    let last_arc = match digest.algorithm() {
+        DigestAlgorithm::Sha256 => 1,
+        DigestAlgorithm::Sha384 => 2,
+        DigestAlgorithm::Sha512 => 3,
+        DigestAlgorithm::Sha1 => return None,
+    };
+    let value = digest.as_bytes();
+    let len = u8::try_from(value.len()).ok()?;
+    let algorithm =
+        [0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, last_arc, 0x05, 0x00];
+    Some([&[0x30, 0x11 + len], &algorithm[..], &[0x04, len], value].concat())
+}
+
+/// An RSA signature is as long as the modulus (RFC 8017 8.2.1); some tokens drop leading zeros.
+fn padded(signature: Vec<u8>, len: usize) -> Result<Vec<u8>, CallError> {
+    match len.checked_sub(signature.len()) {
+        Some(0) => Ok(signature),
+        Some(missing) if !signature.is_empty() => Ok([vec![0; missing], signature].concat()),
+        _ => Err(CallError::malformed("C_Sign", "an RSA signature of the wrong length")),
+    }
+}
+
+/// ECDSA uses as many leftmost bits of the digest as the order has (FIPS 186-5 6.4.1). Not all tokens
+/// cut by themselves.
+fn leftmost(digest: &[u8], curve: Curve) -> &[u8] {
+    digest.get(..curve.field_len()).unwrap_or(digest)
+}
+
+/// `r || s`, halves of equal length, as SEQUENCE of two INTEGERs in minimal form.
+fn ecdsa_value(signature: &[u8], curve: Curve) -> Result<Vec<u8>, CallError> {
+    let wrong = || CallError::malformed("C_Sign", "an ECDSA signature of the wrong length");
+    let half = signature.len() / 2;
+    if !signature.len().is_multiple_of(2) || half > curve.field_len() {
+        return Err(wrong());
+    }
+    let (r, s) = signature.split_at(half);
+    // Neither number is ever zero (FIPS 186-5 6.4.1).
+    if [r, s].iter().any(|number| number.iter().all(|octet| *octet == 0)) {
+        return Err(wrong());
+    }
+    let integer = |number| der::asn1::UintRef::new(number).ok();
+    let (Some(r), Some(s)) = (integer(r), integer(s)) else { return Err(wrong()) };
+    der::Encode::to_der(&EcdsaSigValue { r, s }).map_err(|_| wrong())
+}
+
+#[derive(der::Sequence)]
+struct EcdsaSigValue<'a> {
+    r: der::asn1::UintRef<'a>,
+    s: der::asn1::UintRef<'a>,
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+
+    #[test]
+    fn digest_infos_are_those_of_rfc_8017() {
+        for (algorithm, prefix) in [
+            (DigestAlgorithm::Sha256, "3031300d060960864801650304020105000420"),
+            (DigestAlgorithm::Sha384, "3041300d060960864801650304020205000430"),
+            (DigestAlgorithm::Sha512, "3051300d060960864801650304020305000440"),
+        ] {
+            let digest = Digest::of(algorithm, b"abc");
+            let expected = prefix.to_owned() + &HEXLOWER.encode(digest.as_bytes());
+            assert_eq!(HEXLOWER.encode(&digest_info(&digest).unwrap()), expected);
+        }
+        assert_eq!(digest_info(&Digest::of(DigestAlgorithm::Sha1, b"abc")), None);
+    }
+
+    #[test]
+    fn ecdsa_integers_are_minimal() {
+        let number = |last: &[u8]| [&vec![0; 32 - last.len()], last].concat();
+        for (r, s, expected) in [
+            (&[1][..], &[2][..], "3006020101020102"),
+            (&[0x80], &[0x7f], "300702020080 02017f"),
+            (&[0xff, 0x00], &[0x01, 0x00], "3009020300ff0002020100"),
+        ] {
+            let value = ecdsa_value(&[number(r), number(s)].concat(), Curve::P256).unwrap();
+            assert_eq!(HEXLOWER.encode(&value), expected.replace(' ', ""));
+        }
+    }
+
+    #[test]
+    fn ecdsa_values_of_wrong_length_or_zero_are_errors() {
+        for bad in [vec![], vec![1; 63], vec![1; 66], vec![0; 64], [vec![0; 32], vec![1; 32]].concat()] {
+            assert!(ecdsa_value(&bad, Curve::P256).is_err(), "{} octets", bad.len());
+        }
+        assert!(ecdsa_value(&[1; 132], Curve::P521).is_ok());
+    }
+
+    #[test]
+    fn rsa_signatures_are_as_long_as_the_modulus() {
+        assert_eq!(padded(vec![1; 4], 4).unwrap(), [1; 4]);
+        assert_eq!(padded(vec![1; 3], 4).unwrap(), [0, 1, 1, 1]);
+        assert!(padded(vec![1; 5], 4).is_err());
+        assert!(padded(vec![], 4).is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! The supervisor of a token: one thread that connects, watches, and connects again after trouble.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, never, select_biased};
+
+use crate::{
+    PoolError,
+    connection::Connection,
+    request::Request,
+    token::{Phase, Token},
+};
+
+/// How often the workers are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the PIN file is looked at while its content is known to be wrong.
+const PIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The first pause before connecting again.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs until `shutdown` is disconnected.
+pub(crate) fn supervise(token: &Arc<Token>, shutdown: &Receiver<()>) {
+    let mut pauses = Pauses::new();
+    let mut outage = Outage::None;
+    loop {
+        let error = match Connection::open(token) {
+            Ok(connection) => {
+                let since = Instant::now();
+                outage.end(token, connection.sessions());
+                let sessions = connection.sessions();
+                token.failures.store(0, std::sync::atomic::Ordering::Relaxed);
+                token.set_phase(Phase::Up { sessions });
+                let lost = watch(token, &connection, &mut outage, shutdown);
+                let error = lost.unwrap_or(PoolError::Closed);
+                // First the state, so that callers fail at once while workers end.
+                token.set_phase(Phase::Down(error.clone()));
+                connection.close(token);
+                // A connection that breaks at once is no reason to try at once.
+                if since.elapsed() > LONGEST_PAUSE {
+                    pauses = Pauses::new();
+                }
+                error
+            }
+            Err(error) => error,
+        };
+        if is_disconnected(shutdown) {
+            break;
+        }
+        outage.begin(token, &error);
+        token.set_phase(Phase::Down(error.clone()));
+        let go_on = if error.awaits_another_pin() && token.gate.holds_a_rejected_pin() {
+            pauses = Pauses::new();
+            wait_for_another_pin(token, &error, shutdown)
+        } else {
+            pause(token, &error, pauses.next(), shutdown)
+        };
+        if !go_on {
+            break;
+        }
+    }
+    token.set_phase(Phase::Down(PoolError::Closed));
+    while let Ok(request) = token.requests.try_recv() {
+        turn_away(token, request, &PoolError::Closed);
+    }
+}
+
+/// Watches a connection until the token is lost (`Some`) or the pool is closed (`None`).
+fn watch(
+    token: &Token,
+    connection: &Connection,
+    outage: &mut Outage,
+    shutdown: &Receiver<()>,
+) -> Option<PoolError> {
+    // A call that outlives every caller is not slow, it hangs.
+    let limit = token.settings.deadline;
+    let workers = connection.sessions();
+    let nothing = never();
+    loop {
+        let hangs = connection.hangs_for(limit);
+        let hanging = PoolError::Hanging { label: token.label().to_owned(), workers, for_at_least: limit };
+        match (hangs, outage.is_open()) {
+            (true, false) => {
+                outage.begin(token, &hanging);
+                token.set_phase(Phase::Down(hanging.clone()));
+            }
+            (false, true) => {
+                outage.end(token, workers);
+                token.set_phase(Phase::Up { sessions: workers });
+            }
+            _ => {}
+        }
+        // While all workers hang, nobody else answers those who wait.
+        let requests = if hangs { &token.requests } else { &nothing };
+        select_biased! {
+            recv(shutdown) -> _ => return None,
+            recv(connection.losses) -> reason => {
+                return Some(reason.unwrap_or(PoolError::WorkerEnded { label: token.label().to_owned() }));
+            }
+            recv(requests) -> request => {
+                if let Ok(request) = request {
+                    turn_away(token, request, &hanging);
+                }
+            }
+            default(WATCH_INTERVAL) => {}
+        }
+    }
+}
+
+/// Waits, answering those who ask. `false`: the pool is closed.
+fn pause(token: &Token, reason: &PoolError, length: Duration, shutdown: &Receiver<()>) -> bool {
+    let until = Instant::now() + length;
+    loop {
+        select_biased! {
+            recv(shutdown) -> _ => return false,
+            recv(token.requests) -> request => {
+                if let Ok(request) = request {
+                    turn_away(token, request, reason);
+                }
+            }
+            default(until.saturating_duration_since(Instant::now())) => return true,
+        }
+    }
+}
+
+/// Waits until the PIN file holds another PIN than the rejected one, twice in a row the same: a file
+/// that is being written must not cost a try. `false`: the pool is closed.
+fn wait_for_another_pin(token: &Token, reason: &PoolError, shutdown: &Receiver<()>) -> bool {
+    let mut candidate = None;
+    while pause(token, reason, PIN_INTERVAL, shutdown) {
+        let seen = token.gate.new_pin();
+        if seen.is_some() && seen == candidate {
+            return true;
+        }
+        candidate = seen;
+    }
+    false
+}
+
+fn turn_away(token: &Token, request: Request, reason: &PoolError) {
+    request.answer(Err(token.unavailable(reason)));
+}
+
+fn is_disconnected(shutdown: &Receiver<()>) -> bool {
+    shutdown.recv_timeout(Duration::ZERO) == Err(RecvTimeoutError::Disconnected)
+}
+
+/// 250 ms, 500 ms, 1 s, … 5 s.
+struct Pauses(Duration);
+
+impl Pauses {
+    fn new() -> Self {
+        Self(FIRST_PAUSE)
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+/// An outage as the log tells it: one error when it begins, one line when it ends.
+enum Outage {
+    None,
+    Open { since: Instant, reason: String },
+}
+
+impl Outage {
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
+    fn begin(&mut self, token: &Token, error: &PoolError) {
+        let text = error.to_string();
+        let label = token.label();
+        match self {
+            Self::None => {
+                let (module, fault) = (token.settings.module.display(), error.fault());
+                tracing::error!(token = label, %module, reason = text, %fault, "token is down");
+                *self = Self::Open { since: Instant::now(), reason: text };
+            }
+            Self::Open { reason, .. } if *reason != text => {
+                tracing::warn!(token = label, reason = text, "token is still down, now for another reason");
+                *reason = text;
+            }
+            Self::Open { .. } => {}
+        }
+    }
+
+    fn end(&mut self, token: &Token, sessions: usize) {
+        let label = token.label();
+        match self {
+            Self::None => tracing::info!(token = label, sessions, "token is up"),
+            Self::Open { since, .. } => {
+                let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(token = label, sessions, elapsed_ms, "token is back");
+            }
+        }
+        *self = Self::None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        let mut pauses = Pauses::new();
+        let lengths: Vec<u128> = (0..8).map(|_| pauses.next().as_millis()).collect();
+        assert_eq!(lengths, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
+    }
+}

@@ -1,0 +1,303 @@
+//! A worker: one thread, one session for life, one request after the other.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, select_biased};
+use cryptoki::error::RvError;
+use smime::key::KeyError;
+
+use crate::{
+    PoolError,
+    call::CallError,
+    decrypt::decrypt,
+    index::Index,
+    login::LoginError,
+    recovery::{Recovery, recovery},
+    request::{Answer, Operation, Request},
+    session::OpenSession,
+    sign::{OperationError, sign},
+    token::Token,
+};
+
+/// An idle session is asked for its state that often, so that firewalls keep its connection and its
+/// death is found before a request finds it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A worker's thread, before it runs.
+pub(crate) struct Worker {
+    pub(crate) token: Arc<Token>,
+    pub(crate) session: OpenSession,
+    pub(crate) activity: Arc<Activity>,
+    /// Where the worker says that the token is lost.
+    pub(crate) losses: Sender<PoolError>,
+}
+
+/// Since when a worker has been in a call, for those who look from outside.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    origin: Instant,
+    /// Milliseconds from `origin`, plus one; 0 when idle.
+    since: AtomicU64,
+}
+
+impl Activity {
+    pub(crate) fn new() -> Self {
+        Self { origin: Instant::now(), since: AtomicU64::new(0) }
+    }
+
+    /// For how long the current call has been running.
+    pub(crate) fn busy_for(&self) -> Option<Duration> {
+        let begun = self.since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.origin.elapsed().saturating_sub(Duration::from_millis(begun)))
+    }
+
+    fn begin(&self) {
+        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.since.store(now + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+}
+
+/// What a worker does next.
+enum Next {
+    Continue,
+    End,
+}
+
+/// Why a request failed.
+enum Failure {
+    /// It concerns the request.
+    Request(KeyError),
+    /// It concerns the token, and so the other workers too.
+    TokenLost(PoolError),
+}
+
+/// What has been tried for a request; each helps once or not at all.
+#[derive(Default)]
+struct Tried {
+    reopening: bool,
+    login: bool,
+    search: bool,
+}
+
+impl Worker {
+    /// Works until `stop` is disconnected or the token is lost.
+    pub(crate) fn run(mut self, stop: &Receiver<()>) {
+        let requests = self.token.requests.clone();
+        let mut guard =
+            PanicGuard { losses: self.losses.clone(), label: self.token.label().to_owned(), armed: true };
+        loop {
+            let next = select_biased! {
+                recv(stop) -> _ => Next::End,
+                recv(requests) -> request => match request {
+                    Ok(request) => self.serve(request),
+                    Err(_) => Next::End,
+                },
+                default(KEEP_ALIVE) => self.keep_alive(),
+            };
+            if matches!(next, Next::End) {
+                break;
+            }
+        }
+        guard.armed = false;
+    }
+
+    fn serve(&mut self, request: Request) -> Next {
+        // Its caller has gone; the token's time belongs to those who still wait.
+        if request.is_expired() {
+            return Next::Continue;
+        }
+        self.activity.begin();
+        let result = self.carry_out(&request);
+        self.activity.end();
+        match result {
+            Ok(answer) => {
+                self.token.failures.store(0, Ordering::Relaxed);
+                request.answer(Ok(answer));
+                Next::Continue
+            }
+            Err(Failure::Request(error)) => {
+                request.answer(Err(error));
+                Next::Continue
+            }
+            Err(Failure::TokenLost(reason)) => {
+                request.answer(Err(self.token.unavailable(&reason)));
+                self.lose(reason)
+            }
+        }
+    }
+
+    /// Asks the token, mends what can be mended here, and asks again.
+    fn carry_out(&mut self, request: &Request) -> Result<Answer, Failure> {
+        let mut tried = Tried::default();
+        loop {
+            let index = self.token.index();
+            let error = match self.attempt(request, &index) {
+                Ok(answer) => return Ok(answer),
+                Err(OperationError::Unsupported(operation)) => {
+                    let certificate = request.key.description.clone();
+                    return Err(Failure::Request(KeyError::Unsupported { certificate, operation }));
+                }
+                Err(OperationError::Call(error)) => error,
+            };
+            if request.is_expired() {
+                return Err(Failure::Request(self.token.deadline()));
+            }
+            tracing::debug!(token = self.token.label(), %error, "request met an error");
+            self.mend(error, &mut tried, request, &index)?;
+        }
+    }
+
+    fn attempt(&mut self, request: &Request, index: &Index) -> Result<Answer, OperationError> {
+        let unknown = || CallError::new("C_FindObjects", RvError::KeyHandleInvalid);
+        let session = self.session.get()?;
+        let (Some(key), Some(public_key)) = (index.find(&request.key), &request.key.public_key) else {
+            return Err(unknown().into());
+        };
+        match &request.operation {
+            Operation::Sign { digest, algorithm } => {
+                sign(session, key, public_key, digest, *algorithm).map(Answer::Signature)
+            }
+            Operation::Decrypt { encrypted_key, algorithm } => {
+                decrypt(session, key, public_key, encrypted_key, algorithm, &self.token)
+                    .map(Answer::Unwrapped)
+            }
+        }
+    }
+
+    /// Does what the table says, once each. `Ok`: ask again.
+    fn mend(
+        &mut self,
+        error: CallError,
+        tried: &mut Tried,
+        request: &Request,
+        index: &Index,
+    ) -> Result<(), Failure> {
+        match recovery(error.code) {
+            Recovery::ReopenSession if !tried.reopening => {
+                tried.reopening = true;
+                self.session.reopen().map_err(|error| self.lost(error))?;
+                self.log_in()
+            }
+            Recovery::LoginAgain if !tried.login => {
+                tried.login = true;
+                self.log_in()
+            }
+            Recovery::FindKeysAgain if !tried.search => {
+                tried.search = true;
+                self.find_key_again(tried, request, index)
+            }
+            Recovery::Keep => Err(Failure::Request(self.token_error(error))),
+            // A fresh session fails the same way. It may be this key or this request, so the token is
+            // given up only when nothing else works either.
+            Recovery::ReopenSession if !self.token.count_failure() => {
+                Err(Failure::Request(self.token_error(error)))
+            }
+            _ => Err(self.lost(error)),
+        }
+    }
+
+    fn log_in(&self) -> Result<(), Failure> {
+        self.token.gate.log_in(&self.session).map_err(|error| match error {
+            LoginError::Refused(reason) => Failure::TokenLost(reason),
+            LoginError::Call(error) => self.lost(error),
+        })
+    }
+
+    /// The key is unknown, or its handle is not valid any more.
+    fn find_key_again(&mut self, tried: &mut Tried, request: &Request, seen: &Index) -> Result<(), Failure> {
+        let was_there = seen.find(&request.key).is_some();
+        let no_such_key = || {
+            let certificate = request.key.description.clone();
+            Failure::Request(KeyError::NoSuchKey { token: self.token.label().to_owned(), certificate })
+        };
+        if !was_there && !self.token.may_look_again() {
+            return Err(no_such_key());
+        }
+        let fresh = match self.look_again(seen) {
+            Err(error) if recovery(error.code) == Recovery::ReopenSession && !tried.reopening => {
+                tried.reopening = true;
+                self.session.reopen().and_then(|()| self.look_again(seen))
+            }
+            result => result,
+        };
+        let fresh = fresh.map_err(|error| self.lost(error))?;
+        match (fresh.find(&request.key).is_some(), was_there) {
+            (true, _) => Ok(()),
+            (false, false) => Err(no_such_key()),
+            // It was there a moment ago: not a wrong certificate, but a token that has lost its objects.
+            (false, true) => Err(self.lost(CallError::new("C_FindObjects", RvError::ObjectHandleInvalid))),
+        }
+    }
+
+    /// Reads the keys of the token. A session without login would see none, and report no error.
+    fn look_again(&self, seen: &Index) -> Result<Arc<Index>, CallError> {
+        match self.token.gate.log_in(&self.session) {
+            Ok(()) => self.token.refresh_index(self.session.get()?, seen.generation),
+            Err(LoginError::Call(error)) => Err(error),
+            Err(LoginError::Refused(_)) => Err(CallError::new("C_Login", RvError::UserNotLoggedIn)),
+        }
+    }
+
+    fn keep_alive(&mut self) -> Next {
+        self.activity.begin();
+        let state = self.session.get().and_then(|session| Ok(session.get_session_info()?));
+        let mended = match state {
+            Ok(_) => Ok(()),
+            Err(error) => match recovery(error.code) {
+                Recovery::ReopenSession => {
+                    self.session.reopen().map_err(|error| self.lost(error)).and_then(|()| self.log_in())
+                }
+                Recovery::Keep => Ok(()),
+                _ => Err(self.lost(error)),
+            },
+        };
+        self.activity.end();
+        match mended {
+            Err(Failure::TokenLost(reason)) => self.lose(reason),
+            Ok(()) | Err(Failure::Request(_)) => Next::Continue,
+        }
+    }
+
+    fn lose(&self, reason: PoolError) -> Next {
+        // The supervisor listens as long as this worker is one of its own.
+        let _ = self.losses.send(reason);
+        Next::End
+    }
+
+    fn lost(&self, error: CallError) -> Failure {
+        Failure::TokenLost(PoolError::call(self.token.label(), error))
+    }
+
+    fn token_error(&self, error: CallError) -> KeyError {
+        KeyError::Token {
+            function: error.function,
+            code: error.code.to_string(),
+            token: self.token.label().to_owned(),
+        }
+    }
+}
+
+/// Tells the supervisor when a worker ends by a panic.
+struct PanicGuard {
+    losses: Sender<PoolError>,
+    label: String,
+    armed: bool,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if self.armed {
+            let _ = self.losses.send(PoolError::WorkerEnded { label: self.label.clone() });
+        }
+    }
+}

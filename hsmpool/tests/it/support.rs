@@ -1,0 +1,211 @@
+//! SoftHSM for tests: every test in a process of its own, with a token directory of its own.
+//!
+//! PKCS#11 modules are process-wide and read their configuration from the environment when they are
+//! initialised. So a test starts itself again as a child with the environment set, and runs there.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hsmpool::{PinSource, Pool, TokenSettings, TokenState};
+use smime::{Certificate, algorithm::DigestAlgorithm, key::Digest};
+
+pub(crate) const PIN: &str = "1234";
+const DIRECTORY: &str = "HSMPOOL_TEST_DIRECTORY";
+
+/// A directory with SoftHSM's configuration, its tokens, and whatever else a test needs.
+pub(crate) struct SoftHsm {
+    pub(crate) directory: PathBuf,
+    /// The module to load: SoftHSM, or OpenSC's spy in front of it.
+    pub(crate) module: PathBuf,
+}
+
+/// What stands between the pool and SoftHSM.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// Nothing.
+    Nothing,
+    /// OpenSC's pkcs11-spy, which writes down every call: an independent witness.
+    Spy,
+    /// The spy writing to a FIFO. While nobody reads it, calls hang.
+    Fifo,
+}
+
+/// Runs `body` in a child process that sees a fresh SoftHSM with the token "mail".
+pub(crate) fn isolated(through: Through, body: impl FnOnce(&SoftHsm)) {
+    let softhsm = library("softhsm/libsofthsm2.so", "softhsm2");
+    let spy = || library("pkcs11-spy.so", "opensc-pkcs11");
+    let module = if through == Through::Nothing { softhsm.clone() } else { spy() };
+    if let Some(directory) = env::var_os(DIRECTORY) {
+        return body(&SoftHsm { directory: directory.into(), module });
+    }
+    // The test harness names a test's thread after the test.
+    let thread = thread::current();
+    let name = thread.name().filter(|name| *name != "main").expect("run with more than one test thread");
+    let temporary = tempfile::Builder::new().prefix("hsmpool-").tempdir().unwrap();
+    let directory = temporary.path();
+    fs::create_dir(directory.join("tokens")).unwrap();
+    fs::write(directory.join("pin"), PIN).unwrap();
+    let configuration = format!(
+        "directories.tokendir = {}/tokens\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
+        directory.display()
+    );
+    fs::write(directory.join("softhsm2.conf"), configuration).unwrap();
+    let spy_output = directory.join("calls");
+    if through == Through::Fifo {
+        run(Command::new("mkfifo").arg(&spy_output), "coreutils");
+    }
+    let fresh = SoftHsm { directory: directory.to_owned(), module };
+    fresh.init_token("mail", PIN);
+    let output = Command::new(env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .env("SOFTHSM2_CONF", directory.join("softhsm2.conf"))
+        .env("PKCS11SPY", softhsm)
+        .env("PKCS11SPY_OUTPUT", spy_output)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    assert!(text.contains("1 passed"), "the child did not run the test: {text}");
+}
+
+fn library(name: &str, package: &str) -> PathBuf {
+    let folders = ["/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
+    let found = folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} is not installed: apt-get install {package}"))
+}
+
+/// Runs a program to its end and gives its standard output.
+pub(crate) fn run(command: &mut Command, package: &str) -> Vec<u8> {
+    let program = command.get_program().to_owned();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{}: {error}; install {package}", program.display()));
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}: {words}", output.status);
+    output.stdout
+}
+
+impl SoftHsm {
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("SOFTHSM2_CONF", self.directory.join("softhsm2.conf")).current_dir(&self.directory);
+        command
+    }
+
+    pub(crate) fn init_token(&self, label: &str, pin: &str) {
+        let mut command = self.command("softhsm2-util");
+        command.args(["--init-token", "--free", "--label", label, "--so-pin", "12345678", "--pin", pin]);
+        run(&mut command, "softhsm2");
+    }
+
+    /// The folder that SoftHSM keeps the tokens in.
+    pub(crate) fn tokens(&self) -> PathBuf {
+        self.directory.join("tokens")
+    }
+
+    pub(crate) fn pin_file(&self) -> PathBuf {
+        self.directory.join("pin")
+    }
+
+    pub(crate) fn settings(&self) -> TokenSettings {
+        TokenSettings {
+            module: self.module.clone(),
+            label: "mail".into(),
+            pin: PinSource::File(self.pin_file()),
+            sessions: 2,
+            queue: 16,
+            deadline: Duration::from_secs(10),
+        }
+    }
+
+    /// Makes a key with OpenSSL (`rsa:2048`, `P-256`…), imports it into a token, and gives a certificate for it.
+    pub(crate) fn import_key(&self, token: &str, kind: &str, id: &str) -> Certificate {
+        let (key, pem) = (self.directory.join(format!("{id}.key")), self.directory.join(format!("{id}.pem")));
+        let mut request = self.command("openssl");
+        request.args(["req", "-x509", "-nodes", "-days", "30", "-subj", &format!("/CN={id}")]);
+        match kind.split_once(':') {
+            Some(_) => request.args(["-newkey", kind]),
+            None => request.args(["-newkey", "ec", "-pkeyopt", &format!("ec_paramgen_curve:{kind}")]),
+        };
+        run(request.arg("-keyout").arg(&key).arg("-out").arg(&pem), "openssl");
+        let mut import = self.command("softhsm2-util");
+        import.args(["--token", token, "--pin", PIN, "--label", &format!("key {id}"), "--id", id]);
+        run(import.arg("--import").arg(&key), "softhsm2");
+        Certificate::from_pem(&fs::read_to_string(&pem).unwrap()).unwrap().remove(0)
+    }
+
+    /// Encrypts to the public key in `id.pem` with `openssl pkeyutl`.
+    pub(crate) fn encrypt_to(&self, id: &str, plaintext: &[u8], options: &[&str]) -> Vec<u8> {
+        let input = self.directory.join("plaintext");
+        fs::write(&input, plaintext).unwrap();
+        let mut command = self.command("openssl");
+        command
+            .args(["pkeyutl", "-encrypt", "-certin", "-inkey"])
+            .arg(format!("{id}.pem"))
+            .arg("-in")
+            .arg(input);
+        for option in options {
+            command.args(["-pkeyopt", option]);
+        }
+        run(&mut command, "openssl")
+    }
+
+    /// What the spy wrote down so far.
+    pub(crate) fn calls(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.directory.join("calls")).unwrap_or_default()).into_owned()
+    }
+
+    /// How often a function was called.
+    pub(crate) fn count(&self, function: &str) -> usize {
+        let is_call = |line: &&str| line.split_once(": ").is_some_and(|(_, name)| name == function);
+        self.calls().lines().filter(is_call).count()
+    }
+
+    pub(crate) fn fifo(&self) -> File {
+        File::options().read(true).open(self.directory.join("calls")).unwrap()
+    }
+}
+
+/// Reads a FIFO until it is told to stop.
+pub(crate) fn drain(mut fifo: File, sink: &mut Vec<u8>, until: impl Fn() -> bool) {
+    let mut buffer = [0; 4096];
+    while !until() {
+        let len = fifo.read(&mut buffer).unwrap();
+        sink.extend_from_slice(&buffer[..len]);
+    }
+}
+
+pub(crate) fn digest(algorithm: DigestAlgorithm) -> Digest {
+    Digest::of(algorithm, MESSAGE)
+}
+
+pub(crate) const MESSAGE: &[u8] = b"signed attributes";
+
+/// A pool that is up.
+pub(crate) fn pool_of(settings: &TokenSettings) -> Pool {
+    let pool = Pool::start(std::slice::from_ref(settings)).unwrap();
+    pool.ready(Duration::from_secs(20)).unwrap();
+    pool
+}
+
+/// Waits for something that must come true.
+pub(crate) fn eventually(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + limit;
+    while !is_so() {
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn state(pool: &Pool) -> TokenState {
+    pool.status().remove(0).state
+}
