@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the certificates beside this file. Their private keys are thrown away: tests that sign bring their own.
+# Makes the certificates beside this file, and some of them for certcache. Their private keys are thrown away: tests that sign bring their own.
 set -eu
 cd "$(dirname "$0")"
 work=$(mktemp -d)
@@ -52,9 +52,13 @@ issue alice-2024 20240101000000Z 21200101000000Z email:alice@example.org "$both"
 issue alice-2025 20250101000000Z 21200101000000Z email:alice@example.org "$both" emailProtection
 issue alice-2110 21100101000000Z 21200101000000Z email:alice@example.org "$both" emailProtection
 issue alice-encrypts 20250601000000Z 21200101000000Z email:alice@example.org keyAgreement emailProtection
+issue alice-signs 20250601000000Z 21200101000000Z email:alice@example.org digitalSignature emailProtection
 issue alice-tls 20250701000000Z 21200101000000Z email:alice@example.org "$both" clientAuth
 issue bob 20240101000000Z 21200101000000Z email:Bob@Example.ORG,email:robert@example.org "$both" emailProtection
 issue nobody 20240101000000Z 21200101000000Z "" "$both" emailProtection
 cp "$work/ca.pem" root.pem
 openssl ca -config "$work/ca.conf" -gencrl -out root.crl 2>/dev/null
 openssl crl -in root.crl -outform DER -out root.crl.der
+for name in alice-2015 alice-2024 alice-2025 alice-signs alice-tls bob nobody; do
+    cp "$name.pem" ../../certcache/testdata/
+done
