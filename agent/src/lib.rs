@@ -3,16 +3,22 @@
 //! The front ends bring an [`Envelope`] and a message, and get an [`Outcome`]: edits to apply, or whose
 //! [`smime::Fault`] it is that there are none. Not in here: SMTP, milter, files of mail.
 
+mod agent;
+pub mod authres;
 pub mod config;
 mod envelope;
 pub mod identity;
 mod outcome;
 pub mod policy;
+mod receiving;
+pub mod sending;
 pub mod settings;
 
+pub use agent::{Agent, AgentError};
 pub use config::{ConfigError, LogFormat, SignRule};
 pub use envelope::Envelope;
 pub use identity::{Identities, Identity};
 pub use outcome::{Edits, FieldRef, Outcome};
-pub use policy::{Plan, Policy};
+pub use policy::{PassReason, Plan, Policy, ReceiveReason, RefuseReason, Requirement};
+pub use receiving::{Entitled, Opening, Received, ReceivingAgent};
 pub use settings::Settings;

@@ -1,5 +1,9 @@
 //! What shall become of a message: edits that any front end can apply.
 
+use std::collections::{HashMap, HashSet};
+
+use smime::{message::Verdict, mime::Message};
+
 /// A header field by name and place among the fields of that name, counted from 1, as milters do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldRef {
@@ -28,6 +32,33 @@ impl Edits {
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.prepend.is_empty() && self.append.is_empty() && self.body.is_none()
     }
+
+    /// The message with these changes; a field that is removed twice, or is not there, is no matter.
+    pub fn apply(&self, message: &Message) -> Message {
+        let removed: HashSet<(String, u32)> =
+            self.remove.iter().map(|field| (field.name.to_ascii_lowercase(), field.index)).collect();
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        let mut octets = Vec::with_capacity(message.octets().len());
+        write_fields(&self.prepend, &mut octets);
+        for field in message.entity().header().fields() {
+            let name = field.name().to_ascii_lowercase();
+            let index = seen.entry(name.clone()).or_default();
+            *index += 1;
+            if !removed.contains(&(name, *index)) {
+                octets.extend_from_slice(field.octets());
+            }
+        }
+        write_fields(&self.append, &mut octets);
+        octets.extend_from_slice(b"\r\n");
+        octets.extend_from_slice(self.body.as_deref().unwrap_or(message.body()));
+        Message::from_stored(&octets)
+    }
+}
+
+fn write_fields(fields: &[(String, String)], octets: &mut Vec<u8>) {
+    for (name, value) in fields {
+        octets.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
 }
 
 /// What was done with a message, and what to do with it now.
@@ -39,4 +70,13 @@ pub struct Outcome {
     pub action: &'static str,
     /// Why, in words, where the action alone does not say it.
     pub reason: String,
+    /// What its signature is worth, where that was looked at.
+    pub verdict: Option<Verdict>,
+}
+
+impl Outcome {
+    /// The outcome of a message that is delivered as it is.
+    pub fn unchanged(action: &'static str, reason: String) -> Self {
+        Self { edits: Edits::default(), action, reason, verdict: None }
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
     Certificate, Fault,
     ber::Tag,
     key::{Digest, KeyError, SignatureValue, Signer},
+    mime::BoundaryError,
     public_key,
 };
 
@@ -34,6 +35,9 @@ pub enum SignError {
         /// The certificate's subject and serial number.
         certificate: String,
     },
+    /// No boundary could be drawn.
+    #[error(transparent)]
+    Boundary(#[from] BoundaryError),
     /// A structure could not be encoded.
     #[error("the signature could not be encoded: {0}")]
     Encoding(#[from] der::Error),
@@ -45,6 +49,7 @@ impl SignError {
         match self {
             Self::Key(error) => error.fault(),
             Self::NoAlgorithm { .. } | Self::Faulty { .. } => Fault::Operator,
+            Self::Boundary(error) => error.fault(),
             Self::Encoding(_) => Fault::Internal,
         }
     }

@@ -1,6 +1,6 @@
 //! Certification paths (RFC 5280 section 6), for e-mail protection (RFC 8550 section 4.4).
 //!
-//! [`build`] looks for a path among the certificates at hand and gives it to [`check`]; only a path that
+//! `build` looks for a path among the certificates at hand and gives it to `check`; only a path that
 //! passes becomes a [`ValidPath`]. Nothing is fetched. What is not understood is refused: policy
 //! constraints, constraints on kinds of names that are not compared here, unknown critical extensions.
 

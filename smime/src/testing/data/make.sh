@@ -77,6 +77,6 @@ seal -aes-256-cbc -recip bob.pem -keyopt rsa_padding_mode:oaep -out oaep.p7m
 seal -aes-256-cbc -recip bob.pem -keyopt rsa_padding_mode:oaep -keyopt rsa_oaep_md:sha256 -out oaep256.p7m
 # Only these are kept as private keys.
 for key in *.key; do
-    case $key in alice.key | bob.key | carol.key | mallory.key) openssl pkcs8 -topk8 -nocrypt -in "$key" -outform DER -out "${key%.key}.p8" ;; esac
+    case $key in alice.key | bob.key | carol.key | mallory.key | server.key | encrypt-only.key | revoked.key) openssl pkcs8 -topk8 -nocrypt -in "$key" -outform DER -out "${key%.key}.p8" ;; esac
     rm "$key"
 done

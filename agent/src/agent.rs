@@ -1,0 +1,139 @@
+//! One message from plan to outcome: what the front ends call.
+
+use std::time::SystemTime;
+
+use smime::{
+    Fault, MailAddress,
+    cms::SignError,
+    key::KeyError,
+    message::Verdict,
+    mime::{CanonicalError, Message, MimeEntity},
+    path::Trust,
+};
+
+use crate::{
+    Entitled, Envelope, Identities, Opening, Outcome, Plan, Policy, ReceivingAgent, RefuseReason,
+    Requirement, authres, sending,
+};
+
+/// The agents with their policy, identities and trust.
+#[derive(Debug)]
+pub struct Agent {
+    /// What to do with which message.
+    pub policy: Policy,
+    /// Whose keys are at hand.
+    pub identities: Identities,
+    /// Whom to trust.
+    pub trust: Trust,
+    /// The name under which verdicts are written.
+    pub authserv_id: String,
+}
+
+/// Why a message could not be treated. It must not be delivered as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// Signing failed.
+    #[error("not signed: {0}")]
+    Sign(#[from] SignError),
+    /// The message cannot be brought into a form that survives transport.
+    #[error("not signed: {0}")]
+    Canonical(#[from] CanonicalError),
+    /// A key could not be asked.
+    #[error("not opened: {0}")]
+    Key(#[from] KeyError),
+    /// Policy forbids it.
+    #[error("refused: {0}")]
+    Refused(RefuseReason),
+    /// A rule wants a signature, and nobody here can sign for this address.
+    #[error("not signed: there is no valid signing identity for {0}")]
+    NoIdentity(MailAddress),
+}
+
+impl AgentError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Sign(error) => error.fault(),
+            Self::Canonical(error) => error.fault(),
+            Self::Key(error) => error.fault(),
+            Self::Refused(reason) => reason.fault(),
+            Self::NoIdentity(_) => Fault::Operator,
+        }
+    }
+}
+
+impl Agent {
+    /// Decides what becomes of a message and does it. Fields that claim to be ours are removed from
+    /// every message, whichever way it goes.
+    pub fn treat(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        at: SystemTime,
+    ) -> Result<Outcome, AgentError> {
+        let entity = message.entity();
+        let mut outcome = match self.policy.plan(envelope, &entity, at) {
+            Plan::Sign { from, requirement, .. } => self.sign(&entity, &from, requirement, at)?,
+            Plan::Receive(_) => self.receive(envelope, message, at)?,
+            Plan::Pass(reason) => Outcome::unchanged("passed", reason.to_string()),
+            Plan::Refuse(reason) => return Err(AgentError::Refused(reason)),
+        };
+        outcome.edits.remove.extend(authres::forged(&entity, &self.authserv_id));
+        Ok(outcome)
+    }
+
+    fn sign(
+        &self,
+        entity: &MimeEntity<'_>,
+        from: &MailAddress,
+        requirement: Requirement,
+        at: SystemTime,
+    ) -> Result<Outcome, AgentError> {
+        let signed = match self.identities.signing_identity(from, at) {
+            Some(identity) => sending::sign(entity, identity, at),
+            None => Err(AgentError::NoIdentity(from.clone())),
+        };
+        match signed {
+            Ok(edits) => Ok(Outcome { edits, ..Outcome::unchanged("signed", from.to_string()) }),
+            // What may get better by itself is waited for, even where a signature is only wished for.
+            Err(error) if requirement == Requirement::WhenPossible && error.fault() != Fault::Transient => {
+                Ok(Outcome::unchanged("passed", error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn receive(&self, envelope: &Envelope, message: &Message, at: SystemTime) -> Result<Outcome, AgentError> {
+        let agent = ReceivingAgent { identities: &self.identities, trust: &self.trust };
+        let recipients: Vec<_> = envelope.recipient_addresses().collect();
+        let received = agent.receive(message, Entitled::Recipients(&recipients), at)?;
+        let note = note(&received.opening, &received.verdict);
+        let field = authres::value(&received.verdict, note.as_deref(), &self.authserv_id);
+        let mut edits = received.edits;
+        edits.prepend.push((authres::NAME.to_owned(), field));
+        let action = match received.opening {
+            Opening::Opened(_) => "opened",
+            _ => "verified",
+        };
+        let reason = match note {
+            Some(note) => format!("{note}; {}", received.verdict.reason()),
+            None => received.verdict.reason().to_string(),
+        };
+        Ok(Outcome { edits, action, reason, verdict: Some(received.verdict) })
+    }
+}
+
+/// What is said beside the verdict of a message that was, or was not, opened.
+fn note(opening: &Opening, verdict: &Verdict) -> Option<String> {
+    match opening {
+        Opening::NotEncrypted => None,
+        // CBC alone lets anybody change the content; only a signature inside tells (EFAIL).
+        Opening::Opened(cipher) if verdict.signers().is_empty() => {
+            Some(format!("decrypted ({cipher}), content not authenticated"))
+        }
+        Opening::Opened(cipher) => Some(format!("decrypted ({cipher})")),
+        Opening::NotEntitled => Some("not decrypted: not every recipient has the key here".to_owned()),
+        Opening::Failed(reason) => Some(format!("not decrypted: {reason}")),
+    }
+}

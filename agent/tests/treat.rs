@@ -1,0 +1,288 @@
+//! Whole messages through the agents, with keys in memory and certificates made by OpenSSL.
+
+#![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
+
+use std::{fs, sync::Arc};
+
+use agent::{Agent, AgentError, Envelope, Identities, Identity, Outcome, Policy, Settings, settings::Logins};
+use smime::{
+    Certificate, Fault,
+    algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
+    key::{Decryptor, Digest, KeyError, SignatureValue, Signer, Unwrapped},
+    message::AuthResult,
+    mime::{Message, encode_base64},
+    testing::fixtures::{certificate, data, key, now, trust},
+};
+
+/// A key whose token has gone.
+#[derive(Debug)]
+struct Gone(Certificate);
+
+impl Gone {
+    fn error(&self) -> KeyError {
+        KeyError::Unavailable { token: "mail".into(), reason: format!("no key for {}", self.0) }
+    }
+}
+
+impl Signer for Gone {
+    fn certificate(&self) -> &Certificate {
+        &self.0
+    }
+
+    fn algorithms(&self) -> &[SignatureAlgorithm] {
+        &[SignatureAlgorithm::RsaPkcs1(smime::algorithm::DigestAlgorithm::Sha256)]
+    }
+
+    fn sign(&self, _: &Digest, _: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
+        Err(self.error())
+    }
+}
+
+impl Decryptor for Gone {
+    fn certificate(&self) -> &Certificate {
+        &self.0
+    }
+
+    fn decrypt_key(&self, _: &[u8], _: &KeyEncryptionAlgorithm) -> Result<Unwrapped, KeyError> {
+        Err(self.error())
+    }
+}
+
+/// An agent for alice and bob; everybody at example.org must sign.
+fn agent(identity: impl Fn(&str) -> Identity) -> Agent {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n\
+         [milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
+         trusted-networks = [\"10.0.0.0/8\"]\n\
+         [[identity]]\ncertificate = \"alice.pem\"\n[[identity]]\ncertificate = \"bob.pem\"\n\
+         [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n\
+         [[rule]]\nfrom = \"*@example.com\"\nsign = \"when-possible\"\n";
+    for (name, octets) in [
+        ("module.so", Vec::new()),
+        ("pin", b"1234".to_vec()),
+        ("alice.pem", data("alice.pem")),
+        ("bob.pem", data("bob.pem")),
+    ] {
+        fs::write(folder.path().join(name), octets).unwrap();
+    }
+    let settings = Settings::parse(text, &folder.path().join("hsmime.toml")).unwrap();
+    Agent {
+        policy: Policy::new(&settings),
+        identities: Identities::from_parts(["alice", "bob"].map(identity), ""),
+        trust: trust(),
+        authserv_id: "mx.example.org".to_owned(),
+    }
+}
+
+fn in_memory(name: &str) -> Identity {
+    let key = || Arc::new(key(name));
+    Identity::new(certificate(name), vec![certificate("ca")], Logins::Address, key(), key())
+}
+
+fn gone(name: &str) -> Identity {
+    let key = || Arc::new(Gone(certificate(name)));
+    Identity::new(certificate(name), Vec::new(), Logins::Address, key(), key())
+}
+
+fn outgoing(login: &str) -> Envelope {
+    Envelope {
+        sender: format!("{login}@example.org"),
+        recipients: vec!["friend@example.net".to_owned()],
+        client: "192.0.2.7".parse().ok(),
+        login: Some(login.to_owned()),
+    }
+}
+
+fn incoming(recipients: &[&str]) -> Envelope {
+    Envelope {
+        sender: "friend@example.net".to_owned(),
+        recipients: recipients.iter().map(|r| (*r).to_owned()).collect(),
+        client: "192.0.2.7".parse().ok(),
+        login: None,
+    }
+}
+
+const PLAIN: &str = "From: Alice <alice@example.org>\nSubject: x\nMIME-Version: 1.0\n\
+     Content-Type: text/plain\n\nHello.\n";
+
+fn treat(agent: &Agent, envelope: &Envelope, message: &str) -> Result<Outcome, AgentError> {
+    agent.treat(envelope, &Message::from_stored(message.as_bytes()), now())
+}
+
+/// The message after its edits.
+fn delivered(agent: &Agent, envelope: &Envelope, message: &str) -> String {
+    let outcome = treat(agent, envelope, message).unwrap();
+    let edited = outcome.edits.apply(&Message::from_stored(message.as_bytes()));
+    String::from_utf8(edited.octets().to_vec()).unwrap()
+}
+
+fn encrypted(object: &str) -> String {
+    format!(
+        "From: friend@example.net\nTo: bob@example.org\nMIME-Version: 1.0\n\
+         Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m\n\
+         Content-Transfer-Encoding: base64\nContent-Disposition: attachment; filename=smime.p7m\n\n{}\n",
+        String::from_utf8(encode_base64(&data(object))).unwrap()
+    )
+}
+
+fn count(text: &str, what: &str) -> usize {
+    text.to_lowercase().matches(&what.to_lowercase()).count()
+}
+
+#[test]
+fn a_local_senders_mail_is_signed_once_and_what_comes_back_passes() {
+    let agent = agent(in_memory);
+    let signed = delivered(&agent, &outgoing("alice"), PLAIN);
+    let header = signed.split("\r\n\r\n").next().unwrap();
+    assert_eq!((count(header, "\r\nMIME-Version:"), count(header, "\r\nContent-Type:")), (1, 1), "{signed}");
+    assert!(header.contains("Subject: x"));
+    let again = treat(&agent, &outgoing("alice"), &signed).unwrap();
+    assert!(again.edits.is_empty(), "signing twice is a bug: {again:?}");
+    let back = treat(&agent, &incoming(&["bob@example.org"]), &signed).unwrap();
+    assert_eq!(back.verdict.unwrap().result(), AuthResult::Pass);
+}
+
+#[test]
+fn mail_that_must_be_signed_never_leaves_unsigned() {
+    let without_token = agent(gone);
+    let with_token = agent(in_memory);
+    let two_from = PLAIN.replace("Subject", "From: eve@example.net\nSubject");
+    for (agent, envelope, message, fault) in [
+        (&without_token, outgoing("alice"), PLAIN.to_owned(), Fault::Transient),
+        (&with_token, outgoing("bob"), PLAIN.to_owned(), Fault::Policy),
+        (&with_token, outgoing("alice"), PLAIN.replace("alice", "zoe"), Fault::Operator),
+        (&with_token, outgoing("alice"), two_from, Fault::Policy),
+    ] {
+        let error = treat(agent, &envelope, &message).unwrap_err();
+        assert_eq!(error.fault(), fault, "{error}");
+    }
+}
+
+#[test]
+fn a_key_signs_only_for_its_owners_login_or_a_trusted_network() {
+    let agent = agent(in_memory);
+    let trusted = Envelope { login: None, client: "10.1.2.3".parse().ok(), ..outgoing("alice") };
+    assert_eq!(treat(&agent, &trusted, PLAIN).unwrap().action, "signed");
+    let stranger = Envelope { login: None, ..outgoing("alice") };
+    assert_eq!(treat(&agent, &stranger, PLAIN).unwrap().action, "verified");
+    assert!(matches!(treat(&agent, &outgoing("mallory"), PLAIN), Err(AgentError::Refused(_))));
+}
+
+#[test]
+fn ciphertext_is_opened_for_its_owner_and_only_content_fields_come_out() {
+    let agent = agent(in_memory);
+    for object in ["der.p7m", "ber.p7m", "two.p7m"] {
+        let opened = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted(object));
+        assert!(opened.ends_with("\r\n\r\nHello, Bob.\r\n"), "{opened}");
+        assert!(opened.contains("smime=none (decrypted \\(AES-"), "{opened}");
+        assert!(opened.contains("not authenticated"), "{opened}");
+        assert_eq!((count(&opened, "pkcs7"), count(&opened, "MIME-Version")), (0, 1), "{opened}");
+    }
+    let owners = incoming(&["bob@example.org", "Alice@example.org"]);
+    assert!(delivered(&agent, &owners, &encrypted("two.p7m")).ends_with("Hello, Bob.\r\n"));
+}
+
+#[test]
+fn ciphertext_stays_closed_unless_every_recipient_owns_a_key_it_is_encrypted_to() {
+    let agent = agent(in_memory);
+    let message = encrypted("der.p7m");
+    for recipients in [
+        &["alice@example.org"][..],
+        &["zoe@example.org"],
+        &["bob@example.org", "alice@example.org"],
+        &["bob@example.org", "zoe@example.org"],
+        &["bob@example.org", "\"not an address\"@example.org"],
+        &[],
+    ] {
+        let outcome = treat(&agent, &incoming(recipients), &message).unwrap();
+        assert!(outcome.edits.body.is_none(), "{recipients:?}");
+        assert!(outcome.reason.contains("not decrypted"), "{}", outcome.reason);
+    }
+}
+
+#[test]
+fn ciphertext_that_is_not_the_root_is_never_opened() {
+    let agent = agent(in_memory);
+    let inner = encrypted("der.p7m");
+    let (_, part) = inner.split_once("MIME-Version: 1.0\n").unwrap();
+    let message = format!(
+        "From: friend@example.net\nContent-Type: multipart/mixed; boundary=b\n\n\
+         --b\nContent-Type: text/html\n\n<img src=\"http://evil.example/\n--b\n{part}\n--b\n\
+         Content-Type: text/html\n\n\">\n--b--\n"
+    );
+    let outcome = treat(&agent, &incoming(&["bob@example.org"]), &message).unwrap();
+    assert!(outcome.edits.body.is_none());
+}
+
+#[test]
+fn a_token_that_is_gone_defers_what_it_could_open_and_nothing_else() {
+    let agent = agent(gone);
+    let error = treat(&agent, &incoming(&["bob@example.org"]), &encrypted("der.p7m")).unwrap_err();
+    assert_eq!(error.fault(), Fault::Transient);
+    assert!(treat(&agent, &incoming(&["alice@example.org"]), &encrypted("der.p7m")).is_ok());
+    assert!(treat(&agent, &incoming(&["bob@example.org"]), PLAIN).is_ok());
+}
+
+#[test]
+fn bad_ciphertext_is_delivered_as_it_is_with_one_and_the_same_reason() {
+    let agent = agent(in_memory);
+    let der = data("der.p7m");
+    let bob = certificate("bob");
+    let serial = der.windows(bob.serial_number().len()).position(|w| w == bob.serial_number()).unwrap();
+    let encode = |octets: &[u8]| {
+        encrypted("der.p7m").replace(
+            &String::from_utf8(encode_base64(&der)).unwrap(),
+            &String::from_utf8(encode_base64(octets)).unwrap(),
+        )
+    };
+    let mut reasons = Vec::new();
+    // In the encrypted key; in the last block, where the padding is.
+    for at in [serial + 80, der.len() - 3] {
+        // One padding in 250 is right by chance; then the content is garbage and another octet is taken.
+        let reason = (1..=8_u8).find_map(|bit| {
+            let mut damaged = der.clone();
+            damaged[at] ^= bit;
+            let outcome = treat(&agent, &incoming(&["bob@example.org"]), &encode(&damaged)).unwrap();
+            outcome.edits.body.is_none().then_some(outcome.reason)
+        });
+        reasons.push(reason.unwrap());
+    }
+    assert_eq!(reasons[0], reasons[1]);
+    assert!(reasons[0].contains("cannot be decrypted"), "{}", reasons[0]);
+}
+
+#[test]
+fn fields_that_claim_to_be_ours_are_removed_from_every_message() {
+    let agent = agent(in_memory);
+    let forged = "Authentication-Results: mx.example.org; smime=pass\n\
+         Authentication-Results: other.example; spf=pass\n\
+         authentication-results: (x) MX.example.ORG; smime=pass\n";
+    for (envelope, message) in [
+        (incoming(&["bob@example.org"]), format!("{forged}{}", PLAIN.replace("example.org", "example.net"))),
+        (incoming(&["bob@example.org"]), format!("{forged}{}", encrypted("der.p7m"))),
+        (outgoing("alice"), format!("{forged}{PLAIN}")),
+        (outgoing("alice"), format!("{forged}{}", PLAIN.replace("example.org", "example.net"))),
+    ] {
+        let out = delivered(&agent, &envelope, &message);
+        assert_eq!(count(&out, "smime=pass"), 0, "{out}");
+        assert_eq!(count(&out, "other.example; spf=pass"), 1, "{out}");
+        let ours = usize::from(envelope.login.is_none());
+        assert_eq!(count(&out, "Results: mx.example.org"), ours, "{out}");
+        assert!(ours == 0 || out.starts_with("Authentication-Results: mx.example.org;"), "{out}");
+    }
+}
+
+#[test]
+fn nothing_a_mail_may_hold_makes_it_fail_or_panic() {
+    let agent = agent(in_memory);
+    let level = |n| format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n");
+    let nested =
+        format!("From: friend@example.net\n{}\nx\n", (0..200).map(level).collect::<Vec<_>>().concat());
+    let cut_base64 = encrypted("der.p7m").split_at(500).0.to_owned();
+    let garbage = "From: a@example.net\nContent-Type: application/pkcs7-mime\n\n\u{0}\u{1}garbage";
+    for message in ["", "\n", "no header at all\n", "From: x\n", &nested, &cut_base64, garbage] {
+        let outcome = treat(&agent, &incoming(&["bob@example.org"]), message).unwrap();
+        assert!(outcome.edits.body.is_none(), "{message}");
+        let _ = treat(&agent, &outgoing("alice"), message);
+    }
+}

@@ -1,0 +1,89 @@
+//! S/MIME recognised by the media types of RFC 8551 section 3.2 and their older spellings.
+
+use crate::mime::{ContentType, MimeEntity, MimeError};
+
+/// What an entity turns out to be. Only the entity itself is looked at, never what is inside a
+/// `multipart/mixed` beside other parts: text there is not covered by a signature, and a ciphertext
+/// there must not be decrypted next to an attacker's parts.
+#[derive(Debug)]
+pub enum Wrapped<'a> {
+    /// `multipart/signed` with a CMS signature.
+    Clear {
+        /// The signed part.
+        content: MimeEntity<'a>,
+        /// The decoded signature.
+        object: Vec<u8>,
+    },
+    /// `application/pkcs7-mime`: the decoded CMS object.
+    Opaque(Vec<u8>),
+}
+
+/// S/MIME whose outer form is broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WrappedError {
+    /// Not the two parts of RFC 1847.
+    #[error("multipart/signed has {0} parts and not 2")]
+    Parts(usize),
+    /// The closing delimiter is missing, or the parts depend on how delimiters are read.
+    #[error("the parts of multipart/signed are not clearly delimited")]
+    Delimiters,
+    /// The second part is no CMS signature.
+    #[error("the second part of multipart/signed is {0} and no CMS signature")]
+    NoSignature(String),
+    /// A part cannot be decoded.
+    #[error(transparent)]
+    Mime(#[from] MimeError),
+}
+
+impl<'a> Wrapped<'a> {
+    /// Recognises S/MIME. `None` for everything else, PGP included.
+    pub fn read(entity: &MimeEntity<'a>) -> Result<Option<Self>, WrappedError> {
+        let Ok(content_type) = entity.content_type() else {
+            // What the type is depends on who reads it; it is no S/MIME for us.
+            return Ok(None);
+        };
+        if content_type.is("multipart/signed") {
+            return Self::read_clear(entity, &content_type);
+        }
+        if is_pkcs7_mime(&content_type) || (content_type.is("application/octet-stream") && is_p7m(entity)) {
+            return Ok(Some(Self::Opaque(entity.decoded_body()?.into_owned())));
+        }
+        Ok(None)
+    }
+
+    fn read_clear(entity: &MimeEntity<'a>, content_type: &ContentType) -> Result<Option<Self>, WrappedError> {
+        if content_type.parameter("protocol").is_some_and(|protocol| !is_signature_type(protocol)) {
+            return Ok(None);
+        }
+        let multipart = entity.multipart()?;
+        let [content, signature] = multipart.parts.as_slice() else {
+            return Err(WrappedError::Parts(multipart.parts.len()));
+        };
+        if multipart.ambiguous || !multipart.closed {
+            return Err(WrappedError::Delimiters);
+        }
+        let signature = MimeEntity::parse(signature);
+        let media = signature.content_type()?;
+        if !is_signature_type(media.media()) {
+            return Err(WrappedError::NoSignature(media.media().to_owned()));
+        }
+        let object = signature.decoded_body()?.into_owned();
+        Ok(Some(Self::Clear { content: MimeEntity::parse(content), object }))
+    }
+}
+
+fn is_signature_type(media: &str) -> bool {
+    ["application/pkcs7-signature", "application/x-pkcs7-signature"]
+        .iter()
+        .any(|known| media.eq_ignore_ascii_case(known))
+}
+
+fn is_pkcs7_mime(content_type: &ContentType) -> bool {
+    content_type.is("application/pkcs7-mime") || content_type.is("application/x-pkcs7-mime")
+}
+
+/// Some gateways keep only the file name (RFC 8551 section 3.2.1).
+fn is_p7m(entity: &MimeEntity<'_>) -> bool {
+    entity.file_name().is_some_and(|name| name.to_ascii_lowercase().ends_with(".p7m"))
+}

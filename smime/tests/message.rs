@@ -1,0 +1,237 @@
+//! Signed messages: what passes, and the word and reason for each way in which one must not.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the functions beside the tests are part of them"
+)]
+
+use smime::{
+    ber::{Element, Tag, Tree, write_header},
+    message::{AuthResult, Reason, Verdict, sign, verify},
+    mime::{Canonical, Message, encode_base64, single_originator},
+    path::{RevocationMode, Trust},
+    testing::fixtures::{certificate, data, key, now, trust, trust_with_crls},
+};
+
+fn verdict_with(message: &str, trust: &Trust) -> Verdict {
+    let message = Message::from_stored(message.as_bytes());
+    let entity = message.entity();
+    verify(&entity, single_originator(&entity), trust, now()).0
+}
+
+fn verdict(message: &str) -> Verdict {
+    verdict_with(message, &trust())
+}
+
+fn base64(octets: &[u8]) -> String {
+    String::from_utf8(encode_base64(octets)).unwrap()
+}
+
+/// A multipart/signed around `content` with the signature in the file `object`.
+fn clear(from: &str, content: &str, object: &[u8]) -> String {
+    format!(
+        "From: {from}\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; micalg=sha-256; boundary=b\r\n\
+         \r\n--b\r\n{content}\r\n--b\r\n\
+         Content-Type: application/pkcs7-signature; name=smime.p7s\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{}\r\n--b--\r\n",
+        base64(object)
+    )
+}
+
+fn opaque(from: &str, object: &[u8]) -> String {
+    format!(
+        "From: {from}\r\nMIME-Version: 1.0\r\n\
+         Content-Type: application/pkcs7-mime; smime-type=signed-data; name=smime.p7m\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+        base64(object)
+    )
+}
+
+fn entity() -> String {
+    String::from_utf8(data("entity.txt")).unwrap()
+}
+
+const ALICE: &str = "Alice <alice@example.org>";
+
+#[test]
+fn signatures_made_by_openssl_pass() {
+    let entity = entity();
+    for (from, object) in [(ALICE, "detached.p7s"), ("carol@example.org", "ec.p7s"), (ALICE, "keyid.p7s")] {
+        let verdict = verdict(&clear(from, &entity, &data(object)));
+        assert_eq!(verdict.reason(), &Reason::RevocationNotChecked, "{object}");
+        assert_eq!(verdict.result(), AuthResult::Pass);
+        assert_eq!(verdict.part(), Some("2"));
+    }
+    for object in ["opaque.p7m", "opaque-ber.p7m"] {
+        let verdict = verdict(&opaque(ALICE, &data(object)));
+        assert_eq!((verdict.result(), verdict.part()), (AuthResult::Pass, Some("1")), "{object}");
+        assert_eq!(verdict.identifier().unwrap().as_str(), "alice@example.org");
+    }
+}
+
+#[test]
+fn what_is_signed_here_passes_and_any_change_to_it_fails() {
+    let message = Message::from_stored(
+        "From: alice@example.org\nSubject: x\nContent-Type: text/plain; charset=utf-8\n\
+         Content-Transfer-Encoding: 8bit\n\nGr\u{fc}\u{df}e \nFrom here on it is plain text, so it is quoted.\n"
+            .as_bytes(),
+    );
+    for (name, from) in [("alice", "alice@example.org"), ("carol", "carol@example.org")] {
+        let canonical = Canonical::from_entity(&message.entity()).unwrap();
+        let signed = sign(&canonical, &key(name), &[certificate("ca")], now()).unwrap();
+        let body = String::from_utf8(signed.body).unwrap();
+        let whole = format!("From: {from}\r\nContent-Type: {}\r\n\r\n{body}", signed.content_type);
+        assert_eq!(verdict(&whole).result(), AuthResult::Pass, "{whole}");
+        let changed = whole.replace("=46rom here", "=46rom Here");
+        assert_ne!(changed, whole);
+        assert_eq!(verdict(&changed).reason(), &Reason::ContentChanged);
+    }
+}
+
+#[test]
+fn each_defect_has_its_word_and_reason() {
+    let entity = entity();
+    let changed = entity.replace("Bob", "Eve");
+    let detached = data("detached.p7s");
+    let two_from = clear(ALICE, &entity, &detached).replace("From: ", "From: eve@example.com\r\nFrom: ");
+    let no_close = clear(ALICE, &entity, &detached).replace("--b--", "");
+    let three_parts = clear(ALICE, &entity, &detached).replace("--b--", "--b\r\n\r\nmore\r\n--b--");
+    let wrapped = format!(
+        "From: {ALICE}\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n\r\nPay now.\r\n--o\r\n{}\r\n--o--\r\n",
+        clear(ALICE, &entity, &detached)
+    );
+    for (message, result, reason) in [
+        ("From: alice@example.org\r\n\r\nplain\r\n".to_owned(), AuthResult::None, "not signed"),
+        (wrapped, AuthResult::None, "not signed"),
+        (clear(ALICE, &changed, &detached), AuthResult::Fail, "content was changed"),
+        (clear(ALICE, &entity, &data("opaque.p7m")), AuthResult::Fail, "content of its own"),
+        (clear(ALICE, &entity, &data("noattr.p7s")), AuthResult::Policy, "no signed attributes"),
+        (clear(ALICE, &changed, &data("noattr.p7s")), AuthResult::Fail, "does not verify"),
+        (clear(ALICE, &entity, &data("sha1.p7s")), AuthResult::Policy, "too weak"),
+        (clear("bob@example.org", &entity, &detached), AuthResult::Policy, "not of the sender"),
+        (
+            clear("\"alice@example.org\" <eve@example.com>", &entity, &detached),
+            AuthResult::Policy,
+            "not of the sender",
+        ),
+        (clear("alice@example.org, eve@example.com", &entity, &detached), AuthResult::Policy, "not clear"),
+        (two_from, AuthResult::Policy, "not clear"),
+        (clear(ALICE, &entity, &data("der.p7m")), AuthResult::None, "encrypted"),
+        (opaque(ALICE, &detached), AuthResult::Neutral, "no content"),
+        (opaque(ALICE, b"garbage"), AuthResult::Neutral, "malformed"),
+        (opaque(ALICE, b""), AuthResult::Neutral, "malformed"),
+        (no_close, AuthResult::Neutral, "not clearly delimited"),
+        (three_parts, AuthResult::Neutral, "3 parts"),
+    ] {
+        let verdict = verdict(&message);
+        assert_eq!(verdict.result(), result, "{reason}: {}\n{message}", verdict.reason());
+        assert!(verdict.reason().to_string().contains(reason), "{reason}: {}", verdict.reason());
+    }
+}
+
+#[test]
+fn every_signer_must_hold_and_one_must_be_the_sender() {
+    let two = data("two.p7s");
+    for from in [ALICE, "bob@example.org"] {
+        let verdict = verdict(&clear(from, &entity(), &two));
+        assert_eq!((verdict.result(), verdict.signers().len()), (AuthResult::Pass, 2));
+        assert!(from.contains(verdict.identifier().unwrap().as_str()));
+    }
+    let other = verdict(&clear("carol@example.org", &entity(), &two));
+    assert_eq!(other.reason(), &Reason::OtherSender);
+    // One signer's certificate is taken away: the other's good signature does not save it.
+    let bob = certificate("bob");
+    let at = two.windows(bob.der().len()).position(|w| w == bob.der()).unwrap();
+    let mut without_bob = two.clone();
+    without_bob[at + 40] ^= 1;
+    assert_ne!(verdict(&clear(ALICE, &entity(), &without_bob)).result(), AuthResult::Pass);
+}
+
+#[test]
+fn a_signer_that_is_not_trusted_for_mail_never_passes() {
+    let canonical = Canonical::from_signed_part(entity().as_bytes());
+    let trust = trust_with_crls(RevocationMode::HardFail);
+    for (signer, issuer, result, reason) in [
+        ("alice", "ca", AuthResult::Pass, "agree"),
+        ("mallory", "other-root", AuthResult::Policy, "no path"),
+        ("server", "ca", AuthResult::Policy, "emailProtection"),
+        ("encrypt-only", "ca", AuthResult::Policy, "not for signatures"),
+        ("revoked", "ca", AuthResult::Fail, "revoked"),
+        ("alice", "root", AuthResult::Policy, "no path"),
+    ] {
+        let signed = sign(&canonical, &key(signer), &[certificate(issuer)], now()).unwrap();
+        let body = String::from_utf8(signed.body).unwrap();
+        let whole = format!("From: {ALICE}\r\nContent-Type: {}\r\n\r\n{body}", signed.content_type);
+        let verdict = verdict_with(&whole, &trust);
+        assert_eq!(verdict.result(), result, "{signer}: {}", verdict.reason());
+        assert!(verdict.reason().to_string().contains(reason), "{}", verdict.reason());
+    }
+}
+
+#[test]
+fn revocation_that_is_not_known_is_never_a_bare_pass() {
+    let message = clear(ALICE, &entity(), &data("detached.p7s"));
+    let unknown = |revocation| Trust { revocation, ..trust() };
+    let hard = verdict_with(&message, &unknown(RevocationMode::HardFail));
+    assert_eq!(hard.result(), AuthResult::TempError);
+    let soft = verdict_with(&message, &unknown(RevocationMode::SoftFail));
+    assert!(matches!(soft.reason(), Reason::RevocationUnknown(_)));
+    let known = verdict_with(&message, &trust_with_crls(RevocationMode::HardFail));
+    assert_eq!(known.reason(), &Reason::AllGood);
+}
+
+#[test]
+fn signed_attributes_moved_into_the_content_do_not_pass() {
+    // The DER of the signed attributes is itself covered by the signature; without attributes it would
+    // verify as content (draft-ietf-lamps-cms-euf-cma-signeddata).
+    let verdict = verdict(&opaque(ALICE, &drop_attributes(&data("detached.p7s"))));
+    assert_eq!(verdict.reason(), &Reason::NoSignedAttributes);
+    assert_eq!(verdict.result(), AuthResult::Policy);
+}
+
+/// Makes the signed attributes the content and leaves a SignerInfo without attributes.
+fn drop_attributes(object: &[u8]) -> Vec<u8> {
+    fn wrap(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
+        let content = parts.concat();
+        let mut out = Vec::new();
+        write_header(tag, content.len(), &mut out);
+        out.extend(content);
+        out
+    }
+    let tree = Tree::parse(object).unwrap();
+    let info: Vec<_> = tree.root().children().collect();
+    let signed_data: Vec<_> = info[1].children().next().unwrap().children().collect();
+    let signer: Vec<_> = signed_data[4].children().next().unwrap().children().collect();
+    let der = |element: &Element<'_, '_>| element.to_der().unwrap();
+    let attributes = signer[3].to_der_as(Tag::SET).unwrap();
+    let content = wrap(Tag::context(0), &[wrap(Tag::OCTET_STRING, &[attributes])]);
+    let content_type = der(&signed_data[2].children().next().unwrap());
+    let bare_signer: Vec<_> = [0, 1, 2, 4, 5].map(|field| der(&signer[field])).to_vec();
+    let new_data = [
+        der(&signed_data[0]),
+        der(&signed_data[1]),
+        wrap(Tag::SEQUENCE, &[content_type, content]),
+        der(&signed_data[3]),
+        wrap(Tag::SET, &[wrap(Tag::SEQUENCE, &bare_signer)]),
+    ];
+    let new_content = wrap(Tag::context(0), &[wrap(Tag::SEQUENCE, &new_data)]);
+    wrap(Tag::SEQUENCE, &[der(&info[0]), new_content])
+}
+
+#[test]
+fn mutations_of_a_signed_message_never_panic_and_never_pass_with_other_content() {
+    let message = clear(ALICE, &entity(), &data("detached.p7s"));
+    let content_at = message.find("Hello").unwrap();
+    for at in (0..message.len()).step_by(3) {
+        let mut octets = message.clone().into_bytes();
+        octets[at] ^= 0x15;
+        let mutant = Message::from_stored(&octets);
+        let entity = mutant.entity();
+        let (verdict, _) = verify(&entity, single_originator(&entity), &trust(), now());
+        if (content_at..content_at + 11).contains(&at) {
+            assert_ne!(verdict.result(), AuthResult::Pass, "octet {at}");
+        }
+    }
+}
