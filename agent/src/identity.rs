@@ -5,12 +5,13 @@
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
+use hsmpool::Pool;
 use smime::{
     Certificate, MailAddress,
     key::{Decryptor, Signer},
 };
 
-use crate::settings::Logins;
+use crate::settings::{IdentitySettings, Logins, Settings};
 
 /// A certificate of ours with its key.
 #[derive(Clone, Debug)]
@@ -77,6 +78,17 @@ pub struct Identities {
 }
 
 impl Identities {
+    /// The identities of the settings, with their keys in a pool. No token is asked: whether a key is there
+    /// shows when it is used.
+    pub fn new(settings: &Settings, pool: &Pool) -> Self {
+        let identity = |of: &IdentitySettings| {
+            let key = Arc::new(pool.key(&of.certificate));
+            Identity::new(of.certificate.clone(), of.chain.clone(), of.logins.clone(), key.clone(), key)
+        };
+        let delimiter = settings.milter().map_or("", |milter| &milter.recipient_delimiter);
+        Self::from_parts(settings.identities().iter().map(identity), delimiter)
+    }
+
     /// Puts identities together. A recipient `alice+tag@example.org` owns the keys of
     /// `alice@example.org` if `+` is among the delimiters and no certificate names the longer address.
     pub fn from_parts(identities: impl IntoIterator<Item = Identity>, recipient_delimiter: &str) -> Self {

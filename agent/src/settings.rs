@@ -13,9 +13,9 @@ mod warnings;
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
+use hsmpool::TokenSettings;
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress, path::Trust};
 
@@ -32,30 +32,13 @@ pub const DEFAULT_PATH: &str = "/etc/hsmime/hsmime.toml";
 #[derive(Clone, Debug)]
 pub struct Settings {
     path: PathBuf,
-    tokens: Vec<Token>,
+    tokens: Vec<TokenSettings>,
     cache: Option<PathBuf>,
     trust: Trust,
     milter: Option<Milter>,
     identities: Vec<IdentitySettings>,
     rules: Vec<Rule>,
     log: Log,
-}
-
-/// A PKCS#11 token. Where several hold the same key, the first that answers is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// The vendor's library.
-    pub module: PathBuf,
-    /// The token's label, by which its slot is found.
-    pub label: String,
-    /// The file whose first line is the PIN.
-    pub pin_file: PathBuf,
-    /// How many sessions work at the same time.
-    pub sessions: usize,
-    /// How many requests may wait.
-    pub queue: usize,
-    /// How long a caller waits for an answer.
-    pub deadline: Duration,
 }
 
 /// The milter's own section.
@@ -163,8 +146,8 @@ impl Settings {
         &self.path
     }
 
-    /// The tokens.
-    pub fn tokens(&self) -> &[Token] {
+    /// The tokens, as the pool wants them. Where several hold the same key, any of them is used.
+    pub fn tokens(&self) -> &[TokenSettings] {
         &self.tokens
     }
 

@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
+use hsmpool::{PinSource, TokenSettings};
 use ipnet::IpNet;
 use smime::{
     Certificate,
     path::{Crl, Trust},
 };
 
-use super::{IdentitySettings, Listen, Log, Logins, Milter, Rule, SenderPattern, Settings, Token};
+use super::{IdentitySettings, Listen, Log, Logins, Milter, Rule, SenderPattern, Settings};
 use crate::config::{
     At, Config, IdentitySection, MilterSection, Problem, Report, RuleSection, TokenSection, TrustSection,
 };
@@ -55,9 +56,9 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn tokens(&mut self, sections: Vec<TokenSection>) -> Vec<Token> {
+    fn tokens(&mut self, sections: Vec<TokenSection>) -> Vec<TokenSettings> {
         let section = "[[token]]";
-        let mut tokens: Vec<Token> = Vec::new();
+        let mut tokens: Vec<TokenSettings> = Vec::new();
         for TokenSection { module, label, pin_file, sessions, queue, deadline_ms } in sections {
             let module = self.existing(section, "module", &module);
             let pin_file = self.existing(section, "pin-file", &pin_file);
@@ -73,10 +74,10 @@ impl<'a> Checker<'a> {
                 self.wrong(section, "label", &label, "another [[token]] is the same token");
                 continue;
             }
-            tokens.push(Token {
+            tokens.push(TokenSettings {
                 module,
                 label: label.value,
-                pin_file,
+                pin: PinSource::File(pin_file),
                 sessions: to_usize(sessions),
                 queue: to_usize(queue),
                 deadline: Duration::from_millis(deadline_ms),

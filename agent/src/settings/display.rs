@@ -2,6 +2,8 @@
 
 use std::{fmt, time::SystemTime};
 
+use hsmpool::PinSource;
+
 use super::{Logins, Settings};
 use crate::config::revocation_word;
 
@@ -10,13 +12,17 @@ impl fmt::Display for Settings {
         let mut row = |name: &str, text: fmt::Arguments<'_>| writeln!(f, "{name:<10} {text}");
         row("file", format_args!("{}", self.path.display()))?;
         for token in &self.tokens {
+            let pin = match &token.pin {
+                PinSource::File(path) => path.display().to_string(),
+                _ => "another place".to_owned(),
+            };
             row(
                 "token",
                 format_args!(
                     "\"{}\" of {}, PIN in {}, {} sessions, {} may wait, deadline {:?}",
                     token.label,
                     token.module.display(),
-                    token.pin_file.display(),
+                    pin,
                     token.sessions,
                     token.queue,
                     token.deadline

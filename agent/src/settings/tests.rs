@@ -1,6 +1,10 @@
 //! Tests of the checks, the warnings and the printed form, on files in a folder of their own.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::SystemTime};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, SystemTime},
+};
 
 use tempfile::TempDir;
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use hsmpool::PinSource;
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress};
 
@@ -143,12 +144,15 @@ impl Settings {
 
     fn warn_of_pins(&self, warnings: &mut Vec<Warning>) {
         for token in &self.tokens {
-            let Ok(metadata) = token.pin_file.metadata() else {
+            let PinSource::File(path) = &token.pin else {
+                continue;
+            };
+            let Ok(metadata) = path.metadata() else {
                 continue;
             };
             let mode = metadata.permissions().mode() & 0o777;
             if mode & 0o004 != 0 {
-                warnings.push(Warning::PinReadable { path: token.pin_file.clone(), mode });
+                warnings.push(Warning::PinReadable { path: path.clone(), mode });
             }
         }
     }
