@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use hsmpool::Pool;
 use smime::{
     Fault, MailAddress,
     cms::SignError,
@@ -13,20 +14,17 @@ use smime::{
 
 use crate::{
     Entitled, Envelope, Identities, Opening, Outcome, Plan, Policy, ReceivingAgent, RefuseReason,
-    Requirement, authres, sending,
+    Requirement, Settings, authres, sending,
 };
 
 /// The agents with their policy, identities and trust.
 #[derive(Debug)]
 pub struct Agent {
-    /// What to do with which message.
-    pub policy: Policy,
-    /// Whose keys are at hand.
-    pub identities: Identities,
-    /// Whom to trust.
-    pub trust: Trust,
+    policy: Policy,
+    identities: Identities,
+    trust: Trust,
     /// The name under which verdicts are written.
-    pub authserv_id: String,
+    authserv_id: String,
 }
 
 /// Why a message could not be treated. It must not be delivered as it is.
@@ -64,6 +62,31 @@ impl AgentError {
 }
 
 impl Agent {
+    /// The agent of a configuration, with its keys in a pool. No token is asked yet.
+    pub fn new(settings: &Settings, pool: &Pool) -> Self {
+        Self::with_identities(settings, Identities::new(settings, pool))
+    }
+
+    /// The agent of a configuration, with the keys of these identities.
+    pub fn with_identities(settings: &Settings, identities: Identities) -> Self {
+        Self {
+            policy: Policy::new(settings),
+            identities,
+            trust: settings.trust().clone(),
+            authserv_id: settings.milter().map_or_else(String::new, |milter| milter.authserv_id.clone()),
+        }
+    }
+
+    /// The identities whose keys are at hand.
+    pub fn identities(&self) -> &Identities {
+        &self.identities
+    }
+
+    /// The receiving half, for those who open and verify without an envelope.
+    pub fn receiving(&self) -> ReceivingAgent<'_> {
+        ReceivingAgent { identities: &self.identities, trust: &self.trust }
+    }
+
     /// Decides what becomes of a message and does it. Fields that claim to be ours are removed from
     /// every message, whichever way it goes.
     pub fn treat(
@@ -105,9 +128,8 @@ impl Agent {
     }
 
     fn receive(&self, envelope: &Envelope, message: &Message, at: SystemTime) -> Result<Outcome, AgentError> {
-        let agent = ReceivingAgent { identities: &self.identities, trust: &self.trust };
         let recipients: Vec<_> = envelope.recipient_addresses().collect();
-        let received = agent.receive(message, Entitled::Recipients(&recipients), at)?;
+        let received = self.receiving().receive(message, Entitled::Recipients(&recipients), at)?;
         let note = note(&received.opening, &received.verdict);
         let field = authres::value(&received.verdict, note.as_deref(), &self.authserv_id);
         let mut edits = received.edits;

@@ -4,6 +4,7 @@
 //! [`smime::Fault`] it is that there are none. Not in here: SMTP, milter, files of mail.
 
 mod agent;
+mod archive;
 pub mod authres;
 pub mod config;
 mod envelope;

@@ -78,6 +78,12 @@ impl<'i> ReceivingAgent<'i> {
         Ok(Received { opening, verdict, edits })
     }
 
+    /// Verifies the message as it is.
+    pub fn verify(&self, message: &Message, at: SystemTime) -> Verdict {
+        let entity = message.entity();
+        verify(&entity, single_originator(&entity), self.trust, at).0
+    }
+
     /// Opens layer after layer while the root is ciphertext; the octets of what is left, borrowed where
     /// nothing was opened.
     fn open<'m>(

@@ -4,14 +4,14 @@
 
 use std::{fs, sync::Arc};
 
-use agent::{Agent, AgentError, Envelope, Identities, Identity, Outcome, Policy, Settings, settings::Logins};
+use agent::{Agent, AgentError, Envelope, Identities, Identity, Outcome, Settings, settings::Logins};
 use smime::{
     Certificate, Fault,
     algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
     key::{Decryptor, Digest, KeyError, SignatureValue, Signer, Unwrapped},
     message::AuthResult,
     mime::{Message, encode_base64},
-    testing::fixtures::{certificate, data, key, now, trust},
+    testing::fixtures::{certificate, data, key, now},
 };
 
 /// A key whose token has gone.
@@ -52,6 +52,7 @@ impl Decryptor for Gone {
 fn agent(identity: impl Fn(&str) -> Identity) -> Agent {
     let folder = tempfile::tempdir().unwrap();
     let text = "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n\
+         [trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n\
          [milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
          trusted-networks = [\"10.0.0.0/8\"]\n\
          [[identity]]\ncertificate = \"alice.pem\"\n[[identity]]\ncertificate = \"bob.pem\"\n\
@@ -60,18 +61,14 @@ fn agent(identity: impl Fn(&str) -> Identity) -> Agent {
     for (name, octets) in [
         ("module.so", Vec::new()),
         ("pin", b"1234".to_vec()),
+        ("root.pem", data("root.pem")),
         ("alice.pem", data("alice.pem")),
         ("bob.pem", data("bob.pem")),
     ] {
         fs::write(folder.path().join(name), octets).unwrap();
     }
     let settings = Settings::parse(text, &folder.path().join("hsmime.toml")).unwrap();
-    Agent {
-        policy: Policy::new(&settings),
-        identities: Identities::from_parts(["alice", "bob"].map(identity), ""),
-        trust: trust(),
-        authserv_id: "mx.example.org".to_owned(),
-    }
+    Agent::with_identities(&settings, Identities::from_parts(["alice", "bob"].map(identity), ""))
 }
 
 fn in_memory(name: &str) -> Identity {
@@ -285,4 +282,20 @@ fn nothing_a_mail_may_hold_makes_it_fail_or_panic() {
         assert!(outcome.edits.body.is_none(), "{message}");
         let _ = treat(&agent, &outgoing("alice"), message);
     }
+}
+
+#[test]
+fn stored_mail_is_signed_for_our_own_senders_and_opened_for_its_owner() {
+    let agent = agent(in_memory);
+    let stored = |text: &str| Message::from_stored(text.as_bytes());
+    let signed = agent.sign_stored(&stored(PLAIN), now()).unwrap();
+    assert_eq!(signed.action, "signed");
+    let signed = signed.edits.apply(&stored(PLAIN));
+    assert_eq!(agent.verify_stored(&signed, now()).result(), AuthResult::Pass);
+    for message in [signed, stored(&PLAIN.replace("alice", "zoe")), stored(&encrypted("der.p7m"))] {
+        assert!(agent.sign_stored(&message, now()).unwrap().edits.is_empty());
+    }
+    let opened = agent.open_stored(&stored(&encrypted("der.p7m")), now()).unwrap();
+    assert_eq!(opened.edits.body.unwrap(), b"Hello, Bob.\r\n");
+    assert_eq!(agent.verify_stored(&stored(&encrypted("der.p7m")), now()).result(), AuthResult::None);
 }
