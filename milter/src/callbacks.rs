@@ -168,8 +168,8 @@ async fn conclude<T: Treat>(
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     match done {
-        Ok((action, reason)) => {
-            info!(action, reason, recipients, octets, elapsed_ms, "done");
+        Ok(Done { action, reason, smime }) => {
+            info!(action, smime, reason, recipients, octets, elapsed_ms, "done");
             Status::Continue
         }
         Err(Failure { fault, reason }) => {
@@ -186,16 +186,25 @@ async fn conclude<T: Treat>(
     }
 }
 
+/// What was done with a message, for its line in the log.
+struct Done {
+    action: &'static str,
+    reason: String,
+    /// RFC 7281's word, where a signature was looked for.
+    smime: Option<&'static str>,
+}
+
 /// Sends the edits. What fails after the first of them is a temporary failure, never an acceptance.
 async fn apply<T: Treat>(
     connection: &Connection<T>,
     cx: &EomContext<State>,
     outcome: Outcome,
-) -> Result<(&'static str, String), Failure> {
-    let Outcome { edits, action, reason } = outcome;
+) -> Result<Done, Failure> {
+    let Outcome { edits, action, reason, verdict } = outcome;
+    let smime = verdict.map(|verdict| verdict.result().as_str());
     let requests = Requests::new(edits).map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;
     match timeout(connection.limits().deadline, requests.send(&cx.actions)).await {
-        Ok(Ok(())) => Ok((action, reason)),
+        Ok(Ok(())) => Ok(Done { action, reason, smime }),
         Ok(Err(error)) => {
             Err(Failure::new(Fault::Transient, format!("the edits did not reach the MTA: {error}")))
         }

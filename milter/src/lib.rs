@@ -12,9 +12,12 @@ mod listener;
 mod reply;
 mod server;
 mod session;
+mod signals;
+mod throttle;
 mod treat;
 
 pub use limits::Limits;
 pub use listener::{ListenError, Listener};
 pub use server::run;
+pub use signals::run_until_signalled;
 pub use treat::{Failure, Treat};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use agent::settings::Milter;
+
 /// Limits of the whole server and of each message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -35,6 +37,17 @@ impl Default for Limits {
             progress: Duration::from_secs(20),
             drain: Duration::from_secs(25),
             negotiation: Duration::from_secs(30),
+        }
+    }
+}
+
+impl From<&Milter> for Limits {
+    fn from(settings: &Milter) -> Self {
+        Self {
+            max_connections: settings.max_connections,
+            max_message_octets: settings.max_message_bytes,
+            workers: settings.workers,
+            ..Self::default()
         }
     }
 }

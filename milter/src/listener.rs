@@ -6,13 +6,16 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use agent::settings::Listen;
 use indymilter::EitherStream;
 use rustix::fs::Mode;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::error;
+
+use crate::throttle::Throttle;
 
 /// A connection from the MTA.
 pub(crate) type Stream = EitherStream<TcpStream, UnixStream>;
@@ -50,6 +53,7 @@ pub struct Listener {
     socket: Socket,
     /// Errors of `accept` since the last connection.
     errors: u32,
+    complaints: Throttle,
 }
 
 #[derive(Debug)]
@@ -59,17 +63,24 @@ enum Socket {
 }
 
 impl Listener {
-    /// Listens on an internet address. Must be called within a Tokio runtime.
-    pub async fn inet(address: SocketAddr) -> Result<Self, ListenError> {
-        match TcpListener::bind(address).await {
-            Ok(listener) => Ok(Self { socket: Socket::Inet(listener), errors: 0 }),
-            Err(source) => Err(ListenError::Bind { address: address.to_string(), source }),
+    /// Listens where the configuration says. Must be called within a Tokio runtime.
+    pub async fn open(listen: &Listen) -> Result<Self, ListenError> {
+        match listen {
+            Listen::Tcp { host, port } => Self::inet(host, *port).await,
+            Listen::Unix { path, mode } => Self::unix(path, mode.unwrap_or(DEFAULT_MODE)),
+        }
+    }
+
+    /// Listens on a port of a host, given by name or by address; port 0 is any free one.
+    pub async fn inet(host: &str, port: u16) -> Result<Self, ListenError> {
+        match TcpListener::bind((host, port)).await {
+            Ok(listener) => Ok(Self::of(Socket::Inet(listener))),
+            Err(source) => Err(ListenError::Bind { address: format!("{host} port {port}"), source }),
         }
     }
 
     /// Listens on a Unix socket whose file gets this mode before anyone else may connect. A socket file that
-    /// nobody listens on is replaced. Must be called within a Tokio runtime, before there are other threads
-    /// that create files.
+    /// nobody listens on is replaced. No other thread may create files meanwhile: the umask is the process's.
     pub fn unix(path: &Path, mode: u32) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Bind { address: path.display().to_string(), source };
         remove_stale(path)?;
@@ -79,7 +90,11 @@ impl Listener {
         let listener = bound.map_err(failed)?;
         let file = SocketFile::of(path).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
-        Ok(Self { socket: Socket::Unix(listener, file), errors: 0 })
+        Ok(Self::of(Socket::Unix(listener, file)))
+    }
+
+    fn of(socket: Socket) -> Self {
+        Self { socket, errors: 0, complaints: Throttle::default() }
     }
 
     /// The address of an inet socket.
@@ -104,15 +119,12 @@ impl Listener {
             };
             match accepted {
                 Ok(stream) => {
-                    if self.errors > 0 {
-                        info!(errors = self.errors, "connections are accepted again");
-                        self.errors = 0;
-                    }
+                    self.errors = 0;
                     return stream;
                 }
                 Err(error) => {
-                    if self.errors == 0 {
-                        error!(%error, "cannot accept connections, will keep trying");
+                    if let Some(more) = self.complaints.admit(Instant::now()) {
+                        error!(%error, more, "cannot accept connections, will keep trying");
                     }
                     self.errors = self.errors.saturating_add(1);
                     sleep(back_off(self.errors)).await;
@@ -121,6 +133,9 @@ impl Listener {
         }
     }
 }
+
+/// Owner and group, which the MTA's user then belongs to.
+const DEFAULT_MODE: u32 = 0o660;
 
 /// 10 ms, doubled with each further error, up to a second.
 fn back_off(errors: u32) -> Duration {

@@ -1,2 +1,106 @@
-//! Under construction.
-fn main() {}
+//! `hsmime-milter`: reads the configuration, starts the milter and stays until a signal ends it.
+//!
+//! Exit status: 0 when it was asked to stop, 2 when it could not start.
+
+mod descriptors;
+mod logging;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use agent::settings::{DEFAULT_PATH, Milter};
+use agent::{Agent, Settings};
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use hsmpool::Pool;
+use milter::{Limits, Listener, Treat, run_until_signalled};
+use tokio::runtime;
+use tracing::{info, warn};
+
+/// Signs outgoing mail, decrypts and verifies incoming mail for Postfix and Sendmail.
+#[derive(Debug, Parser)]
+#[command(name = "hsmime-milter", version)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// Check the configuration, print what came out of it, and exit
+    CheckConfig,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Some(Command::CheckConfig) => check_config(&arguments),
+        None => start(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do where stderr is closed.
+            let _ = writeln!(io::stderr(), "hsmime-milter: cannot start: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check_config(arguments: &Arguments) -> Result<()> {
+    let (settings, _) = load(arguments)?;
+    let mut out = io::stdout().lock();
+    write!(out, "{settings}")?;
+    for warning in settings.warnings(SystemTime::now()) {
+        writeln!(out, "warning    {warning}")?;
+    }
+    Ok(out.flush()?)
+}
+
+fn load(arguments: &Arguments) -> Result<(Settings, Milter)> {
+    let settings = Settings::load(&arguments.config)?;
+    logging::check(settings.log()).context("`filter` in [log] cannot be used")?;
+    let milter = settings.milter().context("the configuration has no [milter] section")?.clone();
+    Ok((settings, milter))
+}
+
+fn start(arguments: &Arguments) -> Result<()> {
+    let (settings, milter) = load(arguments)?;
+    logging::start(settings.log()).context("`filter` in [log] cannot be used")?;
+    for warning in settings.warnings(SystemTime::now()) {
+        warn!("{warning}");
+    }
+    let pool = Pool::start(settings.tokens())?;
+    let served = serve(&milter, Agent::new(&settings, &pool));
+    pool.close();
+    served
+}
+
+/// Listens and serves until a signal comes.
+fn serve(milter: &Milter, treat: impl Treat) -> Result<()> {
+    let limits = Limits::from(milter);
+    descriptors::make_room_for(limits.max_connections);
+    let runtime = runtime::Builder::new_multi_thread()
+        // They only move octets; the work is done on blocking threads.
+        .worker_threads(2)
+        .max_blocking_threads(limits.workers.saturating_add(BLOCKING_OTHERS))
+        .enable_all()
+        .build()
+        .context("no threads")?;
+    let served = runtime.block_on(async {
+        let listener = Listener::open(&milter.listen).await?;
+        info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
+        run_until_signalled(listener, limits, treat).await.context("signals cannot be received")
+    });
+    // A treatment that never ends must not keep the process.
+    runtime.shutdown_background();
+    served
+}
+
+/// Threads for the runtime's own blocking calls, such as looking up names.
+const BLOCKING_OTHERS: usize = 4;

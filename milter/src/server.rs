@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -15,6 +15,7 @@ use crate::bridge::Bridge;
 use crate::connection::{Connection, serve};
 use crate::limits::Limits;
 use crate::listener::{Listener, Stream};
+use crate::throttle::Throttle;
 use crate::treat::Treat;
 
 /// Serves the MTA until `shutdown` completes. Then nothing more is accepted, connections without a message end,
@@ -60,8 +61,7 @@ struct Server<T> {
     connections: JoinSet<()>,
     /// How many there were, which numbers them in the log.
     accepted: u64,
-    /// Turned away since one was last admitted.
-    turned_away: u64,
+    turned_away: Throttle,
 }
 
 impl<T: Treat> Server<T> {
@@ -73,7 +73,7 @@ impl<T: Treat> Server<T> {
             permits: Arc::new(Semaphore::new(limits.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             connections: JoinSet::new(),
             accepted: 0,
-            turned_away: 0,
+            turned_away: Throttle::default(),
             limits,
         }
     }
@@ -82,16 +82,11 @@ impl<T: Treat> Server<T> {
     /// client until it gives up, one that is turned away says so at once.
     fn admit(&mut self, stream: Stream) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            if self.turned_away == 0 {
-                error!(max_connections = self.limits.max_connections, "too many connections");
+            if let Some(more) = self.turned_away.admit(Instant::now()) {
+                error!(max_connections = self.limits.max_connections, more, "too many connections");
             }
-            self.turned_away += 1;
             return;
         };
-        if self.turned_away > 0 {
-            info!(turned_away = self.turned_away, "connections are admitted again");
-            self.turned_away = 0;
-        }
         self.begin(stream, permit);
     }
 

@@ -1,9 +1,8 @@
 //! The joint to the agent: what the milter asks about each message, and how that may fail.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use agent::{Envelope, Outcome};
+use agent::{Agent, Envelope, Outcome};
 use smime::Fault;
 use smime::mime::Message;
 
@@ -13,9 +12,10 @@ pub trait Treat: Send + Sync + 'static {
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure>;
 }
 
-impl<T: Treat> Treat for Arc<T> {
+impl Treat for Agent {
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure> {
-        T::treat(self, envelope, message, now)
+        Self::treat(self, envelope, message, now)
+            .map_err(|error| Failure::new(error.fault(), error.to_string()))
     }
 }
 

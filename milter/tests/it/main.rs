@@ -6,9 +6,11 @@
     reason = "helpers of tests, outside of #[test] functions"
 )]
 
+mod child;
 mod exchange;
 mod faults;
 mod hostile;
 mod mta;
+mod program;
 mod running;
 mod stop;

@@ -24,7 +24,7 @@ where
 
 /// What becomes of a message that is delivered with these edits.
 pub(crate) fn edited(edits: Edits) -> Outcome {
-    Outcome { edits, action: "tested", reason: String::new() }
+    Outcome { edits, ..Outcome::unchanged("tested", String::new()) }
 }
 
 /// Delivers everything untouched.
@@ -57,7 +57,7 @@ impl Running {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
-                let listener = Listener::inet("127.0.0.1:0".parse().unwrap()).await.unwrap();
+                let listener = Listener::inet("127.0.0.1", 0).await.unwrap();
                 address_is.send(listener.local_addr().unwrap()).unwrap();
                 run(listener, limits, Treatment(treat), async {
                     let _ = stopped.await;
