@@ -2,8 +2,8 @@
 //!
 //! How an entity becomes one is in `rewrite.rs`.
 
-use super::{Hazard, MimeEntity, MimeError, message::with_crlf, rewrite::Rewriter};
-use crate::{Fault, algorithm::DigestAlgorithm, key::Digest};
+use super::{CanonicalError, MimeEntity, message::with_crlf, rewrite::Rewriter};
+use crate::{algorithm::DigestAlgorithm, key::Digest};
 
 /// A MIME entity whose octets survive transport, so that a signature over them does.
 ///
@@ -63,67 +63,10 @@ impl std::fmt::Debug for Canonical {
     }
 }
 
-/// Why a message cannot be made safe for signing. Parts are numbered as in IMAP (RFC 3501 6.4.5), and a
-/// message inside has the number of its part; the root is `0`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CanonicalError {
-    /// A multipart/signed or multipart/encrypted inside would not survive and must not be changed.
-    #[error("part {part} is signed or encrypted already and would not survive transport: it holds {hazard}")]
-    NestedSignatureNotSafe {
-        /// The number of the part.
-        part: String,
-        /// What would not survive.
-        hazard: Hazard,
-    },
-    /// A part that would not survive, of a type that must not be encoded.
-    #[error("part {part} ({media}) must not be encoded and would not survive transport: it holds {hazard}")]
-    NotEncodable {
-        /// The number of the part.
-        part: String,
-        /// The media type.
-        media: String,
-        /// What would not survive.
-        hazard: Hazard,
-    },
-    /// A part that would not survive and that agents may read in other ways than we do.
-    #[error("part {part} cannot be read and would not survive transport: it holds {hazard}")]
-    Unreadable {
-        /// The number of the part.
-        part: String,
-        /// What would not survive.
-        hazard: Hazard,
-        /// Why it cannot be read.
-        source: MimeError,
-    },
-    /// A header field that would not survive and has no other form.
-    #[error("field {field:?} of part {part} would not survive transport: it holds {hazard}")]
-    HeaderNotSafe {
-        /// The number of the part.
-        part: String,
-        /// The name of the field.
-        field: String,
-        /// What would not survive.
-        hazard: Hazard,
-    },
-    /// What was written would be cut in other places than what was read.
-    #[error("part {part} would have other parts when read again")]
-    Boundary {
-        /// The number of the part.
-        part: String,
-    },
-}
-
-impl CanonicalError {
-    /// Whose fault it is: always the message's.
-    pub fn fault(&self) -> Fault {
-        Fault::Message
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mime::{Hazard, MimeError};
 
     fn crlf(text: &str) -> Vec<u8> {
         text.replace('\n', "\r\n").into_bytes()

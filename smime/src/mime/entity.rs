@@ -166,7 +166,7 @@ impl<'a> MimeEntity<'a> {
 
     /// The parts of a multipart, by whole delimiter lines.
     pub fn parts(&self) -> Result<Vec<MimeEntity<'a>>, MimeError> {
-        Ok(self.multipart()?.parts.into_iter().map(|part| self.part(part)).collect())
+        Ok(self.entities(&self.multipart()?))
     }
 
     /// The name of the file that this is said to be: `filename` of Content-Disposition (RFC 2183), else
@@ -183,10 +183,10 @@ impl<'a> MimeEntity<'a> {
         self.content_type().ok()?.parameter("name").map(str::to_owned)
     }
 
-    /// One of the pieces that [`MimeEntity::multipart`] found, as an entity.
-    pub(super) fn part(&self, octets: &'a [u8]) -> Self {
+    /// The pieces that [`MimeEntity::multipart`] found, as entities.
+    pub(super) fn entities(&self, cut: &Multipart<'a>) -> Vec<MimeEntity<'a>> {
         let in_digest = self.content_type().is_ok_and(|content_type| content_type.is("multipart/digest"));
-        Self::at_depth(octets, self.depth + 1, in_digest)
+        cut.parts.iter().map(|part| Self::at_depth(part, self.depth + 1, in_digest)).collect()
     }
 
     /// The body of a message/rfc822 as an entity.

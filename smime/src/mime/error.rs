@@ -1,6 +1,6 @@
-//! Why an entity cannot be read as MIME.
+//! Why an entity cannot be read as MIME, or not be signed.
 
-use super::{codec::Base64Error, entity::MAX_DEPTH, multipart::MAX_PARTS};
+use super::{Hazard, codec::Base64Error, entity::MAX_DEPTH, multipart::MAX_PARTS};
 use crate::Fault;
 
 /// Why an entity cannot be read as MIME.
@@ -70,6 +70,64 @@ pub enum MimeError {
 }
 
 impl MimeError {
+    /// Whose fault it is: always the message's.
+    pub fn fault(&self) -> Fault {
+        Fault::Message
+    }
+}
+
+/// Why a message cannot be made safe for signing. Parts are numbered as in IMAP (RFC 3501 6.4.5), and a
+/// message inside has the number of its part; the root is `0`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CanonicalError {
+    /// A multipart/signed or multipart/encrypted inside would not survive and must not be changed.
+    #[error("part {part} is signed or encrypted already and would not survive transport: it holds {hazard}")]
+    NestedSignatureNotSafe {
+        /// The number of the part.
+        part: String,
+        /// What would not survive.
+        hazard: Hazard,
+    },
+    /// A part that would not survive, of a type that must not be encoded.
+    #[error("part {part} ({media}) must not be encoded and would not survive transport: it holds {hazard}")]
+    NotEncodable {
+        /// The number of the part.
+        part: String,
+        /// The media type.
+        media: String,
+        /// What would not survive.
+        hazard: Hazard,
+    },
+    /// A part that would not survive and that agents may read in other ways than we do.
+    #[error("part {part} cannot be read and would not survive transport: it holds {hazard}")]
+    Unreadable {
+        /// The number of the part.
+        part: String,
+        /// What would not survive.
+        hazard: Hazard,
+        /// Why it cannot be read.
+        source: MimeError,
+    },
+    /// A header field that would not survive and has no other form.
+    #[error("field {field:?} of part {part} would not survive transport: it holds {hazard}")]
+    HeaderNotSafe {
+        /// The number of the part.
+        part: String,
+        /// The name of the field.
+        field: String,
+        /// What would not survive.
+        hazard: Hazard,
+    },
+    /// What was written would be cut in other places than what was read.
+    #[error("part {part} would have other parts when read again")]
+    Boundary {
+        /// The number of the part.
+        part: String,
+    },
+}
+
+impl CanonicalError {
     /// Whose fault it is: always the message's.
     pub fn fault(&self) -> Fault {
         Fault::Message

@@ -114,7 +114,7 @@ fn folded(octets: &[u8]) -> Option<Vec<u8>> {
             let text = line.iter().position(|octet| !matches!(octet, b' ' | b'\t'))?;
             let blank = line.get(text..LIMIT)?.iter().rposition(|octet| matches!(octet, b' ' | b'\t'))?;
             let (head, fold) = line.split_at(text + blank);
-            if fold.trim_ascii().is_empty() {
+            if fold.iter().all(u8::is_ascii_whitespace) {
                 return None;
             }
             out.extend_from_slice(head);

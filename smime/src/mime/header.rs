@@ -91,8 +91,9 @@ impl<'a> HeaderField<'a> {
 
 /// The length of the first field: its first line and the lines after that begin with a blank.
 fn field_len(octets: &[u8]) -> usize {
-    memchr::memmem::find_iter(octets, b"\r\n")
-        .map(|at| at + 2)
+    memchr::memchr_iter(b'\n', octets)
+        .filter(|&at| octets.get(..at).is_some_and(|line| line.ends_with(b"\r")))
+        .map(|at| at + 1)
         .find(|&end| !matches!(octets.get(end), Some(b' ' | b'\t')))
         .unwrap_or(octets.len())
 }

@@ -17,16 +17,18 @@ mod header;
 mod message;
 mod multipart;
 mod rewrite;
+#[cfg(test)]
+mod robustness;
 mod structure;
 
 pub use boundary::{BoundaryError, fresh_boundary};
-pub use canonical::{Canonical, CanonicalError};
+pub use canonical::Canonical;
 pub use codec::{
     Base64Error, decode_base64, decode_quoted_printable, encode_base64, encode_quoted_printable,
 };
 pub use content_type::ContentType;
 pub use entity::{MAX_DEPTH, MimeEntity, TransferEncoding};
-pub use error::MimeError;
+pub use error::{CanonicalError, MimeError};
 pub use from::{FromError, originators, single_originator};
 pub use hazard::Hazard;
 pub use header::{Header, HeaderField};

@@ -109,11 +109,11 @@ impl Rewriter {
         let body = self.out.len();
         let boundary = content_type.parameter("boundary").unwrap_or_default();
         let mut written = Vec::with_capacity(cut.parts.len());
-        for (index, part) in cut.parts.iter().enumerate() {
+        for (index, part) in entity.entities(&cut).iter().enumerate() {
             self.out.extend_from_slice(format!("--{boundary}\r\n").as_bytes());
             let start = self.out.len();
             self.path.push(index + 1);
-            self.entity(&entity.part(part), Role::Part)?;
+            self.entity(part, Role::Part)?;
             self.path.pop();
             written.push(start..self.out.len());
             self.out.extend_from_slice(b"\r\n");
