@@ -1,2 +1,77 @@
-//! Under construction.
-fn main() {}
+//! `hsmime`: the administrator's tool. Tokens, keys, certificate requests, the certificate cache, a doctor.
+//!
+//! Each sub-command is a file. Tables go to stdout, errors to stderr in one line: what, where, what to do.
+
+mod arguments;
+mod cache;
+mod cert;
+mod csr;
+mod doctor;
+mod key;
+mod table;
+mod token;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use agent::ConfigError;
+use anyhow::Result;
+use clap::Parser;
+
+use arguments::{Arguments, CacheCommand, CertCommand, Command, KeyCommand, TokenCommand};
+
+/// How a sub-command ended, short of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// All of it was done, or is well.
+    All,
+    /// Something failed, and was named.
+    Partly,
+    /// The configuration cannot be used.
+    NotStarted,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut out = io::stdout().lock();
+    let done = run(&arguments, &mut out).and_then(|done| Ok(out.flush().map(|()| done)?));
+    match done {
+        Ok(Done::All) => ExitCode::SUCCESS,
+        Ok(Done::Partly) => ExitCode::from(1),
+        Ok(Done::NotStarted) => ExitCode::from(2),
+        // Who reads no further, as `head` does, has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nobody left to tell if stderr is gone too.
+            let _ = writeln!(io::stderr(), "hsmime: {}", table::printable(&format!("{error:#}")));
+            ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
+    let now = SystemTime::now();
+    let settings = || agent::Settings::load(&arguments.config);
+    match &arguments.command {
+        Command::Token(TokenCommand::List { module: Some(module) }) => {
+            token::list(std::slice::from_ref(module), out)
+        }
+        Command::Token(TokenCommand::List { module: None }) => {
+            token::list(&token::modules(&settings()?), out)
+        }
+        Command::Key(KeyCommand::Generate(arguments)) => key::generate(&settings()?, arguments, out),
+        Command::Key(KeyCommand::List { token }) => key::list(&settings()?, token.as_deref(), out),
+        Command::Key(KeyCommand::Csr(arguments)) => csr::request(&settings()?, arguments, out),
+        Command::Cert(CertCommand::Import { files }) => cert::import(&settings()?, files, now, out),
+        Command::Cert(CertCommand::List { address }) => cert::list(&settings()?, address.as_ref(), now, out),
+        Command::Cache(CacheCommand::Stat) => cache::stat(&settings()?, out),
+        Command::Doctor => doctor::examine(&arguments.config, now, out),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

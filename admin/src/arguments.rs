@@ -1,0 +1,145 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use smime::MailAddress;
+
+const BEGIN: &str = "\
+To begin, write the token into the configuration, then:
+  hsmime token list
+  hsmime key generate --label alice
+  hsmime key csr --key alice --address alice@example.org --out alice.csr
+Let a CA sign alice.csr, name the certificate in an [[identity]], and let
+  hsmime doctor
+check it all. Exit codes: 0 all done, 1 something failed and is named, 2 the configuration cannot be used.";
+
+/// Looks after the tokens, keys and certificates of hsmime-milter and hsmime-batch.
+#[derive(Debug, Parser)]
+#[command(name = "hsmime", version, after_help = BEGIN)]
+pub(crate) struct Arguments {
+    /// The configuration.
+    #[arg(long, global = true, value_name = "FILE", default_value = agent::settings::DEFAULT_PATH)]
+    pub(crate) config: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Tokens and their modules.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Private keys on a token.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Recipients' certificates in the cache.
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// The certificate cache itself.
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Tries everything the configuration names, and says what to do where it fails.
+    Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Lists the tokens of all configured modules.
+    List {
+        /// Lists the tokens of this PKCS#11 module; needs no configuration.
+        #[arg(long, value_name = "PATH")]
+        module: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Makes a key pair on a token, from which the private key cannot be taken out.
+    Generate(GenerateArguments),
+    /// Lists the private keys of the configured tokens.
+    List {
+        /// Only of this token.
+        #[arg(long, value_name = "LABEL")]
+        token: Option<String>,
+    },
+    /// Writes a certificate request (PKCS#10) for a key, signed on the token.
+    Csr(CsrArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GenerateArguments {
+    /// The token's label; not needed if only one is configured.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) token: Option<String>,
+    /// RSA with a modulus of 2048, 3072 or 4096 bits: signs and decrypts.
+    #[arg(long, value_name = "BITS", default_value_t = 3072, conflicts_with = "ec")]
+    pub(crate) rsa: u32,
+    /// An elliptic curve instead of RSA: signs.
+    #[arg(long, value_name = "CURVE")]
+    pub(crate) ec: Option<Curve>,
+    /// The new key's label.
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) label: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Curve {
+    /// P-256.
+    P256,
+    /// P-384.
+    P384,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CsrArguments {
+    /// The key's label, or its id in hexadecimal.
+    #[arg(long, value_name = "ID_OR_LABEL")]
+    pub(crate) key: String,
+    /// The token's label; not needed if the key is on only one.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) token: Option<String>,
+    /// A mail address for subjectAltName; may be given several times.
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub(crate) address: Vec<MailAddress>,
+    /// The subject (RFC 4514), like "CN=Alice,O=Example". Empty if absent; many CAs set their own.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subject: Option<String>,
+    /// A file that is not there yet; stdout if absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Puts recipients' certificates into the cache.
+    Import {
+        /// PEM files, which may hold several certificates, or DER files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Lists the certificates of the cache.
+    List {
+        /// Only of this address.
+        #[arg(long, value_name = "ADDRESS")]
+        address: Option<MailAddress>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Says how much is in the cache.
+    Stat,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,175 @@
+//! `hsmime doctor`: tries everything the configuration names, as the milter would use it.
+//!
+//! It changes nothing: the cache is not made, the socket is not kept, and every PIN is tried once. A call that
+//! hangs in a vendor's module is waited for some seconds and named.
+
+mod keys;
+mod socket;
+mod tokens;
+
+use std::{io::Write, path::Path, time::SystemTime};
+
+use agent::{ConfigError, Settings, settings::IdentitySettings};
+use anyhow::Result;
+use certcache::Cache;
+use smime::path::{PathError, Revocation, validate};
+
+use crate::{
+    Done,
+    cert::{addresses, day},
+    table::{Table, count},
+};
+
+/// How something is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// It works.
+    Ok,
+    /// It works, but may not be meant so.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+/// What was found, in the order it was looked at.
+#[derive(Debug, Default)]
+struct Findings {
+    rows: Vec<(Health, String, String)>,
+}
+
+impl Findings {
+    fn add(&mut self, health: Health, what: impl Into<String>, detail: impl Into<String>) {
+        self.rows.push((health, what.into(), detail.into()));
+    }
+
+    fn how_many(&self, health: Health) -> usize {
+        self.rows.iter().filter(|(of, ..)| *of == health).count()
+    }
+}
+
+/// Examines all, and writes what was found and what to do.
+pub(crate) fn examine(config: &Path, now: SystemTime, out: &mut dyn Write) -> Result<Done> {
+    let mut findings = Findings::default();
+    let settings = settings(config, now, &mut findings);
+    if let Some(settings) = &settings {
+        let up = tokens::examine(settings, &mut findings);
+        for identity in settings.identities() {
+            keys::examine(identity, &up, &mut findings);
+            path(identity, settings, now, &mut findings);
+        }
+        cache(settings, &mut findings);
+        if let Some(milter) = settings.milter() {
+            socket::examine(&milter.listen, &mut findings);
+        }
+    }
+    let mut table = Table::new(["STATE", "WHAT", "FOUND"]);
+    for (health, what, detail) in &findings.rows {
+        let health = match health {
+            Health::Ok => "OK",
+            Health::Warn => "WARN",
+            Health::Fail => "FAIL",
+        };
+        table.row([health.to_owned(), what.clone(), detail.clone()]);
+    }
+    table.write(out)?;
+    let failures = findings.how_many(Health::Fail);
+    let warnings = findings.how_many(Health::Warn);
+    let [failures_shown, warnings_shown] =
+        [count(failures, "failure", "failures"), count(warnings, "warning", "warnings")];
+    writeln!(out, "{failures_shown}, {warnings_shown}")?;
+    Ok(match (settings, failures) {
+        (None, _) => Done::NotStarted,
+        (Some(_), 0) => Done::All,
+        (Some(_), _) => Done::Partly,
+    })
+}
+
+fn settings(config: &Path, now: SystemTime, findings: &mut Findings) -> Option<Settings> {
+    let what = "configuration";
+    match Settings::load(config) {
+        Ok(settings) => {
+            findings.add(Health::Ok, what, config.display().to_string());
+            for warning in settings.warnings(now) {
+                findings.add(Health::Warn, what, warning.to_string());
+            }
+            Some(settings)
+        }
+        Err(ConfigError::Invalid { complaints, .. }) => {
+            for complaint in complaints {
+                findings.add(Health::Fail, what, complaint.to_string());
+            }
+            None
+        }
+        Err(error) => {
+            findings.add(Health::Fail, what, error.to_string());
+            None
+        }
+    }
+}
+
+/// What a finding about an identity is called.
+fn name(identity: &IdentitySettings) -> String {
+    let certificate = &identity.certificate;
+    format!("{} (serial {})", addresses(certificate), certificate.serial_hex())
+}
+
+/// Whether those who get mail signed with a certificate can trust it.
+fn path(identity: &IdentitySettings, settings: &Settings, now: SystemTime, findings: &mut Findings) {
+    let certificate = &identity.certificate;
+    let what = format!("path of {}", name(identity));
+    let until = day(certificate.not_after());
+    if !certificate.is_valid_at(now) {
+        // Whether that is bad is among the warnings of the configuration.
+        let found = format!("valid from {} to {until}: only decrypts now", day(certificate.not_before()));
+        findings.add(Health::Ok, what, found);
+        return;
+    }
+    if !certificate.may_sign() {
+        findings.add(Health::Ok, what, format!("valid until {until}, not for signing"));
+        return;
+    }
+    if settings.trust().anchors.is_empty() {
+        findings.add(Health::Warn, what, "not checked: [trust] names no anchors");
+        return;
+    }
+    match validate(certificate, &identity.chain, settings.trust(), now) {
+        Ok(path) => {
+            let anchor = path.chain().last().map_or_else(String::new, |anchor| anchor.subject().to_string());
+            let found = format!("valid until {until}, leads to {anchor:?}");
+            match path.revocation() {
+                Revocation::Unknown(reason) => {
+                    findings.add(Health::Warn, what, format!("{found}, revocation unknown: {reason}"));
+                }
+                _ => findings.add(Health::Ok, what, found),
+            }
+        }
+        Err(error @ PathError::NoPath { .. }) => {
+            let advice = "add the missing CA certificate to `chain`, or its root to `anchors`";
+            findings.add(Health::Fail, what, format!("{error}; {advice}"));
+        }
+        Err(error @ PathError::Revoked { .. }) => {
+            findings.add(Health::Fail, what, format!("{error}; get a new one"));
+        }
+        Err(error) => findings.add(Health::Fail, what, error.to_string()),
+    }
+}
+
+/// Opens the cache if it is there. Made by this user it might not be the milter's to write.
+fn cache(settings: &Settings, findings: &mut Findings) {
+    let Some(path) = settings.cache() else {
+        return;
+    };
+    let what = format!("cache {}", path.display());
+    if !path.join("data.mdb").exists() {
+        findings.add(Health::Ok, what, "not there yet: it will be made when it is first used");
+        return;
+    }
+    match Cache::open(path).and_then(|cache| cache.stat()) {
+        Ok(stat) => {
+            let certificates = usize::try_from(stat.certificates).unwrap_or(usize::MAX);
+            let found = count(certificates, "certificate", "certificates");
+            findings.add(Health::Ok, what, found);
+        }
+        Err(error) => findings.add(Health::Fail, what, error.to_string()),
+    }
+}

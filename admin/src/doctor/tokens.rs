@@ -1,0 +1,87 @@
+//! Modules and tokens: loaded, found, logged in, sessions open.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use agent::Settings;
+use hsmpool::{Pool, TokenSettings, TokenState, modules::tokens};
+
+use super::{Findings, Health};
+use crate::{table::count, token::modules};
+
+/// How long a module or a token may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A token that works, with a pool of its own.
+#[derive(Debug)]
+pub(super) struct Up {
+    pub(super) label: String,
+    pub(super) pool: Pool,
+}
+
+/// Examines modules and tokens, and gives those tokens that work.
+pub(super) fn examine(settings: &Settings, findings: &mut Findings) -> Vec<Up> {
+    let loaded: Vec<PathBuf> =
+        modules(settings).into_iter().filter(|module| loads(module, findings)).collect();
+    let usable = settings.tokens().iter().filter(|token| loaded.contains(&token.module));
+    usable.filter_map(|token| connect(token, findings)).collect()
+}
+
+fn loads(module: &Path, findings: &mut Findings) -> bool {
+    let what = format!("module {}", module.display());
+    let (sender, receiver) = mpsc::channel();
+    let path = module.to_owned();
+    // A call that hangs in the module cannot be ended; the thread goes with the process.
+    thread::spawn(move || {
+        let _ = sender.send(tokens(&path));
+    });
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(Ok(tokens)) => {
+            let initialised = tokens.iter().filter(|token| token.initialised).count();
+            findings.add(Health::Ok, what, count(initialised, "token", "tokens"));
+            true
+        }
+        Ok(Err(error)) => {
+            findings.add(Health::Fail, what, error.to_string());
+            false
+        }
+        Err(_) => {
+            let found = format!("no answer within {PATIENCE:?}; check the connection to the HSM");
+            findings.add(Health::Fail, what, found);
+            false
+        }
+    }
+}
+
+fn connect(token: &TokenSettings, findings: &mut Findings) -> Option<Up> {
+    let what = format!("token {:?}", token.label);
+    let started =
+        Pool::start(std::slice::from_ref(token)).and_then(|pool| pool.ready(PATIENCE).map(|()| pool));
+    let pool = match started {
+        Ok(pool) => pool,
+        Err(error) => {
+            findings.add(Health::Fail, what, error.to_string());
+            return None;
+        }
+    };
+    for status in pool.status() {
+        match status.state {
+            TokenState::Up if status.sessions < token.sessions => {
+                let found = format!("logged in, but only {} of {} sessions", status.sessions, token.sessions);
+                findings.add(Health::Warn, what.clone(), found);
+            }
+            TokenState::Up => {
+                let found = format!("logged in, {}", count(status.sessions, "session", "sessions"));
+                findings.add(Health::Ok, what.clone(), found);
+            }
+            TokenState::Down { reason } => findings.add(Health::Fail, what.clone(), reason),
+            // Whatever else a state may be: `ready` was satisfied and the token is not up.
+            _ => findings.add(Health::Fail, what.clone(), "it does not get started"),
+        }
+    }
+    Some(Up { label: token.label.clone(), pool })
+}

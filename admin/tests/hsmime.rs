@@ -1,0 +1,351 @@
+//! `hsmime` as an administrator runs it: the built program, a SoftHSM token, OpenSSL as the other side.
+
+use std::{fs, path::Path, process::Command};
+
+use testkit::{
+    Config, Lab, Result, command,
+    command::Finished,
+    config::Identity,
+    ensure,
+    pki::{Key, Profile},
+};
+
+/// Runs the program with a configuration of this text.
+fn hsmime(lab: &Lab, config: &str, arguments: &[&str]) -> Result<Finished> {
+    let config = lab.workdir.file("hsmime.toml", config)?;
+    let (variable, value) = lab.token.environment();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hsmime"));
+    command.env(variable, value).arg("--config").arg(config).args(arguments);
+    command::finish("hsmime", &mut command)
+}
+
+fn openssl(arguments: &[&str]) -> Result<String> {
+    let finished = command::succeed("openssl", Command::new("openssl").args(arguments))?;
+    Ok(finished.text() + &finished.stderr)
+}
+
+/// The configuration with a cache in the lab's folder.
+fn with_cache(lab: &Lab, config: &Config) -> String {
+    format!("{}\n[cache]\npath = \"{}\"\n", config.to_toml(), lab.workdir.join("certcache").display())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap_or_default()
+}
+
+/// The rows of a table whose first words are these.
+fn rows<'t>(table: &'t str, beginning: &str) -> Vec<&'t str> {
+    table.lines().filter(|line| line.starts_with(beginning)).collect()
+}
+
+#[test]
+fn a_new_key_becomes_a_request_that_openssl_verifies() -> Result<()> {
+    let lab = Lab::new("request")?;
+    let config = lab.config.to_toml();
+    for (kind, name, wrapping, algorithm) in [
+        (["--rsa", "2048"], "rsa", "Key Encipherment", "sha256WithRSAEncryption"),
+        (["--ec", "p256"], "p256", "Key Agreement", "ecdsa-with-SHA256"),
+        (["--ec", "p384"], "p384", "Key Agreement", "ecdsa-with-SHA384"),
+    ] {
+        let made = hsmime(
+            &lab,
+            &config,
+            &["key", "generate", "--token", "mail", kind[0], kind[1], "--label", name],
+        )?;
+        ensure!(made.success(), "{made:?}");
+        let file = lab.workdir.join(format!("{name}.csr"));
+        let request = hsmime(
+            &lab,
+            &config,
+            &[
+                "key",
+                "csr",
+                "--key",
+                name,
+                "--subject",
+                "CN=Alice,O=Example",
+                "--address",
+                "alice@example.org",
+                "--address",
+                "a@example.org",
+                "--out",
+                text(&file),
+            ],
+        )?;
+        ensure!(request.success(), "{request:?}");
+        let shown = openssl(&["req", "-verify", "-noout", "-text", "-in", text(&file)])?;
+        for expected in [
+            "verify OK",
+            "email:alice@example.org, email:a@example.org",
+            "E-mail Protection",
+            "Digital Signature",
+            "CN = Alice",
+            wrapping,
+            algorithm,
+        ] {
+            ensure!(shown.contains(expected), "{expected:?} is not in {shown}");
+        }
+        let again = hsmime(&lab, &config, &["key", "generate", "--label", name])?;
+        ensure!(again.code() == Some(1) && again.stderr.contains("already"), "{again:?}");
+    }
+    let listed = hsmime(&lab, &config, &["key", "list"])?;
+    ensure!(listed.success(), "{listed:?}");
+    let listed = listed.text();
+    for expected in ["RSA 2048", "EC 256", "EC 384", "stays on the token", "alice.pem", "none configured"] {
+        ensure!(listed.contains(expected), "{expected:?} is not in {listed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_request_can_be_made_by_id_goes_to_stdout_and_overwrites_nothing() -> Result<()> {
+    let lab = Lab::new("stdout")?;
+    let config = lab.config.to_toml();
+    let csr = |arguments: &[&str]| {
+        let base = ["key", "csr", "--address", "alice@example.org"];
+        hsmime(&lab, &config, &[&base[..], arguments].concat())
+    };
+    // Without a subject the alternative name is critical.
+    let by_id = csr(&["--key", "A11CE0"])?;
+    ensure!(by_id.success(), "{by_id:?}");
+    let file = lab.workdir.file("alice.csr", by_id.text())?;
+    let shown = openssl(&["req", "-verify", "-noout", "-text", "-in", text(&file)])?;
+    ensure!(shown.contains("verify OK"), "{shown}");
+    ensure!(shown.contains("X509v3 Subject Alternative Name: critical"), "{shown}");
+    let taken = csr(&["--key", "alice", "--out", text(&file)])?;
+    ensure!(taken.code() == Some(1) && taken.stderr.contains("File exists"), "{taken:?}");
+    ensure!(fs::read_to_string(&file)? == by_id.text(), "the file was changed");
+    for (arguments, expected) in [
+        (["--key", "zoe"], "no key has the label or id \"zoe\"; see hsmime key list"),
+        (["--key", ""], "no key has the label or id \"\"; see hsmime key list"),
+    ] {
+        let finished = csr(&arguments)?;
+        ensure!(finished.code() == Some(1) && finished.stderr.contains(expected), "{finished:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_certificate_made_from_a_request_passes_the_doctor() -> Result<()> {
+    let lab = Lab::new("circle")?;
+    let mut config = lab.config.clone();
+    let made = hsmime(&lab, &config.to_toml(), &["key", "generate", "--rsa", "2048", "--label", "dora"])?;
+    ensure!(made.success(), "{made:?}");
+    let request = hsmime(
+        &lab,
+        &config.to_toml(),
+        &["key", "csr", "--key", "dora", "--subject", "CN=Dora", "--address", "dora@example.org"],
+    )?;
+    let request = lab.workdir.file("dora.csr", request.text())?;
+    let certificate = lab.workdir.join("dora.pem");
+    let issuing = lab.pki.issuing();
+    let issuing_key = issuing.with_extension("key");
+    openssl(&[
+        "x509",
+        "-req",
+        "-copy_extensions",
+        "copy",
+        "-days",
+        "300",
+        "-in",
+        text(&request),
+        "-CA",
+        text(&issuing),
+        "-CAkey",
+        text(&issuing_key),
+        "-out",
+        text(&certificate),
+    ])?;
+    config.identities = vec![Identity { certificate, chain: issuing, logins: Vec::new() }];
+    let doctor = hsmime(&lab, &config.to_toml(), &["doctor"])?;
+    ensure!(doctor.success(), "{doctor:?}");
+    let shown = doctor.text();
+    ensure!(rows(&shown, "OK     key of dora@example.org").len() == 1, "{shown}");
+    ensure!(shown.contains("on token \"mail\": signs, decrypts PKCS#1 v1.5, decrypts OAEP"), "{shown}");
+    ensure!(shown.contains("leads to \"CN=root"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_with_a_sound_lab() -> Result<()> {
+    let lab = Lab::new("healthy")?;
+    let config = with_cache(&lab, &lab.config);
+    let doctor = hsmime(&lab, &config, &["doctor"])?;
+    ensure!(doctor.success(), "{doctor:?}");
+    let shown = doctor.text();
+    ensure!(rows(&shown, "FAIL").is_empty() && rows(&shown, "WARN").is_empty(), "{shown}");
+    for expected in [
+        "OK     configuration",
+        "OK     module /usr/lib/softhsm/libsofthsm2.so",
+        "OK     token \"mail\"",
+        "OK     key of alice@example.org",
+        "OK     path of carol@example.org",
+        "OK     cache",
+        "OK     socket inet:127.0.0.1:",
+    ] {
+        ensure!(!rows(&shown, expected).is_empty(), "{expected:?} is not in {shown}");
+    }
+    ensure!(shown.ends_with("0 failures, 0 warnings\n"), "{shown}");
+    ensure!(!lab.workdir.join("certcache").exists(), "the doctor made a cache");
+    Ok(())
+}
+
+#[test]
+fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
+    let lab = Lab::new("faults")?;
+    let of = |change: &dyn Fn(&mut Config)| {
+        let mut config = lab.config.clone();
+        change(&mut config);
+        config.to_toml()
+    };
+    let identity = |person| Identity::of(person, lab.pki.issuing());
+    let expired = lab.pki.issue(&Profile::new("old", "old@example.org", Key::Rsa2048).expired())?;
+    lab.token.import(&expired.key, "old", "0d")?;
+    let server = Profile::new("server", "server@example.org", Key::Rsa2048).for_purpose("serverAuth");
+    let server = lab.pki.issue(&server)?;
+    lab.token.import(&server.key, "server", "5e")?;
+    let other_pin = lab.workdir.file("other-pin", "0000\n")?;
+    let no_module = lab.workdir.file("module.so", "this is no library")?;
+    let garbage = lab.workdir.directory("garbage")?;
+    lab.workdir.file("garbage/data.mdb", [b'x'; 8192])?;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port();
+    std::thread::spawn(move || {
+        for mut stream in taken.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut stream, b"220 mail ready\r\n");
+        }
+    });
+    for (name, config, code, expected) in [
+        (
+            "wrong PIN",
+            of(&|config| config.pin_file.clone_from(&other_pin)),
+            1,
+            "FAIL   token \"mail\"|rejected the PIN",
+        ),
+        (
+            "no token",
+            of(&|config| config.label = "post".to_owned()),
+            1,
+            "FAIL   token \"post\"|it has \"mail\"",
+        ),
+        (
+            "no module",
+            of(&|config| config.module = text(&no_module).to_owned()),
+            1,
+            "FAIL   module|cannot be loaded",
+        ),
+        (
+            "no key",
+            of(&|config| config.identities.push(identity(&lab.erin))),
+            1,
+            "FAIL   key of erin@partner.example|no token has the private key",
+        ),
+        (
+            "no chain",
+            of(&|config| config.identities[0].chain = lab.pki.root()),
+            1,
+            "FAIL   path of alice@example.org|add the missing CA certificate to `chain`",
+        ),
+        (
+            "wrong purpose",
+            of(&|config| config.identities = vec![identity(&server)]),
+            1,
+            "FAIL   path of server@example.org|extKeyUsage",
+        ),
+        (
+            "expired",
+            of(&|config| config.identities = vec![identity(&expired)]),
+            0,
+            "WARN   configuration|nothing can be signed for old@example.org",
+        ),
+        (
+            "taken socket",
+            of(&|config| config.listen = format!("inet:127.0.0.1:{port}")),
+            1,
+            "FAIL   socket|another program answers there",
+        ),
+        (
+            "damaged cache",
+            format!("{}[cache]\npath = \"{}\"\n", of(&|_| {}), garbage.display()),
+            1,
+            "FAIL   cache|certificate cache",
+        ),
+        (
+            "slip of the fingers",
+            of(&|_| {}).replace("sessions", "sesions"),
+            2,
+            "FAIL   configuration|did you mean `sessions`?",
+        ),
+    ] {
+        let doctor = hsmime(&lab, &config, &["doctor"])?;
+        ensure!(doctor.code() == Some(code), "{name}: {doctor:?}");
+        let shown = doctor.text();
+        let (beginning, detail) = expected.split_once('|').unwrap_or_default();
+        let found = rows(&shown, beginning).iter().any(|row| row.contains(detail));
+        ensure!(found, "{name}: {expected:?} is not in {shown}");
+    }
+    Ok(())
+}
+
+#[test]
+fn certificates_are_imported_listed_and_counted() -> Result<()> {
+    let lab = Lab::new("import")?;
+    let config = with_cache(&lab, &lab.config);
+    let chain = fs::read_to_string(&lab.erin.certificate)? + &fs::read_to_string(lab.pki.issuing())?;
+    let with_chain = lab.workdir.file("erin-chain.pem", chain)?;
+    let junk = lab.workdir.file("junk.pem", "no certificate")?;
+    let import = ["cert", "import", text(&lab.alice.certificate), text(&with_chain), text(&junk)];
+    let imported = hsmime(&lab, &config, &import)?;
+    // One file failed and is named; the others were taken.
+    ensure!(imported.code() == Some(1), "{imported:?}");
+    let shown = imported.text();
+    for (name, expected) in [
+        ("/alice.pem", "new, but not trusted"),
+        ("/junk.pem", "FAILED: no BEGIN CERTIFICATE line"),
+        ("/erin-chain.pem", "skipped: it names no mail address"),
+    ] {
+        let found = shown.lines().any(|line| line.contains(name) && line.contains(expected));
+        ensure!(found, "{name} {expected:?} is not in {shown}");
+    }
+    let trusted = shown.lines().any(|line| line.contains("erin@partner.example") && line.ends_with("  new"));
+    ensure!(trusted, "{shown}");
+    let again = hsmime(&lab, &config, &import[..3])?;
+    ensure!(again.success() && again.text().contains("known already"), "{again:?}");
+
+    let listed = hsmime(&lab, &config, &["cert", "list"])?;
+    ensure!(listed.success() && listed.text().lines().count() == 3, "{listed:?}");
+    let listed = hsmime(&lab, &config, &["cert", "list", "--address", "ERIN@partner.example"])?.text();
+    ensure!(listed.lines().count() == 2 && listed.ends_with("imported  usable\n"), "{listed}");
+    let stat = hsmime(&lab, &config, &["cache", "stat"])?.text();
+    ensure!(stat.contains("certificates  2\naddresses     2\nknown absent  0\n"), "{stat}");
+    Ok(())
+}
+
+#[test]
+fn an_error_is_one_line_and_its_code_says_whether_anything_was_tried() -> Result<()> {
+    let lab = Lab::new("errors")?;
+    let config = lab.config.to_toml();
+    let no_token = "[log]\nformat = \"text\"\n".to_owned();
+    for (config, arguments, code, expected) in [
+        (&config, &["cert", "list"][..], 1, "there is no [cache] in "),
+        (&config, &["key", "list", "--token", "post"], 1, "say --token with one of \"mail\""),
+        (&no_token, &["key", "list"], 1, "there is no [[token]] in "),
+        (&no_token, &["token", "list"], 1, "name a module with --module"),
+        (&no_token, &["token", "list", "--module", "/nowhere.so"], 1, "/nowhere.so cannot be loaded"),
+        (&config, &["key", "generate", "--rsa", "1024", "--label", "x"], 1, "choose 2048, 3072 or 4096"),
+        (&config, &["key", "csr", "--key", "alice", "--address", "x@y", "--subject", "Alice"], 1, "CN=Alice"),
+        (&config.replace("sessions", "sesions"), &["key", "list"], 2, "line 5: unknown key `sesions`"),
+        (&config, &["key", "csr", "--key", "alice", "--address", "alice"], 2, "there is no @"),
+    ] {
+        let finished = hsmime(&lab, config, arguments)?;
+        ensure!(finished.code() == Some(code), "{arguments:?}: {finished:?}");
+        ensure!(finished.stderr.contains(expected), "{arguments:?}: {expected:?} is not in {finished:?}");
+        let lines = finished.stderr.lines().count();
+        ensure!(lines == 1 || finished.stderr.starts_with("error: "), "{arguments:?}: {finished:?}");
+    }
+    let listed = hsmime(&lab, &no_token, &["token", "list", "--module", "/usr/lib/softhsm/libsofthsm2.so"])?;
+    ensure!(listed.success(), "{listed:?}");
+    let shown = listed.text();
+    ensure!(shown.lines().any(|line| line.contains(" mail ") && line.contains("  ready  ")), "{shown}");
+    Ok(())
+}
