@@ -343,6 +343,11 @@ fn an_error_is_one_line_and_its_code_says_whether_anything_was_tried() -> Result
         let lines = finished.stderr.lines().count();
         ensure!(lines == 1 || finished.stderr.starts_with("error: "), "{arguments:?}: {finished:?}");
     }
+    let mut absent = Command::new(env!("CARGO_BIN_EXE_hsmime"));
+    let absent = command::finish("hsmime", absent.args(["--config", "/nowhere/hsmime.toml", "key", "list"]))?;
+    let expected = "hsmime: cannot read the configuration /nowhere/hsmime.toml: No such file or directory \
+                    (os error 2)\n";
+    ensure!((absent.code(), absent.stderr.as_str()) == (Some(2), expected), "{absent:?}");
     let listed = hsmime(&lab, &no_token, &["token", "list", "--module", "/usr/lib/softhsm/libsofthsm2.so"])?;
     ensure!(listed.success(), "{listed:?}");
     let shown = listed.text();

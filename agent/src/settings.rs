@@ -12,7 +12,7 @@ mod warnings;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use hsmpool::TokenSettings;
@@ -87,13 +87,16 @@ pub enum Logins {
 }
 
 impl Logins {
-    /// Whether a login may sign as an address. Case does not matter.
+    /// Whether a login may sign as an address. The case of ASCII letters does not matter; others must be
+    /// the same, since several have the same small letter and a login could be made to look like another.
     pub fn allow(&self, login: &str, from: &MailAddress) -> bool {
-        let login = login.to_lowercase();
         match self {
-            Self::Address => login == from.folded() || login == from.local().to_lowercase(),
-            Self::Listed(logins) => logins.iter().any(|listed| listed.to_lowercase() == login),
-            Self::Any => !login.is_empty(),
+            _ if login.is_empty() => false,
+            Self::Address => {
+                login.eq_ignore_ascii_case(from.as_str()) || login.eq_ignore_ascii_case(from.local())
+            }
+            Self::Listed(logins) => logins.iter().any(|listed| listed.eq_ignore_ascii_case(login)),
+            Self::Any => true,
         }
     }
 }
@@ -123,7 +126,7 @@ impl Settings {
     /// Reads and checks a configuration file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
         Self::parse(&text, path)
     }
 
@@ -131,7 +134,11 @@ impl Settings {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let mut report = Report::default();
         let config = Config::parse(text, &mut report);
-        let folder = path.parent().unwrap_or(Path::new(""));
+        // Without the current folder every path below would change its meaning when that changes, and the
+        // folder of a bare file name is no path at all.
+        let path = &path::absolute(path)
+            .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
         let settings = check::Checker::new(folder, &mut report).settings(config, path);
         let complaints = report.into_complaints();
         if complaints.is_empty() {

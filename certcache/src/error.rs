@@ -12,12 +12,12 @@ use smime::{Fault, store::StoreError};
 #[non_exhaustive]
 pub enum CacheError {
     /// Its folder cannot be made.
-    #[error("certificate cache {}: the folder cannot be made: {source}", path.display())]
+    #[error("certificate cache {}: the folder cannot be made: {reason}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Another version of this program made it.
     #[error(
@@ -62,12 +62,12 @@ pub enum CacheError {
         fingerprint: String,
     },
     /// LMDB or the system failed.
-    #[error("certificate cache {}: {source}", path.display())]
+    #[error("certificate cache {}: {reason}", path.display())]
     Lmdb {
         /// The folder.
         path: PathBuf,
         /// LMDB's words.
-        source: heed::Error,
+        reason: heed::Error,
     },
 }
 
@@ -85,7 +85,7 @@ impl CacheError {
         match error {
             heed::Error::Mdb(heed::MdbError::MapFull) => Self::Full { path },
             heed::Error::EnvAlreadyOpened => Self::OpenTwice { path },
-            source => Self::Lmdb { path, source },
+            reason => Self::Lmdb { path, reason },
         }
     }
 

@@ -63,8 +63,8 @@ impl Cache {
     /// a cache give the same size.
     pub fn open_sized(path: &Path, map_size: usize) -> Result<Self, CacheError> {
         match fs::create_dir(path) {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(CacheError::Folder { path: path.to_owned(), source });
+            Err(reason) if reason.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(CacheError::Folder { path: path.to_owned(), reason });
             }
             _ => {}
         }

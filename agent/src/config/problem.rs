@@ -12,12 +12,12 @@ use smime::Fault;
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file itself cannot be read.
-    #[error("cannot read the configuration {}: {source}", path.display())]
+    #[error("cannot read the configuration {}: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file was read, and these complaints are all that can be told at once.
     #[error("{}", in_lines(path, complaints))]

@@ -236,6 +236,12 @@ fn mistakes_in_form_and_in_content_are_told_together_with_the_file() {
 }
 
 #[test]
+fn paths_in_a_file_given_by_its_bare_name_begin_in_the_current_folder() {
+    let settings = Settings::parse("[cache]\npath = \"cache\"\n", Path::new("hsmime.toml")).unwrap();
+    assert_eq!(settings.cache(), Some(std::env::current_dir().unwrap().join("cache").as_path()));
+}
+
+#[test]
 fn an_unreadable_file_is_named() {
     let error = Settings::load(Path::new("/nowhere/hsmime.toml")).unwrap_err();
     assert_eq!(
@@ -336,6 +342,9 @@ fn a_login_may_use_an_address_only_as_configured() {
         (&Logins::Address, "alice@example.net", false),
         (&Logins::Address, "bob", false),
         (&Logins::Address, "", false),
+        // U+0131 and U+212A look like i and K.
+        (&Logins::Address, "al\u{131}ce", false),
+        (&Logins::Listed(vec!["kate".to_owned()]), "\u{212a}ate", false),
         (&listed, "ERP", true),
         (&listed, "alice", false),
         (&Logins::Any, "bob", true),
