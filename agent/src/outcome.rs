@@ -48,6 +48,10 @@ impl Edits {
                 octets.extend_from_slice(field.octets());
             }
         }
+        // The last line of a header without a body may have no end.
+        if !octets.is_empty() && !octets.ends_with(b"\r\n") {
+            octets.extend_from_slice(b"\r\n");
+        }
         write_fields(&self.append, &mut octets);
         octets.extend_from_slice(b"\r\n");
         octets.extend_from_slice(self.body.as_deref().unwrap_or(message.body()));
@@ -78,5 +82,55 @@ impl Outcome {
     /// The outcome of a message that is delivered as it is.
     pub fn unchanged(action: &'static str, reason: String) -> Self {
         Self { edits: Edits::default(), action, reason, verdict: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn edits_change_what_they_name_and_nothing_else() {
+        let message = Message::from_stored(
+            b"X-A: 1\nno field\nx-a: 2\n folded\nSubject: kept\nX-A: 3\nEmpty:\n\nbody\n\nend",
+        );
+        let edits = Edits {
+            remove: vec![
+                FieldRef { name: "X-a".into(), index: 2 },
+                FieldRef { name: "X-A".into(), index: 3 },
+                FieldRef { name: "Subject".into(), index: 2 },
+            ],
+            prepend: vec![field("First", "1"), field("Second", "2\r\n\tfolded")],
+            append: vec![field("Last", "3")],
+            body: None,
+        };
+        assert_eq!(
+            String::from_utf8_lossy(edits.apply(&message).octets()),
+            "First: 1\r\nSecond: 2\r\n\tfolded\r\nX-A: 1\r\nno field\r\nSubject: kept\r\nEmpty:\r\nLast: 3\r\n\
+             \r\nbody\r\n\r\nend"
+        );
+    }
+
+    #[test]
+    fn no_edits_leave_a_message_as_it_is_and_a_new_body_takes_its_place() {
+        for (stored, expected) in [
+            ("A: 1\r\n\r\nold\r\n", "A: 1\r\n\r\nnew\r\n"),
+            ("\r\nold", "\r\nnew\r\n"),
+            ("A: 1", "A: 1\r\n\r\nnew\r\n"),
+            ("", "\r\nnew\r\n"),
+        ] {
+            let message = Message::from_stored(stored.as_bytes());
+            let edits = Edits { body: Some(b"new\r\n".to_vec()), ..Edits::default() };
+            assert_eq!(edits.apply(&message).octets(), expected.as_bytes(), "{stored:?}");
+            let unchanged = Edits::default().apply(&message);
+            assert_eq!(
+                (unchanged.header(), unchanged.body()),
+                (if message.header() == b"A: 1" { b"A: 1\r\n" } else { message.header() }, message.body())
+            );
+        }
     }
 }
