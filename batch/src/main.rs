@@ -1,2 +1,138 @@
-//! Under construction.
-fn main() {}
+//! `hsmime-batch`: reads the command line and the configuration, and runs.
+//!
+//! Exit status: 0 when all is done, 1 when some messages failed, 2 when it could not start or had to stop.
+
+mod cli;
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, SystemTime},
+};
+
+use agent::{Agent, Settings};
+use anyhow::{Context, Result, anyhow, bail};
+use batch::{
+    agents::{Decrypt, Sign, Verify},
+    log::Totals,
+    panics,
+    report::Report,
+    run::{self, DEFAULT_ROOM, Options, Output},
+    task::Task,
+};
+use clap::Parser;
+use hsmpool::{Pool, TokenState};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    panics::say_place_only();
+    match start(&cli) {
+        Ok(totals) => {
+            say(&format!("\n{totals}"));
+            ExitCode::from(u8::from(totals.failed() > 0))
+        }
+        Err(error) => {
+            say(&format!("hsmime-batch: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Words for people. A standard error that is gone is no reason to stop.
+fn say(words: &str) {
+    let _ = writeln!(io::stderr(), "{words}");
+}
+
+fn start(cli: &Cli) -> Result<Totals> {
+    let work = cli.command.work();
+    let output = cli.command.output()?;
+    let settings = Settings::load(&cli.config)?;
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .with_max_level(LevelFilter::WARN)
+        .init();
+    for warning in settings.warnings(SystemTime::now()) {
+        say(&format!("hsmime-batch: warning: {warning}"));
+    }
+    let sessions = settings.tokens().iter().map(|token| token.sessions).sum();
+    let options = Options {
+        inputs: work.inputs.clone(),
+        output,
+        jobs: work.jobs.unwrap_or_else(|| run::default_jobs(sessions)),
+        room: DEFAULT_ROOM,
+        max_message: work.max_message,
+    };
+    let pool = start_pool(&settings, &cli.command)?;
+    let agent = Agent::new(&settings, &pool);
+    let done = match cli.command {
+        Command::Sign(_) => run_task(&options, work.report.as_deref(), &Sign { agent: &agent }),
+        Command::Decrypt(_) => run_task(&options, work.report.as_deref(), &Decrypt { agent: &agent }),
+        Command::Verify(_) => run_task(&options, work.report.as_deref(), &Verify { agent: &agent }),
+    };
+    pool.close();
+    done
+}
+
+/// Starts the pool, and waits until a token is there: without one, each message would fail by itself.
+/// Verifying asks no token.
+fn start_pool(settings: &Settings, command: &Command) -> Result<Pool> {
+    if matches!(command, Command::Verify(_)) {
+        return Ok(Pool::start(&[])?);
+    }
+    if settings.tokens().is_empty() {
+        bail!("{}: there is no [[token]] with keys to work with", settings.path().display());
+    }
+    let pool = Pool::start(settings.tokens())?;
+    if let Err(error) = pool.ready(TOKEN_LIMIT) {
+        // One of several tokens is enough for the keys it has.
+        if !pool.status().iter().any(|token| token.state == TokenState::Up) {
+            pool.close();
+            return Err(error.into());
+        }
+        say(&format!("hsmime-batch: warning: {error}"));
+    }
+    Ok(pool)
+}
+
+/// How long the tokens may take to be there.
+const TOKEN_LIMIT: Duration = Duration::from_mins(1);
+
+fn run_task(options: &Options, report: Option<&Path>, task: &dyn Task) -> Result<Totals> {
+    let stop = stop_flag().context("signals cannot be received")?;
+    let report = match report {
+        Some(path) => run::open_report(path, &options.inputs)?,
+        None if options.output == Output::Stdout => Report::none(),
+        None => Report::stdout(),
+    };
+    run::run(options, task, report, &stop).map_err(|stopped| {
+        let error = anyhow::Error::from(stopped.error);
+        match stopped.partial {
+            Some(partial) => {
+                anyhow!("{error:#}; there is no output, and {} is incomplete", partial.display())
+            }
+            None => error,
+        }
+    })
+}
+
+/// The first signal asks to finish what is in flight, the second ends the process.
+fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}

@@ -1,0 +1,92 @@
+//! Why a run could not start or had to stop. A message that fails is not among this.
+
+use std::{io, path::PathBuf};
+
+use smime::Fault;
+
+/// Why a run could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// An input cannot be read.
+    #[error("cannot read {origin}")]
+    Read {
+        /// The file, and where in it.
+        origin: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The output cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The report cannot be written.
+    #[error("cannot write the report {report}")]
+    Report {
+        /// Its name.
+        report: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An input is nothing that is known here.
+    #[error("{} is {problem}", path.display())]
+    Input {
+        /// The input.
+        path: PathBuf,
+        /// What it is.
+        problem: &'static str,
+    },
+    /// The output must not be there.
+    #[error("output {}: {problem}", path.display())]
+    Output {
+        /// The output.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// The arguments do not fit together.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// Message after message failed for a reason that lies outside of them.
+    #[error("stopped after {messages} messages in a row failed: {reason}")]
+    TokenLost {
+        /// How many.
+        messages: u32,
+        /// What the last one said.
+        reason: String,
+    },
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// The threads could not be started.
+    #[error("cannot start {jobs} threads: {reason}")]
+    Threads {
+        /// How many.
+        jobs: usize,
+        /// Why not.
+        reason: String,
+    },
+    /// Messages that were read did not reach the output: a defect of this program.
+    #[error("{read} messages were read but {written} arrived at the output; this is a defect of the program")]
+    Incomplete {
+        /// How many were read.
+        read: u64,
+        /// How many arrived.
+        written: u64,
+    },
+}
+
+impl BatchError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::TokenLost { .. } | Self::Interrupted => Fault::Transient,
+            Self::Incomplete { .. } => Fault::Internal,
+            _ => Fault::Operator,
+        }
+    }
+}

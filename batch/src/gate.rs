@@ -1,0 +1,128 @@
+//! The byte gate: how much may be in flight between the reader and the writer.
+//!
+//! # Memory
+//!
+//! A message is charged [`WEIGHT`] times its octets plus [`OVERHEAD`] before it enters the queue, and the
+//! charge is given back after it was written. The weight is for all there may be of a message at one time:
+//! as stored, with CRLF, the other reading of a quoted mbox, the new entity, its encoded form, as written.
+//! A message that alone is more than the gate enters when nothing else is inside. So, with the gate `G` and
+//! the largest message kept in memory `M` (larger ones are copied through a small buffer), resident memory
+//! is at most
+//!
+//! ```text
+//! program and threads + max(G, WEIGHT × M + OVERHEAD) + 2 × M
+//! ```
+//!
+//! where `2 × M` is the message being read; neither the size of the archive nor a first message that waits
+//! for the token is in it.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How many times its octets a message may be in memory.
+pub const WEIGHT: u64 = 6;
+
+/// What a message needs besides its octets.
+pub const OVERHEAD: u64 = 8 * 1024;
+
+/// What a message of this many octets is charged.
+pub fn charge(octets: usize) -> u64 {
+    WEIGHT.saturating_mul(octets as u64).saturating_add(OVERHEAD)
+}
+
+/// Lets charges in as long as there is room.
+#[derive(Debug)]
+pub struct Gate {
+    limit: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inside: u64,
+    closed: bool,
+}
+
+impl Gate {
+    /// A gate for charges of `limit` in sum.
+    pub fn new(limit: u64) -> Self {
+        Self { limit, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Waits until there is room. False if the gate was closed: nothing enters any more.
+    #[must_use]
+    pub fn enter(&self, charge: u64) -> bool {
+        let mut state = self.state();
+        while !state.closed && state.inside > 0 && state.inside.saturating_add(charge) > self.limit {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !state.closed {
+            state.inside = state.inside.saturating_add(charge);
+        }
+        !state.closed
+    }
+
+    /// Gives a charge back.
+    pub fn leave(&self, charge: u64) {
+        let mut state = self.state();
+        state.inside = state.inside.saturating_sub(charge);
+        self.changed.notify_all();
+    }
+
+    /// Lets nothing more in.
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether the gate was closed.
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The numbers are right after each statement, so a panic elsewhere has not harmed them.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_waits_until_there_is_room() {
+        let gate = Gate::new(100);
+        assert!(gate.enter(60));
+        let (entered, events) = mpsc::channel();
+        thread::scope(|scope| {
+            let gate = &gate;
+            scope.spawn(move || entered.send(gate.enter(50)));
+            assert!(events.recv_timeout(Duration::from_millis(50)).is_err());
+            gate.leave(60);
+            assert_eq!(events.recv_timeout(Duration::from_secs(10)), Ok(true));
+        });
+    }
+
+    #[test]
+    fn a_message_larger_than_the_gate_enters_alone() {
+        let gate = Gate::new(100);
+        assert!(gate.enter(1000));
+        gate.leave(1000);
+        assert!(gate.enter(100));
+    }
+
+    #[test]
+    fn closing_wakes_whoever_waits() {
+        let gate = Gate::new(1);
+        assert!(gate.enter(1));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| gate.enter(1));
+            thread::sleep(Duration::from_millis(20));
+            gate.close();
+            assert!(!waiting.join().unwrap());
+        });
+    }
+}

@@ -1,0 +1,25 @@
+//! Signs, decrypts and verifies archives of mail: the parts of `hsmime-batch`.
+//!
+//! Messages come from a [`pipeline::Source`] in order, go through a [`task::Task`] on many threads, and leave
+//! through a [`pipeline::Sink`] in order. A message that fails, or in doubt, is copied octet by octet and
+//! named; the input is only read; output appears by rename when all of it is durable.
+
+pub mod agents;
+pub mod archive;
+pub mod digest;
+pub mod error;
+pub mod gate;
+pub mod log;
+pub mod maildir;
+pub mod mbox;
+pub mod output;
+pub mod panics;
+pub mod pipeline;
+pub mod render;
+pub mod report;
+pub mod run;
+pub mod single;
+pub mod stored;
+pub mod task;
+pub mod worker;
+mod writer;

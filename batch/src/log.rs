@@ -1,0 +1,235 @@
+//! What people see of a run, and what programs read: progress, failures by name, totals, the report.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::BatchError,
+    mbox::Survey,
+    pipeline::Observer,
+    report::{Record, Report},
+};
+
+/// Takes the records of a run.
+pub struct Log<'a> {
+    report: Report,
+    stop: &'a AtomicBool,
+    stop_told: bool,
+    totals: Totals,
+    began: Instant,
+    /// When progress was shown last; `None` where nobody looks.
+    shown: Option<Instant>,
+    /// How many octets the inputs have, as far as known.
+    expected: u64,
+}
+
+/// What became of all messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// For each action, and each verdict, how many messages and octets.
+    rows: BTreeMap<(String, String), (u64, u64)>,
+    failed: u64,
+    elapsed: Duration,
+}
+
+impl Totals {
+    /// How many messages there were.
+    pub fn messages(&self) -> u64 {
+        self.rows.values().map(|(messages, _)| messages).sum()
+    }
+
+    /// How many of them failed.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    fn octets(&self) -> u64 {
+        self.rows.values().map(|(_, octets)| octets).sum()
+    }
+
+    fn add(&mut self, record: &Record) {
+        let what = match (&record.error, &record.verdict) {
+            (Some(error), _) => format!("{} fault", error.fault),
+            (None, Some(verdict)) => verdict.clone(),
+            (None, None) => String::new(),
+        };
+        let (messages, octets) = self.rows.entry((record.action.to_owned(), what)).or_default();
+        *messages += 1;
+        *octets += record.input.size;
+        self.failed += u64::from(record.error.is_some());
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<32} {:>10} {:>10}", "", "messages", "octets")?;
+        for ((action, what), (messages, octets)) in &self.rows {
+            let row = if what.is_empty() { action.clone() } else { format!("{action}, {what}") };
+            writeln!(f, "{row:<32} {messages:>10} {:>10}", Octets(*octets))?;
+        }
+        let (messages, octets) = (self.messages(), self.octets());
+        writeln!(f, "{:<32} {messages:>10} {:>10}", "total", Octets(octets))?;
+        write!(f, "{:.1} s, {}", self.elapsed.as_secs_f64(), Rate { messages, octets, during: self.elapsed })
+    }
+}
+
+impl<'a> Log<'a> {
+    /// Begins the log of a run.
+    pub fn new(report: Report, stop: &'a AtomicBool) -> Self {
+        let shown = io::stderr().is_terminal().then(Instant::now);
+        Self {
+            report,
+            stop,
+            stop_told: false,
+            totals: Totals::default(),
+            began: Instant::now(),
+            shown,
+            expected: 0,
+        }
+    }
+
+    /// What became of the messages so far.
+    pub fn totals(&self) -> Totals {
+        Totals { elapsed: self.began.elapsed(), ..self.totals.clone() }
+    }
+
+    /// An input of this size comes next.
+    pub(crate) fn expect(&mut self, octets: u64) {
+        self.expected += octets;
+    }
+
+    /// Says what a first look at an mbox found.
+    pub(crate) fn survey(&self, path: &Path, survey: &Survey) {
+        let Survey { messages, preamble, doubtful, .. } = survey;
+        let quoting = survey.quoting().as_str();
+        self.say(&format!("{}: {messages} messages, read as {quoting}", path.display()));
+        if *preamble > 3 {
+            self.say(&format!("{}: {preamble} octets before the first message are kept", path.display()));
+        }
+        if *doubtful > 0 {
+            self.say(&format!(
+                "{}: {doubtful} messages may be two each; they are not touched",
+                path.display()
+            ));
+        }
+    }
+
+    /// Says which files of a Maildir are not mail and do not get into the output.
+    pub(crate) fn left_out(&self, root: &Path, paths: &[PathBuf]) {
+        for path in paths.iter().take(NAMED) {
+            self.say(&format!("{}: not mail, left out", root.join(path).display()));
+        }
+        if paths.len() > NAMED {
+            self.say(&format!("{} more files are not mail and left out", paths.len() - NAMED));
+        }
+    }
+
+    /// Sees that the report is on the disk.
+    pub(crate) fn finish(&mut self) -> Result<(), BatchError> {
+        self.clear();
+        self.report.finish()
+    }
+
+    fn failure(&self, record: &Record) {
+        let Some(error) = &record.error else { return };
+        let before = self.totals.failed;
+        if before <= NAMED as u64 || !self.report.is_some() {
+            let line = format!(
+                "message {}, {}: {} ({} fault)",
+                record.index, record.source, error.reason, error.fault
+            );
+            self.say(&line);
+        } else if before == NAMED as u64 + 1 {
+            self.say("further failures are named in the report");
+        }
+    }
+
+    fn progress(&mut self) {
+        let Some(shown) = self.shown else { return };
+        if shown.elapsed() < SHOW_EACH {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let (messages, octets) = (self.totals.messages(), self.totals.octets());
+        let rate = Rate { messages, octets, during: self.began.elapsed() };
+        let share = octets.saturating_mul(100).checked_div(self.expected);
+        let share = share.map_or(String::new(), |share| format!("{:>3} %  ", share.min(100)));
+        let failed = self.totals.failed;
+        let failed = if failed > 0 { format!("  {failed} failed") } else { String::new() };
+        let _ =
+            write!(io::stderr(), "\r\x1b[K{share}{messages} messages  {}  {rate}{failed}", Octets(octets));
+    }
+
+    /// Words for people. A standard error that is gone is no reason to stop.
+    fn say(&self, line: &str) {
+        self.clear();
+        let _ = writeln!(io::stderr(), "hsmime-batch: {line}");
+    }
+
+    fn clear(&self) {
+        if self.shown.is_some() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Observer for Log<'_> {
+    fn record(&mut self, record: &Record) -> Result<(), BatchError> {
+        self.report.add(record)?;
+        self.totals.add(record);
+        self.failure(record);
+        if self.stop.load(Ordering::Relaxed) && !self.stop_told {
+            self.stop_told = true;
+            self.say("finishing what is in flight; interrupt again to stop at once");
+        }
+        self.progress();
+        Ok(())
+    }
+}
+
+/// A number of octets for people.
+struct Octets(u64);
+
+impl fmt::Display for Octets {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.0 {
+            0..1_000 => self.0.to_string(),
+            1_000..1_000_000 => format!("{:.1} kB", self.0 as f64 / 1e3),
+            1_000_000..1_000_000_000 => format!("{:.1} MB", self.0 as f64 / 1e6),
+            _ => format!("{:.1} GB", self.0 as f64 / 1e9),
+        };
+        f.pad(&text)
+    }
+}
+
+struct Rate {
+    messages: u64,
+    octets: u64,
+    during: Duration,
+}
+
+impl fmt::Display for Rate {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate for people"
+    )]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.during.as_secs_f64().max(0.001);
+        let octets = Octets((self.octets as f64 / seconds) as u64);
+        write!(f, "{:.0} messages/s, {octets}/s", self.messages as f64 / seconds)
+    }
+}
+
+/// How many failures or files are named on the terminal.
+const NAMED: usize = 20;
+
+const SHOW_EACH: Duration = Duration::from_millis(200);

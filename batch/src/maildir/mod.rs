@@ -1,0 +1,12 @@
+//! Maildir: a message is a file in `new` or `cur`, its flags are in its name; Maildir++ folders beside it.
+//!
+//! <https://cr.yp.to/proto/maildir.html>, <https://www.courier-mta.org/imap/README.maildirquota.html>
+
+mod name;
+mod sink;
+mod source;
+mod tree;
+
+pub use sink::MaildirSink;
+pub use source::MaildirSource;
+pub use tree::Tree;

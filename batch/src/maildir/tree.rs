@@ -1,0 +1,61 @@
+//! Which folders a Maildir has, and what in them is not mail.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The folders of a Maildir, each with its `cur` and `new`; in Maildir++ or nested.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tree {
+    /// Each folder's path below the root; the root itself is empty.
+    pub folders: Vec<PathBuf>,
+    /// Files that belong to the mail and are copied: what marks a folder, subscriptions, keywords.
+    pub kept: Vec<PathBuf>,
+    /// What is not copied: indexes that a server makes anew, quota sums, links, unknown files.
+    pub left_out: Vec<PathBuf>,
+}
+
+impl Tree {
+    /// Whether a folder is a Maildir, or holds one.
+    pub fn is_maildir(path: &Path) -> bool {
+        path.join("cur").is_dir() || path.join("new").is_dir()
+    }
+
+    /// Walks through all folders below `root`, without following links.
+    pub fn of(root: &Path) -> Result<Self, (PathBuf, io::Error)> {
+        let mut tree = Self::default();
+        let mut open = vec![PathBuf::new()];
+        while let Some(folder) = open.pop() {
+            let path = root.join(&folder);
+            let is_maildir = Self::is_maildir(&path);
+            if is_maildir {
+                tree.folders.push(folder.clone());
+            }
+            let failed = |error| (path.clone(), error);
+            for entry in fs::read_dir(&path).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name();
+                let below = folder.join(&name);
+                if entry.file_type().map_err(failed)?.is_dir() {
+                    if !(is_maildir && MAIL.iter().any(|mail| name == *mail)) {
+                        open.push(below);
+                    }
+                } else if KEPT.iter().any(|kept| name == *kept) {
+                    tree.kept.push(below);
+                } else {
+                    tree.left_out.push(below);
+                }
+            }
+        }
+        tree.folders.sort();
+        tree.left_out.sort();
+        Ok(tree)
+    }
+}
+
+/// The folders a message's file can be in.
+const MAIL: [&str; 3] = ["cur", "new", "tmp"];
+
+/// Without `dovecot-keywords` the flags `a` to `z` have no meaning.
+const KEPT: [&str; 4] = ["maildirfolder", "subscriptions", "courierimapsubscribed", "dovecot-keywords"];

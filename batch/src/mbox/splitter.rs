@@ -1,0 +1,363 @@
+//! Cuts a stream of octets into the messages of an mbox. Reads ahead one line, keeps one message.
+//!
+//! A line begins a message if an empty line or the start is before it, it has the shape of a From_ line, and
+//! a header begins after it. What has only part of that is left where it is and counted as a doubt.
+
+use std::io::{self, BufRead};
+
+use super::{begins_header, from_line::Shape, quoting::is_quoted, shape};
+
+/// A message as it lies in the mbox: from its From_ line to the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Where its From_ line begins.
+    pub offset: u64,
+    /// All of its octets.
+    pub len: u64,
+    /// How many of them are the From_ line.
+    pub from_line: usize,
+    /// How many at the end are the empty line that belongs to the mbox.
+    pub separator: usize,
+    /// Whether another message comes after it.
+    pub followed: bool,
+    /// Whether the last line of the mbox, which is this message's, has no end.
+    pub cut_short: bool,
+    /// The first line in it that could begin a message but does not quite look like it.
+    pub doubt: Option<u64>,
+    /// Lines `>From `, `>>From ` and so on.
+    pub quoted: u64,
+    /// Of these the ones with more than one `>`.
+    pub requoted: u64,
+    /// Lines `From ` that are text.
+    pub bare: u64,
+    /// The octets, unless there are more than the limit.
+    pub octets: Option<Vec<u8>>,
+}
+
+/// What comes next in the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Octets before the first message: a byte order mark, empty lines, or something else altogether.
+    Preamble {
+        /// How many there are.
+        len: u64,
+    },
+    /// A message.
+    Message(Box<Found>),
+}
+
+/// Looks up what is at an offset of the archive, to test what a `Content-Length` claims.
+pub trait Probe {
+    /// At most `max` octets at `offset`; none at or after the end.
+    fn at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>>;
+    /// Where the archive ends.
+    fn end(&self) -> io::Result<u64>;
+}
+
+impl Probe for &[u8] {
+    fn at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
+        let rest = self.get(start..).unwrap_or_default();
+        Ok(rest.get(..max.min(rest.len())).unwrap_or_default().to_vec())
+    }
+
+    fn end(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+}
+
+/// Cuts a stream into messages.
+#[derive(Debug)]
+pub struct Splitter<R, P> {
+    input: R,
+    probe: P,
+    limit: usize,
+    /// The offset of the first octet in `window`.
+    window_at: u64,
+    /// What was read and not given out; cleared line by line when nothing is to be kept.
+    window: Vec<u8>,
+    /// A line in `window` that was read to judge the one before it.
+    ahead: Option<Line>,
+    /// Whether the last octet read ended a line.
+    at_line_start: bool,
+    started: bool,
+    /// The message whose From_ line begins the window.
+    next: Option<Line>,
+}
+
+/// A line, or a piece of a long one, in the window.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    start: usize,
+    end: usize,
+    starts: bool,
+}
+
+/// What is known of the message while it is read.
+struct Reading {
+    found: Found,
+    in_header: bool,
+    after_empty: usize,
+    keep: bool,
+    claim: Claim,
+}
+
+/// What a `Content-Length` says of this message.
+enum Claim {
+    None,
+    Length(u64),
+    Untested(u64),
+    Believed(u64),
+}
+
+impl<R: BufRead, P: Probe> Splitter<R, P> {
+    /// Messages with more than `limit` octets are given out without them.
+    pub fn new(input: R, probe: P, limit: usize) -> Self {
+        Self {
+            input,
+            probe,
+            limit,
+            window_at: 0,
+            window: Vec::new(),
+            ahead: None,
+            at_line_start: true,
+            started: false,
+            next: None,
+        }
+    }
+
+    /// What looks into the archive beside the reader.
+    pub fn probe(&self) -> &P {
+        &self.probe
+    }
+
+    /// The next part; `None` at the end.
+    pub fn next_part(&mut self) -> io::Result<Option<Part>> {
+        if !self.started {
+            self.started = true;
+            let len = self.preamble()?;
+            if len > 0 {
+                return Ok(Some(Part::Preamble { len }));
+            }
+        }
+        let Some(from_line) = self.next.take() else { return Ok(None) };
+        Ok(Some(Part::Message(Box::new(self.message(from_line)?))))
+    }
+
+    /// Skips what is before the first From_ line.
+    fn preamble(&mut self) -> io::Result<u64> {
+        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+        let mut after_empty = true;
+        while let Some(mut line) = self.line()? {
+            if self.window_at == 0 && line.start == 0 && self.text(line).starts_with(BYTE_ORDER_MARK) {
+                line.start = BYTE_ORDER_MARK.len();
+            }
+            if line.starts && after_empty && self.verdict(line, true)? == Verdict::Begins {
+                self.next = Some(self.drop_before(line));
+                return Ok(self.window_at);
+            }
+            after_empty = line.starts && is_empty_line(self.text(line));
+            self.forget();
+        }
+        Ok(self.window_at + self.window.len() as u64)
+    }
+
+    fn message(&mut self, from_line: Line) -> io::Result<Found> {
+        let mut reading = Reading {
+            found: Found { offset: self.window_at, from_line: from_line.end, ..Found::default() },
+            in_header: true,
+            after_empty: 0,
+            keep: true,
+            claim: Claim::None,
+        };
+        while let Some(line) = self.line()? {
+            if line.starts && self.text(line).starts_with(b"From ") {
+                match self.judge(line, &mut reading)? {
+                    Verdict::Begins => {
+                        let message = self.window.get(..line.start).unwrap_or_default().to_vec();
+                        reading.found.len = self.window_at + line.start as u64 - reading.found.offset;
+                        reading.found.separator = reading.after_empty;
+                        reading.found.followed = true;
+                        reading.found.octets =
+                            (reading.keep && message.len() <= self.limit).then_some(message);
+                        self.next = Some(self.drop_before(line));
+                        return Ok(reading.found);
+                    }
+                    Verdict::Doubtful => {
+                        reading.found.doubt.get_or_insert(self.window_at + line.start as u64);
+                    }
+                    Verdict::Text => reading.found.bare += 1,
+                }
+            }
+            self.take_in(line, &mut reading);
+            if reading.keep && self.window.len() > self.limit {
+                reading.keep = false;
+            }
+            if !reading.keep {
+                self.forget();
+            }
+        }
+        reading.found.len = self.window_at + self.window.len() as u64 - reading.found.offset;
+        reading.found.separator = reading.after_empty;
+        reading.found.cut_short = !self.at_line_start;
+        reading.found.octets = reading.keep.then(|| std::mem::take(&mut self.window));
+        Ok(reading.found)
+    }
+
+    /// Notes what a line of the message means for the lines after it.
+    fn take_in(&self, line: Line, reading: &mut Reading) {
+        let text = self.text(line);
+        let empty = line.starts && is_empty_line(text);
+        reading.after_empty = if empty { text.len() } else { 0 };
+        if empty && reading.in_header {
+            reading.in_header = false;
+            if let Claim::Length(length) = reading.claim {
+                reading.claim = Claim::Untested((self.window_at + line.end as u64).saturating_add(length));
+            }
+        } else if reading.in_header && line.starts {
+            if let Some(length) = content_length(text) {
+                reading.claim = Claim::Length(length);
+            }
+        } else if line.starts && is_quoted(text) {
+            reading.found.quoted += 1;
+            reading.found.requoted += u64::from(text.starts_with(b">>"));
+        }
+    }
+
+    /// Judges a line that starts with `From ` inside a message.
+    fn judge(&mut self, line: Line, reading: &mut Reading) -> io::Result<Verdict> {
+        let verdict = self.verdict(line, reading.after_empty > 0)?;
+        if verdict == Verdict::Text {
+            return Ok(verdict);
+        }
+        // Some writers (mboxcl2) do not quote: there the length alone says that this is still the body.
+        let here = self.window_at + line.start as u64;
+        if let Claim::Untested(end) = reading.claim {
+            reading.claim =
+                if end >= here && self.claim_holds(end)? { Claim::Believed(end) } else { Claim::None };
+        }
+        match reading.claim {
+            Claim::Believed(end) if here < end => Ok(Verdict::Text),
+            Claim::Believed(end) if here == end => Ok(Verdict::Begins),
+            _ => Ok(verdict),
+        }
+    }
+
+    fn verdict(&mut self, line: Line, after_empty: bool) -> io::Result<Verdict> {
+        let shape = shape(self.text(line));
+        if shape == Shape::Text {
+            return Ok(Verdict::Text);
+        }
+        let next = self.look_ahead()?;
+        let header = next.is_some_and(|next| begins_header(self.text(next)));
+        Ok(match (shape, after_empty, header) {
+            (Shape::Dated | Shape::Undated, true, true) => Verdict::Begins,
+            (Shape::Dated, true, _) | (_, _, true) => Verdict::Doubtful,
+            _ => Verdict::Text,
+        })
+    }
+
+    /// Whether at `end` there is the end of the archive or a From_ line, with or without an empty line.
+    fn claim_holds(&self, end: u64) -> io::Result<bool> {
+        let archive_end = self.probe.end()?;
+        if end >= archive_end {
+            return Ok(end == archive_end);
+        }
+        let octets = self.probe.at(end, 2048)?;
+        let lines = octets.strip_prefix(b"\r\n").or_else(|| octets.strip_prefix(b"\n")).unwrap_or(&octets);
+        if lines.is_empty() {
+            return Ok(true);
+        }
+        let mut lines = lines.split(|&octet| octet == b'\n');
+        let from_line = lines.next().unwrap_or_default();
+        Ok(matches!(shape(from_line), Shape::Dated | Shape::Undated)
+            && lines.next().is_some_and(begins_header))
+    }
+
+    fn text(&self, line: Line) -> &[u8] {
+        self.window.get(line.start..line.end).unwrap_or_default()
+    }
+
+    /// The next line, from the window or else from the input.
+    fn line(&mut self) -> io::Result<Option<Line>> {
+        if let Some(line) = self.ahead.take() { Ok(Some(line)) } else { self.read_line() }
+    }
+
+    fn look_ahead(&mut self) -> io::Result<Option<Line>> {
+        if self.ahead.is_none() {
+            self.ahead = self.read_line()?;
+        }
+        Ok(self.ahead)
+    }
+
+    /// Reads a line, or [`PIECE`] octets of a longer one, to the end of the window.
+    fn read_line(&mut self) -> io::Result<Option<Line>> {
+        let start = self.window.len();
+        let starts = self.at_line_start;
+        loop {
+            let room = PIECE - (self.window.len() - start);
+            let buffer = match self.input.fill_buf() {
+                Ok(buffer) => buffer,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let available = buffer.get(..room.min(buffer.len())).unwrap_or_default();
+            let line_end = memchr::memchr(b'\n', available);
+            let taken = line_end.map_or(available.len(), |at| at + 1);
+            self.window.extend_from_slice(available.get(..taken).unwrap_or_default());
+            self.input.consume(taken);
+            let length = self.window.len() - start;
+            if taken == 0 || line_end.is_some() || length == PIECE {
+                if length == 0 {
+                    return Ok(None);
+                }
+                self.at_line_start = line_end.is_some();
+                return Ok(Some(Line { start, end: self.window.len(), starts }));
+            }
+        }
+    }
+
+    /// Lets the window begin with this line, and gives the line as it is now.
+    fn drop_before(&mut self, line: Line) -> Line {
+        self.window.drain(..line.start);
+        // What one long message needed shall not stay for all that follow.
+        self.window.shrink_to(4 * PIECE);
+        self.window_at += line.start as u64;
+        if let Some(ahead) = &mut self.ahead {
+            ahead.start -= line.start;
+            ahead.end -= line.start;
+        }
+        Line { start: 0, end: line.end - line.start, starts: line.starts }
+    }
+
+    /// Forgets everything before the line that was read ahead.
+    fn forget(&mut self) {
+        let start = self.ahead.map_or(self.window.len(), |ahead| ahead.start);
+        self.drop_before(Line { start, end: start, starts: false });
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Begins,
+    Doubtful,
+    Text,
+}
+
+/// The longest piece of a line that is looked at in one go.
+const PIECE: usize = 64 * 1024;
+
+fn is_empty_line(line: &[u8]) -> bool {
+    line == b"\n" || line == b"\r\n"
+}
+
+/// The number in a `Content-Length` field.
+fn content_length(line: &[u8]) -> Option<u64> {
+    const NAME: &[u8] = b"Content-Length:";
+    let name = line.get(..NAME.len())?;
+    let value = line.get(NAME.len()..)?;
+    if !name.eq_ignore_ascii_case(NAME) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,256 @@
+//! Where output goes: never onto an input, never over anything, and under another name until it is complete.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, Metadata, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::{
+    digest::{CopyError, Summed},
+    error::BatchError,
+    pipeline::{Outgoing, Sink},
+    stored::Large,
+};
+
+/// A name for output, and the name it has until it is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    target: PathBuf,
+    partial: PathBuf,
+}
+
+impl Place {
+    /// Checks that `target` is free, and no part of an input.
+    pub fn new(target: &Path, inputs: &[PathBuf]) -> Result<Self, BatchError> {
+        let refuse = |problem: String| BatchError::Output { path: target.to_owned(), problem };
+        let parent = parent(target);
+        let real_parent = fs::canonicalize(parent)
+            .map_err(|error| refuse(format!("its folder {} cannot be used: {error}", parent.display())))?;
+        let Some(name) = target.file_name() else {
+            return Err(refuse("give it a name of its own".into()));
+        };
+        let real = real_parent.join(name);
+        for input in inputs {
+            let Ok(input) = fs::canonicalize(input) else { continue };
+            if real == input {
+                return Err(refuse("this is the input; the output must be another file".into()));
+            }
+            if real.starts_with(&input) {
+                return Err(refuse(format!("it would lie within the input {}", input.display())));
+            }
+        }
+        match fs::symlink_metadata(&real) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(refuse(error.to_string())),
+            Ok(metadata) => occupied(&real, &real_parent, &metadata).map_err(|error| match error {
+                Occupied::Because(problem) => refuse(problem.into()),
+                Occupied::Unknown(error) => refuse(error.to_string()),
+            })?,
+        }
+        let mut partial_name = OsString::from(name);
+        partial_name.push(PARTIAL);
+        let partial = real_parent.join(partial_name);
+        Ok(Self { target: real, partial })
+    }
+
+    /// The name it has until it is complete.
+    pub fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    /// The final name.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Removes what an earlier run that did not end left under the partial name; it is only a copy. A run
+    /// that is still at work holds a lock.
+    pub(crate) fn clear(&self) -> Result<(), BatchError> {
+        let failed = |source| BatchError::Write { path: self.partial.clone(), source };
+        let metadata = match fs::symlink_metadata(&self.partial) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            metadata => metadata.map_err(failed)?,
+        };
+        if metadata.is_dir() || metadata.is_file() {
+            lock(&File::open(&self.partial).map_err(failed)?).map_err(failed)?;
+        }
+        let removed = if metadata.is_dir() {
+            fs::remove_dir_all(&self.partial)
+        } else {
+            fs::remove_file(&self.partial)
+        };
+        removed.map_err(failed)
+    }
+
+    /// Gives what is complete and durable its name.
+    pub(crate) fn put_in_place(&self) -> Result<(), BatchError> {
+        let failed = |source| BatchError::Write { path: self.target.clone(), source };
+        let renamed = match renameat_with(CWD, &self.partial, CWD, &self.target, RenameFlags::NOREPLACE) {
+            // The target is there and was empty; or the file system does not know the flag.
+            Err(rustix::io::Errno::EXIST | rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS)
+                if self.is_free() =>
+            {
+                fs::rename(&self.partial, &self.target)
+            }
+            renamed => renamed.map_err(io::Error::from),
+        };
+        renamed.map_err(failed)?;
+        sync_folder(parent(&self.target)).map_err(failed)
+    }
+
+    fn is_free(&self) -> bool {
+        match fs::symlink_metadata(&self.target) {
+            Ok(metadata) => occupied(&self.target, parent(&self.target), &metadata).is_ok(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
+enum Occupied {
+    Because(&'static str),
+    Unknown(io::Error),
+}
+
+/// Whether what is there may be replaced: an empty file, or an empty folder.
+fn occupied(path: &Path, parent: &Path, metadata: &Metadata) -> Result<(), Occupied> {
+    if metadata.is_file() {
+        return if metadata.len() == 0 {
+            Ok(())
+        } else {
+            Err(Occupied::Because("there is such a file already"))
+        };
+    }
+    if !metadata.is_dir() {
+        return Err(Occupied::Because("it is neither a file nor a folder"));
+    }
+    if fs::read_dir(path).map_err(Occupied::Unknown)?.next().is_some() {
+        return Err(Occupied::Because("this folder is there already and not empty"));
+    }
+    let above = fs::metadata(parent).map_err(Occupied::Unknown)?;
+    if above.dev() != metadata.dev() {
+        return Err(Occupied::Because("it is a mount point; name a folder inside of it"));
+    }
+    Ok(())
+}
+
+/// Keeps another run from taking this file or folder for left over. The lock goes with the process.
+pub(crate) fn lock(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other("another run is writing it")),
+        // Some network file systems have no locks, and then nobody can tell.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// What the name of output ends in until it is complete. Nobody else's files are called that.
+const PARTIAL: &str = ".hsmime-partial";
+
+/// The folder a path is in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// A new file that nobody else may read.
+pub(crate) fn new_file(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Gives a file the mode, the owner and the times of another.
+pub(crate) fn carry_over(file: &File, from: &Metadata) -> io::Result<()> {
+    let owner = file.metadata()?;
+    if (owner.uid(), owner.gid()) != (from.uid(), from.gid()) {
+        // Only root may give files away; for others the new file is theirs, as with cp.
+        match fchown(file, Some(from.uid()), Some(from.gid())) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+            _ => {}
+        }
+    }
+    file.set_permissions(from.permissions())?;
+    let times = fs::FileTimes::new().set_accessed(from.accessed()?).set_modified(from.modified()?);
+    file.set_times(times)
+}
+
+/// One file with all that comes, one after the other: an mbox, or a single message.
+#[derive(Debug)]
+pub struct FileSink {
+    place: Place,
+    file: io::BufWriter<File>,
+    attributes: Option<Metadata>,
+}
+
+impl FileSink {
+    /// Begins the file under its partial name. It will get the attributes given here.
+    pub fn create(place: Place, attributes: Option<Metadata>) -> Result<Self, BatchError> {
+        place.clear()?;
+        let file = new_file(&place.partial)
+            .and_then(|file| lock(&file).map(|()| file))
+            .map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
+        Ok(Self { place, file: io::BufWriter::with_capacity(1 << 20, file), attributes })
+    }
+
+    fn failed(&self, source: io::Error) -> BatchError {
+        BatchError::Write { path: self.place.partial.clone(), source }
+    }
+}
+
+impl Sink for FileSink {
+    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
+        self.file.write_all(outgoing.octets).map_err(|source| self.failed(source))
+    }
+
+    fn copy(&mut self, large: Large) -> Result<Summed, BatchError> {
+        copy(large, &mut self.file).map_err(|error| error.unwrap_or_else(|source| self.failed(source)))
+    }
+
+    fn finish(&mut self) -> Result<(), BatchError> {
+        let flushed = self.file.flush().and_then(|()| {
+            let file = self.file.get_ref();
+            self.attributes.as_ref().map_or(Ok(()), |from| carry_over(file, from))?;
+            file.sync_all()
+        });
+        flushed.map_err(|source| self.failed(source))?;
+        self.place.put_in_place()
+    }
+}
+
+/// The standard output, for one message.
+#[derive(Debug, Default)]
+pub struct StdoutSink;
+
+impl Sink for StdoutSink {
+    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
+        io::stdout().lock().write_all(outgoing.octets).map_err(to_stdout)
+    }
+
+    fn copy(&mut self, large: Large) -> Result<Summed, BatchError> {
+        copy(large, &mut io::stdout().lock()).map_err(|error| error.unwrap_or_else(to_stdout))
+    }
+
+    fn finish(&mut self) -> Result<(), BatchError> {
+        io::stdout().flush().map_err(to_stdout)
+    }
+}
+
+fn to_stdout(source: io::Error) -> BatchError {
+    BatchError::Write { path: "the standard output".into(), source }
+}
+
+/// Copies; an error of the writing side is for the caller to name.
+pub(crate) fn copy(mut large: Large, to: &mut dyn Write) -> Result<Summed, Result<BatchError, io::Error>> {
+    Summed::of_copy(&mut large.octets, to).map_err(|error| match error {
+        CopyError::Read(source) => Ok(BatchError::Read { origin: large.origin.to_string(), source }),
+        CopyError::Write(source) => Err(source),
+    })
+}

@@ -1,0 +1,226 @@
+//! A reader in order, workers, a writer in order; the byte gate between them.
+//!
+//! The calling thread reads, rayon's threads work, one thread writes. Each piece has a sequence number; the
+//! writer holds back what comes too early. The gate bounds what is in flight, so the channels need no bound
+//! of their own, and a first message that waits for the token stops the reader, not the memory.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use rayon::{ScopeFifo, ThreadPool};
+
+use crate::{
+    digest::Summed,
+    error::BatchError,
+    gate::{self, Gate},
+    report::Record,
+    stored::{Large, Origin, Piece, Stored},
+    task::Task,
+    worker::{self, Finished},
+    writer::Writer,
+};
+
+/// Where messages come from, in order.
+pub trait Source {
+    /// The next piece; `None` at the end. An error ends the run.
+    fn next_piece(&mut self) -> io::Result<Option<Piece>>;
+    /// What to call it in an error.
+    fn path(&self) -> &Path;
+}
+
+/// Where messages go to, in order. Nothing appears under its final name before [`Sink::finish`].
+pub trait Sink: Send {
+    /// Adds a message.
+    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError>;
+    /// Adds what is too large for memory, or belongs to no message; gives its sum.
+    fn copy(&mut self, large: Large) -> Result<Summed, BatchError>;
+    /// Makes all of it durable and puts it in place.
+    fn finish(&mut self) -> Result<(), BatchError>;
+}
+
+/// A message on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Where it was found.
+    pub place: &'a worker::Place,
+    /// What to write.
+    pub octets: &'a [u8],
+    /// Whether that differs from what was found.
+    pub changed: bool,
+}
+
+/// Who is told what became of each message, in order.
+pub trait Observer: Send {
+    /// One more.
+    fn record(&mut self, record: &Record) -> Result<(), BatchError>;
+}
+
+/// How a run is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// The threads that work.
+    pub pool: &'a ThreadPool,
+    /// The room between reader and writer, see [`gate`].
+    pub room: u64,
+    /// Set when somebody asked to stop.
+    pub stop: &'a AtomicBool,
+    /// How many messages came before, in other inputs.
+    pub before: u64,
+    /// Whether records tell what was written, or would have been.
+    pub writes: bool,
+}
+
+/// Runs the task on all that the source gives, and puts the sink's output in place. Gives the number of
+/// messages.
+pub fn run<'a>(
+    run: Run<'_>,
+    source: &mut dyn Source,
+    task: &dyn Task,
+    sink: Option<&'a mut dyn Sink>,
+    observer: &'a mut dyn Observer,
+) -> Result<u64, BatchError> {
+    let gate = Gate::new(run.room);
+    let mut writer = Writer::new(sink, observer, run.writes);
+    let (read, written) = thread::scope(|threads| {
+        let (sender, receiver) = mpsc::channel();
+        let (gate, writer) = (&gate, &mut writer);
+        let writing = threads.spawn(move || write_all(&receiver, gate, writer));
+        let read = run.pool.in_place_scope_fifo(|scope| {
+            // Moved in here, so that the writer sees the end when the last worker is done.
+            let sender = sender;
+            read_all(run, source, task, gate, scope, &sender)
+        });
+        (read, writing.join())
+    });
+    let written = written.unwrap_or(Err(BatchError::Incomplete { read: 0, written: 0 }))?;
+    let read = read?;
+    if read.pieces != written {
+        return Err(BatchError::Incomplete { read: read.pieces, written });
+    }
+    if !read.to_the_end {
+        return Err(BatchError::Interrupted);
+    }
+    writer.finish()?;
+    Ok(read.messages)
+}
+
+/// How much was read.
+#[derive(Default)]
+struct Read {
+    pieces: u64,
+    messages: u64,
+    to_the_end: bool,
+}
+
+/// A piece on its way to the writer.
+struct Queued {
+    sequence: u64,
+    charge: u64,
+    ready: Ready,
+}
+
+/// What the writer does something with.
+pub(crate) enum Ready {
+    Finished(Box<Finished>),
+    Large { index: u64, large: Large },
+    Verbatim(Large),
+    Unreadable { index: u64, origin: Origin, error: io::Error },
+}
+
+fn read_all<'scope>(
+    run: Run<'scope>,
+    source: &mut dyn Source,
+    task: &'scope dyn Task,
+    gate: &'scope Gate,
+    scope: &ScopeFifo<'scope>,
+    sender: &mpsc::Sender<Queued>,
+) -> Result<Read, BatchError> {
+    let mut read = Read::default();
+    while !run.stop.load(Ordering::Relaxed) && !gate.is_closed() {
+        let piece = source.next_piece().map_err(|error| {
+            gate.close();
+            BatchError::Read { origin: source.path().display().to_string(), source: error }
+        })?;
+        let Some(piece) = piece else {
+            read.to_the_end = true;
+            break;
+        };
+        if !matches!(piece, Piece::Verbatim(_)) {
+            read.messages += 1;
+        }
+        let index = run.before + read.messages;
+        let charge = match &piece {
+            Piece::Message(stored) => gate::charge(stored.octets.len()),
+            // An open file and a copying buffer; not many shall wait for the writer.
+            Piece::Large(_) | Piece::Verbatim(_) => run.room / 16,
+            Piece::Unreadable { .. } => gate::OVERHEAD,
+        };
+        if !gate.enter(charge) {
+            break;
+        }
+        let ready = match piece {
+            Piece::Message(stored) => {
+                let job = Job { stored, index, sequence: read.pieces, charge };
+                let sender = sender.clone();
+                scope.spawn_fifo(move |_| job.run(task, gate, &sender));
+                None
+            }
+            Piece::Large(large) => Some(Ready::Large { index, large }),
+            Piece::Verbatim(large) => Some(Ready::Verbatim(large)),
+            Piece::Unreadable { origin, error } => Some(Ready::Unreadable { index, origin, error }),
+        };
+        if let Some(ready) = ready {
+            // A writer that is gone has closed the gate and tells why itself.
+            let _ = sender.send(Queued { sequence: read.pieces, charge, ready });
+        }
+        read.pieces += 1;
+    }
+    Ok(read)
+}
+
+/// A message on its way to a worker.
+struct Job {
+    stored: Stored,
+    index: u64,
+    sequence: u64,
+    charge: u64,
+}
+
+impl Job {
+    fn run(self, task: &dyn Task, gate: &Gate, sender: &mpsc::Sender<Queued>) {
+        if !gate.is_closed() {
+            let ready = Ready::Finished(Box::new(worker::work(task, self.stored, self.index)));
+            let _ = sender.send(Queued { sequence: self.sequence, charge: self.charge, ready });
+        }
+    }
+}
+
+/// Writes in order; gives the number of pieces.
+fn write_all(
+    receiver: &mpsc::Receiver<Queued>,
+    gate: &Gate,
+    writer: &mut Writer<'_>,
+) -> Result<u64, BatchError> {
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    for queued in receiver {
+        early.insert(queued.sequence, queued);
+        while let Some(queued) = early.remove(&next) {
+            if let Err(error) = writer.write(queued.ready) {
+                gate.close();
+                return Err(error);
+            }
+            gate.leave(queued.charge);
+            next += 1;
+        }
+    }
+    Ok(next)
+}

@@ -1,0 +1,226 @@
+//! Between a message as it is stored and a [`Message`] as an agent wants it: line ends, quoting, lengths.
+
+use smime::mime::Message;
+
+use crate::{
+    mbox::{quote, unquote},
+    stored::{Frame, Stored},
+};
+
+/// What a stored message says.
+#[derive(Clone, Debug)]
+pub struct Readings {
+    /// The likely reading.
+    pub message: Message,
+    /// The reading of the other mbox variant, where there are `>From ` lines that make a difference.
+    pub other: Option<Message>,
+}
+
+/// Reads a stored message.
+pub fn readings(stored: &Stored) -> Readings {
+    let (header, body) = split(stored.content());
+    let Frame::Mbox { quoting, .. } = stored.frame else {
+        return Readings { message: Message::from_stored(stored.content()), other: None };
+    };
+    let header = without_lengths(header);
+    let with_body = |body: &[u8]| Message::from_stored(&[&header, body].concat());
+    let Some(quoting) = quoting else { return Readings { message: with_body(body), other: None } };
+    let likely = unquote(body, quoting);
+    let other = unquote(body, quoting.other());
+    let other = (other != likely).then(|| with_body(&other));
+    Readings { message: with_body(&likely), other }
+}
+
+/// The octets to store in place of `stored`, now that `message` has become `changed`. The line ends are
+/// those of the stored message; a body that did not change keeps its octets.
+pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Vec<u8> {
+    let line_end = LineEnd::of(stored.content());
+    let (stored_header, stored_body) = split(stored.content());
+    let mut header = line_end.apply(changed.header());
+    if !header.is_empty() && !header.ends_with(b"\n") {
+        header.extend_from_slice(line_end.octets());
+    }
+    let Frame::Mbox { from_line, separator, followed, quoting } = stored.frame else {
+        header.extend_from_slice(line_end.octets());
+        if changed.body() == message.body() {
+            header.extend_from_slice(stored_body);
+        } else {
+            header.extend_from_slice(&line_end.apply(changed.body()));
+        }
+        return header;
+    };
+
+    let mut body = if changed.body() == message.body() {
+        stored_body.to_vec()
+    } else {
+        let body = line_end.apply(changed.body());
+        quoting.map_or_else(|| body.clone(), |quoting| quote(&body, quoting))
+    };
+    if !body.is_empty() && !body.ends_with(b"\n") {
+        body.extend_from_slice(line_end.octets());
+    }
+    let mut out = Vec::with_capacity(from_line + header.len() + body.len() + 64);
+    out.extend_from_slice(stored.octets.get(..from_line).unwrap_or_default());
+    out.extend_from_slice(&header);
+    for field in lines(stored_header).filter(|line| is_length(line)) {
+        out.extend_from_slice(&length_field(field, &body, line_end));
+    }
+    out.extend_from_slice(line_end.octets());
+    out.extend_from_slice(&body);
+    if separator > 0 {
+        let at = stored.octets.len().saturating_sub(separator);
+        out.extend_from_slice(stored.octets.get(at..).unwrap_or_default());
+    } else if followed {
+        out.extend_from_slice(line_end.octets());
+    }
+    out
+}
+
+/// How the lines of a stored message end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineEnd {
+    Lf,
+    CrLf,
+}
+
+impl LineEnd {
+    /// That of the first line.
+    fn of(stored: &[u8]) -> Self {
+        match memchr::memchr(b'\n', stored) {
+            Some(at) if at > 0 && stored.get(at - 1) == Some(&b'\r') => Self::CrLf,
+            _ => Self::Lf,
+        }
+    }
+
+    fn octets(self) -> &'static [u8] {
+        match self {
+            Self::Lf => b"\n",
+            Self::CrLf => b"\r\n",
+        }
+    }
+
+    /// Lines with CRLF, with these line ends.
+    fn apply(self, lines: &[u8]) -> Vec<u8> {
+        if self == Self::CrLf {
+            return lines.to_vec();
+        }
+        let mut out = Vec::with_capacity(lines.len());
+        let mut rest = lines;
+        while let Some(at) = memchr::memmem::find(rest, b"\r\n") {
+            out.extend_from_slice(rest.get(..at).unwrap_or_default());
+            out.push(b'\n');
+            rest = rest.get(at + 2..).unwrap_or_default();
+        }
+        out.extend_from_slice(rest);
+        out
+    }
+}
+
+/// The header with the empty line after it, and the body.
+fn split(content: &[u8]) -> (&[u8], &[u8]) {
+    let mut at = 0;
+    for line in lines(content) {
+        at += line.len();
+        if line == b"\n" || line == b"\r\n" {
+            break;
+        }
+    }
+    content.split_at(at)
+}
+
+fn lines(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
+    octets.split_inclusive(|&octet| octet == b'\n')
+}
+
+/// The header without the fields in which an mbox keeps the length of the body. They are no part of the
+/// message; least of all may a `Content-Length` get into what is signed.
+fn without_lengths(header: &[u8]) -> Vec<u8> {
+    lines(header).filter(|line| !is_length(line)).flatten().copied().collect()
+}
+
+fn is_length(line: &[u8]) -> bool {
+    let Some(colon) = line.iter().position(|&octet| octet == b':') else { return false };
+    let (name, value) = line.split_at(colon);
+    let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii();
+    (name.eq_ignore_ascii_case(b"Content-Length") || name.eq_ignore_ascii_case(b"Lines"))
+        && !value.is_empty()
+        && value.iter().all(u8::is_ascii_digit)
+}
+
+/// The same length field for another body.
+fn length_field(field: &[u8], body: &[u8], line_end: LineEnd) -> Vec<u8> {
+    let name = field.split(|&octet| octet == b':').next().unwrap_or_default();
+    let length = if name.eq_ignore_ascii_case(b"Lines") {
+        memchr::memchr_iter(b'\n', body).count()
+    } else {
+        body.len()
+    };
+    [name, b": ", length.to_string().as_bytes(), line_end.octets()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use super::*;
+    use crate::{mbox::Quoting, stored::Origin};
+
+    fn in_mbox(from_line: &str, content: &str, separator: &str) -> Stored {
+        Stored {
+            origin: Origin { file: Arc::from(Path::new("test")), offset: Some(0) },
+            octets: [from_line, content, separator].concat().into_bytes(),
+            frame: Frame::Mbox {
+                from_line: from_line.len(),
+                separator: separator.len(),
+                followed: true,
+                quoting: Some(Quoting::Mboxrd),
+            },
+            attributes: None,
+            untouchable: None,
+        }
+    }
+
+    #[test]
+    fn lengths_of_an_mbox_are_no_part_of_the_message_and_are_right_again_afterwards() {
+        let stored = in_mbox(
+            "From - \n",
+            "Subject: x\nContent-Length: 6\nContent-Type: text/plain\nLines: 1\n\nhello\n",
+            "\n",
+        );
+        let message = readings(&stored).message;
+        assert_eq!(message.header(), b"Subject: x\r\nContent-Type: text/plain\r\n");
+
+        let changed = Message::from_stored(b"Subject: x\r\n\r\ngood\r\nmorning\r\n");
+        assert_eq!(
+            render(&stored, &message, &changed),
+            b"From - \nSubject: x\nContent-Length: 13\nLines: 2\n\ngood\nmorning\n\n"
+        );
+    }
+
+    #[test]
+    fn quoted_lines_have_two_readings_and_other_lines_one() {
+        let quoted = readings(&in_mbox("From - \n", "A: 1\n\n>From here\n", "\n"));
+        assert_eq!(quoted.message.body(), b"From here\r\n");
+        assert_eq!(quoted.other.unwrap().body(), b">From here\r\n");
+        assert!(readings(&in_mbox("From - \n", "A: 1\n\nhere\n", "\n")).other.is_none());
+    }
+
+    #[test]
+    fn a_changed_body_is_quoted_again_and_ends_before_an_empty_line() {
+        let stored = in_mbox("From - \r\n", "A: 1\r\n\r\nx\r\n", "\r\n");
+        let message = readings(&stored).message;
+        let changed = Message::from_stored(b"A: 2\n\nFrom here\n>From there");
+        assert_eq!(
+            render(&stored, &message, &changed),
+            b"From - \r\nA: 2\r\n\r\n>From here\r\n>>From there\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_body_that_did_not_change_keeps_its_octets_under_a_changed_header() {
+        let stored = in_mbox("From - \n", "A: 1\n\n>From mixed\r\nends\n\rand\n", "\n");
+        let message = readings(&stored).message;
+        let changed = Message::from_stored(&[b"B: 2\r\n\r\n", message.body()].concat());
+        assert_eq!(render(&stored, &message, &changed), b"From - \nB: 2\n\n>From mixed\r\nends\n\rand\n\n");
+    }
+}

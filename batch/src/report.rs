@@ -1,0 +1,125 @@
+//! One JSON line for each message.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use serde::Serialize;
+use smime::Fault;
+
+use crate::{digest::Summed, error::BatchError, stored::Origin};
+
+/// What became of one message.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// Its place in the run, counted from 1.
+    pub index: u64,
+    /// Where it was found.
+    #[serde(serialize_with = "origin")]
+    pub source: Origin,
+    /// Its `Message-ID`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// What was done, in a word; `failed` if it was copied unchanged because of an error.
+    pub action: &'static str,
+    /// What verification said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// Why, where the action alone does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorRecord>,
+    /// The message as it was found, with what the archive put around it.
+    pub input: Summed,
+    /// The same of what was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Summed>,
+    /// How long the work on it took, waiting for the token included.
+    pub elapsed_ms: u64,
+}
+
+/// What went wrong with one message.
+#[derive(Clone, Debug, Serialize)]
+pub struct ErrorRecord {
+    /// Whose fault it is.
+    #[serde(serialize_with = "fault")]
+    pub fault: Fault,
+    /// In words.
+    pub reason: String,
+}
+
+fn origin<S: serde::Serializer>(origin: &Origin, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Source<'a> {
+        file: std::borrow::Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
+    }
+    Source { file: origin.file.to_string_lossy(), offset: origin.offset }.serialize(serializer)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn fault<S: serde::Serializer>(fault: &Fault, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(fault.as_str())
+}
+
+/// Where the lines go.
+pub struct Report {
+    name: String,
+    to: Option<BufWriter<Box<dyn Write + Send>>>,
+    file: Option<File>,
+}
+
+impl Report {
+    /// Into a new file. An existing one is not overwritten: it may be a record somebody needs, or an input.
+    pub fn create(path: &Path) -> Result<Self, BatchError> {
+        let name = path.display().to_string();
+        let failed = |source| BatchError::Report { report: name.clone(), source };
+        let there = path.metadata();
+        let is_device = there.as_ref().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        let is_empty = there.is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
+        let mut options = File::options();
+        options.write(true).create_new(!is_device && !is_empty);
+        let file = options.open(path).map_err(failed)?;
+        let copy = file.try_clone().map_err(failed)?;
+        Ok(Self { to: Some(BufWriter::new(Box::new(file))), name, file: (!is_device).then_some(copy) })
+    }
+
+    /// To the standard output.
+    pub fn stdout() -> Self {
+        Self {
+            name: "on the standard output".into(),
+            to: Some(BufWriter::new(Box::new(io::stdout()))),
+            file: None,
+        }
+    }
+
+    /// Nowhere.
+    pub fn none() -> Self {
+        Self { name: String::new(), to: None, file: None }
+    }
+
+    /// Whether there is one.
+    pub fn is_some(&self) -> bool {
+        self.to.is_some()
+    }
+
+    /// Adds a line.
+    pub fn add(&mut self, record: &Record) -> Result<(), BatchError> {
+        let Some(to) = &mut self.to else { return Ok(()) };
+        let written = serde_json::to_writer(&mut *to, record).map_err(io::Error::from);
+        let written = written.and_then(|()| to.write_all(b"\n"));
+        written.map_err(|source| BatchError::Report { report: self.name.clone(), source })
+    }
+
+    /// Sees that the lines are on the disk.
+    pub fn finish(&mut self) -> Result<(), BatchError> {
+        let flushed = self.to.as_mut().map_or(Ok(()), Write::flush);
+        let synced = flushed.and_then(|()| self.file.as_ref().map_or(Ok(()), File::sync_all));
+        synced.map_err(|source| BatchError::Report { report: self.name.clone(), source })
+    }
+}

@@ -1,0 +1,89 @@
+//! One message: a file, or the standard input.
+
+use std::{
+    fs::{File, Metadata},
+    io::{self, BufReader, Cursor, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use crate::{
+    mbox::{Part, Shape, Splitter, shape},
+    pipeline::Source,
+    stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
+};
+
+/// Reads one message.
+pub struct SingleSource {
+    origin: Origin,
+    input: Option<Box<dyn Read + Send>>,
+    attributes: Option<Metadata>,
+    limit: usize,
+}
+
+impl SingleSource {
+    /// From a file.
+    pub fn file(path: &Path, limit: usize) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let attributes = Some(file.metadata()?);
+        let origin = Origin { file: path.into(), offset: None };
+        Ok(Self { origin, input: Some(Box::new(file)), attributes, limit })
+    }
+
+    /// From any other reader, called `-`.
+    pub fn stream(input: Box<dyn Read + Send>, limit: usize) -> Self {
+        let origin = Origin { file: Arc::from(Path::new("-")), offset: None };
+        Self { origin, input: Some(input), attributes: None, limit }
+    }
+}
+
+impl Source for SingleSource {
+    fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+        let Some(mut input) = self.input.take() else { return Ok(None) };
+        let origin = self.origin.clone();
+        let attributes = self.attributes.take();
+        let from_stream = attributes.is_none();
+        let mut octets = Vec::new();
+        input.by_ref().take(self.limit as u64 + 1).read_to_end(&mut octets)?;
+        if octets.len() > self.limit {
+            let octets = Box::new(Cursor::new(octets).chain(input));
+            return Ok(Some(Piece::Large(Large { attributes, origin, octets })));
+        }
+        octets.shrink_to_fit();
+        let untouchable = if is_compressed(&octets) {
+            Some(Untouchable::Compressed)
+        } else if let (false, Some(offset)) = (from_stream, second_message(&octets)?) {
+            Some(Untouchable::MaybeTwo(offset))
+        } else {
+            None
+        };
+        let frame = if from_stream { frame_of(&octets) } else { Frame::File };
+        Ok(Some(Piece::Message(Stored { origin, octets, frame, attributes, untouchable })))
+    }
+
+    fn path(&self) -> &Path {
+        &self.origin.file
+    }
+}
+
+/// Some mail systems put a From_ line before a message they give to a program; it stays where it is.
+fn frame_of(octets: &[u8]) -> Frame {
+    let from_line = memchr::memchr(b'\n', octets).map_or(octets.len(), |at| at + 1);
+    match shape(octets.get(..from_line).unwrap_or_default()) {
+        Shape::Dated | Shape::Undated => {
+            Frame::Mbox { from_line, separator: 0, followed: false, quoting: None }
+        }
+        Shape::Odd | Shape::Text => Frame::File,
+    }
+}
+
+/// Where a line begins that in an mbox would begin a message: then this may be one, and damaged.
+fn second_message(octets: &[u8]) -> io::Result<Option<u64>> {
+    let mut splitter = Splitter::new(BufReader::new(octets), octets, 0);
+    while let Some(part) = splitter.next_part()? {
+        if let Part::Message(found) = part {
+            return Ok(Some(found.offset));
+        }
+    }
+    Ok(None)
+}

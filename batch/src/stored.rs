@@ -1,0 +1,144 @@
+//! A message as it lies in an archive, octet by octet, and where that is.
+
+use std::{
+    fmt,
+    fs::Metadata,
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use crate::mbox::Quoting;
+
+/// Where a message was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, or `-` for the standard input.
+    pub file: Arc<Path>,
+    /// Where in the file, if it holds several messages.
+    pub offset: Option<u64>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.offset {
+            Some(offset) => write!(f, "{} at octet {offset}", self.file.display()),
+            None => write!(f, "{}", self.file.display()),
+        }
+    }
+}
+
+/// A message as it is stored.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Where it was found.
+    pub origin: Origin,
+    /// All its octets, with what the archive put around it.
+    pub octets: Vec<u8>,
+    /// What the archive put around it.
+    pub frame: Frame,
+    /// Times, mode and owner of the file, if it is one of its own.
+    pub attributes: Option<Metadata>,
+    /// Why it is not to be touched, if so.
+    pub untouchable: Option<Untouchable>,
+}
+
+/// What an archive puts around a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Nothing: one file, one message.
+    File,
+    /// The From_ line before it, and the empty line after it.
+    Mbox {
+        /// The length of the From_ line.
+        from_line: usize,
+        /// The length of the empty line after the message, or 0.
+        separator: usize,
+        /// Whether another message follows.
+        followed: bool,
+        /// How `From ` at the start of a line is kept apart, if it is.
+        quoting: Option<Quoting>,
+    },
+}
+
+/// Why a message is copied as it is, without a look at its contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untouchable {
+    /// It may be two messages: the line at this offset of the archive may begin another one.
+    MaybeTwo(u64),
+    /// The archive ends within a line.
+    CutShort,
+    /// It is compressed.
+    Compressed,
+    /// Not a message, but what c-client keeps about a folder.
+    FolderData,
+}
+
+impl fmt::Display for Untouchable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MaybeTwo(offset) => {
+                write!(f, "the line at octet {offset} may begin another message, but is no proper From_ line")
+            }
+            Self::CutShort => {
+                f.write_str("the archive ends within a line, so this message may have been cut short")
+            }
+            Self::Compressed => f.write_str("it is stored compressed, which is not supported yet"),
+            Self::FolderData => f.write_str("folder data of an IMAP server, not a message"),
+        }
+    }
+}
+
+impl Untouchable {
+    /// Whether that is a failure; folder data is left alone by design.
+    pub fn is_failure(self) -> bool {
+        self != Self::FolderData
+    }
+}
+
+/// Whether octets are those of gzip, zstd, xz or bzip2, as Dovecot can store messages.
+pub fn is_compressed(octets: &[u8]) -> bool {
+    [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"]
+        .iter()
+        .any(|magic| octets.starts_with(magic))
+}
+
+impl Stored {
+    /// The message without what the archive put around it.
+    pub fn content(&self) -> &[u8] {
+        let (start, end) = match self.frame {
+            Frame::File => (0, self.octets.len()),
+            Frame::Mbox { from_line, separator, .. } => {
+                (from_line, self.octets.len().saturating_sub(separator))
+            }
+        };
+        self.octets.get(start..end).unwrap_or_default()
+    }
+}
+
+/// What a reader of an archive finds next.
+pub enum Piece {
+    /// A message.
+    Message(Stored),
+    /// A message over the limit, to be copied as it is.
+    Large(Large),
+    /// Octets that belong to no message, to be copied as they are.
+    Verbatim(Large),
+    /// A message that could not be read.
+    Unreadable {
+        /// Where it is.
+        origin: Origin,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+/// Octets that are not kept in memory.
+pub struct Large {
+    /// Times, mode and owner of the file, if it is one of its own.
+    pub attributes: Option<Metadata>,
+    /// Where they were found.
+    pub origin: Origin,
+    /// All of them, with what the archive put around a message.
+    pub octets: Box<dyn Read + Send>,
+}

@@ -1,0 +1,99 @@
+//! The joint to what is done with each message, and what happens when it goes wrong.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+    time::Duration,
+};
+
+use smime::{Fault, mime::Message};
+
+use crate::panics;
+
+/// One message to work on.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// Its place in the run, counted from 1.
+    pub index: u64,
+    /// The message.
+    pub message: &'a Message,
+    /// Another reading of it: an mbox may not tell whether `>From ` is what the author wrote.
+    pub other_reading: Option<&'a Message>,
+}
+
+/// What was done with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// In a word.
+    pub action: &'static str,
+    /// What the message became, if it changed.
+    pub message: Option<Message>,
+    /// What verification said, if there was one.
+    pub verdict: Option<String>,
+    /// Why, where the action alone does not say it.
+    pub reason: Option<String>,
+}
+
+impl Done {
+    /// The message stays as it is.
+    pub fn unchanged(action: &'static str) -> Self {
+        Self { action, message: None, verdict: None, reason: None }
+    }
+}
+
+/// Why nothing could be done with a message. It will be copied unchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Whose fault it is.
+    pub fault: Fault,
+    /// In words, without anything from the message's content.
+    pub reason: String,
+    /// What verification said, if that is the failure.
+    pub verdict: Option<String>,
+}
+
+impl Failed {
+    /// A failure without a verdict.
+    pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
+        Self { fault, reason: reason.into(), verdict: None }
+    }
+}
+
+/// Something to do with each message of an archive. It is called from several threads.
+pub trait Task: Sync {
+    /// Works on one message.
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed>;
+}
+
+/// Leaves every message as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity;
+
+impl Task for Identity {
+    fn run(&self, _: &Work<'_>) -> Result<Done, Failed> {
+        Ok(Done::unchanged("copied"))
+    }
+}
+
+/// Runs the task; again after a pause if the fault may pass.
+pub(crate) fn run(task: &dyn Task, work: &Work<'_>) -> Result<Done, Failed> {
+    for pause in PAUSES {
+        match task.run(work) {
+            Err(failed) if failed.fault == Fault::Transient => thread::sleep(pause),
+            result => return result,
+        }
+    }
+    task.run(work)
+}
+
+/// Turns a panic into the failure of one message.
+pub(crate) fn contain<T>(work: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
+    // Nothing that was being changed is looked at again after a panic.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let place = panics::take_place().map_or_else(String::new, |place| format!(" at {place}"));
+        Err(Failed::new(Fault::Internal, format!("the program panicked{place}; this is a defect of it")))
+    })
+}
+
+/// How long to wait before a transient fault is tried again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];

@@ -1,0 +1,117 @@
+//! What a worker does with one message: read it, run the task, render the result.
+
+use std::{
+    fs::Metadata,
+    time::{Duration, Instant},
+};
+
+use smime::{Fault, mime::Message};
+
+use crate::{
+    digest::Summed,
+    render::{readings, render},
+    stored::{Origin, Stored},
+    task::{self, Done, Failed, Task, Work},
+};
+
+/// A message that was worked on.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its place in the run.
+    pub index: u64,
+    /// Where it was found.
+    pub place: Place,
+    /// Its `Message-ID`.
+    pub message_id: Option<String>,
+    /// What was done, without the message, or why not.
+    pub result: Result<Done, Failed>,
+    /// Sum of what was found.
+    pub input: Summed,
+    /// Sum of `octets`.
+    pub output: Summed,
+    /// What to write.
+    pub octets: Vec<u8>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Where a message was found, and what its file had besides octets.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where it was found.
+    pub origin: Origin,
+    /// Times, mode and owner.
+    pub attributes: Option<Metadata>,
+}
+
+/// Works on one message. Whatever happens, its octets come out again, new or old.
+pub(crate) fn work(task: &dyn Task, stored: Stored, index: u64) -> Finished {
+    let began = Instant::now();
+    let input = Summed::of(&stored.octets);
+    let mut message_id = None;
+    let worked = task::contain(|| {
+        if let Some(untouchable) = stored.untouchable {
+            return if untouchable.is_failure() {
+                Err(Failed::new(Fault::Message, untouchable.to_string()))
+            } else {
+                Ok((Done { reason: Some(untouchable.to_string()), ..Done::unchanged("kept") }, None))
+            };
+        }
+        let readings = readings(&stored);
+        message_id = self::message_id(&readings.message);
+        let work = Work { index, message: &readings.message, other_reading: readings.other.as_ref() };
+        let mut done = task::run(task, &work)?;
+        let changed = done.message.take();
+        let rendered = changed.map(|changed| render(&stored, &readings.message, &changed));
+        Ok((done, rendered))
+    });
+    let (result, rendered) = match worked {
+        Ok((done, rendered)) => (Ok(done), rendered),
+        Err(failed) => (Err(failed), None),
+    };
+    let output = rendered.as_deref().map_or_else(|| input.clone(), Summed::of);
+    Finished {
+        index,
+        message_id,
+        result,
+        input,
+        output,
+        octets: rendered.unwrap_or(stored.octets),
+        place: Place { origin: stored.origin, attributes: stored.attributes },
+        elapsed: began.elapsed(),
+    }
+}
+
+/// The `Message-ID` for the report: at most 998 octets, printable.
+fn message_id(message: &Message) -> Option<String> {
+    const NAME: &[u8] = b"Message-ID:";
+    let mut lines = message.header().split_inclusive(|&octet| octet == b'\n');
+    let field =
+        lines.find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))?;
+    let mut value = field.get(NAME.len()..)?.to_vec();
+    // The value may stand on the next line (RFC 5322, 2.2.3).
+    for fold in lines.take_while(|line| line.starts_with(b" ") || line.starts_with(b"\t")) {
+        value.extend_from_slice(fold);
+    }
+    value.truncate(998);
+    let text = String::from_utf8_lossy(value.trim_ascii());
+    Some(text.chars().filter(|character| !character.is_control()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_ids_are_found_folded_and_printed_safely() {
+        for (header, expected) in [
+            ("Message-ID: <a@b>\n\n", Some("<a@b>")),
+            ("Subject: x\nmessage-id:\n <a@b>\nTo: c\n\n", Some("<a@b>")),
+            ("Message-ID: <a\u{1b}[2J@b>\n\n", Some("<a[2J@b>")),
+            ("Subject: x\n\nMessage-ID: <in@body>\n", None),
+        ] {
+            let found = message_id(&Message::from_stored(header.as_bytes()));
+            assert_eq!(found.as_deref(), expected, "{header:?}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What is done with each piece in order: written, recorded, and the run stopped when nothing works.
+
+use smime::Fault;
+
+use crate::{
+    digest::{CopyError, Summed},
+    error::BatchError,
+    pipeline::{Observer, Outgoing, Ready, Sink},
+    report::{ErrorRecord, Record},
+    stored::{Large, Origin},
+    task::{Done, Failed},
+    worker::Finished,
+};
+
+/// Takes the pieces in order.
+pub(crate) struct Writer<'a> {
+    sink: Option<&'a mut dyn Sink>,
+    observer: &'a mut dyn Observer,
+    writes: bool,
+    /// Messages in a row that failed for a reason outside of them.
+    transient: u32,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(sink: Option<&'a mut dyn Sink>, observer: &'a mut dyn Observer, writes: bool) -> Self {
+        Self { sink, observer, writes, transient: 0 }
+    }
+
+    pub(crate) fn write(&mut self, ready: Ready) -> Result<(), BatchError> {
+        match ready {
+            Ready::Finished(finished) => self.finished(*finished),
+            Ready::Large { index, large } => self.large(index, large),
+            Ready::Verbatim(large) => self.copy(large).map(|_| ()),
+            Ready::Unreadable { index, origin, error } => self.unreadable(index, origin, error),
+        }
+    }
+
+    /// Puts the output in place.
+    pub(crate) fn finish(self) -> Result<(), BatchError> {
+        self.sink.map_or(Ok(()), Sink::finish)
+    }
+
+    fn finished(&mut self, finished: Finished) -> Result<(), BatchError> {
+        if let Some(sink) = &mut self.sink {
+            let changed = finished.input != finished.output;
+            sink.message(&Outgoing { place: &finished.place, octets: &finished.octets, changed })?;
+        }
+        let mut record = Record {
+            index: finished.index,
+            source: finished.place.origin,
+            message_id: finished.message_id,
+            action: FAILED,
+            verdict: None,
+            reason: None,
+            error: None,
+            input: finished.input,
+            output: self.writes.then_some(finished.output),
+            elapsed_ms: u64::try_from(finished.elapsed.as_millis()).unwrap_or(u64::MAX),
+        };
+        match finished.result {
+            Ok(Done { action, verdict, reason, .. }) => {
+                self.transient = 0;
+                record = Record { action, verdict, reason, ..record };
+                self.observer.record(&record)
+            }
+            Err(Failed { fault, reason, verdict }) => {
+                let stop = self.count(fault, &reason);
+                record = Record { verdict, error: Some(ErrorRecord { fault, reason }), ..record };
+                self.observer.record(&record)?;
+                stop
+            }
+        }
+    }
+
+    /// An outage shall stop the run, not turn the rest of the archive into failures one by one.
+    fn count(&mut self, fault: Fault, reason: &str) -> Result<(), BatchError> {
+        self.transient = if fault == Fault::Transient { self.transient + 1 } else { 0 };
+        if self.transient < OUTAGE {
+            return Ok(());
+        }
+        Err(BatchError::TokenLost { messages: self.transient, reason: reason.to_owned() })
+    }
+
+    fn large(&mut self, index: u64, large: Large) -> Result<(), BatchError> {
+        let source = large.origin.clone();
+        let sum = self.copy(large)?;
+        let reason = "it is larger than --max-message allows".to_owned();
+        self.observer.record(&Record {
+            index,
+            source,
+            message_id: None,
+            action: FAILED,
+            verdict: None,
+            reason: None,
+            error: Some(ErrorRecord { fault: Fault::Policy, reason }),
+            output: self.writes.then(|| sum.clone()),
+            input: sum,
+            elapsed_ms: 0,
+        })
+    }
+
+    fn copy(&mut self, mut large: Large) -> Result<Summed, BatchError> {
+        if let Some(sink) = &mut self.sink {
+            return sink.copy(large);
+        }
+        Summed::of_copy(&mut large.octets, &mut std::io::sink()).map_err(|error| match error {
+            CopyError::Read(source) | CopyError::Write(source) => {
+                BatchError::Read { origin: large.origin.to_string(), source }
+            }
+        })
+    }
+
+    /// An output without this message would look complete, so there is none.
+    fn unreadable(&mut self, index: u64, source: Origin, error: std::io::Error) -> Result<(), BatchError> {
+        if self.sink.is_some() {
+            return Err(BatchError::Read { origin: source.to_string(), source: error });
+        }
+        self.observer.record(&Record {
+            index,
+            source,
+            message_id: None,
+            action: FAILED,
+            verdict: None,
+            reason: None,
+            error: Some(ErrorRecord { fault: Fault::Operator, reason: format!("cannot be read: {error}") }),
+            input: Summed::of(b""),
+            output: None,
+            elapsed_ms: 0,
+        })
+    }
+}
+
+/// The action of a message that was copied unchanged because of an error.
+pub(crate) const FAILED: &str = "failed";
+
+/// After how many transient failures in a row a run stops. Each was tried three times.
+const OUTAGE: u32 = 20;

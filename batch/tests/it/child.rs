@@ -1,0 +1,125 @@
+//! This test program started again as another process: to be measured, or to be killed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::AtomicBool,
+    thread,
+    time::Duration,
+};
+
+use batch::{
+    gate::{OVERHEAD, WEIGHT},
+    report::Report,
+    run::{Options, Output, run},
+    task::{Done, Failed, Task, Work},
+};
+
+/// What the other process does with each message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// Nothing, at once.
+    Fast,
+    /// Nothing, but for the first it needs a second.
+    SlowFirst,
+    /// Nothing, a millisecond each.
+    Slow,
+}
+
+impl Task for Pace {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        match self {
+            Self::SlowFirst if work.index == 1 => thread::sleep(Duration::from_secs(1)),
+            Self::Slow => thread::sleep(Duration::from_millis(1)),
+            _ => {}
+        }
+        Ok(Done::unchanged("copied"))
+    }
+}
+
+/// Starts a run in another process.
+pub(crate) fn command(pace: Pace, input: &Path, output: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child::as_another_process", "--ignored", "--nocapture"]);
+    command.env("BATCH_PACE", format!("{pace:?}")).env("BATCH_INPUT", input).env("BATCH_OUTPUT", output);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+#[ignore = "other tests start it in a process of its own"]
+fn as_another_process() {
+    let path = |name| PathBuf::from(std::env::var_os(name).unwrap());
+    let pace = match std::env::var("BATCH_PACE").unwrap().as_str() {
+        "Slow" => Pace::Slow,
+        "SlowFirst" => Pace::SlowFirst,
+        _ => Pace::Fast,
+    };
+    let output = path("BATCH_OUTPUT");
+    let options = Options {
+        inputs: vec![path("BATCH_INPUT")],
+        output: Output::Path(output.clone()),
+        jobs: 4,
+        room: ROOM,
+        max_message: MAX_MESSAGE,
+    };
+    let done = run(&options, &pace, Report::none(), &AtomicBool::new(false));
+    fs::write(output.with_extension("status"), fs::read("/proc/self/status").unwrap()).unwrap_or_default();
+    if let Err(stopped) = done {
+        panic!("stopped: {:#}", describe(&stopped.error));
+    }
+}
+
+fn describe(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+pub(crate) fn wait_until(child: &mut Child, what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if is_so() {
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended before {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("no {what} within 5 s");
+}
+
+const ROOM: u64 = 16 << 20;
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// Peak of the resident memory, as the other process wrote it down.
+fn peak(output: &Path) -> u64 {
+    let status = fs::read_to_string(output.with_extension("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    1024 * line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap()
+}
+
+#[test]
+fn memory_follows_the_gate_and_not_the_archive_even_if_the_first_message_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    // Given 200 MB of messages of 2 to 2,000 kB,
+    let input = folder.path().join("in");
+    let mut mbox = Vec::new();
+    let mut number = 0_usize;
+    let line = "a line of some two hundred octets ".repeat(6) + "\n";
+    while mbox.len() < 200_000_000 {
+        mbox.extend_from_slice(b"From - Fri Sep 16 22:26:51 2016\nSubject: x\n\n");
+        let lines = if number.is_multiple_of(100) { 9_000 } else { 10 + number % 100 };
+        mbox.extend_from_slice(line.repeat(lines).as_bytes());
+        mbox.push(b'\n');
+        number += 1;
+    }
+    fs::write(&input, &mbox).unwrap();
+    // when it is copied, the memory stays below what `gate` promises.
+    let program = 24 << 20;
+    let bound = program + ROOM.max(WEIGHT * MAX_MESSAGE as u64 + OVERHEAD) + 2 * MAX_MESSAGE as u64;
+    let output = folder.path().join("out");
+    let ran = command(Pace::SlowFirst, &input, &output).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(fs::read(&output).unwrap() == mbox);
+    let peak = peak(&output);
+    eprintln!("{} MiB resident at most, {} MiB allowed", peak >> 20, bound >> 20);
+    assert!(peak < bound, "{peak} octets, more than {bound}");
+}

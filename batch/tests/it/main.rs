@@ -1,0 +1,11 @@
+//! The archives of `hsmime-batch`, whole runs of it on files.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "this is all tests")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
+mod child;
+mod maildir;
+mod mbox;
+mod safety;
+mod splitter;
+mod support;

@@ -1,0 +1,153 @@
+//! What begins a message in an mbox: the cases in which programs differ.
+
+use std::{fs, io::BufReader};
+
+use batch::mbox::{Found, Part, Splitter};
+use serde_json::Value;
+
+use crate::support::{corpus, with_crlf};
+
+fn split(mbox: &[u8]) -> (u64, Vec<Found>) {
+    split_with(mbox, 1 << 20, 8192)
+}
+
+fn split_with(mbox: &[u8], limit: usize, buffer: usize) -> (u64, Vec<Found>) {
+    let mut splitter = Splitter::new(BufReader::with_capacity(buffer, mbox), mbox, limit);
+    let (mut preamble, mut messages) = (0, Vec::new());
+    while let Some(part) = splitter.next_part().unwrap() {
+        match part {
+            Part::Preamble { len } => preamble = len,
+            Part::Message(found) => messages.push(*found),
+        }
+    }
+    (preamble, messages)
+}
+
+const DATED: &str = "From alice@example.org Fri Sep 16 22:26:51 2016\n";
+
+#[test]
+fn each_case_has_the_messages_that_its_writer_meant_or_a_doubt() {
+    let one = format!("{DATED}Subject: a\n\nbody\n\n");
+    for (case, mbox, messages, doubts) in [
+        ("three", one.repeat(3), 3, 0),
+        ("words after an empty line", format!("{DATED}A: 1\n\n\nFrom the start: x\n\n{one}"), 2, 0),
+        (
+            "words with a colon in the next line",
+            format!("{DATED}A: 1\n\n\nFrom Russia\nYear: 1963\n\n{one}"),
+            2,
+            0,
+        ),
+        (
+            "a From_ line in the body without a header after it",
+            format!("{DATED}A: 1\n\n\n{DATED}no header\n\n{one}"),
+            2,
+            1,
+        ),
+        ("an empty line is missing", format!("{DATED}A: 1\n\nbody\n{one}"), 1, 1),
+        (
+            "Thunderbird's From_ line, empty line missing",
+            "From -\nA: 1\n\nbody\nFrom -\nA: 1\n\nb\n".into(),
+            1,
+            1,
+        ),
+        ("a log line in the body", format!("{DATED}A: 1\n\nas in\n{DATED}of the log\n\n{one}"), 2, 0),
+        ("Thunderbird", "From \nA: 1\n\nx\n\nFrom - \nA: 2\n\ny\n\n".into(), 2, 0),
+        ("Takeout", "From 15@xxx Fri Sep 16 22:26:51 +0000 2016\r\nA: 1\r\n\r\nx\r\n\r\n".repeat(2), 2, 0),
+        ("Takeout without a date", "From 15@xxx\nA: 1\n\nx\n\n".repeat(2), 2, 0),
+        ("ISO date", format!("{one}From a@b 2016-09-16 22:26:51\nA: 1\n\nx\n\n"), 1, 1),
+        (
+            "a relay's >From line first",
+            format!("{DATED}>From bob Fri Sep 16 22:26:51 2016\nA: 1\n\nx\n\n").repeat(2),
+            2,
+            0,
+        ),
+        ("header only", format!("{DATED}A: 1\n\n").repeat(2), 2, 0),
+        ("byte order mark", format!("\u{feff}{one}{one}"), 2, 0),
+        ("empty lines first", format!("\n\r\n{one}{one}"), 2, 0),
+        ("no message at all", "Subject: x\n\nno\n".into(), 0, 0),
+        ("nothing", String::new(), 0, 0),
+        ("only a From_ line", DATED.into(), 0, 0),
+        ("a From_ line at the end", format!("{one}{DATED}"), 1, 1),
+    ] {
+        for mbox in [mbox.clone().into_bytes(), with_crlf(mbox.as_bytes())] {
+            let (_, found) = split(&mbox);
+            let seen = found.iter().filter(|message| message.doubt.is_some()).count();
+            assert_eq!((found.len(), seen), (messages, doubts), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_content_length_is_believed_only_if_the_archive_bears_it_out() {
+    // mboxcl2 does not quote: only the length says that the inner From_ line is text.
+    let inner = format!("one\n\n{DATED}A: 2\n\nend\n");
+    let message = |length: usize| format!("{DATED}A: 1\nContent-Length: {length}\n\n{inner}");
+    let next = format!("\n{DATED}A: 3\n\nlast\n");
+    for (case, length, messages) in [
+        ("right", inner.len(), 2),
+        ("too long", inner.len() + 3, 3),
+        ("far too long", 1 << 40, 3),
+        ("too short", 4, 3),
+        ("past all numbers", usize::MAX, 3),
+    ] {
+        let (_, found) = split(format!("{}{next}", message(length)).as_bytes());
+        assert_eq!(found.len(), messages, "{case}");
+    }
+    let (_, found) = split(message(inner.len()).as_bytes());
+    assert_eq!(found.len(), 1, "the length ends at the end of the archive");
+}
+
+#[test]
+fn no_octet_is_lost_whatever_the_buffer_and_the_limit_are() {
+    let long = "x".repeat(200_000);
+    let mbox =
+        format!("junk\n\n{DATED}A: 1\n\n{long}\nFrom here\n\n{DATED}B: {long}\n\ny\n\n{DATED}C: 1\n\nno end");
+    for buffer in [1, 7, 8192, 1 << 20] {
+        for limit in [0, 1000, 1 << 20] {
+            let (preamble, found) = split_with(mbox.as_bytes(), limit, buffer);
+            assert_eq!((preamble, found.len()), (6, 3));
+            let mut at = preamble;
+            for message in &found {
+                assert_eq!(message.offset, at);
+                at += message.len;
+                let here = message.offset.try_into().unwrap()..at.try_into().unwrap();
+                let expected = (here.len() <= limit).then_some(&mbox.as_bytes()[here]);
+                assert_eq!(message.octets.as_deref(), expected, "buffer {buffer}, limit {limit}");
+            }
+            assert_eq!(at, mbox.len() as u64);
+            assert_eq!(found.iter().map(|message| message.bare).collect::<Vec<_>>(), [1, 0, 0]);
+            assert_eq!(found.iter().map(|message| message.separator).collect::<Vec<_>>(), [1, 1, 0]);
+            assert!(found[2].cut_short && !found[1].cut_short);
+        }
+    }
+}
+
+#[test]
+fn messages_begin_where_mimekit_finds_them_or_there_is_a_doubt() {
+    let Some(files) = corpus("mimekit/mbox") else { return };
+    for (name, ends, certain) in [
+        // The writer of this one left out many empty lines, and no Content-Length in it is right.
+        ("content-length", "unix", 19),
+        ("content-length", "dos", 19),
+        ("issue1189", "unix", 4),
+        ("issue1189", "dos", 4),
+    ] {
+        let file = |suffix: &str| {
+            let mut named = files.iter().filter(|file| file.ends_with(format!("{name}.{suffix}")));
+            fs::read(named.next().unwrap()).unwrap()
+        };
+        let offsets: Vec<Value> = serde_json::from_slice(&file(&format!("{ends}-offsets.json"))).unwrap();
+        let expected: Vec<u64> =
+            offsets.iter().map(|message| message["mboxMarkerOffset"].as_u64().unwrap()).collect();
+        let mbox = file("mbox.txt");
+        let mbox = if ends == "dos" { with_crlf(&mbox) } else { mbox };
+        let found = split(&mbox).1;
+        assert_eq!(found.len(), certain, "{name} {ends}");
+        for message in &found {
+            assert!(expected.contains(&message.offset), "{name} {ends}: {}", message.offset);
+            let inside = message.offset + 1..message.offset + message.len;
+            let missed = expected.iter().find(|offset| inside.contains(offset)).copied();
+            assert_eq!(message.doubt, missed, "{name} {ends}: what is not cut is doubted");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Runs on files, tasks to run, and the samples made by others.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
+
+use batch::{
+    log::Totals,
+    report::Report,
+    run::{Options, Output, Stopped, run},
+    task::{Done, Failed, Task, Work},
+};
+use serde_json::Value;
+use smime::{Fault, mime::Message};
+
+/// What came out of a run.
+pub(crate) struct Ran {
+    pub(crate) totals: Totals,
+    pub(crate) report: Vec<Value>,
+}
+
+pub(crate) fn options(inputs: &[&Path], output: &Path) -> Options {
+    Options {
+        inputs: inputs.iter().map(|input| input.to_path_buf()).collect(),
+        output: Output::Path(output.to_owned()),
+        jobs: 4,
+        room: 1 << 20,
+        max_message: 1 << 20,
+    }
+}
+
+pub(crate) fn run_with(options: &Options, task: &dyn Task) -> Result<Ran, Stopped> {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let totals = run(options, task, Report::create(&report).unwrap(), &AtomicBool::new(false))?;
+    let lines = fs::read_to_string(&report).unwrap();
+    let report = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    Ok(Ran { totals, report })
+}
+
+/// Runs a task on one input.
+pub(crate) fn run_on(input: &Path, output: &Path, task: &dyn Task) -> Ran {
+    run_with(&options(&[input], output), task).unwrap()
+}
+
+/// Fails, panics, or leaves the message alone, one after the other.
+pub(crate) struct Unlucky;
+
+impl Task for Unlucky {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        match work.index % 3 {
+            0 => Err(Failed::new(Fault::Message, "it does not please")),
+            1 => panic!("with a piece of the message: {:?}", work.message),
+            _ => Ok(Done::unchanged("copied")),
+        }
+    }
+}
+
+/// Puts a field above the message and writes the body in capitals.
+pub(crate) struct Shout;
+
+impl Task for Shout {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        let header = [b"X-Shout: yes\r\n", work.message.header()].concat();
+        let body: Vec<u8> = work.message.body().to_ascii_uppercase();
+        let message = Message::from_stored(&[&header[..], b"\r\n", &body].concat());
+        Ok(Done { message: Some(message), ..Done::unchanged("shouted") })
+    }
+}
+
+/// Fails in a way that may pass.
+pub(crate) struct Outage;
+
+impl Task for Outage {
+    fn run(&self, _: &Work<'_>) -> Result<Done, Failed> {
+        Err(Failed::new(Fault::Transient, "token \"mail\" is not available"))
+    }
+}
+
+/// Samples made by others; `None`, and a line that says so, where they are not.
+pub(crate) fn corpus(below: &str) -> Option<Vec<PathBuf>> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
+    let root = std::env::var_os("HSMIME_CORPORA").map_or_else(|| PathBuf::from(default), PathBuf::from);
+    let Ok(entries) = fs::read_dir(root.join(below)) else {
+        eprintln!("skipped: no corpora");
+        return None;
+    };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    Some(files)
+}
+
+/// Some messages as an mbox; none has anything to be done with.
+pub(crate) fn sample_mbox(messages: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for number in 0..messages {
+        let text = format!(
+            "From alice@example.org Fri Sep 16 22:26:51 2016\nMessage-ID: <{number}@example.org>\n\
+             Subject: number {number}\n\n>From here to there\nline {number}\n\n"
+        );
+        out.extend_from_slice(text.as_bytes());
+    }
+    out
+}
+
+pub(crate) fn with_crlf(octets: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for &octet in octets {
+        if octet == b'\n' && out.last() != Some(&b'\r') {
+            out.push(b'\r');
+        }
+        out.push(octet);
+    }
+    out
+}
