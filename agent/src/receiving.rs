@@ -70,9 +70,16 @@ impl<'i> ReceivingAgent<'i> {
         let outer = message.entity();
         let sender = single_originator(&outer);
         let (content, opening) = self.open(&outer, entitled)?;
-        let edits = match &content {
-            Cow::Borrowed(_) => Edits::default(),
-            Cow::Owned(octets) => replace_content(&outer, octets),
+        let (content, opening, edits) = match content {
+            Cow::Borrowed(_) => (content, opening, Edits::default()),
+            Cow::Owned(ref octets) => match replace_content(&outer, octets) {
+                Some(edits) => (content, opening, edits),
+                None => (
+                    Cow::Borrowed(outer.octets()),
+                    Opening::Failed("the header inside is too large".to_owned()),
+                    Edits::default(),
+                ),
+            },
         };
         let (verdict, _) = verify(&MimeEntity::parse(&content), sender, self.trust, at);
         Ok(Received { opening, verdict, edits })
@@ -177,7 +184,8 @@ fn with_crlf_header(octets: Vec<u8>) -> Vec<u8> {
 
 /// The edits that put opened content in the place of the ciphertext: its `Content-*` fields and its
 /// body. No other field of the inner header gets out: RFC 8551 gives them no meaning, attackers do.
-fn replace_content(outer: &MimeEntity<'_>, octets: &[u8]) -> Edits {
+/// `None` if its fields are larger than MTAs take.
+fn replace_content(outer: &MimeEntity<'_>, octets: &[u8]) -> Option<Edits> {
     let inner = MimeEntity::parse(octets);
     // Inside, content may be binary; outside, mail transport would damage that. What cannot be made safe,
     // such as a signed part, stays as it is.
@@ -189,8 +197,17 @@ fn replace_content(outer: &MimeEntity<'_>, octets: &[u8]) -> Edits {
             append.push((field.name().to_owned(), clean_value(field.value())));
         }
     }
-    Edits { remove: content_fields(outer), append, body: Some(inner.body().to_vec()), ..Edits::default() }
+    let size: usize = append.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (size <= MAX_FIELDS).then(|| Edits {
+        remove: content_fields(outer),
+        append,
+        body: Some(inner.body().to_vec()),
+        ..Edits::default()
+    })
 }
+
+/// Postfix cuts a field at 60,000 octets without a word.
+const MAX_FIELDS: usize = 50_000;
 
 /// A field's value with its folds and without anything that could end the field: it comes from inside
 /// the ciphertext, where anybody may have written it.

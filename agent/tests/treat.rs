@@ -56,8 +56,8 @@ fn agent(identity: impl Fn(&str) -> Identity) -> Agent {
          [milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
          trusted-networks = [\"10.0.0.0/8\"]\n\
          [[identity]]\ncertificate = \"alice.pem\"\n[[identity]]\ncertificate = \"bob.pem\"\n\
-         [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n\
-         [[rule]]\nfrom = \"*@example.com\"\nsign = \"when-possible\"\n";
+         [[rule]]\nfrom = \"bob@example.org\"\nsign = \"when-possible\"\n\
+         [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n";
     for (name, octets) in [
         ("module.so", Vec::new()),
         ("pin", b"1234".to_vec()),
@@ -177,6 +177,48 @@ fn ciphertext_is_opened_for_its_owner_and_only_content_fields_come_out() {
     }
     let owners = incoming(&["bob@example.org", "Alice@example.org"]);
     assert!(delivered(&agent, &owners, &encrypted("two.p7m")).ends_with("Hello, Bob.\r\n"));
+}
+
+#[test]
+fn what_is_inside_a_ciphertext_cannot_write_fields_outside() {
+    let agent = agent(in_memory);
+    let opened = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted("hostile.p7m"));
+    let (header, body) = opened.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, "Hello.\r\n");
+    for inner in ["Subject: inner", "smime=pass", "MIME-Version: 7.0", "\r\nBcc:", "\nBcc", "\r\nX-Evil"] {
+        assert!(!header.contains(inner), "{inner:?} in {header}");
+    }
+    assert!(header.contains("Content-Description: x Bcc: eve@example.net X-Evil: 1"), "{header}");
+}
+
+#[test]
+fn opened_content_is_made_fit_for_transport() {
+    let agent = agent(in_memory);
+    let lines = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted("lf.p7m"));
+    assert!(
+        lines.contains("Content-Type: text/plain\r\n") && lines.ends_with("\r\n\r\nHello.\r\n"),
+        "{lines}"
+    );
+    let binary = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted("binary.p7m"));
+    let binary = Message::from_stored(binary.as_bytes());
+    assert_eq!(*binary.entity().decoded_body().unwrap(), *b"a\0b\nc\rd");
+}
+
+#[test]
+fn a_signature_that_is_only_wished_for_does_not_hold_mail_back_unless_waiting_may_help() {
+    let wish = PLAIN.replace("alice", "bob");
+    let signed = treat(&agent(in_memory), &outgoing("bob"), &wish).unwrap();
+    assert_eq!(signed.action, "signed");
+    let waits = treat(&agent(gone), &outgoing("bob"), &wish).unwrap_err();
+    assert_eq!(waits.fault(), Fault::Transient);
+    // A signed part inside must not be changed, and as it is it would not survive transport.
+    let unfit = "From: bob@example.org\nContent-Type: multipart/mixed; boundary=o\n\n--o\n\
+         Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; boundary=i\n\n--i\n\
+         Content-Transfer-Encoding: 8bit\n\n\u{fc}\n--i\nContent-Type: application/pgp-signature\n\nx\n--i--\n--o--\n";
+    let passed = treat(&agent(in_memory), &outgoing("bob"), unfit).unwrap();
+    assert_eq!((passed.action, passed.edits.is_empty()), ("passed", true), "{}", passed.reason);
+    let refused = treat(&agent(in_memory), &outgoing("alice"), &unfit.replace("bob", "alice")).unwrap_err();
+    assert_eq!(refused.fault(), Fault::Message);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{fmt, hash, str::FromStr};
 /// An address `local@domain` without white space, controls or a second `@`.
 ///
 /// The exact spelling is kept. Two addresses are equal if their domains are equal without regard to
-/// case and so are their local parts, as RFC 8550 section 3 asks of receiving agents.
+/// ASCII case and so are their local parts, as RFC 8550 section 3 asks of receiving agents.
 #[derive(Clone, Debug)]
 pub struct MailAddress {
     text: String,
@@ -71,9 +71,10 @@ impl MailAddress {
         &self.text
     }
 
-    /// The form under which equal addresses are the same: all lower case.
+    /// The form under which equal addresses are the same: ASCII letters in lower case. Others keep their
+    /// case: U+212A, the Kelvin sign, would become a `k` and make two people one (RFC 9598 section 5).
     pub fn folded(&self) -> String {
-        self.text.to_lowercase()
+        self.text.to_ascii_lowercase()
     }
 }
 
@@ -120,6 +121,8 @@ mod tests {
         assert_eq!(one, MailAddress::parse("alice@example.org").unwrap());
         assert_eq!(one.as_str(), "Alice@Example.ORG");
         assert_eq!((one.local(), one.domain()), ("Alice", "Example.ORG"));
+        let kelvin = MailAddress::parse("\u{212a}arl@example.org").unwrap();
+        assert_ne!(kelvin, MailAddress::parse("karl@example.org").unwrap());
     }
 
     #[test]

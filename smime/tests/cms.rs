@@ -2,9 +2,9 @@
 
 use smime::testing::fixtures::{certificate, data, key, now};
 use smime::{
-    algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm},
-    cms::{self, EnvelopedData, Object, OpenError, SignedData},
-    key::{ContentEncryptionKey, Decryptor, Digest, KeyError, Unwrapped},
+    algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
+    cms::{self, EnvelopedData, Object, OpenError, SignError, SignedData},
+    key::{ContentEncryptionKey, Decryptor, Digest, KeyError, SignatureValue, Signer, Unwrapped},
 };
 
 fn enveloped(octets: &[u8]) -> Option<EnvelopedData<'_>> {
@@ -124,4 +124,34 @@ fn what_is_signed_here_holds_the_attributes_and_the_chain() {
         assert!(!attributes.binds(&certificate("bob")));
         assert_eq!(attributes.signed_octets().count(), 1, "the attributes are in DER's order");
     }
+}
+
+/// A token whose signatures are not of its certificate's key.
+#[derive(Debug)]
+struct Faulty(smime::Certificate);
+
+impl Signer for Faulty {
+    fn certificate(&self) -> &smime::Certificate {
+        &self.0
+    }
+
+    fn algorithms(&self) -> &[SignatureAlgorithm] {
+        &[SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha256)]
+    }
+
+    fn sign(&self, digest: &Digest, algorithm: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
+        let mut signature = key("alice").sign(digest, algorithm)?;
+        if let Some(octet) = signature.0.last_mut() {
+            *octet ^= 1;
+        }
+        Ok(signature)
+    }
+}
+
+#[test]
+fn a_signature_that_does_not_verify_never_leaves() {
+    let error =
+        cms::sign(|a| Digest::of(a, b"content"), &Faulty(certificate("alice")), &[], now()).unwrap_err();
+    assert!(matches!(error, SignError::Faulty { .. }), "{error}");
+    assert_eq!(error.fault(), smime::Fault::Operator);
 }

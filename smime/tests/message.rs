@@ -6,8 +6,12 @@
     reason = "the functions beside the tests are part of them"
 )]
 
+use const_oid::db::rfc5911;
+use der::{Encode, asn1::ObjectIdentifier};
 use smime::{
+    algorithm::DigestAlgorithm,
     ber::{Element, Tag, Tree, write_header},
+    key::{Digest, Signer},
     message::{AuthResult, Reason, Verdict, sign, verify},
     mime::{Canonical, Message, encode_base64, single_originator},
     path::{RevocationMode, Trust},
@@ -191,33 +195,133 @@ fn signed_attributes_moved_into_the_content_do_not_pass() {
     assert_eq!(verdict.result(), AuthResult::Policy);
 }
 
+/// An object of OpenSSL's taken apart, to be put together otherwise.
+struct Parts {
+    content_type: Vec<u8>,
+    /// version, digestAlgorithms, encapContentInfo, certificates
+    signed_data: Vec<Vec<u8>>,
+    /// version, sid, digestAlgorithm, attributes, signatureAlgorithm, signature
+    signer: Vec<Vec<u8>>,
+    attributes: Vec<Vec<u8>>,
+}
+
+impl Parts {
+    fn of(object: &[u8]) -> Self {
+        let tree = Tree::parse(object).unwrap();
+        let der = |element: Element<'_, '_>| element.to_der().unwrap();
+        let info: Vec<_> = tree.root().children().collect();
+        let signed_data: Vec<_> = info[1].children().next().unwrap().children().collect();
+        let signer: Vec<_> = signed_data[4].children().next().unwrap().children().collect();
+        Self {
+            content_type: der(info[0]),
+            signed_data: signed_data[..4].iter().copied().map(der).collect(),
+            attributes: signer[3].children().map(der).collect(),
+            signer: signer.into_iter().map(der).collect(),
+        }
+    }
+
+    fn put_together(&self) -> Vec<u8> {
+        let signers = wrap(Tag::SET, &[wrap(Tag::SEQUENCE, &self.signer)]);
+        let signed_data = wrap(Tag::SEQUENCE, &[self.signed_data.concat(), signers]);
+        wrap(Tag::SEQUENCE, &[self.content_type.clone(), wrap(Tag::context(0), &[signed_data])])
+    }
+
+    /// Signs the attributes as they are now with alice's key.
+    fn sign_again(&mut self) -> Vec<u8> {
+        self.attributes.sort();
+        let digest = Digest::of(DigestAlgorithm::Sha256, &wrap(Tag::SET, &self.attributes));
+        let alice = key("alice");
+        let signature = alice.sign(&digest, alice.algorithms()[0]).unwrap();
+        self.signer[3] = wrap(Tag::context(0), &self.attributes);
+        self.signer[5] = wrap(Tag::OCTET_STRING, &[signature.0]);
+        self.put_together()
+    }
+
+    fn attribute(&mut self, oid: ObjectIdentifier) -> &mut Vec<u8> {
+        let oid = oid.to_der().unwrap();
+        self.attributes.iter_mut().find(|a| a.windows(oid.len()).any(|w| w == oid)).unwrap()
+    }
+}
+
+fn wrap(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
+    let content = parts.concat();
+    let mut out = Vec::new();
+    write_header(tag, content.len(), &mut out);
+    out.extend(content);
+    out
+}
+
 /// Makes the signed attributes the content and leaves a SignerInfo without attributes.
 fn drop_attributes(object: &[u8]) -> Vec<u8> {
-    fn wrap(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
-        let content = parts.concat();
-        let mut out = Vec::new();
-        write_header(tag, content.len(), &mut out);
-        out.extend(content);
-        out
-    }
-    let tree = Tree::parse(object).unwrap();
-    let info: Vec<_> = tree.root().children().collect();
-    let signed_data: Vec<_> = info[1].children().next().unwrap().children().collect();
-    let signer: Vec<_> = signed_data[4].children().next().unwrap().children().collect();
-    let der = |element: &Element<'_, '_>| element.to_der().unwrap();
-    let attributes = signer[3].to_der_as(Tag::SET).unwrap();
+    let mut parts = Parts::of(object);
+    let attributes = wrap(Tag::SET, &parts.attributes);
     let content = wrap(Tag::context(0), &[wrap(Tag::OCTET_STRING, &[attributes])]);
-    let content_type = der(&signed_data[2].children().next().unwrap());
-    let bare_signer: Vec<_> = [0, 1, 2, 4, 5].map(|field| der(&signer[field])).to_vec();
-    let new_data = [
-        der(&signed_data[0]),
-        der(&signed_data[1]),
-        wrap(Tag::SEQUENCE, &[content_type, content]),
-        der(&signed_data[3]),
-        wrap(Tag::SET, &[wrap(Tag::SEQUENCE, &bare_signer)]),
+    parts.signed_data[2] = wrap(Tag::SEQUENCE, &[rfc5911::ID_DATA.to_der().unwrap(), content]);
+    parts.signer.remove(3);
+    parts.put_together()
+}
+
+#[test]
+fn signed_attributes_must_be_right_once_and_covered_by_the_signature() {
+    type Change = fn(&mut Parts) -> Vec<u8>;
+    let cases: [(&str, Change); 8] = [
+        ("agree", Parts::sign_again),
+        ("does not verify", |parts| {
+            *parts.signer[5].last_mut().unwrap() ^= 1;
+            parts.put_together()
+        }),
+        ("more than one message-digest", |parts| {
+            let double = parts.attribute(rfc5911::ID_MESSAGE_DIGEST).clone();
+            parts.attributes.push(double);
+            parts.sign_again()
+        }),
+        ("more than one content-type", |parts| {
+            let double = parts.attribute(rfc5911::ID_CONTENT_TYPE).clone();
+            parts.attributes.push(double);
+            parts.sign_again()
+        }),
+        ("more than one SMIMECapabilities", |parts| {
+            let double = parts.attribute(rfc5911::SMIME_CAPABILITIES).clone();
+            parts.attributes.push(double);
+            parts.sign_again()
+        }),
+        ("no message-digest", |parts| {
+            let gone = parts.attribute(rfc5911::ID_MESSAGE_DIGEST).clone();
+            parts.attributes.retain(|attribute| *attribute != gone);
+            parts.sign_again()
+        }),
+        ("no content-type", |parts| {
+            let gone = parts.attribute(rfc5911::ID_CONTENT_TYPE).clone();
+            parts.attributes.retain(|attribute| *attribute != gone);
+            parts.sign_again()
+        }),
+        ("content type is not", |parts| {
+            // id-data becomes id-signedData: the last octet of the attribute.
+            *parts.attribute(rfc5911::ID_CONTENT_TYPE).last_mut().unwrap() = 2;
+            parts.sign_again()
+        }),
     ];
-    let new_content = wrap(Tag::context(0), &[wrap(Tag::SEQUENCE, &new_data)]);
-    wrap(Tag::SEQUENCE, &[der(&info[0]), new_content])
+    for (reason, change) in cases {
+        let object = change(&mut Parts::of(&data("detached.p7s")));
+        let verdict = verdict(&clear(ALICE, &entity(), &object));
+        assert!(verdict.reason().to_string().contains(reason), "{reason}: {}", verdict.reason());
+        let expected = if reason == "agree" { AuthResult::Pass } else { AuthResult::Fail };
+        assert_eq!(verdict.result(), expected, "{reason}");
+    }
+}
+
+#[test]
+fn a_certificate_of_the_same_key_is_not_taken_for_the_one_that_signed() {
+    let verdict = verdict(&clear(ALICE, &entity(), &data("twin.p7s")));
+    assert_eq!(verdict.certificate(), Some(&certificate("alice-twin")));
+    assert_eq!(verdict.reason(), &Reason::OtherCertificate);
+}
+
+#[test]
+fn parts_that_depend_on_who_reads_them_are_not_verified() {
+    let signed = clear(ALICE, &entity(), &data("detached.p7s"));
+    let ambiguous = signed.replace("Hello, Bob.", "--bogus\r\nHello, Bob.");
+    assert_eq!(verdict(&ambiguous).result(), AuthResult::Neutral);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use smime::path::{PathError, Revocation, RevocationMode, validate};
-use smime::testing::fixtures::{certificate, now, trust, trust_with_crls};
+use smime::path::{Crl, PathError, Revocation, RevocationMode, Trust, validate};
+use smime::testing::fixtures::{certificate, data, now, trust, trust_with_crls};
 
 #[test]
 fn a_leaf_below_two_cas_has_a_valid_path_whatever_the_order_of_surplus_certificates() {
@@ -62,9 +62,26 @@ fn crls_tell_revoked_good_and_unknown_apart() {
         let path = validate(&certificate("alice"), &surplus, &trust, now()).unwrap();
         assert_eq!(path.revocation(), &Revocation::Good);
     }
-    let no_crls = |revocation| smime::path::Trust { revocation, ..trust() };
+    let no_crls = |revocation| Trust { revocation, ..trust() };
     let hard = validate(&certificate("alice"), &surplus, &no_crls(RevocationMode::HardFail), now());
     assert!(matches!(hard, Err(PathError::RevocationUnknown { .. })));
     let soft = validate(&certificate("alice"), &surplus, &no_crls(RevocationMode::SoftFail), now()).unwrap();
     assert!(matches!(soft.revocation(), Revocation::Unknown(_)));
+}
+
+#[test]
+fn a_crl_that_is_forged_out_of_date_or_partial_says_nothing() {
+    let surplus = [certificate("ca")];
+    let root_crl = Crl::from_der(&data("root.crl")).unwrap();
+    for (name, reason) in [
+        ("forged.crl", "signature does not verify"),
+        ("old.crl", "nextUpdate has passed"),
+        ("partial.crl", "not supported"),
+    ] {
+        let crls = vec![root_crl.clone(), Crl::from_der(&data(name)).unwrap()];
+        let trust = Trust { crls, revocation: RevocationMode::HardFail, ..trust() };
+        let error = validate(&certificate("alice"), &surplus, &trust, now()).unwrap_err();
+        assert!(matches!(error, PathError::RevocationUnknown { .. }), "{name}: {error}");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
 }

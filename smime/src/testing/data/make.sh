@@ -49,13 +49,32 @@ issue critical '/CN=Critical' ca $rsa "${user[@]}" 'subjectAltName=email:alice@e
     '1.2.3.4.5=critical,DER:0500'
 issue revoked '/CN=Revoked' ca $rsa "${user[@]}" 'subjectAltName=email:alice@example.org'
 
+# The same key in another certificate; a CA of the same name with another key.
+openssl req -new -key alice.key -subj '/CN=Alice' -config <(ext '[req]' 'distinguished_name=dn' '[dn]') -out twin.csr
+openssl x509 -req -in twin.csr -CA ca.pem -CAkey ca.key -out alice-twin.pem -days $days -sha256 -extfile <(ext \
+    "${user[@]}" 'subjectAltName=email:alice@example.org' 'subjectKeyIdentifier=hash' 'authorityKeyIdentifier=keyid') 2>/dev/null
+rm twin.csr
+root false-ca '/CN=Test Issuing CA'
+
+crl() { # NAME CA OPTION...
+    local name=$1 ca=$2
+    shift 2
+    openssl ca -config ca.cnf -cert "$ca.pem" -keyfile "$ca.key" -gencrl "$@" 2>/dev/null |
+        openssl crl -outform DER -out "$name.crl"
+}
 for ca in ca root; do
     : > index.txt; echo 1000 > crlnumber
-    ext '[ca]' 'default_ca=d' '[d]' 'database=index.txt' 'crlnumber=crlnumber' 'default_md=sha256' > ca.cnf
+    ext '[ca]' 'default_ca=d' '[d]' 'database=index.txt' 'crlnumber=crlnumber' 'default_md=sha256' \
+        '[partial]' 'issuingDistributionPoint=critical,@idp' '[idp]' 'onlyuser=TRUE' > ca.cnf
     [ $ca = root ] || openssl ca -config ca.cnf -cert $ca.pem -keyfile $ca.key -revoke revoked.pem 2>/dev/null
-    openssl ca -config ca.cnf -cert $ca.pem -keyfile $ca.key -gencrl -crldays $days -out $ca.crl.pem 2>/dev/null
-    openssl crl -in $ca.crl.pem -outform DER -out $ca.crl
-    rm -f $ca.crl.pem index.txt* crlnumber* ca.cnf
+    crl $ca $ca -crldays $days
+    if [ $ca = ca ]; then
+        # None of these may be believed: signed by another, out of date, for some certificates only.
+        crl forged false-ca -crldays $days
+        crl old ca -crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z
+        crl partial ca -crldays $days -crlexts partial
+    fi
+    rm -f index.txt* crlnumber* ca.cnf
 done
 
 printf 'Content-Type: text/plain\r\n\r\nHello, Bob.\r\n' > entity.txt
@@ -68,6 +87,7 @@ sign -signer alice.pem -inkey alice.key -nodetach -stream -out opaque-ber.p7m
 sign -signer alice.pem -inkey alice.key -noattr -out noattr.p7s
 sign -signer alice.pem -inkey alice.key -keyid -out keyid.p7s
 sign -signer alice.pem -inkey alice.key -md sha1 -out sha1.p7s
+sign -signer alice.pem -inkey alice.key -keyid -cades -nocerts -certfile alice-twin.pem -out twin.p7s
 seal() { openssl cms -encrypt -binary -in entity.txt -outform DER "$@"; }
 seal -aes-256-cbc -out der.p7m bob.pem
 seal -aes-128-cbc -stream -out ber.p7m bob.pem
@@ -75,6 +95,12 @@ seal -aes-192-cbc -keyid -out aes192.p7m bob.pem
 seal -aes-256-cbc -out two.p7m alice.pem bob.pem
 seal -aes-256-cbc -recip bob.pem -keyopt rsa_padding_mode:oaep -out oaep.p7m
 seal -aes-256-cbc -recip bob.pem -keyopt rsa_padding_mode:oaep -keyopt rsa_oaep_md:sha256 -out oaep256.p7m
+# Content of whoever encrypts: fields that must stay inside, one that tries to end early, other line ends, binary.
+sealed() { openssl cms -encrypt -binary -outform DER -aes-256-cbc -out "$1" bob.pem; }
+printf '%s\r\n' 'Subject: inner' 'Authentication-Results: mx.example.org; smime=pass' 'MIME-Version: 7.0' \
+    'Content-Type: text/plain' $'Content-Description: x\nBcc: eve@example.net\rX-Evil: 1' '' 'Hello.' | sealed hostile.p7m
+printf '%s\n' 'Content-Type: text/plain' '' 'Hello.' | sealed lf.p7m
+printf 'Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\na\0b\nc\rd' | sealed binary.p7m
 # Only these are kept as private keys.
 for key in *.key; do
     case $key in alice.key | bob.key | carol.key | mallory.key | server.key | encrypt-only.key | revoked.key) openssl pkcs8 -topk8 -nocrypt -in "$key" -outform DER -out "${key%.key}.p8" ;; esac
