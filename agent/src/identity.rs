@@ -133,7 +133,7 @@ impl Identities {
 /// or nothing stands before it.
 pub(crate) fn base_address(address: &MailAddress, delimiters: &str) -> Option<String> {
     let (base, _) = address.local().split_once(|c| delimiters.contains(c))?;
-    (!base.is_empty()).then(|| format!("{base}@{}", address.domain()).to_lowercase())
+    (!base.is_empty()).then(|| format!("{base}@{}", address.domain()).to_ascii_lowercase())
 }
 
 /// Of those whose certificate may sign at a time, the one whose certificate is the newest.

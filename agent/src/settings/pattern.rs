@@ -38,14 +38,14 @@ impl SenderPattern {
             return Err("a * stands for a whole local part, or alone for all senders".to_owned());
         }
         MailAddress::parse(&format!("x@{domain}")).map_err(|error| error.reason.to_owned())?;
-        Ok(Self::Domain(domain.to_lowercase()))
+        Ok(Self::Domain(domain.to_ascii_lowercase()))
     }
 
     /// Whether it is about mail of this address.
     pub fn matches(&self, address: &MailAddress) -> bool {
         match self {
             Self::Any => true,
-            Self::Domain(domain) => address.domain().to_lowercase() == *domain,
+            Self::Domain(domain) => address.domain().to_ascii_lowercase() == *domain,
             Self::Address(own) => own == address,
         }
     }
