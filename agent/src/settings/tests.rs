@@ -353,3 +353,17 @@ fn a_login_may_use_an_address_only_as_configured() {
         assert_eq!(logins.allow(login, &alice), expected, "{logins:?} {login}");
     }
 }
+
+#[test]
+fn the_sample_configuration_has_only_known_keys_also_where_they_are_commented_out() {
+    let sample = include_str!("../../../contrib/hsmime.toml");
+    let all = sample.lines().map(|line| line.strip_prefix('#').filter(|l| l.contains(" = ")).unwrap_or(line));
+    let complaints = complaints(&all.collect::<Vec<_>>().join("\n"));
+    // Its files are not on this machine; everything else is right.
+    assert!(
+        complaints
+            .iter()
+            .all(|complaint| complaint.contains("No such file") || complaint.contains("is not there")),
+        "{complaints:#?}"
+    );
+}
