@@ -1,7 +1,7 @@
 //! The log: text or JSON on stderr.
 
 use std::io;
-use std::panic;
+use std::panic::{self, PanicHookInfo};
 
 use agent::LogFormat;
 use agent::settings::Log;
@@ -24,12 +24,14 @@ pub(crate) fn start(log: &Log) -> Result<(), ParseError> {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
     };
     Registry::default().with(filter).with(lines.with_filter(filter_fn(is_fit_to_log))).init();
-    // Where, not why: the text of a panic may quote what it stumbled over, and that may be mail.
-    panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
-        error!(place, "panic");
-    }));
+    panic::set_hook(Box::new(report_panic));
     Ok(())
+}
+
+/// Says where, not why: the text of a panic may quote what it stumbled over, and that may be mail.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    error!(place, "panic");
 }
 
 /// Below a warning, indymilter writes out each packet, and packets hold mail. No filter turns that on.
@@ -45,6 +47,12 @@ mod tests {
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Written {
         fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
@@ -75,7 +83,20 @@ mod tests {
             tracing::warn!(target: "indymilter::session", "misused");
             tracing::trace!(target: "milter", "ours");
         });
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let text = written.text();
         assert!(!text.contains("the body") && text.contains("misused") && text.contains("ours"), "{text}");
+    }
+
+    #[test]
+    fn a_panic_is_logged_with_its_place_and_without_its_text() {
+        let written = Written::default();
+        let subscriber = Registry::default().with(fmt::layer().with_writer(written.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            panic::set_hook(Box::new(report_panic));
+            panic::catch_unwind(|| panic!("the body")).unwrap_err();
+            let _ = panic::take_hook();
+        });
+        let text = written.text();
+        assert!(!text.contains("the body") && text.contains("logging.rs:"), "{text}");
     }
 }

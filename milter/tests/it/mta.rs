@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What Postfix 3.7 offers.
 pub(crate) const ALL_ACTIONS: u32 = 0x1ff;
@@ -153,7 +153,9 @@ impl Mta {
 
     pub(crate) fn answer(&mut self) -> io::Result<Answer> {
         let (mut requests, mut progress) = (Vec::new(), 0);
+        let start = Instant::now();
         loop {
+            assert!(start.elapsed() < Duration::from_secs(20), "no reply after {progress} progress notes");
             match self.receive()? {
                 ('p', _) => progress += 1,
                 packet @ ('h' | 'i' | 'm' | 'b', _) => requests.push(packet),
