@@ -83,6 +83,8 @@ impl<T: Treat> Connection<T> {
         let (mut phase, mut activity) = (self.phase.clone(), self.activity.subscribe());
         let drained = async {
             reached(&mut phase, Phase::Draining).await;
+            // Postfix keeps the ABORT that follows a RSET to itself until its next command; such a connection
+            // looks like one with a slow client and ends with the drain limit.
             // An error means that there is nobody left to be active.
             let _ = activity.wait_for(|activity| *activity != Activity::InMessage).await;
         };

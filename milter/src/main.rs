@@ -15,8 +15,8 @@ use agent::{Agent, Settings};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use hsmpool::Pool;
-use milter::{Limits, Listener, Treat, run_until_signalled};
-use tokio::runtime;
+use milter::{Limits, Listener, run_until_signalled};
+use tokio::runtime::{self, Runtime};
 use tracing::{info, warn};
 
 /// Signs outgoing mail, decrypts and verifies incoming mail for Postfix and Sendmail.
@@ -75,31 +75,29 @@ fn start(arguments: &Arguments) -> Result<()> {
     for warning in settings.warnings(SystemTime::now()) {
         warn!("{warning}");
     }
+    let limits = Limits::from(&milter);
+    descriptors::make_room_for(limits.max_connections);
+    let runtime = runtime(&limits)?;
+    // The socket first: a second milter started by mistake ends here and does not log in to the token.
+    let listener = runtime.block_on(Listener::open(&milter.listen))?;
     let pool = Pool::start(settings.tokens())?;
-    let served = serve(&milter, Agent::new(&settings, &pool));
+    let agent = Agent::new(&settings, &pool);
+    info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
+    let served = runtime.block_on(run_until_signalled(listener, limits, agent));
+    // A treatment that never ends must not keep the process.
+    runtime.shutdown_background();
     pool.close();
-    served
+    served.context("signals cannot be received")
 }
 
-/// Listens and serves until a signal comes.
-fn serve(milter: &Milter, treat: impl Treat) -> Result<()> {
-    let limits = Limits::from(milter);
-    descriptors::make_room_for(limits.max_connections);
-    let runtime = runtime::Builder::new_multi_thread()
+fn runtime(limits: &Limits) -> Result<Runtime> {
+    runtime::Builder::new_multi_thread()
         // They only move octets; the work is done on blocking threads.
         .worker_threads(2)
         .max_blocking_threads(limits.workers.saturating_add(BLOCKING_OTHERS))
         .enable_all()
         .build()
-        .context("no threads")?;
-    let served = runtime.block_on(async {
-        let listener = Listener::open(&milter.listen).await?;
-        info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
-        run_until_signalled(listener, limits, treat).await.context("signals cannot be received")
-    });
-    // A treatment that never ends must not keep the process.
-    runtime.shutdown_background();
-    served
+        .context("no threads")
 }
 
 /// Threads for the runtime's own blocking calls, such as looking up names.

@@ -92,7 +92,8 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+/// What is asked for, as soon as it is there.
+pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {

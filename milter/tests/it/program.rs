@@ -1,9 +1,14 @@
 //! The program itself: its command line and exit status.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::child::eventually;
 
 const GOOD: &str = "[milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.test.invalid\"\n";
 
@@ -54,4 +59,32 @@ fn a_configuration_that_is_not_there_is_named() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("/nonexistent/hsmime.toml"));
+}
+
+#[test]
+fn it_serves_a_socket_alone_until_it_is_told_to_stop() {
+    let folder = TempDir::new().unwrap();
+    let (file, socket) = (folder.path().join("hsmime.toml"), folder.path().join("m.sock"));
+    let config = GOOD.replace("inet:127.0.0.1:8890", &format!("unix:{}", socket.display()));
+    fs::write(&file, format!("{config}socket-mode = \"640\"\n[log]\nformat = \"json\"\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hsmime-milter"));
+    command.arg("--config").arg(&file);
+
+    let first = command.stderr(Stdio::piped()).spawn().unwrap();
+    eventually(|| UnixStream::connect(&socket).ok());
+    eventually(|| {
+        Some(fs::metadata(&socket).unwrap().permissions().mode() & 0o777 == 0o640).filter(|is| *is)
+    });
+    let second = command.output().unwrap();
+    assert_eq!(second.status.code(), Some(2));
+    assert!(String::from_utf8(second.stderr).unwrap().contains("another process"));
+
+    let id = i32::try_from(first.id()).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    let first = first.wait_with_output().unwrap();
+    let log = String::from_utf8(first.stderr).unwrap();
+    assert!(first.status.success(), "{log}");
+    assert!(!socket.exists());
+    assert!(log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{log}");
+    assert!(log.contains("\"message\":\"started\"") && log.contains("\"message\":\"stopped\""), "{log}");
 }
