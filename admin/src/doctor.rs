@@ -94,9 +94,9 @@ fn settings(config: &Path, now: SystemTime, findings: &mut Findings) -> Option<S
             }
             Some(settings)
         }
-        Err(ConfigError::Invalid { complaints, .. }) => {
+        Err(ConfigError::Invalid { path, complaints }) => {
             for complaint in complaints {
-                findings.add(Health::Fail, what, complaint.to_string());
+                findings.add(Health::Fail, what, format!("{}: {complaint}", path.display()));
             }
             None
         }
