@@ -47,7 +47,7 @@ impl Milter {
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         let mut child = self.child.take().context("the milter is not running")?;
-        let stopped = wait::until("the milter to stop", PATIENCE, || Ok(child.try_wait()?));
+        let stopped = wait::until_whatever_signal("the milter to stop", PATIENCE, || Ok(child.try_wait()?));
         if stopped.is_err() {
             // Nothing may outlive its test.
             child.kill()?;

@@ -63,10 +63,11 @@ impl Workdir {
         self.kept = true;
     }
 
-    fn tell(&self) {
+    /// Says on stderr where it is, and how its logs end.
+    pub fn tell(&self) {
         let mut stderr = io::stderr().lock();
         // Telling is all that is left to do here: a closed stderr must not hide the test's own failure.
-        let _ = writeln!(stderr, "{}: everything is kept in {}", self.name, self.path.display());
+        let _ = writeln!(stderr, "{}: everything is in {}", self.name, self.path.display());
         for log in self.logs() {
             let text = fs::read(&log).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
