@@ -1,1 +1,25 @@
-//! Whole-system tests.
+//! Whole-system tests: real programs, real sockets, SoftHSM, Postfix, and other S/MIME software as judges.
+
+#[cfg(test)]
+mod batch;
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod configuration;
+#[cfg(test)]
+mod forged;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod incoming;
+#[cfg(test)]
+#[expect(clippy::print_stdout, reason = "what a load test measured is worth reading")]
+mod load;
+#[cfg(test)]
+mod outgoing;
+#[cfg(test)]
+mod senders;
+#[cfg(test)]
+mod token;
+#[cfg(test)]
+mod verdicts;

@@ -24,6 +24,8 @@ pub struct Config {
     pub revocation: String,
     /// Where the milter listens.
     pub listen: String,
+    /// The permissions of a Unix socket, octal.
+    pub socket_mode: Option<String>,
     /// Whose results `Authentication-Results` are.
     pub authserv_id: String,
     /// Networks that need no login.
@@ -70,9 +72,12 @@ impl Config {
             self.authserv_id,
             self.trusted_networks,
         );
+        // Writing to a string does not fail.
+        if let Some(mode) = &self.socket_mode {
+            let _ = writeln!(toml, "socket-mode = {mode:?}");
+        }
         for identity in &self.identities {
             let Identity { certificate, chain, logins } = identity;
-            // Writing to a string does not fail.
             let [certificate, chain] = [certificate, chain].map(|path| path.to_string_lossy());
             let _ = write!(toml, "\n[[identity]]\ncertificate = {certificate:?}\nchain = {chain:?}\n");
             if !logins.is_empty() {

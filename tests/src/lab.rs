@@ -80,6 +80,7 @@ impl Lab {
             crls: Vec::new(),
             revocation: "off".to_owned(),
             listen: format!("inet:127.0.0.1:{}", wait::free_port()?),
+            socket_mode: None,
             authserv_id: Self::AUTHSERV_ID.to_owned(),
             trusted_networks: vec!["192.0.2.0/24".to_owned()],
             identities: [&alice, &bob, &carol].map(identity).into(),
@@ -90,7 +91,12 @@ impl Lab {
 
     /// Starts sink, milter and Postfix.
     pub fn start(self) -> Result<Running> {
-        let sink = Sink::start(Offer::EightBit)?;
+        self.start_with(Offer::EightBit)
+    }
+
+    /// As [`Lab::start`], with a next hop that offers less.
+    pub fn start_with(self, offer: Offer) -> Result<Running> {
+        let sink = Sink::start(offer)?;
         let milter = self.start_milter()?;
         let postfix = Postfix::start(&self.workdir, &self.config.listen, sink.port())?;
         Ok(Running { postfix, milter, sink, lab: self })
@@ -114,7 +120,9 @@ impl Lab {
         input: &Path,
         output: &Path,
     ) -> Result<(Finished, Vec<serde_json::Value>)> {
-        let report = output.with_extension("report.jsonl");
+        let mut report = output.to_owned().into_os_string();
+        report.push(".report.jsonl");
+        let report = PathBuf::from(report);
         let path = |path: &Path| path.to_str().map(str::to_owned).context("a path that is not UTF-8");
         let (input, output) = (path(input)?, path(output)?);
         let arguments = [command, &input, "--output", &output, "--report", &path(&report)?];
@@ -153,14 +161,28 @@ impl Running {
         Ok(reply)
     }
 
-    /// Sends one mail that must be accepted, and waits for it to arrive as the only new one.
-    pub fn deliver(&self, origin: &Origin, from: &str, to: &[&str], octets: &[u8]) -> Result<Delivered> {
+    /// Sends one mail; if it is accepted, waits for it to arrive as the only new one.
+    pub fn attempt(
+        &self,
+        origin: &Origin,
+        from: &str,
+        to: &[&str],
+        octets: &[u8],
+    ) -> Result<(Reply, Option<Delivered>)> {
         let before = self.sink.mails().len();
         let reply = self.send(origin, from, to, octets)?;
-        ensure!(reply.code == 250, "refused: {reply:?}\n{}", self.milter.log());
+        if reply.code != 250 {
+            return Ok((reply, None));
+        }
         let mut mails = self.sink.wait_for(before + 1, PATIENCE).with_context(|| self.postfix.log())?;
         ensure!(mails.len() == before + 1, "{} mails arrived instead of one", mails.len() - before);
-        mails.pop().context("no mail")
+        Ok((reply, mails.pop()))
+    }
+
+    /// Sends one mail that must be accepted, and waits for it to arrive.
+    pub fn deliver(&self, origin: &Origin, from: &str, to: &[&str], octets: &[u8]) -> Result<Delivered> {
+        let (reply, mail) = self.attempt(origin, from, to, octets)?;
+        mail.with_context(|| format!("refused: {reply:?}\n{}", self.milter.log()))
     }
 
     /// Sends a mail as somebody of ours who is logged in.

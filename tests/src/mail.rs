@@ -106,6 +106,11 @@ pub fn ugly_entity(attachment: usize) -> Vec<u8> {
 pub struct Noise(pub u64);
 
 impl Noise {
+    /// A number from 0 up to but not including `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
     /// The next one.
     #[expect(clippy::should_implement_trait, reason = "an iterator would be endless and tell nothing more")]
     pub fn next(&mut self) -> u64 {

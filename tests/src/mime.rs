@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use mailparse::{MailHeaderMap as _, ParsedMail};
-use memchr::memmem::find;
+pub use memchr::memmem::find;
 
 /// The header and the body, without the empty line between them.
 pub fn split(octets: &[u8]) -> (&[u8], &[u8]) {

@@ -31,7 +31,7 @@ impl Delivered {
 
 impl fmt::Debug for Delivered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start = self.octets.get(..4096).unwrap_or(&self.octets);
+        let start = self.octets.get(..2000).unwrap_or(&self.octets);
         writeln!(f, "from {:?} to {:?}, {} octets:", self.from, self.to, self.octets.len())?;
         f.write_str(&String::from_utf8_lossy(start))
     }

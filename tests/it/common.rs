@@ -1,0 +1,39 @@
+//! What several tests ask of a delivered mail.
+
+use testkit::sink::Delivered;
+use testkit::{Lab, mime};
+
+/// The one verdict in our name: the word behind `smime=`. It must stand above every other field.
+pub(crate) fn verdict(mail: &Delivered) -> String {
+    let ours = our_results(mail);
+    assert_eq!(ours.len(), 1, "one field in our name: {mail:?}");
+    assert_eq!(mime::field_names(&mail.octets)[0], "authentication-results", "at the top: {mail:?}");
+    let result = ours[0].split_once("smime=").expect("a method").1;
+    result.chars().take_while(char::is_ascii_alphabetic).collect()
+}
+
+/// The values of `Authentication-Results` in our name.
+pub(crate) fn our_results(mail: &Delivered) -> Vec<String> {
+    let values = mime::values(&mail.octets, "authentication-results");
+    let ours = |value: &String| value.to_ascii_lowercase().starts_with(Lab::AUTHSERV_ID);
+    values.into_iter().filter(ours).collect()
+}
+
+/// Nothing but trace and verdict fields was put above what was sent, and not an octet of it was changed.
+#[track_caller]
+pub(crate) fn assert_untouched(mail: &Delivered, sent: &[u8]) {
+    let added = mail.octets.strip_suffix(sent).unwrap_or_else(|| panic!("changed: {mail:?}"));
+    for name in mime::field_names(added) {
+        assert!(["received", "authentication-results"].contains(&name.as_str()), "{name} was added");
+    }
+}
+
+/// Two mails have the same leaves once their transfer encodings are undone.
+#[track_caller]
+pub(crate) fn assert_same_content(left: &[u8], right: &[u8]) {
+    let (left, right) = (mime::leaves(left).unwrap(), mime::leaves(right).unwrap());
+    let types = |leaves: &[mime::Leaf]| -> Vec<String> {
+        leaves.iter().map(|leaf| format!("{} of {} octets", leaf.media_type, leaf.octets.len())).collect()
+    };
+    assert!(left == right, "different content: {:?} and {:?}", types(&left), types(&right));
+}

