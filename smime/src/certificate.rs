@@ -224,10 +224,14 @@ impl hash::Hash for Certificate {
     }
 }
 
-/// Subject and serial number: enough for a person to find it.
+/// Subject, or address where there is none, and serial number: enough for a person to find it.
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\" (serial {})", self.subject(), self.serial_hex())
+        let name = match self.addresses().first() {
+            Some(address) if self.subject().is_empty() => address.to_string(),
+            _ => self.subject().to_string(),
+        };
+        write!(f, "\"{name}\" (serial {})", self.serial_hex())
     }
 }
 
