@@ -200,7 +200,7 @@ impl fmt::Display for Octets {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self.0 {
-            0..1_000 => self.0.to_string(),
+            0..1_000 => format!("{} B", self.0),
             1_000..1_000_000 => format!("{:.1} kB", self.0 as f64 / 1e3),
             1_000_000..1_000_000_000 => format!("{:.1} MB", self.0 as f64 / 1e6),
             _ => format!("{:.1} GB", self.0 as f64 / 1e9),

@@ -110,7 +110,12 @@ const TOKEN_LIMIT: Duration = Duration::from_mins(1);
 
 fn run_task(options: &Options, report: Option<&Path>, task: &dyn Task) -> Result<Totals> {
     let stop = stop_flag().context("signals cannot be received")?;
+    let to_stdout = Path::new("-");
     let report = match report {
+        Some(path) if path == to_stdout && options.output == Output::Stdout => {
+            bail!("mail and report cannot both go to the standard output");
+        }
+        Some(path) if path == to_stdout => Report::stdout(),
         Some(path) => run::open_report(path, &options.inputs)?,
         None if options.output == Output::Stdout => Report::none(),
         None => Report::stdout(),
