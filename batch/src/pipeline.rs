@@ -133,6 +133,7 @@ pub(crate) enum Ready {
     Large { index: u64, large: Large },
     Verbatim(Large),
     Unreadable { index: u64, origin: Origin, error: io::Error },
+    Vanished { index: u64, origin: Origin },
 }
 
 fn read_all<'scope>(
@@ -161,7 +162,7 @@ fn read_all<'scope>(
             Piece::Message(stored) => gate::charge(stored.octets.len()),
             // An open file and a copying buffer; not many shall wait for the writer.
             Piece::Large(_) | Piece::Verbatim(_) => run.room / 16,
-            Piece::Unreadable { .. } => gate::OVERHEAD,
+            Piece::Unreadable { .. } | Piece::Vanished { .. } => gate::OVERHEAD,
         };
         if !gate.enter(charge) {
             break;
@@ -176,6 +177,7 @@ fn read_all<'scope>(
             Piece::Large(large) => Some(Ready::Large { index, large }),
             Piece::Verbatim(large) => Some(Ready::Verbatim(large)),
             Piece::Unreadable { origin, error } => Some(Ready::Unreadable { index, origin, error }),
+            Piece::Vanished { origin } => Some(Ready::Vanished { index, origin }),
         };
         if let Some(ready) = ready {
             // A writer that is gone has closed the gate and tells why itself.
@@ -209,18 +211,25 @@ fn write_all(
     gate: &Gate,
     writer: &mut Writer<'_>,
 ) -> Result<u64, BatchError> {
+    // However this ends, by a panic too, the reader must not wait for room that nobody will make.
+    let _closing = CloseAtEnd(gate);
     let mut early = BTreeMap::new();
     let mut next = 0;
     for queued in receiver {
         early.insert(queued.sequence, queued);
         while let Some(queued) = early.remove(&next) {
-            if let Err(error) = writer.write(queued.ready) {
-                gate.close();
-                return Err(error);
-            }
+            writer.write(queued.ready)?;
             gate.leave(queued.charge);
             next += 1;
         }
     }
     Ok(next)
+}
+
+struct CloseAtEnd<'a>(&'a Gate);
+
+impl Drop for CloseAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     path::Path,
 };
 
@@ -69,6 +69,7 @@ fn fault<S: serde::Serializer>(fault: &Fault, serializer: S) -> Result<S::Ok, S:
 
 /// Where the lines go.
 pub struct Report {
+    on_terminal: bool,
     name: String,
     to: Option<BufWriter<Box<dyn Write + Send>>>,
     file: Option<File>,
@@ -86,12 +87,18 @@ impl Report {
         options.write(true).create_new(!is_device && !is_empty);
         let file = options.open(path).map_err(failed)?;
         let copy = file.try_clone().map_err(failed)?;
-        Ok(Self { to: Some(BufWriter::new(Box::new(file))), name, file: (!is_device).then_some(copy) })
+        Ok(Self {
+            on_terminal: false,
+            to: Some(BufWriter::new(Box::new(file))),
+            name,
+            file: (!is_device).then_some(copy),
+        })
     }
 
     /// To the standard output.
     pub fn stdout() -> Self {
         Self {
+            on_terminal: io::stdout().is_terminal(),
             name: "on the standard output".into(),
             to: Some(BufWriter::new(Box::new(io::stdout()))),
             file: None,
@@ -100,12 +107,17 @@ impl Report {
 
     /// Nowhere.
     pub fn none() -> Self {
-        Self { name: String::new(), to: None, file: None }
+        Self { on_terminal: false, name: String::new(), to: None, file: None }
     }
 
     /// Whether there is one.
     pub fn is_some(&self) -> bool {
         self.to.is_some()
+    }
+
+    /// Whether somebody sees the lines as they come.
+    pub(crate) fn is_on_terminal(&self) -> bool {
+        self.on_terminal
     }
 
     /// Adds a line.

@@ -177,6 +177,12 @@ fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Place>>, Batch
         Output::Path(output) => output,
     };
     if let ([input], [kind]) = (inputs.as_slice(), kinds) {
+        let refuse = |problem: &str| BatchError::Output { path: output.clone(), problem: problem.into() };
+        match kind {
+            Kind::Maildir if output.is_file() => return Err(refuse("it is a file; a Maildir is a folder")),
+            Kind::Stdin if output.is_dir() => return Err(refuse("it is a folder; name a file in it")),
+            _ => {}
+        }
         let into_folder = *kind != Kind::Maildir && output.is_dir();
         let target = match input.file_name() {
             Some(name) if into_folder && *kind != Kind::Stdin => {

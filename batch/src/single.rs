@@ -52,10 +52,8 @@ impl Source for SingleSource {
         octets.shrink_to_fit();
         let untouchable = if is_compressed(&octets) {
             Some(Untouchable::Compressed)
-        } else if let (false, Some(offset)) = (from_stream, second_message(&octets)?) {
-            Some(Untouchable::MaybeTwo(offset))
         } else {
-            None
+            second_message(&octets)?.map(Untouchable::MaybeTwo)
         };
         let frame = if from_stream { frame_of(&octets) } else { Frame::File };
         Ok(Some(Piece::Message(Stored { origin, octets, frame, attributes, untouchable })))
@@ -77,12 +75,15 @@ fn frame_of(octets: &[u8]) -> Frame {
     }
 }
 
-/// Where a line begins that in an mbox would begin a message: then this may be one, and damaged.
+/// Where a line begins that in an mbox would begin another message: then this may be an mbox, given as one
+/// message or damaged at its beginning.
 fn second_message(octets: &[u8]) -> io::Result<Option<u64>> {
     let mut splitter = Splitter::new(BufReader::new(octets), octets, 0);
     while let Some(part) = splitter.next_part()? {
-        if let Part::Message(found) = part {
-            return Ok(Some(found.offset));
+        match part {
+            Part::Message(found) if found.offset > 0 => return Ok(Some(found.offset)),
+            Part::Message(found) if found.doubt.is_some() => return Ok(found.doubt),
+            _ => {}
         }
     }
     Ok(None)

@@ -131,6 +131,11 @@ pub enum Piece {
         /// Why not.
         error: io::Error,
     },
+    /// A message that was there a moment ago; somebody deleted it.
+    Vanished {
+        /// Where it was.
+        origin: Origin,
+    },
 }
 
 /// Octets that are not kept in memory.

@@ -32,6 +32,9 @@ impl<'a> Writer<'a> {
             Ready::Large { index, large } => self.large(index, large),
             Ready::Verbatim(large) => self.copy(large).map(|_| ()),
             Ready::Unreadable { index, origin, error } => self.unreadable(index, origin, error),
+            Ready::Vanished { index, origin } => {
+                self.missing(index, origin, Fault::Transient, "it was deleted during the run".into())
+            }
         }
     }
 
@@ -115,6 +118,16 @@ impl<'a> Writer<'a> {
         if self.sink.is_some() {
             return Err(BatchError::Read { origin: source.to_string(), source: error });
         }
+        self.missing(index, source, Fault::Operator, format!("cannot be read: {error}"))
+    }
+
+    fn missing(
+        &mut self,
+        index: u64,
+        source: Origin,
+        fault: Fault,
+        reason: String,
+    ) -> Result<(), BatchError> {
         self.observer.record(&Record {
             index,
             source,
@@ -122,7 +135,7 @@ impl<'a> Writer<'a> {
             action: FAILED,
             verdict: None,
             reason: None,
-            error: Some(ErrorRecord { fault: Fault::Operator, reason: format!("cannot be read: {error}") }),
+            error: Some(ErrorRecord { fault, reason }),
             input: Summed::of(b""),
             output: None,
             elapsed_ms: 0,

@@ -111,9 +111,12 @@ impl Source for MaildirSource {
             },
             read => read,
         };
-        let unreadable =
-            |error| Piece::Unreadable { origin: Origin { file: path.as_path().into(), offset: None }, error };
-        Ok(Some(read.unwrap_or_else(unreadable)))
+        Ok(Some(read.unwrap_or_else(|error| {
+            let origin = Origin { file: path.as_path().into(), offset: None };
+            // A link to nowhere is still there, and not known to be nothing.
+            let vanished = error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err();
+            if vanished { Piece::Vanished { origin } } else { Piece::Unreadable { origin, error } }
+        })))
     }
 
     fn path(&self) -> &Path {

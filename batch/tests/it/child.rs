@@ -87,7 +87,7 @@ pub(crate) fn wait_until(child: &mut Child, what: &str, mut is_so: impl FnMut() 
 }
 
 const ROOM: u64 = 16 << 20;
-const MAX_MESSAGE: usize = 4 << 20;
+const MAX_MESSAGE: usize = 2 << 20;
 
 /// Peak of the resident memory, as the other process wrote it down.
 fn peak(output: &Path) -> u64 {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "this is all tests")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
+mod agents;
 mod child;
 mod maildir;
 mod mbox;

@@ -237,3 +237,13 @@ fn an_outage_stops_the_run_and_does_not_become_a_failure_of_each_message() {
     assert!(stopped.error.to_string().contains("token \"mail\" is not available"), "{}", stopped.error);
     assert!(!output.exists() && stopped.partial.is_some());
 }
+
+#[test]
+fn an_mbox_given_as_one_message_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("a.eml");
+    fs::write(&input, [b"Subject: lost its From_ line\n\nx\n\n", &sample_mbox(2)[..]].concat()).unwrap();
+    let ran = run_on(&input, &folder.path().join("out"), &Shout);
+    assert_eq!((ran.totals.messages(), ran.totals.failed()), (1, 1));
+    assert_eq!(fs::read(folder.path().join("out")).unwrap(), fs::read(&input).unwrap());
+}

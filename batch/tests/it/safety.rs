@@ -103,6 +103,7 @@ fn outputs_that_could_harm_anything_are_refused_before_anything_is_written() {
     let path = |name: &str| folder.path().join(name);
     fs::write(path("mbox"), sample_mbox(1)).unwrap();
     fs::write(path("other"), "precious").unwrap();
+    fs::write(path("empty"), "").unwrap();
     fs::write(path("text"), "some notes\nof mine\n").unwrap();
     maildir(&path("mail"), 1);
     fs::create_dir(path("plain")).unwrap();
@@ -129,6 +130,8 @@ fn outputs_that_could_harm_anything_are_refused_before_anything_is_written() {
         (&["missing"], "out", "cannot read"),
         (&["mbox", "-"], "out", "cannot be one of several"),
         (&["/dev/null"], "out", "neither a file nor a folder"),
+        (&["mail"], "empty", "a Maildir is a folder"),
+        (&["-"], "plain", "it is a folder"),
     ] {
         let inputs: Vec<_> =
             inputs.iter().map(|name| if *name == "-" { "-".into() } else { path(name) }).collect();
