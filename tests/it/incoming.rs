@@ -36,6 +36,7 @@ fn mail_encrypted_by_openssl_or_gpgsm_arrives_decrypted() {
         assert_eq!(types, ["multipart/mixed; boundary=\"outer\""], "{how}");
         assert_eq!(mime::values(&mail.octets, "mime-version").len(), 1, "{how}");
         assert_same_content(&mail.octets, &content);
+        assert!(mime::find(&mail.octets, b"smime.p7m").is_none(), "{how}: {mail:?}");
         for name in ["from", "to", "subject", "date", "message-id"] {
             assert_eq!(mime::values(&mail.octets, name), mime::values(&sent, name), "{how}: {name}");
         }

@@ -185,6 +185,20 @@ impl Running {
         mail.with_context(|| format!("refused: {reply:?}\n{}", self.milter.log()))
     }
 
+    /// As [`Running::deliver`], but sends again while the mail is deferred, as an MTA would.
+    pub fn deliver_in_time(
+        &self,
+        origin: &Origin,
+        from: &str,
+        to: &[&str],
+        octets: &[u8],
+    ) -> Result<Delivered> {
+        wait::until("the mail to be accepted", PATIENCE, || match self.attempt(origin, from, to, octets)? {
+            (Reply { code: 400..=499, .. }, None) => Ok(None),
+            (reply, mail) => Ok(Some(mail.with_context(|| format!("refused: {reply:?}"))?)),
+        })
+    }
+
     /// Sends a mail as somebody of ours who is logged in.
     pub fn outgoing(&self, from: &Person, to: &str, octets: &[u8]) -> Result<Delivered> {
         self.deliver(&Origin::login(&from.address), &from.address, &[to], octets)

@@ -64,7 +64,7 @@ impl Workdir {
     }
 
     /// Says on stderr where it is, and how its logs end.
-    pub fn tell(&self) {
+    fn tell(&self) {
         let mut stderr = io::stderr().lock();
         // Telling is all that is left to do here: a closed stderr must not hide the test's own failure.
         let _ = writeln!(stderr, "{}: everything is in {}", self.name, self.path.display());

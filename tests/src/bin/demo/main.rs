@@ -34,8 +34,10 @@ fn main() -> ExitCode {
     let mut table = Table::default();
     let kept = play(&mut table, keep);
     println!("\n{table}");
-    if let Some(directory) = kept {
-        println!("everything is in {directory}");
+    match kept {
+        Some(directory) => println!("everything is in {directory}"),
+        None if table.all_ok() => {}
+        None => println!("scripts/demo --keep leaves everything behind to be looked at"),
     }
     if table.all_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -61,9 +63,6 @@ fn play(table: &mut Table, keep: bool) -> Option<String> {
     table.scene("without the token, mail waits; with it, mail flows", || token_away(&mut running));
     table.scene("an archive is signed, and verified again", || signed_archive(&running));
     table.scene("an archive is decrypted", || decrypted_archive(&running));
-    if !table.all_ok() {
-        running.lab.workdir.tell();
-    }
     keep.then(|| running.lab.workdir.path().display().to_string())
 }
 
@@ -127,12 +126,13 @@ fn token_away(running: &mut Running) -> Result<String> {
     let sent = letter.text("signed or not at all");
     token.stop()?;
     let before = running.sink.mails().len();
-    let reply = running.send(&Origin::login(&alice.address), &alice.address, &[&erin.address], &sent)?;
+    let (origin, to) = (Origin::login(&alice.address), [erin.address.as_str()]);
+    let reply = running.send(&origin, &alice.address, &to, &sent)?;
     println!("-- token away: {} {}", reply.code, reply.text);
     token.start()?;
     ensure!(reply.code == 451, "not deferred");
     ensure!(running.sink.mails().len() == before, "something left while the token was away");
-    let delivered = running.outgoing(alice, &erin.address, &sent)?;
+    let delivered = running.deliver_in_time(&origin, &alice.address, &to, &sent)?;
     running.lab.openssl()?.verify(&delivered.octets)?;
     println!("-- token back: delivered, signature good");
     Ok(format!("deferred with {}, then delivered signed", reply.code))
