@@ -135,7 +135,7 @@ impl Agent {
         let mut edits = received.edits;
         edits.prepend.push((authres::NAME.to_owned(), field));
         let action = match received.opening {
-            Opening::Opened(_) => "opened",
+            Opening::Opened { .. } => "opened",
             _ => "verified",
         };
         let reason = match note {
@@ -151,10 +151,10 @@ fn note(opening: &Opening, verdict: &Verdict) -> Option<String> {
     match opening {
         Opening::NotEncrypted => None,
         // CBC alone lets anybody change the content; only a signature inside tells (EFAIL).
-        Opening::Opened(cipher) if verdict.signers().is_empty() => {
+        Opening::Opened { cipher, authenticated: false } if verdict.signers().is_empty() => {
             Some(format!("decrypted ({cipher}), content not authenticated"))
         }
-        Opening::Opened(cipher) => Some(format!("decrypted ({cipher})")),
+        Opening::Opened { cipher, .. } => Some(format!("decrypted ({cipher})")),
         Opening::NotEntitled => Some("not decrypted: not every recipient has the key here".to_owned()),
         Opening::Failed(reason) => Some(format!("not decrypted: {reason}")),
     }

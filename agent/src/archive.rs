@@ -7,7 +7,7 @@ use smime::{
     mime::{Message, is_smime_or_pgp, single_originator},
 };
 
-use crate::{Agent, AgentError, Entitled, Opening, Outcome, sending};
+use crate::{Agent, AgentError, Outcome, sending};
 
 impl Agent {
     /// Signs a message of one of our own senders, as the address in From. Other senders' mail, and what
@@ -28,19 +28,6 @@ impl Agent {
             }
             None => Ok(Outcome::unchanged("kept", format!("there is no signing identity for {from}"))),
         }
-    }
-
-    /// Opens a message with whichever identity it is encrypted to, and verifies what comes out. What
-    /// cannot be opened stays as it is, with the reason.
-    pub fn open_stored(&self, message: &Message, at: SystemTime) -> Result<Outcome, AgentError> {
-        let received = self.receiving().receive(message, Entitled::Owner, at)?;
-        let (action, reason) = match received.opening {
-            Opening::Opened(cipher) => ("opened", cipher.to_owned()),
-            Opening::NotEncrypted => ("kept", "it is not encrypted".to_owned()),
-            Opening::NotEntitled => ("kept", "no key here is among its recipients".to_owned()),
-            Opening::Failed(reason) => ("failed", reason),
-        };
-        Ok(Outcome { edits: received.edits, action, reason, verdict: Some(received.verdict) })
     }
 
     /// Verifies a message as of a time. What is encrypted is not opened.

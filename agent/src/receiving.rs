@@ -4,6 +4,7 @@ use std::{borrow::Cow, time::SystemTime};
 
 use smime::{
     MailAddress,
+    algorithm::ContentEncryptionAlgorithm,
     cms::{EnvelopedData, KeyTransport, Object, OpenError},
     message::{Verdict, Wrapped, verify},
     mime::{Canonical, MAX_DEPTH, Message, MimeEntity, single_originator},
@@ -50,8 +51,13 @@ pub struct Received {
 pub enum Opening {
     /// It is not encrypted as a whole.
     NotEncrypted,
-    /// It was opened; the cipher's name. Without a signature inside, the content is not authenticated.
-    Opened(&'static str),
+    /// It was opened.
+    Opened {
+        /// The cipher's name; of several layers, the innermost one's.
+        cipher: &'static str,
+        /// Whether a layer's cipher notices changes. It does not tell who encrypted.
+        authenticated: bool,
+    },
     /// Not every recipient owns a key that it is encrypted to.
     NotEntitled,
     /// It could not be opened: bad ciphertext, or an algorithm that is not supported.
@@ -103,12 +109,14 @@ impl<'i> ReceivingAgent<'i> {
         for _ in 0..MAX_DEPTH {
             let step = self.open_layer(&MimeEntity::parse(&content), entitled)?;
             match (step, &opening) {
-                (Layer::Opened(octets, cipher), _) => {
+                (Layer::Opened(octets, cipher), before) => {
                     content = Cow::Owned(octets);
-                    opening = Opening::Opened(cipher);
+                    let was = matches!(before, Opening::Opened { authenticated: true, .. });
+                    let authenticated = was || cipher.is_authenticated();
+                    opening = Opening::Opened { cipher: cipher.name(), authenticated };
                 }
                 // What was opened so far is opened; the layer below stays closed.
-                (Layer::Stays(_), Opening::Opened(_)) => break,
+                (Layer::Stays(_), Opening::Opened { .. }) => break,
                 (Layer::Stays(why), _) => {
                     opening = why;
                     break;
@@ -131,7 +139,7 @@ impl<'i> ReceivingAgent<'i> {
         };
         match enveloped
             .algorithm()
-            .and_then(|cipher| Ok((enveloped.open(info, identity.decryptor())?, cipher.name())))
+            .and_then(|cipher| Ok((enveloped.open(info, identity.decryptor())?, cipher)))
         {
             Ok((octets, cipher)) => Ok(Layer::Opened(with_crlf_header(octets), cipher)),
             Err(OpenError::Key(error)) if !is_of_the_message(&error) => Err(error.into()),
@@ -163,7 +171,7 @@ impl<'i> ReceivingAgent<'i> {
 
 /// One step of opening.
 enum Layer {
-    Opened(Vec<u8>, &'static str),
+    Opened(Vec<u8>, ContentEncryptionAlgorithm),
     Stays(Opening),
 }
 

@@ -4,7 +4,9 @@
 
 use std::{fs, sync::Arc};
 
-use agent::{Agent, AgentError, Envelope, Identities, Identity, Outcome, Settings, settings::Logins};
+use agent::{
+    Agent, AgentError, Entitled, Envelope, Identities, Identity, Outcome, Settings, settings::Logins,
+};
 use smime::{
     Certificate, Fault,
     algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
@@ -175,6 +177,11 @@ fn ciphertext_is_opened_for_its_owner_and_only_content_fields_come_out() {
         assert!(opened.contains("not authenticated"), "{opened}");
         assert_eq!((count(&opened, "pkcs7"), count(&opened, "MIME-Version")), (0, 1), "{opened}");
     }
+    let sealed = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted("gcm.p7m"));
+    assert!(
+        sealed.contains("(decrypted \\(AES-256-GCM\\);") && !sealed.contains("not authenticated"),
+        "{sealed}"
+    );
     let owners = incoming(&["bob@example.org", "Alice@example.org"]);
     assert!(delivered(&agent, &owners, &encrypted("two.p7m")).ends_with("Hello, Bob.\r\n"));
 }
@@ -337,7 +344,7 @@ fn stored_mail_is_signed_for_our_own_senders_and_opened_for_its_owner() {
     for message in [signed, stored(&PLAIN.replace("alice", "zoe")), stored(&encrypted("der.p7m"))] {
         assert!(agent.sign_stored(&message, now()).unwrap().edits.is_empty());
     }
-    let opened = agent.open_stored(&stored(&encrypted("der.p7m")), now()).unwrap();
+    let opened = agent.receiving().receive(&stored(&encrypted("der.p7m")), Entitled::Owner, now()).unwrap();
     assert_eq!(opened.edits.body.unwrap(), b"Hello, Bob.\r\n");
     assert_eq!(agent.verify_stored(&stored(&encrypted("der.p7m")), now()).result(), AuthResult::None);
 }

@@ -44,7 +44,7 @@ impl Task for Decrypt<'_> {
             self.agent.receiving().receive(work.message, Entitled::Owner, (self.clock)()).map_err(failed)?;
         let unopened = |fault, reason: String| Err(Failed::new(fault, reason));
         match received.opening {
-            Opening::Opened(cipher) => Ok(Done {
+            Opening::Opened { cipher, .. } => Ok(Done {
                 action: "opened",
                 message: Some(received.edits.apply(work.message)),
                 verdict: Some(word(&received.verdict)),

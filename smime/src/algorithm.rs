@@ -1,6 +1,6 @@
 //! Algorithms by name, and their `AlgorithmIdentifier`s.
 //!
-//! RFC 5754 (SHA-2 in CMS), RFC 4055 (RSA with OAEP), RFC 5758 (ECDSA), RFC 3565 (AES-CBC).
+//! RFC 5754 (SHA-2 in CMS), RFC 4055 (RSA with OAEP), RFC 5758 (ECDSA), RFC 3565 (AES-CBC), RFC 5084 (AES-GCM).
 
 use const_oid::db::{rfc5911, rfc5912};
 use der::{
@@ -212,27 +212,65 @@ pub enum ContentEncryptionAlgorithm {
         /// The initialisation vector.
         iv: [u8; 16],
     },
+    /// AES in Galois/Counter mode (RFC 5084).
+    AesGcm {
+        /// 16, 24 or 32 octets.
+        key_len: usize,
+        /// The nonce; other lengths than the recommended one are not taken.
+        nonce: [u8; 12],
+        /// aes-ICVlen: the length of the tag, 12 to 16 octets.
+        tag_len: usize,
+    },
+}
+
+/// GCMParameters (RFC 5084 3.2).
+#[derive(Clone, Debug, der::Sequence)]
+struct GcmParameters {
+    nonce: OctetString,
+    #[asn1(default = "default_tag_len")]
+    tag_len: u8,
+}
+
+fn default_tag_len() -> u8 {
+    12
 }
 
 impl ContentEncryptionAlgorithm {
-    /// The algorithm that a `contentEncryptionAlgorithm` names, or `None` for one that is not known here.
+    /// The algorithm that a `contentEncryptionAlgorithm` names, or `None` for one that is not known here,
+    /// or whose parameters are not allowed.
     pub fn from_identifier(identifier: &AlgorithmIdentifierOwned) -> Option<Self> {
-        let key_len = match identifier.oid {
-            rfc5911::ID_AES_128_CBC => 16,
-            rfc5911::ID_AES_192_CBC => 24,
-            rfc5911::ID_AES_256_CBC => 32,
-            _ => return None,
-        };
         let parameters = identifier.parameters.as_ref()?.to_der().ok()?;
-        let iv = AnyRef::from_der(&parameters).ok()?.decode_as::<OctetString>().ok()?;
-        Some(Self::AesCbc { key_len, iv: iv.as_bytes().try_into().ok()? })
+        let cbc = |key_len| {
+            let iv = AnyRef::from_der(&parameters).ok()?.decode_as::<OctetString>().ok()?;
+            Some(Self::AesCbc { key_len, iv: iv.as_bytes().try_into().ok()? })
+        };
+        let gcm = |key_len| {
+            let parameters = GcmParameters::from_der(&parameters).ok()?;
+            let nonce = parameters.nonce.as_bytes().try_into().ok()?;
+            let tag_len = usize::from(parameters.tag_len);
+            (12..=16).contains(&tag_len).then_some(Self::AesGcm { key_len, nonce, tag_len })
+        };
+        match identifier.oid {
+            rfc5911::ID_AES_128_CBC => cbc(16),
+            rfc5911::ID_AES_192_CBC => cbc(24),
+            rfc5911::ID_AES_256_CBC => cbc(32),
+            rfc5911::ID_AES_128_GCM => gcm(16),
+            rfc5911::ID_AES_192_GCM => gcm(24),
+            rfc5911::ID_AES_256_GCM => gcm(32),
+            _ => None,
+        }
     }
 
     /// The length of the content-encryption key in octets.
     pub fn key_len(&self) -> usize {
         match self {
-            Self::AesCbc { key_len, .. } => *key_len,
+            Self::AesCbc { key_len, .. } | Self::AesGcm { key_len, .. } => *key_len,
         }
+    }
+
+    /// Whether a change of the ciphertext is noticed.
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self, Self::AesGcm { .. })
     }
 
     /// The name used in logs and comments.
@@ -241,6 +279,9 @@ impl ContentEncryptionAlgorithm {
             Self::AesCbc { key_len: 16, .. } => "AES-128-CBC",
             Self::AesCbc { key_len: 24, .. } => "AES-192-CBC",
             Self::AesCbc { .. } => "AES-256-CBC",
+            Self::AesGcm { key_len: 16, .. } => "AES-128-GCM",
+            Self::AesGcm { key_len: 24, .. } => "AES-192-GCM",
+            Self::AesGcm { .. } => "AES-256-GCM",
         }
     }
 }

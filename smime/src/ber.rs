@@ -306,6 +306,15 @@ impl<'t, 'a> Element<'t, 'a> {
         Ok(segments)
     }
 
+    /// The segments of an OCTET STRING.
+    pub fn octet_string(&self) -> Result<Vec<&'a [u8]>, BerError> {
+        if self.tag().primitive() == Tag::OCTET_STRING {
+            self.string_segments()
+        } else {
+            Err(self.unexpected("an OCTET STRING"))
+        }
+    }
+
     /// The element in DER lengths, OCTET STRINGs joined, elements in the order received. Octets that
     /// are DER already stay as they are.
     pub fn to_der(&self) -> Result<Vec<u8>, BerError> {

@@ -1,8 +1,15 @@
 //! CMS objects made by OpenSSL are read and opened; objects made here are right.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the functions beside the tests are part of them"
+)]
+
 use smime::testing::fixtures::{certificate, data, key, now};
 use smime::{
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
+    ber::{Element, Tag, Tree, write_header},
     cms::{self, EnvelopedData, Object, OpenError, SignError, SignedData},
     key::{ContentEncryptionKey, Decryptor, Digest, KeyError, SignatureValue, Signer, Unwrapped},
 };
@@ -24,7 +31,9 @@ fn signed(octets: &[u8]) -> Option<SignedData<'_>> {
 #[test]
 fn content_encrypted_by_openssl_is_opened_in_der_and_ber_by_every_way_to_name_the_recipient() {
     let bob = key("bob");
-    for name in ["der.p7m", "ber.p7m", "aes192.p7m", "two.p7m", "oaep.p7m", "oaep256.p7m"] {
+    for name in
+        ["der.p7m", "ber.p7m", "aes192.p7m", "two.p7m", "oaep.p7m", "oaep256.p7m", "gcm.p7m", "gcm-ber.p7m"]
+    {
         let octets = data(name);
         let enveloped = enveloped(&octets).unwrap();
         let recipient = enveloped.recipient_for(&certificate("bob")).expect(name);
@@ -154,4 +163,84 @@ fn a_signature_that_does_not_verify_never_leaves() {
         cms::sign(|a| Digest::of(a, b"content"), &Faulty(certificate("alice")), &[], now()).unwrap_err();
     assert!(matches!(error, SignError::Faulty { .. }), "{error}");
     assert_eq!(error.fault(), smime::Fault::Operator);
+}
+
+fn wrap(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
+    let content = parts.concat();
+    let mut out = Vec::new();
+    write_header(tag, content.len(), &mut out);
+    out.extend(content);
+    out
+}
+
+/// OpenSSL's AES-256-GCM object with its tag cut to `len` octets, said to be `said` long.
+fn with_tag(len: usize, said: u8) -> Vec<u8> {
+    let octets = data("gcm.p7m");
+    let tree = Tree::parse(&octets).unwrap();
+    let der = |element: Element<'_, '_>| element.to_der().unwrap();
+    let info: Vec<_> = tree.root().children().collect();
+    let fields: Vec<_> = info[1].children().next().unwrap().children().collect();
+    let encrypted: Vec<_> = fields[2].children().collect();
+    let algorithm: Vec<_> = encrypted[1].children().collect();
+    let nonce = der(algorithm[1].children().next().unwrap());
+    let parameters = wrap(Tag::SEQUENCE, &[nonce, wrap(Tag::INTEGER, &[vec![said]])]);
+    let algorithm = wrap(Tag::SEQUENCE, &[der(algorithm[0]), parameters]);
+    let encrypted = wrap(Tag::SEQUENCE, &[der(encrypted[0]), algorithm, der(encrypted[2])]);
+    let mac = wrap(Tag::OCTET_STRING, &[fields[3].content()[..len].to_vec()]);
+    let enveloped = wrap(Tag::SEQUENCE, &[der(fields[0]), der(fields[1]), encrypted, mac]);
+    wrap(Tag::SEQUENCE, &[der(info[0]), wrap(Tag::context(0), &[enveloped])])
+}
+
+fn open(octets: &[u8]) -> Result<Vec<u8>, OpenError> {
+    let enveloped = enveloped(octets).unwrap();
+    let recipient = enveloped.recipient_for(&certificate("bob")).unwrap().clone();
+    enveloped.open(&recipient, &key("bob"))
+}
+
+#[test]
+fn a_tag_is_as_long_as_it_says_and_never_shorter_than_12_octets() {
+    // 12 is the default and must be left out of the encoding, but OpenSSL writes it, so both are read.
+    assert_eq!(open(&with_tag(12, 12)).unwrap(), data("entity.txt"));
+    assert_eq!(open(&with_tag(15, 15)).unwrap(), data("entity.txt"));
+    // OpenSSL 3.0 took tags of 1 and 4 octets, which can be guessed (CVE-2026-34182).
+    for (len, said) in [(1, 1), (4, 4), (11, 11), (12, 16), (16, 12), (4, 16), (16, 17), (0, 0)] {
+        assert!(open(&with_tag(len, said)).is_err(), "{len} octets said to be {said}");
+    }
+}
+
+#[test]
+fn no_changed_octet_of_authenticated_content_is_released() {
+    for object in [data("gcm.p7m"), with_tag(12, 12)] {
+        // From the nonce to the end: parameters, ciphertext, tag.
+        for at in object.len() - 95..object.len() {
+            let mut changed = object.clone();
+            changed[at] ^= 1;
+            if Object::parse(&changed).is_ok() {
+                assert!(open(&changed).is_err(), "octet {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cipher_under_the_name_of_another_structure_is_refused() {
+    let gcm = data("gcm.p7m");
+    let replace = |octets: &[u8], from: &[u8], to: &[u8]| {
+        let at = octets.windows(from.len()).position(|w| w == from).unwrap();
+        [&octets[..at], to, &octets[at + from.len()..]].concat()
+    };
+    // id-aes256-GCM becomes id-aes256-CBC: the tag would be ignored (RFC 9709).
+    let downgraded = replace(
+        &gcm,
+        &[0x60, 0x86, 0x48, 0x01, 0x65, 3, 4, 1, 46],
+        &[0x60, 0x86, 0x48, 0x01, 0x65, 3, 4, 1, 42],
+    );
+    assert!(matches!(open(&downgraded), Err(OpenError::Unsupported { .. })));
+    let cbc = data("der.p7m");
+    let upgraded = replace(
+        &cbc,
+        &[0x60, 0x86, 0x48, 0x01, 0x65, 3, 4, 1, 42],
+        &[0x60, 0x86, 0x48, 0x01, 0x65, 3, 4, 1, 46],
+    );
+    assert!(matches!(open(&upgraded), Err(OpenError::Unsupported { .. })));
 }

@@ -1,26 +1,33 @@
-//! `EnvelopedData` as received, and opened (RFC 5652 section 6).
+//! `EnvelopedData` (RFC 5652 section 6) and `AuthEnvelopedData` (RFC 5083) as received, and opened.
 
-use aws_lc_rs::cipher::{
-    AES_128, AES_192, AES_256, DecryptionContext, StreamingDecryptingKey, UnboundCipherKey,
-};
-use aws_lc_rs::iv::FixedLength;
+use const_oid::db::rfc5911::ID_DATA;
 use der::asn1::ObjectIdentifier;
 use spki::AlgorithmIdentifierOwned;
 
-use super::{CmsError, KeyTransport, MAX_RECIPIENTS, Recipient, signer_info::decode};
+use super::{CmsError, KeyTransport, MAX_RECIPIENTS, Recipient, decrypt::decrypt, signer_info::decode};
 use crate::{
     Certificate, Fault,
     algorithm::ContentEncryptionAlgorithm,
-    ber::{Element, Tag},
+    ber::{Children, Element, Tag},
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
 };
 
-/// An `EnvelopedData` whose content stays in the octets it was read from.
+/// An `EnvelopedData` or `AuthEnvelopedData` whose content stays in the octets it was read from.
 #[derive(Debug)]
 pub struct EnvelopedData<'a> {
     recipients: Vec<Recipient>,
+    content_type: ObjectIdentifier,
     algorithm: AlgorithmIdentifierOwned,
     content: Vec<&'a [u8]>,
+    authentication: Option<Authentication>,
+}
+
+/// What makes an `AuthEnvelopedData` one.
+#[derive(Debug)]
+pub(super) struct Authentication {
+    /// The authAttrs as a SET OF in DER; empty where there are none (RFC 5083 2.2).
+    pub(super) attributes: Vec<u8>,
+    pub(super) mac: Vec<u8>,
 }
 
 /// Why an `EnvelopedData` was not opened.
@@ -30,8 +37,8 @@ pub enum OpenError {
     /// The key could not be used; nothing is known of the message.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// An algorithm that is not supported here.
-    #[error("{what} algorithm {oid} is not supported")]
+    /// An algorithm or content that is not supported here.
+    #[error("the {what} type {oid} is not supported")]
     Unsupported {
         /// Of what.
         what: &'static str,
@@ -57,6 +64,29 @@ impl OpenError {
 impl<'a> EnvelopedData<'a> {
     pub(super) fn read(element: Element<'_, 'a>) -> Result<Self, CmsError> {
         let mut fields = element.expect(Tag::SEQUENCE, "EnvelopedData")?.children();
+        let enveloped = Self::read_common(&mut fields)?;
+        fields.optional_context(1);
+        fields.end()?;
+        Ok(enveloped)
+    }
+
+    /// Reads an `AuthEnvelopedData` (RFC 5083 section 2.1).
+    pub(super) fn read_authenticated(element: Element<'_, 'a>) -> Result<Self, CmsError> {
+        let mut fields = element.expect(Tag::SEQUENCE, "AuthEnvelopedData")?.children();
+        let mut enveloped = Self::read_common(&mut fields)?;
+        let attributes = match fields.optional_context(1) {
+            Some(attributes) => attributes.to_der_as(Tag::SET)?,
+            None => Vec::new(),
+        };
+        let mac = fields.required("mac")?.octet_string()?.concat();
+        fields.optional_context(2);
+        fields.end()?;
+        enveloped.authentication = Some(Authentication { attributes, mac });
+        Ok(enveloped)
+    }
+
+    /// What both begin with: version, originatorInfo, recipientInfos, and the encrypted content.
+    fn read_common(fields: &mut Children<'_, 'a>) -> Result<Self, CmsError> {
         fields.required("version")?.expect(Tag::INTEGER, "version")?;
         fields.optional_context(0);
         let infos = fields.required("recipientInfos")?.expect(Tag::SET, "recipientInfos")?;
@@ -64,11 +94,9 @@ impl<'a> EnvelopedData<'a> {
             return Err(CmsError::TooMany { part: "recipients", limit: MAX_RECIPIENTS });
         }
         let recipients = infos.children().map(Recipient::read).collect::<Result<_, _>>()?;
-        let mut encrypted = fields
-            .required("encryptedContentInfo")?
-            .expect(Tag::SEQUENCE, "encryptedContentInfo")?
-            .children();
-        encrypted.required("contentType")?.object_identifier()?;
+        let encrypted = fields.required("encryptedContentInfo")?;
+        let mut encrypted = encrypted.expect(Tag::SEQUENCE, "encryptedContentInfo")?.children();
+        let content_type = encrypted.required("contentType")?.object_identifier()?;
         let algorithm =
             decode(encrypted.required("contentEncryptionAlgorithm")?, "contentEncryptionAlgorithm")?;
         let content = match encrypted.optional_context(0) {
@@ -76,9 +104,7 @@ impl<'a> EnvelopedData<'a> {
             None => return Err(CmsError::Part { part: "encryptedContent" }),
         };
         encrypted.end()?;
-        fields.optional_context(1);
-        fields.end()?;
-        Ok(Self { recipients, algorithm, content })
+        Ok(Self { recipients, content_type, algorithm, content, authentication: None })
     }
 
     /// The recipients in the order received.
@@ -95,9 +121,11 @@ impl<'a> EnvelopedData<'a> {
         })
     }
 
-    /// How the content is encrypted.
+    /// How the content is encrypted. A cipher with a tag belongs into an `AuthEnvelopedData` and any other
+    /// into an `EnvelopedData`: one under the name of the other is an attack (RFC 9709) or a mistake.
     pub fn algorithm(&self) -> Result<ContentEncryptionAlgorithm, OpenError> {
         ContentEncryptionAlgorithm::from_identifier(&self.algorithm)
+            .filter(|cipher| cipher.is_authenticated() == self.authentication.is_some())
             .ok_or(OpenError::Unsupported { what: "content-encryption", oid: self.algorithm.oid })
     }
 
@@ -107,6 +135,11 @@ impl<'a> EnvelopedData<'a> {
     /// key or gives one of another length: a bad key fails where every wrong key fails.
     pub fn open(&self, recipient: &KeyTransport, decryptor: &dyn Decryptor) -> Result<Vec<u8>, OpenError> {
         let cipher = self.algorithm()?;
+        // Of S/MIME's contents only this is a MIME entity (RFC 8551 2.4.1); anything else would need the
+        // content-type among the authAttrs, or be taken for what it is not (RFC 5083 2.1).
+        if self.content_type != ID_DATA {
+            return Err(OpenError::Unsupported { what: "content", oid: self.content_type });
+        }
         let algorithm =
             recipient.algorithm().map_err(|oid| OpenError::Unsupported { what: "key-encryption", oid })?;
         let decoy = ContentEncryptionKey::random(cipher.key_len())?;
@@ -114,35 +147,6 @@ impl<'a> EnvelopedData<'a> {
             Unwrapped::Key(key) if key.len() == cipher.key_len() => key,
             Unwrapped::Key(_) | Unwrapped::Rejected => decoy,
         };
-        decrypt(&cipher, &key, &self.content)
+        decrypt(&cipher, &key, &self.content, self.authentication.as_ref())
     }
-}
-
-/// Decrypts segments of content. Nothing is returned unless all of it decrypts and the padding is right.
-fn decrypt(
-    cipher: &ContentEncryptionAlgorithm,
-    key: &ContentEncryptionKey,
-    segments: &[&[u8]],
-) -> Result<Vec<u8>, OpenError> {
-    let ContentEncryptionAlgorithm::AesCbc { key_len, iv } = cipher;
-    let engine = match key_len {
-        16 => &AES_128,
-        24 => &AES_192,
-        _ => &AES_256,
-    };
-    let undecryptable = |_| OpenError::Undecryptable;
-    let key = UnboundCipherKey::new(engine, key.expose()).map_err(undecryptable)?;
-    let context = DecryptionContext::Iv128(FixedLength::from(*iv));
-    let mut stream = StreamingDecryptingKey::cbc_pkcs7(key, context).map_err(undecryptable)?;
-    let len: usize = segments.iter().map(|segment| segment.len()).sum();
-    let mut plain = vec![0; len + engine.block_len()];
-    let mut written = 0;
-    for segment in segments {
-        let room = plain.get_mut(written..).unwrap_or_default();
-        written += stream.update(segment, room).map_err(undecryptable)?.written().len();
-    }
-    let room = plain.get_mut(written..).unwrap_or_default();
-    written += stream.finish(room).map_err(undecryptable)?.written().len();
-    plain.truncate(written);
-    Ok(plain)
 }

@@ -5,6 +5,7 @@
 //! not decided here but in [`crate::message`].
 
 mod attributes;
+mod decrypt;
 mod enveloped_data;
 mod recipient;
 mod signed_data;
@@ -64,7 +65,7 @@ pub enum CmsError {
 pub enum Object<'a> {
     /// RFC 5652 section 5.
     SignedData(SignedData<'a>),
-    /// RFC 5652 section 6.
+    /// RFC 5652 section 6, or RFC 5083.
     EnvelopedData(EnvelopedData<'a>),
 }
 
@@ -86,6 +87,9 @@ impl<'a> Object<'a> {
         match content_type {
             rfc5911::ID_SIGNED_DATA => SignedData::read(content).map(Self::SignedData),
             rfc5911::ID_ENVELOPED_DATA => EnvelopedData::read(content).map(Self::EnvelopedData),
+            rfc5911::ID_CT_AUTH_ENVELOPED_DATA => {
+                EnvelopedData::read_authenticated(content).map(Self::EnvelopedData)
+            }
             other => Err(CmsError::ContentType(other)),
         }
     }

@@ -74,10 +74,7 @@ fn read_content<'a>(element: Element<'_, 'a>) -> Result<(ObjectIdentifier, Conte
             let mut inner = explicit.expect(Tag::context(0), "eContent [0]")?.children();
             let octets = inner.required("eContent")?;
             inner.end()?;
-            if octets.tag() != Tag::OCTET_STRING && octets.tag() != Tag(Tag::OCTET_STRING.0 | 0x20) {
-                return Err(octets.unexpected("an OCTET STRING").into());
-            }
-            Some(octets.string_segments()?)
+            Some(octets.octet_string()?)
         }
     };
     fields.end()?;

@@ -35,11 +35,7 @@ impl SignerInfo {
         let digest_algorithm = decode(fields.required("digestAlgorithm")?, "digestAlgorithm")?;
         let signed_attributes = fields.optional_context(0).map(SignedAttributes::read);
         let signature_algorithm = decode(fields.required("signatureAlgorithm")?, "signatureAlgorithm")?;
-        let signature = fields.required("signature")?;
-        if !matches!(signature.tag(), Tag::OCTET_STRING | Tag(0x24)) {
-            return Err(signature.unexpected("signature").into());
-        }
-        let signature = signature.string_segments()?.concat();
+        let signature = fields.required("signature")?.octet_string()?.concat();
         fields.optional_context(1);
         fields.end()?;
         Ok(Self { sid, digest_algorithm, signed_attributes, signature_algorithm, signature })

@@ -92,6 +92,8 @@ seal() { openssl cms -encrypt -binary -in entity.txt -outform DER "$@"; }
 seal -aes-256-cbc -out der.p7m bob.pem
 seal -aes-128-cbc -stream -out ber.p7m bob.pem
 seal -aes-192-cbc -keyid -out aes192.p7m bob.pem
+seal -aes-256-gcm -out gcm.p7m bob.pem
+seal -aes-128-gcm -stream -out gcm-ber.p7m bob.pem
 seal -aes-256-cbc -out two.p7m alice.pem bob.pem
 seal -aes-256-cbc -recip bob.pem -keyopt rsa_padding_mode:oaep -out oaep.p7m
 seal -aes-256-cbc -recip bob.pem -keyopt rsa_padding_mode:oaep -keyopt rsa_oaep_md:sha256 -out oaep256.p7m

@@ -1,0 +1,98 @@
+//! Content decrypted: nothing leaves here unless all of it is right.
+
+use aws_lc_rs::{
+    aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    cipher::{
+        AES_128, AES_192, AES_256, DecryptingKey, DecryptionContext, StreamingDecryptingKey, UnboundCipherKey,
+    },
+    constant_time::verify_slices_are_equal,
+    iv::FixedLength,
+};
+
+use super::{OpenError, enveloped_data::Authentication};
+use crate::{algorithm::ContentEncryptionAlgorithm, key::ContentEncryptionKey};
+
+/// Decrypts segments of content. Whatever is wrong, the error is the same (RFC 3218).
+pub(super) fn decrypt(
+    cipher: &ContentEncryptionAlgorithm,
+    key: &ContentEncryptionKey,
+    segments: &[&[u8]],
+    authentication: Option<&Authentication>,
+) -> Result<Vec<u8>, OpenError> {
+    match (cipher, authentication) {
+        (ContentEncryptionAlgorithm::AesCbc { iv, .. }, None) => cbc(key, *iv, segments),
+        (ContentEncryptionAlgorithm::AesGcm { nonce, tag_len, .. }, Some(authentication)) => {
+            gcm(key, *nonce, *tag_len, segments, authentication)
+        }
+        _ => Err(OpenError::Undecryptable),
+    }
+}
+
+fn undecryptable(_: aws_lc_rs::error::Unspecified) -> OpenError {
+    OpenError::Undecryptable
+}
+
+fn cbc(key: &ContentEncryptionKey, iv: [u8; 16], segments: &[&[u8]]) -> Result<Vec<u8>, OpenError> {
+    let engine = match key.len() {
+        16 => &AES_128,
+        24 => &AES_192,
+        _ => &AES_256,
+    };
+    let key = UnboundCipherKey::new(engine, key.expose()).map_err(undecryptable)?;
+    let context = DecryptionContext::Iv128(FixedLength::from(iv));
+    let mut stream = StreamingDecryptingKey::cbc_pkcs7(key, context).map_err(undecryptable)?;
+    let len: usize = segments.iter().map(|segment| segment.len()).sum();
+    let mut plain = vec![0; len + engine.block_len()];
+    let mut written = 0;
+    for segment in segments {
+        let room = plain.get_mut(written..).unwrap_or_default();
+        written += stream.update(segment, room).map_err(undecryptable)?.written().len();
+    }
+    let room = plain.get_mut(written..).unwrap_or_default();
+    written += stream.finish(room).map_err(undecryptable)?.written().len();
+    plain.truncate(written);
+    Ok(plain)
+}
+
+/// AES-GCM (RFC 5084 3.2). The tag must have the length that its parameters say.
+fn gcm(
+    key: &ContentEncryptionKey,
+    nonce: [u8; 12],
+    tag_len: usize,
+    segments: &[&[u8]],
+    authentication: &Authentication,
+) -> Result<Vec<u8>, OpenError> {
+    let (engine, cipher) = match key.len() {
+        16 => (&AES_128_GCM, &AES_128),
+        24 => (&AES_192_GCM, &AES_192),
+        _ => (&AES_256_GCM, &AES_256),
+    };
+    let mac = &authentication.mac;
+    if mac.len() != tag_len {
+        return Err(OpenError::Undecryptable);
+    }
+    let sealed = LessSafeKey::new(UnboundKey::new(engine, key.expose()).map_err(undecryptable)?);
+    let aad = Aad::from(&authentication.attributes);
+    let mut content = segments.concat();
+    if tag_len == 16 {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        sealed.open_in_place_separate_tag(nonce, aad, mac, &mut content).map_err(undecryptable)?;
+        return Ok(content);
+    }
+    // The engine knows whole tags only. So: decrypt in counter mode, seal again, compare the beginning of the tag.
+    let mut counter = [0; 16];
+    for (to, from) in counter.iter_mut().zip(nonce.iter().chain(&[0, 0, 0, 2])) {
+        *to = *from;
+    }
+    let unbound = UnboundCipherKey::new(cipher, key.expose()).map_err(undecryptable)?;
+    let start = DecryptionContext::Iv128(FixedLength::from(counter));
+    DecryptingKey::ctr(unbound)
+        .and_then(|key| key.decrypt(&mut content, start).map(drop))
+        .map_err(undecryptable)?;
+    let plain = content.clone();
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let tag = sealed.seal_in_place_separate_tag(nonce, aad, &mut content).map_err(undecryptable)?;
+    let beginning = tag.as_ref().get(..tag_len).ok_or(OpenError::Undecryptable)?;
+    verify_slices_are_equal(beginning, mac).map_err(undecryptable)?;
+    Ok(plain)
+}
