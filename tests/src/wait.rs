@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::RangeInclusive;
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -55,13 +57,27 @@ pub fn until_whatever_signal<T>(
     }
 }
 
-/// A TCP port of the loopback that was free a moment ago, for programs that must be told theirs.
+/// A TCP port of the loopback that is free, for programs that must be told theirs.
+///
+/// Not from the kernel's own range: it would give the same port to somebody's outgoing connection before the
+/// program can listen there. Each process begins elsewhere, so that tests side by side do not meet.
 pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port")?;
-    Ok(listener.local_addr()?.port())
+    let count = u32::from(*PORTS.end() - *PORTS.start());
+    let begin = process::id().wrapping_mul(PORTS_OF_A_PROCESS) % count;
+    for _ in 0..count {
+        let next = (begin + TAKEN.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start() + u16::try_from(next)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {PORTS:?} is free")
 }
 
 static SIGNALLED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+const PORTS: RangeInclusive<u16> = 20_000..=32_000;
+const PORTS_OF_A_PROCESS: u32 = 8;
 const STEP: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -72,6 +88,13 @@ mod tests {
     fn waiting_ends_at_the_limit_and_says_for_what() {
         let outcome: Result<()> = until("godot", Duration::from_millis(50), || Ok(None));
         assert!(outcome.unwrap_err().to_string().contains("godot"));
+    }
+
+    #[test]
+    fn a_free_port_is_given_once_and_can_be_listened_at() {
+        let ports = [free_port().unwrap(), free_port().unwrap(), free_port().unwrap()];
+        let listeners = ports.map(|port| TcpListener::bind(("127.0.0.1", port)));
+        assert!(listeners.iter().all(Result::is_ok), "{listeners:?}");
     }
 
     #[test]
