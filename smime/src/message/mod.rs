@@ -1,6 +1,6 @@
 //! S/MIME messages (RFC 8551 section 3): recognised, signed, verified.
 //!
-//! [`sign`] makes a `multipart/signed`, [`Wrapped`] recognises what came in, [`verify`] tells what a
+//! [`sign()`] makes a `multipart/signed`, [`Wrapped`] recognises what came in, [`verify()`] tells what a
 //! signature is worth. Who may have a message opened is for the callers to decide.
 
 mod reason;
