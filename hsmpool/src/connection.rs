@@ -14,9 +14,10 @@ use crate::{
     call::CallError,
     module::Module,
     modules,
+    request::Request,
     session::{Access, OpenSession},
     token::Token,
-    worker::{Activity, Worker},
+    worker::{Activity, Loss, Worker},
 };
 
 /// How long workers may take to end before they are left to themselves: they hang in the module.
@@ -26,7 +27,7 @@ pub(crate) const END_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) struct Connection {
     workers: Vec<(JoinHandle<()>, Arc<Activity>)>,
     /// Where workers report that the token is lost.
-    pub(crate) losses: Receiver<PoolError>,
+    pub(crate) losses: Receiver<Loss>,
     /// Dropped to end the workers.
     stop: Option<Sender<()>>,
     /// Disconnected when the last worker has ended.
@@ -73,12 +74,14 @@ impl Connection {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let (running, ended) = crossbeam_channel::bounded::<()>(0);
         let mut connection = Self { workers: Vec::new(), losses, stop: Some(stop), ended, _module: module };
+        let alone = sessions.len() == 1;
         for (number, session) in sessions.into_iter().enumerate() {
             let activity = Arc::new(Activity::new());
             let worker = Worker {
                 token: Arc::clone(token),
                 session,
                 activity: Arc::clone(&activity),
+                alone,
                 losses: report_loss.clone(),
             };
             let (stopped, running) = (stopped.clone(), running.clone());
@@ -114,8 +117,9 @@ impl Connection {
     }
 
     /// Ends the workers, each after its present call, and closes the sessions. Workers that do not come
-    /// back from the module are left behind; they keep it from being finalised under them.
-    pub(crate) fn close(mut self, token: &Token) {
+    /// back from the module are left behind; they keep it from being finalised under them. Gives back the
+    /// requests that met the end of the connection.
+    pub(crate) fn close(mut self, token: &Token) -> Vec<Request> {
         self.stop = None;
         if self.ended.recv_timeout(END_LIMIT) == Err(RecvTimeoutError::Timeout) {
             let hanging = self.workers.iter().filter(|(handle, _)| !handle.is_finished()).count();
@@ -124,12 +128,13 @@ impl Connection {
                 hanging,
                 "workers do not come back from the module: left behind"
             );
-            return;
+        } else {
+            for (handle, _) in self.workers.drain(..) {
+                // A worker that panicked has been reported by its guard.
+                let _ = handle.join();
+            }
         }
-        for (handle, _) in self.workers.drain(..) {
-            // A worker that panicked has been reported by its guard.
-            let _ = handle.join();
-        }
+        self.losses.try_iter().filter_map(|loss| loss.request).collect()
     }
 }
 
@@ -139,7 +144,6 @@ fn read_keys(token: &Token, session: &OpenSession) -> Result<(), PoolError> {
     let index = session.get().and_then(|session| token.refresh_index(session, before.generation));
     let index = index.map_err(|error| PoolError::call(label, error))?;
     if index.len() == 0 && before.len() > 0 {
-        token.keep_index(before.clone());
         return Err(PoolError::KeysGone { label: label.to_owned(), before: before.len() });
     }
     tracing::debug!(token = label, keys = index.len(), "private keys found");
@@ -164,5 +168,35 @@ fn fewer_sessions(token: &Token, opened: usize, error: &CallError) -> Result<(),
             Ok(())
         }
         _ => Err(PoolError::call(token.label(), *error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::{PinSource, TokenSettings};
+
+    #[test]
+    fn a_token_that_gives_fewer_sessions_is_used_with_those_but_a_lost_one_is_not() {
+        let token = Token::new(&TokenSettings {
+            module: PathBuf::from("module.so"),
+            label: "mail".into(),
+            pin: PinSource::File("pin".into()),
+            sessions: 8,
+            queue: 1,
+            deadline: Duration::from_secs(1),
+        });
+        for (rv, goes_on) in [
+            (RvError::SessionCount, true),
+            (RvError::DeviceMemory, true),
+            (RvError::DeviceRemoved, false),
+            (RvError::TokenNotPresent, false),
+            (RvError::CryptokiNotInitialized, false),
+        ] {
+            let result = fewer_sessions(&token, 3, &CallError::new("C_OpenSession", rv));
+            assert_eq!(result.is_ok(), goes_on, "{rv:?}");
+        }
     }
 }

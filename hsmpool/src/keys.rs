@@ -130,19 +130,21 @@ fn generate_in(
         Attribute::Sensitive(true),
         Attribute::Extractable(false),
         Attribute::Sign(true),
+        Attribute::Unwrap(false),
+        // What is not said, some tokens allow.
+        Attribute::Decrypt(matches!(spec, KeySpec::Rsa(_))),
+        Attribute::Derive(!matches!(spec, KeySpec::Rsa(_))),
     ]);
     let mechanism = match spec {
         KeySpec::Rsa(bits) => {
             public.push(Attribute::ModulusBits(u64::from(bits).into()));
             public.push(Attribute::PublicExponent(vec![1, 0, 1]));
             public.push(Attribute::Encrypt(true));
-            private.push(Attribute::Decrypt(true));
             Mechanism::RsaPkcsKeyPairGen
         }
         KeySpec::P256 | KeySpec::P384 => {
             let curve = if spec == KeySpec::P256 { Curve::P256 } else { Curve::P384 };
             public.push(Attribute::EcParams(curve.oid().to_der().unwrap_or_default()));
-            private.push(Attribute::Derive(true));
             Mechanism::EccKeyPairGen
         }
     };

@@ -160,6 +160,11 @@ impl LoginGate {
     }
 }
 
+/// Whether private keys can be used without another login.
+pub(crate) fn is_open(session: &OpenSession) -> Result<bool, CallError> {
+    Ok(is_logged_in(session)? || !modules::info(session.module(), session.slot())?.login_required)
+}
+
 fn is_logged_in(session: &OpenSession) -> Result<bool, CallError> {
     let state = session.get()?.get_session_info()?.session_state();
     Ok(matches!(state, SessionState::RoUser | SessionState::RwUser))

@@ -65,8 +65,8 @@ pub struct TokenStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenState {
-    /// The first connection is being made; requests wait for it until their deadline.
-    Starting,
+    /// A connection is being made; requests wait for it until their deadline.
+    Connecting,
     /// It works.
     Up,
     /// It does not; requests fail at once.
@@ -113,7 +113,7 @@ impl Pool {
     pub fn ready(&self, timeout: Duration) -> Result<(), PoolError> {
         let deadline = Instant::now() + timeout;
         for token in &self.inner.tokens {
-            match token.wait_until_tried(deadline) {
+            match token.wait_until_settled(deadline) {
                 Some(result) => result?,
                 None => {
                     return Err(PoolError::NotReady {
@@ -142,7 +142,7 @@ impl Pool {
     pub fn status(&self) -> Vec<TokenStatus> {
         let of = |token: &Arc<Token>| {
             let (state, sessions) = match token.phase() {
-                Phase::Starting => (TokenState::Starting, 0),
+                Phase::Connecting => (TokenState::Connecting, 0),
                 Phase::Up { sessions } => (TokenState::Up, sessions),
                 Phase::Down(error) => (TokenState::Down { reason: error.to_string() }, 0),
             };

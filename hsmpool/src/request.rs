@@ -30,6 +30,8 @@ pub(crate) struct Request {
     pub(crate) operation: Operation,
     /// Until then the caller waits; callers leave at no other time, so this also tells who has gone.
     pub(crate) deadline: Instant,
+    /// Whether it has met a lost token before.
+    pub(crate) second_try: bool,
     reply: Sender<Result<Answer, KeyError>>,
 }
 
@@ -41,7 +43,7 @@ impl Request {
     ) -> (Self, Receiver<Result<Answer, KeyError>>) {
         // Room for the one answer: a worker never waits for its caller.
         let (reply, answer) = crossbeam_channel::bounded(1);
-        (Self { key, operation, deadline, reply }, answer)
+        (Self { key, operation, deadline, second_try: false, reply }, answer)
     }
 
     pub(crate) fn is_expired(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The supervisor of a token: one thread that connects, watches, and connects again after trouble.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use crate::{
     connection::Connection,
     request::Request,
     token::{Phase, Token},
+    worker::Loss,
 };
 
 /// How often the workers are looked at.
@@ -27,32 +28,52 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) fn supervise(token: &Arc<Token>, shutdown: &Receiver<()>) {
     let mut pauses = Pauses::new();
     let mut outage = Outage::None;
+    let mut last_at_once: Option<Instant> = None;
+    // Requests that met the end of a connection, and why it ended.
+    let mut interrupted: Option<(Vec<Request>, PoolError)> = None;
     loop {
         let error = match Connection::open(token) {
             Ok(connection) => {
                 let since = Instant::now();
-                outage.end(token, connection.sessions());
                 let sessions = connection.sessions();
-                token.failures.store(0, std::sync::atomic::Ordering::Relaxed);
+                token.failures.store(0, Ordering::Relaxed);
+                outage.end(token, sessions);
                 token.set_phase(Phase::Up { sessions });
-                let lost = watch(token, &connection, &mut outage, shutdown);
-                let error = lost.unwrap_or(PoolError::Closed);
-                // First the state, so that callers fail at once while workers end.
-                token.set_phase(Phase::Down(error.clone()));
-                connection.close(token);
-                // A connection that breaks at once is no reason to try at once.
+                if let Some((requests, reason)) = interrupted.take() {
+                    token.ask_again(requests, &reason);
+                }
+                let Some(Loss { reason, request }) = watch(token, &connection, &mut outage, shutdown) else {
+                    token.set_phase(Phase::Down(PoolError::Closed));
+                    turn_all_away(token, connection.close(token), &PoolError::Closed);
+                    break;
+                };
+                // Dead sessions are mostly all that is wrong. So those who ask wait for one more try, which
+                // is made at once; but not again and again.
+                let at_once = last_at_once.is_none_or(|last| last.elapsed() > LONGEST_PAUSE);
+                token.set_phase(if at_once { Phase::Connecting } else { Phase::Down(reason.clone()) });
+                let mut requests: Vec<Request> = request.into_iter().collect();
+                requests.extend(connection.close(token));
                 if since.elapsed() > LONGEST_PAUSE {
                     pauses = Pauses::new();
                 }
-                error
+                if at_once && !is_disconnected(shutdown) {
+                    last_at_once = Some(Instant::now());
+                    tracing::warn!(token = token.label(), %reason, "connection lost, connecting again");
+                    let (again, twice) = requests.into_iter().partition(|request| !request.second_try);
+                    turn_all_away(token, twice, &reason);
+                    interrupted = Some((again, reason));
+                    continue;
+                }
+                turn_all_away(token, requests, &reason);
+                reason
             }
             Err(error) => error,
         };
-        if is_disconnected(shutdown) {
-            break;
-        }
         outage.begin(token, &error);
         token.set_phase(Phase::Down(error.clone()));
+        if let Some((requests, _)) = interrupted.take() {
+            turn_all_away(token, requests, &error);
+        }
         let go_on = if error.awaits_another_pin() && token.gate.holds_a_rejected_pin() {
             pauses = Pauses::new();
             wait_for_another_pin(token, &error, shutdown)
@@ -64,9 +85,7 @@ pub(crate) fn supervise(token: &Arc<Token>, shutdown: &Receiver<()>) {
         }
     }
     token.set_phase(Phase::Down(PoolError::Closed));
-    while let Ok(request) = token.requests.try_recv() {
-        turn_away(token, request, &PoolError::Closed);
-    }
+    turn_all_away(token, token.requests.try_iter(), &PoolError::Closed);
 }
 
 /// Watches a connection until the token is lost (`Some`) or the pool is closed (`None`).
@@ -75,9 +94,9 @@ fn watch(
     connection: &Connection,
     outage: &mut Outage,
     shutdown: &Receiver<()>,
-) -> Option<PoolError> {
-    // A call that outlives every caller is not slow, it hangs.
-    let limit = token.settings.deadline;
+) -> Option<Loss> {
+    // A call that takes three times as long as any caller waits is not slow, it hangs.
+    let limit = token.settings.deadline.saturating_mul(3);
     let workers = connection.sessions();
     let nothing = never();
     loop {
@@ -98,8 +117,9 @@ fn watch(
         let requests = if hangs { &token.requests } else { &nothing };
         select_biased! {
             recv(shutdown) -> _ => return None,
-            recv(connection.losses) -> reason => {
-                return Some(reason.unwrap_or(PoolError::WorkerEnded { label: token.label().to_owned() }));
+            recv(connection.losses) -> loss => {
+                let reason = PoolError::WorkerEnded { label: token.label().to_owned() };
+                return Some(loss.unwrap_or(Loss { reason, request: None }));
             }
             recv(requests) -> request => {
                 if let Ok(request) = request {
@@ -139,6 +159,10 @@ fn wait_for_another_pin(token: &Token, reason: &PoolError, shutdown: &Receiver<(
         candidate = seen;
     }
     false
+}
+
+fn turn_all_away(token: &Token, requests: impl IntoIterator<Item = Request>, reason: &PoolError) {
+    requests.into_iter().for_each(|request| turn_away(token, request, reason));
 }
 
 fn turn_away(token: &Token, request: Request, reason: &PoolError) {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use cryptoki::session::Session;
 use smime::key::KeyError;
 
@@ -31,8 +31,8 @@ pub(crate) struct Token {
     pub(crate) gate: LoginGate,
     pub(crate) requests: Receiver<Request>,
     queue: Sender<Request>,
-    state: Mutex<State>,
-    state_changed: Condvar,
+    phase: Mutex<Phase>,
+    phase_changed: Condvar,
     index: RwLock<Arc<Index>>,
     last_refresh: Mutex<Option<Instant>>,
     /// Errors in a row that a fresh session did not mend.
@@ -41,18 +41,14 @@ pub(crate) struct Token {
     pub(crate) checks_decryption: AtomicBool,
 }
 
-#[derive(Debug)]
-struct State {
-    phase: Phase,
-    /// Whether a connection has been tried at all.
-    tried: bool,
-}
-
 /// What a token is doing.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
-    Starting,
-    Up { sessions: usize },
+    /// A connection is being made; requests wait for it.
+    Connecting,
+    Up {
+        sessions: usize,
+    },
     Down(PoolError),
 }
 
@@ -64,8 +60,8 @@ impl Token {
             settings: settings.clone(),
             requests,
             queue,
-            state: Mutex::new(State { phase: Phase::Starting, tried: false }),
-            state_changed: Condvar::new(),
+            phase: Mutex::new(Phase::Connecting),
+            phase_changed: Condvar::new(),
             index: RwLock::default(),
             last_refresh: Mutex::default(),
             failures: AtomicU32::new(0),
@@ -78,30 +74,27 @@ impl Token {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        self.lock_state().phase.clone()
+        self.lock_phase().clone()
     }
 
-    /// Sets what the token is doing. Anything but `Starting` counts as a first answer.
     pub(crate) fn set_phase(&self, phase: Phase) {
-        let mut state = self.lock_state();
-        state.tried |= !matches!(phase, Phase::Starting);
-        state.phase = phase;
-        drop(state);
-        self.state_changed.notify_all();
+        *self.lock_phase() = phase;
+        self.phase_changed.notify_all();
     }
 
-    /// Waits for the first attempt to connect, then tells how things stand.
-    pub(crate) fn wait_until_tried(&self, deadline: Instant) -> Option<Result<(), PoolError>> {
-        let mut state = self.lock_state();
-        while !state.tried {
+    /// Waits for the end of the attempt to connect, then tells how things stand.
+    pub(crate) fn wait_until_settled(&self, deadline: Instant) -> Option<Result<(), PoolError>> {
+        let mut phase = self.lock_phase();
+        loop {
+            match &*phase {
+                Phase::Up { .. } => return Some(Ok(())),
+                Phase::Down(error) => return Some(Err(error.clone())),
+                Phase::Connecting => {}
+            }
             let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-            let waited = self.state_changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.phase_changed.wait_timeout(phase, left);
+            phase = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        Some(match &state.phase {
-            Phase::Starting | Phase::Up { .. } => Ok(()),
-            Phase::Down(error) => Err(error.clone()),
-        })
     }
 
     /// How many requests wait.
@@ -134,6 +127,18 @@ impl Token {
         }
     }
 
+    /// Puts requests back into the queue that met the end of the connection before.
+    pub(crate) fn ask_again(&self, requests: Vec<Request>, reason: &PoolError) {
+        for mut request in requests {
+            request.second_try = true;
+            if let Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) =
+                self.queue.try_send(request)
+            {
+                request.answer(Err(self.unavailable(reason)));
+            }
+        }
+    }
+
     pub(crate) fn unavailable(&self, reason: &PoolError) -> KeyError {
         KeyError::Unavailable { token: self.label().to_owned(), reason: reason.to_string() }
     }
@@ -152,6 +157,9 @@ impl Token {
     }
 
     /// Looks at the token's keys again, unless somebody has since generation `seen`.
+    ///
+    /// A token that loses its connection, or its login, often shows no object at all instead of an error. An
+    /// index without keys where there were some is therefore given back, but not kept.
     pub(crate) fn refresh_index(&self, session: &Session, seen: u64) -> Result<Arc<Index>, CallError> {
         let mut last = self.last_refresh.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.index();
@@ -159,14 +167,14 @@ impl Token {
             return Ok(current);
         }
         let index = Arc::new(Index::read(session, seen.wrapping_add(1))?);
-        *last = Some(Instant::now());
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&index);
+        // The first look, at the start of a connection, is nobody's habit.
+        if seen != 0 {
+            *last = Some(Instant::now());
+        }
+        if index.len() > 0 || current.len() == 0 {
+            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&index);
+        }
         Ok(index)
-    }
-
-    /// Goes back to what was known before.
-    pub(crate) fn keep_index(&self, index: Arc<Index>) {
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
     }
 
     /// Whether it is long enough ago that the keys were looked at to do so for an unknown one.
@@ -181,7 +189,7 @@ impl Token {
         self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= TOO_MANY
     }
 
-    fn lock_state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

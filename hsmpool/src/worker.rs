@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, select_biased};
+use crossbeam_channel::{Receiver, SendError, Sender, select_biased};
 use cryptoki::error::RvError;
 use smime::key::KeyError;
 
@@ -17,7 +17,7 @@ use crate::{
     call::CallError,
     decrypt::decrypt,
     index::Index,
-    login::LoginError,
+    login::{self, LoginError},
     recovery::{Recovery, recovery},
     request::{Answer, Operation, Request},
     session::OpenSession,
@@ -34,8 +34,17 @@ pub(crate) struct Worker {
     pub(crate) token: Arc<Token>,
     pub(crate) session: OpenSession,
     pub(crate) activity: Arc<Activity>,
+    /// Whether this is the only session of the connection.
+    pub(crate) alone: bool,
     /// Where the worker says that the token is lost.
-    pub(crate) losses: Sender<PoolError>,
+    pub(crate) losses: Sender<Loss>,
+}
+
+/// A worker's last words.
+pub(crate) struct Loss {
+    pub(crate) reason: PoolError,
+    /// The request that met it, not answered yet: the next connection may still make its deadline.
+    pub(crate) request: Option<Request>,
 }
 
 /// Since when a worker has been in a call, for those who look from outside.
@@ -129,10 +138,7 @@ impl Worker {
                 request.answer(Err(error));
                 Next::Continue
             }
-            Err(Failure::TokenLost(reason)) => {
-                request.answer(Err(self.token.unavailable(&reason)));
-                self.lose(reason)
-            }
+            Err(Failure::TokenLost(reason)) => self.lose(reason, Some(request)),
         }
     }
 
@@ -185,16 +191,15 @@ impl Worker {
         match recovery(error.code) {
             Recovery::ReopenSession if !tried.reopening => {
                 tried.reopening = true;
-                self.session.reopen().map_err(|error| self.lost(error))?;
-                self.log_in()
+                self.reopen(index)
             }
             Recovery::LoginAgain if !tried.login => {
                 tried.login = true;
-                self.log_in()
+                self.log_in_again(index)
             }
             Recovery::FindKeysAgain if !tried.search => {
                 tried.search = true;
-                self.find_key_again(tried, request, index)
+                self.find_key_again(request, index)
             }
             Recovery::Keep => Err(Failure::Request(self.token_error(error))),
             // A fresh session fails the same way. It may be this key or this request, so the token is
@@ -206,15 +211,34 @@ impl Worker {
         }
     }
 
-    fn log_in(&self) -> Result<(), Failure> {
-        self.token.gate.log_in(&self.session).map_err(|error| match error {
-            LoginError::Refused(reason) => Failure::TokenLost(reason),
-            LoginError::Call(error) => self.lost(error),
-        })
+    fn reopen(&mut self, seen: &Index) -> Result<(), Failure> {
+        self.session.reopen().map_err(|error| self.lost(error))?;
+        match login::is_open(&self.session) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.log_in_again(seen),
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+
+    /// A login lasts while any session is open (PKCS #11 2.40 5.6 C_CloseSession). So where there are
+    /// several, its end tells that all of them are dead, and then neither a session's handle nor a key's
+    /// may be used any more: after a restart the same numbers may stand for others. Only the supervisor can
+    /// mend that, when no worker is in a call. A lone worker can do it by itself.
+    fn log_in_again(&mut self, seen: &Index) -> Result<(), Failure> {
+        let logged_out = CallError::new("C_GetSessionInfo", RvError::UserNotLoggedIn);
+        if !self.alone {
+            return Err(self.lost(logged_out));
+        }
+        match self.token.gate.log_in(&self.session) {
+            Ok(()) => {}
+            Err(LoginError::Refused(reason)) => return Err(Failure::TokenLost(reason)),
+            Err(LoginError::Call(error)) => return Err(self.lost(error)),
+        }
+        self.look_again(seen).map(|_| ())
     }
 
     /// The key is unknown, or its handle is not valid any more.
-    fn find_key_again(&mut self, tried: &mut Tried, request: &Request, seen: &Index) -> Result<(), Failure> {
+    fn find_key_again(&self, request: &Request, seen: &Index) -> Result<(), Failure> {
         let was_there = seen.find(&request.key).is_some();
         let no_such_key = || {
             let certificate = request.key.description.clone();
@@ -223,28 +247,21 @@ impl Worker {
         if !was_there && !self.token.may_look_again() {
             return Err(no_such_key());
         }
-        let fresh = match self.look_again(seen) {
-            Err(error) if recovery(error.code) == Recovery::ReopenSession && !tried.reopening => {
-                tried.reopening = true;
-                self.session.reopen().and_then(|()| self.look_again(seen))
-            }
-            result => result,
-        };
-        let fresh = fresh.map_err(|error| self.lost(error))?;
-        match (fresh.find(&request.key).is_some(), was_there) {
-            (true, _) => Ok(()),
-            (false, false) => Err(no_such_key()),
-            // It was there a moment ago: not a wrong certificate, but a token that has lost its objects.
-            (false, true) => Err(self.lost(CallError::new("C_FindObjects", RvError::ObjectHandleInvalid))),
+        let fresh = self.look_again(seen)?;
+        if fresh.find(&request.key).is_some() {
+            return Ok(());
         }
+        // It was there a moment ago: not a wrong certificate, but a token that lost an object.
+        if was_there { Err(self.lost(no_objects())) } else { Err(no_such_key()) }
     }
 
-    /// Reads the keys of the token. A session without login would see none, and report no error.
-    fn look_again(&self, seen: &Index) -> Result<Arc<Index>, CallError> {
-        match self.token.gate.log_in(&self.session) {
-            Ok(()) => self.token.refresh_index(self.session.get()?, seen.generation),
-            Err(LoginError::Call(error)) => Err(error),
-            Err(LoginError::Refused(_)) => Err(CallError::new("C_Login", RvError::UserNotLoggedIn)),
+    /// Reads the keys of the token. That there are none any more is no answer: sessions without login,
+    /// and tokens without connection, often show nothing instead of reporting an error.
+    fn look_again(&self, seen: &Index) -> Result<Arc<Index>, Failure> {
+        let fresh = self.session.get().and_then(|session| self.token.refresh_index(session, seen.generation));
+        match fresh.map_err(|error| self.lost(error))? {
+            fresh if fresh.len() == 0 && seen.len() > 0 => Err(self.lost(no_objects())),
+            fresh => Ok(fresh),
         }
     }
 
@@ -254,23 +271,25 @@ impl Worker {
         let mended = match state {
             Ok(_) => Ok(()),
             Err(error) => match recovery(error.code) {
-                Recovery::ReopenSession => {
-                    self.session.reopen().map_err(|error| self.lost(error)).and_then(|()| self.log_in())
-                }
+                Recovery::ReopenSession => self.reopen(&self.token.index()),
                 Recovery::Keep => Ok(()),
                 _ => Err(self.lost(error)),
             },
         };
         self.activity.end();
         match mended {
-            Err(Failure::TokenLost(reason)) => self.lose(reason),
+            Err(Failure::TokenLost(reason)) => self.lose(reason, None),
             Ok(()) | Err(Failure::Request(_)) => Next::Continue,
         }
     }
 
-    fn lose(&self, reason: PoolError) -> Next {
-        // The supervisor listens as long as this worker is one of its own.
-        let _ = self.losses.send(reason);
+    fn lose(&self, reason: PoolError, request: Option<Request>) -> Next {
+        // Nobody listens any more when this worker was left behind.
+        if let Err(SendError(Loss { reason, request: Some(request) })) =
+            self.losses.send(Loss { reason, request })
+        {
+            request.answer(Err(self.token.unavailable(&reason)));
+        }
         Next::End
     }
 
@@ -287,9 +306,13 @@ impl Worker {
     }
 }
 
+fn no_objects() -> CallError {
+    CallError::new("C_FindObjects", RvError::ObjectHandleInvalid)
+}
+
 /// Tells the supervisor when a worker ends by a panic.
 struct PanicGuard {
-    losses: Sender<PoolError>,
+    losses: Sender<Loss>,
     label: String,
     armed: bool,
 }
@@ -297,7 +320,8 @@ struct PanicGuard {
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if self.armed {
-            let _ = self.losses.send(PoolError::WorkerEnded { label: self.label.clone() });
+            let reason = PoolError::WorkerEnded { label: self.label.clone() };
+            let _ = self.losses.send(Loss { reason, request: None });
         }
     }
 }

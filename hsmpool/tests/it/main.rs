@@ -1,7 +1,18 @@
 //! The pool against real modules: SoftHSM, and OpenSC's spy in front of it.
 
 #[cfg(test)]
+mod administration;
+#[cfg(test)]
+mod finding;
+#[cfg(test)]
+mod hanging;
+#[cfg(test)]
+mod login;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
-#[allow(dead_code, reason = "the tests that need the rest are being written")]
+mod outages;
+#[cfg(test)]
+mod starting;
+#[cfg(test)]
 mod support;

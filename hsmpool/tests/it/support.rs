@@ -6,18 +6,31 @@
 use std::{
     env,
     fs::{self, File},
-    io::Read,
+    io::{self, Read, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use hsmpool::{PinSource, Pool, TokenSettings, TokenState};
-use smime::{Certificate, algorithm::DigestAlgorithm, key::Digest};
+use aws_lc_rs::signature::{self, UnparsedPublicKey};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use hsmpool::{PinSource, Pool, TokenKey, TokenSettings, TokenState};
+use smime::{
+    Certificate,
+    algorithm::{DigestAlgorithm, SignatureAlgorithm},
+    key::{Digest, KeyError, SignatureValue, Signer},
+};
 
 pub(crate) const PIN: &str = "1234";
 const DIRECTORY: &str = "HSMPOOL_TEST_DIRECTORY";
+/// A test that hangs must end as a failure.
+const LIMIT: Duration = Duration::from_secs(100);
 
 /// A directory with SoftHSM's configuration, its tokens, and whatever else a test needs.
 pub(crate) struct SoftHsm {
@@ -52,6 +65,7 @@ pub(crate) fn isolated(through: Through, body: impl FnOnce(&SoftHsm)) {
     let directory = temporary.path();
     fs::create_dir(directory.join("tokens")).unwrap();
     fs::write(directory.join("pin"), PIN).unwrap();
+    fs::set_permissions(directory.join("pin"), fs::Permissions::from_mode(0o600)).unwrap();
     let configuration = format!(
         "directories.tokendir = {}/tokens\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
         directory.display()
@@ -63,18 +77,33 @@ pub(crate) fn isolated(through: Through, body: impl FnOnce(&SoftHsm)) {
     }
     let fresh = SoftHsm { directory: directory.to_owned(), module };
     fresh.init_token("mail", PIN);
-    let output = Command::new(env::current_exe().unwrap())
+    let report = directory.join("report");
+    let output = || File::options().append(true).create(true).open(&report).unwrap();
+    let mut child = Command::new(env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env(DIRECTORY, directory)
         .env("SOFTHSM2_CONF", directory.join("softhsm2.conf"))
         .env("PKCS11SPY", softhsm)
         .env("PKCS11SPY_OUTPUT", spy_output)
         .stdin(Stdio::null())
-        .output()
+        .stdout(output())
+        .stderr(output())
+        .spawn()
         .unwrap();
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {text}", output.status);
+    let end = Instant::now() + LIMIT;
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if Instant::now() >= end => break None,
+            None => thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    if status.is_none() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let text = String::from_utf8_lossy(&fs::read(&report).unwrap()).into_owned();
+    assert!(status.is_some_and(|status| status.success()), "{status:?} (none: not within {LIMIT:?}): {text}");
     assert!(text.contains("1 passed"), "the child did not run the test: {text}");
 }
 
@@ -95,7 +124,7 @@ pub(crate) fn run(command: &mut Command, package: &str) -> Vec<u8> {
 }
 
 impl SoftHsm {
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("SOFTHSM2_CONF", self.directory.join("softhsm2.conf")).current_dir(&self.directory);
         command
@@ -127,20 +156,31 @@ impl SoftHsm {
         }
     }
 
-    /// Makes a key with OpenSSL (`rsa:2048`, `P-256`…), imports it into a token, and gives a certificate for it.
-    pub(crate) fn import_key(&self, token: &str, kind: &str, id: &str) -> Certificate {
-        let (key, pem) = (self.directory.join(format!("{id}.key")), self.directory.join(format!("{id}.pem")));
+    /// Makes a key with OpenSSL (`rsa:2048`, `P-256`...) in `name.key`, and a certificate in `name.pem`.
+    pub(crate) fn certificate(&self, kind: &str, name: &str) -> Certificate {
+        let pem = self.directory.join(format!("{name}.pem"));
         let mut request = self.command("openssl");
-        request.args(["req", "-x509", "-nodes", "-days", "30", "-subj", &format!("/CN={id}")]);
+        request.args(["req", "-x509", "-nodes", "-days", "30", "-subj", &format!("/CN={name}")]);
         match kind.split_once(':') {
             Some(_) => request.args(["-newkey", kind]),
             None => request.args(["-newkey", "ec", "-pkeyopt", &format!("ec_paramgen_curve:{kind}")]),
         };
-        run(request.arg("-keyout").arg(&key).arg("-out").arg(&pem), "openssl");
-        let mut import = self.command("softhsm2-util");
-        import.args(["--token", token, "--pin", PIN, "--label", &format!("key {id}"), "--id", id]);
-        run(import.arg("--import").arg(&key), "softhsm2");
+        run(request.arg("-keyout").arg(format!("{name}.key")).arg("-out").arg(&pem), "openssl");
         Certificate::from_pem(&fs::read_to_string(&pem).unwrap()).unwrap().remove(0)
+    }
+
+    /// Imports `name.key` with a `CKA_ID`.
+    pub(crate) fn import_file(&self, token: &str, pin: &str, name: &str, id: &str) {
+        let mut import = self.command("softhsm2-util");
+        import.args(["--token", token, "--pin", pin, "--label", &format!("key {name}"), "--id", id]);
+        run(import.arg("--import").arg(format!("{name}.key")), "softhsm2");
+    }
+
+    /// Makes a key and its certificate, and imports the key under `id`, which is its name too.
+    pub(crate) fn import_key(&self, token: &str, kind: &str, id: &str) -> Certificate {
+        let certificate = self.certificate(kind, id);
+        self.import_file(token, PIN, id, id);
+        certificate
     }
 
     /// Encrypts to the public key in `id.pem` with `openssl pkeyutl`.
@@ -161,7 +201,9 @@ impl SoftHsm {
 
     /// What the spy wrote down so far.
     pub(crate) fn calls(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.directory.join("calls")).unwrap_or_default()).into_owned()
+        let octets =
+            fs::read(self.directory.join("copy")).or_else(|_| fs::read(self.directory.join("calls")));
+        String::from_utf8_lossy(&octets.unwrap_or_default()).into_owned()
     }
 
     /// How often a function was called.
@@ -169,23 +211,100 @@ impl SoftHsm {
         let is_call = |line: &&str| line.split_once(": ").is_some_and(|(_, name)| name == function);
         self.calls().lines().filter(is_call).count()
     }
+}
 
-    pub(crate) fn fifo(&self) -> File {
-        File::options().read(true).open(self.directory.join("calls")).unwrap()
+/// Reads the spy's FIFO in a thread, as long as it may. While it may not, calls to the module hang.
+pub(crate) struct Tap {
+    open: Arc<AtomicBool>,
+}
+
+impl Tap {
+    pub(crate) fn new(token: &SoftHsm) -> Self {
+        let open = Arc::new(AtomicBool::new(true));
+        let (flag, path) = (Arc::clone(&open), token.directory.join("calls"));
+        let copy = token.directory.join("copy");
+        thread::spawn(move || {
+            let mut fifo = File::open(path).unwrap();
+            let mut copy = File::create(copy).unwrap();
+            let mut buffer = [0; 4096];
+            loop {
+                while !flag.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                let len = fifo.read(&mut buffer).unwrap();
+                copy.write_all(&buffer[..len]).unwrap();
+            }
+        });
+        Self { open }
+    }
+
+    pub(crate) fn close(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Relaxed);
     }
 }
 
-/// Reads a FIFO until it is told to stop.
-pub(crate) fn drain(mut fifo: File, sink: &mut Vec<u8>, until: impl Fn() -> bool) {
-    let mut buffer = [0; 4096];
-    while !until() {
-        let len = fifo.read(&mut buffer).unwrap();
-        sink.extend_from_slice(&buffer[..len]);
+impl Drop for Tap {
+    fn drop(&mut self) {
+        // The spy writes until the process ends.
+        self.open();
+    }
+}
+
+/// All that is logged, as text.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn start() -> Self {
+        let log = Self::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .init();
+        log
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// How many lines contain all of these.
+    pub(crate) fn count(&self, parts: &[&str]) -> usize {
+        self.text().lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 pub(crate) fn digest(algorithm: DigestAlgorithm) -> Digest {
     Digest::of(algorithm, MESSAGE)
+}
+
+/// Signs with an RSA key.
+pub(crate) fn sign(key: &TokenKey) -> Result<SignatureValue, KeyError> {
+    key.sign(&digest(DigestAlgorithm::Sha256), SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha256))
+}
+
+/// Signs with an RSA key and verifies.
+pub(crate) fn assert_signs(key: &TokenKey) {
+    let value = sign(key).unwrap();
+    let certificate = Signer::certificate(key);
+    let verifier = UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, certificate.public_key());
+    assert!(verifier.verify(MESSAGE, &value.0).is_ok(), "{certificate}");
 }
 
 pub(crate) const MESSAGE: &[u8] = b"signed attributes";
@@ -195,6 +314,17 @@ pub(crate) fn pool_of(settings: &TokenSettings) -> Pool {
     let pool = Pool::start(std::slice::from_ref(settings)).unwrap();
     pool.ready(Duration::from_secs(20)).unwrap();
     pool
+}
+
+/// Ends all sessions behind the pool's back: what a token does that restarts, or another user of the module.
+pub(crate) fn reset(module: &Path) {
+    finalise(module);
+    Pkcs11::new(module).unwrap().initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+}
+
+/// What another user of the module in this process may do to us.
+pub(crate) fn finalise(module: &Path) {
+    Pkcs11::new(module).unwrap().finalize().unwrap();
 }
 
 /// Waits for something that must come true.

@@ -1,0 +1,107 @@
+//! Tokens and keys as the administrator's tool sees and makes them.
+
+use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use hsmpool::{
+    PinSource, PoolError, TokenSettings,
+    keys::{self, KeySpec},
+    modules,
+};
+use smime::{
+    Fault,
+    algorithm::{
+        DigestAlgorithm::{Sha1, Sha256, Sha384},
+        SignatureAlgorithm::{Ecdsa, RsaPkcs1},
+    },
+    key::Digest,
+};
+
+use crate::support::{MESSAGE, PIN, Through, digest, isolated, pool_of, run};
+
+#[test]
+fn tokens_are_listed_with_their_flags() {
+    isolated(Through::Nothing, |token| {
+        let tokens = modules::tokens(&token.module).unwrap();
+        let [mail, blank] = tokens.as_slice() else { panic!("{tokens:?}") };
+        assert_eq!((mail.label.as_str(), mail.initialised, mail.login_required), ("mail", true, true));
+        assert!(mail.pin_initialised && !mail.pin_locked && !mail.pin_count_low);
+        assert_eq!(mail.manufacturer, "SoftHSM project");
+        assert!(!mail.serial.is_empty() && !mail.model.is_empty());
+        assert!(!blank.initialised, "SoftHSM always offers one more slot");
+
+        let wrong = token.directory.join("wrong");
+        std::fs::write(&wrong, "9999").unwrap();
+        let settings = TokenSettings { pin: PinSource::File(wrong), ..token.settings() };
+        let error = keys::list(&settings).unwrap_err();
+        assert!(matches!(error, PoolError::WrongPin { .. }), "{error:?}");
+        assert!(modules::tokens(&token.module).unwrap()[0].pin_count_low, "a wrong PIN shows");
+    });
+}
+
+#[test]
+fn made_keys_stay_on_the_token_and_sign() {
+    isolated(Through::Nothing, |token| {
+        let settings = token.settings();
+        let cases: [(KeySpec, &str, u32, _, &'static dyn VerificationAlgorithm); 3] = [
+            (KeySpec::Rsa(2048), "RSA", 2048, RsaPkcs1(Sha256), &signature::RSA_PKCS1_2048_8192_SHA256),
+            (KeySpec::P256, "EC", 256, Ecdsa(Sha256), &signature::ECDSA_P256_SHA256_ASN1),
+            (KeySpec::P384, "EC", 384, Ecdsa(Sha384), &signature::ECDSA_P384_SHA384_ASN1),
+        ];
+        for (spec, key_type, size, algorithm, verifier) in cases {
+            let label = format!("{spec:?}");
+            let made = keys::generate(&settings, spec, &label, None).unwrap();
+            let spki = x509_public_key(&made.public_key_info_der);
+            assert_eq!(made.id, Digest::of(Sha1, &spki).as_bytes(), "CKA_ID is the subjectKeyIdentifier");
+
+            let listed = keys::list(&settings).unwrap();
+            let listed = listed.iter().find(|key| key.label == label).unwrap();
+            assert_eq!(listed.id, data_encoding::HEXLOWER.encode(&made.id));
+            assert_eq!((listed.key_type.as_str(), listed.size), (key_type, Some(size)));
+            assert_eq!((listed.sensitive, listed.extractable), (Some(true), Some(false)));
+            assert_eq!(listed.public_key_info_der.as_deref(), Some(&made.public_key_info_der[..]));
+
+            let pool = pool_of(&settings);
+            let key = pool.key_by_public_key(&made.public_key_info_der);
+            assert_eq!(key.algorithms()[0], algorithm);
+            let value = key.sign(&digest(algorithm.digest()), algorithm).unwrap();
+            UnparsedPublicKey::new(verifier, &spki).verify(MESSAGE, &value.0).unwrap();
+        }
+        // An independent witness for where the private keys may go.
+        let mut list = token.command("pkcs11-tool");
+        list.arg("--module").arg(&token.module).args(["--token-label", "mail", "--login", "--pin", PIN]);
+        let text =
+            String::from_utf8(run(list.args(["--list-objects", "--type", "privkey"]), "opensc")).unwrap();
+        let access = "Access:     sensitive, always sensitive, never extractable, local";
+        assert_eq!(text.matches(access).count(), 3, "{text}");
+        assert_eq!(text.matches("Usage:      decrypt, sign").count(), 1, "{text}");
+        assert_eq!(text.matches("Usage:      sign, derive").count(), 2, "{text}");
+    });
+}
+
+/// The octets of subjectPublicKey.
+fn x509_public_key(info: &[u8]) -> Vec<u8> {
+    use der::Decode;
+    let info = spki::SubjectPublicKeyInfoRef::from_der(info).unwrap();
+    info.subject_public_key.raw_bytes().to_vec()
+}
+
+#[test]
+fn a_given_id_is_kept_and_never_given_twice() {
+    isolated(Through::Nothing, |token| {
+        let settings = token.settings();
+        let made = keys::generate(&settings, KeySpec::P256, "first", Some(&[0xab, 0xcd])).unwrap();
+        assert_eq!(made.id, [0xab, 0xcd]);
+        assert_eq!(keys::list(&settings).unwrap()[0].id, "abcd");
+        for (label, id, attribute) in
+            [("first", None, "CKA_LABEL"), ("second", Some(&[0xab, 0xcd][..]), "CKA_ID")]
+        {
+            let error = keys::generate(&settings, KeySpec::P256, label, id).unwrap_err();
+            assert!(error.to_string().contains(attribute), "{error}");
+            assert_eq!(error.fault(), Fault::Operator);
+        }
+        assert_eq!(keys::list(&settings).unwrap().len(), 1);
+        for bits in [0, 512, 1024, 2047, 8192] {
+            let error = keys::generate(&settings, KeySpec::Rsa(bits), "odd", None).unwrap_err();
+            assert!(matches!(error, PoolError::KeySize { .. }), "{error:?}");
+        }
+    });
+}

@@ -1,0 +1,106 @@
+//! Which private key belongs to a certificate.
+
+use hsmpool::TokenSettings;
+use smime::{
+    Fault,
+    algorithm::{
+        DigestAlgorithm::{Sha1, Sha256},
+        SignatureAlgorithm::Ecdsa,
+    },
+    key::{Digest, KeyError, Signer},
+};
+
+use crate::support::{PIN, Through, assert_signs, digest, isolated, pool_of, run, sign};
+
+#[test]
+fn a_key_that_was_added_later_is_found_and_looking_is_limited() {
+    isolated(Through::Spy, |token| {
+        let known = token.import_key("mail", "rsa:2048", "01");
+        let pool = pool_of(&token.settings());
+        let passes = || token.count("C_FindObjectsInit");
+        let at_start = passes();
+        (0..5).for_each(|_| assert_signs(&pool.key(&known)));
+        assert_eq!(passes(), at_start, "known keys are not looked for");
+
+        let added = token.import_key("mail", "rsa:2048", "02");
+        assert_signs(&pool.key(&added));
+        let after_refresh = passes();
+        assert!(after_refresh > at_start);
+
+        // Hostile mail may name any certificate; that must not make the token read all its keys each time.
+        let foreign = token.certificate("rsa:2048", "03");
+        for _ in 0..5 {
+            let error = sign(&pool.key(&foreign)).unwrap_err();
+            assert!(matches!(&error, KeyError::NoSuchKey { token, .. } if token == "mail"), "{error:?}");
+            assert_eq!(error.fault(), Fault::Operator);
+            assert!(error.to_string().contains("CN=03"), "{error}");
+        }
+        assert_eq!(passes(), after_refresh);
+    });
+}
+
+#[test]
+fn without_a_public_key_object_the_id_decides() {
+    isolated(Through::Nothing, |token| {
+        let certificate = token.certificate("P-256", "aa");
+        let by_hash = Digest::of(Sha1, certificate.public_key());
+        let by_hash = data_encoding::HEXLOWER.encode(by_hash.as_bytes());
+        let other = token.certificate("P-256", "bb");
+        for (name, id) in [("aa", by_hash.as_str()), ("bb", "0bad")] {
+            token.import_file("mail", PIN, name, id);
+            let mut delete = token.command("pkcs11-tool");
+            delete.arg("--module").arg(&token.module).args([
+                "--token-label",
+                "mail",
+                "--login",
+                "--pin",
+                PIN,
+            ]);
+            run(delete.args(["--delete-object", "--type", "pubkey", "--id", id]), "opensc");
+        }
+        let pool = pool_of(&token.settings());
+        pool.key(&certificate).sign(&digest(Sha256), Ecdsa(Sha256)).unwrap();
+        let error = pool.key(&other).sign(&digest(Sha256), Ecdsa(Sha256)).unwrap_err();
+        assert!(matches!(error, KeyError::NoSuchKey { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn an_id_does_not_win_over_another_public_key() {
+    isolated(Through::Nothing, |token| {
+        // On the token is key "bb", but under the CKA_ID that certificate "aa" would have.
+        let certificate = token.certificate("P-256", "aa");
+        token.certificate("P-256", "bb");
+        let id = Digest::of(Sha1, certificate.public_key());
+        token.import_file("mail", PIN, "bb", &data_encoding::HEXLOWER.encode(id.as_bytes()));
+        let pool = pool_of(&token.settings());
+        let error = pool.key(&certificate).sign(&digest(Sha256), Ecdsa(Sha256)).unwrap_err();
+        assert!(matches!(error, KeyError::NoSuchKey { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn keys_that_want_the_pin_at_every_use_are_refused_with_the_reason() {
+    isolated(Through::Nothing, |token| {
+        let mut generate = token.command("pkcs11-tool");
+        generate.arg("--module").arg(&token.module).args(["--token-label", "mail", "--login", "--pin", PIN]);
+        generate.args([
+            "--keypairgen",
+            "--key-type",
+            "rsa:2048",
+            "--id",
+            "01",
+            "--label",
+            "careful",
+            "--always-auth",
+        ]);
+        run(&mut generate, "opensc");
+        let settings = TokenSettings { sessions: 1, ..token.settings() };
+        let listed = hsmpool::keys::list(&settings).unwrap().remove(0);
+        assert!(listed.always_authenticate);
+        let key = pool_of(&settings).key_by_public_key(&listed.public_key_info_der.unwrap());
+        let error = key.sign(&digest(Sha256), key.algorithms()[0]).unwrap_err();
+        assert!(matches!(error, KeyError::Unsupported { .. }), "{error:?}");
+        assert!(error.to_string().contains("CKA_ALWAYS_AUTHENTICATE"), "{error}");
+    });
+}

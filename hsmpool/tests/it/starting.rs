@@ -1,0 +1,186 @@
+//! Starting: what is wrong is said clearly, and nothing waits for a token that does not answer.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
+
+use hsmpool::{PinSource, Pool, PoolError, TokenSettings, TokenState};
+use smime::{Fault, key::KeyError};
+
+use crate::support::{Log, Through, assert_signs, eventually, isolated, pool_of, sign, state};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn error_of(settings: TokenSettings) -> PoolError {
+    let pool = Pool::start(&[settings]).unwrap();
+    let error = pool.ready(LIMIT).unwrap_err();
+    assert_eq!(state(&pool), TokenState::Down { reason: error.to_string() });
+    error
+}
+
+#[test]
+fn what_is_wrong_is_said_with_place_and_remedy() {
+    isolated(Through::Nothing, |token| {
+        token.init_token("other", "4711");
+        let good = token.settings();
+        let check = |error: PoolError, parts: &[&str]| {
+            let text = error.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+            assert_eq!(error.fault(), Fault::Operator, "{text}");
+        };
+        let settings = TokenSettings { module: "/nonexistent/libhsm.so".into(), ..good.clone() };
+        check(error_of(settings), &["/nonexistent/libhsm.so", "`module`"]);
+        let settings = TokenSettings { label: "mial".into(), ..good.clone() };
+        check(error_of(settings), &["\"mial\"", "\"mail\"", "\"other\"", "`label`"]);
+        let settings = TokenSettings { pin: PinSource::File("/nonexistent/pin".into()), ..good.clone() };
+        check(error_of(settings), &["/nonexistent/pin", "No such file"]);
+        let empty = token.directory.join("empty");
+        fs::write(&empty, "\n").unwrap();
+        let settings = TokenSettings { pin: PinSource::File(empty), ..good.clone() };
+        check(error_of(settings), &["empty"]);
+        fs::write(token.pin_file(), "999999").unwrap();
+        check(error_of(good), &["\"mail\"", "rejected the PIN", "pin", "tried once"]);
+    });
+}
+
+#[test]
+fn a_module_that_does_not_initialise_is_named() {
+    isolated(Through::Nothing, |token| {
+        fs::remove_file(token.directory.join("softhsm2.conf")).unwrap();
+        let error = error_of(token.settings());
+        assert!(matches!(error, PoolError::ModuleInitialize { .. }), "{error:?}");
+        assert!(error.to_string().contains("libsofthsm2.so"), "{error}");
+    });
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_at_once() {
+    isolated(Through::Nothing, |token| {
+        let good = token.settings();
+        let twice = Pool::start(&[good.clone(), good.clone()]).unwrap_err();
+        assert!(matches!(twice, PoolError::DuplicateToken { .. }), "{twice:?}");
+        for settings in [
+            TokenSettings { sessions: 0, ..good.clone() },
+            TokenSettings { queue: 0, ..good.clone() },
+            TokenSettings { deadline: Duration::ZERO, ..good },
+        ] {
+            let error = Pool::start(&[settings]).unwrap_err();
+            assert!(matches!(error, PoolError::Setting { .. }), "{error:?}");
+        }
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_module_that_hangs_at_start() {
+    // Nobody reads the FIFO, so loading or initialising the module does not come back.
+    isolated(Through::Fifo, |token| {
+        let certificate = token.import_key("mail", "rsa:2048", "01");
+        let settings = TokenSettings { deadline: Duration::from_millis(300), ..token.settings() };
+        let begun = Instant::now();
+        let pool = Pool::start(&[settings]).unwrap();
+        assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
+        let error = pool.ready(Duration::from_millis(200)).unwrap_err();
+        assert!(matches!(error, PoolError::NotReady { .. }), "{error:?}");
+        assert_eq!(error.fault(), Fault::Transient);
+        assert_eq!(state(&pool), TokenState::Connecting);
+        let error = sign(&pool.key(&certificate)).unwrap_err();
+        assert!(matches!(error, KeyError::Deadline { .. }), "{error:?}");
+        let begun = Instant::now();
+        drop(pool);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn a_token_that_appears_later_is_used() {
+    isolated(Through::Nothing, |token| {
+        let certificate = token.import_key("mail", "rsa:2048", "01");
+        let away = token.directory.join("away");
+        fs::rename(token.tokens(), &away).unwrap();
+        fs::create_dir(token.tokens()).unwrap();
+        let pool = Pool::start(&[token.settings()]).unwrap();
+        let error = pool.ready(LIMIT).unwrap_err();
+        assert!(matches!(error, PoolError::NoSuchToken { .. }), "{error:?}");
+        let key = pool.key(&certificate);
+        let begun = Instant::now();
+        let error = sign(&key).unwrap_err();
+        assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(1), "a token that is down answers at once");
+        fs::remove_dir(token.tokens()).unwrap();
+        fs::rename(away, token.tokens()).unwrap();
+        eventually("the token is up", LIMIT, || state(&pool) == TokenState::Up);
+        assert_signs(&key);
+        pool.ready(Duration::ZERO).unwrap();
+    });
+}
+
+#[test]
+fn tokens_of_one_module_share_its_initialisation() {
+    isolated(Through::Spy, |token| {
+        token.init_token("second", crate::support::PIN);
+        let first = token.import_key("mail", "rsa:2048", "01");
+        let second = token.import_key("second", "rsa:2048", "02");
+        let label = "second".to_owned();
+        let pool = Pool::start(&[token.settings(), TokenSettings { label, ..token.settings() }]).unwrap();
+        pool.ready(LIMIT).unwrap();
+        assert_signs(&pool.key(&first));
+        assert_signs(&pool.key(&second));
+        assert_eq!(token.count("C_Initialize"), 1);
+        assert_eq!(token.count("C_Login"), 2);
+        pool.close();
+        assert_eq!(token.count("C_Finalize"), 1);
+        assert_eq!(token.count("C_OpenSession"), token.count("C_CloseSession"));
+        let error = sign(&pool.key(&first)).unwrap_err();
+        assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+        pool.close();
+    });
+}
+
+#[test]
+fn one_session_serves_many_callers() {
+    isolated(Through::Spy, |token| {
+        let certificate = token.import_key("mail", "rsa:2048", "01");
+        let pool = pool_of(&TokenSettings { sessions: 1, queue: 4, ..token.settings() });
+        let key = pool.key(&certificate);
+        std::thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| (0..5).for_each(|_| assert_signs(&key)));
+            }
+        });
+        assert_eq!(token.count("C_OpenSession"), 1);
+        assert_eq!(token.count("C_SignInit"), 60);
+        assert_eq!(pool.status().remove(0).sessions, 1);
+    });
+}
+
+#[test]
+fn the_pool_lives_as_long_as_a_key_and_ends_with_it() {
+    isolated(Through::Spy, |token| {
+        let certificate = token.import_key("mail", "rsa:2048", "01");
+        let pool = pool_of(&token.settings());
+        let key = pool.key(&certificate);
+        drop(pool);
+        assert_signs(&key);
+        assert_eq!(token.count("C_Finalize"), 0);
+        drop(key);
+        assert_eq!(token.count("C_Finalize"), 1);
+        // And it can be started again.
+        assert_signs(&pool_of(&token.settings()).key(&certificate));
+    });
+}
+
+#[test]
+fn a_pin_file_that_everybody_may_read_is_warned_of_once() {
+    isolated(Through::Nothing, |token| {
+        let log = Log::start();
+        let warnings = || log.count(&["WARN", "everybody may read the PIN file"]);
+        fs::set_permissions(token.pin_file(), fs::Permissions::from_mode(0o640)).unwrap();
+        drop(pool_of(&token.settings()));
+        assert_eq!(warnings(), 0);
+        fs::set_permissions(token.pin_file(), fs::Permissions::from_mode(0o644)).unwrap();
+        drop(pool_of(&token.settings()));
+        assert_eq!(warnings(), 1, "{}", log.text());
+    });
+}
