@@ -1,6 +1,6 @@
 //! Algorithms by name, and their `AlgorithmIdentifier`s.
 //!
-//! RFC 5754 (SHA-2 in CMS), RFC 4055 (RSA with OAEP), RFC 5758 (ECDSA), RFC 3565 (AES-CBC), RFC 5084 (AES-GCM).
+//! RFC 5754 (SHA-2 in CMS), RFC 4055 and 4056 (RSA with OAEP and PSS), RFC 5758 (ECDSA), RFC 3565 (AES-CBC), RFC 5084 (AES-GCM).
 
 use const_oid::db::{rfc5911, rfc5912};
 use der::{
@@ -73,24 +73,50 @@ impl DigestAlgorithm {
 pub enum SignatureAlgorithm {
     /// RSASSA-PKCS1-v1_5.
     RsaPkcs1(DigestAlgorithm),
+    /// RSASSA-PSS with MGF1 of the same digest and a salt of its length (RFC 4056, RFC 8551 2.2).
+    RsaPss(DigestAlgorithm),
     /// ECDSA; the curve is the key's.
     Ecdsa(DigestAlgorithm),
+}
+
+/// RSASSA-PSS-params (RFC 4055 3.1); everything absent means SHA-1.
+#[derive(Clone, Debug, der::Sequence)]
+struct PssParameters {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    hash: Option<AlgorithmIdentifierOwned>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
+    mask: Option<AlgorithmIdentifierOwned>,
+    #[asn1(context_specific = "2", tag_mode = "EXPLICIT", default = "default_salt_len")]
+    salt_len: u16,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", default = "default_trailer")]
+    trailer: u8,
+}
+
+fn default_salt_len() -> u16 {
+    20
+}
+
+fn default_trailer() -> u8 {
+    1
 }
 
 impl SignatureAlgorithm {
     /// The digest that is signed.
     pub fn digest(self) -> DigestAlgorithm {
         match self {
-            Self::RsaPkcs1(digest) | Self::Ecdsa(digest) => digest,
+            Self::RsaPkcs1(digest) | Self::RsaPss(digest) | Self::Ecdsa(digest) => digest,
         }
     }
 
-    /// The identifier in a `SignerInfo`: rsaEncryption with NULL (RFC 5754 3.2), ecdsa-with-SHA2
-    /// without parameters (RFC 5754 3.3).
+    /// The identifier in a `SignerInfo`: rsaEncryption with NULL (RFC 5754 3.2), RSASSA-PSS with all its
+    /// parameters (RFC 4056 3), ecdsa-with-SHA2 without any (RFC 5754 3.3).
     pub fn identifier(self) -> AlgorithmIdentifierOwned {
         match self {
             Self::RsaPkcs1(_) => {
                 AlgorithmIdentifierOwned { oid: rfc5912::RSA_ENCRYPTION, parameters: Some(Any::from(Null)) }
+            }
+            Self::RsaPss(digest) => {
+                AlgorithmIdentifierOwned { oid: rfc5912::ID_RSASSA_PSS, parameters: pss_parameters(digest) }
             }
             Self::Ecdsa(digest) => AlgorithmIdentifierOwned { oid: ecdsa_oid(digest), parameters: None },
         }
@@ -103,13 +129,14 @@ impl SignatureAlgorithm {
             rfc5912::RSA_ENCRYPTION => Some(Self::RsaPkcs1(digest)),
             // Old signers write the key's OID here and leave the digest to digestAlgorithm.
             rfc5912::ID_EC_PUBLIC_KEY => Some(Self::Ecdsa(digest)),
-            oid => Self::from_oid(oid).filter(|named| named.digest() == digest),
+            _ => Self::from_complete(identifier).filter(|named| named.digest() == digest),
         }
     }
 
-    /// The scheme and digest that an object identifier names, as in certificates and CRLs.
-    pub fn from_oid(oid: ObjectIdentifier) -> Option<Self> {
-        Some(match oid {
+    /// The scheme and digest of an identifier that names both, as in certificates and CRLs.
+    pub fn from_complete(identifier: &AlgorithmIdentifierOwned) -> Option<Self> {
+        Some(match identifier.oid {
+            rfc5912::ID_RSASSA_PSS => return pss(identifier.parameters.as_ref()),
             rfc5912::SHA_1_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha1),
             rfc5912::SHA_256_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha256),
             rfc5912::SHA_384_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha384),
@@ -121,6 +148,26 @@ impl SignatureAlgorithm {
             _ => return None,
         })
     }
+}
+
+/// The digest of RSASSA-PSS whose parts agree; SHA-1 by its parameters or by default is not taken.
+fn pss(parameters: Option<&Any>) -> Option<SignatureAlgorithm> {
+    let parameters: PssParameters = parameters?.decode_as().ok()?;
+    let hash = DigestAlgorithm::from_identifier(parameters.hash.as_ref()?)?;
+    let mask = parameters.mask.as_ref().filter(|mask| mask.oid == rfc5912::ID_MGF_1)?;
+    let mask_hash: AlgorithmIdentifierOwned = mask.parameters.as_ref()?.decode_as().ok()?;
+    let agree = DigestAlgorithm::from_identifier(&mask_hash) == Some(hash)
+        && usize::from(parameters.salt_len) == hash.engine().output_len()
+        && parameters.trailer == 1;
+    (agree && hash != DigestAlgorithm::Sha1).then_some(SignatureAlgorithm::RsaPss(hash))
+}
+
+/// RSASSA-PSS-params with everything in them; digests have NULL parameters in there (RFC 4055 2.1).
+fn pss_parameters(digest: DigestAlgorithm) -> Option<Any> {
+    let hash = AlgorithmIdentifierOwned { oid: digest.oid(), parameters: Some(Any::from(Null)) };
+    let mask = AlgorithmIdentifierOwned { oid: rfc5912::ID_MGF_1, parameters: Any::encode_from(&hash).ok() };
+    let salt_len = u16::try_from(digest.engine().output_len()).ok()?;
+    Any::encode_from(&PssParameters { hash: Some(hash), mask: Some(mask), salt_len, trailer: 1 }).ok()
 }
 
 /// ecdsa-with-SHA1 (RFC 3279 2.2.3).
@@ -283,5 +330,36 @@ impl ContentEncryptionAlgorithm {
             Self::AesGcm { key_len: 24, .. } => "AES-192-GCM",
             Self::AesGcm { .. } => "AES-256-GCM",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_algorithm_is_recognised_by_the_identifier_it_writes() {
+        use DigestAlgorithm::{Sha256, Sha384, Sha512};
+        for digest in [Sha256, Sha384, Sha512] {
+            for algorithm in [
+                SignatureAlgorithm::RsaPkcs1(digest),
+                SignatureAlgorithm::RsaPss(digest),
+                SignatureAlgorithm::Ecdsa(digest),
+            ] {
+                let identifier = algorithm.identifier();
+                assert_eq!(SignatureAlgorithm::from_identifier(&identifier, digest), Some(algorithm));
+                if algorithm != SignatureAlgorithm::RsaPkcs1(digest) {
+                    let other = if digest == Sha256 { Sha512 } else { Sha256 };
+                    assert_eq!(SignatureAlgorithm::from_identifier(&identifier, other), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pss_by_default_parameters_is_sha_1_and_not_taken() {
+        let bare = AlgorithmIdentifierOwned { oid: rfc5912::ID_RSASSA_PSS, parameters: None };
+        assert_eq!(SignatureAlgorithm::from_complete(&bare), None);
+        assert_eq!(pss(pss_parameters(DigestAlgorithm::Sha1).as_ref()), None);
     }
 }

@@ -49,7 +49,7 @@ pub fn verify(
 pub fn is_strong(certificate: &Certificate, algorithm: SignatureAlgorithm) -> bool {
     algorithm.digest() != DigestAlgorithm::Sha1
         && match algorithm {
-            SignatureAlgorithm::RsaPkcs1(_) => {
+            SignatureAlgorithm::RsaPkcs1(_) | SignatureAlgorithm::RsaPss(_) => {
                 certificate.rsa_modulus_bits().is_some_and(|bits| bits >= 2048)
             }
             SignatureAlgorithm::Ecdsa(_) => true,
@@ -74,6 +74,12 @@ fn engine(
                 (Sha512, false) => &signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
             })
         }
+        SignatureAlgorithm::RsaPss(digest) if key == rfc5912::RSA_ENCRYPTION => Some(match digest {
+            Sha1 => return None,
+            Sha256 => &signature::RSA_PSS_2048_8192_SHA256,
+            Sha384 => &signature::RSA_PSS_2048_8192_SHA384,
+            Sha512 => &signature::RSA_PSS_2048_8192_SHA512,
+        }),
         SignatureAlgorithm::Ecdsa(digest) if key == rfc5912::ID_EC_PUBLIC_KEY => {
             Some(match (certificate.curve()?, digest) {
                 (rfc5912::SECP_256_R_1, Sha1) => &signature::ECDSA_P256_SHA1_ASN1,

@@ -62,7 +62,13 @@ const ALICE: &str = "Alice <alice@example.org>";
 #[test]
 fn signatures_made_by_openssl_pass() {
     let entity = entity();
-    for (from, object) in [(ALICE, "detached.p7s"), ("carol@example.org", "ec.p7s"), (ALICE, "keyid.p7s")] {
+    for (from, object) in [
+        (ALICE, "detached.p7s"),
+        ("carol@example.org", "ec.p7s"),
+        (ALICE, "keyid.p7s"),
+        (ALICE, "pss.p7s"),
+        (ALICE, "below-pss.p7s"),
+    ] {
         let verdict = verdict(&clear(from, &entity, &data(object)));
         assert_eq!(verdict.reason(), &Reason::RevocationNotChecked, "{object}");
         assert_eq!(verdict.result(), AuthResult::Pass);
@@ -114,6 +120,7 @@ fn each_defect_has_its_word_and_reason() {
         (clear(ALICE, &entity, &data("noattr.p7s")), AuthResult::Policy, "no signed attributes"),
         (clear(ALICE, &changed, &data("noattr.p7s")), AuthResult::Fail, "does not verify"),
         (clear(ALICE, &entity, &data("sha1.p7s")), AuthResult::Policy, "too weak"),
+        (clear(ALICE, &entity, &data("pss-short.p7s")), AuthResult::Policy, "not supported"),
         (clear("bob@example.org", &entity, &detached), AuthResult::Policy, "not of the sender"),
         (
             clear("\"alice@example.org\" <eve@example.com>", &entity, &detached),

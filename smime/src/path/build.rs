@@ -111,7 +111,7 @@ fn check_signature(certificate: &Certificate, issuer: &Certificate) -> Result<()
     if algorithm != decoded.tbs_certificate().signature() {
         return Err(PathError::Algorithm { certificate: named() });
     }
-    match verify_signed(certificate.der(), algorithm.oid, issuer) {
+    match verify_signed(certificate.der(), algorithm, issuer) {
         Ok(()) => Ok(()),
         Err(SignedError::Algorithm) => Err(PathError::Algorithm { certificate: named() }),
         Err(SignedError::Signature) => Err(PathError::Signature { certificate: named() }),
@@ -130,10 +130,10 @@ pub(super) enum SignedError {
 /// Checks a certificate or CRL, SEQUENCE { to be signed, algorithm, signature }, over its exact octets.
 pub(super) fn verify_signed(
     der: &[u8],
-    algorithm: der::asn1::ObjectIdentifier,
+    algorithm: &spki::AlgorithmIdentifierOwned,
     issuer: &Certificate,
 ) -> Result<(), SignedError> {
-    let algorithm = SignatureAlgorithm::from_oid(algorithm).ok_or(SignedError::Algorithm)?;
+    let algorithm = SignatureAlgorithm::from_complete(algorithm).ok_or(SignedError::Algorithm)?;
     if !public_key::is_strong(issuer, algorithm) {
         return Err(SignedError::Algorithm);
     }

@@ -94,7 +94,7 @@ impl Crl {
         }
         let algorithm = &self.inner.decoded.signature_algorithm;
         if algorithm.to_der().ok() != list.signature.to_der().ok()
-            || verify_signed(&self.inner.der, algorithm.oid, issuer).is_err()
+            || verify_signed(&self.inner.der, algorithm, issuer).is_err()
         {
             return Err("its signature does not verify".into());
         }

@@ -8,7 +8,7 @@ use aws_lc_rs::{
         OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, Pkcs1PrivateDecryptingKey,
         PrivateDecryptingKey,
     },
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair},
 };
 
 use crate::{
@@ -61,7 +61,10 @@ impl Signer for MemoryKey {
 
     fn algorithms(&self) -> &[SignatureAlgorithm] {
         match self.key {
-            Key::Rsa { .. } => &[SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha256)],
+            Key::Rsa { .. } => &[
+                SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha256),
+                SignatureAlgorithm::RsaPss(DigestAlgorithm::Sha256),
+            ],
             Key::Ec(_) => &[SignatureAlgorithm::Ecdsa(DigestAlgorithm::Sha256)],
         }
     }
@@ -73,7 +76,11 @@ impl Signer for MemoryKey {
         match &self.key {
             Key::Rsa { signing, .. } => {
                 let mut signature = vec![0; signing.public_modulus_len()];
-                signing.sign_digest(&RSA_PKCS1_SHA256, &imported, &mut signature).map_err(failed)?;
+                let encoding = match algorithm {
+                    SignatureAlgorithm::RsaPss(_) => &RSA_PSS_SHA256,
+                    _ => &RSA_PKCS1_SHA256,
+                };
+                signing.sign_digest(encoding, &imported, &mut signature).map_err(failed)?;
                 Ok(SignatureValue(signature))
             }
             Key::Ec(pair) => {

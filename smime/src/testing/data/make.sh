@@ -49,6 +49,12 @@ issue critical '/CN=Critical' ca $rsa "${user[@]}" 'subjectAltName=email:alice@e
     '1.2.3.4.5=critical,DER:0500'
 issue revoked '/CN=Revoked' ca $rsa "${user[@]}" 'subjectAltName=email:alice@example.org'
 
+# A certificate that is signed by RSASSA-PSS.
+openssl req -new -newkey rsa:2048 -nodes -keyout pss.key -subj '/CN=Pss' -config <(ext '[req]' 'distinguished_name=dn' '[dn]') -out pss.csr 2>/dev/null
+openssl x509 -req -in pss.csr -CA ca.pem -CAkey ca.key -out pss.pem -days $days -sha256 \
+    -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest -extfile <(ext \
+    "${user[@]}" 'subjectAltName=email:alice@example.org' 'subjectKeyIdentifier=hash' 'authorityKeyIdentifier=keyid') 2>/dev/null
+rm pss.csr
 # The same key in another certificate; a CA of the same name with another key.
 openssl req -new -key alice.key -subj '/CN=Alice' -config <(ext '[req]' 'distinguished_name=dn' '[dn]') -out twin.csr
 openssl x509 -req -in twin.csr -CA ca.pem -CAkey ca.key -out alice-twin.pem -days $days -sha256 -extfile <(ext \
@@ -87,6 +93,9 @@ sign -signer alice.pem -inkey alice.key -nodetach -stream -out opaque-ber.p7m
 sign -signer alice.pem -inkey alice.key -noattr -out noattr.p7s
 sign -signer alice.pem -inkey alice.key -keyid -out keyid.p7s
 sign -signer alice.pem -inkey alice.key -md sha1 -out sha1.p7s
+sign -signer alice.pem -inkey alice.key -keyopt rsa_padding_mode:pss -keyopt rsa_pss_saltlen:digest -out pss.p7s
+sign -signer alice.pem -inkey alice.key -keyopt rsa_padding_mode:pss -keyopt rsa_pss_saltlen:20 -out pss-short.p7s
+sign -signer pss.pem -inkey pss.key -out below-pss.p7s
 sign -signer alice.pem -inkey alice.key -keyid -cades -nocerts -certfile alice-twin.pem -out twin.p7s
 seal() { openssl cms -encrypt -binary -in entity.txt -outform DER "$@"; }
 seal -aes-256-cbc -out der.p7m bob.pem
