@@ -34,6 +34,12 @@ fn a_wrong_pin_is_tried_once_until_the_file_changes() {
         fs::write(token.pin_file(), "").unwrap();
         thread::sleep(Duration::from_millis(3500));
         assert_eq!(token.count("C_Login"), 1);
+        // Content that is still changing is not tried either.
+        for part in 0..12 {
+            fs::write(token.pin_file(), format!("86753091{part}")).unwrap();
+            thread::sleep(Duration::from_millis(300));
+        }
+        assert_eq!(token.count("C_Login"), 1);
         fs::write(token.pin_file(), format!("{PIN}\n")).unwrap();
         eventually("the token is up", LIMIT, || state(&pool) == TokenState::Up);
         assert_eq!(token.count("C_Login"), 2);
