@@ -149,7 +149,10 @@ pub enum PoolError {
         code: String,
     },
     /// All workers wait for calls that do not return.
-    #[error("token \"{label}\": all {workers} calls have been hanging in the module for {for_at_least:?}")]
+    #[error(
+        "token \"{label}\": all {workers} sessions have been hanging in calls to the module for {for_at_least:?}. \
+         Check the token and its network; if it lasts, start the program again"
+    )]
     Hanging {
         /// The token's label.
         label: String,

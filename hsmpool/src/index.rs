@@ -110,11 +110,7 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    pub(crate) fn read(
-        session: &Session,
-        handle: ObjectHandle,
-        class: ObjectClass,
-    ) -> Result<Self, CallError> {
+    pub(crate) fn read(session: &Session, handle: ObjectHandle) -> Result<Self, CallError> {
         let mut object = Self {
             handle,
             id: Vec::new(),
@@ -129,20 +125,14 @@ impl Object {
             sensitive: None,
             extractable: None,
         };
-        // Asked in groups: tokens that stumble over an attribute they do not know (against PKCS #11
-        // 5.7 C_GetAttributeValue, which demands the others) then lose one group, not all.
-        object.ask(session, &[AttributeType::Id, AttributeType::KeyType, AttributeType::Label])?;
-        object.ask(session, &[AttributeType::PublicKeyInfo])?;
-        match object.kind() {
-            Some(Kind::Rsa) => {
-                object.ask(session, &[AttributeType::Modulus, AttributeType::PublicExponent])?;
+        // One call for all. An attribute that an object does not have must not keep the token from
+        // giving the others (PKCS #11 2.40 5.7.5 C_GetAttributeValue); where it does, they are asked for
+        // one by one.
+        object.ask(session, ATTRIBUTES)?;
+        if object.key_type.is_none() {
+            for attribute in ATTRIBUTES {
+                object.ask(session, std::slice::from_ref(attribute))?;
             }
-            Some(Kind::Ec) => object.ask(session, &[AttributeType::EcParams, AttributeType::EcPoint])?,
-            None => {}
-        }
-        if class == ObjectClass::PRIVATE_KEY {
-            object.ask(session, &[AttributeType::Sensitive, AttributeType::Extractable])?;
-            object.ask(session, &[AttributeType::AlwaysAuthenticate])?;
         }
         Ok(object)
     }
@@ -205,10 +195,24 @@ pub(crate) fn objects(session: &Session, class: ObjectClass) -> Result<Vec<Objec
     let handles = session.find_objects(&[Attribute::Class(class)])?;
     let mut objects = Vec::with_capacity(handles.len());
     for handle in handles {
-        objects.push(Object::read(session, handle, class)?);
+        objects.push(Object::read(session, handle)?);
     }
     Ok(objects)
 }
+
+const ATTRIBUTES: &[AttributeType] = &[
+    AttributeType::KeyType,
+    AttributeType::Id,
+    AttributeType::Label,
+    AttributeType::PublicKeyInfo,
+    AttributeType::Modulus,
+    AttributeType::PublicExponent,
+    AttributeType::EcParams,
+    AttributeType::EcPoint,
+    AttributeType::AlwaysAuthenticate,
+    AttributeType::Sensitive,
+    AttributeType::Extractable,
+];
 
 fn only<T>(mut candidates: impl Iterator<Item = T>) -> Option<T> {
     candidates.next().filter(|_| candidates.next().is_none())

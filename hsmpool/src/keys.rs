@@ -150,22 +150,34 @@ fn generate_in(
     };
     let open = session.get()?;
     let (public, private) = open.generate_key_pair(&mechanism, &public, &private)?;
-    let read = Object::read(open, public, ObjectClass::PUBLIC_KEY)?;
-    let missing = CallError::malformed("C_GenerateKeyPair", "a key pair whose public key cannot be read");
-    let public_key_info_der = read.public_key_info().ok_or(missing)?;
-    let id = match id {
-        Some(id) => id.to_vec(),
-        None => set_id(session, [public, private], &public_key_info_der)?,
-    };
-    Ok(GeneratedKey { id, public_key_info_der })
+    let finished = finish(session, [public, private], id);
+    if finished.is_err() {
+        // Half a key would be in the way of the next try. If this fails too, the first error is told.
+        let _ = open.destroy_object(private);
+        let _ = open.destroy_object(public);
+    }
+    finished
 }
 
-fn set_id(session: &OpenSession, pair: [ObjectHandle; 2], info: &[u8]) -> Result<Vec<u8>, CallError> {
-    let id = key_identifier(info).unwrap_or_default();
-    for object in pair {
-        session.get()?.update_attributes(object, &[Attribute::Id(id.clone())])?;
+/// Reads the public key and names the pair after it.
+fn finish(
+    session: &OpenSession,
+    [public, private]: [ObjectHandle; 2],
+    id: Option<&[u8]>,
+) -> Result<GeneratedKey, CallError> {
+    let open = session.get()?;
+    let unreadable =
+        || CallError::malformed("C_GenerateKeyPair", "a key pair whose public key cannot be read");
+    let read = Object::read(open, public)?;
+    let public_key_info_der = read.public_key_info().ok_or_else(unreadable)?;
+    if let Some(id) = id {
+        return Ok(GeneratedKey { id: id.to_vec(), public_key_info_der });
     }
-    Ok(id)
+    let id = key_identifier(&public_key_info_der).ok_or_else(unreadable)?;
+    for object in [public, private] {
+        open.update_attributes(object, &[Attribute::Id(id.clone())])?;
+    }
+    Ok(GeneratedKey { id, public_key_info_der })
 }
 
 fn describe(object: &Object, public: &[Object]) -> KeyInfo {

@@ -39,5 +39,4 @@ pub use error::PoolError;
 pub use key::{RawTokenKey, TokenKey};
 pub use pin::Pin;
 pub use pool::{Pool, TokenState, TokenStatus};
-pub use recovery::Recovery;
 pub use settings::{PinSource, TokenSettings};

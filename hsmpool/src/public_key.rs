@@ -108,7 +108,7 @@ impl PublicKey {
         use SignatureAlgorithm::{Ecdsa, RsaPkcs1};
         match self {
             Self::Rsa { .. } => &[RsaPkcs1(Sha256), RsaPkcs1(Sha384), RsaPkcs1(Sha512)],
-            // RFC 5753 1.2 and RFC 8551 2.2: a digest as strong as the curve.
+            // RFC 5480 4: a digest as strong as the curve.
             Self::Ec { curve: Curve::P256, .. } => &[Ecdsa(Sha256)],
             Self::Ec { curve: Curve::P384, .. } => &[Ecdsa(Sha384)],
             Self::Ec { curve: Curve::P521, .. } => &[Ecdsa(Sha512)],

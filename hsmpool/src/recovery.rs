@@ -1,4 +1,4 @@
-//! What to do after which return value: one table from `CKR_` to [`Recovery`].
+//! What to do after which return value: one table from `CKR_` to `Recovery`.
 //!
 //! Section numbers are those of PKCS #11 Base Specification 2.40, 5.1 "Function return values" (3.0: 5.1
 //! too). Where the practice of real tokens differs, the project that reported it is named.
@@ -10,8 +10,7 @@ use crate::call::Code;
 /// What helps after a failed call. The milder ones are tried by the worker that met the error, within
 /// the deadline of the request; the others are the supervisor's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Recovery {
+pub(crate) enum Recovery {
     /// The error belongs to this request; session and token are well.
     Keep,
     /// The session, or an operation in it, is in doubt: close it, open another, ask once more.

@@ -26,66 +26,97 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs until `shutdown` is disconnected.
 pub(crate) fn supervise(token: &Arc<Token>, shutdown: &Receiver<()>) {
-    let mut pauses = Pauses::new();
-    let mut outage = Outage::None;
-    let mut last_at_once: Option<Instant> = None;
-    // Requests that met the end of a connection, and why it ended.
-    let mut interrupted: Option<(Vec<Request>, PoolError)> = None;
-    loop {
-        let error = match Connection::open(token) {
-            Ok(connection) => {
-                let since = Instant::now();
-                let sessions = connection.sessions();
-                token.failures.store(0, Ordering::Relaxed);
-                outage.end(token, sessions);
-                token.set_phase(Phase::Up { sessions });
-                if let Some((requests, reason)) = interrupted.take() {
-                    token.ask_again(requests, &reason);
-                }
-                let Some(Loss { reason, request }) = watch(token, &connection, &mut outage, shutdown) else {
-                    token.set_phase(Phase::Down(PoolError::Closed));
-                    turn_all_away(token, connection.close(token), &PoolError::Closed);
-                    break;
-                };
-                // Dead sessions are mostly all that is wrong. So those who ask wait for one more try, which
-                // is made at once; but not again and again.
-                let at_once = last_at_once.is_none_or(|last| last.elapsed() > LONGEST_PAUSE);
-                token.set_phase(if at_once { Phase::Connecting } else { Phase::Down(reason.clone()) });
-                let mut requests: Vec<Request> = request.into_iter().collect();
-                requests.extend(connection.close(token));
-                if since.elapsed() > LONGEST_PAUSE {
-                    pauses = Pauses::new();
-                }
-                if at_once && !is_disconnected(shutdown) {
-                    last_at_once = Some(Instant::now());
-                    tracing::warn!(token = token.label(), %reason, "connection lost, connecting again");
-                    let (again, twice) = requests.into_iter().partition(|request| !request.second_try);
-                    turn_all_away(token, twice, &reason);
-                    interrupted = Some((again, reason));
-                    continue;
-                }
-                turn_all_away(token, requests, &reason);
-                reason
-            }
-            Err(error) => error,
+    let mut supervisor = Supervisor {
+        token,
+        shutdown,
+        pauses: Pauses::new(),
+        outage: Outage::None,
+        last_at_once: None,
+        interrupted: None,
+    };
+    let mut next = Next::Connect;
+    while matches!(next, Next::Connect) {
+        next = match Connection::open(token) {
+            Ok(connection) => supervisor.use_connection(connection),
+            Err(error) => supervisor.be_down(&error),
         };
-        outage.begin(token, &error);
-        token.set_phase(Phase::Down(error.clone()));
-        if let Some((requests, _)) = interrupted.take() {
-            turn_all_away(token, requests, &error);
-        }
-        let go_on = if error.awaits_another_pin() && token.gate.holds_a_rejected_pin() {
-            pauses = Pauses::new();
-            wait_for_another_pin(token, &error, shutdown)
-        } else {
-            pause(token, &error, pauses.next(), shutdown)
-        };
-        if !go_on {
-            break;
-        }
     }
     token.set_phase(Phase::Down(PoolError::Closed));
-    turn_all_away(token, token.requests.try_iter(), &PoolError::Closed);
+    let interrupted = supervisor.interrupted.into_iter().flat_map(|(requests, _)| requests);
+    turn_all_away(token, interrupted.chain(token.requests.try_iter()), &PoolError::Closed);
+}
+
+struct Supervisor<'a> {
+    token: &'a Arc<Token>,
+    shutdown: &'a Receiver<()>,
+    pauses: Pauses,
+    outage: Outage,
+    /// When a lost connection was made again without a pause.
+    last_at_once: Option<Instant>,
+    /// Requests that met the end of a connection, and why it ended.
+    interrupted: Option<(Vec<Request>, PoolError)>,
+}
+
+enum Next {
+    Connect,
+    End,
+}
+
+impl Supervisor<'_> {
+    /// From a connection that stands to the end of it.
+    fn use_connection(&mut self, connection: Connection) -> Next {
+        let token = self.token;
+        let since = Instant::now();
+        let sessions = connection.sessions();
+        token.failures.store(0, Ordering::Relaxed);
+        self.outage.end(token, sessions);
+        token.set_phase(Phase::Up { sessions });
+        if let Some((requests, reason)) = self.interrupted.take() {
+            token.ask_again(requests, &reason);
+        }
+        let Some(Loss { reason, request }) = watch(token, &connection, &mut self.outage, self.shutdown)
+        else {
+            token.set_phase(Phase::Down(PoolError::Closed));
+            turn_all_away(token, connection.close(token), &PoolError::Closed);
+            return Next::End;
+        };
+        // Dead sessions are mostly all that is wrong. So those who ask wait for one more try, which is made
+        // at once; but not again and again.
+        let at_once = self.last_at_once.is_none_or(|last| last.elapsed() > LONGEST_PAUSE);
+        token.set_phase(if at_once { Phase::Connecting } else { Phase::Down(reason.clone()) });
+        let mut requests: Vec<Request> = request.into_iter().collect();
+        requests.extend(connection.close(token));
+        if since.elapsed() > LONGEST_PAUSE {
+            self.pauses = Pauses::new();
+        }
+        if !at_once {
+            turn_all_away(token, requests, &reason);
+            return self.be_down(&reason);
+        }
+        tracing::warn!(token = token.label(), %reason, "connection lost, connecting again");
+        self.last_at_once = Some(Instant::now());
+        let (again, twice) = requests.into_iter().partition(|request| !request.second_try);
+        turn_all_away(token, twice, &reason);
+        self.interrupted = Some((again, reason));
+        if is_disconnected(self.shutdown) { Next::End } else { Next::Connect }
+    }
+
+    /// Waits until it makes sense to connect again.
+    fn be_down(&mut self, error: &PoolError) -> Next {
+        let token = self.token;
+        self.outage.begin(token, error);
+        token.set_phase(Phase::Down(error.clone()));
+        if let Some((requests, _)) = self.interrupted.take() {
+            turn_all_away(token, requests, error);
+        }
+        let go_on = if error.awaits_another_pin() && token.gate.holds_a_rejected_pin() {
+            self.pauses = Pauses::new();
+            wait_for_another_pin(token, error, self.shutdown)
+        } else {
+            pause(token, error, self.pauses.next(), self.shutdown)
+        };
+        if go_on { Next::Connect } else { Next::End }
+    }
 }
 
 /// Watches a connection until the token is lost (`Some`) or the pool is closed (`None`).
