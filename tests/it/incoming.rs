@@ -26,6 +26,7 @@ fn mail_encrypted_by_openssl_or_gpgsm_arrives_decrypted() {
         ("OAEP", by_openssl(Recipient::oaep(&lab.bob), &[])),
         ("indefinite length", by_openssl(Recipient::pkcs1(&lab.bob), &["-stream"])),
         ("AES-128", by_openssl(Recipient::pkcs1(&lab.bob), &["-aes-128-cbc"])),
+        ("AES-GCM", by_openssl(Recipient::pkcs1(&lab.bob), &["-aes-256-gcm"])),
         ("by key identifier", by_openssl(Recipient::pkcs1(&lab.bob), &["-keyid"])),
         ("gpgsm", pkcs7_mime("enveloped-data", &gpgsm.encrypt(&content, &[&lab.bob]).unwrap())),
     ];
@@ -134,24 +135,33 @@ fn every_bad_ciphertext_gets_the_reply_and_the_mail_of_every_other() {
         bad[at] ^= 0x55;
         bad
     };
-    // The wrapped key is the one OCTET STRING of 256 octets; the content ends the object.
+    // The wrapped key is the one OCTET STRING of 256 octets; the content ends the object. By chance, one wrong
+    // key or last block in 256 leaves padding that looks right; then the next octet is tried.
     let key = mime::find(&good, &[0x04, 0x82, 0x01, 0x00]).unwrap() + 4;
-    let bad = [flipped(key + 10), flipped(key + 255), flipped(good.len() - 1), flipped(good.len() - 20)];
+    let end = good.len();
+    let classes =
+        [[key + 10, key + 11, key + 12], [key + 255, key + 254, key + 253], [end - 1, end - 2, end - 3]];
     let mut replies = Vec::new();
-    for object in bad {
-        let sent = letter(lab, &lab.bob.address).carrying(&pkcs7_mime("enveloped-data", &object));
-        let origin = Origin::remote();
-        let attempt = running.attempt(&origin, &lab.erin.address, &[&lab.bob.address], &sent).unwrap();
-        let (reply, Some(mail)) = attempt else { panic!("refused: {attempt:?}") };
-        assert_untouched(&mail, &sent);
-        replies.push((reply.text.split(' ').next().map(str::to_owned), our_results(&mail)));
+    for class in classes {
+        let reply = class.into_iter().find_map(|at| {
+            let sent = letter(lab, &lab.bob.address).carrying(&pkcs7_mime("enveloped-data", &flipped(at)));
+            let origin = Origin::remote();
+            let attempt = running.attempt(&origin, &lab.erin.address, &[&lab.bob.address], &sent).unwrap();
+            let (reply, Some(mail)) = attempt else { panic!("refused: {attempt:?}") };
+            let untouched = mail.octets.ends_with(&sent);
+            untouched.then(|| {
+                assert_untouched(&mail, &sent);
+                (reply.text.split(' ').next().map(str::to_owned), our_results(&mail))
+            })
+        });
+        replies.push(reply.expect("three of them by chance"));
     }
     assert!(replies.iter().all(|reply| *reply == replies[0]), "they differ: {replies:?}");
 
     let log = running.milter.log();
-    let outcomes: Vec<&str> = log.lines().filter_map(|line| Some(line.split_once(" action=")?.1)).collect();
-    let outcomes: Vec<&str> =
-        outcomes.iter().filter_map(|line| Some(line.split_once(" octets=")?.0)).collect();
+    let outcomes =
+        log.lines().filter_map(|line| Some(line.split_once(" action=")?.1.split_once(" octets=")?.0));
+    let outcomes: Vec<&str> = outcomes.filter(|outcome| !outcome.starts_with("\"opened\"")).collect();
     assert_eq!(outcomes.len(), replies.len(), "{log}");
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "the log tells them apart: {log}");
 }

@@ -93,6 +93,7 @@ fn assert_all_arrived_signed_once(lab: &Lab, postfix: &Postfix, sink: &Sink, cou
 #[test]
 fn a_thousand_mails_over_twenty_connections_all_arrive_signed_and_none_twice() {
     const COUNT: usize = 1000;
+    // In this order, so that they are dropped in the other one: the directory goes last.
     let Running { lab, sink, milter, postfix } = Lab::new("thousand").unwrap().start().unwrap();
     let before = milter.peak_memory().unwrap();
     let started = Instant::now();
@@ -114,6 +115,7 @@ fn a_thousand_mails_over_twenty_connections_all_arrive_signed_and_none_twice() {
 /// Sends mails while `end` ends the milter over and over, each time with a new one started after it.
 fn assert_nothing_is_lost_while_it_ends(name: &str, end: impl Fn(&mut Milter)) {
     const COUNT: usize = 300;
+    // In this order, so that they are dropped in the other one: the directory goes last.
     let Running { lab, sink, mut milter, postfix } = Lab::new(name).unwrap().start().unwrap();
     let refused = thread::scope(|scope| {
         let sender = scope.spawn(|| send_all(&lab, &postfix, COUNT, 8));

@@ -45,8 +45,10 @@ fn with_the_token_away_mail_is_deferred_and_flows_again_when_it_is_back() {
     }
     assert_eq!(running.sink.mails().len(), 1, "nothing leaves");
     let log = running.milter.log();
-    let told: Vec<&str> = log.lines().skip(told_before).filter(|line| line.contains("CKR_")).collect();
-    assert!(!told.is_empty(), "the log says why: {log}");
+    let told: Vec<&str> =
+        log.lines().skip(told_before).filter(|line| line.contains("token is down")).collect();
+    assert_eq!(told.len(), 1, "one line says why: {log}");
+    assert!(told[0].contains("ERROR") && told[0].contains("CKR_"), "{log}");
 
     running.lab.token.start().unwrap();
     assert_recovers(&running);

@@ -20,6 +20,7 @@ fn good_signatures_of_every_peer_pass() {
     let (openssl, nss) = (lab.openssl().unwrap(), lab.nss().unwrap());
     nss.import(&lab.pki, &lab.erin).unwrap();
     let gpgsm = lab.gpgsm().unwrap();
+    let pss = ["-keyopt", "rsa_padding_mode:pss", "-keyopt", "rsa_pss_saltlen:32"];
     for (how, entity) in [
         ("openssl", openssl.sign(CONTENT, &lab.erin).unwrap()),
         ("openssl, opaque", openssl.sign_with(CONTENT, &lab.erin, &["-nodetach"]).unwrap()),
@@ -27,6 +28,7 @@ fn good_signatures_of_every_peer_pass() {
             "openssl, opaque and streamed",
             openssl.sign_with(CONTENT, &lab.erin, &["-nodetach", "-stream"]).unwrap(),
         ),
+        ("openssl, PSS", openssl.sign_with(CONTENT, &lab.erin, &pss).unwrap()),
         ("gpgsm", multipart_signed(CONTENT, &gpgsm.sign(CONTENT, &lab.erin).unwrap())),
         ("nss", multipart_signed(CONTENT, &nss.sign(CONTENT, &lab.erin).unwrap())),
     ] {

@@ -1,6 +1,7 @@
 //! A SoftHSM token in a directory of its own, that can be taken away and brought back.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -67,7 +68,6 @@ impl SoftHsm {
 
     /// Writes another PIN into that file; the token's own stays as it is.
     pub fn write_pin(&self, pin: &str) -> Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
         fs::write(&self.pin_file, format!("{pin}\n"))?;
         fs::set_permissions(&self.pin_file, fs::Permissions::from_mode(0o600))?;
         Ok(())

@@ -90,8 +90,8 @@ impl OpenSsl {
         self.convert(decrypt, mail)
     }
 
-    /// Runs the command from file to file. OpenSSL writes content before it knows that it is good
-    /// (CVE-less, but documented), so the file counts only after success.
+    /// Runs the command from file to file. OpenSSL writes content before it knows whether it is good, so what
+    /// is in the file counts only after success.
     fn convert(&self, mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let file = |kind: &str| self.directory.join(format!("{number}.{kind}"));
