@@ -9,7 +9,7 @@
 use const_oid::db::rfc5911;
 use der::{Encode, asn1::ObjectIdentifier};
 use smime::{
-    algorithm::DigestAlgorithm,
+    algorithm::{DigestAlgorithm, SignatureAlgorithm},
     ber::{Element, Tag, Tree, write_header},
     key::{Digest, Signer},
     message::{AuthResult, Reason, Verdict, sign, verify},
@@ -244,10 +244,21 @@ impl Parts {
         self.put_together()
     }
 
+    /// Adds CMSAlgorithmProtection.
+    fn protect(&mut self, algorithms: &[Vec<u8>]) {
+        let oid = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.52").to_der().unwrap();
+        let value = wrap(Tag::SET, &[wrap(Tag::SEQUENCE, algorithms)]);
+        self.attributes.push(wrap(Tag::SEQUENCE, &[oid, value]));
+    }
+
     fn attribute(&mut self, oid: ObjectIdentifier) -> &mut Vec<u8> {
         let oid = oid.to_der().unwrap();
         self.attributes.iter_mut().find(|a| a.windows(oid.len()).any(|w| w == oid)).unwrap()
     }
+}
+
+fn retagged(element: &[u8], tag: Tag) -> Vec<u8> {
+    [&[tag.0], &element[1..]].concat()
 }
 
 fn wrap(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
@@ -271,8 +282,19 @@ fn drop_attributes(object: &[u8]) -> Vec<u8> {
 #[test]
 fn signed_attributes_must_be_right_once_and_covered_by_the_signature() {
     type Change = fn(&mut Parts) -> Vec<u8>;
-    let cases: [(&str, Change); 8] = [
+    let cases: [(&str, Change); 10] = [
         ("agree", Parts::sign_again),
+        ("agree", |parts| {
+            let named = [parts.signer[2].clone(), retagged(&parts.signer[4], Tag::context(1))];
+            parts.protect(&named);
+            parts.sign_again()
+        }),
+        ("other algorithms", |parts| {
+            let ecdsa = SignatureAlgorithm::Ecdsa(DigestAlgorithm::Sha256).identifier().to_der().unwrap();
+            let named = [parts.signer[2].clone(), retagged(&ecdsa, Tag::context(1))];
+            parts.protect(&named);
+            parts.sign_again()
+        }),
         ("does not verify", |parts| {
             *parts.signer[5].last_mut().unwrap() ^= 1;
             parts.put_together()
@@ -327,8 +349,38 @@ fn a_certificate_of_the_same_key_is_not_taken_for_the_one_that_signed() {
 #[test]
 fn parts_that_depend_on_who_reads_them_are_not_verified() {
     let signed = clear(ALICE, &entity(), &data("detached.p7s"));
-    let ambiguous = signed.replace("Hello, Bob.", "--bogus\r\nHello, Bob.");
-    assert_eq!(verdict(&ambiguous).result(), AuthResult::Neutral);
+    let attack = "Content-Type: text/plain\r\n\r\nPAY MALLORY NOW.\r\n";
+    let whole_boundary =
+        |boundary: &str| signed.replace("boundary=b\r\n", &format!("boundary={boundary}\r\n"));
+    for (what, message) in [
+        ("a line that begins like the delimiter", signed.replace("Hello, Bob.", "--bogus\r\nHello, Bob.")),
+        (
+            "a comment that some take for a part of the boundary",
+            whole_boundary("b (x)") + &format!("--b (x)\r\n{attack}--b (x)--\r\n"),
+        ),
+        (
+            "a quoted pair that some do not undo",
+            whole_boundary("\"\\b\"").replacen(
+                "\r\n\r\n",
+                &format!("\r\n\r\n--\\b\r\n{attack}--\\b--\r\n"),
+                1,
+            ),
+        ),
+        (
+            "a boundary in RFC 2231's form",
+            whole_boundary("b").replace("boundary=b\r\n", "boundary*=us-ascii''b\r\n"),
+        ),
+        ("parts behind the closing delimiter", signed.clone() + &format!("--b\r\n{attack}--b--\r\n")),
+        (
+            "parts of another boundary before",
+            signed.replacen("\r\n\r\n", &format!("\r\n\r\n--x\r\n{attack}--x--\r\n"), 1),
+        ),
+    ] {
+        assert_ne!(message, signed, "{what}");
+        assert_eq!(verdict(&message).result(), AuthResult::Neutral, "{what}\n{message}");
+    }
+    let harmless = signed.replacen("\r\n\r\n", "\r\n\r\nThis is signed (S/MIME).\r\n", 1);
+    assert_eq!(verdict(&harmless).result(), AuthResult::Pass);
 }
 
 #[test]

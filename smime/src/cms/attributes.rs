@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use const_oid::db::rfc5911;
 use der::{Decode, Encode, asn1::ObjectIdentifier};
+use spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
 const ENCRYPTION_KEY_PREFERENCE: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.11");
 
+/// id-aa-cmsAlgorithmProtect (RFC 6211 2).
+const ALGORITHM_PROTECTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.52");
+
 /// The signed attributes of one signer, with the octets that the signature covers.
 #[derive(Clone, Debug)]
 pub struct SignedAttributes {
@@ -28,6 +32,8 @@ pub struct SignedAttributes {
     message_digest: Vec<u8>,
     signing_time: Option<SystemTime>,
     signing_certificate: Option<CertificateHash>,
+    /// CMSAlgorithmProtection: digest and signature algorithm (RFC 6211).
+    protected: Option<(AlgorithmIdentifierOwned, AlgorithmIdentifierOwned)>,
 }
 
 /// What a signingCertificate attribute says of the first certificate.
@@ -87,6 +93,8 @@ impl SignedAttributes {
             (None, Some(value)) => Some(read_signing_certificate(value, "signingCertificate")?),
             (None, None) => None,
         };
+        let protected = single(element, ALGORITHM_PROTECTION, "CMSAlgorithmProtection")?;
+        let protected = protected.map(read_algorithm_protection).transpose()?;
         Ok(Self {
             received,
             sorted,
@@ -94,6 +102,7 @@ impl SignedAttributes {
             message_digest: message_digest.expect(Tag::OCTET_STRING, "message-digest")?.content().to_vec(),
             signing_time: signing_time.map(read_time).transpose()?,
             signing_certificate,
+            protected,
         })
     }
 
@@ -116,6 +125,14 @@ impl SignedAttributes {
     /// When the signer says it signed. The signer chooses it freely.
     pub fn signing_time(&self) -> Option<SystemTime> {
         self.signing_time
+    }
+
+    /// Whether a CMSAlgorithmProtection attribute, if there is one, names these algorithms (RFC 6211 2).
+    pub fn protects(&self, digest: &AlgorithmIdentifierOwned, signature: &AlgorithmIdentifierOwned) -> bool {
+        // Digests come with NULL or without parameters; that says nothing.
+        self.protected.as_ref().is_none_or(|(protected_digest, protected_signature)| {
+            protected_digest.oid == digest.oid && protected_signature == signature
+        })
     }
 
     /// Whether a signingCertificate attribute, if there is one, is of this certificate (RFC 5035).
@@ -153,6 +170,22 @@ fn read_time(element: Element<'_, '_>) -> Result<SystemTime, AttributeError> {
     Ok(time.to_system_time())
 }
 
+/// CMSAlgorithmProtection (RFC 6211 2) for a signature: digestAlgorithm, [1] signatureAlgorithm.
+fn read_algorithm_protection(
+    value: Element<'_, '_>,
+) -> Result<(AlgorithmIdentifierOwned, AlgorithmIdentifierOwned), AttributeError> {
+    let malformed = |_| AttributeError::Malformed("CMSAlgorithmProtection");
+    let mut fields = value.expect(Tag::SEQUENCE, "CMSAlgorithmProtection")?.children();
+    let digest = fields.required("digestAlgorithm")?.to_der()?;
+    let signature = fields.required("signatureAlgorithm")?;
+    let signature = signature.expect(Tag::context(1), "signatureAlgorithm [1]")?.to_der_as(Tag::SEQUENCE)?;
+    fields.end()?;
+    Ok((
+        AlgorithmIdentifierOwned::from_der(&digest).map_err(malformed)?,
+        AlgorithmIdentifierOwned::from_der(&signature).map_err(malformed)?,
+    ))
+}
+
 /// The first ESSCertID or ESSCertIDv2 (RFC 5035 sections 3 and 4).
 fn read_signing_certificate(
     value: Element<'_, '_>,
@@ -164,7 +197,7 @@ fn read_signing_certificate(
     let first = fields.next().ok_or_else(malformed)?;
     let (algorithm, hash) = if first.tag() == Tag::SEQUENCE {
         let oid = first.children().next().ok_or_else(malformed)?.object_identifier()?;
-        let identifier = spki::AlgorithmIdentifierOwned { oid, parameters: None };
+        let identifier = AlgorithmIdentifierOwned { oid, parameters: None };
         let algorithm = DigestAlgorithm::from_identifier(&identifier).ok_or_else(malformed)?;
         (algorithm, fields.next().ok_or_else(malformed)?)
     } else if name == "signingCertificate" {

@@ -51,6 +51,9 @@ pub enum Reason {
     /// signingCertificate names another certificate.
     #[error("the signature was made with another certificate")]
     OtherCertificate,
+    /// CMSAlgorithmProtection names other algorithms.
+    #[error("the signature was made with other algorithms")]
+    OtherAlgorithms,
     /// Without signed attributes a signature can be moved to other content.
     #[error("the signature has no signed attributes")]
     NoSignedAttributes,

@@ -52,6 +52,7 @@ impl From<&Reason> for AuthResult {
             | Reason::Attributes(_)
             | Reason::ContentType
             | Reason::OtherCertificate
+            | Reason::OtherAlgorithms
             | Reason::Path(PathError::Revoked { .. }) => Self::Fail,
             Reason::NoCertificate => Self::PermError,
             Reason::Path(PathError::RevocationUnknown { .. }) => Self::TempError,

@@ -183,6 +183,9 @@ fn check_signer(
         }
     }
     found?;
+    if !attributes.protects(&info.digest_algorithm, &info.signature_algorithm) {
+        return Err(Reason::OtherAlgorithms);
+    }
     if !attributes.binds(certificate) {
         return Err(Reason::OtherCertificate);
     }

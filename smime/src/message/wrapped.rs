@@ -57,6 +57,13 @@ impl<'a> Wrapped<'a> {
             return Ok(None);
         }
         let multipart = entity.multipart()?;
+        // Mail programs that read the boundary otherwise, or look for parts elsewhere, would show a part
+        // that is not the signed one.
+        let is_plain = entity.header().all("Content-Type").all(|field| is_plain(field.value()));
+        let around = [multipart.preamble, multipart.epilogue];
+        if !is_plain || around.into_iter().any(has_delimiter_like_line) {
+            return Err(WrappedError::Delimiters);
+        }
         let [content, signature] = multipart.parts.as_slice() else {
             return Err(WrappedError::Parts(multipart.parts.len()));
         };
@@ -71,6 +78,26 @@ impl<'a> Wrapped<'a> {
         let object = signature.decoded_body()?.into_owned();
         Ok(Some(Self::Clear { content: MimeEntity::parse(content), object }))
     }
+}
+
+/// Whether a Content-Type can be read in one way only: without comments, quoted pairs and RFC 2231's
+/// asterisks, which some programs know and others take for text.
+fn is_plain(value: &[u8]) -> bool {
+    let mut quoted = false;
+    value.iter().all(|octet| match octet {
+        b'"' => {
+            quoted = !quoted;
+            true
+        }
+        b'(' | b'*' => quoted,
+        b'\\' => false,
+        _ => true,
+    })
+}
+
+/// Whether a line begins like a delimiter.
+fn has_delimiter_like_line(octets: &[u8]) -> bool {
+    octets.split(|octet| matches!(octet, b'\r' | b'\n')).any(|line| line.starts_with(b"--"))
 }
 
 fn is_signature_type(media: &str) -> bool {
