@@ -7,7 +7,7 @@ use smime::{
     Fault, MailAddress,
     cms::SignError,
     key::KeyError,
-    message::Verdict,
+    message::{AuthResult, Verdict},
     mime::{CanonicalError, Message, MimeEntity},
     path::Trust,
 };
@@ -142,7 +142,7 @@ impl Agent {
             Some(note) => format!("{note}; {}", received.verdict.reason()),
             None => received.verdict.reason().to_string(),
         };
-        Ok(Outcome { edits, action, reason, verdict: Some(received.verdict) })
+        Ok(Outcome { edits, action, reason, verdict: Some(received.verdict) }.with_short_reason())
     }
 }
 
@@ -151,7 +151,7 @@ fn note(opening: &Opening, verdict: &Verdict) -> Option<String> {
     match opening {
         Opening::NotEncrypted => None,
         // CBC alone lets anybody change the content; only a signature inside tells (EFAIL).
-        Opening::Opened { cipher, authenticated: false } if verdict.signers().is_empty() => {
+        Opening::Opened { cipher, authenticated: false } if verdict.result() != AuthResult::Pass => {
             Some(format!("decrypted ({cipher}), content not authenticated"))
         }
         Opening::Opened { cipher, .. } => Some(format!("decrypted ({cipher})")),

@@ -32,29 +32,32 @@ fn is_ours(value: &[u8], authserv_id: &str) -> bool {
     bare(&claimed) == bare(authserv_id.as_bytes())
 }
 
-/// The authserv-id: after white space and comments, a token or a quoted string.
+/// The authserv-id: after white space and comments, a token or a quoted string. It ends at whatever cannot
+/// be part of it, since programs differ in what else they take for white space.
 fn authserv_id_of(value: &[u8]) -> Vec<u8> {
-    let mut rest = skip_cfws(value);
+    let rest = skip_cfws(value);
+    let Some(quoted) = rest.strip_prefix(b"\"") else {
+        return rest.iter().copied().take_while(|octet| is_token(*octet)).collect();
+    };
     let mut id = Vec::new();
-    let mut quoted = false;
-    while let Some((&octet, tail)) = rest.split_first() {
-        rest = tail;
+    let mut octets = quoted.iter().copied();
+    while let Some(octet) = octets.next() {
         match octet {
-            b'"' => quoted = !quoted,
-            b'\\' if quoted => {
-                let Some((&escaped, tail)) = rest.split_first() else { break };
-                rest = tail;
-                id.push(escaped);
-            }
-            b'\r' | b'\n' => {}
-            b' ' | b'\t' | b';' | b'(' if !quoted => break,
-            _ => id.push(octet),
+            b'"' => break,
+            b'\\' => id.extend(octets.next()),
+            _ if octet.is_ascii_graphic() => id.push(octet),
+            _ => {}
         }
     }
     id
 }
 
-/// What follows white space, line ends and comments; comments nest and hold quoted pairs.
+/// RFC 2045's token.
+fn is_token(octet: u8) -> bool {
+    octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&octet)
+}
+
+/// What follows comments, which nest and hold quoted pairs, and everything that does not show in print.
 fn skip_cfws(value: &[u8]) -> &[u8] {
     let mut depth = 0_usize;
     let mut rest = value;
@@ -66,8 +69,7 @@ fn skip_cfws(value: &[u8]) -> &[u8] {
                 rest = tail.get(1..).unwrap_or_default();
                 continue;
             }
-            b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ if depth > 0 => {}
+            _ if depth > 0 || !octet.is_ascii_graphic() => {}
             _ => return rest,
         }
         rest = tail;
@@ -125,11 +127,17 @@ mod tests {
               Authentication-Results: mx.example.org.evil.net; none\n\
               Authentication-Results: mx.example.org.; none\n\
               Authentication-Results: mx.example.org(x); none\n\
+              Authentication-Results: mx.example.org\x0b; smime=pass\n\
+              Authentication-Results: \x0cmx.example.org\x0c; smime=pass\n\
+              Authentication-Results: \xc2\xa0mx.example.org\xe2\x80\xa8; smime=pass\n\
+              Authentication-Results: \" mx.example.org \"; smime=pass\n\
+              Authentication-Results: mx.example.org/1; smime=pass\n\
+              Authentication-Results: mx.example.org-2; smime=pass\n\
               Subject: mx.example.org; smime=pass\n\n",
         );
         let found = forged(&message.entity(), "mx.example.org");
         let indexes: Vec<_> = found.iter().map(|field| field.index).collect();
-        assert_eq!(indexes, [1, 3, 4, 6, 7]);
+        assert_eq!(indexes, [1, 3, 4, 6, 7, 8, 9, 10, 11, 12]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod authres;
 pub mod config;
 mod envelope;
 pub mod identity;
+mod opened;
 mod outcome;
 pub mod policy;
 mod receiving;

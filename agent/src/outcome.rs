@@ -59,6 +59,9 @@ impl Edits {
     }
 }
 
+/// In characters.
+const MAX_REASON: usize = 500;
+
 fn write_fields(fields: &[(String, String)], octets: &mut Vec<u8>) {
     for (name, value) in fields {
         octets.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -81,7 +84,16 @@ pub struct Outcome {
 impl Outcome {
     /// The outcome of a message that is delivered as it is.
     pub fn unchanged(action: &'static str, reason: String) -> Self {
-        Self { edits: Edits::default(), action, reason, verdict: None }
+        Self { edits: Edits::default(), action, reason, verdict: None }.with_short_reason()
+    }
+
+    /// The outcome with a reason that fits into a line of a log: it may quote what a stranger wrote.
+    pub(crate) fn with_short_reason(mut self) -> Self {
+        if let Some((at, _)) = self.reason.char_indices().nth(MAX_REASON) {
+            self.reason.truncate(at);
+            self.reason.push('\u{2026}');
+        }
+        self
     }
 }
 

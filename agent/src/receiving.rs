@@ -6,14 +6,14 @@ use smime::{
     MailAddress,
     algorithm::ContentEncryptionAlgorithm,
     cms::{EnvelopedData, KeyTransport, Object, OpenError},
-    message::{Verdict, Wrapped, verify},
-    mime::{Canonical, MAX_DEPTH, Message, MimeEntity, single_originator},
+    message::{Reason, Verdict, Wrapped, verify},
+    mime::{MAX_DEPTH, Message, MimeEntity, single_originator},
     path::Trust,
 };
 
 use crate::{
     AgentError, Edits, Identities, Identity,
-    sending::{content_fields, is_content_field},
+    opened::{as_entity, is_transport_safe, put_in_place},
 };
 
 /// Opens and verifies messages with these identities and this trust.
@@ -78,7 +78,7 @@ impl<'i> ReceivingAgent<'i> {
         let (content, opening) = self.open(&outer, entitled)?;
         let (content, opening, edits) = match content {
             Cow::Borrowed(_) => (content, opening, Edits::default()),
-            Cow::Owned(ref octets) => match replace_content(&outer, octets) {
+            Cow::Owned(ref octets) => match put_in_place(&outer, octets) {
                 Some(edits) => (content, opening, edits),
                 None => (
                     Cow::Borrowed(outer.octets()),
@@ -87,7 +87,15 @@ impl<'i> ReceivingAgent<'i> {
                 ),
             },
         };
-        let (verdict, _) = verify(&MimeEntity::parse(&content), sender, self.trust, at);
+        let entity = MimeEntity::parse(&content);
+        let (mut verdict, _) = verify(&entity, sender, self.trust, at);
+        if edits.body.is_some()
+            && let Ok(Some(Wrapped::Clear { content: signed, .. })) = Wrapped::read(&entity)
+            && !is_transport_safe(signed.octets())
+        {
+            // What will arrive is not what was signed.
+            verdict = verdict.at_best(Reason::NotTransportSafe);
+        }
         Ok(Received { opening, verdict, edits })
     }
 
@@ -141,7 +149,7 @@ impl<'i> ReceivingAgent<'i> {
             .algorithm()
             .and_then(|cipher| Ok((enveloped.open(info, identity.decryptor())?, cipher)))
         {
-            Ok((octets, cipher)) => Ok(Layer::Opened(with_crlf_header(octets), cipher)),
+            Ok((octets, cipher)) => Ok(Layer::Opened(as_entity(octets), cipher)),
             Err(OpenError::Key(error)) if !is_of_the_message(&error) => Err(error.into()),
             Err(error) => Ok(Layer::Stays(Opening::Failed(error.to_string()))),
         }
@@ -179,58 +187,4 @@ enum Layer {
 /// not know. Waiting would not help, and the message is not ours to refuse.
 fn is_of_the_message(error: &smime::key::KeyError) -> bool {
     matches!(error, smime::key::KeyError::Unsupported { .. })
-}
-
-/// Some senders encrypt content with LF line ends; a header that has them is read as text as a whole.
-fn with_crlf_header(octets: Vec<u8>) -> Vec<u8> {
-    let first_line = octets.split(|octet| *octet == b'\n').next().unwrap_or_default();
-    if first_line.len() == octets.len() || first_line.ends_with(b"\r") {
-        return octets;
-    }
-    Message::from_stored(&octets).octets().to_vec()
-}
-
-/// The edits that put opened content in the place of the ciphertext: its `Content-*` fields and its
-/// body. No other field of the inner header gets out: RFC 8551 gives them no meaning, attackers do.
-/// `None` if its fields are larger than MTAs take.
-fn replace_content(outer: &MimeEntity<'_>, octets: &[u8]) -> Option<Edits> {
-    let inner = MimeEntity::parse(octets);
-    // Inside, content may be binary; outside, mail transport would damage that. What cannot be made safe,
-    // such as a signed part, stays as it is.
-    let safe = if is_transport_safe(octets) { None } else { Canonical::from_entity(&inner).ok() };
-    let inner = safe.as_ref().map_or(inner, |canonical| MimeEntity::parse(canonical.octets()));
-    let mut append = vec![("MIME-Version".to_owned(), "1.0".to_owned())];
-    for field in inner.header().fields() {
-        if is_content_field(field.name()) && !field.is("MIME-Version") {
-            append.push((field.name().to_owned(), clean_value(field.value())));
-        }
-    }
-    let size: usize = append.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (size <= MAX_FIELDS).then(|| Edits {
-        remove: content_fields(outer),
-        append,
-        body: Some(inner.body().to_vec()),
-        ..Edits::default()
-    })
-}
-
-/// Postfix cuts a field at 60,000 octets without a word.
-const MAX_FIELDS: usize = 50_000;
-
-/// A field's value with its folds and without anything that could end the field: it comes from inside
-/// the ciphertext, where anybody may have written it.
-fn clean_value(value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(value);
-    let lines = text.split("\r\n").map(|line| line.replace(|c: char| c.is_control() && c != '\t', " "));
-    let folded = lines.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty());
-    folded.collect::<Vec<_>>().join("\r\n ")
-}
-
-/// Whether every line ends in CRLF and has at most 998 octets, and there is no NUL (RFC 5321 4.5.3.1.6).
-fn is_transport_safe(octets: &[u8]) -> bool {
-    octets.split(|octet| *octet == b'\n').all(|line| {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        line.len() <= 998 && !line.contains(&b'\r') && !line.contains(&0)
-    }) && !octets.starts_with(b"\n")
-        && !octets.windows(2).any(|pair| matches!(pair, [before, b'\n'] if *before != b'\r'))
 }

@@ -212,6 +212,32 @@ fn opened_content_is_made_fit_for_transport() {
 }
 
 #[test]
+fn content_without_a_mime_header_arrives_whole() {
+    let agent = agent(in_memory);
+    let opened = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted("note.p7m"));
+    assert!(opened.ends_with("\r\n\r\nDear Bob,\r\nthe price is 5.\r\n\r\nRegards\r\n"), "{opened}");
+}
+
+#[test]
+fn a_signature_inside_a_ciphertext_passes_only_if_it_holds_and_will_hold_where_it_arrives() {
+    let agent = agent(in_memory);
+    for (object, result, marked) in [
+        ("signed.p7m", AuthResult::Pass, false),
+        ("signed-long.p7m", AuthResult::Policy, true),
+        ("signed-changed.p7m", AuthResult::Fail, true),
+    ] {
+        let message = encrypted(object).replace("friend@example.net", "alice@example.org");
+        let outcome = treat(&agent, &incoming(&["bob@example.org"]), &message).unwrap();
+        assert_eq!(outcome.verdict.as_ref().unwrap().result(), result, "{object}: {}", outcome.reason);
+        assert_eq!(outcome.reason.contains("not authenticated"), marked, "{object}: {}", outcome.reason);
+        let arrived = outcome.edits.apply(&Message::from_stored(message.as_bytes()));
+        if result == AuthResult::Pass {
+            assert_eq!(agent.verify_stored(&arrived, now()).result(), AuthResult::Pass, "{object}");
+        }
+    }
+}
+
+#[test]
 fn a_signature_that_is_only_wished_for_does_not_hold_mail_back_unless_waiting_may_help() {
     let wish = PLAIN.replace("alice", "bob");
     let signed = treat(&agent(in_memory), &outgoing("bob"), &wish).unwrap();

@@ -69,6 +69,9 @@ pub enum Reason {
     /// The path is not valid.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// The signed part has lines or octets that mail transport changes.
+    #[error("what is signed does not survive mail transport")]
+    NotTransportSafe,
     /// The certificate's addresses do not include the sender's.
     #[error("the certificate is not of the sender in From")]
     OtherSender,

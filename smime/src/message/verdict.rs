@@ -61,6 +61,7 @@ impl From<&Reason> for AuthResult {
             | Reason::Weak
             | Reason::NotForSigning
             | Reason::Path(_)
+            | Reason::NotTransportSafe
             | Reason::OtherSender
             | Reason::From(_) => Self::Policy,
         }
@@ -100,6 +101,15 @@ impl Verdict {
     /// The verdict on a message whose signer was bound to the sender.
     pub(super) fn with_sender(mut self, sender: MailAddress) -> Self {
         self.sender = Some(sender);
+        self
+    }
+
+    /// This verdict, or the one that `reason` stands for where that is worse.
+    #[must_use]
+    pub fn at_best(mut self, reason: Reason) -> Self {
+        if AuthResult::from(&reason) > self.result() {
+            self.reason = reason;
+        }
         self
     }
 

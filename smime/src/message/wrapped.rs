@@ -73,7 +73,7 @@ impl<'a> Wrapped<'a> {
         let signature = MimeEntity::parse(signature);
         let media = signature.content_type()?;
         if !is_signature_type(media.media()) {
-            return Err(WrappedError::NoSignature(media.media().to_owned()));
+            return Err(WrappedError::NoSignature(media.media().chars().take(100).collect()));
         }
         let object = signature.decoded_body()?.into_owned();
         Ok(Some(Self::Clear { content: MimeEntity::parse(content), object }))

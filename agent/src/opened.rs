@@ -1,0 +1,136 @@
+//! Content that came out of a ciphertext, made an entity and put in the ciphertext's place.
+//!
+//! Whoever encrypted wrote it: it may be anything, and nothing in it may reach the message's own header but
+//! what describes the content.
+
+use std::borrow::Cow;
+
+use smime::mime::{Canonical, Message, MimeEntity};
+
+use crate::{
+    Edits,
+    sending::{content_fields, is_content_field},
+};
+
+/// Makes decrypted octets an entity with CRLF line ends in its header. What does not begin with a MIME
+/// header is text as a whole: taking its first lines for a header would lose them.
+pub(crate) fn as_entity(octets: Vec<u8>) -> Vec<u8> {
+    let first_line = octets.split(|octet| *octet == b'\n').next().unwrap_or_default();
+    let has_lf_lines = first_line.len() < octets.len() && !first_line.ends_with(b"\r");
+    let octets = if has_lf_lines { Message::from_stored(&octets).octets().to_vec() } else { octets };
+    let entity = MimeEntity::parse(&octets);
+    let header = entity.header();
+    let fields = header.fields();
+    let is_header = fields.iter().all(|field| !field.name().is_empty())
+        && fields.iter().any(|field| is_content_field(field.name()));
+    if octets.starts_with(b"\r\n") || (is_header && entity.has_empty_line()) {
+        return octets;
+    }
+    let charset = match std::str::from_utf8(&octets) {
+        Ok(text) if text.is_ascii() => "us-ascii",
+        Ok(_) => "utf-8",
+        Err(_) => "unknown-8bit",
+    };
+    let header = format!("Content-Type: text/plain; charset={charset}\r\n\r\n");
+    [header.as_bytes(), Message::from_stored(&octets).octets()].concat()
+}
+
+/// The edits that put an opened entity in the place of the ciphertext: its `Content-*` fields and its body.
+/// No other field of its header gets out: RFC 8551 gives them no meaning, attackers do. `None` if its fields
+/// are larger than MTAs take.
+pub(crate) fn put_in_place(outer: &MimeEntity<'_>, octets: &[u8]) -> Option<Edits> {
+    let inner = MimeEntity::parse(octets);
+    // Inside, content may be binary; outside, mail transport would damage that. What cannot be made safe,
+    // such as a signed part, stays as it is.
+    let safe = if is_transport_safe(octets) { None } else { Canonical::from_entity(&inner).ok() };
+    let inner = safe.as_ref().map_or(inner, |canonical| MimeEntity::parse(canonical.octets()));
+    let mut append = vec![("MIME-Version".to_owned(), "1.0".to_owned())];
+    for field in inner.header().fields() {
+        if is_content_field(field.name()) && !field.is("MIME-Version") {
+            append.push((field.name().to_owned(), clean_value(field.value())));
+        }
+    }
+    let size: usize = append.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (size <= MAX_FIELDS).then(|| Edits {
+        remove: content_fields(outer),
+        append,
+        body: Some(inner.body().to_vec()),
+        ..Edits::default()
+    })
+}
+
+/// Whether every line ends in CRLF and has at most 998 octets, and there is no NUL (RFC 5321 4.5.3.1.6).
+pub(crate) fn is_transport_safe(octets: &[u8]) -> bool {
+    let mut lines = octets.split(|octet| *octet == b'\n').peekable();
+    while let Some(line) = lines.next() {
+        let is_last = lines.peek().is_none();
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        let ends_right = is_last || text.len() < line.len();
+        if !ends_right || text.len() > 998 || text.contains(&b'\r') || text.contains(&0) {
+            return false;
+        }
+    }
+    true
+}
+
+/// A field's value with its folds and without anything that could end the field. Octets that are no UTF-8 are
+/// taken for ISO 8859-1, which old programs write into file names.
+fn clean_value(value: &[u8]) -> String {
+    let text = match std::str::from_utf8(value) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => value.iter().map(|octet| char::from(*octet)).collect(),
+    };
+    let lines = text.split("\r\n").map(|line| line.replace(|c: char| c.is_control() && c != '\t', " "));
+    let folded = lines.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty());
+    folded.collect::<Vec<_>>().join("\r\n ")
+}
+
+/// Postfix cuts a field at 60,000 octets without a word.
+const MAX_FIELDS: usize = 50_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_begins_without_a_mime_header_is_kept_whole() {
+        for (content, header) in [
+            ("Hello Bob, the contract is void.\r\n", true),
+            ("Dear Bob,\r\nthe price is 5.\r\n\r\nRegards\r\n", true),
+            ("Dear Bob: call me at once.\r\n\r\nRegards\r\n", true),
+            ("Subject: a message without MIME\r\n\r\ntext\r\n", true),
+            ("Gr\u{fc}\u{df}e\r\n", true),
+            ("", true),
+            ("Content-Type: text/html\r\n\r\n<p>\r\n", false),
+            ("X-Any: y\r\nmime-version: 1.0\r\n\r\ntext\r\n", false),
+            ("\r\ntext\r\n", false),
+            ("Content-Type: text/plain\r\nno field\r\n\r\ntext\r\n", true),
+        ] {
+            let entity = String::from_utf8(as_entity(content.as_bytes().to_vec())).unwrap();
+            assert!(entity.ends_with(content), "{content:?}: {entity:?}");
+            assert_eq!(entity.len() > content.len(), header, "{content:?}: {entity:?}");
+            assert!(!header || entity.starts_with("Content-Type: text/plain; charset="), "{entity:?}");
+        }
+    }
+
+    #[test]
+    fn what_transport_would_change_is_known() {
+        for (octets, safe) in [
+            (&b"a\r\nb\r\n"[..], true),
+            (b"a\r\nb", true),
+            (b"", true),
+            (b"a\nb\r\n", false),
+            (b"a\rb\r\n", false),
+            (b"a\0b\r\n", false),
+            (b"\xfc\r\n", true),
+        ] {
+            assert_eq!(is_transport_safe(octets), safe, "{octets:?}");
+        }
+        assert!(is_transport_safe(&[b'x'; 998]) && !is_transport_safe(&[b'x'; 999]));
+    }
+
+    #[test]
+    fn old_programs_file_names_stay_readable() {
+        assert_eq!(clean_value(b" a/b; name=\"M\xfcller.pdf\"\r\n"), "a/b; name=\"M\u{fc}ller.pdf\"");
+    }
+}
