@@ -318,40 +318,85 @@ impl<'t, 'a> Element<'t, 'a> {
     /// The element in DER lengths, OCTET STRINGs joined, elements in the order received. Octets that
     /// are DER already stay as they are.
     pub fn to_der(&self) -> Result<Vec<u8>, BerError> {
-        let mut out = Vec::new();
-        self.write_der(self.tag(), &mut out)?;
-        Ok(out)
+        self.to_der_as(self.tag())
     }
 
     /// Like [`Element::to_der`], under another tag; this is how implicit tags are undone.
     pub fn to_der_as(&self, tag: Tag) -> Result<Vec<u8>, BerError> {
+        let lengths = self.der_lengths()?;
         let mut out = Vec::new();
-        self.write_der(tag, &mut out)?;
+        self.write_der(tag, &lengths, self.index, &mut out);
         Ok(out)
     }
 
-    // The recursion is bounded by MAX_DEPTH.
-    fn write_der(&self, tag: Tag, out: &mut Vec<u8>) -> Result<(), BerError> {
+    /// The length of the content in DER of this element and each one inside, innermost first computed, so
+    /// that deep nesting costs no more than flat.
+    fn der_lengths(&self) -> Result<Vec<usize>, BerError> {
+        let mut lengths = vec![0_usize; self.node().next - self.index];
+        for index in (self.index..self.node().next).rev() {
+            let element = Element { tree: self.tree, index };
+            let node = element.node();
+            let length =
+                |child: Element<'_, '_>| lengths.get(child.index - self.index).copied().unwrap_or_default();
+            let sum = match element.kind()? {
+                Kind::Primitive => node.content_end - node.content,
+                Kind::Segments => element.children().map(length).sum(),
+                Kind::Constructed => {
+                    element.children().map(length).map(|length| header_len(length) + length).sum()
+                }
+            };
+            if let Some(slot) = lengths.get_mut(index - self.index) {
+                *slot = sum;
+            }
+        }
+        Ok(lengths)
+    }
+
+    fn kind(&self) -> Result<Kind, BerError> {
         let node = self.node();
         if !node.tag.is_constructed() {
-            write_header(tag, node.content_end - node.content, out);
-            out.extend_from_slice(self.content());
+            Ok(Kind::Primitive)
         } else if node.tag.primitive() == Tag::OCTET_STRING {
-            let segments = self.string_segments()?;
-            write_header(tag.primitive(), segments.iter().map(|s| s.len()).sum(), out);
-            out.extend(segments.into_iter().flatten());
+            self.string_segments().map(|_| Kind::Segments)
         } else if node.tag.0 & 0xC0 == 0 && node.tag != Tag::SEQUENCE && node.tag != Tag::SET {
             // Constructed strings of other types occur nowhere in practice and would be ambiguous.
-            return Err(BerError::Segments(node.start));
+            Err(BerError::Segments(node.start))
         } else {
-            let mut content = Vec::new();
-            for child in self.children() {
-                child.write_der(child.tag(), &mut content)?;
-            }
-            write_header(tag, content.len(), out);
-            out.append(&mut content);
+            Ok(Kind::Constructed)
         }
-        Ok(())
+    }
+
+    // The recursion is bounded by MAX_DEPTH.
+    fn write_der(&self, tag: Tag, lengths: &[usize], first: usize, out: &mut Vec<u8>) {
+        let length = lengths.get(self.index - first).copied().unwrap_or_default();
+        if !self.tag().is_constructed() {
+            write_header(tag, length, out);
+            out.extend_from_slice(self.content());
+        } else if self.tag().primitive() == Tag::OCTET_STRING {
+            write_header(tag.primitive(), length, out);
+            out.extend(self.string_segments().into_iter().flatten().flatten());
+        } else {
+            write_header(tag, length, out);
+            for child in self.children() {
+                child.write_der(child.tag(), lengths, first, out);
+            }
+        }
+    }
+}
+
+/// How an element is written in DER.
+enum Kind {
+    Primitive,
+    /// An OCTET STRING in segments, to be joined.
+    Segments,
+    Constructed,
+}
+
+/// The length of an identifier octet and a length in DER.
+fn header_len(length: usize) -> usize {
+    match length {
+        0..=0x7F => 2,
+        _ => 2 + usize::try_from(usize::BITS - length.leading_zeros()).unwrap_or_default().div_ceil(8),
     }
 }
 
@@ -467,6 +512,18 @@ mod tests {
     fn depth_is_bounded_without_recursion() {
         let bomb = [0x30, 0x80].repeat(200_000);
         assert_eq!(Tree::parse(&bomb).unwrap_err(), BerError::Depth);
+    }
+
+    #[test]
+    fn lengths_of_every_size_are_written_as_they_were_counted() {
+        for length in [0, 1, 127, 128, 255, 256, 65_535, 65_536, 1 << 24] {
+            let mut header = Vec::new();
+            write_header(Tag::OCTET_STRING, length, &mut header);
+            assert_eq!(header.len(), header_len(length), "{length}");
+            let object = [&[0x30, 0x80][..], &header, &vec![7; length], &[0, 0]].concat();
+            let der = Tree::parse(&object).unwrap().root().to_der().unwrap();
+            assert_eq!(Tree::parse(&der).unwrap().root().content(), [header, vec![7; length]].concat());
+        }
     }
 
     #[test]
