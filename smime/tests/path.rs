@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use smime::path::{Crl, PathError, Revocation, RevocationMode, Trust, validate};
-use smime::testing::fixtures::{certificate, data, now, trust, trust_with_crls};
+use smime::path::{Budget, Crl, PathError, Revocation, RevocationMode, Trust, validate, validate_within};
+use smime::testing::{
+    fixtures::{certificate, data, now, trust, trust_with_crls},
+    hostile,
+};
 
 #[test]
 fn a_leaf_below_two_cas_has_a_valid_path_whatever_the_order_of_surplus_certificates() {
@@ -83,5 +86,55 @@ fn a_crl_that_is_forged_out_of_date_or_partial_says_nothing() {
         let error = validate(&certificate("alice"), &surplus, &trust, now()).unwrap_err();
         assert!(matches!(error, PathError::RevocationUnknown { .. }), "{name}: {error}");
         assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn certificates_that_all_signed_each_other_do_not_keep_the_search_busy() {
+    let leaf = hostile::of_one_key(0);
+    // (certificates, the limit of operations, how many are made)
+    for (count, limit, made) in [(100, 100, 100), (100, 7, 7), (9, 100, 81), (3, 100, 9)] {
+        let surplus: Vec<_> = (1..=count).map(hostile::of_one_key).collect();
+        let mut budget = Budget::of(limit);
+        let error = validate_within(&mut budget, &leaf, &surplus, &trust(), now()).unwrap_err();
+        assert!(budget.operations() <= made, "{count}: {}", budget.operations());
+        // Three certificates are looked at in every order; more of them are not.
+        assert_eq!(error == PathError::TooManyChecks, count > 3, "{count}: {error}");
+        assert_eq!(budget.is_exceeded(), count > 3);
+    }
+}
+
+#[test]
+fn a_signature_that_is_known_costs_nothing_and_an_empty_budget_finds_nothing() {
+    let surplus = [certificate("ca")];
+    let trust = trust_with_crls(RevocationMode::HardFail);
+    let mut budget = Budget::default();
+    // alice, bob and the CA are signed, and so are two CRLs.
+    for (name, operations) in [("alice", 4), ("alice", 4), ("bob", 5)] {
+        validate_within(&mut budget, &certificate(name), &surplus, &trust, now()).unwrap();
+        assert_eq!(budget.operations(), operations, "{name}");
+    }
+    for limit in 0..=4 {
+        let mut budget = Budget::of(limit);
+        let path = validate_within(&mut budget, &certificate("alice"), &surplus, &trust, now());
+        assert_eq!(path.as_ref().err(), (limit < 4).then_some(&PathError::TooManyChecks), "{limit}");
+        assert_eq!((budget.operations(), budget.is_exceeded()), (limit, limit < 4));
+    }
+}
+
+#[test]
+fn rsa_keys_over_4096_bits_are_used_only_where_they_are_anchors() {
+    let leaf = hostile::of_one_key(0);
+    for (octets, as_anchor, operations) in
+        [(512, false, 1), (513, false, 0), (1024, false, 0), (1024, true, 1)]
+    {
+        let issuer = hostile::of_key_len(octets);
+        let (mut budget, mut trust) = (Budget::default(), trust());
+        if as_anchor {
+            trust.anchors.push(issuer.clone());
+        }
+        let error = validate_within(&mut budget, &leaf, &[issuer], &trust, now()).unwrap_err();
+        assert_eq!(budget.operations(), operations, "{octets}: {error}");
+        assert_eq!(matches!(error, PathError::Algorithm { .. }), operations == 0, "{octets}: {error}");
     }
 }

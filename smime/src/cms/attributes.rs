@@ -22,7 +22,7 @@ const ENCRYPTION_KEY_PREFERENCE: ObjectIdentifier =
 const ALGORITHM_PROTECTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.52");
 
 /// The signed attributes of one signer, with the octets that the signature covers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedAttributes {
     /// As a SET OF in the order received; RFC 5652 5.4 wants it re-tagged and in DER.
     received: Vec<u8>,

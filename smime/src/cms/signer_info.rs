@@ -13,7 +13,7 @@ use crate::{
 pub use cms::signed_data::SignerIdentifier;
 
 /// One signer's part of a `SignedData`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct SignerInfo {
     /// Names the signer's certificate.
     pub sid: SignerIdentifier,

@@ -12,5 +12,5 @@ mod wrapped;
 pub use reason::Reason;
 pub use sign::{SignedMessage, sign};
 pub use verdict::{AuthResult, SignerReport, Verdict};
-pub use verify::{VerifiedSigner, verify};
+pub use verify::{VerifiedSigner, verify, verify_within};
 pub use wrapped::{Wrapped, WrappedError};

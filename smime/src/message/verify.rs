@@ -4,7 +4,7 @@
 //! entity, with signed attributes; every signer's certificate leads to an anchor for e-mail and is not
 //! revoked; and one of them has the single From address. Everything else has a word of its own.
 
-use std::time::SystemTime;
+use std::{collections::HashSet, time::SystemTime};
 
 use const_oid::db::rfc5911;
 
@@ -15,7 +15,7 @@ use crate::{
     cms::{Object, SignedData, SignerInfo},
     key::Digest,
     mime::{Canonical, FromError, MimeEntity},
-    path::{self, Revocation, Trust, ValidPath},
+    path::{self, Budget, Revocation, Trust, ValidPath},
     public_key,
 };
 
@@ -42,11 +42,26 @@ impl VerifiedSigner {
     }
 }
 
+/// How many certificates are tried for one signer, where several have the key identifier it names.
+const MAX_CANDIDATES: usize = 3;
+
 /// Verifies an entity's signature for the sender that the message names, at the time `at`.
 ///
 /// The signers that were found good are returned beside the verdict, which may still not be `pass`:
 /// none of them need be the sender.
 pub fn verify(
+    entity: &MimeEntity<'_>,
+    sender: Result<MailAddress, FromError>,
+    trust: &Trust,
+    at: SystemTime,
+) -> (Verdict, Vec<VerifiedSigner>) {
+    verify_within(&mut Budget::default(), entity, sender, trust, at)
+}
+
+/// Like [`verify`], with the budget in the caller's hands. Where it is exceeded the verdict is never
+/// `pass`: not everything was looked at.
+pub fn verify_within(
+    budget: &mut Budget,
     entity: &MimeEntity<'_>,
     sender: Result<MailAddress, FromError>,
     trust: &Trust,
@@ -80,11 +95,12 @@ pub fn verify(
         (None, Some(segments)) => Digests::of(segments.to_vec()),
         (None, None) => return (Verdict::new(Reason::NoContent, Some(part), Vec::new()), Vec::new()),
     };
-    judge(&signed_data, digests, part, sender, trust, at)
+    judge(budget, &signed_data, digests, part, sender, trust, at)
 }
 
 /// Puts the signers' findings together: the worst one decides, and one of them must be the sender.
 fn judge(
+    budget: &mut Budget,
     signed_data: &SignedData<'_>,
     mut digests: Digests<'_>,
     part: &'static str,
@@ -92,19 +108,27 @@ fn judge(
     trust: &Trust,
     at: SystemTime,
 ) -> (Verdict, Vec<VerifiedSigner>) {
-    let certificates = signed_data.certificates();
-    let mut reports = Vec::new();
+    let mut certificates = signed_data.certificates();
+    let mut seen = HashSet::new();
+    certificates.retain(|certificate| seen.insert(*certificate.fingerprint()));
+    let mut reports: Vec<SignerReport> = Vec::new();
     let mut verified = Vec::new();
-    for info in signed_data.signer_infos() {
+    for (position, info) in signed_data.signer_infos().iter().enumerate() {
+        let mut earlier = signed_data.signer_infos().iter().take(position).zip(&reports);
+        if let Some((_, report)) = earlier.find(|(earlier, _)| *earlier == info) {
+            reports.push(report.clone());
+            continue;
+        }
         let mut report = SignerReport {
             certificate: None,
             signing_time: info.signed_attributes.as_ref().and_then(|a| a.as_ref().ok()?.signing_time()),
             reason: Reason::NoCertificate,
         };
         // Several certificates may have the same key identifier (RFC 8551 2.6): the best finding counts.
-        for certificate in certificates.iter().filter(|certificate| info.names(certificate)) {
-            let finding = check_signer(info, certificate, signed_data, &mut digests)
-                .and_then(|()| Ok(path::validate(certificate, &certificates, trust, at)?));
+        let candidates = certificates.iter().filter(|certificate| info.names(certificate));
+        for certificate in candidates.take(MAX_CANDIDATES) {
+            let finding = check_signer(info, certificate, signed_data, &mut digests, trust, budget)
+                .and_then(|()| Ok(path::validate_within(budget, certificate, &certificates, trust, at)?));
             let reason = match &finding {
                 Ok(path) => reason_of(path),
                 Err(reason) => reason.clone(),
@@ -150,17 +174,25 @@ fn check_signer(
     certificate: &Certificate,
     signed_data: &SignedData<'_>,
     digests: &mut Digests<'_>,
+    trust: &Trust,
+    budget: &mut Budget,
 ) -> Result<(), Reason> {
     let unknown = |oid: &dyn std::fmt::Display| Reason::UnknownAlgorithm(oid.to_string());
     let digest_algorithm = DigestAlgorithm::from_identifier(&info.digest_algorithm)
         .ok_or_else(|| unknown(&info.digest_algorithm.oid))?;
     let algorithm = SignatureAlgorithm::from_identifier(&info.signature_algorithm, digest_algorithm)
         .ok_or_else(|| unknown(&info.signature_algorithm.oid))?;
+    if !path::is_cheap(certificate) && !trust.anchors.contains(certificate) {
+        return Err(unknown(&"with so large a certificate or key"));
+    }
     let content_digest = digests.get(digest_algorithm);
-    let verify = |digest: &Digest| match public_key::verify(certificate, algorithm, digest, &info.signature) {
-        Ok(()) => Ok(()),
-        Err(public_key::VerifyError::Mismatch) => Err(Reason::BadSignature),
-        Err(error @ public_key::VerifyError::KeyNotTaken { .. }) => Err(unknown(&error)),
+    let mut verify = |digest: &Digest| {
+        budget.operation()?;
+        match public_key::verify(certificate, algorithm, digest, &info.signature) {
+            Ok(()) => Ok(()),
+            Err(public_key::VerifyError::Mismatch) => Err(Reason::BadSignature),
+            Err(error @ public_key::VerifyError::KeyNotTaken { .. }) => Err(unknown(&error)),
+        }
     };
     let Some(attributes) = &info.signed_attributes else {
         verify(&content_digest)?;

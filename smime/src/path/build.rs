@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use super::{MAX_PATH, MAX_SIGNATURE_CHECKS, PathError, Trust, ValidPath, check};
+use x509_cert::ext::pkix::AuthorityKeyIdentifier;
+
+use super::{Budget, MAX_CERTIFICATE_LEN, MAX_PATH, PathError, Trust, ValidPath, budget::is_cheap, check};
 use crate::{Certificate, algorithm::SignatureAlgorithm, ber::Tree, key::Digest, public_key};
 
 /// Finds a valid path for `leaf` at the time `at`. `surplus` are the certificates that came with the
@@ -13,12 +15,23 @@ pub fn validate(
     trust: &Trust,
     at: SystemTime,
 ) -> Result<ValidPath, PathError> {
-    let mut search = Search { surplus, trust, at, checks: 0, error: None };
+    validate_within(&mut Budget::default(), leaf, surplus, trust, at)
+}
+
+/// Like [`validate`], for one of several certificates of a message that share a budget.
+pub fn validate_within(
+    budget: &mut Budget,
+    leaf: &Certificate,
+    surplus: &[Certificate],
+    trust: &Trust,
+    at: SystemTime,
+) -> Result<ValidPath, PathError> {
     let mut chain = vec![leaf.clone()];
     if trust.anchors.contains(leaf) {
-        return check::check(&chain, trust, at);
+        return check::check(&chain, trust, at, budget);
     }
-    match search.extend(&mut chain) {
+    let mut search = Search { surplus, trust, at, budget, error: None };
+    match search.extend(&mut chain)? {
         Some(path) => Ok(path),
         None => Err(search.error.unwrap_or_else(|| PathError::NoPath { certificate: leaf.to_string() })),
     }
@@ -28,94 +41,101 @@ struct Search<'a> {
     surplus: &'a [Certificate],
     trust: &'a Trust,
     at: SystemTime,
-    checks: usize,
+    budget: &'a mut Budget,
     /// The reason that says most: of the path that came furthest.
     error: Option<PathError>,
 }
 
 impl Search<'_> {
-    /// Tries every issuer of the last certificate. The recursion is bounded by MAX_PATH.
-    fn extend(&mut self, chain: &mut Vec<Certificate>) -> Option<ValidPath> {
-        let last = chain.last()?.clone();
+    /// Tries every issuer of the last certificate. The recursion is bounded by `MAX_PATH`; an error ends
+    /// the whole search, as the budget is used up.
+    fn extend(&mut self, chain: &mut Vec<Certificate>) -> Result<Option<ValidPath>, PathError> {
+        self.budget.step()?;
+        let Some(last) = chain.last().cloned() else { return Ok(None) };
+        let authority_key = authority_key(&last);
         let trust = self.trust;
-        for anchor in trust.anchors.iter().filter(|anchor| issued(anchor, &last)) {
-            if !self.is_signed_by(&last, anchor) {
+        for anchor in trust.anchors.iter().filter(|anchor| issued(anchor, &last, authority_key.as_deref())) {
+            if !self.is_signed_by(&last, anchor)? {
                 continue;
             }
             chain.push(anchor.clone());
-            match check::check(chain, trust, self.at) {
-                Ok(path) => return Some(path),
+            match check::check(chain, trust, self.at, self.budget) {
+                Ok(path) => return Ok(Some(path)),
+                Err(PathError::TooManyChecks) => return Err(PathError::TooManyChecks),
                 Err(error) => self.error = Some(error),
             }
             chain.pop();
         }
         if chain.len() + 1 >= MAX_PATH {
-            return None;
+            return Ok(None);
         }
         let surplus = self.surplus;
-        for issuer in surplus.iter().filter(|issuer| issued(issuer, &last)) {
-            if chain.contains(issuer) || trust.anchors.contains(issuer) || !self.is_signed_by(&last, issuer) {
+        let small = surplus.iter().filter(|issuer| issuer.der().len() <= MAX_CERTIFICATE_LEN);
+        for issuer in small.filter(|issuer| issued(issuer, &last, authority_key.as_deref())) {
+            if chain.contains(issuer) || trust.anchors.contains(issuer) {
+                continue;
+            }
+            if !is_cheap(issuer) {
+                self.note(PathError::Algorithm { certificate: last.to_string() });
+                continue;
+            }
+            if !self.is_signed_by(&last, issuer)? {
                 continue;
             }
             chain.push(issuer.clone());
-            if let Some(path) = self.extend(chain) {
-                return Some(path);
+            if let Some(path) = self.extend(chain)? {
+                return Ok(Some(path));
             }
             chain.pop();
         }
         if self.error.is_none() {
             self.error = Some(PathError::NoPath { certificate: last.to_string() });
         }
-        None
+        Ok(None)
     }
 
-    fn is_signed_by(&mut self, certificate: &Certificate, issuer: &Certificate) -> bool {
-        self.checks += 1;
-        if self.checks > MAX_SIGNATURE_CHECKS {
-            self.error = Some(PathError::TooManyChecks);
-            return false;
+    fn is_signed_by(&mut self, certificate: &Certificate, issuer: &Certificate) -> Result<bool, PathError> {
+        let named = || certificate.to_string();
+        let check = || check_signature(certificate, issuer);
+        match self.budget.signed(issuer, certificate.fingerprint(), check)? {
+            Ok(()) => return Ok(true),
+            Err(SignedError::Algorithm) => self.note(PathError::Algorithm { certificate: named() }),
+            Err(SignedError::Signature) => self.note(PathError::Signature { certificate: named() }),
         }
-        match check_signature(certificate, issuer) {
-            Ok(()) => true,
-            Err(error) => {
-                if matches!(self.error, None | Some(PathError::NoPath { .. })) {
-                    self.error = Some(error);
-                }
-                false
-            }
+        Ok(false)
+    }
+
+    /// Keeps why an issuer was not taken, unless more is known.
+    fn note(&mut self, error: PathError) {
+        if matches!(self.error, None | Some(PathError::NoPath { .. })) {
+            self.error = Some(error);
         }
     }
 }
 
-/// Whether `issuer` may have issued `certificate`, by its name and by the key identifiers where both
-/// have one.
-fn issued(issuer: &Certificate, certificate: &Certificate) -> bool {
-    use x509_cert::ext::pkix::AuthorityKeyIdentifier;
-    if issuer.subject() != certificate.issuer() {
-        return false;
-    }
-    let wanted = match certificate.extension::<AuthorityKeyIdentifier>() {
-        Ok(Some(identifier)) => identifier.key_identifier,
-        _ => None,
-    };
-    match (wanted, issuer.subject_key_identifier()) {
-        (Some(wanted), Some(has)) => wanted.as_bytes() == has.as_slice(),
+/// Whether `issuer` may have issued `certificate`, by the key identifiers where both have one, and by
+/// its name.
+fn issued(issuer: &Certificate, certificate: &Certificate, authority_key: Option<&[u8]>) -> bool {
+    let is_its_key = match (authority_key, issuer.subject_key_identifier()) {
+        (Some(wanted), Some(has)) => wanted == has.as_slice(),
         _ => true,
-    }
+    };
+    is_its_key && issuer.subject() == certificate.issuer()
 }
 
-fn check_signature(certificate: &Certificate, issuer: &Certificate) -> Result<(), PathError> {
+/// The key identifier of the issuer, as a certificate gives it.
+fn authority_key(certificate: &Certificate) -> Option<Vec<u8>> {
+    let identifier: AuthorityKeyIdentifier = certificate.extension().ok()??;
+    Some(identifier.key_identifier?.into_bytes().into())
+}
+
+fn check_signature(certificate: &Certificate, issuer: &Certificate) -> Result<(), SignedError> {
     let decoded = certificate.decoded();
     let algorithm = decoded.signature_algorithm();
-    let named = || certificate.to_string();
     if algorithm != decoded.tbs_certificate().signature() {
-        return Err(PathError::Algorithm { certificate: named() });
+        return Err(SignedError::Algorithm);
     }
-    match verify_signed(certificate.der(), algorithm, issuer) {
-        Ok(()) => Ok(()),
-        Err(SignedError::Algorithm) => Err(PathError::Algorithm { certificate: named() }),
-        Err(SignedError::Signature) => Err(PathError::Signature { certificate: named() }),
-    }
+    verify_signed(certificate.der(), algorithm, issuer)
 }
 
 /// Why a certificate or CRL is not validly signed.

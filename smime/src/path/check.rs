@@ -10,7 +10,7 @@ use const_oid::db::rfc5280::{
 use der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, PolicyConstraints};
 
-use super::{PathError, Revocation, RevocationMode, Trust, ValidPath, constraints, crl};
+use super::{Budget, PathError, Revocation, RevocationMode, Trust, ValidPath, constraints, crl};
 use crate::Certificate;
 
 /// The extensions that are processed here, so that they may be critical. The policy extensions are
@@ -29,7 +29,12 @@ const UNDERSTOOD: [ObjectIdentifier; 9] = [
 ];
 
 /// Checks `chain`, leaf first, anchor last.
-pub(super) fn check(chain: &[Certificate], trust: &Trust, at: SystemTime) -> Result<ValidPath, PathError> {
+pub(super) fn check(
+    chain: &[Certificate],
+    trust: &Trust,
+    at: SystemTime,
+    budget: &mut Budget,
+) -> Result<ValidPath, PathError> {
     for certificate in chain {
         check_validity(certificate, at)?;
         check_extensions(certificate)?;
@@ -47,7 +52,7 @@ pub(super) fn check(chain: &[Certificate], trust: &Trust, at: SystemTime) -> Res
     }
     let revocation = match trust.revocation {
         RevocationMode::Off => Revocation::NotChecked,
-        RevocationMode::HardFail | RevocationMode::SoftFail => check_revocation(chain, trust, at)?,
+        RevocationMode::HardFail | RevocationMode::SoftFail => check_revocation(chain, trust, at, budget)?,
     };
     Ok(ValidPath { chain: chain.to_vec(), revocation })
 }
@@ -112,10 +117,15 @@ fn check_issuer(issuer: &Certificate, between: usize) -> Result<(), PathError> {
 }
 
 /// Looks every certificate but the anchor up in the CRLs of its issuer.
-fn check_revocation(chain: &[Certificate], trust: &Trust, at: SystemTime) -> Result<Revocation, PathError> {
+fn check_revocation(
+    chain: &[Certificate],
+    trust: &Trust,
+    at: SystemTime,
+    budget: &mut Budget,
+) -> Result<Revocation, PathError> {
     let mut state = Revocation::Good;
     for (certificate, issuer) in chain.iter().zip(chain.iter().skip(1)) {
-        match crl::status(certificate, issuer, &trust.crls, at) {
+        match crl::status(certificate, issuer, &trust.crls, at, budget)? {
             crl::Status::Good => {}
             crl::Status::Revoked { since } => {
                 return Err(PathError::Revoked { certificate: certificate.to_string(), since });

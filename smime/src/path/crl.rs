@@ -8,8 +8,11 @@ use std::{sync::Arc, time::SystemTime};
 use der::{Decode, Encode};
 use x509_cert::{crl::CertificateList, ext::pkix::KeyUsage};
 
-use super::build::verify_signed;
-use crate::Certificate;
+use super::{
+    Budget, PathError,
+    build::{SignedError, verify_signed},
+};
+use crate::{Certificate, algorithm::DigestAlgorithm, key::Digest};
 
 /// A certificate revocation list beside its exact octets.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub struct Crl {
 struct Inner {
     der: Vec<u8>,
     decoded: CertificateList,
+    /// SHA-256 over the octets.
+    fingerprint: [u8; 32],
     /// The serial numbers in order, for look-ups.
     revoked: Vec<(Vec<u8>, SystemTime)>,
     /// A critical entry extension makes the list unusable.
@@ -61,7 +66,9 @@ impl Crl {
         let unusable = critical(&list.crl_extensions)
             .or_else(|| entries.iter().find_map(|entry| critical(&entry.crl_entry_extensions)))
             .map(|oid| format!("its critical extension {oid} is not supported"));
-        Ok(Self { inner: Arc::new(Inner { der: octets.to_vec(), decoded, revoked, unusable }) })
+        let fingerprint =
+            Digest::of(DigestAlgorithm::Sha256, octets).as_bytes().try_into().unwrap_or([0; 32]);
+        Ok(Self { inner: Arc::new(Inner { der: octets.to_vec(), decoded, fingerprint, revoked, unusable }) })
     }
 
     /// Whether this is a list of `issuer`, by name.
@@ -73,8 +80,29 @@ impl Crl {
         self.inner.decoded.tbs_cert_list.this_update.to_system_time()
     }
 
-    /// Whether the list can be relied on at the time `at`.
-    fn check(&self, issuer: &Certificate, at: SystemTime) -> Result<(), String> {
+    /// Why the list cannot be relied on at the time `at`, where it cannot.
+    fn defect(
+        &self,
+        issuer: &Certificate,
+        at: SystemTime,
+        budget: &mut Budget,
+    ) -> Result<Option<String>, PathError> {
+        if let Err(reason) = self.check_fields(issuer, at) {
+            return Ok(Some(reason));
+        }
+        let signed = budget.signed(issuer, &self.inner.fingerprint, || self.check_signature(issuer))?;
+        Ok(signed.err().map(|_| "its signature does not verify".into()))
+    }
+
+    fn check_signature(&self, issuer: &Certificate) -> Result<(), SignedError> {
+        let algorithm = &self.inner.decoded.signature_algorithm;
+        if algorithm.to_der().ok() != self.inner.decoded.tbs_cert_list.signature.to_der().ok() {
+            return Err(SignedError::Algorithm);
+        }
+        verify_signed(&self.inner.der, algorithm, issuer)
+    }
+
+    fn check_fields(&self, issuer: &Certificate, at: SystemTime) -> Result<(), String> {
         let list = &self.inner.decoded.tbs_cert_list;
         if let Some(reason) = &self.inner.unusable {
             return Err(reason.clone());
@@ -91,12 +119,6 @@ impl Crl {
             && !matches!(issuer.extension::<KeyUsage>(), Ok(Some(usage)) if usage.crl_sign())
         {
             return Err("its issuer's keyUsage has no cRLSign".into());
-        }
-        let algorithm = &self.inner.decoded.signature_algorithm;
-        if algorithm.to_der().ok() != list.signature.to_der().ok()
-            || verify_signed(&self.inner.der, algorithm, issuer).is_err()
-        {
-            return Err("its signature does not verify".into());
         }
         Ok(())
     }
@@ -115,20 +137,21 @@ pub(super) fn status(
     issuer: &Certificate,
     crls: &[Crl],
     at: SystemTime,
-) -> Status {
+    budget: &mut Budget,
+) -> Result<Status, PathError> {
     let mut of_issuer: Vec<&Crl> = crls.iter().filter(|crl| crl.is_of(issuer)).collect();
     of_issuer.sort_by_key(|crl| std::cmp::Reverse(crl.this_update()));
     let mut reason = String::from("there is no CRL of its issuer");
     for crl in of_issuer {
-        match crl.check(issuer, at) {
-            Ok(()) => {
-                return match crl.revocation_of(certificate) {
+        match crl.defect(issuer, at, budget)? {
+            None => {
+                return Ok(match crl.revocation_of(certificate) {
                     Some(since) => Status::Revoked { since },
                     None => Status::Good,
-                };
+                });
             }
-            Err(why) => reason = format!("the CRL of its issuer cannot be used: {why}"),
+            Some(why) => reason = format!("the CRL of its issuer cannot be used: {why}"),
         }
     }
-    Status::Unknown(reason)
+    Ok(Status::Unknown(reason))
 }

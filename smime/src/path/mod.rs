@@ -4,6 +4,7 @@
 //! passes becomes a [`ValidPath`]. Nothing is fetched. What is not understood is refused: policy
 //! constraints, constraints on kinds of names that are not compared here, unknown critical extensions.
 
+mod budget;
 mod build;
 mod check;
 mod constraints;
@@ -13,15 +14,16 @@ use std::time::SystemTime;
 
 use der::asn1::ObjectIdentifier;
 
-pub use build::validate;
+pub use budget::{Budget, MAX_CERTIFICATE_LEN, MAX_OPERATIONS, MAX_RSA_BITS};
+pub use build::{validate, validate_within};
 pub use crl::{Crl, CrlError};
+
+pub(crate) use budget::is_cheap;
 
 use crate::Certificate;
 
 /// How long a path may be, leaf and anchor included.
 pub const MAX_PATH: usize = 10;
-/// How many signatures are checked for one leaf.
-pub const MAX_SIGNATURE_CHECKS: usize = 100;
 
 /// Whom to trust, and what is known of revocation.
 #[derive(Clone, Debug, Default)]
@@ -86,8 +88,8 @@ pub enum PathError {
         /// Where it ended.
         certificate: String,
     },
-    /// The search was given up.
-    #[error("more than {MAX_SIGNATURE_CHECKS} signatures to check for one certificate")]
+    /// The [`Budget`] is used up, so that not everything was looked at.
+    #[error("the message has more signatures and certificates to check than one message may")]
     TooManyChecks,
     /// A signature on a certificate is wrong.
     #[error("the signature on {certificate} does not verify")]

@@ -1,0 +1,103 @@
+//! What one message may cost: public-key operations and steps of the search, and what they found.
+//!
+//! Whoever writes a message chooses how many signers and certificates it has and how they refer to each
+//! other. Without one limit for all of it, a small message would keep a processor busy for minutes.
+
+use std::collections::HashMap;
+
+use super::{PathError, build::SignedError};
+use crate::Certificate;
+
+/// How many public-key operations one message may cost: twenty signers below a few CAs, with CRLs,
+/// need half of it.
+pub const MAX_OPERATIONS: usize = 100;
+/// How many certificates the search for paths may stand at, over all signers of a message. Results that
+/// are known cost no operation, and among ten certificates that signed each other there are millions
+/// of ways.
+const MAX_STEPS: usize = 200;
+/// How many octets a certificate of a message may have: every operation on it reads them all.
+pub const MAX_CERTIFICATE_LEN: usize = 65_536;
+/// How many bits an RSA key of a message may have. A trust anchor may have more.
+pub const MAX_RSA_BITS: usize = 4096;
+
+/// SHA-256 over the exact octets.
+type Fingerprint = [u8; 32];
+
+/// What is left of the work that one message may cause, and the results that are already known.
+///
+/// A budget is for one message: content signatures, certificates and CRLs all draw on it.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    operations: usize,
+    steps: usize,
+    exceeded: bool,
+    /// By issuer, and by what it is said to have signed.
+    known: HashMap<(Fingerprint, Fingerprint), Result<(), SignedError>>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::of(MAX_OPERATIONS)
+    }
+}
+
+impl Budget {
+    /// A budget of so many public-key operations.
+    pub fn of(operations: usize) -> Self {
+        Self { limit: operations, operations: 0, steps: 0, exceeded: false, known: HashMap::new() }
+    }
+
+    /// How many public-key operations were made.
+    pub fn operations(&self) -> usize {
+        self.operations
+    }
+
+    /// Whether something was left undone: then nothing may be concluded from what was not found.
+    pub fn is_exceeded(&self) -> bool {
+        self.exceeded
+    }
+
+    /// Asks for one public-key operation.
+    pub(crate) fn operation(&mut self) -> Result<(), PathError> {
+        if self.exceeded || self.operations >= self.limit {
+            self.exceeded = true;
+            return Err(PathError::TooManyChecks);
+        }
+        self.operations += 1;
+        Ok(())
+    }
+
+    /// Asks for one step of a search.
+    pub(super) fn step(&mut self) -> Result<(), PathError> {
+        if self.exceeded || self.steps >= MAX_STEPS {
+            self.exceeded = true;
+            return Err(PathError::TooManyChecks);
+        }
+        self.steps += 1;
+        Ok(())
+    }
+
+    /// Whether `issuer` signed what has the fingerprint `signed`: known already, or found by `check`.
+    pub(super) fn signed(
+        &mut self,
+        issuer: &Certificate,
+        signed: &Fingerprint,
+        check: impl FnOnce() -> Result<(), SignedError>,
+    ) -> Result<Result<(), SignedError>, PathError> {
+        let pair = (*issuer.fingerprint(), *signed);
+        if let Some(known) = self.known.get(&pair) {
+            return Ok(*known);
+        }
+        self.operation()?;
+        let found = check();
+        self.known.insert(pair, found);
+        Ok(found)
+    }
+}
+
+/// Whether operations with the key of a certificate that came with a message are cheap enough.
+pub(crate) fn is_cheap(certificate: &Certificate) -> bool {
+    certificate.der().len() <= MAX_CERTIFICATE_LEN
+        && certificate.rsa_modulus_bits().is_none_or(|bits| bits <= MAX_RSA_BITS)
+}

@@ -1,0 +1,83 @@
+//! Certificates that no CA would make, put together octet by octet.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a fixture that cannot be made ends the test, as it should"
+)]
+
+use der::Encode;
+
+use super::fixtures::{certificate, key};
+use crate::{
+    Certificate,
+    algorithm::DigestAlgorithm,
+    ber::{Tag, Tree, write_header},
+    key::{Digest, Signer},
+};
+
+/// An element around its parts.
+pub fn wrap(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
+    let content = parts.concat();
+    let mut out = Vec::new();
+    write_header(tag, content.len(), &mut out);
+    out.extend(content);
+    out
+}
+
+/// version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo, extensions of
+/// alice's certificate.
+fn alice() -> Vec<Vec<u8>> {
+    let alice = certificate("alice");
+    let tree = Tree::parse(alice.der()).unwrap();
+    let signed = tree.root().children().next().unwrap();
+    signed.children().map(|field| field.to_der().unwrap()).collect()
+}
+
+/// Signs the fields with alice's key.
+fn sign(fields: &[Vec<u8>]) -> Certificate {
+    let signed = wrap(Tag::SEQUENCE, fields);
+    let alice = key("alice");
+    let digest = Digest::of(DigestAlgorithm::Sha256, &signed);
+    let mut signature = vec![0];
+    signature.extend(alice.sign(&digest, alice.algorithms()[0]).unwrap().0);
+    let der = wrap(Tag::SEQUENCE, &[signed, fields[2].clone(), wrap(Tag::BIT_STRING, &[signature])]);
+    Certificate::from_der(&der).unwrap()
+}
+
+/// One of many certificates of alice's key that have the same name as subject and issuer, the same key
+/// identifier, and all signed each other.
+pub fn of_one_key(serial: u8) -> Certificate {
+    let mut fields = alice();
+    fields[1] = wrap(Tag::INTEGER, &[vec![1, serial]]);
+    let subject = fields[5].clone();
+    fields[3] = subject;
+    // subjectKeyIdentifier alone: alice's authorityKeyIdentifier names the CA.
+    let identifier = certificate("alice").subject_key_identifier().unwrap();
+    let value = wrap(Tag::OCTET_STRING, &[wrap(Tag::OCTET_STRING, &[identifier])]);
+    let oid = const_oid::db::rfc5280::ID_CE_SUBJECT_KEY_IDENTIFIER.to_der().unwrap();
+    let extensions = wrap(Tag::SEQUENCE, &[wrap(Tag::SEQUENCE, &[oid, value])]);
+    fields[7] = wrap(Tag::context(3), &[extensions]);
+    sign(&fields)
+}
+
+/// A certificate with alice's names, the subject also as issuer, and an RSA key of so many octets that
+/// nobody has the private half of.
+pub fn of_key_len(octets: usize) -> Certificate {
+    let mut fields = alice();
+    let subject = fields[5].clone();
+    fields[3] = subject;
+    fields.truncate(7);
+    let mut modulus = vec![0];
+    modulus.resize(octets + 1, 0xA5);
+    let exponent = wrap(Tag::INTEGER, &[vec![1, 0, 1]]);
+    let mut key = vec![0];
+    key.extend(wrap(Tag::SEQUENCE, &[wrap(Tag::INTEGER, &[modulus]), exponent]));
+    let algorithm = {
+        let info = certificate("alice").public_key_info();
+        Tree::parse(&info).unwrap().root().children().next().unwrap().to_der().unwrap()
+    };
+    fields[6] = wrap(Tag::SEQUENCE, &[algorithm, wrap(Tag::BIT_STRING, &[key])]);
+    sign(&fields)
+}
