@@ -35,10 +35,25 @@ impl Gpgsm {
         let gpgsm = Self { home };
         gpgsm.run(|gpgsm| gpgsm.arg("--import").arg(pki.root()).arg(pki.issuing()), b"")?;
         if let Some(own) = own {
-            let file = pki.pkcs12(own)?;
-            gpgsm.with_password(|gpgsm| gpgsm.arg("--import").arg(&file))?;
+            gpgsm.import(pki, own)?;
         }
         Ok(gpgsm)
+    }
+
+    /// Brings a person's key in.
+    ///
+    /// gpgsm 2.2 cannot read a few good PKCS #12 files in a hundred, depending on their random salt; another
+    /// file with the same key then goes in.
+    fn import(&self, pki: &Pki, own: &Person) -> Result<()> {
+        let mut imported = Ok(());
+        for _ in 0..IMPORT_ATTEMPTS {
+            let file = pki.pkcs12(own)?;
+            imported = self.with_password(|gpgsm| gpgsm.arg("--import").arg(&file)).map(drop);
+            if imported.is_ok() {
+                break;
+            }
+        }
+        imported
     }
 
     /// Makes a person's certificate known, to encrypt for.
@@ -109,3 +124,4 @@ impl Drop for Gpgsm {
 }
 
 const PACKAGE: &str = "gpgsm";
+const IMPORT_ATTEMPTS: usize = 5;
