@@ -6,9 +6,12 @@
 //!
 //! Mail that is signed, encrypted or treated by PGP already is left alone, and so is `MAIL FROM:<>`: its
 //! notices are no mail of a person. `required` signs all the rest or refuses it. `when-possible` leaves
-//! invitations, TNEF and mail of lists alone too, because some programs no longer understand them when signed.
+//! invitations, TNEF and mail of lists alone too, because some programs no longer understand them when
+//! signed, and all that claims cryptography, whatever is behind the claim.
 
+mod pgp;
 mod plan;
+mod protection;
 
 use std::{collections::HashMap, net::IpAddr, time::SystemTime};
 
@@ -20,6 +23,7 @@ use smime::{
     },
 };
 
+use self::protection::{Protection, protection};
 pub use plan::{PassReason, Plan, ReceiveReason, RefuseReason, Requirement};
 
 use crate::{
@@ -60,14 +64,14 @@ impl Policy {
         if !self.is_outgoing(envelope) {
             return Plan::Receive(ReceiveReason::Incoming);
         }
-        let crypto = is_smime_or_pgp(message);
-        if crypto == Some(Crypto::SmimeOther) && self.all_recipients_own_keys(envelope) {
-            return Plan::Receive(ReceiveReason::CiphertextForUs);
-        }
-        if let Some(crypto) = crypto
-            && message.content_type().is_ok()
-        {
-            return Plan::Pass(PassReason::AlreadySecured(crypto));
+        let claim = is_smime_or_pgp(message);
+        let protection = protection(message, claim);
+        match protection {
+            Protection::Whole(Crypto::SmimeOther) if self.all_recipients_own_keys(envelope) => {
+                return Plan::Receive(ReceiveReason::CiphertextForUs);
+            }
+            Protection::Whole(crypto) => return Plan::Pass(PassReason::AlreadySecured(crypto)),
+            Protection::None | Protection::Doubtful => {}
         }
         if envelope.has_null_sender() {
             return Plan::Pass(PassReason::NullSender);
@@ -78,12 +82,13 @@ impl Policy {
         };
         match rule.sign {
             SignRule::Never => Plan::Pass(PassReason::RuleNever { line: rule.line }),
-            SignRule::WhenPossible => match exemption(message, crypto) {
+            SignRule::WhenPossible => match exemption(message, claim) {
                 Some(reason) => Plan::Pass(reason),
                 None => self.sign(envelope, from, rule, Requirement::WhenPossible, at),
             },
-            // It claims cryptography in a Content-Type that cannot be read: neither left alone nor signed.
-            SignRule::Required if crypto.is_some() => Plan::Refuse(RefuseReason::DoubtfulContentType),
+            SignRule::Required if protection == Protection::Doubtful => {
+                Plan::Refuse(RefuseReason::DoubtfulProtection)
+            }
             SignRule::Required => self.sign(envelope, from, rule, Requirement::Required, at),
         }
     }
@@ -178,9 +183,9 @@ fn login(envelope: &Envelope) -> Option<&str> {
 }
 
 /// Why a message that need not be signed is better not.
-fn exemption(message: &MimeEntity<'_>, crypto: Option<Crypto>) -> Option<PassReason> {
-    if let Some(crypto) = crypto {
-        return Some(PassReason::AlreadySecured(crypto));
+fn exemption(message: &MimeEntity<'_>, claim: Option<Crypto>) -> Option<PassReason> {
+    if let Some(claim) = claim {
+        return Some(PassReason::ClaimsProtection(claim));
     }
     match special(message) {
         Some(Special::Calendar) => return Some(PassReason::Calendar),

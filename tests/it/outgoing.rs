@@ -136,7 +136,9 @@ fn mail_that_is_signed_encrypted_or_pgp_already_is_left_alone() {
     let pgp =
         b"Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=b\r\n\r\n\
         --b\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n\r\n--b\r\n\
-        Content-Type: application/octet-stream\r\n\r\nxx\r\n--b--\r\n";
+        Content-Type: application/octet-stream\r\n\r\n-----BEGIN PGP MESSAGE-----\r\n\r\n\
+        jA0ECQMCvKO7LDasqh//0jkBzbr0/QAO1u6f2hdvuLaClCUgEcrrv7yp1ZFg7mqg\r\n\
+        JliNe2f+soL3vh5Nz3LxyETQ3HwdA2pErZY=\r\n=+wVK\r\n-----END PGP MESSAGE-----\r\n--b--\r\n";
     for entity in [
         openssl.sign(content, &lab.alice).unwrap(),
         openssl.sign_with(content, &lab.alice, &["-nodetach"]).unwrap(),

@@ -66,6 +66,8 @@ pub enum PassReason {
     NullSender,
     /// Somebody signed or encrypted it.
     AlreadySecured(Crypto),
+    /// It only says that somebody did, and no rule requires a signature.
+    ClaimsProtection(Crypto),
     /// It holds an invitation.
     Calendar,
     /// It holds Microsoft's TNEF.
@@ -104,8 +106,8 @@ pub enum PassReason {
 pub enum RefuseReason {
     /// There is not one clear address in `From`, and a rule may require a signature.
     From(FromError),
-    /// It claims to be signed or encrypted in a `Content-Type` that cannot be read.
-    DoubtfulContentType,
+    /// It claims to be signed or encrypted, but is not in a form that everybody reads alike.
+    DoubtfulProtection,
     /// The client logged in as somebody else.
     LoginMayNotUse {
         /// The name the client authenticated as.
@@ -124,7 +126,7 @@ impl RefuseReason {
     /// Whose fault it is: the sender's, or the operator's whose rule cannot be followed.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::From(_) | Self::DoubtfulContentType | Self::LoginMayNotUse { .. } => Fault::Policy,
+            Self::From(_) | Self::DoubtfulProtection | Self::LoginMayNotUse { .. } => Fault::Policy,
             Self::NoIdentity { .. } => Fault::Operator,
         }
     }
@@ -160,8 +162,17 @@ impl fmt::Display for PassReason {
         match self {
             Self::NullSender => f.write_str("it is a notice from the null sender"),
             Self::AlreadySecured(Crypto::SmimeSigned) => f.write_str("it is signed already"),
-            Self::AlreadySecured(Crypto::SmimeOther) => f.write_str("it is an S/MIME object already"),
+            Self::AlreadySecured(Crypto::SmimeOther) => f.write_str("it is encrypted already"),
             Self::AlreadySecured(Crypto::Pgp) => f.write_str("it was treated by PGP already"),
+            Self::ClaimsProtection(Crypto::SmimeSigned) => {
+                f.write_str("it says it is signed already, and its signature is not required")
+            }
+            Self::ClaimsProtection(Crypto::SmimeOther) => {
+                f.write_str("it says it is an S/MIME object already, and its signature is not required")
+            }
+            Self::ClaimsProtection(Crypto::Pgp) => {
+                f.write_str("it says it was treated by PGP already, and its signature is not required")
+            }
             Self::Calendar => f.write_str("it holds an invitation, and its signature is not required"),
             Self::Tnef => f.write_str("it holds TNEF, and its signature is not required"),
             Self::MailingList => f.write_str("it is of a mailing list, and its signature is not required"),
@@ -178,8 +189,8 @@ impl fmt::Display for RefuseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::From(error) => write!(f, "{error}, and a rule may require a signature"),
-            Self::DoubtfulContentType => f.write_str(
-                "a signature is required, but a Content-Type that cannot be read claims there is one",
+            Self::DoubtfulProtection => f.write_str(
+                "a signature is required, and what claims to be signed or encrypted cannot be read as such",
             ),
             Self::LoginMayNotUse { login, from } => {
                 write!(f, "a signature is required, but the login {login:?} may not sign as {from}")

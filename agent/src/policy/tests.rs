@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use smime::{mime::encode_base64, testing::fixtures::data};
+
 use super::*;
 use crate::identity::tests::year;
 
@@ -52,7 +54,11 @@ fn envelope(origin: &str, sender: &str, recipients: &[&str]) -> Envelope {
 }
 
 fn plan(policy: &Policy, envelope: &Envelope, header: &str) -> String {
-    let octets = format!("{header}\n\nHello\n").replace('\n', "\r\n");
+    plan_for(policy, envelope, &format!("{header}\n\nHello\n"))
+}
+
+fn plan_for(policy: &Policy, envelope: &Envelope, message: &str) -> String {
+    let octets = message.replace("\r\n", "\n").replace('\n', "\r\n");
     let plan = policy.plan(envelope, &MimeEntity::parse(octets.as_bytes()), year(2026));
     match &plan {
         Plan::Refuse(reason) => format!("refuse ({}): {plan}", reason.fault()),
@@ -164,20 +170,7 @@ fn a_from_in_doubt_is_refused_where_a_signature_may_be_required() {
 #[test]
 fn special_mail_is_a_defined_case_each() {
     let policy = policy(CONFIG);
-    let signed = "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b";
-    let signed_twice = "Content-Type: multipart/signed; boundary=b\nContent-Type: text/plain";
-    let pgp = "Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=b";
-    let doubtful = "refuse (policy): a signature is required, but a Content-Type that cannot be read claims there \
-                    is one";
     for (header, alice, bob) in [
-        (signed, "pass: it is signed already", "pass: it is signed already"),
-        (pgp, "pass: it was treated by PGP already", "pass: it was treated by PGP already"),
-        (
-            "Content-Type: application/pkcs7-mime; smime-type=enveloped-data",
-            "pass: it is an S/MIME object already",
-            "pass: it is an S/MIME object already",
-        ),
-        (signed_twice, doubtful, "pass: it is signed already"),
         (
             "Content-Type: text/calendar; method=REQUEST",
             SIGN_ALICE,
@@ -203,6 +196,68 @@ fn special_mail_is_a_defined_case_each() {
     }
 }
 
+/// `application/pkcs7-mime` with an object from smime's test data.
+fn pkcs7(object: &str) -> String {
+    let base64 = String::from_utf8(encode_base64(&data(object))).unwrap();
+    format!("Content-Type: application/pkcs7-mime\nContent-Transfer-Encoding: base64\n\n{base64}")
+}
+
+#[test]
+fn cryptography_that_is_only_claimed_is_signed_or_refused_where_a_signature_is_required() {
+    let policy = policy(CONFIG);
+    let doubtful = "refuse (policy): a signature is required, and what claims to be signed or encrypted cannot be \
+                    read as such";
+    let says = |what: &str| format!("pass: it says it {what} already, and its signature is not required");
+    let (signed, object, pgp) = (says("is signed"), says("is an S/MIME object"), says("was treated by PGP"));
+    for (message, alice, bob) in [
+        (pkcs7("opaque.p7m"), "pass: it is signed already", "pass: it is signed already"),
+        (pkcs7("der.p7m"), "pass: it is encrypted already", "pass: it is encrypted already"),
+        (
+            format!("\n{}", pgp::tests::MESSAGE),
+            "pass: it was treated by PGP already",
+            "pass: it was treated by PGP already",
+        ),
+        (format!("\n{}\nDear Bob,\n", pgp::tests::KEY), SIGN_ALICE, &pgp),
+        ("Content-Type: text/html; name=\"invoice.p7s\"\n\n<p>Dear Bob,\n".to_owned(), SIGN_ALICE, &object),
+        (
+            "Content-Type: text/plain\nContent-Disposition: inline; filename=x.p7c\n\nDear Bob,\n".to_owned(),
+            SIGN_ALICE,
+            &object,
+        ),
+        (
+            "Content-Type: application/pkcs7-mime; smime-type=certs-only\n\nDear Bob,\n".to_owned(),
+            doubtful,
+            &object,
+        ),
+        ("Content-Type: multipart/signed; boundary=x\n\nDear Bob,\n".to_owned(), doubtful, &signed),
+        (
+            "Content-Type: multipart/signed; boundary=b\nContent-Type: text/plain\n\nDear Bob,\n".to_owned(),
+            doubtful,
+            &signed,
+        ),
+        (
+            "Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=b\n\nDear Bob,\n"
+                .to_owned(),
+            doubtful,
+            &pgp,
+        ),
+    ] {
+        for (from, expected) in [("alice@example.org", alice), ("bob@example.org", bob)] {
+            // What only claims to be ciphertext is not treated as if it were, even if all have keys here.
+            for recipient in ["x@example.com", "bob@example.org"] {
+                if expected == "pass: it is encrypted already" && recipient == "bob@example.org" {
+                    continue;
+                }
+                let envelope = envelope("@192.0.2.7", from, &[recipient]);
+                let found = plan_for(&policy, &envelope, &format!("From: {from}\n{message}"));
+                assert_eq!(found, expected, "{from} {recipient} {message}");
+            }
+        }
+        let incoming = envelope("@203.0.113.1", "x@example.com", &["alice@example.org"]);
+        assert_eq!(plan_for(&policy, &incoming, &format!("From: alice@example.org\n{message}")), RECEIVE);
+    }
+}
+
 #[test]
 fn notices_from_the_null_sender_pass() {
     let policy = policy(CONFIG);
@@ -219,7 +274,7 @@ fn notices_from_the_null_sender_pass() {
 fn outgoing_ciphertext_is_decrypted_only_if_every_recipient_owns_a_key() {
     let policy = policy(CONFIG);
     let ours = "receive: it is encrypted, and all recipients have their keys here";
-    let kept = "pass: it is an S/MIME object already";
+    let kept = "pass: it is encrypted already";
     for (recipients, expected) in [
         (&["bob@example.org"][..], ours),
         (&["Robert@Example.org", "alice+x@example.org"], ours),
@@ -230,9 +285,8 @@ fn outgoing_ciphertext_is_decrypted_only_if_every_recipient_owns_a_key() {
         (&[], kept),
     ] {
         let envelope = envelope("alice@203.0.113.1", "alice@example.org", recipients);
-        let header =
-            "From: alice@example.org\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data";
-        assert_eq!(plan(&policy, &envelope, header), expected, "{recipients:?}");
+        let message = format!("From: alice@example.org\n{}", pkcs7("der.p7m"));
+        assert_eq!(plan_for(&policy, &envelope, &message), expected, "{recipients:?}");
     }
 }
 
