@@ -202,9 +202,9 @@ impl Worker {
                 self.find_key_again(request, index)
             }
             Recovery::Keep => Err(Failure::Request(self.token_error(error))),
-            // A fresh session fails the same way. It may be this key or this request, so the token is
-            // given up only when nothing else works either.
-            Recovery::ReopenSession if !self.token.count_failure() => {
+            // A fresh session, or a fresh handle, fails the same way. It may be this key or this request, so
+            // the token is given up only when nothing else works either.
+            Recovery::ReopenSession | Recovery::FindKeysAgain if !self.token.count_failure() => {
                 Err(Failure::Request(self.token_error(error)))
             }
             _ => Err(self.lost(error)),
