@@ -1,0 +1,142 @@
+//! Calls that do not come back.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use hsmpool::{Pool, PoolError, TokenKey, TokenSettings, TokenState};
+use smime::key::KeyError;
+use testmodule::{Function, Rule};
+
+use crate::support::{eventually, isolated, sign, status};
+
+const DEADLINE: Duration = Duration::from_millis(400);
+/// What a loaded machine may add.
+const SLACK: Duration = Duration::from_millis(400);
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Fails, but not later than the deadline.
+fn fails_in_time(key: &TokenKey) -> KeyError {
+    let begun = Instant::now();
+    let error = sign(key, b"never signed").unwrap_err();
+    assert!(begun.elapsed() < DEADLINE + SLACK, "{:?}: {error:?}", begun.elapsed());
+    error
+}
+
+#[test]
+fn while_one_worker_hangs_the_others_go_on() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(4) });
+        let rule = lab.control.add(Rule::hang().on([Function::Sign]).next(1)).unwrap();
+        let error = fails_in_time(&key);
+        assert!(matches!(error, KeyError::Deadline { .. }), "{error:?}");
+        // For longer than it takes to find a whole token hanging.
+        let begun = Instant::now();
+        let mut signed = 0;
+        while begun.elapsed() < 5 * DEADLINE {
+            sign(&key, b"by another worker").unwrap();
+            signed += 1;
+        }
+        assert!(signed > 50, "{signed}");
+        assert_eq!(lab.counters().running(Function::Sign), 1);
+        assert_eq!(status(&pool).state, TokenState::Up);
+        lab.control.remove(rule).unwrap();
+        eventually("the call is back", LIMIT, || lab.counters().running(Function::Sign) == 0);
+
+        // Three more hang: with the fourth that is back, it is still a pool.
+        lab.control.add(Rule::hang().on([Function::Sign]).next(3)).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| fails_in_time(&key));
+            }
+        });
+        assert_eq!(lab.counters().running(Function::Sign), 3);
+        for _ in 0..20 {
+            sign(&key, b"by the only one left").unwrap();
+        }
+        lab.control.clear().unwrap();
+    });
+}
+
+#[test]
+fn when_all_workers_hang_requests_fail_in_time_until_the_token_is_back() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, queue: 4, ..lab.settings(4) });
+        lab.control.add(Rule::hang().on([Function::Sign])).unwrap();
+        // Four hang, four wait, eight find no place.
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    let error = fails_in_time(&key);
+                    let is_typed = matches!(error, KeyError::Deadline { .. } | KeyError::QueueFull { .. });
+                    assert!(is_typed, "{error:?}");
+                });
+            }
+        });
+        assert_eq!(lab.counters().running(Function::Sign), 4);
+        let hangs =
+            || matches!(status(&pool).state, TokenState::Down { reason } if reason.contains("hanging"));
+        eventually("the status says so", LIMIT, hangs);
+        // Nobody waits for a token that is known to hang.
+        let begun = Instant::now();
+        let error = fails_in_time(&key);
+        assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+        assert!(begun.elapsed() < DEADLINE / 2, "{:?}", begun.elapsed());
+
+        lab.control.clear().unwrap();
+        eventually("the token is up", LIMIT, || status(&pool).state == TokenState::Up);
+        for _ in 0..20 {
+            sign(&key, b"back again").unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_signed_afterwards() {
+    isolated(|mut lab| {
+        let (_pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(1) });
+        let rule = lab.control.add(Rule::hang().on([Function::Sign]).next(1)).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| fails_in_time(&key));
+            }
+        });
+        // One hangs, three wait in the queue; their callers have gone.
+        assert_eq!(lab.counters().begun(Function::SignInit), 1);
+        lab.control.remove(rule).unwrap();
+        sign(&key, b"behind them").unwrap();
+        assert_eq!(lab.counters().begun(Function::SignInit), 2);
+    });
+}
+
+#[test]
+fn a_token_that_hangs_at_the_start_keeps_nobody_waiting_and_is_used_when_it_answers() {
+    isolated(|mut lab| {
+        lab.control.add(Rule::hang().on([Function::Login])).unwrap();
+        let pool = Pool::start(&[TokenSettings { deadline: DEADLINE, ..lab.settings(2) }]).unwrap();
+        let error = pool.ready(DEADLINE).unwrap_err();
+        assert!(matches!(error, PoolError::NotReady { .. }), "{error:?}");
+        let key = pool.key(&lab.certificate);
+        fails_in_time(&key);
+        lab.control.clear().unwrap();
+        pool.ready(LIMIT).unwrap();
+        sign(&key, b"at last").unwrap();
+    });
+}
+
+#[test]
+fn a_pool_with_hanging_workers_can_be_closed() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(2) });
+        lab.control.add(Rule::hang().on([Function::Sign])).unwrap();
+        fails_in_time(&key);
+        let begun = Instant::now();
+        pool.close();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        // A module is not finalised under a call.
+        assert_eq!(lab.counters().begun(Function::Finalize), 0);
+        let error = fails_in_time(&key);
+        assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+    });
+}

@@ -1,0 +1,77 @@
+//! How many C_Login reach the token.
+
+use std::{fs, thread, time::Duration};
+
+use hsmpool::{Pool, PoolError, TokenState};
+use smime::key::KeyError;
+use testmodule::{Function, ReturnValue, Rule};
+
+use crate::support::{Lab, PIN, eventually, isolated, sign, status};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn logins(lab: &Lab) -> u64 {
+    lab.counters().forwarded(Function::Login)
+}
+
+#[test]
+fn exactly_one_login_with_a_wrong_pin_reaches_the_token() {
+    isolated(|lab| {
+        fs::write(lab.pin_file(), "86753091").unwrap();
+        let pool = Pool::start(&[lab.settings(8)]).unwrap();
+        let error = pool.ready(LIMIT).unwrap_err();
+        assert!(matches!(error, PoolError::WrongPin { .. }), "{error:?}");
+        let key = pool.key(&lab.certificate);
+        // Several ticks of the supervisor, with callers that go on asking and a file that is touched.
+        for _ in 0..8 {
+            thread::sleep(Duration::from_millis(400));
+            let error = sign(&key, b"nobody signs this").unwrap_err();
+            assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+            fs::write(lab.pin_file(), "86753091").unwrap();
+        }
+        assert_eq!(logins(&lab), 1);
+        fs::write(lab.pin_file(), PIN).unwrap();
+        eventually("the token is up", LIMIT, || status(&pool).state == TokenState::Up);
+        assert_eq!(logins(&lab), 2);
+        assert_eq!(lab.counters().returned_with(Function::Login, ReturnValue::CKR_OK), 1);
+        sign(&key, b"this is signed").unwrap();
+    });
+}
+
+#[test]
+fn eight_workers_that_lose_their_login_share_one() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&lab.settings(8));
+        assert_eq!(logins(&lab), 1);
+        // Once with the right PIN, then with a wrong one.
+        for (pin, expected) in [(PIN, 2), ("86753091", 3)] {
+            fs::write(lab.pin_file(), pin).unwrap();
+            lab.lose_all_sessions();
+            thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| assert_eq!(sign(&key, b"signed or not").is_ok(), pin == PIN));
+                }
+            });
+            thread::sleep(Duration::from_secs(2));
+            assert_eq!(logins(&lab), expected);
+        }
+        assert!(matches!(status(&pool).state, TokenState::Down { .. }));
+        fs::write(lab.pin_file(), PIN).unwrap();
+        eventually("the token is up", LIMIT, || status(&pool).state == TokenState::Up);
+        assert_eq!(logins(&lab), 4);
+    });
+}
+
+#[test]
+fn a_login_that_fails_for_no_clear_reason_is_tried_twice_at_most() {
+    isolated(|mut lab| {
+        lab.control.add(Rule::fail(ReturnValue::CKR_GENERAL_ERROR).on([Function::Login])).unwrap();
+        let pool = Pool::start(&[lab.settings(8)]).unwrap();
+        pool.ready(LIMIT).unwrap_err();
+        let refused =
+            || matches!(status(&pool).state, TokenState::Down { reason } if reason.contains("refused"));
+        eventually("the PIN is held for wrong", LIMIT, refused);
+        thread::sleep(Duration::from_secs(3));
+        assert_eq!(lab.counters().begun(Function::Login), 2);
+    });
+}

@@ -1,0 +1,16 @@
+//! The pool against a token that misbehaves: `testmodule` in front of SoftHSM.
+
+#[cfg(test)]
+mod hanging;
+#[cfg(test)]
+mod latency;
+#[cfg(test)]
+mod login;
+#[cfg(test)]
+mod module;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod storm;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,167 @@
+//! Sessions and tokens that go away, or give less than asked, or lie.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use hsmpool::{Pool, TokenSettings, TokenState};
+use smime::{
+    cms::{self, SignError},
+    key::{Digest, KeyError},
+};
+use testmodule::{Action, Function, ReturnValue, Rule};
+
+use crate::support::{add_token, eventually, isolated, sign, status};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn lost_sessions_cost_no_request() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&lab.settings(4));
+        // One after the other, then all at once.
+        for _ in 0..6 {
+            lab.control.add(Rule::new(Action::LoseSession).on([Function::SignInit]).next(1)).unwrap();
+            sign(&key, b"one lost").unwrap();
+        }
+        assert_eq!(lab.counters().begun(Function::Login), 1, "the others kept the login");
+        lab.lose_all_sessions();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..20).for_each(|_| sign(&key, b"all lost").unwrap()));
+            }
+        });
+        assert_eq!(status(&pool).sessions, 4);
+        let invalid = ReturnValue::CKR_SESSION_HANDLE_INVALID;
+        assert!(lab.counters().returned_with(Function::SignInit, invalid) >= 6, "{}", lab.counters());
+    });
+}
+
+#[test]
+fn a_token_that_was_removed_is_used_again_when_it_is_back() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&lab.settings(4));
+        sign(&key, b"before").unwrap();
+        let removed = lab.control.add(Rule::new(Action::Absent)).unwrap();
+        let error = sign(&key, b"while it is away").unwrap_err();
+        assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+        let TokenState::Down { reason } = status(&pool).state else { panic!("{:?}", status(&pool)) };
+        assert!(reason.contains("no initialised token") || reason.contains("CKR_"), "{reason}");
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(lab.counters().begun(Function::Login), 1, "there is nothing to log in to");
+        lab.control.remove(removed).unwrap();
+        eventually("the token is up", LIMIT, || status(&pool).state == TokenState::Up);
+        sign(&key, b"after").unwrap();
+        assert_eq!(lab.counters().begun(Function::Login), 2);
+    });
+}
+
+#[test]
+fn one_of_two_tokens_is_removed_three_times_and_no_request_fails() {
+    isolated(|mut lab| {
+        add_token(&lab.directory, "second");
+        let mail = TokenSettings { deadline: Duration::from_secs(10), ..lab.settings(4) };
+        let second = TokenSettings { label: "second".into(), ..mail.clone() };
+        let pool = Pool::start(&[mail, second]).unwrap();
+        pool.ready(LIMIT).unwrap();
+        let key = pool.key(&lab.certificate);
+        let (done, signed) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for caller in 0..8 {
+                let (key, done, signed) = (&key, &done, &signed);
+                scope.spawn(move || {
+                    for number in 0_u32.. {
+                        if done.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let result = sign(key, format!("{caller} {number}").as_bytes());
+                        if result.is_err() {
+                            done.store(true, Ordering::Relaxed);
+                        }
+                        result.unwrap();
+                        signed.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for _ in 0..3 {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let removed = lab.control.add(Rule::new(Action::Absent).token("mail")).unwrap();
+                thread::sleep(Duration::from_millis(300));
+                lab.control.remove(removed).unwrap();
+                eventually("the token is back", LIMIT, || {
+                    done.load(Ordering::Relaxed) || status(&pool).state == TokenState::Up
+                });
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let removed = ReturnValue::CKR_DEVICE_REMOVED;
+        assert!(lab.counters().returned_with(Function::SignInit, removed) >= 3, "{}", lab.counters());
+        assert!(signed.into_inner() > 100);
+    });
+}
+
+#[test]
+fn a_token_with_one_session_is_a_pool_of_one() {
+    isolated(|mut lab| {
+        lab.control.add(Rule::new(Action::Limit(1))).unwrap();
+        let (pool, key) = lab.pool(&lab.settings(8));
+        assert_eq!(status(&pool).sessions, 1);
+        let sign_by_eight = || {
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| (0..10).for_each(|_| sign(&key, b"in turn").unwrap()));
+                }
+            });
+        };
+        sign_by_eight();
+        // Only after the old session is closed there is room for a new one; and the login went with it.
+        lab.control.add(Rule::new(Action::LoseSession).on([Function::SignInit]).next(1)).unwrap();
+        sign_by_eight();
+        lab.control.add(Rule::fail(ReturnValue::CKR_DEVICE_ERROR).on([Function::Sign]).next(1)).unwrap();
+        sign_by_eight();
+        assert_eq!(status(&pool).sessions, 1);
+        assert_eq!(lab.counters().begun(Function::Login), 3);
+    });
+}
+
+#[test]
+fn a_corrupted_signature_never_leaves() {
+    isolated(|mut lab| {
+        let (_pool, key) = lab.pool(&lab.settings(2));
+        let content = |algorithm| Digest::of(algorithm, b"content");
+        let signed = || cms::sign(content, &key, &[], SystemTime::now());
+        let rule = lab.control.add(Rule::new(Action::Corrupt).chance(0.5)).unwrap();
+        let (good, bad): (Vec<_>, Vec<_>) = (0..60).map(|_| signed()).partition(Result::is_ok);
+        assert_eq!(bad.len() as u64, lab.counters().applied(rule));
+        assert!(good.len() > 10 && bad.len() > 10, "{} good, {} bad", good.len(), bad.len());
+        for error in bad {
+            assert!(matches!(error, Err(SignError::Faulty { .. })), "{error:?}");
+        }
+        lab.control.clear().unwrap();
+        signed().unwrap();
+    });
+}
+
+#[test]
+fn a_module_that_cannot_be_initialised_twice_costs_the_token_but_no_deadline() {
+    isolated(|mut lab| {
+        let second = Rule::fail(ReturnValue::CKR_GENERAL_ERROR).on([Function::Initialize]).from(2);
+        let broken = lab.control.add(second).unwrap();
+        let (pool, key) = lab.pool(&lab.settings(2));
+        lab.control
+            .add(Rule::fail(ReturnValue::CKR_DEVICE_REMOVED).on([Function::SignInit]).next(1))
+            .unwrap();
+        let begun = Instant::now();
+        let error = sign(&key, b"while it is broken").unwrap_err();
+        assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert!(error.to_string().contains("C_Initialize"), "{error}");
+        lab.control.remove(broken).unwrap();
+        eventually("the token is up", LIMIT, || status(&pool).state == TokenState::Up);
+        sign(&key, b"after").unwrap();
+    });
+}
