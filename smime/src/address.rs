@@ -28,10 +28,15 @@ pub struct AddressError {
 const MAX_LEN: usize = 320;
 
 impl MailAddress {
-    /// Parses `local@domain`, with or without angle brackets around it.
+    /// Parses `local@domain`, with or without angle brackets around it, as in SMTP commands.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        let bare = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or(text);
-        let reject = |reason| AddressError { text: text.chars().take(MAX_LEN).collect(), reason };
+        Self::parse_exact(text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or(text))
+    }
+
+    /// Parses `local@domain` and nothing around it, as in certificates: an rfc822Name is a mailbox
+    /// without angle brackets (RFC 5280 4.2.1.6). What a CA meant by anything else, nobody knows.
+    pub fn parse_exact(bare: &str) -> Result<Self, AddressError> {
+        let reject = |reason| AddressError { text: bare.chars().take(MAX_LEN).collect(), reason };
         if bare.len() > MAX_LEN {
             return Err(reject("it is too long"));
         }
@@ -79,7 +84,7 @@ impl MailAddress {
 }
 
 /// Characters that show as nothing, or turn the writing direction.
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
@@ -123,6 +128,20 @@ mod tests {
         assert_eq!((one.local(), one.domain()), ("Alice", "Example.ORG"));
         let kelvin = MailAddress::parse("\u{212a}arl@example.org").unwrap();
         assert_ne!(kelvin, MailAddress::parse("karl@example.org").unwrap());
+    }
+
+    #[test]
+    fn angle_brackets_are_part_of_a_path_and_not_of_a_mailbox() {
+        for (text, path, mailbox) in [
+            ("alice@example.org", true, true),
+            ("<alice@example.org>", true, false),
+            ("<<alice@example.org>>", false, false),
+            ("<alice@example.org", false, false),
+            ("alice@example.org>", false, false),
+        ] {
+            assert_eq!(MailAddress::parse(text).is_ok(), path, "{text}");
+            assert_eq!(MailAddress::parse_exact(text).is_ok(), mailbox, "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,12 @@
 //! The octets are kept because decoding and encoding again may change them, and signatures and
 //! fingerprints are over the octets. Which paths to trust is not decided here but in [`crate::path`].
 
-use std::{fmt, hash, sync::Arc, time::SystemTime};
+use std::{
+    fmt::{self, Write as _},
+    hash,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use der::{Decode, Encode, asn1::ObjectIdentifier, oid::AssociatedOid};
 use x509_cert::{
@@ -13,7 +18,7 @@ use x509_cert::{
     name::Name,
 };
 
-use crate::{MailAddress, algorithm::DigestAlgorithm, key::Digest};
+use crate::{MailAddress, address::is_invisible, algorithm::DigestAlgorithm, key::Digest};
 
 /// A certificate. Cloning shares it.
 #[derive(Clone)]
@@ -159,7 +164,7 @@ impl Certificate {
                 .0
                 .iter()
                 .filter_map(|name| match name {
-                    GeneralName::Rfc822Name(text) => MailAddress::parse(text.as_str()).ok(),
+                    GeneralName::Rfc822Name(text) => MailAddress::parse_exact(text.as_str()).ok(),
                     _ => None,
                 })
                 .collect(),
@@ -173,7 +178,7 @@ impl Certificate {
         let addresses = attributes.filter(|a| a.oid == const_oid::db::rfc3280::EMAIL_ADDRESS);
         addresses
             .filter_map(|a| std::str::from_utf8(a.value.value()).ok())
-            .filter_map(|text| MailAddress::parse(text).ok())
+            .filter_map(|text| MailAddress::parse_exact(text).ok())
             .collect()
     }
 
@@ -224,19 +229,83 @@ impl hash::Hash for Certificate {
     }
 }
 
-/// Subject, or address where there is none, and serial number: enough for a person to find it.
+/// Subject, or address where there is none, and serial number: enough for a person to find it. At most
+/// about 200 characters without controls, whatever the certificate holds: this is for logs.
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.addresses().first() {
-            Some(address) if self.subject().is_empty() => address.to_string(),
-            _ => self.subject().to_string(),
+        f.write_char('"')?;
+        let mut short = Short { to: f, left: MAX_SHOWN_NAME };
+        // An error is either that of `f`, which the next line meets as well, or the end of the room.
+        let written = match self.subject() {
+            subject if !subject.is_empty() => write!(short, "{subject}"),
+            _ => self.addresses().first().map_or(Ok(()), |address| write!(short, "{address}")),
         };
-        write!(f, "\"{name}\" (serial {})", self.serial_hex())
+        if written.is_err() {
+            f.write_str("...")?;
+        }
+        f.write_str("\" (serial ")?;
+        let serial = self.serial_number();
+        let shown = serial.get(..MAX_SHOWN_SERIAL).unwrap_or(serial);
+        f.write_str(&data_encoding::HEXUPPER.encode(shown))?;
+        f.write_str(if shown.len() < serial.len() { "...)" } else { ")" })
+    }
+}
+
+/// How many characters of a name are shown.
+const MAX_SHOWN_NAME: usize = 120;
+/// How many octets of a serial number are shown; RFC 5280 4.1.2.2 allows 20.
+const MAX_SHOWN_SERIAL: usize = 32;
+
+/// Writes so many characters and then no more; controls and what hides or turns text become U+FFFD.
+struct Short<'a, 'f> {
+    to: &'a mut fmt::Formatter<'f>,
+    left: usize,
+}
+
+impl fmt::Write for Short<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            let hidden = c.is_control() || is_invisible(c) || matches!(c, '\u{2028}' | '\u{2029}');
+            self.to.write_char(if hidden { char::REPLACEMENT_CHARACTER } else { c })?;
+        }
+        Ok(())
     }
 }
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Certificate({self})")
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use crate::testing::{fixtures::certificate, hostile};
+
+    #[test]
+    fn a_mailbox_in_angle_brackets_is_no_address() {
+        for (text, addresses) in [
+            ("alice@example.org", 1),
+            ("<alice@example.org>", 0),
+            ("Alice <alice@example.org>", 0),
+            ("alice@example.org ", 0),
+        ] {
+            assert_eq!(hostile::of_mailbox(text).addresses().len(), addresses, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_shown_on_one_short_line_whatever_its_name() {
+        assert!(certificate("alice").to_string().starts_with("\"CN=Alice\" (serial "));
+        let no_subject = hostile::of_name(None);
+        assert!(no_subject.to_string().starts_with("\"alice@example.org\" (serial "));
+        let long = hostile::of_name(Some(&"\u{fc}".repeat(1_000_000))).to_string();
+        assert!(long.contains("\u{fc}...\" (serial ") && long.chars().count() <= 200, "{long}");
+        let controls = hostile::of_name(Some("a\r\nb\u{85}c\u{202e}d\u{2028}e\u{200b}f\"g")).to_string();
+        assert!(
+            controls.starts_with("\"CN=a\\0d\\0ab\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}f\\\"g\" "),
+            "{controls}"
+        );
     }
 }

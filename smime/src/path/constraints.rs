@@ -67,7 +67,7 @@ fn contains(tree: &GeneralSubtree, name: &GeneralName) -> Option<bool> {
     }
     match (&tree.base, name) {
         (GeneralName::Rfc822Name(base), GeneralName::Rfc822Name(name)) => {
-            let address = MailAddress::parse(name.as_str()).ok()?;
+            let address = MailAddress::parse_exact(name.as_str()).ok()?;
             Some(contains_address(base.as_str(), &address))
         }
         (GeneralName::DirectoryName(base), GeneralName::DirectoryName(name)) => {

@@ -81,3 +81,26 @@ pub fn of_key_len(octets: usize) -> Certificate {
     fields[6] = wrap(Tag::SEQUENCE, &[algorithm, wrap(Tag::BIT_STRING, &[key])]);
     sign(&fields)
 }
+
+/// Alice's certificate with another subject, given as the content of a commonName in a `UTF8String`,
+/// or without a subject.
+pub fn of_name(common_name: Option<&str>) -> Certificate {
+    let mut fields = alice();
+    let name = common_name.map(|text| {
+        let oid = const_oid::db::rfc4519::CN.to_der().unwrap();
+        let value = wrap(Tag(0x0C), &[text.into()]);
+        wrap(Tag::SET, &[wrap(Tag::SEQUENCE, &[oid, value])])
+    });
+    fields[5] = wrap(Tag::SEQUENCE, &[name.unwrap_or_default()]);
+    sign(&fields)
+}
+
+/// Alice's certificate with this rfc822Name as its only extension.
+pub fn of_mailbox(text: &str) -> Certificate {
+    let mut fields = alice();
+    let names = wrap(Tag::SEQUENCE, &[wrap(Tag(0x81), &[text.into()])]);
+    let oid = const_oid::db::rfc5280::ID_CE_SUBJECT_ALT_NAME.to_der().unwrap();
+    let extension = wrap(Tag::SEQUENCE, &[oid, wrap(Tag::OCTET_STRING, &[names])]);
+    fields[7] = wrap(Tag::context(3), &[wrap(Tag::SEQUENCE, &[extension])]);
+    sign(&fields)
+}
