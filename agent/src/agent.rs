@@ -14,7 +14,7 @@ use smime::{
 
 use crate::{
     Entitled, Envelope, Identities, Opening, Outcome, Plan, Policy, ReceivingAgent, RefuseReason,
-    Requirement, Settings, authres, sending,
+    Requirement, Returned, Settings, authres, sending,
 };
 
 /// The agents with their policy, identities and trust.
@@ -25,6 +25,8 @@ pub struct Agent {
     trust: Trust,
     /// The name under which verdicts are written.
     authserv_id: String,
+    /// The envelope sender of opened mail, if it shall not be the one who sent it.
+    opened_mail_sender: Option<MailAddress>,
 }
 
 /// Why a message could not be treated. It must not be delivered as it is.
@@ -74,6 +76,7 @@ impl Agent {
             identities,
             trust: settings.trust().clone(),
             authserv_id: settings.milter().map_or_else(String::new, |milter| milter.authserv_id.clone()),
+            opened_mail_sender: settings.milter().and_then(|milter| milter.opened_mail_sender.clone()),
         }
     }
 
@@ -134,6 +137,10 @@ impl Agent {
         let field = authres::value(&received.verdict, note.as_deref(), &self.authserv_id);
         let mut edits = received.edits;
         edits.prepend.push((authres::NAME.to_owned(), field));
+        edits.returned = received.opening.returned();
+        if edits.returned == Returned::HeadersOnly {
+            edits.sender.clone_from(&self.opened_mail_sender);
+        }
         let action = match received.opening {
             Opening::Opened { .. } => "opened",
             _ => "verified",

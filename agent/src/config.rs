@@ -64,6 +64,7 @@ pub(crate) struct MilterSection {
     pub(crate) authserv_id: At<String>,
     pub(crate) trusted_networks: Vec<At<String>>,
     pub(crate) recipient_delimiter: Option<At<String>>,
+    pub(crate) opened_mail_sender: Option<At<String>>,
     pub(crate) max_connections: u64,
     pub(crate) max_message_bytes: u64,
     pub(crate) workers: Option<u64>,
@@ -188,6 +189,7 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
     let authserv_id = section.required("authserv-id", authserv_id);
     let trusted_networks = section.strings("trusted-networks");
     let recipient_delimiter = section.string("recipient-delimiter");
+    let opened_mail_sender = section.string("opened-mail-sender");
     let max_connections = section.number("max-connections", 1..=100_000).map_or(1024, |n| n.value);
     let bytes = section.number("max-message-bytes", 1024..=(4 << 30));
     let max_message_bytes = bytes.map_or(100 << 20, |n| n.value);
@@ -198,6 +200,7 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
         authserv_id: authserv_id?,
         trusted_networks,
         recipient_delimiter,
+        opened_mail_sender,
         max_connections,
         max_message_bytes,
         workers,

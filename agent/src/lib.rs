@@ -20,7 +20,7 @@ pub use agent::{Agent, AgentError};
 pub use config::{ConfigError, LogFormat, SignRule};
 pub use envelope::Envelope;
 pub use identity::{Identities, Identity};
-pub use outcome::{Edits, FieldRef, Outcome};
+pub use outcome::{Edits, FieldRef, Outcome, Returned};
 pub use policy::{PassReason, Plan, Policy, ReceiveReason, RefuseReason, Requirement};
 pub use receiving::{Entitled, Opening, Received, ReceivingAgent};
 pub use settings::Settings;

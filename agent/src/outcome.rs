@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use smime::{message::Verdict, mime::Message};
+use smime::{MailAddress, message::Verdict, mime::Message};
 
 /// A header field by name and place among the fields of that name, counted from 1, as milters do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,15 +25,30 @@ pub struct Edits {
     pub append: Vec<(String, String)>,
     /// The new body, with CRLF line ends.
     pub body: Option<Vec<u8>>,
+    /// What bounces may hold of it from now on.
+    pub returned: Returned,
+    /// The new envelope sender, to whom bounces go. The null sender is never bounced
+    /// to and stays what it is.
+    pub sender: Option<MailAddress>,
+}
+
+/// What a bounce may hold of the message: `RET` of RFC 3461, 4.3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Returned {
+    /// As much as the sender asked for and the MTA does.
+    #[default]
+    Full,
+    /// The header alone: the text is not the sender's, but was opened for the recipients.
+    HeadersOnly,
 }
 
 impl Edits {
     /// Whether there is nothing to change.
     pub fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.prepend.is_empty() && self.append.is_empty() && self.body.is_none()
+        *self == Self::default()
     }
 
-    /// The message with these changes; a field that is removed twice, or is not there, is no matter.
+    /// The message with these changes, of which those to the envelope do not show in it; a field that is removed twice, or is not there, is no matter.
     pub fn apply(&self, message: &Message) -> Message {
         let removed: HashSet<(String, u32)> =
             self.remove.iter().map(|field| (field.name.to_ascii_lowercase(), field.index)).collect();
@@ -118,7 +133,7 @@ mod tests {
             ],
             prepend: vec![field("First", "1"), field("Second", "2\r\n\tfolded")],
             append: vec![field("Last", "3")],
-            body: None,
+            ..Edits::default()
         };
         assert_eq!(
             String::from_utf8_lossy(edits.apply(&message).octets()),

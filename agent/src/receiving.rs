@@ -12,7 +12,7 @@ use smime::{
 };
 
 use crate::{
-    AgentError, Edits, Identities, Identity,
+    AgentError, Edits, Identities, Identity, Returned,
     opened::{as_entity, is_transport_safe, put_in_place},
 };
 
@@ -62,6 +62,18 @@ pub enum Opening {
     NotEntitled,
     /// It could not be opened: bad ciphertext, or an algorithm that is not supported.
     Failed(String),
+}
+
+impl Opening {
+    /// What bounces may hold: whoever sends captured ciphertext to its owner must not get the text back when
+    /// it cannot be delivered later. What could not be opened goes the same way, or the form of a bounce
+    /// would tell which ciphertext was good (RFC 3218).
+    pub fn returned(&self) -> Returned {
+        match self {
+            Self::NotEncrypted | Self::NotEntitled => Returned::Full,
+            Self::Opened { .. } | Self::Failed(_) => Returned::HeadersOnly,
+        }
+    }
 }
 
 impl<'i> ReceivingAgent<'i> {

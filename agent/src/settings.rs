@@ -52,6 +52,8 @@ pub struct Milter {
     pub trusted_networks: Vec<IpNet>,
     /// Characters that end the part of a recipient's local part that owns a key, as in `alice+tag`.
     pub recipient_delimiter: String,
+    /// The envelope sender that opened mail gets, so that its bounces go there; `None` leaves it.
+    pub opened_mail_sender: Option<MailAddress>,
     /// How many connections of the MTA are served at once.
     pub max_connections: usize,
     /// The longest message that is taken.

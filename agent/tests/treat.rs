@@ -5,10 +5,11 @@
 use std::{fs, sync::Arc};
 
 use agent::{
-    Agent, AgentError, Entitled, Envelope, Identities, Identity, Outcome, Settings, settings::Logins,
+    Agent, AgentError, Entitled, Envelope, Identities, Identity, Outcome, Returned, Settings,
+    settings::Logins,
 };
 use smime::{
-    Certificate, Fault,
+    Certificate, Fault, MailAddress,
     algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
     key::{Decryptor, Digest, KeyError, SignatureValue, Signer, Unwrapped},
     message::AuthResult,
@@ -52,14 +53,21 @@ impl Decryptor for Gone {
 
 /// An agent for alice and bob; everybody at example.org must sign.
 fn agent(identity: impl Fn(&str) -> Identity) -> Agent {
+    agent_with("", identity)
+}
+
+/// As [`agent`], with further lines in `[milter]`.
+fn agent_with(milter: &str, identity: impl Fn(&str) -> Identity) -> Agent {
     let folder = tempfile::tempdir().unwrap();
-    let text = "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n\
+    let text = format!(
+        "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n\
          [trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n\
          [milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
-         trusted-networks = [\"10.0.0.0/8\"]\n\
+         trusted-networks = [\"10.0.0.0/8\"]\n{milter}\
          [[identity]]\ncertificate = \"alice.pem\"\n[[identity]]\ncertificate = \"bob.pem\"\n\
          [[rule]]\nfrom = \"bob@example.org\"\nsign = \"when-possible\"\n\
-         [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n";
+         [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n"
+    );
     for (name, octets) in [
         ("module.so", Vec::new()),
         ("pin", b"1234".to_vec()),
@@ -69,7 +77,7 @@ fn agent(identity: impl Fn(&str) -> Identity) -> Agent {
     ] {
         fs::write(folder.path().join(name), octets).unwrap();
     }
-    let settings = Settings::parse(text, &folder.path().join("hsmime.toml")).unwrap();
+    let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
     Agent::with_identities(&settings, Identities::from_parts(["alice", "bob"].map(identity), ""))
 }
 
@@ -184,6 +192,30 @@ fn ciphertext_is_opened_for_its_owner_and_only_content_fields_come_out() {
     );
     let owners = incoming(&["bob@example.org", "Alice@example.org"]);
     assert!(delivered(&agent, &owners, &encrypted("two.p7m")).ends_with("Hello, Bob.\r\n"));
+}
+
+#[test]
+fn bounces_of_opened_mail_may_not_hold_its_text_and_go_where_the_configuration_says() {
+    let (as_it_came, redirecting) =
+        (agent(in_memory), agent_with("opened-mail-sender = \"postmaster@example.org\"\n", in_memory));
+    let bob = incoming(&["bob@example.org"]);
+    let both = incoming(&["bob@example.org", "alice@example.org"]);
+    let sealed = encrypted("der.p7m");
+    for (case, envelope, message, opened) in [
+        ("opened", &bob, sealed.as_str(), true),
+        ("opened, authenticated", &bob, &encrypted("gcm.p7m"), true),
+        ("not for all of them", &both, &sealed, false),
+        ("not encrypted", &bob, PLAIN, false),
+        ("signed by us", &outgoing("alice"), PLAIN, false),
+    ] {
+        let edits = treat(&as_it_came, envelope, message).unwrap().edits;
+        let expected = if opened { Returned::HeadersOnly } else { Returned::Full };
+        assert_eq!((edits.returned, edits.sender), (expected, None), "{case}");
+        let edits = treat(&redirecting, envelope, message).unwrap().edits;
+        let sender = opened.then_some("postmaster@example.org");
+        let given = edits.sender.as_ref().map(MailAddress::as_str);
+        assert_eq!((edits.returned, given), (expected, sender), "{case}");
+    }
 }
 
 #[test]
@@ -315,6 +347,7 @@ fn bad_ciphertext_is_delivered_as_it_is_with_one_and_the_same_reason() {
             let mut damaged = der.clone();
             damaged[at] ^= bit;
             let outcome = treat(&agent, &incoming(&["bob@example.org"]), &encode(&damaged)).unwrap();
+            assert_eq!(outcome.edits.returned, Returned::HeadersOnly, "as if it had been opened");
             outcome.edits.body.is_none().then_some(outcome.reason)
         });
         reasons.push(reason.unwrap());

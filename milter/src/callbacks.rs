@@ -161,9 +161,10 @@ async fn conclude<T: Treat>(
     let start = Instant::now();
     let Received { envelope, message, .. } = received;
     let (recipients, octets) = (envelope.recipients.len(), message.octets().len());
+    let sender = envelope.sender.clone();
     let treated = connection.bridge().treat(envelope, message, &cx.actions, connection.cut()).await;
     let done = match treated {
-        Ok(outcome) => apply(connection, cx, outcome).await,
+        Ok(outcome) => apply(connection, cx, outcome, &sender).await,
         Err(failure) => Err(failure),
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -199,10 +200,12 @@ async fn apply<T: Treat>(
     connection: &Connection<T>,
     cx: &EomContext<State>,
     outcome: Outcome,
+    sender: &str,
 ) -> Result<Done, Failure> {
     let Outcome { edits, action, reason, verdict } = outcome;
     let smime = verdict.map(|verdict| verdict.result().as_str());
-    let requests = Requests::new(edits).map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;
+    let requests =
+        Requests::new(edits, sender).map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;
     match timeout(connection.limits().deadline, requests.send(&cx.actions)).await {
         Ok(Ok(())) => Ok(Done { action, reason, smime }),
         Ok(Err(error)) => {
@@ -223,8 +226,12 @@ fn refuse(refusal: Refusal, to: &mut impl SetErrorReply) -> Status {
     reply.give(to)
 }
 
-/// Fields are added (and inserted), removed, and bodies replaced; nothing else is asked for.
-const ACTIONS: Actions = Actions::ADD_HEADER.union(Actions::CHANGE_HEADER).union(Actions::REPLACE_BODY);
+/// Fields are added (and inserted), removed, bodies replaced, and the sender named again with what bounces may
+/// hold; nothing else is asked for.
+const ACTIONS: Actions = Actions::ADD_HEADER
+    .union(Actions::CHANGE_HEADER)
+    .union(Actions::REPLACE_BODY)
+    .union(Actions::CHANGE_SENDER);
 
 /// Without leading spaces as they were, no value is exact.
 const NEEDED_OPTIONS: ProtoOpts = ProtoOpts::LEADING_SPACE;

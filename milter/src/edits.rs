@@ -2,12 +2,14 @@
 //!
 //! Removals of a name go from the highest index down (Postfix renumbers at once, Sendmail does not), insertions
 //! only to place 0 (the MTAs count the others differently), and the body comes last in one run (Postfix allows
-//! nothing between two chunks). All is checked before the first request leaves.
+//! nothing between two chunks). The envelope comes first, so that no opened text is with an MTA that may still
+//! bounce it. All is checked before the first request leaves.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
-use agent::Edits;
+use agent::{Edits, Returned};
 use indymilter::{ActionError, ContextActions};
+use smime::MailAddress;
 
 /// Why edits cannot be sent; always a defect on our side of the joint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,13 +27,24 @@ pub(crate) enum EditError {
     /// Places count from 1; Postfix takes 0 for 1.
     #[error("there is no field {name} at {index}")]
     Index { name: String, index: u32 },
+    /// RFC 5321, 4.1.2: no address holds a control character, and another command might begin there.
+    #[error("the envelope sender holds a control character")]
+    Sender,
 }
 
 /// Edits ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Requests {
+    sender: Option<SenderRequest>,
     fields: Vec<FieldRequest>,
     body: Option<Vec<u8>>,
+}
+
+/// `MAIL FROM` once more: the path and ESMTP parameters.
+#[derive(Debug, PartialEq, Eq)]
+struct SenderRequest {
+    path: CString,
+    parameters: Option<&'static CStr>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -42,8 +55,9 @@ enum FieldRequest {
 }
 
 impl Requests {
-    /// Orders and checks the edits.
-    pub(crate) fn new(edits: Edits) -> Result<Self, EditError> {
+    /// Orders and checks the edits of a message from this envelope sender.
+    pub(crate) fn new(edits: Edits, sender: &str) -> Result<Self, EditError> {
+        let sender = sender_request(&edits, sender)?;
         let mut fields = removals(&edits)?;
         for (name, value) in &edits.append {
             fields.push(FieldRequest::Append { name: field_name(name)?, value: field_value(name, value)? });
@@ -52,11 +66,14 @@ impl Requests {
         for (name, value) in edits.prepend.iter().rev() {
             fields.push(FieldRequest::Prepend { name: field_name(name)?, value: field_value(name, value)? });
         }
-        Ok(Self { fields, body: edits.body })
+        Ok(Self { sender, fields, body: edits.body })
     }
 
     /// Sends them. After an error the MTA has some of the edits, so the message must not be accepted.
     pub(crate) async fn send(self, to: &(impl ContextActions + Sync)) -> Result<(), ActionError> {
+        if let Some(SenderRequest { path, parameters }) = self.sender {
+            to.change_sender(path, parameters).await?;
+        }
         for request in self.fields {
             match request {
                 FieldRequest::Remove { name, index } => {
@@ -71,6 +88,25 @@ impl Requests {
             None => Ok(()),
         }
     }
+}
+
+/// What keeps the text out of bounces, or has them go to somebody else. To the null sender there are none, and
+/// a message that has it must not become one that is bounced (RFC 5321, 4.5.5).
+fn sender_request(edits: &Edits, sender: &str) -> Result<Option<SenderRequest>, EditError> {
+    let parameters = match edits.returned {
+        Returned::Full => None,
+        Returned::HeadersOnly => Some(c"RET=HDRS"),
+    };
+    let new = edits.sender.as_ref().map(MailAddress::as_str);
+    if sender.is_empty() || (parameters.is_none() && new.is_none()) {
+        return Ok(None);
+    }
+    let path = format!("<{}>", new.unwrap_or(sender));
+    if path.contains(char::is_control) {
+        return Err(EditError::Sender);
+    }
+    let path = CString::new(path).map_err(|_| EditError::Sender)?;
+    Ok(Some(SenderRequest { path, parameters }))
 }
 
 /// One removal per field, the last of each name first.
@@ -139,7 +175,7 @@ mod tests {
 
     fn spelled(edits: Edits) -> Vec<String> {
         let text = |octets: &CString| octets.to_str().unwrap().to_owned();
-        Requests::new(edits)
+        Requests::new(edits, "a@x.invalid")
             .unwrap()
             .fields
             .iter()
@@ -157,7 +193,7 @@ mod tests {
             remove: vec![remove("Subject", 1), remove("X-A", 1), remove("x-a", 3), remove("X-A", 2)],
             prepend: vec![field("P", "first"), field("P", "second")],
             append: vec![field("Q", "first"), field("Q", "second")],
-            body: None,
+            ..Edits::default()
         };
         assert_eq!(
             spelled(edits),
@@ -211,8 +247,32 @@ mod tests {
             ("place beyond the protocol", place("A", u32::MAX)),
             ("bad name to remove", place("", 1)),
         ] {
-            assert!(Requests::new(edits).is_err(), "{case}");
+            assert!(Requests::new(edits, "").is_err(), "{case}");
         }
-        assert!(Requests::new(value(&"x".repeat(59_999))).is_ok());
+        assert!(Requests::new(value(&"x".repeat(59_999)), "").is_ok());
+    }
+
+    #[test]
+    fn the_sender_is_named_again_only_to_change_what_bounces_to_it() {
+        let postmaster = MailAddress::parse("postmaster@y.invalid").ok();
+        let (full, headers) = (Returned::Full, Returned::HeadersOnly);
+        for (returned, new, sender, expected) in [
+            (full, &None, "a@x.invalid", None),
+            (headers, &None, "a@x.invalid", Some(("<a@x.invalid>", true))),
+            (headers, &None, "\"a>b\"@x.invalid", Some(("<\"a>b\"@x.invalid>", true))),
+            (headers, &postmaster, "a@x.invalid", Some(("<postmaster@y.invalid>", true))),
+            (full, &postmaster, "a@x.invalid", Some(("<postmaster@y.invalid>", false))),
+            (headers, &None, "", None),
+            (headers, &postmaster, "", None),
+        ] {
+            let edits = Edits { returned, sender: new.clone(), ..Edits::default() };
+            let request = Requests::new(edits, sender).unwrap().sender;
+            let spelled = request.as_ref().map(|r| (r.path.to_str().unwrap(), r.parameters.is_some()));
+            assert_eq!(spelled, expected, "{returned:?} {new:?} {sender}");
+        }
+        let edits = || Edits { returned: headers, ..Edits::default() };
+        for sender in ["a@x.invalid\n", "a\0b@x.invalid", "a\rb@x.invalid"] {
+            assert_eq!(Requests::new(edits(), sender), Err(EditError::Sender), "{sender:?}");
+        }
     }
 }

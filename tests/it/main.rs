@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod batch;
 #[cfg(test)]
+mod bounces;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod configuration;

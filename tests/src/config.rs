@@ -28,6 +28,8 @@ pub struct Config {
     pub socket_mode: Option<String>,
     /// Whose results `Authentication-Results` are.
     pub authserv_id: String,
+    /// The envelope sender of opened mail.
+    pub opened_mail_sender: Option<String>,
     /// Networks that need no login.
     pub trusted_networks: Vec<String>,
     /// Certificates with keys on the token.
@@ -75,6 +77,9 @@ impl Config {
         // Writing to a string does not fail.
         if let Some(mode) = &self.socket_mode {
             let _ = writeln!(toml, "socket-mode = {mode:?}");
+        }
+        if let Some(sender) = &self.opened_mail_sender {
+            let _ = writeln!(toml, "opened-mail-sender = {sender:?}");
         }
         for identity in &self.identities {
             let Identity { certificate, chain, logins } = identity;

@@ -82,6 +82,7 @@ impl Lab {
             listen: format!("inet:127.0.0.1:{}", wait::free_port()?),
             socket_mode: None,
             authserv_id: Self::AUTHSERV_ID.to_owned(),
+            opened_mail_sender: None,
             trusted_networks: vec!["192.0.2.0/24".to_owned()],
             identities: [&alice, &bob, &carol].map(identity).into(),
             rules: vec![("*@example.org".to_owned(), "required".to_owned())],

@@ -60,6 +60,7 @@ struct Shared {
     offer: Offer,
     arrived: Mutex<Vec<Delivered>>,
     bell: Condvar,
+    full: Mutex<Vec<String>>,
     stopped: AtomicBool,
 }
 
@@ -72,6 +73,7 @@ impl Sink {
             offer,
             arrived: Mutex::default(),
             bell: Condvar::new(),
+            full: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
         let acceptor = thread::spawn({
@@ -84,6 +86,11 @@ impl Sink {
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// From now on this recipient's mailbox is full: what is sent to it is refused for good after DATA.
+    pub fn fill(&self, recipient: &str) {
+        self.shared.full().push(recipient.to_owned());
     }
 
     /// Everything that arrived so far.
@@ -120,6 +127,10 @@ impl Drop for Sink {
 impl Shared {
     fn arrived(&self) -> MutexGuard<'_, Vec<Delivered>> {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn full(&self) -> MutexGuard<'_, Vec<String>> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,6 +174,10 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
             ("DATA", _) => {
                 say("354 go on")?;
                 mail.octets = unstuffed(&mut reader)?;
+                if mail.to.iter().any(|recipient| shared.full().contains(recipient)) {
+                    say("552 5.2.2 the mailbox is full")?;
+                    continue;
+                }
                 shared.arrived().push(mail.clone());
                 shared.bell.notify_all();
                 say("250 kept")?;

@@ -94,7 +94,12 @@ impl Client {
     ///
     /// `octets` must end with CRLF, or the server will add it.
     pub fn send(&mut self, from: &str, to: &[&str], octets: &[u8]) -> Result<Reply> {
-        let mut commands = vec![format!("MAIL FROM:<{from}> BODY=8BITMIME")];
+        self.send_with(from, "BODY=8BITMIME", to, octets)
+    }
+
+    /// As [`Client::send`], with these parameters behind the sender.
+    pub fn send_with(&mut self, from: &str, parameters: &str, to: &[&str], octets: &[u8]) -> Result<Reply> {
+        let mut commands = vec![format!("MAIL FROM:<{from}> {parameters}")];
         commands.extend(to.iter().map(|recipient| format!("RCPT TO:<{recipient}>")));
         commands.push("DATA".to_owned());
         for command in commands {

@@ -12,7 +12,7 @@ use std::{
 use hsmpool::{PinSource, TokenSettings};
 use ipnet::IpNet;
 use smime::{
-    Certificate,
+    Certificate, MailAddress,
     path::{Crl, Trust},
 };
 
@@ -142,12 +142,17 @@ impl<'a> Checker<'a> {
                 self.wrong(title, "recipient-delimiter", delimiter, reason);
             }
         }
+        let opened_mail_sender = section.opened_mail_sender.and_then(|sender| {
+            let parsed = MailAddress::parse(&sender.value);
+            parsed.map_err(|error| self.wrong(title, "opened-mail-sender", &sender, error.reason)).ok()
+        });
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Some(Milter {
             listen: listen?,
             authserv_id: authserv_id.value,
             trusted_networks,
             recipient_delimiter: delimiter.map_or_else(String::new, |d| d.value),
+            opened_mail_sender,
             max_connections: to_usize(section.max_connections),
             max_message_bytes: to_usize(section.max_message_bytes),
             workers: section.workers.map_or(2 * cores, to_usize),

@@ -3,6 +3,7 @@
 use std::{fmt, time::SystemTime};
 
 use hsmpool::PinSource;
+use smime::MailAddress;
 
 use super::{Logins, Settings};
 use crate::config::revocation_word;
@@ -42,6 +43,8 @@ impl fmt::Display for Settings {
             let networks: Vec<String> = milter.trusted_networks.iter().map(ToString::to_string).collect();
             row("", format_args!("trusted networks: {}", or_none(&networks.join(", "))))?;
             row("", format_args!("recipient delimiter: {}", or_none(&milter.recipient_delimiter)))?;
+            let sender = milter.opened_mail_sender.as_ref().map_or("unchanged", MailAddress::as_str);
+            row("", format_args!("sender of opened mail: {sender}"))?;
             row(
                 "",
                 format_args!(
@@ -51,7 +54,7 @@ impl fmt::Display for Settings {
             )?;
         }
         for identity in &self.identities {
-            let addresses: Vec<&str> = identity.addresses.iter().map(smime::MailAddress::as_str).collect();
+            let addresses: Vec<&str> = identity.addresses.iter().map(MailAddress::as_str).collect();
             row("identity", format_args!("{}", addresses.join(", ")))?;
             let certificate = &identity.certificate;
             row("", format_args!("{certificate} in {}", identity.path.display()))?;

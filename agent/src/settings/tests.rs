@@ -57,6 +57,7 @@ fn a_whole_file_becomes_settings() {
          [trust]\nanchors = [\"root.pem\"]\ncrls = [\"root.crl\", \"root.crl.der\"]\nrevocation = \"hard-fail\"\n\
          [milter]\nlisten = \"unix:/run/m.sock\"\nsocket-mode = \"660\"\nauthserv-id = \"mx.example.org\"\n\
          trusted-networks = [\"10.0.0.0/8\", \"::1\"]\nrecipient-delimiter = \"+\"\n\
+         opened-mail-sender = \"postmaster@example.org\"\n\
          [[identity]]\ncertificate = \"alice-2025.pem\"\nchain = \"root.pem\"\n\
          [[identity]]\ncertificate = \"bob.pem\"\nlogins = [\"bob\", \"erp\"]\n\
          [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n[log]\nformat = \"json\"\nfilter = \"debug\"\n"
@@ -70,6 +71,7 @@ fn a_whole_file_becomes_settings() {
     assert_eq!(settings.trust().revocation, smime::path::RevocationMode::HardFail);
     let milter = settings.milter().unwrap();
     assert_eq!(milter.listen, Listen::Unix { path: "/run/m.sock".into(), mode: Some(0o660) });
+    assert_eq!(milter.opened_mail_sender.as_ref().unwrap().as_str(), "postmaster@example.org");
     let networks: Vec<String> = milter.trusted_networks.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.0.0.0/8", "::1/128"]);
     let [alice, bob] = settings.identities() else { panic!("two identities") };
@@ -97,6 +99,7 @@ trust      0 anchors, 0 revocation lists, revocation soft-fail
 milter     listens at inet:127.0.0.1:8890 as mx.example.org
            trusted networks: none
            recipient delimiter: none
+           sender of opened mail: unchanged
            at most 1024 connections, 104857600 octets, 4 messages at once
 identity   alice@example.org
            \"CN=alice-2025\" (serial {serial}) in alice-2025.pem
@@ -222,6 +225,19 @@ fn every_check_tells_its_line_its_key_and_its_reason() {
         ),
     ] {
         assert_eq!(complaints(&text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn the_sender_of_opened_mail_must_be_an_address() {
+    for (sender, reason) in [
+        ("postmaster", "there is no @"),
+        ("", "there is no @"),
+        ("<>", "there is no @"),
+        ("a@example.org RET=FULL", "it holds white space or a control character"),
+    ] {
+        let expected = format!("line 2: `opened-mail-sender` in [milter] cannot be {sender:?}: {reason}");
+        assert_eq!(complaints(&milter(&format!("opened-mail-sender = {sender:?}\n"))), [expected]);
     }
 }
 

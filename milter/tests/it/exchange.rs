@@ -2,8 +2,9 @@
 
 use std::sync::mpsc;
 
-use agent::{Edits, FieldRef};
+use agent::{Edits, FieldRef, Returned};
 use milter::Limits;
+use smime::MailAddress;
 
 use crate::mta::{self, ALL_ACTIONS, ALL_OPTIONS, Mta, applied};
 use crate::running::{Running, edited, untouched};
@@ -13,7 +14,7 @@ fn exactly_what_is_needed_is_negotiated() {
     let milter = Running::start(untouched);
     let negotiated = Mta::connect(milter.address).negotiate(ALL_ACTIONS, ALL_OPTIONS).unwrap();
     assert_eq!(negotiated.version, 6);
-    assert_eq!(negotiated.actions, 0x1 | 0x2 | 0x10, "add and change fields, replace the body");
+    assert_eq!(negotiated.actions, 0x1 | 0x2 | 0x10 | 0x40, "fields, body and sender");
     assert_eq!(
         negotiated.options,
         mta::NO_CONNECT
@@ -37,6 +38,7 @@ fn an_mta_that_lacks_what_is_needed_is_refused_and_others_are_served() {
         (ALL_ACTIONS & !0x1, ALL_OPTIONS),
         (ALL_ACTIONS & !0x2, ALL_OPTIONS),
         (ALL_ACTIONS & !0x10, ALL_OPTIONS),
+        (ALL_ACTIONS & !0x40, ALL_OPTIONS),
         (ALL_ACTIONS, ALL_OPTIONS & !mta::LEADING_SPACE),
         (0, 0),
     ] {
@@ -97,6 +99,7 @@ fn fields_end_up_where_the_edits_say() {
             ],
             append: vec![field("Content-Type", "text/plain;\r\n charset=utf-8"), field("X-Last", "1")],
             body: Some(b"new\r\n".to_vec()),
+            ..Edits::default()
         }))
     });
     let fields = [
@@ -120,6 +123,39 @@ fn fields_end_up_where_the_edits_say() {
         ]
     );
     assert_eq!(body, b"new\r\n");
+}
+
+#[test]
+fn what_bounces_may_hold_is_said_before_the_text_is_with_the_mta() {
+    let milter = Running::start(|_, message| {
+        let redirected = message.body().starts_with(b"redirected");
+        Ok(edited(Edits {
+            append: vec![("Content-Type".to_owned(), "text/plain".to_owned())],
+            body: Some(b"opened\r\n".to_vec()),
+            returned: Returned::HeadersOnly,
+            sender: redirected.then(|| MailAddress::parse("postmaster@mx.test.invalid").unwrap()),
+            ..Edits::default()
+        }))
+    });
+    let mut mta = Mta::open(milter.address);
+    for (sender, body, letters, expected) in [
+        ("<a@x.invalid>", "sealed", "ehb", "<a@x.invalid>\0RET=HDRS\0"),
+        ("a@x.invalid", "sealed", "ehb", "<a@x.invalid>\0RET=HDRS\0"),
+        ("<a@x.invalid>", "redirected", "ehb", "<postmaster@mx.test.invalid>\0RET=HDRS\0"),
+        ("<>", "sealed", "hb", ""),
+        ("<>", "redirected", "hb", ""),
+    ] {
+        mta.envelope(sender, &["<r@x.invalid>"]);
+        assert_eq!(mta.end_of_header().0, 'c');
+        assert_eq!(mta.chunk(body.as_bytes()).0, 'c');
+        let answer = mta.end_of_message().unwrap();
+        mta.abort();
+        assert!(answer.accepted());
+        let sent: String = answer.requests.iter().map(|(letter, _)| *letter).collect();
+        assert_eq!(sent, letters, "{sender} {body}");
+        let (_, data) = &answer.requests[0];
+        assert!(expected.is_empty() || data == expected.as_bytes(), "{sender} {body}: {data:?}");
+    }
 }
 
 #[test]
