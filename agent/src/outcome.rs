@@ -48,7 +48,8 @@ impl Edits {
         *self == Self::default()
     }
 
-    /// The message with these changes, of which those to the envelope do not show in it; a field that is removed twice, or is not there, is no matter.
+    /// The message with these changes, of which those to the envelope do not show in it. A field that is removed
+    /// twice, or is not there, is no matter.
     pub fn apply(&self, message: &Message) -> Message {
         let removed: HashSet<(String, u32)> =
             self.remove.iter().map(|field| (field.name.to_ascii_lowercase(), field.index)).collect();

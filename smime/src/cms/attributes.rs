@@ -170,7 +170,7 @@ fn read_time(element: Element<'_, '_>) -> Result<SystemTime, AttributeError> {
     Ok(time.to_system_time())
 }
 
-/// CMSAlgorithmProtection (RFC 6211 2) for a signature: digestAlgorithm, [1] signatureAlgorithm.
+/// CMSAlgorithmProtection (RFC 6211 2) for a signature: digestAlgorithm, `[1] signatureAlgorithm`.
 fn read_algorithm_protection(
     value: Element<'_, '_>,
 ) -> Result<(AlgorithmIdentifierOwned, AlgorithmIdentifierOwned), AttributeError> {
