@@ -138,3 +138,31 @@ fn rsa_keys_over_4096_bits_are_used_only_where_they_are_anchors() {
         assert_eq!(matches!(error, PathError::Algorithm { .. }), operations == 0, "{octets}: {error}");
     }
 }
+
+#[test]
+fn name_constraints_hold_however_a_name_is_spelled() {
+    let mut trust = trust();
+    trust.anchors.push(certificate("nc-root"));
+    let at = certificate("nc-root").not_before() + Duration::from_hours(24);
+    let name = ["same", "case", "spaces", "printable", "teletex", "bmp", "other"];
+    let mailbox = ["same", "case", "other"];
+    for (issuer, spellings, valid) in [
+        ("excluded-mailbox", &mailbox[..], &["other"][..]),
+        ("permitted-mailbox", &mailbox, &["same"]),
+        ("excluded-all", &mailbox, &[]),
+        ("excluded-name", &name, &["other"]),
+        ("permitted-name", &name, &["same"]),
+    ] {
+        let surplus = [certificate(&format!("nc-{issuer}"))];
+        for spelling in spellings {
+            let leaf = certificate(&format!("nc-{issuer}-{spelling}"));
+            match validate(&leaf, &surplus, &trust, at) {
+                Ok(_) => assert!(valid.contains(spelling), "{issuer} {spelling} is valid"),
+                Err(error) => {
+                    assert!(matches!(error, PathError::NameConstraints { .. }), "{error}");
+                    assert!(!valid.contains(spelling), "{issuer} {spelling}: {error}");
+                }
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod constraints;
 mod crl;
+mod name;
 
 use std::time::SystemTime;
 

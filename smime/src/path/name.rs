@@ -1,0 +1,161 @@
+//! Directory names compared as RFC 5280 section 7.1 asks: by their text, prepared as in RFC 4518.
+//!
+//! Only excluded subtrees are compared like this, where taking names for the same is the safe side.
+//! Links between issuers and subjects and permitted subtrees want the same octets.
+
+use der::{Tag, Tagged, asn1::ObjectIdentifier};
+use unicode_normalization::UnicodeNormalization;
+use x509_cert::name::{Name, RelativeDistinguishedName};
+
+use crate::address::is_invisible;
+
+/// A name with its values prepared for comparison.
+#[derive(Debug)]
+pub(super) struct PreparedName {
+    relative: Vec<Vec<Attribute>>,
+}
+
+#[derive(Debug)]
+struct Attribute {
+    kind: ObjectIdentifier,
+    /// `None` where the type of string is not known, or the value is no such string.
+    text: Option<String>,
+}
+
+impl PreparedName {
+    pub(super) fn of(name: &Name) -> Self {
+        Self { relative: name.iter_rdn().map(prepare_relative).collect() }
+    }
+
+    /// Whether it cannot be ruled out that this name is `base` or below it.
+    pub(super) fn may_be_below(&self, base: &Self) -> bool {
+        let mut relative = self.relative.iter();
+        base.relative.iter().all(|wanted| {
+            relative.next().is_some_and(|has| {
+                let is_there = |wanted: &Attribute| has.iter().any(|has| may_equal(has, wanted));
+                has.len() == wanted.len() && wanted.iter().all(is_there)
+            })
+        })
+    }
+}
+
+fn prepare_relative(name: &RelativeDistinguishedName) -> Vec<Attribute> {
+    name.iter()
+        .map(|attribute| Attribute {
+            kind: attribute.oid,
+            text: text(&attribute.value).map(|text| prepare(&text)),
+        })
+        .collect()
+}
+
+fn may_equal(one: &Attribute, other: &Attribute) -> bool {
+    one.kind == other.kind
+        && match (&one.text, &other.text) {
+            (Some(one), Some(other)) => one == other,
+            // What cannot be read may say the same.
+            _ => true,
+        }
+}
+
+/// The text of a DirectoryString or one of its relatives.
+fn text(value: &der::Any) -> Option<String> {
+    let octets = value.value();
+    match value.tag() {
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
+            String::from_utf8(octets.to_vec()).ok()
+        }
+        // T.61 beyond ASCII is read in many ways.
+        Tag::TeletexString => octets.is_ascii().then(|| String::from_utf8(octets.to_vec()).ok())?,
+        Tag::BmpString => {
+            let (units, rest) = octets.as_chunks::<2>();
+            let units: Vec<u16> = units.iter().map(|unit| u16::from_be_bytes(*unit)).collect();
+            rest.is_empty().then(|| String::from_utf16(&units).ok())?
+        }
+        _ => None,
+    }
+}
+
+/// Maps, folds, normalises and takes surplus spaces away (RFC 4518 section 2).
+fn prepare(text: &str) -> String {
+    let mapped = text.chars().filter(|c| c.is_whitespace() || !is_ignored(*c));
+    // Upper case first makes one of the letters that have several lower-case forms, and ss of sharp s.
+    let folded = mapped.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    let normal: String = folded.nfkc().filter(|c| c.is_whitespace() || !is_ignored(*c)).collect();
+    normal.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Characters that RFC 4518 2.2 maps to nothing: controls, and what shows as nothing.
+fn is_ignored(c: char) -> bool {
+    c.is_control()
+        || is_invisible(c)
+        || matches!(
+            c,
+            '\u{34f}' | '\u{1806}' | '\u{180b}'..='\u{180e}' | '\u{fe00}'..='\u{fe0f}' | '\u{fff9}'..='\u{fffc}'
+                | '\u{6dd}' | '\u{70f}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use super::*;
+
+    #[test]
+    fn text_is_compared_without_case_width_composition_and_surplus_space() {
+        for (one, other, same) in [
+            ("Example", "EXAMPLE", true),
+            ("Example Gmbh", " example \u{a0}\t GMBH ", true),
+            ("Example", "Ex\u{ad}am\u{200b}ple\u{7}", true),
+            ("Example", "\u{ff25}xample", true),
+            ("M\u{fc}ller", "MU\u{308}LLER", true),
+            ("Stra\u{df}e", "STRASSE", true),
+            ("\u{3c3}\u{3c2}", "\u{3a3}\u{3a3}", true),
+            ("Example", "Exampel", false),
+            ("Ex ample", "Example", false),
+            ("M\u{fc}ller", "Muller", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(prepare(one) == prepare(other), same, "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn strings_are_read_by_their_type_and_what_cannot_be_read_may_be_anything() {
+        for (tag, octets, expected) in [
+            (Tag::Utf8String, &b"\xc3\xbc"[..], Some("\u{fc}")),
+            (Tag::Utf8String, b"\xfc", None),
+            (Tag::PrintableString, b"x", Some("x")),
+            (Tag::TeletexString, b"x", Some("x")),
+            (Tag::TeletexString, b"\xfc", None),
+            (Tag::BmpString, b"\0x\0\xfc", Some("x\u{fc}")),
+            (Tag::BmpString, b"\0x\0", None),
+            (Tag::BmpString, b"\xd8\0\0x", None),
+            (Tag::GeneralString, b"x", None),
+            (Tag::OctetString, b"x", None),
+        ] {
+            let value = der::Any::new(tag, octets).unwrap();
+            assert_eq!(text(&value).as_deref(), expected, "{tag} {octets:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_below_those_that_it_begins_with() {
+        // As text a name has its last part first. The empty name is above all.
+        let name = Name::from_str("CN=alice,OU=Sales+L=Bonn,O=example").unwrap();
+        for (base, below) in [
+            ("O=EXAMPLE", true),
+            ("L=bonn+OU=sales,O=Example", true),
+            ("CN=Alice,OU=Sales+L=Bonn,O=Example", true),
+            ("L=Bonn,O=Example", false),
+            ("CN=Example", false),
+            ("O=Other", false),
+            ("SN=x,CN=Alice,OU=Sales+L=Bonn,O=Example", false),
+        ] {
+            let base = Name::from_str(base).unwrap_or_else(|error| panic!("{base}: {error}"));
+            let [name, base_name] = [&name, &base].map(PreparedName::of);
+            assert_eq!(name.may_be_below(&base_name), below, "{base}");
+        }
+        assert!(PreparedName::of(&name).may_be_below(&PreparedName::of(&Name::default())));
+    }
+}
