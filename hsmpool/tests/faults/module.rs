@@ -79,6 +79,7 @@ fn calls_are_forwarded_and_counted_by_function_and_value() {
         assert_eq!(counters.returned_with(Function::Initialize, ReturnValue::CKR_OK), 1);
         // The first asks for the size only.
         assert_eq!(counters.returned_with(Function::Sign, ReturnValue::CKR_OK), 2);
+        assert_eq!(counters.answered(Function::Sign), 1);
         assert_eq!(counters.begun(Function::Decrypt), 0);
     });
 }

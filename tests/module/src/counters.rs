@@ -9,8 +9,8 @@ use crate::{Function, ReturnValue, RuleId};
 
 /// How many rules can be counted.
 pub(crate) const RULES: usize = 1024;
-/// Words per function: begun, forwarded, and pairs of return value plus one and count.
-const ROW: usize = 2 + 2 * VALUES;
+/// Words per function: begun, forwarded, sizes told, and pairs of return value plus one and count.
+const ROW: usize = 3 + 2 * VALUES;
 /// How many different return values of one function are told apart.
 pub(crate) const VALUES: usize = 31;
 /// Length of the table in words.
@@ -31,9 +31,14 @@ pub(crate) fn forwarded_word(function: Function) -> usize {
     begun_word(function) + 1
 }
 
+/// Where those are counted that only asked how much room the answer takes, and were told.
+pub(crate) fn size_word(function: Function) -> usize {
+    begun_word(function) + 2
+}
+
 /// Where a return value plus one stands (0: nothing yet); its count stands in the next word.
 pub(crate) fn value_words(function: Function) -> impl Iterator<Item = usize> {
-    let first = begun_word(function) + 2;
+    let first = begun_word(function) + 3;
     (0..VALUES).map(move |place| first + 2 * place)
 }
 
@@ -71,6 +76,12 @@ impl Counters {
     /// How many calls have returned this.
     pub fn returned_with(&self, function: Function, value: ReturnValue) -> u64 {
         self.returns(function).filter(|(seen, _)| *seen == value).map(|(_, count)| count).sum()
+    }
+
+    /// How many answers were made: calls that returned `CKR_OK` and did not only ask for the size.
+    pub fn answered(&self, function: Function) -> u64 {
+        let sizes = self.word(size_word(function));
+        self.returned_with(function, ReturnValue::CKR_OK).saturating_sub(sizes)
     }
 
     /// How many calls are being carried out or hang.

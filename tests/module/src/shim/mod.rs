@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cryptoki_sys::{CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CKR_GENERAL_ERROR};
+use cryptoki_sys::{CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CKR_GENERAL_ERROR, CKR_OK};
 
 use self::{
     plan::{Plan, WatchedPlan},
@@ -121,6 +121,9 @@ impl Shim {
                 value
             }
         };
+        if matches!(target, Target::Size(_)) && value == CKR_OK {
+            self.tally.tell_size(function);
+        }
         self.tally.end(function, ReturnValue(value));
         value
     }

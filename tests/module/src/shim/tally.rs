@@ -13,7 +13,7 @@ use rustix::mm::{self, MapFlags, ProtFlags};
 
 use crate::{
     Function, ReturnValue, RuleId,
-    counters::{WORDS, begun_word, forwarded_word, rule_word, value_words},
+    counters::{WORDS, begun_word, forwarded_word, rule_word, size_word, value_words},
 };
 
 /// The words of the table, shared with every process that maps the same file.
@@ -59,6 +59,11 @@ impl Tally {
 
     pub(super) fn forward(&self, function: Function) {
         self.increment(forwarded_word(function));
+    }
+
+    /// Counts that a size was told.
+    pub(super) fn tell_size(&self, function: Function) {
+        self.increment(size_word(function));
     }
 
     pub(super) fn end(&self, function: Function, value: ReturnValue) {
@@ -112,6 +117,7 @@ mod tests {
         one.begin(Function::Sign);
         one.end(Function::Sign, ReturnValue::CKR_DEVICE_ERROR);
         one.begin(Function::Sign);
+        one.tell_size(Function::Sign);
         assert!(one.apply_up_to(RuleId(3), 2) && other.apply_up_to(RuleId(3), 2));
         assert!(!one.apply_up_to(RuleId(3), 2));
         let counters: Counters = control.counters().unwrap();
@@ -119,6 +125,7 @@ mod tests {
         assert_eq!(counters.forwarded(Function::Sign), 2);
         assert_eq!(counters.running(Function::Sign), 1);
         assert_eq!(counters.returned_with(Function::Sign, ReturnValue::CKR_OK), 2);
+        assert_eq!(counters.answered(Function::Sign), 1);
         assert_eq!(counters.begun(Function::SignInit), 0);
         assert_eq!(counters.applied(RuleId(3)), 2);
         assert_eq!(counters.to_string(), "C_Sign 4 calls, 2 forwarded: CKR_OK 2, CKR_DEVICE_ERROR 1\n");
