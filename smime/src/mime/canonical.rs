@@ -25,6 +25,8 @@ impl Canonical {
     ///   shorter, anything else in base64. Its Content-Transfer-Encoding is replaced, and a raw 8-bit
     ///   parameter or description is written in RFC 2231 or RFC 2047; other fields and other leaves stay
     ///   octet by octet.
+    /// - A message or report inside that would not survive and must not be changed becomes message/global
+    ///   or its like in base64.
     /// - `8bit` and `binary` become `7bit` where that is true by now: an agent that converts goes by the
     ///   label, not by the octets.
     /// - Text that is encoded gets CRLF for every bare LF; other leaves keep their octets.
@@ -285,6 +287,28 @@ mod tests {
                 "Content-Type: multipart/digest; boundary=a\n\n--a\nContent-Type: message/global\n\
                  Content-Transfer-Encoding: base64\n\nU3ViamVjdDogw7wNCg0KeA==\n\n--a\n\nSubject: y\nMIME-Version: 1.0\n\
                  Content-Transfer-Encoding: quoted-printable\n\nx=20\n--a--\n",
+            ),
+            (
+                "so does what must not be changed inside",
+                "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: message/rfc822\n\n\
+                 Content-Type: multipart/signed; boundary=s\n\n--s\n\n\u{fc}\n--s--\n--a\n\n\u{fc}\n--a--\n",
+                "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: message/global\n\
+                 Content-Transfer-Encoding: base64\n\n\
+                 Q29udGVudC1UeXBlOiBtdWx0aXBhcnQvc2lnbmVkOyBib3VuZGFyeT1zDQoNCi0tcw0KDQrDvA0K\nLS1zLS0=\n\n--a\n\
+                 Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\nw7w=\n\n--a--\n",
+            ),
+            (
+                "a report in UTF-8 becomes that of RFC 6533",
+                "Content-Type: message/delivery-status; x=y\n\nDiagnostic-Code: \u{fc}\n",
+                "Content-Type: message/global-delivery-status;\n x=y\nContent-Transfer-Encoding: base64\n\n\
+                 RGlhZ25vc3RpYy1Db2RlOiDDvA0K\n",
+            ),
+            (
+                "an encoding that is given twice",
+                "Content-Transfer-Encoding: 8bit\nContent-Type: text/plain; charset=utf-8\n\
+                 content-transfer-encoding: 8BIT\n\nfull of \u{fc}\n",
+                "Content-Transfer-Encoding: quoted-printable\nContent-Type: text/plain; charset=utf-8\n\n\
+                 full of =C3=BC\n",
             ),
             (
                 "message types that must stay as they are",

@@ -119,12 +119,19 @@ impl<'a> MimeEntity<'a> {
     }
 
     /// How the body is encoded. Without the field that is [`TransferEncoding::SevenBit`] (RFC 2045 6.1).
+    /// Some programs write the field twice; if it says the same, it is no matter which of them is read.
     pub fn transfer_encoding(&self) -> Result<TransferEncoding, MimeError> {
+        const NAME: &str = "Content-Transfer-Encoding";
         let header = self.header();
-        let Some(value) = single(&header, "Content-Transfer-Encoding")? else {
+        let mut names = header.all(NAME).map(|field| content_type::lone_token(NAME, field.value()));
+        let Some(name) = names.next().transpose()? else {
             return Ok(TransferEncoding::SevenBit);
         };
-        let name = content_type::lone_token("Content-Transfer-Encoding", value)?;
+        for other in names {
+            if !other?.eq_ignore_ascii_case(&name) {
+                return Err(MimeError::Ambiguous { what: NAME.to_owned() });
+            }
+        }
         match name.to_ascii_lowercase().as_str() {
             "7bit" => Ok(TransferEncoding::SevenBit),
             "8bit" => Ok(TransferEncoding::EightBit),
@@ -273,13 +280,25 @@ mod tests {
     fn a_field_that_is_there_twice_is_ambiguous() {
         let entity = MimeEntity::parse(
             b"Content-Type: text/plain\r\ncontent-type: text/html\r\nContent-Transfer-Encoding: 7bit\r\n\
-              Content-Transfer-Encoding: 7bit\r\n\r\n",
+              Content-Transfer-Encoding: 8bit\r\n\r\n",
         );
         assert_eq!(entity.content_type(), Err(MimeError::Ambiguous { what: "Content-Type".into() }));
         assert_eq!(
             entity.transfer_encoding(),
             Err(MimeError::Ambiguous { what: "Content-Transfer-Encoding".into() })
         );
+    }
+
+    #[test]
+    fn an_encoding_that_is_there_twice_is_read_if_both_are_the_same() {
+        for (other, expected) in [
+            ("(c) 8BIT", Ok(TransferEncoding::EightBit)),
+            ("7bit", Err(MimeError::Ambiguous { what: "Content-Transfer-Encoding".into() })),
+        ] {
+            let octets =
+                format!("Content-Transfer-Encoding: 8bit\r\nContent-Transfer-Encoding: {other}\r\n\r\n");
+            assert_eq!(MimeEntity::parse(octets.as_bytes()).transfer_encoding(), expected, "{other}");
+        }
     }
 
     #[test]

@@ -23,17 +23,55 @@ pub(super) fn safe_field<'a>(field: &HeaderField<'a>) -> Result<Cow<'a, [u8]>, H
     }
 }
 
+/// A Content-Type field under another media type, with the same parameters.
+pub(super) fn retyped(field: Option<&HeaderField<'_>>, media: &str) -> Vec<u8> {
+    let value = field.map(HeaderField::value).unwrap_or_default();
+    let (value, charset) = utf8(value);
+    let parsed = ContentType::parse(&value).unwrap_or_else(|_| ContentType::new(media, &[]));
+    structured("Content-Type", media, parsed.parameters(), charset)
+}
+
+/// What the octets above 127 of a field were.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Charset {
+    Utf8,
+    Latin1,
+}
+
+/// The value in UTF-8. What is not UTF-8 is taken for Latin-1: it keeps every octet apart, and programs
+/// that still write raw octets write that, or Windows' larger set.
+fn utf8(value: &[u8]) -> (Cow<'_, [u8]>, Charset) {
+    if std::str::from_utf8(value).is_ok() {
+        return (Cow::Borrowed(value), Charset::Utf8);
+    }
+    let text: String = value.iter().copied().map(char::from).collect();
+    (Cow::Owned(text.into_bytes()), Charset::Latin1)
+}
+
 /// `name: value; parameters`, one parameter on a line.
-pub(super) fn structured(name: &str, value: &str, parameters: &[(String, String)]) -> Vec<u8> {
+fn structured(name: &str, value: &str, parameters: &[(String, String)], charset: Charset) -> Vec<u8> {
     let mut text = format!("{name}: {value}");
     for (name, value) in parameters {
-        write_parameter(&mut text, name, value);
+        write_parameter(&mut text, name, value, charset);
     }
     text.push_str("\r\n");
     text.into_bytes()
 }
 
-fn write_parameter(text: &mut String, name: &str, value: &str) {
+/// The octets of a parameter with the name of their charset (RFC 2231 4).
+fn octets_of(value: &str, charset: Charset) -> (&'static str, Cow<'_, [u8]>) {
+    let latin1 = || value.chars().map(|c| u8::try_from(c).ok()).collect::<Option<Vec<u8>>>();
+    match (charset == Charset::Latin1).then(latin1).flatten() {
+        // Characters for people, where Latin-1 has control characters.
+        Some(octets) if octets.iter().any(|octet| (0x80..0xA0).contains(octet)) => {
+            ("windows-1252", Cow::Owned(octets))
+        }
+        Some(octets) => ("iso-8859-1", Cow::Owned(octets)),
+        None => ("utf-8", Cow::Borrowed(value.as_bytes())),
+    }
+}
+
+fn write_parameter(text: &mut String, name: &str, value: &str, charset: Charset) {
     const CHUNK: usize = 54;
     if !value.is_empty() && value.len() <= 200 && value.bytes().all(is_token) {
         text.push_str(&format_args!(";\r\n {name}={value}").to_string());
@@ -44,8 +82,9 @@ fn write_parameter(text: &mut String, name: &str, value: &str) {
         text.push_str(&format_args!(";\r\n {name}=\"{quoted}\"").to_string());
         return;
     }
-    let mut sections = vec![String::from("utf-8''")];
-    for octet in value.bytes() {
+    let (charset, octets) = octets_of(value, charset);
+    let mut sections = vec![format!("{charset}''")];
+    for &octet in octets.iter() {
         if sections.last().is_none_or(|section| section.len() > CHUNK) {
             sections.push(String::new());
         }
@@ -65,18 +104,18 @@ fn write_parameter(text: &mut String, name: &str, value: &str) {
     }
 }
 
-/// A field with raw UTF-8 (RFC 6532 allows that in SMTPUTF8 only) in the older syntax for the same. What
-/// is not UTF-8 has no charset, and so no such syntax.
+/// A field with raw UTF-8 (RFC 6532 allows that in SMTPUTF8 only) or raw Latin-1 in the older syntax for
+/// the same.
 fn seven_bit(field: &HeaderField<'_>) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(field.value()).ok()?;
+    let (value, charset) = utf8(field.value());
     if field.is("Content-Type") {
-        let parsed = ContentType::parse(field.value()).ok()?;
-        Some(structured(field.name(), parsed.media(), parsed.parameters()))
+        let parsed = ContentType::parse(&value).ok()?;
+        Some(structured(field.name(), parsed.media(), parsed.parameters(), charset))
     } else if field.is("Content-Disposition") {
-        let (disposition, parameters) = content_type::disposition(field.value()).ok()?;
-        Some(structured(field.name(), &disposition, &parameters))
+        let (disposition, parameters) = content_type::disposition(&value).ok()?;
+        Some(structured(field.name(), &disposition, &parameters, charset))
     } else if field.is("Content-Description") {
-        let text = text.replace("\r\n", "");
+        let text = std::str::from_utf8(&value).ok()?.replace("\r\n", "");
         let words: Vec<_> = encoded_words(text.trim());
         Some(format!("{}: {}\r\n", field.name(), words.join("\r\n ")).into_bytes())
     } else {
@@ -178,8 +217,32 @@ mod tests {
         ] {
             assert_eq!(safe(field), Err(hazard), "{field}");
         }
-        let latin1 = Header::parse(b"Content-Disposition: attachment; filename=\"\xfc\"\r\n");
-        assert_eq!(safe_field(&latin1.fields()[0]), Err(Hazard::EightBit));
+    }
+
+    #[test]
+    fn raw_latin1_is_written_with_its_charset() {
+        let safe = |octets: &[u8]| {
+            let header = Header::parse(octets);
+            String::from_utf8(safe_field(&header.fields()[0]).unwrap().into_owned()).unwrap()
+        };
+        for (field, written) in [
+            (
+                &b"Content-Disposition: attachment; filename=\"M\xfcller.pdf\"; size=3\r\n"[..],
+                "Content-Disposition: attachment;\r\n filename*=iso-8859-1''M%FCller.pdf;\r\n size=3\r\n",
+            ),
+            (
+                b"Content-Type: a/b; name=\"\x80 1\"\r\n",
+                "Content-Type: a/b;\r\n name*=windows-1252''%80%201\r\n",
+            ),
+            // In two charsets at once, each octet stays.
+            (
+                b"Content-Type: a/b; x=\"\xc3\xbc\"; y=\"\xfc\"; z*=utf-8''%E2%82%AC\r\n",
+                "Content-Type: a/b;\r\n x*=iso-8859-1''%C3%BC;\r\n y*=iso-8859-1''%FC;\r\n z*=utf-8''%E2%82%AC\r\n",
+            ),
+            (b"Content-Description: \xfcber\r\n", "Content-Description: =?utf-8?B?w7xiZXI=?=\r\n"),
+        ] {
+            assert_eq!(safe(field), written);
+        }
     }
 
     #[test]

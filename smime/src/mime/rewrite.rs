@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::{
     CanonicalError, ContentType, HeaderField, MAX_PARTS, MimeEntity, MimeError, TransferEncoding,
     codec::{base64_len, encode_base64, encode_quoted_printable},
-    field::{safe_field, structured},
+    field::{retyped, safe_field},
     hazard::hazards,
     message::with_crlf,
     split,
@@ -130,9 +130,9 @@ impl Rewriter {
 
     /// RFC 2046 5.2.1: a message/rfc822 must not be encoded as a whole, so what is in it is.
     ///
-    /// The fields of the inner message are not ours to change. If they would not survive, the part
-    /// becomes a message/global in base64: the one message type that may be encoded (RFC 6532 3.7), and
-    /// what the inner message is if its header is in UTF-8.
+    /// The fields of the inner message are not ours to change, nor is what somebody else signed in it. If
+    /// they would not survive, the part becomes a message/global in base64: the one message type that may
+    /// be encoded (RFC 6532 3.7), and what the inner message is if its header is in UTF-8.
     fn message(
         &mut self,
         entity: &MimeEntity<'_>,
@@ -158,17 +158,28 @@ impl Rewriter {
             return self.unchanged_body(entity, role, &Changes::relabelled(encoding));
         }
         if !is_safe || is_broken {
-            let global = structured("Content-Type", "message/global", content_type.parameters());
-            let changes = Changes { encoding: Some(TransferEncoding::Base64), content_type: Some(global) };
-            self.header(entity, role, &changes)?;
-            self.out.extend_from_slice(&encode_base64(entity.body()));
-            return Ok(());
+            return self.global(entity, role, "message/global");
         }
+        let (written, nesting) = (self.out.len(), self.path.len());
         self.header(entity, role, &Changes::relabelled(encoding))?;
-        self.entity(&inner, Role::Embedded)
+        self.entity(&inner, Role::Embedded).or_else(|_| {
+            // Something in it must not be changed and would not survive, such as a foreign signature.
+            self.out.truncate(written);
+            self.path.truncate(nesting);
+            self.global(entity, role, "message/global")
+        })
     }
 
-    /// Message types that RFC 2046 5.2 keeps in 7 bits: they survive as they are, or not at all.
+    /// Writes a message type as the sibling that may be encoded (RFC 6532 3.7, RFC 6533).
+    fn global(&mut self, entity: &MimeEntity<'_>, role: Role, media: &str) -> Result<(), CanonicalError> {
+        let content_type = Some(retyped(entity.header().all("Content-Type").next(), media));
+        self.header(entity, role, &Changes { encoding: Some(TransferEncoding::Base64), content_type })?;
+        self.out.extend_from_slice(&encode_base64(entity.body()));
+        Ok(())
+    }
+
+    /// Message types that RFC 2046 5.2 keeps in 7 bits: they survive as they are, as a type of RFC 6533, or
+    /// not at all.
     fn unencodable(
         &mut self,
         entity: &MimeEntity<'_>,
@@ -178,11 +189,19 @@ impl Rewriter {
         match entity.transfer_encoding() {
             Ok(encoding) if !encoding.is_identity() => self.leaf(entity, role, None),
             Ok(encoding) => {
-                if let Some(hazard) = hazards(entity.body()).transport {
-                    let (part, media) = (self.part(), media.to_owned());
-                    return Err(CanonicalError::NotEncodable { part, media, hazard });
+                let Some(hazard) = hazards(entity.body()).transport else {
+                    return self.unchanged_body(entity, role, &Changes::relabelled(encoding));
+                };
+                // These are in UTF-8, and reports may hold them in place of the older types.
+                let sibling = match media {
+                    "message/delivery-status" => Some("message/global-delivery-status"),
+                    "message/disposition-notification" => Some("message/global-disposition-notification"),
+                    _ => None,
+                };
+                if let Some(sibling) = sibling.filter(|_| std::str::from_utf8(entity.body()).is_ok()) {
+                    return self.global(entity, role, sibling);
                 }
-                self.unchanged_body(entity, role, &Changes::relabelled(encoding))
+                Err(CanonicalError::NotEncodable { part: self.part(), media: media.to_owned(), hazard })
             }
             Err(error) => self.keep(entity, role, Untouchable::Unreadable(error)),
         }
@@ -288,6 +307,10 @@ impl Rewriter {
         }
         for field in fields {
             let change = if field.is("Content-Transfer-Encoding") {
+                if changes.encoding.is_some() && encoding.is_none() {
+                    // The same once more.
+                    continue;
+                }
                 encoding.take()
             } else if field.is("Content-Type") {
                 content_type.take()
