@@ -348,6 +348,17 @@ fn a_certificate_of_the_same_key_is_not_taken_for_the_one_that_signed() {
 }
 
 #[test]
+fn a_header_with_a_line_that_is_no_field_never_passes() {
+    let signed = clear("alice@example.org", &entity(), &data("detached.p7s"));
+    assert_eq!(verdict(&signed).result(), AuthResult::Pass);
+    for message in [format!("no field\r\n{signed}"), signed.replacen("MIME-V", "no field\r\nMIME-V", 1)] {
+        let verdict = verdict(&message);
+        assert_ne!(verdict.result(), AuthResult::Pass, "{message}");
+        assert!(verdict.reason().to_string().contains("a line of the header is no field"), "{verdict:?}");
+    }
+}
+
+#[test]
 fn parts_that_depend_on_who_reads_them_are_not_verified() {
     let signed = clear(ALICE, &entity(), &data("detached.p7s"));
     let attack = "Content-Type: text/plain\r\n\r\nPAY MALLORY NOW.\r\n";

@@ -4,7 +4,7 @@
 //! this reads a strict subset of the grammar, and what it does not understand is an error. No address
 //! ever comes out of a display name, a comment, a quoted string or an encoded word.
 
-use super::MimeEntity;
+use super::{Header, MimeEntity};
 use crate::{Fault, MailAddress, address::AddressError};
 
 /// Why the originator of a message is not clear.
@@ -14,6 +14,9 @@ pub enum FromError {
     /// There is no From field.
     #[error("there is no From field")]
     Missing,
+    /// A line of the header is no field. Some agents begin the body there, and see no From behind it.
+    #[error("a line of the header is no field")]
+    HeaderLine,
     /// There are several From fields; agents show this one or that one.
     #[error("there are {count} From fields")]
     SeveralFields {
@@ -50,6 +53,9 @@ pub fn originators(message: &MimeEntity<'_>) -> Result<Vec<MailAddress>, FromErr
     if has_bare_line_end(message.header_octets()) {
         return Err(malformed("a bare CR or LF in the header, where some agents see another line"));
     }
+    if has_line_without_name(&header) {
+        return Err(FromError::HeaderLine);
+    }
     let mut fields = header.all("From");
     let first = fields.next().ok_or(FromError::Missing)?;
     match fields.count() {
@@ -69,6 +75,17 @@ pub fn single_originator(message: &MimeEntity<'_>) -> Result<MailAddress, FromEr
 
 fn malformed(reason: &'static str) -> FromError {
     FromError::Malformed { reason }
+}
+
+/// Whether a line is no field, but for the line that mailbox files put in front of a message.
+fn has_line_without_name(header: &Header<'_>) -> bool {
+    let mut fields = header.fields();
+    if let [first, rest @ ..] = fields
+        && first.octets().starts_with(b"From ")
+    {
+        fields = rest;
+    }
+    fields.iter().any(|field| field.name().is_empty())
 }
 
 fn has_bare_line_end(octets: &[u8]) -> bool {
@@ -341,6 +358,30 @@ mod tests {
             single("Subject: x\nFrom: alice@example.org\r\nFrom: mallory@evil.example"),
             Err(FromError::Malformed { .. })
         ));
+    }
+
+    /// Some programs take a line that is no field for the first of the body, or go on behind it.
+    #[test]
+    fn no_originator_is_named_around_a_line_that_is_no_field() {
+        let from = "From: alice@example.org\r\n";
+        for (name, header, is_clear) in [
+            ("none", from.to_owned(), true),
+            ("behind", format!("{from}no field\r\n"), false),
+            ("in front", format!("no field\r\n{from}"), false),
+            ("a name with a blank in it", format!("{from}no field: x\r\n"), false),
+            ("a name beyond ASCII", format!("{from}\u{fc}: x\r\n"), false),
+            ("nothing but a blank", format!(" \r\n{from}"), false),
+            ("no name", format!("{from}: x\r\n"), false),
+            ("a continuation", format!("{from} (no field)\r\n"), true),
+            ("the line of a mailbox file", format!("From x@y Mon Jan  1 00:00:00 2024\r\n{from}"), true),
+            ("the same further down", format!("{from}From x@y Mon Jan  1 00:00:00 2024\r\n"), false),
+            ("two of them", format!("From x\r\nFrom y\r\n{from}"), false),
+            ("quoted", format!(">From x@y Mon Jan  1 00:00:00 2024\r\n{from}"), false),
+        ] {
+            let octets = format!("{header}\r\nbody");
+            let found = originators(&MimeEntity::parse(octets.as_bytes())).map(|addresses| addresses.len());
+            assert_eq!(found, if is_clear { Ok(1) } else { Err(FromError::HeaderLine) }, "{name}");
+        }
     }
 
     #[test]
