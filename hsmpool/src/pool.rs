@@ -127,6 +127,21 @@ impl Pool {
         Ok(())
     }
 
+    /// Which of these certificates' keys no token has. That is known only when every token is up: the error
+    /// is [`Pool::ready`]'s.
+    pub fn missing_keys<'c>(
+        &self,
+        certificates: impl IntoIterator<Item = &'c Certificate>,
+        timeout: Duration,
+    ) -> Result<Vec<&'c Certificate>, PoolError> {
+        self.ready(timeout)?;
+        let is_missing = |certificate: &&Certificate| {
+            let name = KeyName::of_certificate(certificate);
+            self.inner.tokens.iter().all(|token| token.find_key(&name).is_none())
+        };
+        Ok(certificates.into_iter().filter(is_missing).collect())
+    }
+
     /// The private key of a certificate. Never fails and asks no token: whether the key is there shows when it
     /// is used, and may change.
     pub fn key(&self, certificate: &Certificate) -> TokenKey {

@@ -3,6 +3,7 @@
 //! Exit status: 0 when it was asked to stop, 2 when it could not start.
 
 mod descriptors;
+mod keys;
 mod logging;
 
 use std::io::{self, Write as _};
@@ -81,6 +82,7 @@ fn start(arguments: &Arguments) -> Result<()> {
     // The socket first: a second milter started by mistake ends here and does not log in to the token.
     let listener = runtime.block_on(Listener::open(&milter.listen))?;
     let pool = Pool::start(settings.tokens())?;
+    keys::report_missing(&settings, &pool);
     let agent = Agent::new(&settings, &pool);
     info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
     let served = runtime.block_on(run_until_signalled(listener, limits, agent));

@@ -10,6 +10,7 @@ use testkit::peers::Recipient;
 use testkit::pki::{Key, Profile};
 use testkit::smtp::{Origin, Reply};
 use testkit::softhsm::SoftHsm;
+use testkit::wait;
 
 const TO: &str = "friend@partner.example";
 
@@ -98,11 +99,21 @@ fn mail_of_a_key_that_is_not_on_the_token_waits_and_the_log_names_it() {
     let dora = lab.pki.issue(&Profile::new("dora", "dora@example.org", Key::Rsa2048)).unwrap();
     lab.config.identities.push(Identity::of(&dora, lab.pki.issuing()));
     let running = lab.start().unwrap();
+    // Told at the start already, before any mail.
+    let mut at_start = String::new();
+    wait::until("the log to name the key", Duration::from_secs(10), || {
+        at_start = running.milter.log();
+        Ok(at_start.contains("no token has the key").then_some(()))
+    })
+    .unwrap();
+    let named: Vec<&str> = at_start.lines().filter(|line| line.contains("no token has the key")).collect();
+    assert!(named.len() == 1 && named[0].contains("CN=dora"), "{at_start}");
     let sent = Letter { from: &dora.address, to: TO, subject: "No key" }.text("signed or not at all");
     let attempt = running.attempt(&Origin::login("dora"), &dora.address, &[TO], &sent).unwrap();
     assert_eq!((attempt.0.code, attempt.1), (451, None));
     let log = running.milter.log();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("CN=dora")).collect();
+    let since = log.get(at_start.len()..).unwrap_or_default();
+    let told: Vec<&str> = since.lines().filter(|line| line.contains("CN=dora")).collect();
     assert_eq!(told.len(), 1, "one line says why: {log}");
     assert!(told[0].contains("fault=operator"), "{log}");
 

@@ -1,5 +1,7 @@
 //! Which private key belongs to a certificate.
 
+use std::time::Duration;
+
 use hsmpool::TokenSettings;
 use smime::{
     Fault,
@@ -36,6 +38,8 @@ fn a_key_that_was_added_later_is_found_and_looking_is_limited() {
             assert!(error.to_string().contains("CN=03"), "{error}");
         }
         assert_eq!(passes(), after_refresh);
+        let missing = pool.missing_keys([&known, &added, &foreign], Duration::from_secs(5)).unwrap();
+        assert_eq!(missing, [&foreign]);
     });
 }
 
