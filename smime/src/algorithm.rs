@@ -2,12 +2,16 @@
 //!
 //! RFC 5754 (SHA-2 in CMS), RFC 4055 and 4056 (RSA with OAEP and PSS), RFC 5758 (ECDSA), RFC 3565 (AES-CBC), RFC 5084 (AES-GCM).
 
+mod legacy;
+
 use const_oid::db::{rfc5911, rfc5912};
 use der::{
     Decode, Encode,
     asn1::{Any, AnyRef, Null, ObjectIdentifier, OctetString},
 };
 use spki::AlgorithmIdentifierOwned;
+
+pub use legacy::LegacyCipher;
 
 /// A message digest. SHA-1 is here for OAEP and for recognising old signatures; it never signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -268,6 +272,13 @@ pub enum ContentEncryptionAlgorithm {
         /// aes-ICVlen: the length of the tag, 12 to 16 octets.
         tag_len: usize,
     },
+    /// A cipher of old mail in CBC mode: no integrity, and too weak today.
+    Legacy {
+        /// Which.
+        cipher: LegacyCipher,
+        /// The initialisation vector.
+        iv: [u8; 8],
+    },
 }
 
 /// GCMParameters (RFC 5084 3.2).
@@ -304,7 +315,10 @@ impl ContentEncryptionAlgorithm {
             rfc5911::ID_AES_128_GCM => gcm(16),
             rfc5911::ID_AES_192_GCM => gcm(24),
             rfc5911::ID_AES_256_GCM => gcm(32),
-            _ => None,
+            oid => {
+                let (cipher, iv) = LegacyCipher::read(oid, identifier.parameters.as_ref()?)?;
+                Some(Self::Legacy { cipher, iv })
+            }
         }
     }
 
@@ -312,6 +326,7 @@ impl ContentEncryptionAlgorithm {
     pub fn key_len(&self) -> usize {
         match self {
             Self::AesCbc { key_len, .. } | Self::AesGcm { key_len, .. } => *key_len,
+            Self::Legacy { cipher, .. } => cipher.key_len(),
         }
     }
 
@@ -320,9 +335,16 @@ impl ContentEncryptionAlgorithm {
         matches!(self, Self::AesGcm { .. })
     }
 
+    /// Whether the cipher is too weak today to keep anything confidential: DES, RC2, and Triple-DES, whose
+    /// blocks are too short (RFC 8551 2.7, appendix B; RFC 8429 for the reasons).
+    pub fn is_weak(&self) -> bool {
+        matches!(self, Self::Legacy { .. })
+    }
+
     /// The name used in logs and comments.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Legacy { cipher, .. } => cipher.name(),
             Self::AesCbc { key_len: 16, .. } => "AES-128-CBC",
             Self::AesCbc { key_len: 24, .. } => "AES-192-CBC",
             Self::AesCbc { .. } => "AES-256-CBC",

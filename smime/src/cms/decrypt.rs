@@ -9,7 +9,7 @@ use aws_lc_rs::{
     iv::FixedLength,
 };
 
-use super::{OpenError, enveloped_data::Authentication};
+use super::{OpenError, enveloped_data::Authentication, legacy};
 use crate::{algorithm::ContentEncryptionAlgorithm, key::ContentEncryptionKey};
 
 /// Decrypts segments of content. Whatever is wrong, the error is the same (RFC 3218).
@@ -23,6 +23,9 @@ pub(super) fn decrypt(
         (ContentEncryptionAlgorithm::AesCbc { iv, .. }, None) => cbc(key, *iv, segments),
         (ContentEncryptionAlgorithm::AesGcm { nonce, tag_len, .. }, Some(authentication)) => {
             gcm(key, *nonce, *tag_len, segments, authentication)
+        }
+        (ContentEncryptionAlgorithm::Legacy { cipher, iv }, None) => {
+            legacy::decrypt(*cipher, key, *iv, segments)
         }
         _ => Err(OpenError::Undecryptable),
     }

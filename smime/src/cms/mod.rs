@@ -7,6 +7,7 @@
 mod attributes;
 mod decrypt;
 mod enveloped_data;
+mod legacy;
 mod recipient;
 mod signed_data;
 mod signer_info;

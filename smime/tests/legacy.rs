@@ -1,0 +1,155 @@
+//! What old senders wrote: opened, and told apart by what it is worth.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the functions beside the tests are part of them"
+)]
+
+use smime::testing::fixtures::{certificate, data, key};
+use smime::{
+    algorithm::KeyEncryptionAlgorithm,
+    cms::{EnvelopedData, Object, OpenError},
+    key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
+};
+
+fn enveloped(octets: &[u8]) -> EnvelopedData<'_> {
+    match Object::parse(octets) {
+        Ok(Object::EnvelopedData(enveloped)) => enveloped,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn open_with(octets: &[u8], decryptor: &dyn Decryptor) -> Result<Vec<u8>, OpenError> {
+    let enveloped = enveloped(octets);
+    let recipient = enveloped.recipient_for(&certificate("bob")).unwrap().clone();
+    enveloped.open(&recipient, decryptor)
+}
+
+/// A token that gives this key, whatever it is asked.
+#[derive(Debug)]
+struct Gives(smime::Certificate, Vec<u8>);
+
+impl Decryptor for Gives {
+    fn certificate(&self) -> &smime::Certificate {
+        &self.0
+    }
+
+    fn decrypt_key(&self, _: &[u8], _: &KeyEncryptionAlgorithm) -> Result<Unwrapped, KeyError> {
+        Ok(Unwrapped::Key(ContentEncryptionKey::new(self.1.clone())))
+    }
+}
+
+/// The content-encryption key of an object for bob.
+fn key_of(octets: &[u8]) -> Vec<u8> {
+    let enveloped = enveloped(octets);
+    let recipient = enveloped.recipient_for(&certificate("bob")).unwrap();
+    let unwrapped =
+        key("bob").decrypt_key(recipient.encrypted_key(), recipient.algorithm().unwrap()).unwrap();
+    match unwrapped {
+        Unwrapped::Key(key) => key.expose().to_vec(),
+        Unwrapped::Rejected => panic!("rejected"),
+    }
+}
+
+const OLD_CIPHERS: [(&str, &str, usize); 6] = [
+    ("des.p7m", "DES-CBC", 8),
+    ("des3.p7m", "DES-EDE3-CBC", 24),
+    ("des3-ber.p7m", "DES-EDE3-CBC", 24),
+    ("rc2-40.p7m", "RC2-40-CBC", 5),
+    ("rc2-64.p7m", "RC2-64-CBC", 8),
+    ("rc2-128.p7m", "RC2-128-CBC", 16),
+];
+
+#[test]
+fn content_in_old_ciphers_is_opened_and_said_to_be_weak_and_unauthenticated() {
+    for (name, cipher, key_len) in OLD_CIPHERS {
+        let octets = data(name);
+        let algorithm = enveloped(&octets).algorithm().unwrap();
+        assert_eq!((algorithm.name(), algorithm.key_len()), (cipher, key_len), "{name}");
+        assert!(algorithm.is_weak() && !algorithm.is_authenticated(), "{name}");
+        assert_eq!(open_with(&octets, &key("bob")).unwrap(), data("entity.txt"), "{name}");
+    }
+    for name in ["der.p7m", "gcm.p7m"] {
+        assert!(!enveloped(&data(name)).algorithm().unwrap().is_weak(), "{name}");
+    }
+}
+
+#[test]
+fn the_parity_bits_of_a_des_key_do_not_matter_and_its_other_bits_do() {
+    for name in ["des.p7m", "des3.p7m"] {
+        let octets = data(name);
+        let with = |mask: u8| {
+            let key = key_of(&octets).into_iter().map(|octet| octet ^ mask).collect();
+            open_with(&octets, &Gives(certificate("bob"), key))
+        };
+        assert_eq!(with(1).unwrap(), data("entity.txt"), "{name}");
+        assert_ne!(with(2).unwrap_or_default(), data("entity.txt"), "{name}");
+    }
+}
+
+#[test]
+fn every_bad_old_ciphertext_has_the_outcome_of_a_wrong_key() {
+    for (name, _, key_len) in OLD_CIPHERS {
+        let octets = data(name);
+        let key = key_of(&octets);
+        let longer = [&key[..], &key[..]].concat();
+        // One in about 250 wrong keys gives valid padding by chance, so the outcome of several is looked at.
+        for (what, wrong) in [
+            ("no key", Vec::new()),
+            ("a shorter key", key[1..].to_vec()),
+            ("a longer key", longer),
+            ("another key", vec![0x76; key_len]),
+        ] {
+            let outcomes: Vec<_> =
+                (0..8).map(|_| open_with(&octets, &Gives(certificate("bob"), wrong.clone()))).collect();
+            for outcome in &outcomes {
+                match outcome {
+                    Err(error) => assert!(matches!(error, OpenError::Undecryptable), "{name}, {what}"),
+                    Ok(content) => assert_ne!(*content, data("entity.txt"), "{name}, {what}"),
+                }
+            }
+            if what != "another key" {
+                assert!(outcomes.iter().any(Result::is_err), "{name}, {what}");
+            }
+        }
+        // Ciphertext that is not whole blocks: the last element of the DER objects is the content.
+        if !name.contains("ber") {
+            let at = octets.len() - 49;
+            assert_eq!(octets[at], 48, "{name}");
+            for len in [0, 1, 7, 9, 47] {
+                let mut cut = octets[..=at + len].to_vec();
+                cut[at] = u8::try_from(len).unwrap();
+                // The lengths around are wrong now; an indefinite form would need none, so they are put right.
+                shorten(&mut cut, 48 - len);
+                assert!(matches!(open_with(&cut, &self::key("bob")), Err(OpenError::Undecryptable)), "{len}");
+            }
+        }
+    }
+}
+
+/// Takes `by` off each length around the last element of an object whose outer lengths have two octets.
+fn shorten(octets: &mut [u8], by: usize) {
+    let mut less = |at: usize| {
+        let length = usize::from(octets[at]) * 256 + usize::from(octets[at + 1]) - by;
+        octets[at] = u8::try_from(length / 256).unwrap();
+        octets[at + 1] = u8::try_from(length % 256).unwrap();
+    };
+    // ContentInfo, [0], EnvelopedData: 30 82 xx xx 06 09 … A0 82 xx xx 30 82 xx xx
+    less(2);
+    less(17);
+    less(21);
+    let oid = [0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 0x01];
+    let at = octets.windows(oid.len()).rposition(|window| window == oid).unwrap();
+    octets[at - 1] -= u8::try_from(by).unwrap();
+}
+
+#[test]
+fn recipients_by_password_or_shared_key_do_not_stand_in_the_way_of_ours() {
+    for name in ["pwri.p7m", "kek.p7m"] {
+        let octets = data(name);
+        assert_eq!(enveloped(&octets).recipients().len(), 2, "{name}");
+        assert_eq!(open_with(&octets, &key("bob")).unwrap(), data("entity.txt"), "{name}");
+    }
+}
