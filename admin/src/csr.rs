@@ -21,7 +21,7 @@ use hsmpool::{
 use smime::{
     MailAddress,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
-    key::Digest,
+    key::SignatureInput,
 };
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::{
@@ -126,8 +126,8 @@ fn sign(info: CertReqInfo, key: &RawTokenKey) -> Result<CertReq> {
     let Some(algorithm) = key.algorithms().first().copied() else {
         bail!("the key is of a kind that does not sign here; RSA and the curves P-256, P-384 and P-521 do");
     };
-    let digest = Digest::of(algorithm.digest(), &info.to_der()?);
-    let signature = key.sign(&digest, algorithm)?;
+    let octets = info.to_der()?;
+    let signature = key.sign(&SignatureInput::of(algorithm, &octets), algorithm)?;
     let identifier = identifier(algorithm)
         .with_context(|| format!("there is no identifier for {algorithm:?} in a certificate request"))?;
     Ok(CertReq { info, algorithm: identifier, signature: BitString::from_bytes(&signature.0)? })

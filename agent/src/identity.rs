@@ -167,7 +167,7 @@ pub(crate) mod tests {
 
     use smime::{
         algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
-        key::{Digest, KeyError, SignatureValue, Unwrapped},
+        key::{KeyError, SignatureInput, SignatureValue, Unwrapped},
     };
 
     use super::*;
@@ -192,7 +192,7 @@ pub(crate) mod tests {
             &[]
         }
 
-        fn sign(&self, _: &Digest, _: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
+        fn sign(&self, _: &SignatureInput<'_>, _: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
             self.unsupported("signing")
         }
     }

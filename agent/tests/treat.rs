@@ -11,7 +11,7 @@ use agent::{
 use smime::{
     Certificate, Fault, MailAddress,
     algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
-    key::{Decryptor, Digest, KeyError, SignatureValue, Signer, Unwrapped},
+    key::{Decryptor, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped},
     message::AuthResult,
     mime::{Message, encode_base64},
     testing::fixtures::{certificate, data, key, now},
@@ -36,7 +36,7 @@ impl Signer for Gone {
         &[SignatureAlgorithm::RsaPkcs1(smime::algorithm::DigestAlgorithm::Sha256)]
     }
 
-    fn sign(&self, _: &Digest, _: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
+    fn sign(&self, _: &SignatureInput<'_>, _: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
         Err(self.error())
     }
 }

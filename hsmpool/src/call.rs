@@ -115,6 +115,9 @@ fn function_name(function: Function) -> &'static str {
         Function::Sign => "C_Sign",
         Function::DecryptInit => "C_DecryptInit",
         Function::Decrypt => "C_Decrypt",
+        Function::DeriveKey => "C_DeriveKey",
+        Function::DestroyObject => "C_DestroyObject",
+        Function::GetMechanismInfo => "C_GetMechanismInfo",
         Function::GenerateKeyPair => "C_GenerateKeyPair",
         _ => "a PKCS#11 function",
     }

@@ -4,8 +4,9 @@ use std::{fmt, sync::Arc};
 
 use smime::{
     Certificate,
+    agreement::{Agreed, OriginatorPublicKey},
     algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
-    key::{Decryptor, Digest, KeyError, SignatureValue, Signer, Unwrapped},
+    key::{Decryptor, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped},
 };
 
 use crate::{
@@ -44,8 +45,12 @@ impl Signer for TokenKey {
         self.key.algorithms()
     }
 
-    fn sign(&self, digest: &Digest, algorithm: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
-        self.key.sign(digest, algorithm)
+    fn sign(
+        &self,
+        input: &SignatureInput<'_>,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<SignatureValue, KeyError> {
+        self.key.sign(input, algorithm)
     }
 }
 
@@ -61,6 +66,10 @@ impl Decryptor for TokenKey {
     ) -> Result<Unwrapped, KeyError> {
         self.key.decrypt_key(encrypted_key, algorithm)
     }
+
+    fn agree(&self, originator: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
+        self.key.agree(originator)
+    }
 }
 
 impl RawTokenKey {
@@ -73,16 +82,21 @@ impl RawTokenKey {
         self.name.public_key.as_ref().map_or(&[], PublicKey::signature_algorithms)
     }
 
-    /// Signs a digest. ECDSA values are DER `Ecdsa-Sig-Value`s, as certificates and requests want them
+    /// Signs what [`SignatureInput::of`] makes for the algorithm. ECDSA values are DER `Ecdsa-Sig-Value`s, as certificates and requests want them
     /// too.
     ///
     /// Blocks until the token has answered, at most for the token's deadline. Where the queue is full the
     /// caller waits for a place within the same deadline ([`KeyError::QueueFull`] when there was none).
-    pub fn sign(&self, digest: &Digest, algorithm: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
+    pub fn sign(
+        &self,
+        input: &SignatureInput<'_>,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<SignatureValue, KeyError> {
         self.known(|| format!("{algorithm:?}"))?;
-        match self.pool.ask(&self.name, &Operation::Sign { digest: *digest, algorithm })? {
+        let input = input.clone().into_owned();
+        match self.pool.ask(&self.name, &Operation::Sign { input, algorithm })? {
             Answer::Signature(value) => Ok(value),
-            Answer::Unwrapped(_) => Err(self.unsupported(format!("{algorithm:?}"))),
+            _ => Err(self.unsupported(format!("{algorithm:?}"))),
         }
     }
 
@@ -97,7 +111,17 @@ impl RawTokenKey {
             Operation::Decrypt { encrypted_key: encrypted_key.to_vec(), algorithm: algorithm.clone() };
         match self.pool.ask(&self.name, &operation)? {
             Answer::Unwrapped(unwrapped) => Ok(unwrapped),
-            Answer::Signature(_) => Err(self.unsupported(format!("{algorithm:?}"))),
+            _ => Err(self.unsupported(format!("{algorithm:?}"))),
+        }
+    }
+
+    /// Makes a shared secret; see [`Decryptor::agree`]. Blocks like [`Self::sign`].
+    pub fn agree(&self, originator: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
+        let operation = || format!("key agreement on {:?}", originator.curve());
+        self.known(operation)?;
+        match self.pool.ask(&self.name, &Operation::Agree { originator: originator.clone() })? {
+            Answer::Agreed(agreed) => Ok(agreed),
+            _ => Err(self.unsupported(operation())),
         }
     }
 

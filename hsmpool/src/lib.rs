@@ -11,6 +11,7 @@
 //! requests for it fail at once with [`smime::key::KeyError::Unavailable`]. A PIN that was rejected is
 //! not tried again before its file changes. Only this crate speaks PKCS#11.
 
+mod agree;
 mod call;
 mod connection;
 mod decrypt;

@@ -9,6 +9,7 @@ use der::{
 };
 use smime::{
     Certificate,
+    agreement::AgreementCurve,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     key::Digest,
 };
@@ -99,6 +100,16 @@ impl PublicKey {
             Self::Ec { curve: Curve::P256, .. } => 256,
             Self::Ec { curve: Curve::P384, .. } => 384,
             Self::Ec { curve: Curve::P521, .. } => 521,
+        }
+    }
+
+    /// The curve on which such a key agrees on others.
+    pub(crate) fn agreement_curve(&self) -> Option<AgreementCurve> {
+        match self {
+            Self::Rsa { .. } => None,
+            Self::Ec { curve: Curve::P256, .. } => Some(AgreementCurve::P256),
+            Self::Ec { curve: Curve::P384, .. } => Some(AgreementCurve::P384),
+            Self::Ec { curve: Curve::P521, .. } => Some(AgreementCurve::P521),
         }
     }
 

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use smime::{
+    agreement::{Agreed, OriginatorPublicKey},
     algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
-    key::{Digest, KeyError, SignatureValue, Unwrapped},
+    key::{KeyError, SignatureInput, SignatureValue, Unwrapped},
 };
 
 use crate::public_key::KeyName;
@@ -13,8 +14,9 @@ use crate::public_key::KeyName;
 /// One operation with one private key.
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
-    Sign { digest: Digest, algorithm: SignatureAlgorithm },
+    Sign { input: SignatureInput<'static>, algorithm: SignatureAlgorithm },
     Decrypt { encrypted_key: Vec<u8>, algorithm: KeyEncryptionAlgorithm },
+    Agree { originator: OriginatorPublicKey },
 }
 
 /// What came of it.
@@ -22,6 +24,7 @@ pub(crate) enum Operation {
 pub(crate) enum Answer {
     Signature(SignatureValue),
     Unwrapped(Unwrapped),
+    Agreed(Agreed),
 }
 
 /// An operation on its way to a worker.

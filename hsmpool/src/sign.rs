@@ -6,7 +6,7 @@
 use cryptoki::{error::RvError, mechanism::Mechanism, session::Session};
 use smime::{
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
-    key::{Digest, SignatureValue},
+    key::{Digest, SignatureInput, SignatureValue},
 };
 
 use crate::{
@@ -30,18 +30,19 @@ impl From<CallError> for OperationError {
     }
 }
 
-/// Signs a digest.
+/// Signs a digest, or the octets that an algorithm wants instead.
 pub(crate) fn sign(
     session: &Session,
     key: KeyObject,
     public_key: &PublicKey,
-    digest: &Digest,
+    input: &SignatureInput<'_>,
     algorithm: SignatureAlgorithm,
 ) -> Result<SignatureValue, OperationError> {
-    let unsupported = || OperationError::Unsupported(format!("{algorithm:?} of a {digest:?}"));
+    let unsupported = || OperationError::Unsupported(format!("{algorithm:?} of {input:?}"));
     if key.always_authenticate {
         return Err(always_authenticate("a signature"));
     }
+    let SignatureInput::Digest(digest) = input else { return Err(unsupported()) };
     if digest.algorithm() != algorithm.digest() || digest.algorithm() == DigestAlgorithm::Sha1 {
         return Err(unsupported());
     }

@@ -14,6 +14,7 @@ use smime::key::KeyError;
 
 use crate::{
     PoolError,
+    agree::agree,
     call::CallError,
     decrypt::decrypt,
     index::Index,
@@ -170,12 +171,15 @@ impl Worker {
             return Err(unknown().into());
         };
         match &request.operation {
-            Operation::Sign { digest, algorithm } => {
-                sign(session, key, public_key, digest, *algorithm).map(Answer::Signature)
+            Operation::Sign { input, algorithm } => {
+                sign(session, key, public_key, input, *algorithm).map(Answer::Signature)
             }
             Operation::Decrypt { encrypted_key, algorithm } => {
                 decrypt(session, key, public_key, encrypted_key, algorithm, &self.token)
                     .map(Answer::Unwrapped)
+            }
+            Operation::Agree { originator } => {
+                agree(session, key, public_key, originator).map(Answer::Agreed)
             }
         }
     }

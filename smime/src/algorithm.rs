@@ -1,10 +1,11 @@
 //! Algorithms by name, and their `AlgorithmIdentifier`s.
 //!
-//! RFC 5754 (SHA-2 in CMS), RFC 4055 and 4056 (RSA with OAEP and PSS), RFC 5758 (ECDSA), RFC 3565 (AES-CBC), RFC 5084 (AES-GCM).
+//! RFC 5754 (SHA-2 in CMS), RFC 4055 and 4056 (RSA with OAEP and PSS), RFC 5758 (ECDSA), RFC 8410 and 8419 (Ed25519),
+//! RFC 3565 (AES-CBC), RFC 5084 (AES-GCM).
 
 mod legacy;
 
-use const_oid::db::{rfc5911, rfc5912};
+use const_oid::db::{rfc5911, rfc5912, rfc8410::ID_ED_25519};
 use der::{
     Decode, Encode,
     asn1::{Any, AnyRef, Null, ObjectIdentifier, OctetString},
@@ -81,6 +82,8 @@ pub enum SignatureAlgorithm {
     RsaPss(DigestAlgorithm),
     /// ECDSA; the curve is the key's.
     Ecdsa(DigestAlgorithm),
+    /// PureEdDSA on edwards25519 (RFC 8032 5.1.6). It signs the octets themselves, not a digest.
+    Ed25519,
 }
 
 /// RSASSA-PSS-params (RFC 4055 3.1); everything absent means SHA-1.
@@ -105,15 +108,22 @@ fn default_trailer() -> u8 {
 }
 
 impl SignatureAlgorithm {
-    /// The digest that is signed.
+    /// The digest that is signed. With Ed25519 the one that the messageDigest attribute holds: SHA-512
+    /// (RFC 8419 2.3).
     pub fn digest(self) -> DigestAlgorithm {
         match self {
             Self::RsaPkcs1(digest) | Self::RsaPss(digest) | Self::Ecdsa(digest) => digest,
+            Self::Ed25519 => DigestAlgorithm::Sha512,
         }
     }
 
+    /// Whether the octets themselves are signed, and not a digest of them.
+    pub fn signs_octets(self) -> bool {
+        self == Self::Ed25519
+    }
+
     /// The identifier in a `SignerInfo`: rsaEncryption with NULL (RFC 5754 3.2), RSASSA-PSS with all its
-    /// parameters (RFC 4056 3), ecdsa-with-SHA2 without any (RFC 5754 3.3).
+    /// parameters (RFC 4056 3), ecdsa-with-SHA2 (RFC 5754 3.3) and Ed25519 (RFC 8419 2.3) without any.
     pub fn identifier(self) -> AlgorithmIdentifierOwned {
         match self {
             Self::RsaPkcs1(_) => {
@@ -123,6 +133,7 @@ impl SignatureAlgorithm {
                 AlgorithmIdentifierOwned { oid: rfc5912::ID_RSASSA_PSS, parameters: pss_parameters(digest) }
             }
             Self::Ecdsa(digest) => AlgorithmIdentifierOwned { oid: ecdsa_oid(digest), parameters: None },
+            Self::Ed25519 => AlgorithmIdentifierOwned { oid: ID_ED_25519, parameters: None },
         }
     }
 
@@ -149,6 +160,8 @@ impl SignatureAlgorithm {
             rfc5912::ECDSA_WITH_SHA_256 => Self::Ecdsa(DigestAlgorithm::Sha256),
             rfc5912::ECDSA_WITH_SHA_384 => Self::Ecdsa(DigestAlgorithm::Sha384),
             rfc5912::ECDSA_WITH_SHA_512 => Self::Ecdsa(DigestAlgorithm::Sha512),
+            // "The parameters MUST be absent" (RFC 8410 3).
+            ID_ED_25519 if identifier.parameters.is_none() => Self::Ed25519,
             _ => return None,
         })
     }
@@ -376,6 +389,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn ed25519_goes_with_sha_512_and_without_parameters_only() {
+        let identifier = SignatureAlgorithm::Ed25519.identifier();
+        assert_eq!(identifier.to_der().unwrap(), [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70]);
+        let with = |digest| SignatureAlgorithm::from_identifier(&identifier, digest);
+        assert_eq!(with(DigestAlgorithm::Sha512), Some(SignatureAlgorithm::Ed25519));
+        assert_eq!(with(DigestAlgorithm::Sha256), None);
+        let null = AlgorithmIdentifierOwned { parameters: Some(Any::from(Null)), ..identifier };
+        assert_eq!(SignatureAlgorithm::from_complete(&null), None);
     }
 
     #[test]

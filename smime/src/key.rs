@@ -1,14 +1,15 @@
 //! The one joint to private keys: [`Signer`] and [`Decryptor`], and what passes through them.
 //!
 //! Both block, because PKCS#11 does, and are shared, because many messages use one token. They see a
-//! digest or a wrapped key, never a message.
+//! digest, signed attributes, a wrapped key or a public key, never a message.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
     Certificate, Fault,
+    agreement::{Agreed, OriginatorPublicKey},
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
 };
 
@@ -20,11 +21,16 @@ pub trait Signer: fmt::Debug + Send + Sync {
     /// What the key can do, best first.
     fn algorithms(&self) -> &[SignatureAlgorithm];
 
-    /// Signs a digest. The value is as a `SignerInfo` wants it: for ECDSA a DER `Ecdsa-Sig-Value`.
-    fn sign(&self, digest: &Digest, algorithm: SignatureAlgorithm) -> Result<SignatureValue, KeyError>;
+    /// Signs what [`SignatureInput::of`] makes for the algorithm. The value is as a `SignerInfo` wants it:
+    /// for ECDSA a DER `Ecdsa-Sig-Value`.
+    fn sign(
+        &self,
+        input: &SignatureInput<'_>,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<SignatureValue, KeyError>;
 }
 
-/// A private key that unwraps content-encryption keys.
+/// A private key that unwraps content-encryption keys, or agrees on the keys that do.
 pub trait Decryptor: fmt::Debug + Send + Sync {
     /// The certificate of the public key.
     fn certificate(&self) -> &Certificate;
@@ -36,6 +42,59 @@ pub trait Decryptor: fmt::Debug + Send + Sync {
         encrypted_key: &[u8],
         algorithm: &KeyEncryptionAlgorithm,
     ) -> Result<Unwrapped, KeyError>;
+
+    /// Makes the shared secret of this key and the originator's of a `KeyAgreeRecipientInfo` (the bare
+    /// x-coordinate of RFC 5753 7.1; key derivation is the caller's). A key that cannot, or is on another
+    /// curve, is [`KeyError::Unsupported`].
+    fn agree(&self, originator: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
+        Err(KeyError::Unsupported {
+            certificate: self.certificate().to_string(),
+            operation: format!("key agreement on {:?}", originator.curve()),
+        })
+    }
+}
+
+/// What a [`Signer`] signs: a digest, or the octets themselves where the algorithm wants those.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SignatureInput<'a> {
+    /// A digest of the octets: RSA and ECDSA.
+    Digest(Digest),
+    /// The octets: Ed25519, which passes over them twice (RFC 8032 5.1.6).
+    Octets(Cow<'a, [u8]>),
+}
+
+impl<'a> SignatureInput<'a> {
+    /// What is signed of `octets` by an algorithm.
+    pub fn of(algorithm: SignatureAlgorithm, octets: &'a [u8]) -> Self {
+        if algorithm.signs_octets() {
+            Self::Octets(Cow::Borrowed(octets))
+        } else {
+            Self::Digest(Digest::of(algorithm.digest(), octets))
+        }
+    }
+
+    /// The same without borrowed octets.
+    pub fn into_owned(self) -> SignatureInput<'static> {
+        match self {
+            Self::Digest(digest) => SignatureInput::Digest(digest),
+            Self::Octets(octets) => SignatureInput::Octets(Cow::Owned(octets.into_owned())),
+        }
+    }
+}
+
+impl From<Digest> for SignatureInput<'_> {
+    fn from(digest: Digest) -> Self {
+        Self::Digest(digest)
+    }
+}
+
+impl fmt::Debug for SignatureInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest(digest) => digest.fmt(f),
+            Self::Octets(octets) => write!(f, "{} octets", octets.len()),
+        }
+    }
 }
 
 /// A message digest with the name of its algorithm.

@@ -5,6 +5,7 @@
 //! everything that needs a private key goes through [`key::Signer`] or [`key::Decryptor`].
 
 pub mod address;
+pub mod agreement;
 pub mod algorithm;
 pub mod ber;
 pub mod certificate;

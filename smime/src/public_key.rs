@@ -1,20 +1,20 @@
 //! Signatures checked with a certificate's public key.
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use const_oid::db::rfc5912;
+use const_oid::db::{rfc5912, rfc8410::ID_ED_25519};
 use der::asn1::ObjectIdentifier;
 
 use crate::{
     Certificate,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
-    key::Digest,
+    key::SignatureInput,
 };
 
 /// Why a signature was not found good.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The signature is not this key's over this digest.
+    /// The signature is not this key's over this input.
     #[error("the signature does not verify")]
     Mismatch,
     /// The key is not of the algorithm's kind, or of a curve or size that is not taken.
@@ -25,34 +25,39 @@ pub enum VerifyError {
     },
 }
 
-/// Checks that `signature` is the certificate's key's signature over `digest`.
+/// Checks that `signature` is the certificate's key's signature over `input`.
 ///
 /// Weak keys and digests are not refused here but by whoever asks [`is_strong`]: an old signature may
 /// be right and still not acceptable.
 pub fn verify(
     certificate: &Certificate,
     algorithm: SignatureAlgorithm,
-    digest: &Digest,
+    input: &SignatureInput<'_>,
     signature: &[u8],
 ) -> Result<(), VerifyError> {
     let engine = engine(certificate, algorithm).ok_or(VerifyError::KeyNotTaken { algorithm })?;
-    let imported =
-        aws_lc_rs::digest::Digest::import_less_safe(digest.as_bytes(), digest.algorithm().engine())
-            .map_err(|_| VerifyError::Mismatch)?;
-    UnparsedPublicKey::new(engine, certificate.public_key())
-        .verify_digest(&imported, signature)
-        .map_err(|_| VerifyError::Mismatch)
+    let key = UnparsedPublicKey::new(engine, certificate.public_key());
+    let verified = match (input, algorithm.signs_octets()) {
+        (SignatureInput::Octets(octets), true) => key.verify(octets, signature),
+        (SignatureInput::Digest(digest), false) => {
+            let engine = digest.algorithm().engine();
+            aws_lc_rs::digest::Digest::import_less_safe(digest.as_bytes(), engine)
+                .and_then(|imported| key.verify_digest(&imported, signature))
+        }
+        _ => return Err(VerifyError::Mismatch),
+    };
+    verified.map_err(|_| VerifyError::Mismatch)
 }
 
 /// Whether a signature of this algorithm by this key is acceptable today: SHA-2, RSA from 2048 bits
-/// (RFC 8550 4.3), a curve from P-256.
+/// (RFC 8550 4.3), a curve from P-256, Ed25519.
 pub fn is_strong(certificate: &Certificate, algorithm: SignatureAlgorithm) -> bool {
     algorithm.digest() != DigestAlgorithm::Sha1
         && match algorithm {
             SignatureAlgorithm::RsaPkcs1(_) | SignatureAlgorithm::RsaPss(_) => {
                 certificate.rsa_modulus_bits().is_some_and(|bits| bits >= 2048)
             }
-            SignatureAlgorithm::Ecdsa(_) => true,
+            SignatureAlgorithm::Ecdsa(_) | SignatureAlgorithm::Ed25519 => true,
         }
 }
 
@@ -80,6 +85,7 @@ fn engine(
             Sha384 => &signature::RSA_PSS_2048_8192_SHA384,
             Sha512 => &signature::RSA_PSS_2048_8192_SHA512,
         }),
+        SignatureAlgorithm::Ed25519 if key == ID_ED_25519 => Some(&signature::ED25519),
         SignatureAlgorithm::Ecdsa(digest) if key == rfc5912::ID_EC_PUBLIC_KEY => {
             Some(match (certificate.curve()?, digest) {
                 (rfc5912::SECP_256_R_1, Sha1) => &signature::ECDSA_P256_SHA1_ASN1,

@@ -11,7 +11,9 @@ use smime::{
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
     ber::{Element, Tag, Tree, write_header},
     cms::{self, EnvelopedData, Object, OpenError, SignError, SignedData},
-    key::{ContentEncryptionKey, Decryptor, Digest, KeyError, SignatureValue, Signer, Unwrapped},
+    key::{
+        ContentEncryptionKey, Decryptor, Digest, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped,
+    },
 };
 
 fn enveloped(octets: &[u8]) -> Option<EnvelopedData<'_>> {
@@ -148,8 +150,12 @@ impl Signer for Faulty {
         &[SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha256)]
     }
 
-    fn sign(&self, digest: &Digest, algorithm: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
-        let mut signature = key("alice").sign(digest, algorithm)?;
+    fn sign(
+        &self,
+        input: &SignatureInput<'_>,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<SignatureValue, KeyError> {
+        let mut signature = key("alice").sign(input, algorithm)?;
         if let Some(octet) = signature.0.last_mut() {
             *octet ^= 1;
         }

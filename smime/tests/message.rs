@@ -11,7 +11,7 @@ use der::{Encode, asn1::ObjectIdentifier};
 use smime::{
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     ber::{Element, Tag, Tree, write_header},
-    key::{Digest, Signer},
+    key::{SignatureInput, Signer},
     message::{AuthResult, Reason, Verdict, sign, verify, verify_within},
     mime::{Canonical, Message, encode_base64, single_originator},
     path::{Budget, MAX_OPERATIONS, PathError, RevocationMode, Trust},
@@ -237,9 +237,10 @@ impl Parts {
     /// Signs the attributes as they are now with alice's key.
     fn sign_again(&mut self) -> Vec<u8> {
         self.attributes.sort();
-        let digest = Digest::of(DigestAlgorithm::Sha256, &wrap(Tag::SET, &self.attributes));
         let alice = key("alice");
-        let signature = alice.sign(&digest, alice.algorithms()[0]).unwrap();
+        let algorithm = alice.algorithms()[0];
+        let attributes = wrap(Tag::SET, &self.attributes);
+        let signature = alice.sign(&SignatureInput::of(algorithm, &attributes), algorithm).unwrap();
         self.signer[3] = wrap(Tag::context(0), &self.attributes);
         self.signer[5] = wrap(Tag::OCTET_STRING, &[signature.0]);
         self.put_together()

@@ -9,7 +9,7 @@ use hsmpool::TokenKey;
 use smime::{
     Certificate,
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm},
-    key::{ContentEncryptionKey, Decryptor, Digest, KeyError, Signer, Unwrapped},
+    key::{ContentEncryptionKey, Decryptor, KeyError, SignatureInput, Signer, Unwrapped},
     public_key,
 };
 
@@ -95,9 +95,9 @@ fn signs(certificate: &Certificate, key: &TokenKey, abilities: &mut Vec<String>)
         return Err(Failure::Wrong("a key of this kind does not sign here".to_owned()));
     };
     let challenge = ContentEncryptionKey::random(32)?;
-    let digest = Digest::of(algorithm.digest(), challenge.expose());
-    let signature = key.sign(&digest, algorithm)?;
-    public_key::verify(certificate, algorithm, &digest, &signature.0).map_err(|error| {
+    let input = SignatureInput::of(algorithm, challenge.expose());
+    let signature = key.sign(&input, algorithm)?;
+    public_key::verify(certificate, algorithm, &input, &signature.0).map_err(|error| {
         Failure::Wrong(format!(
             "it signs, but the certificate does not fit: {error}; the key and the certificate are mixed up"
         ))

@@ -19,7 +19,7 @@ const LATENCY: Duration = Duration::from_millis(2);
 /// Signatures per second, with four callers for every session. Not verified: that takes the processor.
 fn rate(lab: &Lab, sessions: usize) -> f64 {
     let (_pool, key) = lab.pool(&lab.settings(sessions));
-    let digest = Digest::of(Sha256, b"measured");
+    let digest = Digest::of(Sha256, b"measured").into();
     let signed = AtomicU32::new(0);
     let begun = Instant::now();
     thread::scope(|scope| {

@@ -182,7 +182,8 @@ impl Lab {
 
 /// Signs a message; a signature that is given must verify with the public key.
 pub(crate) fn sign(key: &TokenKey, message: &[u8]) -> Result<(), KeyError> {
-    let SignatureValue(value) = key.sign(&Digest::of(Sha256, message), SignatureAlgorithm::Ecdsa(Sha256))?;
+    let SignatureValue(value) =
+        key.sign(&Digest::of(Sha256, message).into(), SignatureAlgorithm::Ecdsa(Sha256))?;
     let certificate = Signer::certificate(key);
     let public_key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, certificate.public_key());
     assert!(public_key.verify(message, &value).is_ok(), "a wrong signature for {message:?}");

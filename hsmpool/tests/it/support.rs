@@ -24,7 +24,7 @@ use hsmpool::{PinSource, Pool, TokenKey, TokenSettings, TokenState};
 use smime::{
     Certificate,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
-    key::{Digest, KeyError, SignatureValue, Signer},
+    key::{Digest, KeyError, SignatureInput, SignatureValue, Signer},
 };
 
 pub(crate) const PIN: &str = "1234";
@@ -290,8 +290,8 @@ impl Write for Log {
     }
 }
 
-pub(crate) fn digest(algorithm: DigestAlgorithm) -> Digest {
-    Digest::of(algorithm, MESSAGE)
+pub(crate) fn digest(algorithm: DigestAlgorithm) -> SignatureInput<'static> {
+    Digest::of(algorithm, MESSAGE).into()
 }
 
 /// Signs with an RSA key.

@@ -9,7 +9,7 @@ use super::attributes::{self, tlv};
 use crate::{
     Certificate, Fault,
     ber::Tag,
-    key::{Digest, KeyError, SignatureValue, Signer},
+    key::{Digest, KeyError, SignatureInput, SignatureValue, Signer},
     mime::BoundaryError,
     public_key,
 };
@@ -73,9 +73,9 @@ pub fn sign(
     };
     let content_digest = digest_of(algorithm.digest());
     let attributes = attributes::write(rfc5911::ID_DATA, &content_digest, certificate, at)?;
-    let digest = Digest::of(algorithm.digest(), &attributes);
-    let SignatureValue(signature) = signer.sign(&digest, algorithm)?;
-    public_key::verify(certificate, algorithm, &digest, &signature)
+    let input = SignatureInput::of(algorithm, &attributes);
+    let SignatureValue(signature) = signer.sign(&input, algorithm)?;
+    public_key::verify(certificate, algorithm, &input, &signature)
         .map_err(|_| SignError::Faulty { certificate: certificate.to_string() })?;
 
     let sid = cms::cert::IssuerAndSerialNumber {

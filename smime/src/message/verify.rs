@@ -4,7 +4,7 @@
 //! entity, with signed attributes; every signer's certificate leads to an anchor for e-mail and is not
 //! revoked; and one of them has the single From address. Everything else has a word of its own.
 
-use std::{collections::HashSet, time::SystemTime};
+use std::{borrow::Cow, collections::HashSet, time::SystemTime};
 
 use const_oid::db::rfc5911;
 
@@ -13,7 +13,7 @@ use crate::{
     Certificate, MailAddress,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     cms::{Object, SignedData, SignerInfo},
-    key::Digest,
+    key::{Digest, SignatureInput},
     mime::{Canonical, FromError, MimeEntity},
     path::{self, Budget, Revocation, Trust, ValidPath},
     public_key,
@@ -186,16 +186,16 @@ fn check_signer(
         return Err(unknown(&"with so large a certificate or key"));
     }
     let content_digest = digests.get(digest_algorithm);
-    let mut verify = |digest: &Digest| {
+    let mut verify = |input: &SignatureInput<'_>| {
         budget.operation()?;
-        match public_key::verify(certificate, algorithm, digest, &info.signature) {
+        match public_key::verify(certificate, algorithm, input, &info.signature) {
             Ok(()) => Ok(()),
             Err(public_key::VerifyError::Mismatch) => Err(Reason::BadSignature),
             Err(error @ public_key::VerifyError::KeyNotTaken { .. }) => Err(unknown(&error)),
         }
     };
     let Some(attributes) = &info.signed_attributes else {
-        verify(&content_digest)?;
+        verify(&digests.input(algorithm))?;
         return Err(Reason::NoSignedAttributes);
     };
     let attributes = attributes.as_ref().map_err(|error| Reason::Attributes(error.clone()))?;
@@ -209,7 +209,7 @@ fn check_signer(
     }
     let mut found = Err(Reason::BadSignature);
     for octets in attributes.signed_octets() {
-        found = verify(&Digest::of(digest_algorithm, octets));
+        found = verify(&SignatureInput::of(algorithm, octets));
         if found.is_ok() {
             break;
         }
@@ -248,5 +248,14 @@ impl<'a> Digests<'a> {
         let digest = Digest::of_segments(algorithm, self.segments.iter().copied());
         self.known.push(digest);
         digest
+    }
+
+    /// What a signature without signed attributes is over.
+    fn input(&mut self, algorithm: SignatureAlgorithm) -> SignatureInput<'a> {
+        match self.segments.as_slice() {
+            _ if !algorithm.signs_octets() => self.get(algorithm.digest()).into(),
+            [all] => SignatureInput::Octets(Cow::Borrowed(all)),
+            segments => SignatureInput::Octets(Cow::Owned(segments.concat())),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
 use super::{Budget, MAX_CERTIFICATE_LEN, MAX_PATH, PathError, Trust, ValidPath, budget::is_cheap, check};
-use crate::{Certificate, algorithm::SignatureAlgorithm, ber::Tree, key::Digest, public_key};
+use crate::{Certificate, algorithm::SignatureAlgorithm, ber::Tree, key::SignatureInput, public_key};
 
 /// Finds a valid path for `leaf` at the time `at`. `surplus` are the certificates that came with the
 /// message: helpers on the way, never trusted by themselves.
@@ -163,8 +163,8 @@ pub(super) fn verify_signed(
     let signature = fields.nth(1).ok_or(SignedError::Signature)?;
     // A BIT STRING begins with the number of unused bits.
     let signature = signature.content().strip_prefix(&[0]).ok_or(SignedError::Signature)?;
-    let digest = Digest::of(algorithm.digest(), signed.octets());
-    public_key::verify(issuer, algorithm, &digest, signature).map_err(|error| match error {
+    let input = SignatureInput::of(algorithm, signed.octets());
+    public_key::verify(issuer, algorithm, &input, signature).map_err(|error| match error {
         public_key::VerifyError::Mismatch => SignedError::Signature,
         public_key::VerifyError::KeyNotTaken { .. } => SignedError::Algorithm,
     })

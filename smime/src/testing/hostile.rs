@@ -12,9 +12,8 @@ use der::Encode;
 use super::fixtures::{certificate, key};
 use crate::{
     Certificate,
-    algorithm::DigestAlgorithm,
     ber::{Tag, Tree, write_header},
-    key::{Digest, Signer},
+    key::{SignatureInput, Signer},
 };
 
 /// An element around its parts.
@@ -39,9 +38,9 @@ fn alice() -> Vec<Vec<u8>> {
 fn sign(fields: &[Vec<u8>]) -> Certificate {
     let signed = wrap(Tag::SEQUENCE, fields);
     let alice = key("alice");
-    let digest = Digest::of(DigestAlgorithm::Sha256, &signed);
+    let algorithm = alice.algorithms()[0];
     let mut signature = vec![0];
-    signature.extend(alice.sign(&digest, alice.algorithms()[0]).unwrap().0);
+    signature.extend(alice.sign(&SignatureInput::of(algorithm, &signed), algorithm).unwrap().0);
     let der = wrap(Tag::SEQUENCE, &[signed, fields[2].clone(), wrap(Tag::BIT_STRING, &[signature])]);
     Certificate::from_der(&der).unwrap()
 }

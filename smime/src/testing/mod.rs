@@ -4,18 +4,26 @@ pub mod fixtures;
 pub mod hostile;
 
 use aws_lc_rs::{
+    agreement::{self, UnparsedPublicKey},
     digest,
     rsa::{
         OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, Pkcs1PrivateDecryptingKey,
         PrivateDecryptingKey,
     },
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+        EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
+    },
 };
 
 use crate::{
     Certificate,
-    algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
-    key::{ContentEncryptionKey, Decryptor, Digest, KeyError, SignatureValue, Signer, Unwrapped},
+    agreement::{Agreed, AgreementCurve, OriginatorPublicKey, SharedSecret},
+    algorithm::{
+        DigestAlgorithm::{self, Sha256, Sha384, Sha512},
+        KeyEncryptionAlgorithm, SignatureAlgorithm,
+    },
+    key::{ContentEncryptionKey, Decryptor, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped},
 };
 
 /// A key pair and its certificate.
@@ -27,7 +35,9 @@ pub struct MemoryKey {
 
 enum Key {
     Rsa { signing: Box<RsaKeyPair>, pkcs8: Vec<u8> },
-    Ec(EcdsaKeyPair),
+    Ec { signing: EcdsaKeyPair, curve: AgreementCurve, agreeing: agreement::PrivateKey },
+    Ed25519(Ed25519KeyPair),
+    X25519(agreement::PrivateKey),
 }
 
 impl std::fmt::Debug for Key {
@@ -36,15 +46,37 @@ impl std::fmt::Debug for Key {
     }
 }
 
+impl Key {
+    fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
+        if let Ok(signing) = RsaKeyPair::from_pkcs8(pkcs8) {
+            return Some(Self::Rsa { signing: Box::new(signing), pkcs8: pkcs8.to_vec() });
+        }
+        for (curve, algorithm) in [
+            (AgreementCurve::P256, &ECDSA_P256_SHA256_ASN1_SIGNING),
+            (AgreementCurve::P384, &ECDSA_P384_SHA384_ASN1_SIGNING),
+            (AgreementCurve::P521, &ECDSA_P521_SHA512_ASN1_SIGNING),
+        ] {
+            if let Ok(signing) = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8) {
+                let agreeing = agreement::PrivateKey::from_private_key_der(curve.engine(), pkcs8).ok()?;
+                return Some(Self::Ec { signing, curve, agreeing });
+            }
+        }
+        if let Some(scalar) = pkcs8.strip_prefix(X25519_PKCS8) {
+            return agreement::PrivateKey::from_private_key(&agreement::X25519, scalar)
+                .ok()
+                .map(Self::X25519);
+        }
+        Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).ok().map(Self::Ed25519)
+    }
+}
+
+/// What stands before the 32 octets of an X25519 private key (RFC 8410 7).
+const X25519_PKCS8: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x6e\x04\x22\x04\x20";
+
 impl MemoryKey {
-    /// A key from PKCS#8 octets: RSA, or EC on P-256. `None` where it is neither.
+    /// A key from PKCS#8 octets: RSA, EC on P-256, P-384 or P-521, Ed25519, X25519. `None` where it is none.
     pub fn from_pkcs8(pkcs8: &[u8], certificate: Certificate) -> Option<Self> {
-        let key = if let Ok(signing) = RsaKeyPair::from_pkcs8(pkcs8) {
-            Key::Rsa { signing: Box::new(signing), pkcs8: pkcs8.to_vec() }
-        } else {
-            Key::Ec(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).ok()?)
-        };
-        Some(Self { certificate, key })
+        Some(Self { certificate, key: Key::from_pkcs8(pkcs8)? })
     }
 
     fn unsupported(&self, operation: impl std::fmt::Debug) -> KeyError {
@@ -61,32 +93,48 @@ impl Signer for MemoryKey {
     }
 
     fn algorithms(&self) -> &[SignatureAlgorithm] {
-        match self.key {
-            Key::Rsa { .. } => &[
-                SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha256),
-                SignatureAlgorithm::RsaPss(DigestAlgorithm::Sha256),
-            ],
-            Key::Ec(_) => &[SignatureAlgorithm::Ecdsa(DigestAlgorithm::Sha256)],
+        match &self.key {
+            Key::Rsa { .. } => &[SignatureAlgorithm::RsaPkcs1(Sha256), SignatureAlgorithm::RsaPss(Sha256)],
+            Key::Ec { curve: AgreementCurve::P384, .. } => &[SignatureAlgorithm::Ecdsa(Sha384)],
+            Key::Ec { curve: AgreementCurve::P521, .. } => &[SignatureAlgorithm::Ecdsa(Sha512)],
+            Key::Ec { .. } => &[SignatureAlgorithm::Ecdsa(Sha256)],
+            Key::Ed25519(_) => &[SignatureAlgorithm::Ed25519],
+            Key::X25519(_) => &[],
         }
     }
 
-    fn sign(&self, digest: &Digest, algorithm: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
+    fn sign(
+        &self,
+        input: &SignatureInput<'_>,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<SignatureValue, KeyError> {
         let failed = |_| self.unsupported(algorithm);
-        let imported = digest::Digest::import_less_safe(digest.as_bytes(), digest.algorithm().engine());
-        let imported = imported.map_err(failed)?;
-        match &self.key {
-            Key::Rsa { signing, .. } => {
+        if !self.algorithms().contains(&algorithm) {
+            return Err(self.unsupported(algorithm));
+        }
+        match (&self.key, input) {
+            (Key::Rsa { signing, .. }, SignatureInput::Digest(digest)) => {
+                let imported =
+                    digest::Digest::import_less_safe(digest.as_bytes(), digest.algorithm().engine());
                 let mut signature = vec![0; signing.public_modulus_len()];
                 let encoding = match algorithm {
                     SignatureAlgorithm::RsaPss(_) => &RSA_PSS_SHA256,
                     _ => &RSA_PKCS1_SHA256,
                 };
+                let imported = imported.map_err(failed)?;
                 signing.sign_digest(encoding, &imported, &mut signature).map_err(failed)?;
                 Ok(SignatureValue(signature))
             }
-            Key::Ec(pair) => {
-                pair.sign_digest(&imported).map(|s| SignatureValue(s.as_ref().to_vec())).map_err(failed)
+            (Key::Ec { signing, .. }, SignatureInput::Digest(digest)) => {
+                let imported =
+                    digest::Digest::import_less_safe(digest.as_bytes(), digest.algorithm().engine());
+                let signature = signing.sign_digest(&imported.map_err(failed)?).map_err(failed)?;
+                Ok(SignatureValue(signature.as_ref().to_vec()))
             }
+            (Key::Ed25519(pair), SignatureInput::Octets(octets)) => {
+                Ok(SignatureValue(pair.try_sign(octets).map_err(failed)?.as_ref().to_vec()))
+            }
+            _ => Err(self.unsupported(algorithm)),
         }
     }
 }
@@ -113,7 +161,7 @@ impl Decryptor for MemoryKey {
             KeyEncryptionAlgorithm::RsaOaep { hash, mask_hash, label } if hash == mask_hash => {
                 let oaep = match hash {
                     DigestAlgorithm::Sha1 => &OAEP_SHA1_MGF1SHA1,
-                    DigestAlgorithm::Sha256 => &OAEP_SHA256_MGF1SHA256,
+                    Sha256 => &OAEP_SHA256_MGF1SHA256,
                     _ => return Err(self.unsupported(algorithm)),
                 };
                 OaepPrivateDecryptingKey::new(key)
@@ -124,5 +172,20 @@ impl Decryptor for MemoryKey {
             KeyEncryptionAlgorithm::RsaOaep { .. } => return Err(self.unsupported(algorithm)),
         };
         Ok(unwrapped.map_or(Unwrapped::Rejected, |key| Unwrapped::Key(ContentEncryptionKey::new(key))))
+    }
+
+    fn agree(&self, originator: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
+        let (curve, key) = match &self.key {
+            Key::Ec { curve, agreeing, .. } => (*curve, agreeing),
+            Key::X25519(key) => (AgreementCurve::X25519, key),
+            _ => return Err(self.unsupported("key agreement")),
+        };
+        if originator.curve() != curve {
+            return Err(self.unsupported(originator));
+        }
+        let public = UnparsedPublicKey::new(curve.engine(), originator.octets());
+        let secret = agreement::agree(key, public, (), |octets| Ok(octets.to_vec()));
+        let secret = secret.ok().and_then(|octets| SharedSecret::new(curve, octets));
+        Ok(secret.map_or(Agreed::Rejected, Agreed::Secret))
     }
 }
