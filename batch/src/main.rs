@@ -23,7 +23,7 @@ use batch::{
     task::Task,
 };
 use clap::Parser;
-use hsmpool::{Pool, TokenState};
+use hsmpool::{Lane, Pool, TokenState};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -94,7 +94,7 @@ fn start_pool(settings: &Settings, command: &Command) -> Result<Pool> {
     if settings.tokens().is_empty() {
         bail!("{}: there is no [[token]] with keys to work with", settings.path().display());
     }
-    let pool = Pool::start(settings.tokens())?;
+    let pool = Pool::start(settings.tokens())?.lane(Lane::Bulk);
     if let Err(error) = pool.ready(TOKEN_LIMIT) {
         // One of several tokens is enough for the keys it has.
         if !pool.status().iter().any(|token| token.state == TokenState::Up) {

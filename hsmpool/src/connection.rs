@@ -1,12 +1,15 @@
 //! A connection to a token: from loading the module to running workers, and back.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use cryptoki::error::RvError;
 
 use crate::{
@@ -14,10 +17,9 @@ use crate::{
     call::CallError,
     module::Module,
     modules,
-    request::Request,
     session::{Access, OpenSession},
     token::Token,
-    worker::{Activity, Loss, Worker},
+    worker::{Activity, Worker},
 };
 
 /// How long workers may take to end before they are left to themselves: they hang in the module.
@@ -27,9 +29,9 @@ pub(crate) const END_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) struct Connection {
     workers: Vec<(JoinHandle<()>, Arc<Activity>)>,
     /// Where workers report that the token is lost.
-    pub(crate) losses: Receiver<Loss>,
-    /// Dropped to end the workers.
-    stop: Option<Sender<()>>,
+    pub(crate) losses: Receiver<PoolError>,
+    /// Set to end the workers.
+    stop: Arc<AtomicBool>,
     /// Disconnected when the last worker has ended.
     ended: Receiver<()>,
     /// Dropped last: `C_Finalize` after all sessions are closed.
@@ -71,22 +73,24 @@ impl Connection {
         module: Arc<Module>,
     ) -> Result<Self, PoolError> {
         let (report_loss, losses) = crossbeam_channel::unbounded();
-        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let stop = Arc::new(AtomicBool::new(false));
         let (running, ended) = crossbeam_channel::bounded::<()>(0);
-        let mut connection = Self { workers: Vec::new(), losses, stop: Some(stop), ended, _module: module };
+        let mut connection = Self { workers: Vec::new(), losses, stop, ended, _module: module };
         let alone = sessions.len() == 1;
         for (number, session) in sessions.into_iter().enumerate() {
             let activity = Arc::new(Activity::new());
+            token.register(&activity);
             let worker = Worker {
                 token: Arc::clone(token),
                 session,
                 activity: Arc::clone(&activity),
                 alone,
+                stop: Arc::clone(&connection.stop),
                 losses: report_loss.clone(),
             };
-            let (stopped, running) = (stopped.clone(), running.clone());
+            let running = running.clone();
             let spawned = thread::Builder::new().name(format!("token-{number}")).spawn(move || {
-                worker.run(&stopped);
+                worker.run();
                 drop(running);
             });
             match spawned {
@@ -117,10 +121,10 @@ impl Connection {
     }
 
     /// Ends the workers, each after its present call, and closes the sessions. Workers that do not come
-    /// back from the module are left behind; they keep it from being finalised under them. Gives back the
-    /// requests that met the end of the connection.
-    pub(crate) fn close(mut self, token: &Token) -> Vec<Request> {
-        self.stop = None;
+    /// back from the module are left behind; they keep it from being finalised under them.
+    pub(crate) fn close(mut self, token: &Token) {
+        self.stop.store(true, Ordering::Release);
+        token.lanes.wake_workers();
         if self.ended.recv_timeout(END_LIMIT) == Err(RecvTimeoutError::Timeout) {
             let hanging = self.workers.iter().filter(|(handle, _)| !handle.is_finished()).count();
             tracing::warn!(
@@ -134,7 +138,6 @@ impl Connection {
                 let _ = handle.join();
             }
         }
-        self.losses.try_iter().filter_map(|loss| loss.request).collect()
     }
 }
 
@@ -173,21 +176,22 @@ fn fewer_sessions(token: &Token, opened: usize, error: &CallError) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{path::PathBuf, sync::Weak};
 
     use super::*;
     use crate::{PinSource, TokenSettings};
 
     #[test]
     fn a_token_that_gives_fewer_sessions_is_used_with_those_but_a_lost_one_is_not() {
-        let token = Token::new(&TokenSettings {
+        let settings = TokenSettings {
             module: PathBuf::from("module.so"),
             label: "mail".into(),
             pin: PinSource::File("pin".into()),
             sessions: 8,
             queue: 1,
             deadline: Duration::from_secs(1),
-        });
+        };
+        let token = Token::new(&settings, 0, Weak::new());
         for (rv, goes_on) in [
             (RvError::SessionCount, true),
             (RvError::DeviceMemory, true),

@@ -12,7 +12,7 @@ use smime::{
 use crate::{
     Pool,
     public_key::{KeyName, PublicKey},
-    request::{Answer, Operation},
+    request::{Answer, Operation, Outcome, Pending},
 };
 
 /// A private key on a token, named by its certificate. It is looked for when it is used.
@@ -33,6 +33,35 @@ impl TokenKey {
     pub(crate) fn new(pool: Pool, certificate: &Certificate) -> Self {
         let name = KeyName::of_certificate(certificate);
         Self { certificate: certificate.clone(), key: RawTokenKey::new(pool, name) }
+    }
+
+    /// See [`RawTokenKey::submit_sign`].
+    pub fn submit_sign(
+        &self,
+        input: &SignatureInput<'_>,
+        algorithm: SignatureAlgorithm,
+        reply: impl FnOnce(Result<SignatureValue, KeyError>) + Send + 'static,
+    ) -> Pending {
+        self.key.submit_sign(input, algorithm, reply)
+    }
+
+    /// See [`RawTokenKey::submit_decrypt_key`].
+    pub fn submit_decrypt_key(
+        &self,
+        encrypted_key: &[u8],
+        algorithm: &KeyEncryptionAlgorithm,
+        reply: impl FnOnce(Result<Unwrapped, KeyError>) + Send + 'static,
+    ) -> Pending {
+        self.key.submit_decrypt_key(encrypted_key, algorithm, reply)
+    }
+
+    /// See [`RawTokenKey::submit_agree`].
+    pub fn submit_agree(
+        &self,
+        originator: &OriginatorPublicKey,
+        reply: impl FnOnce(Result<Agreed, KeyError>) + Send + 'static,
+    ) -> Pending {
+        self.key.submit_agree(originator, reply)
     }
 }
 
@@ -85,7 +114,7 @@ impl RawTokenKey {
     /// Signs what [`SignatureInput::of`] makes for the algorithm. ECDSA values are DER `Ecdsa-Sig-Value`s, as certificates and requests want them
     /// too.
     ///
-    /// Blocks until the token has answered, at most for the token's deadline. Where the queue is full the
+    /// Blocks until the token has answered, at most for the pool's deadline. Where the queue is full the
     /// caller waits for a place within the same deadline ([`KeyError::QueueFull`] when there was none).
     pub fn sign(
         &self,
@@ -94,10 +123,19 @@ impl RawTokenKey {
     ) -> Result<SignatureValue, KeyError> {
         self.known(|| format!("{algorithm:?}"))?;
         let input = input.clone().into_owned();
-        match self.pool.ask(&self.name, &Operation::Sign { input, algorithm })? {
-            Answer::Signature(value) => Ok(value),
-            _ => Err(self.unsupported(format!("{algorithm:?}"))),
-        }
+        signature(self.pool.ask(&self.name, Operation::Sign { input, algorithm }))
+    }
+
+    /// Signs like [`Self::sign`], but gives the outcome to a function: once, by the deadline or a tenth of a
+    /// second later, on a thread of the pool, where it must not take long. Blocks only while the queue is full.
+    pub fn submit_sign(
+        &self,
+        input: &SignatureInput<'_>,
+        algorithm: SignatureAlgorithm,
+        reply: impl FnOnce(Result<SignatureValue, KeyError>) + Send + 'static,
+    ) -> Pending {
+        let operation = Operation::Sign { input: input.clone().into_owned(), algorithm };
+        self.submit(operation, move |outcome| reply(signature(outcome)))
     }
 
     /// Unwraps an encrypted key; see [`Decryptor::decrypt_key`]. Blocks like [`Self::sign`].
@@ -109,19 +147,44 @@ impl RawTokenKey {
         self.known(|| format!("{algorithm:?}"))?;
         let operation =
             Operation::Decrypt { encrypted_key: encrypted_key.to_vec(), algorithm: algorithm.clone() };
-        match self.pool.ask(&self.name, &operation)? {
-            Answer::Unwrapped(unwrapped) => Ok(unwrapped),
-            _ => Err(self.unsupported(format!("{algorithm:?}"))),
-        }
+        unwrapped(self.pool.ask(&self.name, operation))
+    }
+
+    /// Unwraps like [`Self::decrypt_key`] and answers like [`Self::submit_sign`].
+    pub fn submit_decrypt_key(
+        &self,
+        encrypted_key: &[u8],
+        algorithm: &KeyEncryptionAlgorithm,
+        reply: impl FnOnce(Result<Unwrapped, KeyError>) + Send + 'static,
+    ) -> Pending {
+        let operation =
+            Operation::Decrypt { encrypted_key: encrypted_key.to_vec(), algorithm: algorithm.clone() };
+        self.submit(operation, move |outcome| reply(unwrapped(outcome)))
     }
 
     /// Makes a shared secret; see [`Decryptor::agree`]. Blocks like [`Self::sign`].
     pub fn agree(&self, originator: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
-        let operation = || format!("key agreement on {:?}", originator.curve());
-        self.known(operation)?;
-        match self.pool.ask(&self.name, &Operation::Agree { originator: originator.clone() })? {
-            Answer::Agreed(agreed) => Ok(agreed),
-            _ => Err(self.unsupported(operation())),
+        self.known(|| format!("key agreement on {:?}", originator.curve()))?;
+        agreed(self.pool.ask(&self.name, Operation::Agree { originator: originator.clone() }))
+    }
+
+    /// Makes a shared secret like [`Self::agree`] and answers like [`Self::submit_sign`].
+    pub fn submit_agree(
+        &self,
+        originator: &OriginatorPublicKey,
+        reply: impl FnOnce(Result<Agreed, KeyError>) + Send + 'static,
+    ) -> Pending {
+        let operation = Operation::Agree { originator: originator.clone() };
+        self.submit(operation, move |outcome| reply(agreed(outcome)))
+    }
+
+    fn submit(&self, operation: Operation, reply: impl FnOnce(Outcome) + Send + 'static) -> Pending {
+        match self.known(|| format!("{operation:?}")) {
+            Ok(()) => self.pool.submit(&self.name, operation, Box::new(reply)),
+            Err(error) => {
+                reply(Err(error));
+                Pending::over()
+            }
         }
     }
 
@@ -134,6 +197,27 @@ impl RawTokenKey {
 
     fn unsupported(&self, operation: String) -> KeyError {
         KeyError::Unsupported { certificate: self.name.description.clone(), operation }
+    }
+}
+
+fn signature(outcome: Outcome) -> Result<SignatureValue, KeyError> {
+    match outcome? {
+        Answer::Signature(value) => Ok(value),
+        other => Err(other.unexpected()),
+    }
+}
+
+fn unwrapped(outcome: Outcome) -> Result<Unwrapped, KeyError> {
+    match outcome? {
+        Answer::Unwrapped(unwrapped) => Ok(unwrapped),
+        other => Err(other.unexpected()),
+    }
+}
+
+fn agreed(outcome: Outcome) -> Result<Agreed, KeyError> {
+    match outcome? {
+        Answer::Agreed(agreed) => Ok(agreed),
+        other => Err(other.unexpected()),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The PKCS#11 worker pool: sessions, workers, private keys found by certificate.
 //!
 //! ```text
-//! caller ── request, deadline ──▶ queue of the token ──▶ worker (one thread, one session) ──▶ C_Sign, C_Decrypt
-//!                                       ▲                    │ token lost
-//!                                       │ fails at once      ▼
-//!                                  supervisor of the token: load, find, log in, read keys; watch; again
+//! caller ── request, deadline ──▶ router ──▶ lanes of a token ──▶ worker (one thread, one session) ──▶ C_Sign, …
+//!                                    ▲                                │ error, token lost
+//!                                    └────────────────────────────────┤
+//!                                                                     ▼
+//!                     supervisor of the token: load, find, log in, read keys; watch; again
 //! ```
 //!
 //! [`Pool::start`] never waits for a token. A token that is down is tried again in the background, and
@@ -18,6 +19,7 @@ mod decrypt;
 mod error;
 mod index;
 mod key;
+mod lanes;
 mod login;
 mod module;
 mod oaep;
@@ -26,6 +28,7 @@ mod pool;
 mod public_key;
 mod recovery;
 mod request;
+mod router;
 mod session;
 mod settings;
 mod sign;
@@ -40,4 +43,5 @@ pub use error::PoolError;
 pub use key::{RawTokenKey, TokenKey};
 pub use pin::Pin;
 pub use pool::{Pool, TokenState, TokenStatus};
+pub use request::{Lane, Pending};
 pub use settings::{PinSource, TokenSettings};

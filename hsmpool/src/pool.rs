@@ -2,21 +2,22 @@
 
 use std::{
     collections::HashSet,
-    fmt,
+    fmt, io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use smime::{Certificate, key::KeyError};
+use smime::Certificate;
 
 use crate::{
     PoolError, RawTokenKey, TokenKey, TokenSettings,
     connection::END_LIMIT,
     public_key::KeyName,
-    request::{Answer, Operation},
+    request::{Caller, Lane, Operation, Outcome, Pending, Request},
+    router::{Backend, Router},
     supervisor::supervise,
     token::{Phase, Token},
 };
@@ -24,14 +25,20 @@ use crate::{
 /// How long closing waits for a supervisor: its workers' limit, and some time to close sessions.
 const CLOSE_LIMIT: Duration = END_LIMIT.saturating_add(Duration::from_secs(1));
 
+/// How often requests are looked for whose time is over.
+const WATCH_TICK: Duration = Duration::from_millis(50);
+
 /// Workers for all configured tokens. Cloning shares them; with the last clone (every key holds one) they
 /// end, sessions are closed and modules finalised.
 #[derive(Clone)]
 pub struct Pool {
     inner: Arc<Inner>,
+    lane: Lane,
+    deadline: Duration,
 }
 
 struct Inner {
+    router: Arc<Router>,
     tokens: Vec<Arc<Token>>,
     running: Mutex<Option<Running>>,
 }
@@ -88,10 +95,18 @@ impl Pool {
                 return Err(PoolError::DuplicateToken { module, label });
             }
         }
+        let router = Arc::new_cyclic(|router| {
+            let of = |(number, settings)| Arc::new(Token::new(settings, number, Weak::clone(router)));
+            Router::new(settings.iter().enumerate().map(of).map(Backend::Token).collect())
+        });
         let tokens: Vec<Arc<Token>> =
-            settings.iter().map(|settings| Arc::new(Token::new(settings))).collect();
+            router.backends.iter().map(|Backend::Token(token)| Arc::clone(token)).collect();
         let (shutdown, closed) = crossbeam_channel::bounded::<()>(0);
         let (alive, ended) = crossbeam_channel::bounded::<()>(0);
+        let no_thread = |label: &str, error: io::Error| PoolError::Thread {
+            label: label.to_owned(),
+            reason: error.to_string(),
+        };
         let mut supervisors = Vec::new();
         for token in &tokens {
             let (token, closed, alive) = (Arc::clone(token), closed.clone(), alive.clone());
@@ -100,11 +115,35 @@ impl Pool {
                 supervise(&token, &closed);
                 drop(alive);
             });
-            let thread = spawned.map_err(|error| PoolError::Thread { label, reason: error.to_string() })?;
-            supervisors.push(thread);
+            supervisors.push(spawned.map_err(|error| no_thread(&label, error))?);
         }
+        if let Some(token) = tokens.first() {
+            let router = Arc::clone(&router);
+            let watch = move || {
+                while closed.recv_timeout(WATCH_TICK) == Err(RecvTimeoutError::Timeout) {
+                    router.expire(Instant::now());
+                }
+                drop(alive);
+            };
+            let spawned = thread::Builder::new().name("token-watch".into()).spawn(watch);
+            supervisors.push(spawned.map_err(|error| no_thread(token.label(), error))?);
+        }
+        let deadline = settings.iter().map(|token| token.deadline).max().unwrap_or_default();
         let running = Mutex::new(Some(Running { shutdown, ended, supervisors }));
-        Ok(Self { inner: Arc::new(Inner { tokens, running }) })
+        Ok(Self { inner: Arc::new(Inner { router, tokens, running }), lane: Lane::default(), deadline })
+    }
+
+    /// The same pool, asked in that lane.
+    #[must_use]
+    pub fn lane(&self, lane: Lane) -> Self {
+        Self { lane, ..self.clone() }
+    }
+
+    /// The same pool, with another limit to how long a request may take. At first it is the longest of the
+    /// tokens' own.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
     }
 
     /// Waits until every token has been tried once, and tells how things stand then: the first token's
@@ -173,39 +212,37 @@ impl Pool {
     }
 
     /// Ends the workers, closes the sessions, finalises the modules. Requests that wait end with
-    /// [`KeyError::Unavailable`], later ones too. A call that hangs in a module is waited for a few seconds
+    /// [`smime::key::KeyError::Unavailable`], later ones too. A call that hangs in a module is waited for a few seconds
     /// only. Dropping the last clone does the same.
     pub fn close(&self) {
         self.inner.close();
     }
 
-    /// Has a token that holds the key carry out an operation: one that is known to have it first, the
-    /// least busy of those first.
-    pub(crate) fn ask(&self, key: &Arc<KeyName>, operation: &Operation) -> Result<Answer, KeyError> {
-        let start = Instant::now();
-        let mut tokens: Vec<&Arc<Token>> = self.inner.tokens.iter().collect();
-        tokens.sort_by_key(|token| {
-            let usable = !matches!(token.phase(), Phase::Down(_));
-            let has_key = token.find_key(key).is_some();
-            (!(usable && has_key), !usable, token.waiting())
-        });
-        let mut last = KeyError::NoSuchKey {
-            token: "(none configured)".to_owned(),
-            certificate: key.description.clone(),
-        };
-        for token in tokens {
-            match token.ask(key, operation.clone(), start + token.settings.deadline) {
-                // "I could not look" outweighs "I have looked, there is none".
-                Err(error @ KeyError::Unavailable { .. }) => last = error,
-                Err(error @ KeyError::NoSuchKey { .. }) => {
-                    if !matches!(last, KeyError::Unavailable { .. }) {
-                        last = error;
-                    }
-                }
-                result => return result,
-            }
+    /// Has a token that holds the key carry out an operation, and waits for that.
+    pub(crate) fn ask(&self, key: &Arc<KeyName>, operation: Operation) -> Outcome {
+        let router = &self.inner.router;
+        router.forked()?;
+        let (request, caller): (_, Caller) =
+            Request::of_caller(Arc::clone(key), operation, self.lane, self.deadline);
+        let (allowed, deadline) = (request.allowed(), request.deadline);
+        router.submit(request);
+        caller.wait(deadline).unwrap_or_else(|backend| Err(router.deadline(backend, allowed)))
+    }
+
+    /// Has a token carry out an operation and gives the outcome to a function, on a thread of the pool.
+    pub(crate) fn submit(
+        &self,
+        key: &Arc<KeyName>,
+        operation: Operation,
+        reply: Box<dyn FnOnce(Outcome) + Send>,
+    ) -> Pending {
+        let request = Request::with_continuation(Arc::clone(key), operation, self.lane, self.deadline, reply);
+        let pending = Pending::new(request.watch());
+        match self.inner.router.forked() {
+            Ok(()) => self.inner.router.submit(request),
+            Err(error) => request.answer(Err(error)),
         }
-        Err(last)
+        pending
     }
 }
 
@@ -218,6 +255,11 @@ impl fmt::Debug for Pool {
 
 impl Inner {
     fn close(&self) {
+        if self.router.forked().is_err() {
+            // The threads are the other process's.
+            return;
+        }
+        self.router.close();
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { shutdown, ended, supervisors }) = running else { return };
         drop(shutdown);

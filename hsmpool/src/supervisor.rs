@@ -5,14 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, never, select_biased};
+use crossbeam_channel::{Receiver, RecvTimeoutError, select_biased};
 
 use crate::{
     PoolError,
     connection::Connection,
-    request::Request,
     token::{Phase, Token},
-    worker::Loss,
 };
 
 /// How often the workers are looked at.
@@ -26,14 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs until `shutdown` is disconnected.
 pub(crate) fn supervise(token: &Arc<Token>, shutdown: &Receiver<()>) {
-    let mut supervisor = Supervisor {
-        token,
-        shutdown,
-        pauses: Pauses::new(),
-        outage: Outage::None,
-        last_at_once: None,
-        interrupted: None,
-    };
+    let mut supervisor =
+        Supervisor { token, shutdown, pauses: Pauses::new(), outage: Outage::None, last_at_once: None };
     let mut next = Next::Connect;
     while matches!(next, Next::Connect) {
         next = match Connection::open(token) {
@@ -41,9 +33,7 @@ pub(crate) fn supervise(token: &Arc<Token>, shutdown: &Receiver<()>) {
             Err(error) => supervisor.be_down(&error),
         };
     }
-    token.set_phase(Phase::Down(PoolError::Closed));
-    let interrupted = supervisor.interrupted.into_iter().flat_map(|(requests, _)| requests);
-    turn_all_away(token, interrupted.chain(token.requests.try_iter()), &PoolError::Closed);
+    token.set_phase(&Phase::Down(PoolError::Closed));
 }
 
 struct Supervisor<'a> {
@@ -53,8 +43,6 @@ struct Supervisor<'a> {
     outage: Outage,
     /// When a lost connection was made again without a pause.
     last_at_once: Option<Instant>,
-    /// Requests that met the end of a connection, and why it ended.
-    interrupted: Option<(Vec<Request>, PoolError)>,
 }
 
 enum Next {
@@ -70,34 +58,25 @@ impl Supervisor<'_> {
         let sessions = connection.sessions();
         token.failures.store(0, Ordering::Relaxed);
         self.outage.end(token, sessions);
-        token.set_phase(Phase::Up { sessions });
-        if let Some((requests, reason)) = self.interrupted.take() {
-            token.ask_again(requests, &reason);
-        }
-        let Some(Loss { reason, request }) = watch(token, &connection, &mut self.outage, self.shutdown)
-        else {
-            token.set_phase(Phase::Down(PoolError::Closed));
-            turn_all_away(token, connection.close(token), &PoolError::Closed);
+        token.set_phase(&Phase::Up { sessions });
+        let Some(reason) = watch(token, &connection, &mut self.outage, self.shutdown) else {
+            token.set_phase(&Phase::Down(PoolError::Closed));
+            connection.close(token);
             return Next::End;
         };
         // Dead sessions are mostly all that is wrong. So those who ask wait for one more try, which is made
         // at once; but not again and again.
         let at_once = self.last_at_once.is_none_or(|last| last.elapsed() > LONGEST_PAUSE);
-        token.set_phase(if at_once { Phase::Connecting } else { Phase::Down(reason.clone()) });
-        let mut requests: Vec<Request> = request.into_iter().collect();
-        requests.extend(connection.close(token));
+        token.set_phase(&if at_once { Phase::Connecting } else { Phase::Down(reason.clone()) });
+        connection.close(token);
         if since.elapsed() > LONGEST_PAUSE {
             self.pauses = Pauses::new();
         }
         if !at_once {
-            turn_all_away(token, requests, &reason);
             return self.be_down(&reason);
         }
         tracing::warn!(token = token.label(), %reason, "connection lost, connecting again");
         self.last_at_once = Some(Instant::now());
-        let (again, twice) = requests.into_iter().partition(|request| !request.second_try);
-        turn_all_away(token, twice, &reason);
-        self.interrupted = Some((again, reason));
         if is_disconnected(self.shutdown) { Next::End } else { Next::Connect }
     }
 
@@ -105,15 +84,12 @@ impl Supervisor<'_> {
     fn be_down(&mut self, error: &PoolError) -> Next {
         let token = self.token;
         self.outage.begin(token, error);
-        token.set_phase(Phase::Down(error.clone()));
-        if let Some((requests, _)) = self.interrupted.take() {
-            turn_all_away(token, requests, error);
-        }
+        token.set_phase(&Phase::Down(error.clone()));
         let go_on = if error.awaits_another_pin() && token.gate.holds_a_rejected_pin() {
             self.pauses = Pauses::new();
-            wait_for_another_pin(token, error, self.shutdown)
+            wait_for_another_pin(token, self.shutdown)
         } else {
-            pause(token, error, self.pauses.next(), self.shutdown)
+            pause(self.pauses.next(), self.shutdown)
         };
         if go_on { Next::Connect } else { Next::End }
     }
@@ -125,64 +101,44 @@ fn watch(
     connection: &Connection,
     outage: &mut Outage,
     shutdown: &Receiver<()>,
-) -> Option<Loss> {
+) -> Option<PoolError> {
     // A call that takes three times as long as any caller waits is not slow, it hangs.
     let limit = token.settings.deadline.saturating_mul(3);
     let workers = connection.sessions();
-    let nothing = never();
     loop {
         let hangs = connection.hangs_for(limit);
         let hanging = PoolError::Hanging { label: token.label().to_owned(), workers, for_at_least: limit };
         match (hangs, outage.is_open()) {
             (true, false) => {
                 outage.begin(token, &hanging);
-                token.set_phase(Phase::Down(hanging.clone()));
+                token.set_phase(&Phase::Down(hanging));
             }
             (false, true) => {
                 outage.end(token, workers);
-                token.set_phase(Phase::Up { sessions: workers });
+                token.set_phase(&Phase::Up { sessions: workers });
             }
             _ => {}
         }
-        // While all workers hang, nobody else answers those who wait.
-        let requests = if hangs { &token.requests } else { &nothing };
         select_biased! {
             recv(shutdown) -> _ => return None,
             recv(connection.losses) -> loss => {
-                let reason = PoolError::WorkerEnded { label: token.label().to_owned() };
-                return Some(loss.unwrap_or(Loss { reason, request: None }));
-            }
-            recv(requests) -> request => {
-                if let Ok(request) = request {
-                    turn_away(token, request, &hanging);
-                }
+                return Some(loss.unwrap_or_else(|_| PoolError::WorkerEnded { label: token.label().to_owned() }));
             }
             default(WATCH_INTERVAL) => {}
         }
     }
 }
 
-/// Waits, answering those who ask. `false`: the pool is closed.
-fn pause(token: &Token, reason: &PoolError, length: Duration, shutdown: &Receiver<()>) -> bool {
-    let until = Instant::now() + length;
-    loop {
-        select_biased! {
-            recv(shutdown) -> _ => return false,
-            recv(token.requests) -> request => {
-                if let Ok(request) = request {
-                    turn_away(token, request, reason);
-                }
-            }
-            default(until.saturating_duration_since(Instant::now())) => return true,
-        }
-    }
+/// Waits. `false`: the pool is closed.
+fn pause(length: Duration, shutdown: &Receiver<()>) -> bool {
+    shutdown.recv_timeout(length) == Err(RecvTimeoutError::Timeout)
 }
 
 /// Waits until the PIN file holds another PIN than the rejected one, twice in a row the same: a file
 /// that is being written must not cost a try. `false`: the pool is closed.
-fn wait_for_another_pin(token: &Token, reason: &PoolError, shutdown: &Receiver<()>) -> bool {
+fn wait_for_another_pin(token: &Token, shutdown: &Receiver<()>) -> bool {
     let mut candidate = None;
-    while pause(token, reason, PIN_INTERVAL, shutdown) {
+    while pause(PIN_INTERVAL, shutdown) {
         let seen = token.gate.new_pin();
         if seen.is_some() && seen == candidate {
             return true;
@@ -190,14 +146,6 @@ fn wait_for_another_pin(token: &Token, reason: &PoolError, shutdown: &Receiver<(
         candidate = seen;
     }
     false
-}
-
-fn turn_all_away(token: &Token, requests: impl IntoIterator<Item = Request>, reason: &PoolError) {
-    requests.into_iter().for_each(|request| turn_away(token, request, reason));
-}
-
-fn turn_away(token: &Token, request: Request, reason: &PoolError) {
-    request.answer(Err(token.unavailable(reason)));
 }
 
 fn is_disconnected(shutdown: &Receiver<()>) -> bool {

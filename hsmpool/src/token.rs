@@ -1,14 +1,14 @@
-//! One token as its callers, its workers and its supervisor share it: queue, state, index.
+//! One token as the router, its workers and its supervisor share it: lanes, state, index.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use cryptoki::session::Session;
 use smime::key::KeyError;
 
@@ -16,9 +16,12 @@ use crate::{
     PoolError, TokenSettings,
     call::CallError,
     index::{Index, KeyObject},
+    lanes::Lanes,
     login::LoginGate,
     public_key::KeyName,
-    request::{Answer, Operation, Request},
+    request::{Lane, Request},
+    router::{Failed, Router, Standing},
+    worker::Activity,
 };
 
 /// Looking for an unknown key reads all keys of the token; hostile mail must not make that a habit.
@@ -29,12 +32,21 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct Token {
     pub(crate) settings: TokenSettings,
     pub(crate) gate: LoginGate,
-    pub(crate) requests: Receiver<Request>,
-    queue: Sender<Request>,
+    pub(crate) lanes: Lanes,
+    /// Its number among the router's backends, and the router.
+    number: usize,
+    router: Weak<Router>,
     phase: Mutex<Phase>,
     phase_changed: Condvar,
+    /// The phase once more, for the router's quick look.
+    stands: AtomicU8,
+    sessions: AtomicUsize,
     index: RwLock<Arc<Index>>,
     last_refresh: Mutex<Option<Instant>>,
+    /// What the workers do at the moment.
+    activities: Mutex<Vec<Weak<Activity>>>,
+    /// Requests that workers have taken.
+    pub(crate) running: AtomicUsize,
     /// Errors in a row that a fresh session did not mend.
     pub(crate) failures: AtomicU32,
     /// Whether this token reports bad ciphertexts by codes that could mean anything; see `decrypt`.
@@ -52,18 +64,27 @@ pub(crate) enum Phase {
     Down(PoolError),
 }
 
+const CONNECTING: u8 = 0;
+const UP: u8 = 1;
+const DOWN: u8 = 2;
+
 impl Token {
-    pub(crate) fn new(settings: &TokenSettings) -> Self {
-        let (queue, requests) = crossbeam_channel::bounded(settings.queue);
+    /// A token that is backend `number` of that router.
+    pub(crate) fn new(settings: &TokenSettings, number: usize, router: Weak<Router>) -> Self {
         Self {
             gate: LoginGate::new(&settings.label, &settings.pin),
             settings: settings.clone(),
-            requests,
-            queue,
+            lanes: Lanes::new(settings.queue),
+            number,
+            router,
             phase: Mutex::new(Phase::Connecting),
             phase_changed: Condvar::new(),
+            stands: AtomicU8::new(CONNECTING),
+            sessions: AtomicUsize::new(0),
             index: RwLock::default(),
             last_refresh: Mutex::default(),
+            activities: Mutex::default(),
+            running: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
             checks_decryption: AtomicBool::new(false),
         }
@@ -77,9 +98,39 @@ impl Token {
         self.lock_phase().clone()
     }
 
-    pub(crate) fn set_phase(&self, phase: Phase) {
-        *self.lock_phase() = phase;
+    /// Changes the phase. What waits for a token that is no longer up looks for another.
+    pub(crate) fn set_phase(&self, phase: &Phase) {
+        let (stands, sessions) = match phase {
+            Phase::Connecting => (CONNECTING, 0),
+            Phase::Up { sessions } => (UP, *sessions),
+            Phase::Down(_) => (DOWN, 0),
+        };
+        self.sessions.store(sessions, Ordering::Relaxed);
+        // In this order, whoever finds the token out of use finds a reason too, and whoever finds it in use
+        // is taken in.
+        if stands != DOWN {
+            self.lanes.admit();
+        }
+        *self.lock_phase() = phase.clone();
+        self.stands.store(stands, Ordering::Release);
+        let homeless = match phase {
+            Phase::Up { .. } => VecDeque::new(),
+            Phase::Connecting => self.lanes.drain(),
+            Phase::Down(_) => self.lanes.refuse(),
+        };
         self.phase_changed.notify_all();
+        for request in homeless {
+            self.hand_back(request, Failed::NotBegun);
+        }
+    }
+
+    /// Gives a request that was not carried out here back to the router.
+    pub(crate) fn hand_back(&self, request: Box<Request>, failed: Failed) {
+        match (self.router.upgrade(), failed) {
+            (Some(router), failed) => router.take_back(request, self.number, failed),
+            (None, Failed::Refused(error) | Failed::Lost(error)) => request.answer(Err(error)),
+            (None, Failed::NotBegun) => request.answer(Err(self.unavailable(&PoolError::Closed))),
+        }
     }
 
     /// Waits for the end of the attempt to connect, then tells how things stand.
@@ -97,54 +148,70 @@ impl Token {
         }
     }
 
+    /// How it stands to a key.
+    pub(crate) fn standing(&self, key: &KeyName) -> Standing {
+        match self.stands.load(Ordering::Acquire) {
+            DOWN => Standing::Out,
+            _ if self.find_key(key).is_none() => Standing::Unsure,
+            UP => Standing::Ready,
+            _ => Standing::Coming,
+        }
+    }
+
+    pub(crate) fn is_out(&self) -> bool {
+        self.stands.load(Ordering::Acquire) == DOWN
+    }
+
+    /// Why it is out of use.
+    pub(crate) fn reason(&self) -> Option<PoolError> {
+        match &*self.lock_phase() {
+            Phase::Down(reason) => Some(reason.clone()),
+            Phase::Connecting | Phase::Up { .. } => None,
+        }
+    }
+
+    /// How many requests a new one would stand behind, times a thousand, for each session.
+    pub(crate) fn load(&self) -> usize {
+        let requests = self.waiting() + self.running.load(Ordering::Relaxed);
+        requests.saturating_mul(1000) / self.sessions.load(Ordering::Relaxed).max(1)
+    }
+
     /// How many requests wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.requests.len()
+        self.lanes.waiting().iter().sum()
     }
 
-    /// Has a worker carry out an operation, and waits for that until the deadline.
-    pub(crate) fn ask(
+    /// How many wait in a lane.
+    pub(crate) fn waiting_in(&self, lane: Lane) -> usize {
+        let [interactive, bulk] = self.lanes.waiting();
+        match lane {
+            Lane::Interactive => interactive,
+            Lane::Bulk => bulk,
+        }
+    }
+
+    /// Has the watch look at a worker.
+    pub(crate) fn register(&self, activity: &Arc<Activity>) {
+        let mut activities = self.activities.lock().unwrap_or_else(PoisonError::into_inner);
+        activities.retain(|other| other.strong_count() > 0);
+        activities.push(Arc::downgrade(activity));
+    }
+
+    /// Ends what is over: gives back what waits, answers what runs.
+    pub(crate) fn expire(
         &self,
-        key: &Arc<KeyName>,
-        operation: Operation,
-        deadline: Instant,
-    ) -> Result<Answer, KeyError> {
-        if let Phase::Down(reason) = self.phase() {
-            return Err(self.unavailable(&reason));
+        now: Instant,
+        error: &dyn Fn(usize, Duration) -> KeyError,
+    ) -> VecDeque<Box<Request>> {
+        let activities = self.activities.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for activity in activities.iter().filter_map(Weak::upgrade) {
+            activity.expire(now, error);
         }
-        let (request, answer) = Request::new(Arc::clone(key), operation, deadline);
-        if self.queue.send_deadline(request, deadline).is_err() {
-            return Err(KeyError::QueueFull { token: self.label().to_owned(), waiting: self.waiting() });
-        }
-        match answer.recv_deadline(deadline) {
-            Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => Err(self.deadline()),
-            // The worker was lost with the request.
-            Err(RecvTimeoutError::Disconnected) if Instant::now() >= deadline => Err(self.deadline()),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(self.unavailable(&PoolError::WorkerEnded { label: self.label().to_owned() }))
-            }
-        }
-    }
-
-    /// Puts requests back into the queue that met the end of the connection before.
-    pub(crate) fn ask_again(&self, requests: Vec<Request>, reason: &PoolError) {
-        for mut request in requests {
-            request.second_try = true;
-            if let Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) =
-                self.queue.try_send(request)
-            {
-                request.answer(Err(self.unavailable(reason)));
-            }
-        }
+        self.lanes.remove_over(now)
     }
 
     pub(crate) fn unavailable(&self, reason: &PoolError) -> KeyError {
         KeyError::Unavailable { token: self.label().to_owned(), reason: reason.to_string() }
-    }
-
-    pub(crate) fn deadline(&self) -> KeyError {
-        KeyError::Deadline { token: self.label().to_owned(), deadline: self.settings.deadline }
     }
 
     /// The keys as they were last seen.

@@ -2,13 +2,13 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, SendError, Sender, select_biased};
+use crossbeam_channel::Sender;
 use cryptoki::error::RvError;
 use smime::key::KeyError;
 
@@ -18,9 +18,11 @@ use crate::{
     call::CallError,
     decrypt::decrypt,
     index::Index,
+    lanes::Next as Job,
     login::{self, LoginError},
     recovery::{Recovery, recovery},
-    request::{Answer, Operation, Request},
+    request::{Answer, Operation, Request, Watch},
+    router::Failed,
     session::OpenSession,
     sign::{OperationError, sign},
     token::Token,
@@ -37,28 +39,40 @@ pub(crate) struct Worker {
     pub(crate) activity: Arc<Activity>,
     /// Whether this is the only session of the connection.
     pub(crate) alone: bool,
+    /// Set when all workers of the connection are to end.
+    pub(crate) stop: Arc<AtomicBool>,
     /// Where the worker says that the token is lost.
-    pub(crate) losses: Sender<Loss>,
+    pub(crate) losses: Sender<PoolError>,
 }
 
-/// A worker's last words.
-pub(crate) struct Loss {
-    pub(crate) reason: PoolError,
-    /// The request that met it, not answered yet: the next connection may still make its deadline.
-    pub(crate) request: Option<Request>,
-}
-
-/// Since when a worker has been in a call, for those who look from outside.
+/// What a worker does at the moment, for those who look from outside.
 #[derive(Debug)]
 pub(crate) struct Activity {
     origin: Instant,
     /// Milliseconds from `origin`, plus one; 0 when idle.
     since: AtomicU64,
+    /// The request that it works on.
+    request: Mutex<Option<Watch>>,
 }
 
 impl Activity {
     pub(crate) fn new() -> Self {
-        Self { origin: Instant::now(), since: AtomicU64::new(0) }
+        Self { origin: Instant::now(), since: AtomicU64::new(0), request: Mutex::default() }
+    }
+
+    /// Ends the request that it works on, if its time is over. The call itself goes on.
+    pub(crate) fn expire(&self, now: Instant, error: &dyn Fn(usize, Duration) -> KeyError) {
+        let mut request = self.request.lock().unwrap_or_else(PoisonError::into_inner);
+        if request.as_ref().is_some_and(|watch| now >= watch.deadline)
+            && let Some(watch) = request.take()
+        {
+            drop(request);
+            watch.expire(|backend| error(backend, watch.allowed()));
+        }
+    }
+
+    fn work_on(&self, request: Option<Watch>) {
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = request;
     }
 
     /// For how long the current call has been running.
@@ -100,19 +114,15 @@ struct Tried {
 }
 
 impl Worker {
-    /// Works until `stop` is disconnected or the token is lost.
-    pub(crate) fn run(mut self, stop: &Receiver<()>) {
-        let requests = self.token.requests.clone();
+    /// Works until it is to stop or the token is lost.
+    pub(crate) fn run(mut self) {
         let mut guard =
             PanicGuard { losses: self.losses.clone(), label: self.token.label().to_owned(), armed: true };
         loop {
-            let next = select_biased! {
-                recv(stop) -> _ => Next::End,
-                recv(requests) -> request => match request {
-                    Ok(request) => self.serve(request),
-                    Err(_) => Next::End,
-                },
-                default(KEEP_ALIVE) => self.keep_alive(),
+            let next = match self.token.lanes.pop(KEEP_ALIVE, &self.stop) {
+                Job::Serve(request) => self.serve(request),
+                Job::Idle => self.keep_alive(),
+                Job::Stop => Next::End,
             };
             if matches!(next, Next::End) {
                 break;
@@ -121,14 +131,20 @@ impl Worker {
         guard.armed = false;
     }
 
-    fn serve(&mut self, request: Request) -> Next {
+    fn serve(&mut self, request: Box<Request>) -> Next {
         // Its caller has gone; the token's time belongs to those who still wait.
-        if request.is_expired() {
+        if request.is_over(Instant::now()) {
+            let error = self.deadline(&request);
+            request.answer(Err(error));
             return Next::Continue;
         }
+        self.token.running.fetch_add(1, Ordering::Relaxed);
+        self.activity.work_on(Some(request.watch()));
         self.activity.begin();
         let result = self.carry_out(&request);
         self.activity.end();
+        self.activity.work_on(None);
+        self.token.running.fetch_sub(1, Ordering::Relaxed);
         match result {
             Ok(answer) => {
                 self.token.failures.store(0, Ordering::Relaxed);
@@ -136,10 +152,16 @@ impl Worker {
                 Next::Continue
             }
             Err(Failure::Request(error)) => {
-                request.answer(Err(error));
+                self.token.hand_back(request, Failed::Refused(error));
                 Next::Continue
             }
-            Err(Failure::TokenLost(reason)) => self.lose(reason, Some(request)),
+            Err(Failure::TokenLost(reason)) => {
+                // No other worker of this connection shall take it again.
+                self.lose(&reason);
+                let error = self.token.unavailable(&reason);
+                self.token.hand_back(request, Failed::Lost(error));
+                Next::End
+            }
         }
     }
 
@@ -156,8 +178,8 @@ impl Worker {
                 }
                 Err(OperationError::Call(error)) => error,
             };
-            if request.is_expired() {
-                return Err(Failure::Request(self.token.deadline()));
+            if request.is_over(Instant::now()) {
+                return Err(Failure::Request(self.deadline(request)));
             }
             tracing::debug!(token = self.token.label(), %error, "request met an error");
             self.mend(error, &mut tried, request, &index)?;
@@ -282,19 +304,22 @@ impl Worker {
         };
         self.activity.end();
         match mended {
-            Err(Failure::TokenLost(reason)) => self.lose(reason, None),
+            Err(Failure::TokenLost(reason)) => {
+                self.lose(&reason);
+                Next::End
+            }
             Ok(()) | Err(Failure::Request(_)) => Next::Continue,
         }
     }
 
-    fn lose(&self, reason: PoolError, request: Option<Request>) -> Next {
-        // Nobody listens any more when this worker was left behind.
-        if let Err(SendError(Loss { reason, request: Some(request) })) =
-            self.losses.send(Loss { reason, request })
-        {
-            request.answer(Err(self.token.unavailable(&reason)));
-        }
-        Next::End
+    /// Ends the connection. Nobody listens any more when this worker was left behind.
+    fn lose(&self, reason: &PoolError) {
+        self.stop.store(true, Ordering::Release);
+        let _ = self.losses.send(reason.clone());
+    }
+
+    fn deadline(&self, request: &Request) -> KeyError {
+        KeyError::Deadline { token: self.token.label().to_owned(), deadline: request.allowed() }
     }
 
     fn lost(&self, error: CallError) -> Failure {
@@ -303,7 +328,7 @@ impl Worker {
 
     fn token_error(&self, error: CallError) -> KeyError {
         KeyError::Token {
-            function: error.function,
+            function: error.function.into(),
             code: error.code.to_string(),
             token: self.token.label().to_owned(),
         }
@@ -316,7 +341,7 @@ fn no_objects() -> CallError {
 
 /// Tells the supervisor when a worker ends by a panic.
 struct PanicGuard {
-    losses: Sender<Loss>,
+    losses: Sender<PoolError>,
     label: String,
     armed: bool,
 }
@@ -325,7 +350,7 @@ impl Drop for PanicGuard {
     fn drop(&mut self) {
         if self.armed {
             let reason = PoolError::WorkerEnded { label: self.label.clone() };
-            let _ = self.losses.send(Loss { reason, request: None });
+            let _ = self.losses.send(reason);
         }
     }
 }

@@ -203,7 +203,7 @@ pub enum KeyError {
     #[error("{function} returned {code} on token \"{token}\"")]
     Token {
         /// The `C_` function.
-        function: &'static str,
+        function: Cow<'static, str>,
         /// The `CKR_` name.
         code: String,
         /// The token's label.

@@ -1,0 +1,286 @@
+//! Which token a request goes to, and where it goes when that one fails it.
+//!
+//! The least loaded of the tokens that work and are known to have the key is asked. A request that met a
+//! lost token, or an error that may be that token's own, goes to another that has not answered it yet;
+//! where there is none, a lost token's requests wait for its next connection. No request is answered
+//! twice, none gets lost, none waits for longer than its deadline.
+
+use std::{
+    collections::VecDeque,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use smime::key::KeyError;
+
+use crate::{
+    PoolError,
+    lanes::Refused,
+    public_key::KeyName,
+    request::{Outcome, Request},
+    token::Token,
+};
+
+/// How often the place of a request is chosen anew while all lanes are full.
+const RECONSIDER: Duration = Duration::from_millis(100);
+
+/// How many lost connections one request may meet before it is held for their cause.
+const MOST_LOSSES: u32 = 4;
+
+/// All tokens of a pool.
+#[derive(Debug)]
+pub(crate) struct Router {
+    pub(crate) backends: Vec<Backend>,
+    closed: AtomicBool,
+    /// The process that started it: threads do not outlive a fork.
+    process: u32,
+}
+
+/// Something that carries out requests.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    /// A token of this process.
+    Token(Arc<Token>),
+}
+
+/// How a backend stands to a key, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// It works, and has the key.
+    Ready,
+    /// It is expected to work soon, and has the key.
+    Coming,
+    /// It works, or will soon; whether it has the key is not known.
+    Unsure,
+    /// It is out of use.
+    Out,
+}
+
+impl Backend {
+    pub(crate) fn label(&self) -> &str {
+        match self {
+            Self::Token(token) => token.label(),
+        }
+    }
+
+    fn standing(&self, key: &KeyName) -> Standing {
+        match self {
+            Self::Token(token) => token.standing(key),
+        }
+    }
+
+    /// Requests that wait or run there, for each session.
+    fn load(&self) -> usize {
+        match self {
+            Self::Token(token) => token.load(),
+        }
+    }
+
+    fn push(&self, request: Box<Request>, patience: Instant) -> Result<(), Refused> {
+        match self {
+            Self::Token(token) => token.lanes.push(request, patience),
+        }
+    }
+
+    /// Takes a request that has been taken in before: never for want of room refused, never waiting.
+    fn restore(&self, request: Box<Request>) -> Result<(), Refused> {
+        match self {
+            Self::Token(token) => token.lanes.restore(request),
+        }
+    }
+
+    /// Why it is out of use.
+    fn reason(&self) -> Option<PoolError> {
+        match self {
+            Self::Token(token) => token.reason(),
+        }
+    }
+
+    /// Ends what is over: gives back what waits, answers what runs.
+    fn expire(&self, now: Instant, error: &dyn Fn(usize, Duration) -> KeyError) -> VecDeque<Box<Request>> {
+        match self {
+            Self::Token(token) => token.expire(now, error),
+        }
+    }
+}
+
+/// What became of a request at a backend.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// It was answered with an error; this backend is not asked again.
+    Refused(KeyError),
+    /// The connection was lost under it; the next one may carry it out.
+    Lost(KeyError),
+    /// It had not begun yet.
+    NotBegun,
+}
+
+impl Router {
+    pub(crate) fn new(backends: Vec<Backend>) -> Self {
+        Self { backends, closed: AtomicBool::new(false), process: process::id() }
+    }
+
+    /// Takes in a request. Blocks only while all lanes are full, at most until the request's deadline.
+    pub(crate) fn submit(&self, mut request: Box<Request>) {
+        loop {
+            let Some((number, backend)) = self.choose(&request, None) else {
+                return self.give_up(request);
+            };
+            request.is_at(number);
+            let patience = request.deadline.min(Instant::now() + RECONSIDER);
+            request = match backend.push(request, patience) {
+                Ok(()) => return,
+                Err(Refused::Full(request)) if request.is_over(Instant::now()) => {
+                    let (token, waiting) = (backend.label().to_owned(), self.waiting(number, &request));
+                    return request.answer(Err(KeyError::QueueFull { token, waiting }));
+                }
+                // Meanwhile another may have room, or this one be out of use.
+                Err(Refused::Full(request) | Refused::Out(request)) => request,
+            }
+        }
+    }
+
+    /// Takes back a request that backend `number` did not carry out. Never blocks.
+    pub(crate) fn take_back(&self, mut request: Box<Request>, number: usize, failed: Failed) {
+        let lost = match failed {
+            Failed::Refused(error) => {
+                request.history.refused.push(number);
+                request.history.remember(error);
+                None
+            }
+            Failed::Lost(error) => {
+                request.history.losses += 1;
+                request.history.remember(error);
+                if request.history.losses >= MOST_LOSSES {
+                    return self.give_up(request);
+                }
+                Some(number)
+            }
+            Failed::NotBegun => None,
+        };
+        loop {
+            if request.is_over(Instant::now()) {
+                let error = self.deadline(request.backend(), request.allowed());
+                return request.answer(Err(error));
+            }
+            let Some((number, backend)) = self.choose(&request, lost) else {
+                return self.give_up(request);
+            };
+            request.is_at(number);
+            request = match backend.restore(request) {
+                Ok(()) => return,
+                Err(Refused::Full(request) | Refused::Out(request)) => request,
+            }
+        }
+    }
+
+    /// Answers what is over, wherever it is. Called every few milliseconds.
+    pub(crate) fn expire(&self, now: Instant) {
+        for backend in &self.backends {
+            let error = |number, allowed| self.deadline(number, allowed);
+            for request in backend.expire(now, &error) {
+                let error = self.deadline(request.backend(), request.allowed());
+                request.answer(Err(error));
+            }
+        }
+    }
+
+    /// From now on everything is turned away.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Why nothing can be asked in this process, if so: after a fork only the thread that forked is left,
+    /// and locks may be held by threads that are not there. So this comes before any lock.
+    pub(crate) fn forked(&self) -> Result<(), KeyError> {
+        let process = process::id();
+        if process == self.process {
+            return Ok(());
+        }
+        let reason = format!(
+            "the pool was started by process {} and does not work in its child {process}; start it there",
+            self.process
+        );
+        Err(KeyError::Unavailable { token: self.label(0), reason })
+    }
+
+    pub(crate) fn deadline(&self, backend: usize, allowed: Duration) -> KeyError {
+        KeyError::Deadline { token: self.label(backend), deadline: allowed }
+    }
+
+    /// The best backend for a request. `lost`: the one that has just lost its connection under it.
+    fn choose(&self, request: &Request, lost: Option<usize>) -> Option<(usize, &Backend)> {
+        if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        if let [only] = self.backends.as_slice() {
+            let usable = request.history.refused.is_empty() && !only.is_out();
+            return usable.then_some((0, only));
+        }
+        let candidates = self.backends.iter().enumerate().filter_map(|(number, backend)| {
+            if request.history.refused.contains(&number) {
+                return None;
+            }
+            let standing = match backend.standing(&request.key) {
+                Standing::Out => return None,
+                Standing::Ready if lost == Some(number) => Standing::Coming,
+                standing => standing,
+            };
+            Some((standing, backend.load(), number, backend))
+        });
+        let best = candidates.min_by_key(|(standing, load, number, _)| (*standing, *load, *number))?;
+        Some((best.2, best.3))
+    }
+
+    /// No backend is left: answers with the error that says most. "I could not look" outweighs "I have
+    /// looked, there is none".
+    fn give_up(&self, mut request: Box<Request>) {
+        if self.closed.load(Ordering::Acquire) {
+            let reason = PoolError::Closed.to_string();
+            let token = self.label(request.backend());
+            return request.answer(Err(KeyError::Unavailable { token, reason }));
+        }
+        for (number, backend) in self.backends.iter().enumerate() {
+            if !request.history.refused.contains(&number)
+                && let Some(reason) = backend.reason()
+            {
+                let (token, reason) = (backend.label().to_owned(), reason.to_string());
+                request.history.remember(KeyError::Unavailable { token, reason });
+            }
+        }
+        let certificate = request.key.description.clone();
+        let nowhere = || match self.backends.first() {
+            None => KeyError::NoSuchKey { token: "(none configured)".to_owned(), certificate },
+            // It has come back since it was looked at.
+            Some(_) => KeyError::Unavailable {
+                token: self.label(request.backend()),
+                reason: "it was out of use a moment ago".to_owned(),
+            },
+        };
+        let outcome: Outcome = Err(request.history.error.clone().unwrap_or_else(nowhere));
+        request.answer(outcome);
+    }
+
+    fn waiting(&self, number: usize, request: &Request) -> usize {
+        match self.backends.get(number) {
+            Some(Backend::Token(token)) => token.waiting_in(request.lane),
+            None => 0,
+        }
+    }
+
+    fn label(&self, backend: usize) -> String {
+        self.backends.get(backend).map_or_else(|| "(none)".to_owned(), |backend| backend.label().to_owned())
+    }
+}
+
+impl Backend {
+    fn is_out(&self) -> bool {
+        match self {
+            Self::Token(token) => token.is_out(),
+        }
+    }
+}
