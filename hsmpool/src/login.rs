@@ -3,33 +3,62 @@
 //! PKCS #11 counts wrong PINs, and after a few (often three) the token is locked. All logins of a token,
 //! the supervisor's and the workers', therefore pass one gate that remembers what was rejected.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use cryptoki::{error::RvError, session::SessionState, session::UserType};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     PinSource, PoolError,
     call::CallError,
-    modules,
-    pin::{self, Pin},
+    modules::{self, TokenInfo},
+    pin::{self, Pin, PinHash, PinSalt},
     session::OpenSession,
 };
 
 /// The one way to log in to a token.
-#[derive(Debug)]
 pub(crate) struct LoginGate {
     label: String,
     source: PinSource,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
-    /// The PIN that must not be tried again, and why.
-    rejected: Option<(Pin, PoolError)>,
-    /// A PIN whose login failed in a way that may have counted as a wrong PIN.
-    doubtful: Option<Pin>,
+    salt: PinSalt,
+    record: PinRecord,
+    witness: Option<Witness>,
     warned: bool,
+}
+
+/// Told of each change of a record, before it matters: once it returns, the record is kept even if this process
+/// ends at once.
+pub(crate) type Witness = Arc<dyn Fn(&PinRecord) + Send + Sync>;
+
+/// What is known of the PINs that were tried, without the PINs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PinRecord {
+    /// The PIN that must not be tried again, and why.
+    rejected: Option<(PinHash, Rejection)>,
+    /// A PIN whose login failed in a way that may have counted as a wrong PIN, or never ended.
+    doubtful: Option<PinHash>,
+    /// The last PIN that was right.
+    accepted: Option<PinHash>,
+}
+
+/// Why a PIN must not be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Rejection {
+    Wrong,
+    Locked,
+    Expired,
+    /// The token refused the login without saying that the PIN is wrong.
+    Refused {
+        code: String,
+    },
 }
 
 /// Why a login failed.
@@ -58,13 +87,26 @@ impl LoginError {
 
 impl LoginGate {
     pub(crate) fn new(label: &str, source: &PinSource) -> Self {
-        Self { label: label.to_owned(), source: source.clone(), state: Mutex::default() }
+        let state = State { salt: PinSalt::random(), ..State::default() };
+        Self { label: label.to_owned(), source: source.clone(), state: Mutex::new(state) }
+    }
+
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for tokens in processes of their own, which come next")
+    )]
+    /// Goes on with what an earlier process knew, and tells of what this one learns.
+    pub(crate) fn remember(&self, salt: PinSalt, record: PinRecord, witness: Witness) {
+        let mut state = self.lock();
+        state.salt = salt;
+        state.record = record;
+        state.witness = Some(witness);
     }
 
     /// Makes sure that the user is logged in. Login is per process and token, so that of another session
     /// counts (PKCS #11 2.40 5.6 C_Login).
     pub(crate) fn log_in(&self, session: &OpenSession) -> Result<(), LoginError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         if is_logged_in(session)? {
             return Ok(());
         }
@@ -73,90 +115,143 @@ impl LoginGate {
             return Ok(());
         }
         let pin = self.read_pin(&mut state).map_err(LoginError::Refused)?;
-        if let Some((rejected, reason)) = &state.rejected
-            && *rejected == pin
-        {
-            return Err(LoginError::Refused(reason.clone()));
-        }
-        // These flags cost nothing to ask for, a login may cost the last try.
-        let (label, path) = (self.label.clone(), self.source.path().to_owned());
-        let warning = if token.pin_locked {
-            Some(PoolError::PinLocked { label, path })
-        } else if token.pin_final_try {
-            Some(PoolError::PinFinalTry { label, path })
-        } else {
-            None
-        };
-        if let Some(error) = warning {
-            return Err(LoginError::Refused(error));
-        }
+        let hash = pin.hash(&state.salt);
+        self.refuse_rejected(&state, &hash)?;
+        self.refuse_last_try(&token)?;
+        let before = state.record.clone();
+        let unless_it_returns = before.clone().after_doubt(&hash, "no answer");
+        state.note(unless_it_returns);
         let result = session.get()?.login_with_raw(UserType::User, &pin.to_auth_pin());
-        self.judge(&mut state, session, pin, result.map_err(CallError::from))
+        let (record, result) = self.judge(before, session, hash, result.map_err(CallError::from));
+        state.note(record);
+        result
     }
 
+    fn refuse_rejected(&self, state: &State, hash: &PinHash) -> Result<(), LoginError> {
+        match &state.record.rejected {
+            Some((rejected, reason)) if rejected == hash => Err(LoginError::Refused(self.error(reason))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The token's flags cost nothing to ask for, a login may cost the last try.
+    fn refuse_last_try(&self, token: &TokenInfo) -> Result<(), LoginError> {
+        let (label, path) = (self.label.clone(), self.source.place());
+        if token.pin_locked {
+            Err(LoginError::Refused(PoolError::PinLocked { label, path }))
+        } else if token.pin_final_try {
+            Err(LoginError::Refused(PoolError::PinFinalTry { label, path }))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What a login's result makes of the record, and of the login.
     fn judge(
         &self,
-        state: &mut State,
+        before: PinRecord,
         session: &OpenSession,
-        pin: Pin,
+        hash: PinHash,
         result: Result<(), CallError>,
-    ) -> Result<(), LoginError> {
+    ) -> (PinRecord, Result<(), LoginError>) {
         let Err(error) = result else {
-            state.rejected = None;
-            state.doubtful = None;
-            return Ok(());
+            return (PinRecord { accepted: Some(hash), ..PinRecord::default() }, Ok(()));
         };
-        let (label, path) = (self.label.clone(), self.source.path().to_owned());
-        let code = error.code.to_string();
         let reason = match error.rv() {
-            Some(RvError::UserAlreadyLoggedIn) => return Ok(()),
-            Some(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange) => {
-                PoolError::WrongPin { label, path }
-            }
-            Some(RvError::PinLocked) => PoolError::PinLocked { label, path },
-            Some(RvError::PinExpired) => PoolError::PinExpired { label, path },
+            Some(RvError::UserAlreadyLoggedIn) => return (before, Ok(())),
+            Some(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange) => Rejection::Wrong,
+            Some(RvError::PinLocked) => Rejection::Locked,
+            Some(RvError::PinExpired) => Rejection::Expired,
             Some(RvError::UserPinNotInitialized) => {
-                return Err(LoginError::Refused(PoolError::PinNotInitialized { label }));
+                let label = self.label.clone();
+                return (before, Err(LoginError::Refused(PoolError::PinNotInitialized { label })));
             }
-            Some(rv) if says_nothing_of_the_pin(rv) => return Err(error.into()),
+            Some(rv) if says_nothing_of_the_pin(rv) => return (before, Err(error.into())),
             // Anything else may have cost a try. If the token tells that it did, or at the second time,
             // the PIN is held for wrong: of three tries one is left to the operator.
             _ => {
+                let code = error.code.to_string();
                 let counted = modules::info(session.module(), session.slot())
                     .is_ok_and(|token| token.pin_count_low || token.pin_locked);
-                if !counted && state.doubtful.as_ref() != Some(&pin) {
-                    state.doubtful = Some(pin);
-                    return Err(error.into());
+                if !counted && before.doubtful.as_ref() != Some(&hash) {
+                    return (PinRecord { doubtful: Some(hash), ..before }, Err(error.into()));
                 }
-                PoolError::LoginRefused { label, code, path }
+                Rejection::Refused { code }
             }
         };
-        state.rejected = Some((pin, reason.clone()));
-        Err(LoginError::Refused(reason))
+        let result = Err(LoginError::Refused(self.error(&reason)));
+        (PinRecord { rejected: Some((hash, reason)), ..before }, result)
+    }
+
+    fn error(&self, reason: &Rejection) -> PoolError {
+        let (label, path) = (self.label.clone(), self.source.place());
+        match reason {
+            Rejection::Wrong => PoolError::WrongPin { label, path },
+            Rejection::Locked => PoolError::PinLocked { label, path },
+            Rejection::Expired => PoolError::PinExpired { label, path },
+            Rejection::Refused { code } => PoolError::LoginRefused { label, code: code.clone(), path },
+        }
     }
 
     /// Whether a PIN was rejected, so that only another one may be tried.
     pub(crate) fn holds_a_rejected_pin(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).rejected.is_some()
+        self.lock().record.rejected.is_some()
     }
 
     /// The PIN as it stands now, if it is another than the rejected one.
     pub(crate) fn new_pin(&self) -> Option<Pin> {
         let pin = Pin::read(&self.source).ok()?;
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &state.rejected {
-            Some((rejected, _)) if *rejected == pin => None,
+        let state = self.lock();
+        match &state.record.rejected {
+            Some((rejected, _)) if *rejected == pin.hash(&state.salt) => None,
             _ => Some(pin),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_pin(&self, state: &mut State) -> Result<Pin, PoolError> {
         if !state.warned && pin::is_world_readable(&self.source) {
             state.warned = true;
-            let path = self.source.path().display();
+            let path = self.source.place();
+            let path = path.display();
             tracing::warn!(token = self.label, %path, "everybody may read the PIN file: chmod o-r");
         }
         Pin::read(&self.source)
+    }
+}
+
+impl fmt::Debug for LoginGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginGate").field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn note(&mut self, record: PinRecord) {
+        if self.record != record {
+            self.record = record;
+            if let Some(witness) = &self.witness {
+                witness(&self.record);
+            }
+        }
+    }
+}
+
+impl PinRecord {
+    /// What is to be known if a login with this PIN may have cost a try. One that was right before has not
+    /// become wrong because a process ended.
+    fn after_doubt(self, hash: &PinHash, code: &str) -> Self {
+        if self.accepted.as_ref() == Some(hash) {
+            self
+        } else if self.doubtful.as_ref() == Some(hash) {
+            let reason = Rejection::Refused { code: code.to_owned() };
+            Self { rejected: Some((hash.clone(), reason)), ..self }
+        } else {
+            Self { doubtful: Some(hash.clone()), ..self }
+        }
     }
 }
 
@@ -188,4 +283,45 @@ fn says_nothing_of_the_pin(rv: RvError) -> bool {
             | RvError::UserAnotherAlreadyLoggedIn
             | RvError::UserTooManyTypes
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_that_never_ended_counts_as_one_try_unless_the_pin_was_right_before() {
+        let salt = PinSalt::default();
+        let hash = |pin: &[u8]| Pin::of(pin).hash(&salt);
+        let (one, other) = (hash(b"1234"), hash(b"4321"));
+        let first = PinRecord::default().after_doubt(&one, "no answer");
+        assert_eq!((&first.doubtful, &first.rejected), (&Some(one.clone()), &None));
+        let second = first.clone().after_doubt(&one, "no answer");
+        let refused = Rejection::Refused { code: "no answer".into() };
+        assert_eq!(second.rejected, Some((one.clone(), refused)));
+        assert_eq!(first.after_doubt(&other, "no answer").rejected, None, "another PIN has its own tries");
+
+        let known = PinRecord { accepted: Some(one.clone()), ..PinRecord::default() };
+        assert_eq!(known.clone().after_doubt(&one, "no answer"), known);
+    }
+
+    #[test]
+    fn a_record_that_is_handed_over_is_gone_on_with_and_each_change_is_told() {
+        let gate = LoginGate::new("mail", &PinSource::File("pin".into()));
+        let salt = PinSalt::random();
+        let rejected = Some((Pin::of(b"1").hash(&salt), Rejection::Wrong));
+        let record = PinRecord { rejected, ..PinRecord::default() };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let witness = Arc::clone(&told);
+        gate.remember(
+            salt,
+            record.clone(),
+            Arc::new(move |record| witness.lock().unwrap().push(record.clone())),
+        );
+        assert!(gate.holds_a_rejected_pin());
+        gate.lock().note(record);
+        assert_eq!(told.lock().unwrap().len(), 0, "that was known");
+        gate.lock().note(PinRecord::default());
+        assert_eq!(*told.lock().unwrap(), [PinRecord::default()]);
+    }
 }

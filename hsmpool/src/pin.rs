@@ -1,8 +1,19 @@
 //! The PIN: read from its file, wiped when dropped, never printed.
 
-use std::{fmt, fs::File, io::Read, os::unix::fs::PermissionsExt};
+use std::{
+    env, fmt,
+    fs::File,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use cryptoki::types::RawAuthPin;
+use serde::{Deserialize, Serialize};
+use smime::{
+    algorithm::DigestAlgorithm,
+    key::{ContentEncryptionKey, Digest},
+};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{PinSource, PoolError};
@@ -17,9 +28,15 @@ pub struct Pin(Zeroizing<Vec<u8>>);
 impl Pin {
     /// Reads a PIN from where it stands. One newline (LF or CRLF) at the end is cut off.
     pub fn read(source: &PinSource) -> Result<Self, PoolError> {
-        let path = source.path();
-        let failed = |reason: String| PoolError::PinFile { path: path.to_owned(), reason };
-        let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+        let path = source.place();
+        let failed = |reason: String| PoolError::PinFile { path: path.clone(), reason };
+        if let PinSource::Credential(_) = source
+            && env::var_os(CREDENTIALS).is_none()
+        {
+            let reason = format!("systemd has set no {CREDENTIALS}: the unit needs LoadCredential=");
+            return Err(failed(reason));
+        }
+        let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
         // The buffer never grows, so no copy of the PIN is left behind in the allocator.
         let mut octets = Zeroizing::new(Vec::with_capacity(MAX_LEN + 3));
         let limit = u64::try_from(MAX_LEN + 3).unwrap_or(u64::MAX);
@@ -39,6 +56,21 @@ impl Pin {
         Ok(Self(octets))
     }
 
+    /// What tells this PIN from others, without telling it to those who do not have it already.
+    pub(crate) fn hash(&self, salt: &PinSalt) -> PinHash {
+        let digest = Digest::of_segments(DigestAlgorithm::Sha256, [&salt.0[..], &self.0]);
+        let mut hash = [0; 32];
+        for (to, from) in hash.iter_mut().zip(digest.as_bytes()) {
+            *to = *from;
+        }
+        PinHash(hash)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(octets: &[u8]) -> Self {
+        Self(Zeroizing::new(octets.to_vec()))
+    }
+
     /// The form that `C_Login` takes; wiped by its own type.
     pub(crate) fn to_auth_pin(&self) -> RawAuthPin {
         RawAuthPin::new(Box::new(self.0.to_vec()))
@@ -51,9 +83,51 @@ impl fmt::Debug for Pin {
     }
 }
 
+/// What PINs are hashed with: known to one program, while it runs.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct PinSalt([u8; 32]);
+
+impl PinSalt {
+    /// A salt that nobody else has.
+    pub(crate) fn random() -> Self {
+        let mut salt = Self::default();
+        // Without randomness the hash is one without a salt, and still no PIN.
+        if let Ok(random) = ContentEncryptionKey::random(salt.0.len()) {
+            salt.0.copy_from_slice(random.expose());
+        }
+        salt
+    }
+}
+
+/// A PIN's hash. It is never printed: PINs are short.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PinHash([u8; 32]);
+
+impl fmt::Debug for PinHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PinHash([redacted])")
+    }
+}
+
+impl PinSource {
+    /// Where it is, for messages and for opening.
+    pub(crate) fn place(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Credential(name) => {
+                Path::new(&env::var_os(CREDENTIALS).unwrap_or_else(|| "$CREDENTIALS_DIRECTORY".into()))
+                    .join(name)
+            }
+        }
+    }
+}
+
+/// Where systemd puts the credentials of a service (systemd.exec(5), LoadCredential=).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 /// Whether everybody on this machine may read the PIN.
 pub(crate) fn is_world_readable(source: &PinSource) -> bool {
-    source.path().metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+    source.place().metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// One token: where it is, how to log in, how hard it may be worked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenSettings {
     /// The PKCS#11 module, a shared library.
     pub module: PathBuf,
@@ -21,18 +23,11 @@ pub struct TokenSettings {
 }
 
 /// Where a PIN comes from: always a place, never the PIN itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PinSource {
     /// A file whose content is the PIN; one newline at its end does not count.
     File(PathBuf),
-}
-
-impl PinSource {
-    /// The place, for messages.
-    pub(crate) fn path(&self) -> &std::path::Path {
-        match self {
-            Self::File(path) => path,
-        }
-    }
+    /// A credential that systemd hands to the service under this name.
+    Credential(String),
 }
