@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::SystemTime};
 use smime::{
     MailAddress,
     algorithm::ContentEncryptionAlgorithm,
-    cms::{EnvelopedData, KeyTransport, Object, OpenError},
+    cms::{EncryptedKey, EnvelopedData, Object, OpenError},
     message::{Reason, Verdict, Wrapped, verify},
     mime::{MAX_DEPTH, Message, MimeEntity, single_originator},
     path::Trust,
@@ -173,7 +173,7 @@ impl<'i> ReceivingAgent<'i> {
         &self,
         enveloped: &'e EnvelopedData<'_>,
         entitled: Entitled<'_>,
-    ) -> Option<(&'e KeyTransport, &'i Identity)> {
+    ) -> Option<(EncryptedKey<'e>, &'i Identity)> {
         let named = |identity: &'i Identity| {
             enveloped.recipient_for(identity.certificate()).map(|info| (info, identity))
         };

@@ -14,6 +14,8 @@ use spki::AlgorithmIdentifierOwned;
 
 pub use legacy::LegacyCipher;
 
+use crate::cipher::CHACHA20_POLY1305;
+
 /// A message digest. SHA-1 is here for OAEP and for recognising old signatures; it never signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DigestAlgorithm {
@@ -285,6 +287,11 @@ pub enum ContentEncryptionAlgorithm {
         /// aes-ICVlen: the length of the tag, 12 to 16 octets.
         tag_len: usize,
     },
+    /// ChaCha20-Poly1305 (RFC 8103).
+    ChaCha20Poly1305 {
+        /// The nonce.
+        nonce: [u8; 12],
+    },
     /// A cipher of old mail in CBC mode: no integrity, and too weak today.
     Legacy {
         /// Which.
@@ -328,6 +335,10 @@ impl ContentEncryptionAlgorithm {
             rfc5911::ID_AES_128_GCM => gcm(16),
             rfc5911::ID_AES_192_GCM => gcm(24),
             rfc5911::ID_AES_256_GCM => gcm(32),
+            CHACHA20_POLY1305 => {
+                let nonce = AnyRef::from_der(&parameters).ok()?.decode_as::<OctetString>().ok()?;
+                Some(Self::ChaCha20Poly1305 { nonce: nonce.as_bytes().try_into().ok()? })
+            }
             oid => {
                 let (cipher, iv) = LegacyCipher::read(oid, identifier.parameters.as_ref()?)?;
                 Some(Self::Legacy { cipher, iv })
@@ -339,13 +350,14 @@ impl ContentEncryptionAlgorithm {
     pub fn key_len(&self) -> usize {
         match self {
             Self::AesCbc { key_len, .. } | Self::AesGcm { key_len, .. } => *key_len,
+            Self::ChaCha20Poly1305 { .. } => 32,
             Self::Legacy { cipher, .. } => cipher.key_len(),
         }
     }
 
     /// Whether a change of the ciphertext is noticed.
     pub fn is_authenticated(&self) -> bool {
-        matches!(self, Self::AesGcm { .. })
+        matches!(self, Self::AesGcm { .. } | Self::ChaCha20Poly1305 { .. })
     }
 
     /// Whether the cipher is too weak today to keep anything confidential: DES, RC2, and Triple-DES, whose
@@ -364,6 +376,7 @@ impl ContentEncryptionAlgorithm {
             Self::AesGcm { key_len: 16, .. } => "AES-128-GCM",
             Self::AesGcm { key_len: 24, .. } => "AES-192-GCM",
             Self::AesGcm { .. } => "AES-256-GCM",
+            Self::ChaCha20Poly1305 { .. } => "ChaCha20-Poly1305",
         }
     }
 }

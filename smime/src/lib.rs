@@ -9,6 +9,7 @@ pub mod agreement;
 pub mod algorithm;
 pub mod ber;
 pub mod certificate;
+pub mod cipher;
 pub mod cms;
 pub mod fault;
 pub mod key;

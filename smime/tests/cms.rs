@@ -199,8 +199,8 @@ fn with_tag(len: usize, said: u8) -> Vec<u8> {
 
 fn open(octets: &[u8]) -> Result<Vec<u8>, OpenError> {
     let enveloped = enveloped(octets).unwrap();
-    let recipient = enveloped.recipient_for(&certificate("bob")).unwrap().clone();
-    enveloped.open(&recipient, &key("bob"))
+    let recipient = enveloped.recipient_for(&certificate("bob")).unwrap();
+    enveloped.open(recipient, &key("bob"))
 }
 
 #[test]

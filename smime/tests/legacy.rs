@@ -10,7 +10,7 @@
 use smime::testing::fixtures::{certificate, data, key};
 use smime::{
     algorithm::KeyEncryptionAlgorithm,
-    cms::{EnvelopedData, Object, OpenError},
+    cms::{EncryptedKey, EnvelopedData, Object, OpenError},
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
 };
 
@@ -23,8 +23,8 @@ fn enveloped(octets: &[u8]) -> EnvelopedData<'_> {
 
 fn open_with(octets: &[u8], decryptor: &dyn Decryptor) -> Result<Vec<u8>, OpenError> {
     let enveloped = enveloped(octets);
-    let recipient = enveloped.recipient_for(&certificate("bob")).unwrap().clone();
-    enveloped.open(&recipient, decryptor)
+    let recipient = enveloped.recipient_for(&certificate("bob")).unwrap();
+    enveloped.open(recipient, decryptor)
 }
 
 /// A token that gives this key, whatever it is asked.
@@ -44,7 +44,9 @@ impl Decryptor for Gives {
 /// The content-encryption key of an object for bob.
 fn key_of(octets: &[u8]) -> Vec<u8> {
     let enveloped = enveloped(octets);
-    let recipient = enveloped.recipient_for(&certificate("bob")).unwrap();
+    let EncryptedKey::Transported(recipient) = enveloped.recipient_for(&certificate("bob")).unwrap() else {
+        panic!("not key transport")
+    };
     let unwrapped =
         key("bob").decrypt_key(recipient.encrypted_key(), recipient.algorithm().unwrap()).unwrap();
     match unwrapped {

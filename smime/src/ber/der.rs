@@ -81,7 +81,7 @@ enum Kind {
 }
 
 /// The length of an identifier octet and a length in DER.
-pub(super) fn header_len(length: usize) -> usize {
+pub(crate) fn header_len(length: usize) -> usize {
     match length {
         0..=0x7F => 2,
         _ => 2 + usize::try_from(usize::BITS - length.leading_zeros()).unwrap_or_default().div_ceil(8),

@@ -8,6 +8,7 @@
 mod der;
 mod element;
 
+pub(crate) use self::der::header_len;
 pub use self::{
     der::write_header,
     element::{Children, Element},
@@ -237,7 +238,7 @@ impl Header {
 
 #[cfg(test)]
 mod tests {
-    use super::{der::header_len, *};
+    use super::*;
 
     #[test]
     fn one_value_in_der_and_in_many_kinds_of_ber_is_the_same_in_der() {

@@ -1,7 +1,7 @@
 //! Content decrypted: nothing leaves here unless all of it is right.
 
 use aws_lc_rs::{
-    aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey},
     cipher::{
         AES_128, AES_192, AES_256, DecryptingKey, DecryptionContext, StreamingDecryptingKey, UnboundCipherKey,
     },
@@ -23,6 +23,9 @@ pub(super) fn decrypt(
         (ContentEncryptionAlgorithm::AesCbc { iv, .. }, None) => cbc(key, *iv, segments),
         (ContentEncryptionAlgorithm::AesGcm { nonce, tag_len, .. }, Some(authentication)) => {
             gcm(key, *nonce, *tag_len, segments, authentication)
+        }
+        (ContentEncryptionAlgorithm::ChaCha20Poly1305 { nonce }, Some(authentication)) => {
+            chacha20_poly1305(key, *nonce, segments, authentication)
         }
         (ContentEncryptionAlgorithm::Legacy { cipher, iv }, None) => {
             legacy::decrypt(*cipher, key, *iv, segments)
@@ -98,4 +101,23 @@ fn gcm(
     let beginning = tag.as_ref().get(..tag_len).ok_or(OpenError::Undecryptable)?;
     verify_slices_are_equal(beginning, mac).map_err(undecryptable)?;
     Ok(plain)
+}
+
+/// ChaCha20-Poly1305 (RFC 8103 section 3), whose tag has always 16 octets; the engine takes no other.
+fn chacha20_poly1305(
+    key: &ContentEncryptionKey,
+    nonce: [u8; 12],
+    segments: &[&[u8]],
+    authentication: &Authentication,
+) -> Result<Vec<u8>, OpenError> {
+    if authentication.mac.len() != CHACHA20_POLY1305.tag_len() {
+        return Err(OpenError::Undecryptable);
+    }
+    let key = UnboundKey::new(&CHACHA20_POLY1305, key.expose()).map_err(undecryptable)?;
+    let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(&authentication.attributes));
+    let mut content = segments.concat();
+    LessSafeKey::new(key)
+        .open_in_place_separate_tag(nonce, aad, &authentication.mac, &mut content)
+        .map_err(undecryptable)?;
+    Ok(content)
 }

@@ -4,7 +4,7 @@ use const_oid::db::rfc5911::ID_DATA;
 use der::asn1::ObjectIdentifier;
 use spki::AlgorithmIdentifierOwned;
 
-use super::{CmsError, KeyTransport, MAX_RECIPIENTS, Recipient, decrypt::decrypt, signer_info::decode};
+use super::{CmsError, EncryptedKey, MAX_RECIPIENTS, Recipient, decrypt::decrypt, signer_info::decode};
 use crate::{
     Certificate, Fault,
     algorithm::ContentEncryptionAlgorithm,
@@ -112,13 +112,10 @@ impl<'a> EnvelopedData<'a> {
         &self.recipients
     }
 
-    /// The recipient that names `certificate`. It is chosen by the certificate alone, never by trying
-    /// keys: that one of several fits would tell an attacker something (RFC 3218, CVE-2019-1563).
-    pub fn recipient_for(&self, certificate: &Certificate) -> Option<&KeyTransport> {
-        self.recipients.iter().find_map(|recipient| match recipient {
-            Recipient::KeyTransport(info) if info.names(certificate) => Some(info),
-            _ => None,
-        })
+    /// The key for `certificate`. It is chosen by the certificate alone, never by trying keys: that one of
+    /// several fits would tell an attacker something (RFC 3218, CVE-2019-1563).
+    pub fn recipient_for(&self, certificate: &Certificate) -> Option<EncryptedKey<'_>> {
+        self.recipients.iter().find_map(|recipient| recipient.key_for(certificate))
     }
 
     /// How the content is encrypted. A cipher with a tag belongs into an `AuthEnvelopedData` and any other
@@ -133,17 +130,15 @@ impl<'a> EnvelopedData<'a> {
     ///
     /// A random key is drawn before the token is asked, and used where the token rejects the encrypted
     /// key or gives one of another length: a bad key fails where every wrong key fails.
-    pub fn open(&self, recipient: &KeyTransport, decryptor: &dyn Decryptor) -> Result<Vec<u8>, OpenError> {
+    pub fn open(&self, recipient: EncryptedKey<'_>, decryptor: &dyn Decryptor) -> Result<Vec<u8>, OpenError> {
         let cipher = self.algorithm()?;
         // Of S/MIME's contents only this is a MIME entity (RFC 8551 2.4.1); anything else would need the
         // content-type among the authAttrs, or be taken for what it is not (RFC 5083 2.1).
         if self.content_type != ID_DATA {
             return Err(OpenError::Unsupported { what: "content", oid: self.content_type });
         }
-        let algorithm =
-            recipient.algorithm().map_err(|oid| OpenError::Unsupported { what: "key-encryption", oid })?;
         let decoy = ContentEncryptionKey::random(cipher.key_len())?;
-        let key = match decryptor.decrypt_key(recipient.encrypted_key(), algorithm)? {
+        let key = match recipient.unwrap(decryptor)? {
             Unwrapped::Key(key) if key.len() == cipher.key_len() => key,
             Unwrapped::Key(_) | Unwrapped::Rejected => decoy,
         };

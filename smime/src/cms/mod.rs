@@ -6,9 +6,13 @@
 
 mod attributes;
 mod decrypt;
+mod derivation;
 mod enveloped_data;
+mod key_agreement;
+mod key_wrap;
 mod legacy;
 mod recipient;
+mod seal;
 mod signed_data;
 mod signer_info;
 mod write;
@@ -18,7 +22,9 @@ use der::asn1::ObjectIdentifier;
 
 pub use attributes::{AttributeError, SignedAttributes};
 pub use enveloped_data::{EnvelopedData, OpenError};
-pub use recipient::{KeyTransport, Recipient, RecipientIdentifier};
+pub use key_agreement::KeyAgreement;
+pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
+pub use seal::{RecipientKey, RecipientKeyError, RsaTransport, SealError, seal};
 pub use signed_data::SignedData;
 pub use signer_info::{SignerIdentifier, SignerInfo};
 pub use write::{SignError, sign};

@@ -2,23 +2,37 @@
 
 use cms::enveloped_data as asn1;
 
-use super::{CmsError, signer_info::decode};
+use super::{CmsError, KeyAgreement, OpenError, signer_info::decode};
 use crate::{
     Certificate,
     algorithm::KeyEncryptionAlgorithm,
     ber::{Element, Tag},
+    key::{Decryptor, Unwrapped},
 };
 
 /// Names a recipient's certificate.
 pub use cms::enveloped_data::RecipientIdentifier;
 
-/// One recipient of an `EnvelopedData`.
+/// One `RecipientInfo` of an `EnvelopedData`.
 #[derive(Clone, Debug)]
 pub enum Recipient {
     /// KeyTransRecipientInfo: the key is encrypted with the recipient's public key.
     KeyTransport(KeyTransport),
-    /// A kind that is recognised and passed over: key agreement, KEK, password, others.
+    /// KeyAgreeRecipientInfo: the key is wrapped with one that is agreed on.
+    KeyAgreement(KeyAgreement),
+    /// A kind that is recognised and passed over: KEK, password, others, and key agreement in a form that
+    /// S/MIME does not have.
     Other(&'static str),
+}
+
+/// The encrypted key that a certificate's owner can use, found by the certificate.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum EncryptedKey<'e> {
+    /// In a `KeyTransRecipientInfo`.
+    Transported(&'e KeyTransport),
+    /// In a `KeyAgreeRecipientInfo`: the info, and the wrapped key in it.
+    Agreed(&'e KeyAgreement, &'e [u8]),
 }
 
 /// A `KeyTransRecipientInfo`.
@@ -34,12 +48,39 @@ impl Recipient {
     pub(super) fn read(element: Element<'_, '_>) -> Result<Self, CmsError> {
         Ok(match element.tag() {
             Tag::SEQUENCE => Self::KeyTransport(KeyTransport::read(element)?),
-            Tag(0xA1) => Self::Other("key agreement"),
+            // Key agreement has forms that no mail uses. One of them for somebody else spoils nothing.
+            Tag(0xA1) => KeyAgreement::read(element).map_or(Self::Other("key agreement"), Self::KeyAgreement),
             Tag(0xA2) => Self::Other("key-encryption key"),
             Tag(0xA3) => Self::Other("password"),
             Tag(0xA4) => Self::Other("other"),
             _ => return Err(element.unexpected("RecipientInfo").into()),
         })
+    }
+
+    /// The key for `certificate`, if this names it.
+    pub(super) fn key_for(&self, certificate: &Certificate) -> Option<EncryptedKey<'_>> {
+        match self {
+            Self::KeyTransport(info) => info.names(certificate).then_some(EncryptedKey::Transported(info)),
+            Self::KeyAgreement(info) => {
+                Some(EncryptedKey::Agreed(info, info.encrypted_key_for(certificate)?))
+            }
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl EncryptedKey<'_> {
+    /// Asks the private key, once. What is wrong with the encrypted key is [`Unwrapped::Rejected`], or a key
+    /// that is none.
+    pub(super) fn unwrap(&self, decryptor: &dyn Decryptor) -> Result<Unwrapped, OpenError> {
+        match self {
+            Self::Transported(info) => {
+                let unsupported = |oid| OpenError::Unsupported { what: "key-encryption", oid };
+                let algorithm = info.algorithm().map_err(unsupported)?;
+                Ok(decryptor.decrypt_key(info.encrypted_key(), algorithm)?)
+            }
+            Self::Agreed(info, encrypted_key) => info.unwrap(encrypted_key, decryptor),
+        }
     }
 }
 
@@ -57,15 +98,7 @@ impl KeyTransport {
     /// Whether `certificate` is exactly the one that is named: by issuer and serial number, or by its
     /// subjectKeyIdentifier extension.
     pub fn names(&self, certificate: &Certificate) -> bool {
-        match &self.rid {
-            RecipientIdentifier::IssuerAndSerialNumber(name) => {
-                name.issuer == *certificate.issuer()
-                    && name.serial_number.as_bytes() == certificate.serial_number()
-            }
-            RecipientIdentifier::SubjectKeyIdentifier(identifier) => {
-                certificate.subject_key_identifier().as_deref() == Some(identifier.0.as_bytes())
-            }
-        }
+        names(&self.rid, certificate)
     }
 
     /// How the key is encrypted; the object identifier where it is not known here.
@@ -76,5 +109,18 @@ impl KeyTransport {
     /// The encrypted key.
     pub fn encrypted_key(&self) -> &[u8] {
         &self.encrypted_key
+    }
+}
+
+/// Whether `rid` is exactly that of `certificate`.
+pub(super) fn names(rid: &RecipientIdentifier, certificate: &Certificate) -> bool {
+    match rid {
+        RecipientIdentifier::IssuerAndSerialNumber(name) => {
+            name.issuer == *certificate.issuer()
+                && name.serial_number.as_bytes() == certificate.serial_number()
+        }
+        RecipientIdentifier::SubjectKeyIdentifier(identifier) => {
+            certificate.subject_key_identifier().as_deref() == Some(identifier.0.as_bytes())
+        }
     }
 }

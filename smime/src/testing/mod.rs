@@ -7,8 +7,8 @@ use aws_lc_rs::{
     agreement::{self, UnparsedPublicKey},
     digest,
     rsa::{
-        OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, Pkcs1PrivateDecryptingKey,
-        PrivateDecryptingKey,
+        OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OAEP_SHA512_MGF1SHA512,
+        OaepPrivateDecryptingKey, Pkcs1PrivateDecryptingKey, PrivateDecryptingKey,
     },
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
@@ -162,7 +162,8 @@ impl Decryptor for MemoryKey {
                 let oaep = match hash {
                     DigestAlgorithm::Sha1 => &OAEP_SHA1_MGF1SHA1,
                     Sha256 => &OAEP_SHA256_MGF1SHA256,
-                    _ => return Err(self.unsupported(algorithm)),
+                    Sha384 => &OAEP_SHA384_MGF1SHA384,
+                    Sha512 => &OAEP_SHA512_MGF1SHA512,
                 };
                 OaepPrivateDecryptingKey::new(key)
                     .map_err(failed)?

@@ -1,0 +1,161 @@
+//! `KeyAgreeRecipientInfo` as received (RFC 5652 6.2.2): ephemeral-static ECDH (RFC 5753, RFC 8418).
+
+use const_oid::db::{rfc5912, rfc8410};
+use der::asn1::ObjectIdentifier;
+
+use super::{
+    CmsError, MAX_RECIPIENTS, OpenError, RecipientIdentifier, derivation::Derivation, key_wrap, recipient,
+    signer_info::decode,
+};
+use crate::{
+    Certificate,
+    agreement::{Agreed, AgreementCurve, OriginatorPublicKey},
+    ber::{BerError, Element, Tag},
+    key::{Decryptor, Unwrapped},
+};
+
+/// A `KeyAgreeRecipientInfo`: one originator's key, and a wrapped key for each of its recipients.
+#[derive(Clone, Debug)]
+pub struct KeyAgreement {
+    /// The originator's ephemeral key; `None` where it is named by a certificate, which S/MIME never uses.
+    originator: Option<OriginatorKey>,
+    ukm: Option<Vec<u8>>,
+    scheme: ObjectIdentifier,
+    /// KeyWrapAlgorithm in the octets received.
+    wrap: Vec<u8>,
+    wrap_oid: ObjectIdentifier,
+    keys: Vec<(RecipientIdentifier, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug)]
+struct OriginatorKey {
+    algorithm: ObjectIdentifier,
+    octets: Vec<u8>,
+}
+
+impl KeyAgreement {
+    /// Reads the `[1]` of a RecipientInfo.
+    pub(super) fn read(element: Element<'_, '_>) -> Result<Self, CmsError> {
+        let mut fields = element.children();
+        fields.required("version")?.expect(Tag::INTEGER, "version")?;
+        let originator = single(fields.required("originator")?.expect(Tag::context(0), "originator [0]")?)?;
+        let originator = match originator.tag() {
+            ORIGINATOR_KEY => Some(OriginatorKey::read(originator)?),
+            _ => None,
+        };
+        let ukm = match fields.optional_context(1) {
+            Some(explicit) => Some(single(explicit)?.octet_string()?.concat()),
+            None => None,
+        };
+        let algorithm = fields.required("keyEncryptionAlgorithm")?;
+        let mut parts = algorithm.expect(Tag::SEQUENCE, "keyEncryptionAlgorithm")?.children();
+        let scheme = parts.required("algorithm")?.object_identifier()?;
+        let wrap = parts.required("KeyWrapAlgorithm")?.expect(Tag::SEQUENCE, "KeyWrapAlgorithm")?;
+        parts.end()?;
+        let wrap_oid = wrap.children().required("algorithm")?.object_identifier()?;
+        let keys = fields.required("recipientEncryptedKeys")?;
+        let keys = keys.expect(Tag::SEQUENCE, "recipientEncryptedKeys")?;
+        fields.end()?;
+        if keys.children().count() > MAX_RECIPIENTS {
+            return Err(CmsError::TooMany { part: "recipients", limit: MAX_RECIPIENTS });
+        }
+        let keys = keys.children().map(read_encrypted_key).collect::<Result<_, _>>()?;
+        Ok(Self { originator, ukm, scheme, wrap: wrap.to_der()?, wrap_oid, keys })
+    }
+
+    /// The wrapped key whose `rid` is exactly that of `certificate`.
+    pub(super) fn encrypted_key_for(&self, certificate: &Certificate) -> Option<&[u8]> {
+        let (_, key) = self.keys.iter().find(|(rid, _)| recipient::names(rid, certificate))?;
+        Some(key)
+    }
+
+    /// The key-agreement scheme, which names the key derivation too.
+    pub fn scheme(&self) -> ObjectIdentifier {
+        self.scheme
+    }
+
+    /// Unwraps a key of this info with a private key: one agreement, then derivation and key unwrap, which need
+    /// no private key. A bad point and a bad wrapped key are both [`Unwrapped::Rejected`] (RFC 3218).
+    pub(super) fn unwrap(
+        &self,
+        encrypted_key: &[u8],
+        decryptor: &dyn Decryptor,
+    ) -> Result<Unwrapped, OpenError> {
+        let unsupported = |what, oid| OpenError::Unsupported { what, oid };
+        let derivation =
+            Derivation::of_scheme(self.scheme).ok_or_else(|| unsupported("key-agreement", self.scheme))?;
+        let kek_len =
+            key_wrap::kek_len(self.wrap_oid).ok_or_else(|| unsupported("key-wrap", self.wrap_oid))?;
+        let Some(originator) = self.originator_for(decryptor.certificate()) else {
+            return Ok(Unwrapped::Rejected);
+        };
+        let secret = match decryptor.agree(&originator)? {
+            Agreed::Secret(secret) => secret,
+            Agreed::Rejected => return Ok(Unwrapped::Rejected),
+        };
+        let kek = derivation.derive(secret.expose(), &self.wrap, self.ukm.as_deref(), kek_len);
+        let key = kek.and_then(|kek| key_wrap::unwrap(&kek, encrypted_key).ok());
+        Ok(key.map_or(Unwrapped::Rejected, Unwrapped::Key))
+    }
+
+    /// The originator's key if it is one for the recipient's curve. The identifier's parameters are not looked
+    /// at: a point that is on the recipient's curve is of that curve.
+    fn originator_for(&self, certificate: &Certificate) -> Option<OriginatorPublicKey> {
+        let curve = AgreementCurve::of(certificate)?;
+        let originator = self.originator.as_ref()?;
+        let algorithm = match curve {
+            AgreementCurve::X25519 => rfc8410::ID_X_25519,
+            _ => rfc5912::ID_EC_PUBLIC_KEY,
+        };
+        if originator.algorithm != algorithm {
+            return None;
+        }
+        OriginatorPublicKey::new(curve, &originator.octets)
+    }
+}
+
+impl OriginatorKey {
+    /// `OriginatorPublicKey { algorithm, publicKey }` under its implicit tag.
+    fn read(element: Element<'_, '_>) -> Result<Self, CmsError> {
+        let mut fields = element.children();
+        let algorithm = fields.required("algorithm")?.expect(Tag::SEQUENCE, "algorithm")?;
+        let algorithm = algorithm.children().required("algorithm")?.object_identifier()?;
+        let key = fields.required("publicKey")?.expect(Tag::BIT_STRING, "publicKey")?;
+        fields.end()?;
+        match key.content() {
+            [0, octets @ ..] => Ok(Self { algorithm, octets: octets.to_vec() }),
+            _ => Err(key.unexpected("a BIT STRING of whole octets").into()),
+        }
+    }
+}
+
+/// `RecipientEncryptedKey { rid, encryptedKey }`.
+fn read_encrypted_key(element: Element<'_, '_>) -> Result<(RecipientIdentifier, Vec<u8>), CmsError> {
+    let mut fields = element.expect(Tag::SEQUENCE, "RecipientEncryptedKey")?.children();
+    let rid = fields.required("rid")?;
+    let rid = match rid.tag() {
+        Tag::SEQUENCE => RecipientIdentifier::IssuerAndSerialNumber(decode(rid, "rid")?),
+        // RecipientKeyIdentifier; a date or other attributes beside the identifier say nothing.
+        R_KEY_ID => {
+            let identifier = rid.children().required("subjectKeyIdentifier")?;
+            RecipientIdentifier::SubjectKeyIdentifier(decode(identifier, "subjectKeyIdentifier")?)
+        }
+        _ => return Err(rid.unexpected("a recipient identifier").into()),
+    };
+    let key = fields.required("encryptedKey")?.octet_string()?.concat();
+    fields.end()?;
+    Ok((rid, key))
+}
+
+/// The one element inside an explicit tag.
+fn single<'t, 'a>(explicit: Element<'t, 'a>) -> Result<Element<'t, 'a>, BerError> {
+    let mut inner = explicit.children();
+    let element = inner.required("an element")?;
+    inner.end()?;
+    Ok(element)
+}
+
+/// `originatorKey [1]`.
+const ORIGINATOR_KEY: Tag = Tag::context(1);
+/// `rKeyId [0]`.
+const R_KEY_ID: Tag = Tag::context(0);

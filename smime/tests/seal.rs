@@ -1,0 +1,407 @@
+//! What is encrypted here opens again, in every combination, and in no other way than it should.
+
+#![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
+
+use const_oid::db::rfc5911;
+use der::{Decode, Encode};
+use smime::{
+    Certificate, Fault,
+    agreement::{Agreed, OriginatorPublicKey},
+    algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm},
+    ber::{Tag, Tree},
+    cipher::ContentCipher,
+    cms::{
+        EncryptedKey, EnvelopedData, MAX_RECIPIENTS, Object, OpenError, Recipient, RecipientKey,
+        RecipientKeyError, RsaTransport, SealError, seal,
+    },
+    key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
+    testing::{
+        fixtures::{certificate, data, key},
+        hostile::{self, wrap},
+    },
+};
+
+const AGREEING: [&str; 4] = ["p256", "p384", "p521", "x25519"];
+
+fn enveloped(octets: &[u8]) -> EnvelopedData<'_> {
+    match Object::parse(octets) {
+        Ok(Object::EnvelopedData(enveloped)) => enveloped,
+        other => unreachable!("{other:?}"),
+    }
+}
+
+fn open(octets: &[u8], name: &str) -> Result<Vec<u8>, OpenError> {
+    let enveloped = enveloped(octets);
+    let recipient = enveloped.recipient_for(&certificate(name)).unwrap();
+    enveloped.open(recipient, &key(name))
+}
+
+fn recipient(name: &str) -> RecipientKey {
+    RecipientKey::new(certificate(name)).unwrap()
+}
+
+/// Every way to encrypt to a key here, with the name of its owner.
+fn all_recipients() -> Vec<(&'static str, RecipientKey)> {
+    use DigestAlgorithm::{Sha1, Sha256, Sha384, Sha512};
+    let bob = recipient("bob");
+    let mut all = vec![("bob", bob.clone())];
+    for hash in [Sha1, Sha256, Sha384, Sha512] {
+        all.push(("bob", bob.clone().with_rsa_transport(RsaTransport::Oaep(hash))));
+    }
+    all.extend(AGREEING.map(|name| (name, recipient(name))));
+    let by_key = all.clone().into_iter().map(|(name, key)| (name, key.by_key_identifier().unwrap()));
+    all.extend(by_key.collect::<Vec<_>>());
+    all
+}
+
+#[test]
+fn what_is_sealed_opens_with_every_cipher_and_every_kind_of_key() {
+    for cipher in ContentCipher::ALL {
+        for (name, recipient) in all_recipients() {
+            let octets = seal(&[b"content"], cipher, &[recipient]).unwrap();
+            assert_eq!(enveloped(&octets).algorithm().unwrap().name(), cipher.name());
+            assert_eq!(open(&octets, name).unwrap(), b"content", "{cipher:?} for {name}");
+        }
+    }
+}
+
+#[test]
+fn content_of_any_length_in_any_segments_is_the_same_content() {
+    let bob = [recipient("bob")];
+    let long: Vec<u8> = (0..=255_u8).cycle().take(3 << 20).collect();
+    for cipher in ContentCipher::ALL {
+        for len in [0, 1, 15, 16, 17, 31, 32, 33, 1000, long.len() - 1] {
+            let content = &long[..len];
+            let third = len / 3;
+            let (first, rest) = content.split_at(third);
+            let (second, last) = rest.split_at(third);
+            for segments in [&[content][..], &[first, second, b"", last], &[b"", first, rest]] {
+                let octets = seal(segments, cipher, &bob).unwrap();
+                assert!(open(&octets, "bob").unwrap() == content, "{cipher:?}: {len} octets");
+            }
+        }
+        assert_eq!(open(&seal(&[], cipher, &bob).unwrap(), "bob").unwrap(), b"", "no segment");
+    }
+}
+
+/// The content of a ContentInfo.
+fn inner(octets: &[u8]) -> Vec<u8> {
+    let tree = Tree::parse(octets).unwrap();
+    let explicit = tree.root().children().nth(1).unwrap();
+    explicit.children().next().unwrap().octets().to_vec()
+}
+
+#[test]
+fn objects_are_der_as_another_decoder_reads_it_with_the_versions_of_the_rfcs() {
+    let by_key = |name| recipient(name).by_key_identifier().unwrap();
+    for (recipients, version) in [
+        (vec![recipient("bob")], 0),
+        (vec![recipient("bob"), recipient("alice")], 0),
+        (vec![recipient("bob"), by_key("alice")], 2),
+        (vec![by_key("bob")], 2),
+        (vec![recipient("p384")], 2),
+        (all_recipients().into_iter().map(|(_, recipient)| recipient).collect(), 2),
+    ] {
+        for cipher in ContentCipher::ALL {
+            // The other decoder keeps a SET OF in an order of its own, so several infos are only read.
+            let octets = seal(&[&[7; 300]], cipher, &recipients).unwrap();
+            let content = inner(&octets);
+            let read_version = if cipher.is_authenticated() {
+                let object = cms::authenveloped_data::AuthEnvelopedData::from_der(&content).unwrap();
+                assert!(recipients.len() > 1 || object.to_der().unwrap() == content);
+                assert_eq!(object.auth_encrypted_content_info.content_type, rfc5911::ID_DATA);
+                assert!(object.auth_attrs.is_none() && object.mac.as_bytes().len() == 16);
+                object.version
+            } else {
+                let object = cms::enveloped_data::EnvelopedData::from_der(&content).unwrap();
+                assert!(recipients.len() > 1 || object.to_der().unwrap() == content);
+                object.version
+            };
+            // Of an AuthEnvelopedData it is always 0.
+            let expected = if cipher.is_authenticated() { 0 } else { version };
+            assert_eq!(read_version as u8, expected, "{cipher:?}, {} recipients", recipients.len());
+        }
+    }
+}
+
+/// The RecipientInfos in their octets.
+fn infos(octets: &[u8]) -> Vec<Vec<u8>> {
+    let content = inner(octets);
+    let tree = Tree::parse(&content).unwrap();
+    let set = tree.root().children().find(|field| field.tag() == Tag::SET).unwrap();
+    set.children().map(|info| info.octets().to_vec()).collect()
+}
+
+#[test]
+fn the_order_of_recipient_infos_says_nothing_of_the_order_of_recipients() {
+    let names = ["bob", "p256", "alice", "x25519", "p521", "mallory", "p384"];
+    let order = |names: &[&str]| -> Vec<String> {
+        let recipients: Vec<_> = names.iter().map(|name| recipient(name)).collect();
+        let octets = seal(&[b"x"], ContentCipher::Aes256Gcm, &recipients).unwrap();
+        assert!(infos(&octets).is_sorted());
+        let enveloped = enveloped(&octets);
+        let find = |info: &Recipient| {
+            let is = |name: &&&str| match (info, enveloped.recipient_for(&certificate(name)).unwrap()) {
+                (Recipient::KeyTransport(a), EncryptedKey::Transported(b)) => std::ptr::eq(a, b),
+                (Recipient::KeyAgreement(a), EncryptedKey::Agreed(b, _)) => std::ptr::eq(a, b),
+                _ => false,
+            };
+            (*names.iter().find(is).unwrap()).to_owned()
+        };
+        enveloped.recipients().iter().map(find).collect()
+    };
+    let sorted = order(&names);
+    for turn in 1..names.len() {
+        let mut turned = names;
+        turned.rotate_left(turn);
+        assert_eq!(order(&turned), sorted);
+        turned.reverse();
+        assert_eq!(order(&turned), sorted);
+    }
+}
+
+#[test]
+fn a_recipient_given_twice_is_written_once() {
+    let twice = [recipient("bob"), recipient("alice"), recipient("bob")];
+    let octets = seal(&[b"x"], ContentCipher::Aes256Cbc, &twice).unwrap();
+    assert_eq!(enveloped(&octets).recipients().len(), 2);
+}
+
+#[test]
+fn keys_nonces_and_ephemeral_keys_are_fresh() {
+    for cipher in ContentCipher::ALL {
+        let octets = [(); 2].map(|()| seal(&[&[0; 64]], cipher, &[recipient("p256")]).unwrap());
+        let [one, two] = &octets;
+        // Every run of 12 octets of what is drawn: nonce, ephemeral key, wrapped key, ciphertext.
+        let tail = |octets: &[u8]| octets[octets.len() - 64 - 16..].to_vec();
+        assert!(tail(one).iter().zip(&tail(two)).filter(|(a, b)| a == b).count() < 16, "{cipher:?}");
+        let point = |octets: &[u8]| infos(octets)[0].clone();
+        let same = point(one).windows(12).filter(|run| point(two).windows(12).any(|w| w == *run)).count();
+        let rid = point(one).len() - 65 - cipher.key_len();
+        assert!(same < rid, "{cipher:?}: {same} runs are the same");
+        assert_ne!(enveloped(one).algorithm().unwrap(), enveloped(two).algorithm().unwrap());
+    }
+}
+
+#[test]
+fn certificates_that_are_not_for_encryption_are_named() {
+    let off_curve = {
+        let mut der = certificate("p256").der().to_vec();
+        let public = certificate("p256").public_key().to_vec();
+        let at = der.windows(public.len()).position(|window| window == public).unwrap();
+        der[at + 64] ^= 1;
+        Certificate::from_der(&der).unwrap()
+    };
+    let sealed_for = |certificate: &Certificate| {
+        let recipient = RecipientKey::new(certificate.clone())?;
+        seal(&[b"x"], ContentCipher::Aes256Cbc, &[recipient]).map(drop)
+    };
+    for (certificate, reason) in [
+        (certificate("carol"), "\"CN=Carol\" (serial"),
+        (certificate("carol"), "is not for encryption: keyUsage has no keyAgreement"),
+        (certificate("server"), "keyUsage has no keyEncipherment"),
+        (certificate("ca"), "keyUsage has no keyEncipherment"),
+        (certificate("ed25519"), "a key that nothing is encrypted to"),
+        (hostile::of_key_len(128), "has 1024 bits, fewer than 2048"),
+        (off_curve, "is bad"),
+    ] {
+        let error = sealed_for(&certificate).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+        assert_eq!(error.fault(), Fault::Policy);
+    }
+    assert!(sealed_for(&certificate("encrypt-only")).is_ok());
+    let no_identifier = RecipientKey::new(hostile::of_mailbox("alice@example.org")).unwrap();
+    let error = no_identifier.by_key_identifier().unwrap_err();
+    assert!(matches!(error, RecipientKeyError::NoKeyIdentifier { .. }), "{error}");
+}
+
+#[test]
+fn nobody_and_too_many_are_refused() {
+    let cipher = ContentCipher::Aes128Gcm;
+    assert!(matches!(seal(&[b"x"], cipher, &[]), Err(SealError::NoRecipients)));
+    let many: Vec<_> = (0..=MAX_RECIPIENTS)
+        .map(|serial| {
+            let mut der = certificate("p256").der().to_vec();
+            let serial_at = der.windows(2).position(|window| window == [0x02, 0x14]).unwrap() + 10;
+            der[serial_at..serial_at + 2].copy_from_slice(&u16::try_from(serial).unwrap().to_be_bytes());
+            RecipientKey::new(Certificate::from_der(&der).unwrap()).unwrap()
+        })
+        .collect();
+    let error = seal(&[b"x"], cipher, &many).unwrap_err();
+    assert!(matches!(error, SealError::TooManyRecipients(501)), "{error}");
+    let octets = seal(&[b"x"], cipher, &many[1..]).unwrap();
+    assert_eq!(enveloped(&octets).recipients().len(), MAX_RECIPIENTS);
+    assert_eq!(open_first_p256(&octets, &many[7]).unwrap(), b"x");
+}
+
+fn open_first_p256(octets: &[u8], recipient: &RecipientKey) -> Result<Vec<u8>, OpenError> {
+    let enveloped = enveloped(octets);
+    let info = enveloped.recipient_for(recipient.certificate()).unwrap();
+    enveloped.open(info, &key("p256"))
+}
+
+#[test]
+fn keys_agreed_on_with_openssl_open_its_messages() {
+    for (file, names) in [
+        ("agree-p256.p7m", &["p256"][..]),
+        ("agree-p384.p7m", &["p384"]),
+        ("agree-p521.p7m", &["p521"]),
+        ("agree-three.p7m", &["bob", "p256", "p384"]),
+    ] {
+        for name in names {
+            assert_eq!(open(&data(file), name).expect(file), data("entity.txt"), "{file} for {name}");
+        }
+    }
+    let octets = data("agree-p256.p7m");
+    assert!(enveloped(&octets).recipient_for(&certificate("p384")).is_none());
+}
+
+/// A token that answers an agreement as the test wants.
+#[derive(Debug)]
+struct Rejects(Certificate);
+
+impl Decryptor for Rejects {
+    fn certificate(&self) -> &Certificate {
+        &self.0
+    }
+
+    fn decrypt_key(&self, _: &[u8], _: &KeyEncryptionAlgorithm) -> Result<Unwrapped, KeyError> {
+        Ok(Unwrapped::Rejected)
+    }
+
+    fn agree(&self, _: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
+        Ok(Agreed::Rejected)
+    }
+}
+
+#[test]
+fn every_bad_agreement_has_the_outcome_of_a_wrong_key() {
+    let octets = seal(&[b"content"], ContentCipher::Aes256Gcm, &[recipient("p256")]).unwrap();
+    let info = &infos(&octets)[0];
+    let info_at = octets.windows(info.len()).position(|window| window == info).unwrap();
+    let point_at = info.windows(3).position(|window| window == [0x42, 0x00, 0x04]).unwrap() + 2;
+    let changed = |at: usize| {
+        let mut changed = octets.clone();
+        changed[info_at + at] ^= 1;
+        changed
+    };
+    for (what, octets) in [
+        ("the form of the point", changed(point_at)),
+        ("x", changed(point_at + 1)),
+        ("y", changed(point_at + 64)),
+        ("the first octet of the wrapped key", changed(info.len() - 40)),
+        ("the last octet of the wrapped key", changed(info.len() - 1)),
+    ] {
+        assert!(matches!(open(&octets, "p256"), Err(OpenError::Undecryptable)), "{what}");
+    }
+    // A point of another key, on the curve: then the unwrapping fails.
+    let mut other = octets.clone();
+    let other_point = certificate("p256").public_key().to_vec();
+    other[info_at + point_at..info_at + point_at + 65].copy_from_slice(&other_point);
+    assert!(matches!(open(&other, "p256"), Err(OpenError::Undecryptable)));
+    // The token finds fault with it.
+    let parsed = enveloped(&octets);
+    let info = parsed.recipient_for(&certificate("p256")).unwrap();
+    assert!(matches!(parsed.open(info, &Rejects(certificate("p256"))), Err(OpenError::Undecryptable)));
+}
+
+#[test]
+fn a_key_of_another_length_than_the_ciphers_is_a_wrong_key() {
+    // A key agreement for AES-128-GCM, under the name of AES-256-GCM.
+    let octets = seal(&[b"content"], ContentCipher::Aes128Gcm, &[recipient("p384")]).unwrap();
+    let (aes_128_gcm, aes_256_gcm) = ([3, 4, 1, 6, 0x30], [3, 4, 1, 46, 0x30]);
+    let at = octets.windows(5).position(|window| window == aes_128_gcm).unwrap();
+    let mut longer = octets.clone();
+    longer[at..at + 5].copy_from_slice(&aes_256_gcm);
+    assert!(matches!(open(&longer, "p384"), Err(OpenError::Undecryptable)));
+}
+
+#[test]
+fn no_change_of_an_octet_makes_an_authenticated_message_release_other_content() {
+    for (cipher, name) in [
+        (ContentCipher::Aes128Gcm, "p256"),
+        (ContentCipher::Aes256Gcm, "x25519"),
+        (ContentCipher::ChaCha20Poly1305, "p256"),
+    ] {
+        let octets = seal(&[b"secret"], cipher, &[recipient(name)]).unwrap();
+        let (certificate, key) = (certificate(name), key(name));
+        // The versions, which say nothing: the object's stands first, the info's in its head.
+        let version_at = |version: u8| octets.windows(3).position(|w| w == [0x02, 0x01, version]).unwrap();
+        let originator_end = version_at(3) + 3 + 2 + usize::from(octets[version_at(3) + 4]);
+        let versions = [version_at(0), version_at(3)].map(|at| at..at + 3);
+        for at in 0..octets.len() {
+            for flip in [0x01, 0x80, 0xFF] {
+                let mut changed = octets.clone();
+                changed[at] ^= flip;
+                let Ok(Object::EnvelopedData(object)) = Object::parse(&changed) else { continue };
+                let Some(recipient) = object.recipient_for(&certificate) else { continue };
+                if let Ok(content) = object.open(recipient, &key) {
+                    assert_eq!(content, b"secret", "{cipher:?}: octet {at}");
+                    // Of an X25519 point the highest bit is masked (RFC 7748 5).
+                    let masked = name == "x25519" && flip == 0x80 && at == originator_end - 1;
+                    let free = masked || versions.iter().any(|version| version.contains(&at));
+                    assert!(free, "{cipher:?}: octet {at} may change");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_damage_to_key_agreement_makes_a_panic() {
+    let octets = data("agree-three.p7m");
+    let (certificate, key) = (certificate("p256"), key("p256"));
+    for at in 0..octets.len() {
+        for value in [0, 0x30, 0xFF] {
+            let mut damaged = octets.clone();
+            damaged[at] = value;
+            if let Ok(Object::EnvelopedData(object)) = Object::parse(&damaged)
+                && let Some(recipient) = object.recipient_for(&certificate)
+                && let Ok(content) = object.open(recipient, &key)
+            {
+                assert_eq!(content, data("entity.txt"), "octet {at} is {value}");
+            }
+        }
+    }
+    for len in 0..octets.len() {
+        assert!(Object::parse(&octets[..len]).is_err(), "cut at {len}");
+    }
+}
+
+#[test]
+fn key_agreement_for_somebody_else_that_cannot_be_read_spoils_nothing() {
+    let octets = seal(&[b"x"], ContentCipher::Aes256Cbc, &[recipient("bob")]).unwrap();
+    let content = inner(&octets);
+    let tree = Tree::parse(&content).unwrap();
+    let mut fields: Vec<_> = tree.root().children().map(|field| field.octets().to_vec()).collect();
+    let odd = wrap(Tag::context(1), &[wrap(Tag::INTEGER, &[vec![3]])]);
+    let mine = infos(&octets).remove(0);
+    fields[1] = wrap(Tag::SET, &[odd, mine]);
+    let content = wrap(Tag::SEQUENCE, &fields);
+    let oid = rfc5911::ID_ENVELOPED_DATA.to_der().unwrap();
+    let octets = wrap(Tag::SEQUENCE, &[oid, wrap(Tag::context(0), &[content])]);
+    assert_eq!(open(&octets, "bob").unwrap(), b"x");
+    assert!(matches!(enveloped(&octets).recipients()[0], Recipient::Other(_)));
+}
+
+#[test]
+fn a_tag_of_chacha20_poly1305_has_16_octets() {
+    let octets = seal(&[b"content"], ContentCipher::ChaCha20Poly1305, &[recipient("bob")]).unwrap();
+    let content = inner(&octets);
+    let tree = Tree::parse(&content).unwrap();
+    let fields: Vec<_> = tree.root().children().map(|field| field.octets().to_vec()).collect();
+    for (len, good) in [(16, true), (15, false), (12, false), (4, false), (0, false)] {
+        let mut fields = fields.clone();
+        let tag = fields[3][2..2 + len].to_vec();
+        fields[3] = wrap(Tag::OCTET_STRING, &[tag]);
+        let oid = rfc5911::ID_CT_AUTH_ENVELOPED_DATA.to_der().unwrap();
+        let octets = wrap(Tag::SEQUENCE, &[oid, wrap(Tag::context(0), &[wrap(Tag::SEQUENCE, &fields)])]);
+        assert_eq!(open(&octets, "bob").is_ok(), good, "{len} octets");
+    }
+}
+
+#[test]
+fn a_content_encryption_key_is_never_shown() {
+    let key = ContentEncryptionKey::new(vec![0x41; 32]);
+    assert_eq!(format!("{key:?}"), "ContentEncryptionKey([redacted])");
+}
