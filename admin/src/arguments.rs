@@ -51,6 +51,50 @@ pub(crate) enum TokenCommand {
         #[arg(long, value_name = "PATH")]
         module: Option<PathBuf>,
     },
+    /// Measures how fast the tokens are and recommends `sessions`. Works them as hard as they can be worked.
+    ///
+    /// Each key's operations are asked for by 1, 2, 3, 4, 6, 8, … threads with a session each, until more of
+    /// them bring no more. Whoever else uses the token at that time, the milter too, waits longer, and the rates
+    /// are what is left beside them: measure when it is idle. Keys are those of the configured identities, which
+    /// sign and decrypt values of no meaning; with --generate temporary ones, which the token forgets.
+    /// Ctrl-C ends it with what has been measured.
+    Bench(BenchArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArguments {
+    /// Only this token.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) token: Option<String>,
+    /// Measures with temporary keys of these kinds (session objects) instead of the identities' keys.
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', num_args = 0.., require_equals = true,
+        default_missing_value = "rsa2048,p256")]
+    pub(crate) generate: Vec<KeyKind>,
+    /// How long to measure each rate.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = crate::token::bench::seconds)]
+    pub(crate) seconds: f64,
+    /// How many threads to try at most.
+    #[arg(long, value_name = "NUMBER", default_value_t = 32,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub(crate) max_threads: usize,
+    /// Writes JSON for programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A kind of key for measuring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyKind {
+    /// RSA with 2048 bits.
+    Rsa2048,
+    /// RSA with 3072 bits.
+    Rsa3072,
+    /// RSA with 4096 bits.
+    Rsa4096,
+    /// P-256.
+    P256,
+    /// P-384.
+    P384,
 }
 
 #[derive(Debug, Subcommand)]

@@ -62,6 +62,7 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
         Command::Token(TokenCommand::List { module: None }) => {
             token::list(&token::modules(&settings()?), out)
         }
+        Command::Token(TokenCommand::Bench(arguments)) => token::bench::bench(&settings()?, arguments, out),
         Command::Key(KeyCommand::Generate(arguments)) => key::generate(&settings()?, arguments, out),
         Command::Key(KeyCommand::List { token }) => key::list(&settings()?, token.as_deref(), out),
         Command::Key(KeyCommand::Csr(arguments)) => csr::request(&settings()?, arguments, out),

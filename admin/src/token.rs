@@ -1,4 +1,6 @@
-//! `hsmime token list`.
+//! `hsmime token list`, and which token a command is about.
+
+pub(crate) mod bench;
 
 use std::{
     io::Write,

@@ -202,7 +202,7 @@ fn describe(object: &Object, public: &[Object]) -> KeyInfo {
 
 impl Object {
     /// The `SubjectPublicKeyInfo` that the object shows.
-    fn public_key_info(&self) -> Option<Vec<u8>> {
+    pub(crate) fn public_key_info(&self) -> Option<Vec<u8>> {
         let given = self.public_key_info.clone().filter(|info| PublicKey::from_info(info).is_some());
         let from_rsa = || rsa_info(self.modulus.as_deref()?, self.exponent.as_deref()?);
         let from_ec = || ec_info(self.ec_parameters.as_deref()?, self.ec_point.as_deref()?);

@@ -37,6 +37,7 @@ mod token;
 mod worker;
 
 pub mod keys;
+pub mod measure;
 pub mod modules;
 
 pub use error::PoolError;

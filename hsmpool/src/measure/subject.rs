@@ -1,0 +1,201 @@
+//! What a token is measured with: keys, and what is done with them.
+
+use std::fmt;
+
+use aws_lc_rs::rsa::{Pkcs1PublicEncryptingKey, PublicEncryptingKey};
+use cryptoki::{
+    mechanism::Mechanism,
+    object::{Attribute, ObjectHandle},
+};
+use der::Encode;
+use smime::{
+    Certificate,
+    key::{ContentEncryptionKey, SignatureInput},
+};
+
+use crate::{
+    call::CallError,
+    index::{Index, KeyObject, Object},
+    keys::KeySpec,
+    public_key::{Curve, KeyName, PublicKey},
+    session::OpenSession,
+    sign::{OperationError, sign},
+};
+
+/// A kind of key and what is done with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subject {
+    /// Such as `RSA 2048`.
+    pub key: String,
+    /// What is done.
+    pub used: Use,
+}
+
+/// What is done with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Use {
+    /// RSASSA-PKCS1-v1_5 (`CKM_RSA_PKCS`) or ECDSA (`CKM_ECDSA`) over a SHA-256 digest.
+    Sign,
+    /// RSAES-PKCS1-v1_5 (`CKM_RSA_PKCS`).
+    Decrypt,
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sign => "sign",
+            Self::Decrypt => "decrypt",
+        })
+    }
+}
+
+/// A subject, and how to ask for it; or why that cannot be.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) subject: Subject,
+    pub(super) work: Result<Work, String>,
+}
+
+/// One operation, to be asked for again and again.
+#[derive(Debug)]
+pub(super) struct Work {
+    key: KeyObject,
+    public_key: PublicKey,
+    question: Question,
+}
+
+#[derive(Debug)]
+enum Question {
+    Sign(SignatureInput<'static>),
+    Decrypt(Vec<u8>),
+}
+
+impl Work {
+    /// Asks the token once.
+    pub(super) fn ask(&self, session: &OpenSession) -> Result<(), CallError> {
+        let session = session.get()?;
+        match &self.question {
+            Question::Sign(input) => {
+                let Some(algorithm) = self.public_key.signature_algorithms().first() else { return Ok(()) };
+                match sign(session, self.key, &self.public_key, input, *algorithm) {
+                    Ok(_) => Ok(()),
+                    Err(OperationError::Call(error)) => Err(error),
+                    Err(OperationError::Unsupported(_)) => {
+                        Err(CallError::malformed("C_SignInit", "that it cannot do this"))
+                    }
+                }
+            }
+            Question::Decrypt(octets) => {
+                session.decrypt(&Mechanism::RsaPkcs, self.key.handle, octets)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The keys of these certificates that are on the token, the first of each kind and size.
+pub(super) fn on_the_token(
+    session: &OpenSession,
+    certificates: &[&Certificate],
+) -> Result<Vec<Prepared>, CallError> {
+    let index = Index::read(session.get()?, 0)?;
+    let mut prepared: Vec<Prepared> = Vec::new();
+    for certificate in certificates {
+        let name = KeyName::of_certificate(certificate);
+        let (Some(key), Some(public_key)) = (index.find(&name), name.public_key) else { continue };
+        let kind = kind(&public_key);
+        if prepared.iter().all(|other| other.subject.key != kind) {
+            let info = certificate.public_key_info();
+            prepared.extend(uses(key, &public_key, &info, certificate.may_sign(), certificate.may_encrypt()));
+        }
+    }
+    Ok(prepared)
+}
+
+/// New keys of these kinds that end with the session.
+pub(super) fn temporary(session: &OpenSession, kinds: &[KeySpec]) -> Result<Vec<Prepared>, CallError> {
+    let mut prepared = Vec::new();
+    for kind in kinds {
+        let [public, private] = generate(session, *kind)?;
+        let unreadable =
+            || CallError::malformed("C_GenerateKeyPair", "a key pair whose public key cannot be read");
+        let object = Object::read(session.get()?, public)?;
+        let info = object.public_key_info().ok_or_else(unreadable)?;
+        let public_key = PublicKey::from_info(&info).ok_or_else(unreadable)?;
+        let key = KeyObject { handle: private, always_authenticate: false };
+        prepared.extend(uses(key, &public_key, &info, true, true));
+    }
+    Ok(prepared)
+}
+
+fn uses(
+    key: KeyObject,
+    public_key: &PublicKey,
+    info: &[u8],
+    may_sign: bool,
+    may_decrypt: bool,
+) -> Vec<Prepared> {
+    let prepared = |used, question: Result<Question, String>| {
+        let subject = Subject { key: kind(public_key), used };
+        let work = question.map(|question| Work { key, public_key: public_key.clone(), question });
+        Prepared { subject, work }
+    };
+    let mut all = Vec::new();
+    if let Some(algorithm) = public_key.signature_algorithms().first()
+        && may_sign
+    {
+        all.push(prepared(Use::Sign, Ok(Question::Sign(SignatureInput::of(*algorithm, b"measured")))));
+    }
+    if matches!(public_key, PublicKey::Rsa { .. }) && may_decrypt {
+        let ciphertext = encrypt(info).ok_or_else(|| "nothing can be encrypted to the public key".to_owned());
+        all.push(prepared(Use::Decrypt, ciphertext.map(Question::Decrypt)));
+    }
+    all
+}
+
+fn kind(public_key: &PublicKey) -> String {
+    match public_key {
+        PublicKey::Rsa { .. } => format!("RSA {}", public_key.bits()),
+        PublicKey::Ec { .. } => format!("EC P-{}", public_key.bits()),
+    }
+}
+
+/// A random key, encrypted by RSAES-PKCS1-v1_5.
+fn encrypt(public_key_info: &[u8]) -> Option<Vec<u8>> {
+    let secret = ContentEncryptionKey::random(32).ok()?;
+    let public = PublicEncryptingKey::from_der(public_key_info).ok()?;
+    let mut room = vec![0; public.key_size_bytes()];
+    let written = Pkcs1PublicEncryptingKey::new(public).ok()?.encrypt(secret.expose(), &mut room).ok()?.len();
+    room.truncate(written);
+    Some(room)
+}
+
+/// A key pair of session objects.
+fn generate(session: &OpenSession, spec: KeySpec) -> Result<[ObjectHandle; 2], CallError> {
+    let mut public = vec![Attribute::Token(false), Attribute::Private(false), Attribute::Verify(true)];
+    let private = [
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Sign(true),
+        Attribute::Decrypt(matches!(spec, KeySpec::Rsa(_))),
+    ];
+    let mechanism = match spec {
+        KeySpec::Rsa(bits) => {
+            public.push(Attribute::ModulusBits(u64::from(bits).into()));
+            public.push(Attribute::PublicExponent(vec![1, 0, 1]));
+            public.push(Attribute::Encrypt(true));
+            Mechanism::RsaPkcsKeyPairGen
+        }
+        KeySpec::P256 | KeySpec::P384 => {
+            let curve = if spec == KeySpec::P256 { Curve::P256 } else { Curve::P384 };
+            public.push(Attribute::EcParams(curve.oid().to_der().unwrap_or_default()));
+            Mechanism::EccKeyPairGen
+        }
+    };
+    let (public, private) = session.get()?.generate_key_pair(&mechanism, &public, &private)?;
+    Ok([public, private])
+}
