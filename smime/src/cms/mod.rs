@@ -5,6 +5,7 @@
 //! not decided here but in [`crate::message`].
 
 mod attributes;
+mod compressed_data;
 mod decrypt;
 mod derivation;
 mod enveloped_data;
@@ -21,6 +22,9 @@ use const_oid::db::rfc5911;
 use der::asn1::ObjectIdentifier;
 
 pub use attributes::{AttributeError, SignedAttributes};
+pub use compressed_data::{
+    CompressedData, DecompressError, MAX_DECOMPRESSED, MAX_EXPANSION, UNSUSPICIOUS, compress,
+};
 pub use enveloped_data::{EnvelopedData, OpenError};
 pub use key_agreement::KeyAgreement;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
@@ -69,11 +73,14 @@ pub enum CmsError {
 
 /// A CMS object of one of the types that are read here.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Object<'a> {
     /// RFC 5652 section 5.
     SignedData(SignedData<'a>),
     /// RFC 5652 section 6, or RFC 5083.
     EnvelopedData(EnvelopedData<'a>),
+    /// RFC 3274.
+    CompressedData(CompressedData<'a>),
 }
 
 impl<'a> Object<'a> {
@@ -97,6 +104,7 @@ impl<'a> Object<'a> {
             rfc5911::ID_CT_AUTH_ENVELOPED_DATA => {
                 EnvelopedData::read_authenticated(content).map(Self::EnvelopedData)
             }
+            compressed_data::ID_COMPRESSED_DATA => CompressedData::read(content).map(Self::CompressedData),
             other => Err(CmsError::ContentType(other)),
         }
     }

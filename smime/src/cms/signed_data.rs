@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Content in its segments, where there is any.
-type Content<'a> = Option<Vec<&'a [u8]>>;
+pub(super) type Content<'a> = Option<Vec<&'a [u8]>>;
 
 /// A `SignedData` whose content stays in the octets it was read from.
 #[derive(Debug)]
@@ -65,7 +65,9 @@ impl<'a> SignedData<'a> {
 }
 
 /// `EncapsulatedContentInfo` (RFC 5652 5.2).
-fn read_content<'a>(element: Element<'_, 'a>) -> Result<(ObjectIdentifier, Content<'a>), CmsError> {
+pub(super) fn read_content<'a>(
+    element: Element<'_, 'a>,
+) -> Result<(ObjectIdentifier, Content<'a>), CmsError> {
     let mut fields = element.expect(Tag::SEQUENCE, "encapContentInfo")?.children();
     let content_type = fields.required("eContentType")?.object_identifier()?;
     let content = match fields.optional_context(0) {

@@ -3,12 +3,14 @@
 //! [`sign()`] makes a `multipart/signed`, [`Wrapped`] recognises what came in, [`verify()`] tells what a
 //! signature is worth. Who may have a message opened is for the callers to decide.
 
+mod compress;
 mod reason;
 mod sign;
 mod verdict;
 mod verify;
 mod wrapped;
 
+pub use compress::{CompressedMessage, compress};
 pub use reason::Reason;
 pub use sign::{SignedMessage, sign};
 pub use verdict::{AuthResult, SignerReport, Verdict};

@@ -80,6 +80,7 @@ pub fn verify_within(
     let signed_data = match Object::parse(object) {
         Ok(Object::SignedData(signed_data)) => signed_data,
         Ok(Object::EnvelopedData(_)) => return unsigned(Reason::Encrypted),
+        Ok(Object::CompressedData(_)) => return unsigned(Reason::NotSigned),
         Err(error) => return unsigned(Reason::Unreadable(error.to_string())),
     };
     if signed_data.signer_infos().is_empty() {
