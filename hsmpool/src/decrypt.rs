@@ -70,8 +70,8 @@ pub(crate) fn decrypt(
         }
         KeyEncryptionAlgorithm::RsaOaep { hash, mask_hash, label } => {
             // Which way is taken depends on the algorithm in the message, not on the ciphertext.
-            if label.is_empty() {
-                match call(&oaep(*hash, *mask_hash)).map_err(unsupported) {
+            if let Some(mechanism) = oaep(*hash, *mask_hash).filter(|_| label.is_empty()) {
+                match call(&mechanism).map_err(unsupported) {
                     Ok(Some(octets)) => return Ok(Unwrapped::Key(ContentEncryptionKey::new(octets))),
                     Ok(None) => return Ok(Unwrapped::Rejected),
                     Err(OperationError::Unsupported(_)) => {}
@@ -173,10 +173,10 @@ fn check(session: &Session, key: KeyObject) -> Result<(), CallError> {
     }
 }
 
-fn oaep(hash: DigestAlgorithm, mask_hash: DigestAlgorithm) -> Mechanism<'static> {
-    let (hash, _) = names(hash);
-    let (_, mask) = names(mask_hash);
-    Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty()))
+fn oaep(hash: DigestAlgorithm, mask_hash: DigestAlgorithm) -> Option<Mechanism<'static>> {
+    let (hash, _) = names(hash)?;
+    let (_, mask) = names(mask_hash)?;
+    Some(Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty())))
 }
 
 /// `CKM_RSA_X_509` gives as many octets as the modulus has (PKCS #11 2.40 mechanisms 2.1.9), but some
@@ -188,13 +188,16 @@ fn left_padded(octets: &Zeroizing<Vec<u8>>, len: usize) -> Zeroizing<Vec<u8>> {
     padded
 }
 
-fn names(digest: DigestAlgorithm) -> (MechanismType, PkcsMgfType) {
-    match digest {
+/// PKCS #11 has no mask by MD5.
+fn names(digest: DigestAlgorithm) -> Option<(MechanismType, PkcsMgfType)> {
+    Some(match digest {
+        DigestAlgorithm::Md5 => return None,
         DigestAlgorithm::Sha1 => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
+        DigestAlgorithm::Sha224 => (MechanismType::SHA224, PkcsMgfType::MGF1_SHA224),
         DigestAlgorithm::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
         DigestAlgorithm::Sha384 => (MechanismType::SHA384, PkcsMgfType::MGF1_SHA384),
         DigestAlgorithm::Sha512 => (MechanismType::SHA512, PkcsMgfType::MGF1_SHA512),
-    }
+    })
 }
 
 fn name(algorithm: &KeyEncryptionAlgorithm) -> String {

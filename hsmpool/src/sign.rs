@@ -43,7 +43,7 @@ pub(crate) fn sign(
         return Err(always_authenticate("a signature"));
     }
     let SignatureInput::Digest(digest) = input else { return Err(unsupported()) };
-    if digest.algorithm() != algorithm.digest() || digest.algorithm() == DigestAlgorithm::Sha1 {
+    if digest.algorithm() != algorithm.digest() || !digest.algorithm().is_strong() {
         return Err(unsupported());
     }
     let call = |mechanism: &Mechanism<'_>, data: &[u8]| {
@@ -97,7 +97,7 @@ fn digest_info(digest: &Digest) -> Option<Vec<u8>> {
         DigestAlgorithm::Sha256 => 1,
         DigestAlgorithm::Sha384 => 2,
         DigestAlgorithm::Sha512 => 3,
-        DigestAlgorithm::Sha1 => return None,
+        DigestAlgorithm::Md5 | DigestAlgorithm::Sha1 | DigestAlgorithm::Sha224 => return None,
     };
     let value = digest.as_bytes();
     let len = u8::try_from(value.len()).ok()?;

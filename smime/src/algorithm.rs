@@ -4,6 +4,7 @@
 //! RFC 3565 (AES-CBC), RFC 5084 (AES-GCM).
 
 mod legacy;
+mod pss;
 
 use const_oid::db::{rfc5911, rfc5912, rfc8410::ID_ED_25519};
 use der::{
@@ -13,14 +14,20 @@ use der::{
 use spki::AlgorithmIdentifierOwned;
 
 pub use legacy::LegacyCipher;
+pub use pss::PssParameters;
 
 use crate::cipher::CHACHA20_POLY1305;
 
-/// A message digest. SHA-1 is here for OAEP and for recognising old signatures; it never signs.
+/// A message digest. MD5, SHA-1 and SHA-224 are here to recognise what is old, and SHA-1 for OAEP; they
+/// never sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DigestAlgorithm {
+    /// MD5.
+    Md5,
     /// SHA-1.
     Sha1,
+    /// SHA-224.
+    Sha224,
     /// SHA-256.
     Sha256,
     /// SHA-384.
@@ -30,7 +37,7 @@ pub enum DigestAlgorithm {
 }
 
 impl DigestAlgorithm {
-    const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
+    const ALL: [Self; 6] = [Self::Md5, Self::Sha1, Self::Sha224, Self::Sha256, Self::Sha384, Self::Sha512];
 
     /// The digest that an identifier names. Parameters may be absent or NULL (RFC 5754 2).
     pub fn from_identifier(identifier: &AlgorithmIdentifierOwned) -> Option<Self> {
@@ -40,7 +47,9 @@ impl DigestAlgorithm {
     /// The object identifier.
     pub fn oid(self) -> ObjectIdentifier {
         match self {
+            Self::Md5 => ID_MD5,
             Self::Sha1 => rfc5912::ID_SHA_1,
+            Self::Sha224 => rfc5912::ID_SHA_224,
             Self::Sha256 => rfc5912::ID_SHA_256,
             Self::Sha384 => rfc5912::ID_SHA_384,
             Self::Sha512 => rfc5912::ID_SHA_512,
@@ -55,22 +64,44 @@ impl DigestAlgorithm {
     /// The name in `micalg` (RFC 8551 3.5.3.2).
     pub fn micalg(self) -> &'static str {
         match self {
+            Self::Md5 => "md5",
             Self::Sha1 => "sha-1",
+            Self::Sha224 => "sha-224",
             Self::Sha256 => "sha-256",
             Self::Sha384 => "sha-384",
             Self::Sha512 => "sha-512",
         }
     }
 
-    /// The engine's algorithm.
-    pub fn engine(self) -> &'static aws_lc_rs::digest::Algorithm {
-        use aws_lc_rs::digest;
+    /// The length in octets.
+    pub fn output_len(self) -> u16 {
         match self {
+            Self::Md5 => 16,
+            Self::Sha1 => 20,
+            Self::Sha224 => 28,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    /// Whether signatures over it are acceptable today. Of the others, SHA-224 is not broken, but no version
+    /// of S/MIME ever had it (RFC 8551 2.1).
+    pub fn is_strong(self) -> bool {
+        matches!(self, Self::Sha256 | Self::Sha384 | Self::Sha512)
+    }
+
+    /// The engine's algorithm; `None` for MD5, which it does not have.
+    pub fn engine(self) -> Option<&'static aws_lc_rs::digest::Algorithm> {
+        use aws_lc_rs::digest;
+        Some(match self {
+            Self::Md5 => return None,
             Self::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            Self::Sha224 => &digest::SHA224,
             Self::Sha256 => &digest::SHA256,
             Self::Sha384 => &digest::SHA384,
             Self::Sha512 => &digest::SHA512,
-        }
+        })
     }
 }
 
@@ -82,31 +113,12 @@ pub enum SignatureAlgorithm {
     RsaPkcs1(DigestAlgorithm),
     /// RSASSA-PSS with MGF1 of the same digest and a salt of its length (RFC 4056, RFC 8551 2.2).
     RsaPss(DigestAlgorithm),
+    /// RSASSA-PSS with another salt, mask or digest; verified, never made.
+    RsaPssOf(PssParameters),
     /// ECDSA; the curve is the key's.
     Ecdsa(DigestAlgorithm),
     /// PureEdDSA on edwards25519 (RFC 8032 5.1.6). It signs the octets themselves, not a digest.
     Ed25519,
-}
-
-/// RSASSA-PSS-params (RFC 4055 3.1); everything absent means SHA-1.
-#[derive(Clone, Debug, der::Sequence)]
-struct PssParameters {
-    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
-    hash: Option<AlgorithmIdentifierOwned>,
-    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
-    mask: Option<AlgorithmIdentifierOwned>,
-    #[asn1(context_specific = "2", tag_mode = "EXPLICIT", default = "default_salt_len")]
-    salt_len: u16,
-    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", default = "default_trailer")]
-    trailer: u8,
-}
-
-fn default_salt_len() -> u16 {
-    20
-}
-
-fn default_trailer() -> u8 {
-    1
 }
 
 impl SignatureAlgorithm {
@@ -115,6 +127,7 @@ impl SignatureAlgorithm {
     pub fn digest(self) -> DigestAlgorithm {
         match self {
             Self::RsaPkcs1(digest) | Self::RsaPss(digest) | Self::Ecdsa(digest) => digest,
+            Self::RsaPssOf(parameters) => parameters.hash,
             Self::Ed25519 => DigestAlgorithm::Sha512,
         }
     }
@@ -131,8 +144,9 @@ impl SignatureAlgorithm {
             Self::RsaPkcs1(_) => {
                 AlgorithmIdentifierOwned { oid: rfc5912::RSA_ENCRYPTION, parameters: Some(Any::from(Null)) }
             }
-            Self::RsaPss(digest) => {
-                AlgorithmIdentifierOwned { oid: rfc5912::ID_RSASSA_PSS, parameters: pss_parameters(digest) }
+            Self::RsaPss(digest) => Self::RsaPssOf(PssParameters::usual(digest)).identifier(),
+            Self::RsaPssOf(parameters) => {
+                AlgorithmIdentifierOwned { oid: rfc5912::ID_RSASSA_PSS, parameters: parameters.write() }
             }
             Self::Ecdsa(digest) => AlgorithmIdentifierOwned { oid: ecdsa_oid(digest), parameters: None },
             Self::Ed25519 => AlgorithmIdentifierOwned { oid: ID_ED_25519, parameters: None },
@@ -153,12 +167,15 @@ impl SignatureAlgorithm {
     /// The scheme and digest of an identifier that names both, as in certificates and CRLs.
     pub fn from_complete(identifier: &AlgorithmIdentifierOwned) -> Option<Self> {
         Some(match identifier.oid {
-            rfc5912::ID_RSASSA_PSS => return pss(identifier.parameters.as_ref()),
-            rfc5912::SHA_1_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha1),
+            rfc5912::ID_RSASSA_PSS => return PssParameters::read(identifier.parameters.as_ref()),
+            MD5_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Md5),
+            rfc5912::SHA_224_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha224),
+            rfc5912::SHA_1_WITH_RSA_ENCRYPTION | OIW_SHA_1_WITH_RSA => Self::RsaPkcs1(DigestAlgorithm::Sha1),
             rfc5912::SHA_256_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha256),
             rfc5912::SHA_384_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha384),
             rfc5912::SHA_512_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Sha512),
             ECDSA_WITH_SHA_1 => Self::Ecdsa(DigestAlgorithm::Sha1),
+            rfc5912::ECDSA_WITH_SHA_224 => Self::Ecdsa(DigestAlgorithm::Sha224),
             rfc5912::ECDSA_WITH_SHA_256 => Self::Ecdsa(DigestAlgorithm::Sha256),
             rfc5912::ECDSA_WITH_SHA_384 => Self::Ecdsa(DigestAlgorithm::Sha384),
             rfc5912::ECDSA_WITH_SHA_512 => Self::Ecdsa(DigestAlgorithm::Sha512),
@@ -169,32 +186,20 @@ impl SignatureAlgorithm {
     }
 }
 
-/// The digest of RSASSA-PSS whose parts agree; SHA-1 by its parameters or by default is not taken.
-fn pss(parameters: Option<&Any>) -> Option<SignatureAlgorithm> {
-    let parameters: PssParameters = parameters?.decode_as().ok()?;
-    let hash = DigestAlgorithm::from_identifier(parameters.hash.as_ref()?)?;
-    let mask = parameters.mask.as_ref().filter(|mask| mask.oid == rfc5912::ID_MGF_1)?;
-    let mask_hash: AlgorithmIdentifierOwned = mask.parameters.as_ref()?.decode_as().ok()?;
-    let agree = DigestAlgorithm::from_identifier(&mask_hash) == Some(hash)
-        && usize::from(parameters.salt_len) == hash.engine().output_len()
-        && parameters.trailer == 1;
-    (agree && hash != DigestAlgorithm::Sha1).then_some(SignatureAlgorithm::RsaPss(hash))
-}
-
-/// RSASSA-PSS-params with everything in them; digests have NULL parameters in there (RFC 4055 2.1).
-fn pss_parameters(digest: DigestAlgorithm) -> Option<Any> {
-    let hash = AlgorithmIdentifierOwned { oid: digest.oid(), parameters: Some(Any::from(Null)) };
-    let mask = AlgorithmIdentifierOwned { oid: rfc5912::ID_MGF_1, parameters: Any::encode_from(&hash).ok() };
-    let salt_len = u16::try_from(digest.engine().output_len()).ok()?;
-    Any::encode_from(&PssParameters { hash: Some(hash), mask: Some(mask), salt_len, trailer: 1 }).ok()
-}
-
+/// md5 (RFC 3370 2.2).
+const ID_MD5: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.2.5");
+/// md5WithRSAEncryption (RFC 3370 3.2).
+const MD5_WITH_RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.4");
+/// sha-1WithRSAEncryption as OIW registered it; old Windows wrote it.
+const OIW_SHA_1_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.29");
 /// ecdsa-with-SHA1 (RFC 3279 2.2.3).
 const ECDSA_WITH_SHA_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.1");
 
 fn ecdsa_oid(digest: DigestAlgorithm) -> ObjectIdentifier {
     match digest {
-        DigestAlgorithm::Sha1 => ECDSA_WITH_SHA_1,
+        // There is none with MD5, and nothing is ever written with these.
+        DigestAlgorithm::Md5 | DigestAlgorithm::Sha1 => ECDSA_WITH_SHA_1,
+        DigestAlgorithm::Sha224 => rfc5912::ECDSA_WITH_SHA_224,
         DigestAlgorithm::Sha256 => rfc5912::ECDSA_WITH_SHA_256,
         DigestAlgorithm::Sha384 => rfc5912::ECDSA_WITH_SHA_384,
         DigestAlgorithm::Sha512 => rfc5912::ECDSA_WITH_SHA_512,
@@ -413,12 +418,5 @@ mod tests {
         assert_eq!(with(DigestAlgorithm::Sha256), None);
         let null = AlgorithmIdentifierOwned { parameters: Some(Any::from(Null)), ..identifier };
         assert_eq!(SignatureAlgorithm::from_complete(&null), None);
-    }
-
-    #[test]
-    fn pss_by_default_parameters_is_sha_1_and_not_taken() {
-        let bare = AlgorithmIdentifierOwned { oid: rfc5912::ID_RSASSA_PSS, parameters: None };
-        assert_eq!(SignatureAlgorithm::from_complete(&bare), None);
-        assert_eq!(pss(pss_parameters(DigestAlgorithm::Sha1).as_ref()), None);
     }
 }

@@ -114,16 +114,30 @@ impl Digest {
 
     /// The digest of segments, one after the other, without joining them.
     pub fn of_segments<'a>(algorithm: DigestAlgorithm, segments: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut context = aws_lc_rs::digest::Context::new(algorithm.engine());
+        let Some(engine) = algorithm.engine() else {
+            let mut context = md5::Md5::default();
+            segments.into_iter().for_each(|segment| md5::Digest::update(&mut context, segment));
+            return Self::from_octets(algorithm, &md5::Digest::finalize(context));
+        };
+        let mut context = aws_lc_rs::digest::Context::new(engine);
         for segment in segments {
             context.update(segment);
         }
-        let value = context.finish();
+        Self::from_octets(algorithm, context.finish().as_ref())
+    }
+
+    fn from_octets(algorithm: DigestAlgorithm, octets: &[u8]) -> Self {
         let mut buffer = [0; 64];
-        for (to, from) in buffer.iter_mut().zip(value.as_ref()) {
+        for (to, from) in buffer.iter_mut().zip(octets) {
             *to = *from;
         }
-        Self { algorithm, buffer, len: value.as_ref().len() }
+        Self { algorithm, buffer, len: octets.len() }
+    }
+
+    /// The digest as the engine takes it; `None` for one that it does not have.
+    pub(crate) fn imported(&self) -> Option<aws_lc_rs::digest::Digest> {
+        let engine = self.algorithm.engine()?;
+        aws_lc_rs::digest::Digest::import_less_safe(self.as_bytes(), engine).ok()
     }
 
     /// Which digest this is.

@@ -1,5 +1,7 @@
 //! Signatures checked with a certificate's public key.
 
+mod rsa;
+
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use const_oid::db::{rfc5912, rfc8410::ID_ED_25519};
 use der::asn1::ObjectIdentifier;
@@ -35,56 +37,70 @@ pub fn verify(
     input: &SignatureInput<'_>,
     signature: &[u8],
 ) -> Result<(), VerifyError> {
-    let engine = engine(certificate, algorithm).ok_or(VerifyError::KeyNotTaken { algorithm })?;
-    let key = UnparsedPublicKey::new(engine, certificate.public_key());
-    let verified = match (input, algorithm.signs_octets()) {
-        (SignatureInput::Octets(octets), true) => key.verify(octets, signature),
-        (SignatureInput::Digest(digest), false) => {
-            let engine = digest.algorithm().engine();
-            aws_lc_rs::digest::Digest::import_less_safe(digest.as_bytes(), engine)
-                .and_then(|imported| key.verify_digest(&imported, signature))
+    let verified = match (input, engine(certificate, algorithm)) {
+        (SignatureInput::Octets(octets), Some(engine)) if algorithm.signs_octets() => {
+            UnparsedPublicKey::new(engine, certificate.public_key()).verify(octets, signature).is_ok()
         }
-        _ => return Err(VerifyError::Mismatch),
+        (SignatureInput::Digest(digest), Some(engine)) if digest.algorithm() == algorithm.digest() => {
+            let key = UnparsedPublicKey::new(engine, certificate.public_key());
+            digest.imported().is_some_and(|imported| key.verify_digest(&imported, signature).is_ok())
+        }
+        (SignatureInput::Digest(digest), None)
+            if digest.algorithm() == algorithm.digest()
+                && certificate.key_algorithm() == rfc5912::RSA_ENCRYPTION =>
+        {
+            rsa::verify(certificate.public_key(), algorithm, digest, signature)
+                .ok_or(VerifyError::KeyNotTaken { algorithm })?
+        }
+        (_, Some(_)) => false,
+        (_, None) => return Err(VerifyError::KeyNotTaken { algorithm }),
     };
-    verified.map_err(|_| VerifyError::Mismatch)
+    if verified { Ok(()) } else { Err(VerifyError::Mismatch) }
 }
 
 /// Whether a signature of this algorithm by this key is acceptable today: SHA-2, RSA from 2048 bits
 /// (RFC 8550 4.3), a curve from P-256, Ed25519.
 pub fn is_strong(certificate: &Certificate, algorithm: SignatureAlgorithm) -> bool {
-    algorithm.digest() != DigestAlgorithm::Sha1
+    let large = || certificate.rsa_modulus_bits().is_some_and(|bits| bits >= 2048);
+    algorithm.digest().is_strong()
         && match algorithm {
-            SignatureAlgorithm::RsaPkcs1(_) | SignatureAlgorithm::RsaPss(_) => {
-                certificate.rsa_modulus_bits().is_some_and(|bits| bits >= 2048)
-            }
+            SignatureAlgorithm::RsaPkcs1(_) | SignatureAlgorithm::RsaPss(_) => large(),
+            // A mask by SHA-1 is no weakness that is known; but who writes it has not chosen.
+            SignatureAlgorithm::RsaPssOf(parameters) => parameters.mask_hash.is_strong() && large(),
             SignatureAlgorithm::Ecdsa(_) | SignatureAlgorithm::Ed25519 => true,
         }
 }
 
+/// The engine's algorithm, where it checks signatures of this kind by this key. It has none for RSA below 1024
+/// bits, and few below 2048.
 fn engine(
     certificate: &Certificate,
     algorithm: SignatureAlgorithm,
 ) -> Option<&'static dyn VerificationAlgorithm> {
-    use DigestAlgorithm::{Sha1, Sha256, Sha384, Sha512};
+    use DigestAlgorithm::{Md5, Sha1, Sha224, Sha256, Sha384, Sha512};
     let key = certificate.key_algorithm();
     match algorithm {
         SignatureAlgorithm::RsaPkcs1(digest) if key == rfc5912::RSA_ENCRYPTION => {
-            let large = certificate.rsa_modulus_bits()? >= 2048;
-            Some(match (digest, large) {
+            let bits = certificate.rsa_modulus_bits().filter(|bits| *bits >= 1024)?;
+            Some(match (digest, bits >= 2048) {
+                (Md5 | Sha224, _) | (Sha384, false) => return None,
                 (Sha1, _) => &signature::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY,
                 (Sha256, true) => &signature::RSA_PKCS1_2048_8192_SHA256,
                 (Sha256, false) => &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
-                (Sha384, _) => &signature::RSA_PKCS1_2048_8192_SHA384,
+                (Sha384, true) => &signature::RSA_PKCS1_2048_8192_SHA384,
                 (Sha512, true) => &signature::RSA_PKCS1_2048_8192_SHA512,
                 (Sha512, false) => &signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
             })
         }
-        SignatureAlgorithm::RsaPss(digest) if key == rfc5912::RSA_ENCRYPTION => Some(match digest {
-            Sha1 => return None,
-            Sha256 => &signature::RSA_PSS_2048_8192_SHA256,
-            Sha384 => &signature::RSA_PSS_2048_8192_SHA384,
-            Sha512 => &signature::RSA_PSS_2048_8192_SHA512,
-        }),
+        SignatureAlgorithm::RsaPss(digest) if key == rfc5912::RSA_ENCRYPTION => {
+            certificate.rsa_modulus_bits().filter(|bits| *bits >= 2048)?;
+            Some(match digest {
+                Md5 | Sha1 | Sha224 => return None,
+                Sha256 => &signature::RSA_PSS_2048_8192_SHA256,
+                Sha384 => &signature::RSA_PSS_2048_8192_SHA384,
+                Sha512 => &signature::RSA_PSS_2048_8192_SHA512,
+            })
+        }
         SignatureAlgorithm::Ed25519 if key == ID_ED_25519 => Some(&signature::ED25519),
         SignatureAlgorithm::Ecdsa(digest) if key == rfc5912::ID_EC_PUBLIC_KEY => {
             Some(match (certificate.curve()?, digest) {

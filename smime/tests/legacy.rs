@@ -7,11 +7,13 @@
     reason = "the functions beside the tests are part of them"
 )]
 
-use smime::testing::fixtures::{certificate, data, key};
+use smime::testing::fixtures::{certificate, data, key, now, trust};
 use smime::{
     algorithm::KeyEncryptionAlgorithm,
     cms::{EncryptedKey, EnvelopedData, Object, OpenError},
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
+    message::{AuthResult, Reason, Verdict, verify},
+    mime::{Message, encode_base64, single_originator},
 };
 
 fn enveloped(octets: &[u8]) -> EnvelopedData<'_> {
@@ -154,4 +156,75 @@ fn recipients_by_password_or_shared_key_do_not_stand_in_the_way_of_ours() {
         assert_eq!(enveloped(&octets).recipients().len(), 2, "{name}");
         assert_eq!(open_with(&octets, &key("bob")).unwrap(), data("entity.txt"), "{name}");
     }
+}
+
+fn verdict(content: &[u8], object: &[u8]) -> Verdict {
+    let message = format!(
+        "From: alice@example.org\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; micalg=md5; boundary=b\r\n\
+         \r\n--b\r\n{}\r\n--b\r\n\
+         Content-Type: application/x-pkcs7-signature; name=smime.p7s\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{}\r\n--b--\r\n",
+        String::from_utf8_lossy(content),
+        String::from_utf8(encode_base64(object)).unwrap()
+    );
+    let message = Message::from_stored(message.as_bytes());
+    let entity = message.entity();
+    verify(&entity, single_originator(&entity), &trust(), now()).0
+}
+
+const OLD_SIGNATURES: [&str; 13] = [
+    "md5.p7s",
+    "sha1.p7s",
+    "sha224.p7s",
+    "pss-sha1.p7s",
+    "pss-mask-sha1.p7s",
+    "rsa512-md5.p7s",
+    "rsa512-sha1.p7s",
+    "rsa512-sha256.p7s",
+    "rsa1024-md5.p7s",
+    "rsa1024-sha1.p7s",
+    "rsa1024-sha256.p7s",
+    "rsa1024-sha384.p7s",
+    "rsa1024-pss.p7s",
+];
+
+#[test]
+fn an_old_signature_that_is_right_is_weak_and_one_that_is_wrong_fails() {
+    let entity = data("entity.txt");
+    let changed = String::from_utf8(entity.clone()).unwrap().replace("Bob", "Eve");
+    for name in OLD_SIGNATURES {
+        let object = data(name);
+        let right = verdict(&entity, &object);
+        assert_eq!((right.result(), right.reason()), (AuthResult::Policy, &Reason::Weak), "{name}");
+        assert_eq!(verdict(changed.as_bytes(), &object).reason(), &Reason::ContentChanged, "{name}");
+        // The signature is the last element of these objects.
+        for back in [1, 20, 60] {
+            let mut wrong = object.clone();
+            let at = wrong.len() - back;
+            wrong[at] ^= 1;
+            assert_eq!(verdict(&entity, &wrong).reason(), &Reason::BadSignature, "{name}, {back}");
+        }
+    }
+}
+
+#[test]
+fn a_signature_of_unusual_pss_holds_for_its_own_parameters_and_key_only() {
+    let entity = data("entity.txt");
+    for name in ["pss-short.p7s", "pss-zero.p7s", "pss-max.p7s", "pss-mask.p7s"] {
+        let object = data(name);
+        assert_eq!(verdict(&entity, &object).result(), AuthResult::Pass, "{name}");
+        for back in [1, 100, 256] {
+            let mut wrong = object.clone();
+            let at = wrong.len() - back;
+            wrong[at] ^= 1;
+            assert_eq!(verdict(&entity, &wrong).reason(), &Reason::BadSignature, "{name}, {back}");
+        }
+    }
+    // saltLength 0 becomes 1; it is the last octet of the parameters, before the signature's 04 82 01 00.
+    let mut other_salt = data("pss-zero.p7s");
+    let at = other_salt.len() - 256 - 5;
+    assert_eq!(other_salt[at - 4..=at], [0xA2, 3, 2, 1, 0]);
+    other_salt[at] = 1;
+    assert_eq!(verdict(&entity, &other_salt).reason(), &Reason::BadSignature);
 }

@@ -5,7 +5,6 @@ pub mod hostile;
 
 use aws_lc_rs::{
     agreement::{self, UnparsedPublicKey},
-    digest,
     rsa::{
         OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OAEP_SHA512_MGF1SHA512,
         OaepPrivateDecryptingKey, Pkcs1PrivateDecryptingKey, PrivateDecryptingKey,
@@ -114,21 +113,18 @@ impl Signer for MemoryKey {
         }
         match (&self.key, input) {
             (Key::Rsa { signing, .. }, SignatureInput::Digest(digest)) => {
-                let imported =
-                    digest::Digest::import_less_safe(digest.as_bytes(), digest.algorithm().engine());
+                let imported = digest.imported().ok_or_else(|| self.unsupported(algorithm))?;
                 let mut signature = vec![0; signing.public_modulus_len()];
                 let encoding = match algorithm {
                     SignatureAlgorithm::RsaPss(_) => &RSA_PSS_SHA256,
                     _ => &RSA_PKCS1_SHA256,
                 };
-                let imported = imported.map_err(failed)?;
                 signing.sign_digest(encoding, &imported, &mut signature).map_err(failed)?;
                 Ok(SignatureValue(signature))
             }
             (Key::Ec { signing, .. }, SignatureInput::Digest(digest)) => {
-                let imported =
-                    digest::Digest::import_less_safe(digest.as_bytes(), digest.algorithm().engine());
-                let signature = signing.sign_digest(&imported.map_err(failed)?).map_err(failed)?;
+                let imported = digest.imported().ok_or_else(|| self.unsupported(algorithm))?;
+                let signature = signing.sign_digest(&imported).map_err(failed)?;
                 Ok(SignatureValue(signature.as_ref().to_vec()))
             }
             (Key::Ed25519(pair), SignatureInput::Octets(octets)) => {
@@ -164,6 +160,9 @@ impl Decryptor for MemoryKey {
                     Sha256 => &OAEP_SHA256_MGF1SHA256,
                     Sha384 => &OAEP_SHA384_MGF1SHA384,
                     Sha512 => &OAEP_SHA512_MGF1SHA512,
+                    DigestAlgorithm::Md5 | DigestAlgorithm::Sha224 => {
+                        return Err(self.unsupported(algorithm));
+                    }
                 };
                 OaepPrivateDecryptingKey::new(key)
                     .map_err(failed)?

@@ -212,6 +212,8 @@ fn rsa_encrypt(
                 DigestAlgorithm::Sha256 => &OAEP_SHA256_MGF1SHA256,
                 DigestAlgorithm::Sha384 => &OAEP_SHA384_MGF1SHA384,
                 DigestAlgorithm::Sha512 => &OAEP_SHA512_MGF1SHA512,
+                // Nothing is written with these.
+                DigestAlgorithm::Md5 | DigestAlgorithm::Sha224 => return Err(aws_lc_rs::error::Unspecified),
             };
             OaepPublicEncryptingKey::new(public)?.encrypt(algorithm, key.expose(), &mut out, None)?;
         }
