@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod command;
 pub mod config;
+pub mod isolated;
 pub mod lab;
 pub mod mail;
 pub mod milter;
@@ -19,6 +20,7 @@ pub mod programs;
 pub mod sink;
 pub mod smtp;
 pub mod softhsm;
+pub mod token;
 pub mod wait;
 pub mod workdir;
 

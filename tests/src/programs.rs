@@ -26,8 +26,7 @@ pub fn find(name: &str) -> Result<PathBuf> {
 /// A command line that begins with a product program, told of the token and of its configuration.
 pub fn command(name: &str, token: &SoftHsm, configuration: &Path) -> Result<Command> {
     let mut command = Command::new(find(name)?);
-    let (variable, value) = token.environment();
-    command.env(variable, value).arg("--config").arg(configuration);
+    command.envs(token.environment()?).arg("--config").arg(configuration);
     Ok(command)
 }
 

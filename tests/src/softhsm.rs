@@ -1,20 +1,21 @@
 //! A SoftHSM token in a directory of its own, that can be taken away and brought back.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{self, Finished};
+use crate::token::{Kind, Tokens};
 use crate::workdir::Workdir;
 
 /// One initialised token with a PIN file beside it.
 #[derive(Debug)]
 pub struct SoftHsm {
-    configuration: PathBuf,
-    tokens: PathBuf,
+    tokens: Tokens,
+    folder: PathBuf,
     pin_file: PathBuf,
 }
 
@@ -26,36 +27,25 @@ impl SoftHsm {
 
     /// Initialises a token below `workdir`.
     pub fn new(workdir: &Workdir) -> Result<Self> {
-        let tokens = workdir.directory("tokens")?;
-        let configuration = workdir.file(
-            "softhsm2.conf",
-            format!(
-                "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n\
-                 slots.removable = false\n",
-                tokens.display()
-            ),
-        )?;
-        let token = Self { configuration, tokens, pin_file: workdir.join("pin") };
+        let tokens = Tokens::new(Kind::SoftHsm, workdir.path())?;
+        tokens.init(Self::LABEL, Self::PIN)?;
+        let folder = tokens.removable().context("SoftHSM keeps its tokens in a folder")?;
+        let token = Self { tokens, folder, pin_file: workdir.join("pin") };
         token.write_pin(Self::PIN)?;
-        let mut init = token.util();
-        init.args(["--init-token", "--free", "--label", Self::LABEL, "--so-pin", "12345678"]);
-        command::succeed(PACKAGE, init.args(["--pin", Self::PIN]))?;
         Ok(token)
     }
 
     /// Brings a private key made by OpenSSL (PKCS #8, PEM) into the token, as `label` with `CKA_ID` `id` (hex).
     pub fn import(&self, key: &Path, label: &str, id: &str) -> Result<()> {
-        let mut import = self.util();
-        import.arg("--import").arg(key).args(["--token", Self::LABEL, "--label", label, "--id", id]);
-        command::succeed(PACKAGE, import.args(["--pin", Self::PIN])).map(drop)
+        self.tokens.import(Self::LABEL, Self::PIN, key, label, id)
     }
 
     /// Lists the objects on the token, as pkcs11-tool sees them.
     pub fn objects(&self) -> Result<Finished> {
-        let mut list = Command::new("pkcs11-tool");
+        let mut list = self.tokens.command("pkcs11-tool")?;
         list.args(["--module", Self::MODULE, "--token-label", Self::LABEL]);
         list.args(["--login", "--pin", Self::PIN, "--list-objects"]);
-        command::succeed("opensc", list.env(CONFIGURATION, &self.configuration))
+        command::succeed("opensc", &mut list)
     }
 
     /// The PKCS #11 module.
@@ -73,35 +63,26 @@ impl SoftHsm {
         Ok(())
     }
 
-    /// The environment variable that leads a process to this token.
-    pub fn environment(&self) -> (&'static str, &Path) {
-        (CONFIGURATION, &self.configuration)
+    /// The environment that leads a process to this token.
+    pub fn environment(&self) -> Result<Vec<(&'static str, OsString)>> {
+        self.tokens.environment()
     }
 
     /// Takes the token away, as if its cable were pulled: no call that needs its objects succeeds from now on.
     pub fn stop(&self) -> Result<()> {
-        fs::rename(&self.tokens, self.away()).context("the token is already away")
+        fs::rename(&self.folder, self.away()).context("the token is already away")
     }
 
     /// Brings it back.
     pub fn start(&self) -> Result<()> {
-        ensure!(!self.tokens.exists(), "the token is not away");
-        Ok(fs::rename(self.away(), &self.tokens)?)
+        ensure!(!self.folder.exists(), "the token is not away");
+        Ok(fs::rename(self.away(), &self.folder)?)
     }
 
     fn away(&self) -> PathBuf {
-        self.tokens.with_extension("away")
-    }
-
-    fn util(&self) -> Command {
-        let mut util = Command::new("softhsm2-util");
-        util.env(CONFIGURATION, &self.configuration);
-        util
+        self.folder.with_extension("away")
     }
 }
-
-const PACKAGE: &str = "softhsm2";
-const CONFIGURATION: &str = "SOFTHSM2_CONF";
 
 #[cfg(test)]
 mod tests {

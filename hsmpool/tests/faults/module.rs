@@ -16,7 +16,7 @@ use cryptoki::{
 };
 use testmodule::{Action, Function, ReturnValue, Rule};
 
-use crate::support::{Lab, PIN, add_token, eventually, in_child, isolated, tell};
+use crate::support::{Lab, PIN, eventually, in_child, isolated, tell};
 
 struct Token {
     pkcs11: Pkcs11,
@@ -177,7 +177,7 @@ fn lost_sessions_stay_lost_and_take_the_login_with_them() {
 #[test]
 fn a_removed_token_is_not_seen_and_its_sessions_are_dead_when_it_is_back() {
     isolated(|mut lab| {
-        add_token(&lab.directory, "second");
+        lab.add_token("second");
         let token = token(&lab);
         let (session, key) = token.log_in();
         let second = find(&token.pkcs11, "second").unwrap();

@@ -13,7 +13,7 @@ use smime::{
 };
 use testmodule::{Action, Function, ReturnValue, Rule};
 
-use crate::support::{add_token, eventually, isolated, sign, status};
+use crate::support::{eventually, isolated, sign, status};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -61,7 +61,7 @@ fn a_token_that_was_removed_is_used_again_when_it_is_back() {
 #[test]
 fn one_of_two_tokens_is_removed_three_times_and_no_request_fails() {
     isolated(|mut lab| {
-        add_token(&lab.directory, "second");
+        lab.add_token("second");
         let mail = TokenSettings { deadline: Duration::from_secs(10), ..lab.settings(4) };
         let second = TokenSettings { label: "second".into(), ..mail.clone() };
         let pool = Pool::start(&[mail, second]).unwrap();

@@ -1,14 +1,9 @@
 //! A test in a process of its own, with a token of its own behind the fault-injecting module.
-//!
-//! PKCS#11 modules are process-wide and read the environment once. So a test starts itself again as a child
-//! with the environment set, and runs there.
 
 use std::{
-    env,
-    fs::{self, File},
-    os::unix::process::ExitStatusExt,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -20,12 +15,14 @@ use smime::{
     algorithm::{DigestAlgorithm::Sha256, SignatureAlgorithm},
     key::{Digest, KeyError, SignatureValue, Signer},
 };
+use testkit::{
+    command,
+    isolated::{self, Ended, Surroundings},
+    token::{Kind, Tokens},
+};
 use testmodule::{Action, Control, Counters, Function, Rule};
 
 pub(crate) const PIN: &str = "1234";
-const DIRECTORY: &str = "HSMPOOL_TEST_DIRECTORY";
-/// A test that hangs must end as a failure.
-const LIMIT: Duration = Duration::from_secs(100);
 
 /// The token "mail" with a P-256 key, and the hand on its faults.
 pub(crate) struct Lab {
@@ -33,115 +30,51 @@ pub(crate) struct Lab {
     pub(crate) module: PathBuf,
     pub(crate) control: Control,
     pub(crate) certificate: Certificate,
-}
-
-/// How a child process ended.
-pub(crate) struct Ended {
-    pub(crate) success: bool,
-    pub(crate) signal: Option<i32>,
-    pub(crate) text: String,
+    tokens: Tokens,
 }
 
 /// Runs `body` in a child process, which must succeed.
 pub(crate) fn isolated(body: impl FnOnce(Lab)) {
     if let Some(ended) = in_child(body) {
-        assert!(ended.success, "{}", ended.text);
-        assert!(ended.text.contains("1 passed"), "the child did not run the test: {}", ended.text);
-        let measured = ended.text.lines().filter(|line| line.contains("measured: "));
-        measured.for_each(tell);
+        ended.check().unwrap();
     }
 }
 
 /// Runs `body` in a child process and tells how that ended. `None` in the child itself.
 pub(crate) fn in_child(body: impl FnOnce(Lab)) -> Option<Ended> {
-    if let Some(directory) = env::var_os(DIRECTORY) {
-        body(Lab::open(directory.into()));
-        return None;
-    }
-    // The test harness names a test's thread after the test.
-    let thread = thread::current();
-    let name = thread.name().filter(|name| *name != "main").expect("run with more than one test thread");
-    let temporary = tempfile::Builder::new().prefix("hsmpool-").tempdir().unwrap();
-    let directory = temporary.path();
-    prepare(directory);
-    let report = directory.join("report");
-    let output = || File::options().append(true).create(true).open(&report).unwrap();
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env(DIRECTORY, directory)
-        .env("SOFTHSM2_CONF", directory.join("softhsm2.conf"))
-        .env(testmodule::MODULE, softhsm())
-        .envs(Control::environment(directory))
-        .stdin(Stdio::null())
-        .stdout(output())
-        .stderr(output())
-        .spawn()
-        .unwrap();
-    let end = Instant::now() + LIMIT;
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break Some(status),
-            None if Instant::now() >= end => break None,
-            None => thread::sleep(Duration::from_millis(10)),
-        }
+    let kind = Kind::chosen().unwrap();
+    let prepare = |directory: &Path| {
+        let tokens = Tokens::new(kind, directory)?;
+        fs::write(directory.join("pin"), PIN)?;
+        let mut environment = tokens.environment()?;
+        environment.extend(Control::environment(directory));
+        Ok(Surroundings { environment, launcher: tokens.launcher() })
     };
-    if status.is_none() {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    let text = String::from_utf8_lossy(&fs::read(&report).unwrap()).into_owned();
-    let success = status.is_some_and(|status| status.success());
-    let signal = status.and_then(|status| status.signal());
-    Some(Ended { success, signal, text: format!("{status:?} (none: not within {LIMIT:?}): {text}") })
-}
-
-fn softhsm() -> PathBuf {
-    let folders = ["/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
-    let paths = folders.iter().map(|folder| Path::new(folder).join("softhsm/libsofthsm2.so"));
-    paths.into_iter().find(|path| path.exists()).expect("SoftHSM is missing: apt-get install softhsm2")
-}
-
-fn prepare(directory: &Path) {
-    fs::create_dir(directory.join("tokens")).unwrap();
-    fs::write(directory.join("pin"), PIN).unwrap();
-    let configuration = format!(
-        "directories.tokendir = {}/tokens\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
-        directory.display()
-    );
-    fs::write(directory.join("softhsm2.conf"), configuration).unwrap();
-    run(
-        directory,
-        "openssl",
-        "req -x509 -nodes -days 30 -subj /CN=p256 -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
-         -keyout key.pem -out certificate.pem",
-    );
-    add_token(directory, "mail");
-}
-
-/// Makes a token that holds the same key as the others.
-pub(crate) fn add_token(directory: &Path, label: &str) {
-    let init = format!("--init-token --free --label {label} --so-pin 12345678 --pin {PIN}");
-    run(directory, "softhsm2-util", &init);
-    let import = format!("--token {label} --pin {PIN} --label key --id 01 --import key.pem");
-    run(directory, "softhsm2-util", &import);
-}
-
-fn run(directory: &Path, program: &str, arguments: &str) {
-    let mut command = Command::new(program);
-    command.args(arguments.split_whitespace()).current_dir(directory).stdin(Stdio::null());
-    let output = command.env("SOFTHSM2_CONF", directory.join("softhsm2.conf")).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    isolated::in_child(prepare, |directory| body(Lab::new(Tokens::open(kind, directory), directory))).unwrap()
 }
 
 impl Lab {
-    fn open(directory: PathBuf) -> Self {
+    fn new(tokens: Tokens, directory: &Path) -> Self {
+        let mut make = tokens.command("openssl").unwrap();
+        make.args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=p256", "-newkey", "ec"]);
+        make.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", "key.pem", "-out", "certificate.pem"]);
+        command::succeed("openssl", &mut make).unwrap();
         let pem = fs::read_to_string(directory.join("certificate.pem")).unwrap();
-        Self {
+        let lab = Self {
+            directory: directory.to_owned(),
             module: testmodule::library().unwrap(),
-            control: Control::new(&directory).unwrap(),
+            control: Control::new(directory).unwrap(),
             certificate: Certificate::from_pem(&pem).unwrap().remove(0),
-            directory,
-        }
+            tokens,
+        };
+        lab.add_token("mail");
+        lab
+    }
+
+    /// Makes a token that holds the same key as the others.
+    pub(crate) fn add_token(&self, label: &str) {
+        self.tokens.init(label, PIN).unwrap();
+        self.tokens.import(label, PIN, &self.directory.join("key.pem"), "key", "01").unwrap();
     }
 
     pub(crate) fn settings(&self, sessions: usize) -> TokenSettings {
@@ -191,9 +124,8 @@ pub(crate) fn sign(key: &TokenKey, message: &[u8]) -> Result<(), KeyError> {
 }
 
 /// Says what was measured, for the report.
-#[expect(clippy::print_stdout, reason = "a test's output is its report")]
 pub(crate) fn tell(measured: &str) {
-    println!("{measured}");
+    writeln!(io::stdout(), "{measured}").unwrap();
 }
 
 /// Waits for something that must come true.

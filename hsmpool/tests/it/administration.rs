@@ -15,25 +15,27 @@ use smime::{
     key::Digest,
 };
 
-use crate::support::{MESSAGE, PIN, Through, digest, isolated, pool_of, run};
+use crate::support::{MESSAGE, Through, digest, isolated, pool_of, run};
 
 #[test]
 fn tokens_are_listed_with_their_flags() {
     isolated(Through::Nothing, |token| {
         let tokens = modules::tokens(&token.module).unwrap();
-        let [mail, blank] = tokens.as_slice() else { panic!("{tokens:?}") };
+        let (mail, others) = tokens.split_first().unwrap();
         assert_eq!((mail.label.as_str(), mail.initialised, mail.login_required), ("mail", true, true));
         assert!(mail.pin_initialised && !mail.pin_locked && !mail.pin_count_low);
-        assert_eq!(mail.manufacturer, "SoftHSM project");
-        assert!(!mail.serial.is_empty() && !mail.model.is_empty());
-        assert!(!blank.initialised, "SoftHSM always offers one more slot");
+        for told in [&mail.manufacturer, &mail.serial, &mail.model] {
+            assert!(!told.is_empty() && told.trim_end() == told, "{mail:?}");
+        }
+        assert!(others.iter().any(|blank| !blank.pin_initialised), "{others:?}");
 
         let wrong = token.directory.join("wrong");
         std::fs::write(&wrong, "9999").unwrap();
         let settings = TokenSettings { pin: PinSource::File(wrong), ..token.settings() };
         let error = keys::list(&settings).unwrap_err();
         assert!(matches!(error, PoolError::WrongPin { .. }), "{error:?}");
-        assert!(modules::tokens(&token.module).unwrap()[0].pin_count_low, "a wrong PIN shows");
+        let shows = modules::tokens(&token.module).unwrap()[0].pin_count_low;
+        assert_eq!(shows, token.tells_of_wrong_pins(), "CKF_USER_PIN_COUNT_LOW");
     });
 }
 
@@ -46,7 +48,8 @@ fn made_keys_stay_on_the_token_and_sign() {
             (KeySpec::P256, "EC", 256, Ecdsa(Sha256), &signature::ECDSA_P256_SHA256_ASN1),
             (KeySpec::P384, "EC", 384, Ecdsa(Sha384), &signature::ECDSA_P384_SHA384_ASN1),
         ];
-        for (spec, key_type, size, algorithm, verifier) in cases {
+        let curves = if token.lacks("ECDSA", "sign") { 0 } else { 2 };
+        for (spec, key_type, size, algorithm, verifier) in cases.into_iter().take(1 + curves) {
             let label = format!("{spec:?}");
             let made = keys::generate(&settings, spec, &label, None).unwrap();
             let spki = x509_public_key(&made.public_key_info_der);
@@ -66,14 +69,13 @@ fn made_keys_stay_on_the_token_and_sign() {
             UnparsedPublicKey::new(verifier, &spki).verify(MESSAGE, &value.0).unwrap();
         }
         // An independent witness for where the private keys may go.
-        let mut list = token.command("pkcs11-tool");
-        list.arg("--module").arg(&token.module).args(["--token-label", "mail", "--login", "--pin", PIN]);
+        let mut list = token.pkcs11_tool();
         let text =
             String::from_utf8(run(list.args(["--list-objects", "--type", "privkey"]), "opensc")).unwrap();
-        let access = "Access:     sensitive, always sensitive, never extractable, local";
-        assert_eq!(text.matches(access).count(), 3, "{text}");
+        let access = "Access:     sensitive, always sensitive, never extractable";
+        assert_eq!(text.matches(access).count(), 1 + curves, "{text}");
         assert_eq!(text.matches("Usage:      decrypt, sign").count(), 1, "{text}");
-        assert_eq!(text.matches("Usage:      sign, derive").count(), 2, "{text}");
+        assert_eq!(text.matches("Usage:      sign, derive").count(), curves, "{text}");
     });
 }
 

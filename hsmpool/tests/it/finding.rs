@@ -52,14 +52,7 @@ fn without_a_public_key_object_the_id_decides() {
         let other = token.certificate("P-256", "bb");
         for (name, id) in [("aa", by_hash.as_str()), ("bb", "0bad")] {
             token.import_file("mail", PIN, name, id);
-            let mut delete = token.command("pkcs11-tool");
-            delete.arg("--module").arg(&token.module).args([
-                "--token-label",
-                "mail",
-                "--login",
-                "--pin",
-                PIN,
-            ]);
+            let mut delete = token.pkcs11_tool();
             run(delete.args(["--delete-object", "--type", "pubkey", "--id", id]), "opensc");
         }
         let pool = pool_of(&token.settings());
@@ -86,8 +79,7 @@ fn an_id_does_not_win_over_another_public_key() {
 #[test]
 fn keys_that_want_the_pin_at_every_use_are_refused_with_the_reason() {
     isolated(Through::Nothing, |token| {
-        let mut generate = token.command("pkcs11-tool");
-        generate.arg("--module").arg(&token.module).args(["--token-label", "mail", "--login", "--pin", PIN]);
+        let mut generate = token.pkcs11_tool();
         generate.args([
             "--keypairgen",
             "--key-type",

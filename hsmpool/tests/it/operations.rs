@@ -39,6 +39,9 @@ fn signatures_verify_with_the_certificate() {
             signs(&key, RsaPkcs1(Sha384), &signature::RSA_PKCS1_2048_8192_SHA384);
             signs(&key, RsaPkcs1(Sha512), &signature::RSA_PKCS1_2048_8192_SHA512);
         }
+        if token.lacks("ECDSA", "sign") {
+            return;
+        }
         let curves: [(Certificate, DigestAlgorithm, &'static dyn VerificationAlgorithm); 3] = [
             (p256.clone(), Sha256, &signature::ECDSA_P256_SHA256_ASN1),
             (p384, Sha384, &signature::ECDSA_P384_SHA384_ASN1),
@@ -86,15 +89,16 @@ fn keys_encrypted_by_openssl_are_unwrapped() {
                         panic!("{algorithm:?} rejected a good key");
                     };
                     assert_eq!(unwrapped.expose(), content_encryption_key, "{algorithm:?}");
-                    assert_rejected(&key, &encrypted, algorithm);
+                    assert_rejected(&key, &encrypted, algorithm, &content_encryption_key);
                 }
             }
         }
     });
 }
 
-/// Every way in which a ciphertext can be bad is the same value.
-fn assert_rejected(key: &TokenKey, good: &[u8], algorithm: &KeyEncryptionAlgorithm) {
+/// Every way in which a ciphertext can be bad is the same value. For PKCS #1 v1.5 a token may also do what NSS and
+/// OpenSSL 3.2 do: give a key made of the ciphertext, which then fails as every wrong key does.
+fn assert_rejected(key: &TokenKey, good: &[u8], algorithm: &KeyEncryptionAlgorithm, plaintext: &[u8]) {
     let mut changed = good.to_vec();
     changed[77] ^= 1;
     let len = good.len();
@@ -109,11 +113,14 @@ fn assert_rejected(key: &TokenKey, good: &[u8], algorithm: &KeyEncryptionAlgorit
     ];
     for ciphertext in bad {
         let result = key.decrypt_key(&ciphertext, algorithm);
-        assert!(
-            matches!(result, Ok(Unwrapped::Rejected)),
-            "{algorithm:?} {} octets: {result:?}",
-            ciphertext.len()
-        );
+        let is_rejected = match &result {
+            Ok(Unwrapped::Rejected) => true,
+            Ok(Unwrapped::Key(other)) => {
+                *algorithm == KeyEncryptionAlgorithm::RsaPkcs1 && other.expose() != plaintext
+            }
+            _ => false,
+        };
+        assert!(is_rejected, "{algorithm:?} {} octets: {result:?}", ciphertext.len());
     }
 }
 
@@ -128,8 +135,9 @@ fn the_token_sees_the_same_calls_for_good_and_bad_ciphertexts() {
         let long = token.encrypt_to("01", &[7; 245], &["rsa_padding_mode:pkcs1"]);
         let wrong_block_type =
             token.encrypt_to("01", &[[0, 1], [9; 2]].concat().repeat(64), &["rsa_padding_mode:none"]);
-        // SoftHSM says CKR_GENERAL_ERROR for bad padding; the first one is where this is learned.
-        assert!(matches!(key.decrypt_key(&wrong_block_type, &pkcs1), Ok(Unwrapped::Rejected)));
+        // SoftHSM says CKR_GENERAL_ERROR for bad padding; the first one is where this is learned. NSS gives a key.
+        let first = key.decrypt_key(&wrong_block_type, &pkcs1);
+        assert!(matches!(first, Ok(Unwrapped::Rejected | Unwrapped::Key(_))), "{first:?}");
         let mut seen: Option<Vec<String>> = None;
         for ciphertext in [&good, &wrong_block_type, &long, &vec![0x42; 256], &good] {
             let before = token.calls().lines().count();
@@ -176,8 +184,8 @@ fn what_key_or_token_cannot_do_is_unsupported_not_rejected() {
 fn kinds_of_keys_that_are_not_used_have_no_algorithms() {
     isolated(Through::Nothing, |token| {
         let pool = Pool::start(&[]).unwrap();
-        for (kind, id) in [("secp256k1", "01"), ("brainpoolP256r1", "02")] {
-            let key = pool.key(&token.import_key("mail", kind, id));
+        for (kind, name) in [("secp256k1", "01"), ("brainpoolP256r1", "02")] {
+            let key = pool.key(&token.certificate(kind, name));
             assert_eq!(key.algorithms(), []);
             let error = key.sign(&digest(Sha256), Ecdsa(Sha256)).unwrap_err();
             assert!(matches!(error, KeyError::Unsupported { .. }), "{error:?}");

@@ -48,10 +48,10 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
 #[test]
 fn a_module_that_does_not_initialise_is_named() {
     isolated(Through::Nothing, |token| {
-        fs::remove_file(token.directory.join("softhsm2.conf")).unwrap();
+        token.spoil();
         let error = error_of(token.settings());
         assert!(matches!(error, PoolError::ModuleInitialize { .. }), "{error:?}");
-        assert!(error.to_string().contains("libsofthsm2.so"), "{error}");
+        assert!(error.to_string().contains(&token.module.display().to_string()), "{error}");
     });
 }
 
@@ -96,10 +96,11 @@ fn nobody_waits_for_a_module_that_hangs_at_start() {
 #[test]
 fn a_token_that_appears_later_is_used() {
     isolated(Through::Nothing, |token| {
+        let Some(folder) = token.removable() else { return };
         let certificate = token.import_key("mail", "rsa:2048", "01");
         let away = token.directory.join("away");
-        fs::rename(token.tokens(), &away).unwrap();
-        fs::create_dir(token.tokens()).unwrap();
+        fs::rename(&folder, &away).unwrap();
+        fs::create_dir(&folder).unwrap();
         let pool = Pool::start(&[token.settings()]).unwrap();
         let error = pool.ready(LIMIT).unwrap_err();
         assert!(matches!(error, PoolError::NoSuchToken { .. }), "{error:?}");
@@ -108,8 +109,8 @@ fn a_token_that_appears_later_is_used() {
         let error = sign(&key).unwrap_err();
         assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
         assert!(begun.elapsed() < Duration::from_secs(1), "a token that is down answers at once");
-        fs::remove_dir(token.tokens()).unwrap();
-        fs::rename(away, token.tokens()).unwrap();
+        fs::remove_dir(&folder).unwrap();
+        fs::rename(away, &folder).unwrap();
         eventually("the token is up", LIMIT, || state(&pool) == TokenState::Up);
         assert_signs(&key);
         pool.ready(Duration::ZERO).unwrap();

@@ -1,15 +1,11 @@
-//! SoftHSM for tests: every test in a process of its own, with a token directory of its own.
-//!
-//! PKCS#11 modules are process-wide and read their configuration from the environment when they are
-//! initialised. So a test starts itself again as a child with the environment set, and runs there.
+//! A token for tests: every test in a process of its own, with tokens of its own.
 
 use std::{
-    env,
     fs::{self, File},
     io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -26,20 +22,23 @@ use smime::{
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     key::{Digest, KeyError, SignatureInput, SignatureValue, Signer},
 };
+use testkit::{
+    command,
+    isolated::{self, Surroundings, not_applicable},
+    token::{Kind, Tokens, library},
+};
 
 pub(crate) const PIN: &str = "1234";
-const DIRECTORY: &str = "HSMPOOL_TEST_DIRECTORY";
-/// A test that hangs must end as a failure.
-const LIMIT: Duration = Duration::from_secs(100);
 
-/// A directory with SoftHSM's configuration, its tokens, and whatever else a test needs.
-pub(crate) struct SoftHsm {
+/// A directory with the tokens of the maker that the environment names, and whatever else a test needs.
+pub(crate) struct TestToken {
     pub(crate) directory: PathBuf,
-    /// The module to load: SoftHSM, or OpenSC's spy in front of it.
+    /// The module to load: the token's, or OpenSC's spy in front of it.
     pub(crate) module: PathBuf,
+    tokens: Tokens,
 }
 
-/// What stands between the pool and SoftHSM.
+/// What stands between the pool and the token's module.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Through {
     /// Nothing.
@@ -50,95 +49,89 @@ pub(crate) enum Through {
     Fifo,
 }
 
-/// Runs `body` in a child process that sees a fresh SoftHSM with the token "mail".
-pub(crate) fn isolated(through: Through, body: impl FnOnce(&SoftHsm)) {
-    let softhsm = library("softhsm/libsofthsm2.so", "softhsm2");
-    let spy = || library("pkcs11-spy.so", "opensc-pkcs11");
-    let module = if through == Through::Nothing { softhsm.clone() } else { spy() };
-    if let Some(directory) = env::var_os(DIRECTORY) {
-        return body(&SoftHsm { directory: directory.into(), module });
-    }
-    // The test harness names a test's thread after the test.
-    let thread = thread::current();
-    let name = thread.name().filter(|name| *name != "main").expect("run with more than one test thread");
-    let temporary = tempfile::Builder::new().prefix("hsmpool-").tempdir().unwrap();
-    let directory = temporary.path();
-    fs::create_dir(directory.join("tokens")).unwrap();
-    fs::write(directory.join("pin"), PIN).unwrap();
-    fs::set_permissions(directory.join("pin"), fs::Permissions::from_mode(0o600)).unwrap();
-    let configuration = format!(
-        "directories.tokendir = {}/tokens\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
-        directory.display()
-    );
-    fs::write(directory.join("softhsm2.conf"), configuration).unwrap();
-    let spy_output = directory.join("calls");
-    if through == Through::Fifo {
-        run(Command::new("mkfifo").arg(&spy_output), "coreutils");
-    }
-    let fresh = SoftHsm { directory: directory.to_owned(), module };
-    fresh.init_token("mail", PIN);
-    let report = directory.join("report");
-    let output = || File::options().append(true).create(true).open(&report).unwrap();
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env(DIRECTORY, directory)
-        .env("SOFTHSM2_CONF", directory.join("softhsm2.conf"))
-        .env("PKCS11SPY", softhsm)
-        .env("PKCS11SPY_OUTPUT", spy_output)
-        .stdin(Stdio::null())
-        .stdout(output())
-        .stderr(output())
-        .spawn()
-        .unwrap();
-    let end = Instant::now() + LIMIT;
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break Some(status),
-            None if Instant::now() >= end => break None,
-            None => thread::sleep(Duration::from_millis(10)),
-        }
+/// Runs `body` in a child process that sees a fresh token "mail".
+pub(crate) fn isolated(through: Through, body: impl FnOnce(&TestToken)) {
+    let kind = Kind::chosen().unwrap();
+    let prepare = |directory: &Path| {
+        let tokens = Tokens::new(kind, directory)?;
+        fs::write(directory.join("pin"), PIN)?;
+        fs::set_permissions(directory.join("pin"), fs::Permissions::from_mode(0o600))?;
+        let mut environment = tokens.environment()?;
+        environment.push(("PKCS11SPY", tokens.module_for_spy()?.into()));
+        environment.push(("PKCS11SPY_OUTPUT", directory.join("calls").into()));
+        Ok(Surroundings { environment, launcher: tokens.launcher() })
     };
-    if status.is_none() {
-        child.kill().unwrap();
-        child.wait().unwrap();
+    let in_child = |directory: &Path| {
+        let tokens = Tokens::open(kind, directory);
+        tokens.init("mail", PIN).unwrap();
+        if through == Through::Fifo {
+            run(Command::new("mkfifo").arg(directory.join("calls")), "coreutils");
+        }
+        let module = match through {
+            Through::Nothing => tokens.module(),
+            Through::Spy | Through::Fifo => library("pkcs11-spy.so", "opensc-pkcs11"),
+        };
+        body(&TestToken { directory: directory.to_owned(), module: module.unwrap(), tokens });
+    };
+    if let Some(ended) = isolated::in_child(prepare, in_child).unwrap() {
+        ended.check().unwrap();
     }
-    let text = String::from_utf8_lossy(&fs::read(&report).unwrap()).into_owned();
-    assert!(status.is_some_and(|status| status.success()), "{status:?} (none: not within {LIMIT:?}): {text}");
-    assert!(text.contains("1 passed"), "the child did not run the test: {text}");
-}
-
-fn library(name: &str, package: &str) -> PathBuf {
-    let folders = ["/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
-    let found = folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("{name} is not installed: apt-get install {package}"))
 }
 
 /// Runs a program to its end and gives its standard output.
 pub(crate) fn run(command: &mut Command, package: &str) -> Vec<u8> {
-    let program = command.get_program().to_owned();
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("{}: {error}; install {package}", program.display()));
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}: {words}", output.status);
-    output.stdout
+    command::succeed(package, command).unwrap().stdout
 }
 
-impl SoftHsm {
+impl TestToken {
+    /// A program that sees the same tokens.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("SOFTHSM2_CONF", self.directory.join("softhsm2.conf")).current_dir(&self.directory);
+        self.tokens.command(program).unwrap()
+    }
+
+    /// pkcs11-tool, logged in to the token "mail".
+    pub(crate) fn pkcs11_tool(&self) -> Command {
+        let mut command = self.command("pkcs11-tool");
+        command.arg("--module").arg(self.tokens.module().unwrap());
+        command.args(["--token-label", "mail", "--login", "--pin", PIN]);
         command
     }
 
     pub(crate) fn init_token(&self, label: &str, pin: &str) {
-        let mut command = self.command("softhsm2-util");
-        command.args(["--init-token", "--free", "--label", label, "--so-pin", "12345678", "--pin", pin]);
-        run(&mut command, "softhsm2");
+        self.tokens.init(label, pin).unwrap();
     }
 
-    /// The folder that SoftHSM keeps the tokens in.
-    pub(crate) fn tokens(&self) -> PathBuf {
-        self.directory.join("tokens")
+    /// Whether the token offers a mechanism, by pkcs11-tool's name, for signing, decrypting...
+    pub(crate) fn offers(&self, mechanism: &str, for_what: &str) -> bool {
+        self.tokens.offers(mechanism, for_what).unwrap()
+    }
+
+    /// As [`TestToken::offers`]; says so where it does not, and the test then returns.
+    pub(crate) fn lacks(&self, mechanism: &str, for_what: &str) -> bool {
+        let lacks = !self.offers(mechanism, for_what);
+        if lacks {
+            not_applicable(&format!("the token does not offer {mechanism} to {for_what}"));
+        }
+        lacks
+    }
+
+    /// The folder whose absence is that of the tokens; where there is none, that is said, and the test returns.
+    pub(crate) fn removable(&self) -> Option<PathBuf> {
+        let folder = self.tokens.removable();
+        if folder.is_none() {
+            not_applicable("the token cannot be taken away under a running process");
+        }
+        folder
+    }
+
+    /// Whether the token's flags tell of wrong PINs.
+    pub(crate) fn tells_of_wrong_pins(&self) -> bool {
+        self.tokens.tells_of_wrong_pins()
+    }
+
+    /// Breaks the module's configuration, so that it cannot be initialised.
+    pub(crate) fn spoil(&self) {
+        self.tokens.spoil().unwrap();
     }
 
     pub(crate) fn pin_file(&self) -> PathBuf {
@@ -171,9 +164,8 @@ impl SoftHsm {
 
     /// Imports `name.key` with a `CKA_ID`.
     pub(crate) fn import_file(&self, token: &str, pin: &str, name: &str, id: &str) {
-        let mut import = self.command("softhsm2-util");
-        import.args(["--token", token, "--pin", pin, "--label", &format!("key {name}"), "--id", id]);
-        run(import.arg("--import").arg(format!("{name}.key")), "softhsm2");
+        let key = self.directory.join(format!("{name}.key"));
+        self.tokens.import(token, pin, &key, &format!("key {name}"), id).unwrap();
     }
 
     /// Makes a key and its certificate, and imports the key under `id`, which is its name too.
@@ -219,7 +211,7 @@ pub(crate) struct Tap {
 }
 
 impl Tap {
-    pub(crate) fn new(token: &SoftHsm) -> Self {
+    pub(crate) fn new(token: &TestToken) -> Self {
         let open = Arc::new(AtomicBool::new(true));
         let (flag, path) = (Arc::clone(&open), token.directory.join("calls"));
         let copy = token.directory.join("copy");

@@ -129,7 +129,18 @@ use forward;
 
 unsafe extern "C" fn C_Initialize(arguments: *mut c_void) -> CK_RV {
     call(Function::Initialize, Target::Module, |shim, effect| {
-        failing(effect).unwrap_or_else(|| forward!(shim, C_Initialize(arguments)))
+        failing(effect).unwrap_or_else(|| {
+            let Some(parameters) = shim.parameters() else {
+                return forward!(shim, C_Initialize(arguments));
+            };
+            let mut own = CK_C_INITIALIZE_ARGS { flags: CKF_OS_LOCKING_OK, ..Default::default() };
+            if !arguments.is_null() {
+                // SAFETY: what is given here has this type (PKCS #11 2.40 5.4 C_Initialize).
+                own = unsafe { *arguments.cast::<CK_C_INITIALIZE_ARGS>() };
+            }
+            own.pReserved = parameters.as_ptr().cast_mut().cast();
+            forward!(shim, C_Initialize((&raw mut own).cast()))
+        })
     })
 }
 

@@ -11,6 +11,8 @@ mod tally;
 
 use std::{
     env,
+    ffi::CString,
+    fs,
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
     process,
@@ -27,7 +29,7 @@ use self::{
     sessions::{Entry, Sessions},
     tally::Tally,
 };
-use crate::{Action, CONTROL, COUNTERS, Function, MODULE, ReturnValue, Rule, RuleId, When};
+use crate::{Action, CONTROL, COUNTERS, Function, MODULE, PARAMETERS, ReturnValue, Rule, RuleId, When};
 
 /// How often a hanging call looks whether it may go on.
 const HANG_INTERVAL: Duration = Duration::from_millis(2);
@@ -37,6 +39,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(200);
 /// Everything of this process.
 struct Shim {
     real: Real,
+    parameters: Option<PathBuf>,
     plan: WatchedPlan,
     sessions: Sessions,
     tally: Tally,
@@ -91,10 +94,16 @@ impl Shim {
         let module = env::var_os(MODULE).unwrap_or_else(|| "/usr/lib/softhsm/libsofthsm2.so".into());
         Ok(Self {
             real: Real::load(&module)?,
+            parameters: env::var_os(PARAMETERS).map(PathBuf::from),
             plan: WatchedPlan::new(env::var_os(CONTROL).map(PathBuf::from)),
             sessions: Sessions::default(),
             tally: Tally::open(env::var_os(COUNTERS).map(PathBuf::from).as_deref())?,
         })
+    }
+
+    /// What the real module is to get in `C_Initialize`. Without the file, or with a NUL in it, that is nothing.
+    fn parameters(&self) -> Option<CString> {
+        CString::new(fs::read(self.parameters.as_ref()?).ok()?).ok()
     }
 
     fn call(
