@@ -8,6 +8,7 @@ pub mod address;
 pub mod agreement;
 pub mod algorithm;
 pub mod ber;
+pub mod capabilities;
 pub mod certificate;
 pub mod cipher;
 pub mod cms;
@@ -16,6 +17,7 @@ pub mod key;
 pub mod message;
 pub mod mime;
 pub mod path;
+pub mod profile;
 pub mod public_key;
 pub mod store;
 #[cfg(feature = "testing")]

@@ -15,8 +15,11 @@ use smime::{
         RecipientKeyError, RsaTransport, SealError, seal,
     },
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
+    message::{self, AuthResult, SealedMessage, Wrapped, sign, verify},
+    mime::{Canonical, Message, single_originator},
+    profile::SealPlan,
     testing::{
-        fixtures::{certificate, data, key},
+        fixtures::{certificate, data, key, now, trust},
         hostile::{self, wrap},
     },
 };
@@ -404,4 +407,55 @@ fn a_tag_of_chacha20_poly1305_has_16_octets() {
 fn a_content_encryption_key_is_never_shown() {
     let key = ContentEncryptionKey::new(vec![0x41; 32]);
     assert_eq!(format!("{key:?}"), "ContentEncryptionKey([redacted])");
+}
+
+/// The entity that a sealed message's fields and body make.
+fn sealed_entity(sealed: &SealedMessage) -> Vec<u8> {
+    let fields = format!(
+        "From: alice@example.org\r\nMIME-Version: 1.0\r\nContent-Type: {}\r\nContent-Transfer-Encoding: {}\r\n\
+         Content-Disposition: {}\r\n\r\n",
+        sealed.content_type,
+        SealedMessage::TRANSFER_ENCODING,
+        SealedMessage::DISPOSITION
+    );
+    [fields.as_bytes(), &sealed.body].concat()
+}
+
+fn open_entity(octets: &[u8], name: &str) -> Vec<u8> {
+    let message = Message::from_stored(octets);
+    match Wrapped::read(&message.entity()) {
+        Ok(Some(Wrapped::Opaque(object))) => open(&object, name).unwrap(),
+        other => unreachable!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_message_is_sealed_with_its_type_and_nothing_of_it_shows() {
+    let message = Message::from_stored(b"Subject: x\nContent-Type: text/plain\n\nThe canary sings.\n");
+    let canonical = Canonical::from_entity(&message.entity()).unwrap();
+    let signed = sign(&canonical, &key("alice"), &[certificate("ca")], now()).unwrap();
+    for (cipher, smime_type) in
+        [(ContentCipher::Aes256Cbc, "enveloped-data"), (ContentCipher::Aes256Gcm, "authEnveloped-data")]
+    {
+        let plan = SealPlan { cipher, recipients: vec![recipient("bob"), recipient("x25519")] };
+        let sealed = message::seal(&canonical, &plan).unwrap();
+        let parsed = sealed_entity(&sealed);
+        let text = String::from_utf8(parsed.clone()).unwrap();
+        assert!(text.contains(&format!("application/pkcs7-mime; smime-type={smime_type};")), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 78) && !text.contains("canary"), "{text}");
+        for name in ["bob", "x25519"] {
+            assert_eq!(open_entity(&parsed, name), canonical.octets());
+        }
+
+        let sealed = message::seal_signed(&signed, &plan).unwrap();
+        let inside = open_entity(&sealed_entity(&sealed), "bob");
+        let inside = [b"From: alice@example.org\r\n", &inside[..]].concat();
+        let inside = Message::from_stored(&inside);
+        let entity = inside.entity();
+        let (verdict, signers) = verify(&entity, single_originator(&entity), &trust(), now());
+        assert_eq!(verdict.result(), AuthResult::Pass, "{}", verdict.reason());
+        // What the signer can open is for the next message to it.
+        let capabilities = signers[0].capabilities().unwrap();
+        assert!(capabilities.ciphers().any(|cipher| cipher == ContentCipher::Aes256Cbc));
+    }
 }

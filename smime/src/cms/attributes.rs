@@ -11,6 +11,7 @@ use crate::{
     Certificate,
     algorithm::DigestAlgorithm,
     ber::{BerError, Element, Tag},
+    capabilities::Capabilities,
     key::Digest,
 };
 
@@ -32,6 +33,8 @@ pub struct SignedAttributes {
     message_digest: Vec<u8>,
     signing_time: Option<SystemTime>,
     signing_certificate: Option<CertificateHash>,
+    /// SMIMECapabilities, where they can be read.
+    capabilities: Option<Capabilities>,
     /// CMSAlgorithmProtection: digest and signature algorithm (RFC 6211).
     protected: Option<(AlgorithmIdentifierOwned, AlgorithmIdentifierOwned)>,
 }
@@ -84,7 +87,7 @@ impl SignedAttributes {
             .ok_or(AttributeError::Missing("message-digest"))?;
         let signing_time = single(element, rfc5911::ID_SIGNING_TIME, "signing-time")?;
         // These must be single too, or the signature counts as bad (RFC 8551 2.5.2, 2.5.3).
-        single(element, rfc5911::SMIME_CAPABILITIES, "SMIMECapabilities")?;
+        let capabilities = single(element, rfc5911::SMIME_CAPABILITIES, "SMIMECapabilities")?;
         single(element, ENCRYPTION_KEY_PREFERENCE, "encryptionKeyPreference")?;
         let v2 = single(element, rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, "signingCertificateV2")?;
         let v1 = single(element, rfc5911::ID_AA_SIGNING_CERTIFICATE, "signingCertificate")?;
@@ -102,6 +105,7 @@ impl SignedAttributes {
             message_digest: message_digest.expect(Tag::OCTET_STRING, "message-digest")?.content().to_vec(),
             signing_time: signing_time.map(read_time).transpose()?,
             signing_certificate,
+            capabilities: capabilities.and_then(|value| Capabilities::read(value.octets()).ok()),
             protected,
         })
     }
@@ -125,6 +129,12 @@ impl SignedAttributes {
     /// When the signer says it signed. The signer chooses it freely.
     pub fn signing_time(&self) -> Option<SystemTime> {
         self.signing_time
+    }
+
+    /// What the signer says its mail program can open. It is worth something only once the signature is found
+    /// good (RFC 8551 2.7.1).
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        self.capabilities.as_ref()
     }
 
     /// Whether a CMSAlgorithmProtection attribute, if there is one, names these algorithms (RFC 6211 2).

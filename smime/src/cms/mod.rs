@@ -28,6 +28,8 @@ pub use compressed_data::{
 pub use enveloped_data::{EnvelopedData, OpenError};
 pub use key_agreement::KeyAgreement;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
+#[cfg(test)]
+pub(crate) use seal::transport_identifier;
 pub use seal::{RecipientKey, RecipientKeyError, RsaTransport, SealError, seal};
 pub use signed_data::SignedData;
 pub use signer_info::{SignerIdentifier, SignerInfo};

@@ -12,7 +12,8 @@ use super::{AuthResult, Reason, SignerReport, Verdict, Wrapped};
 use crate::{
     Certificate, MailAddress,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
-    cms::{Object, SignedData, SignerInfo},
+    capabilities::Capabilities,
+    cms::{Object, SignedAttributes, SignedData, SignerInfo},
     key::{Digest, SignatureInput},
     mime::{Canonical, FromError, MimeEntity},
     path::{self, Budget, Revocation, Trust, ValidPath},
@@ -24,6 +25,7 @@ use crate::{
 pub struct VerifiedSigner {
     certificate: Certificate,
     path: ValidPath,
+    capabilities: Option<Capabilities>,
 }
 
 impl VerifiedSigner {
@@ -35,6 +37,11 @@ impl VerifiedSigner {
     /// Its path.
     pub fn path(&self) -> &ValidPath {
         &self.path
+    }
+
+    /// What the signer says its mail program can open, where it does (RFC 8551 2.5.2).
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        self.capabilities.as_ref()
     }
 
     fn is(&self, sender: &MailAddress) -> bool {
@@ -139,7 +146,12 @@ fn judge(
                 report.reason = reason;
             }
             if let Ok(path) = finding {
-                verified.push(VerifiedSigner { certificate: certificate.clone(), path });
+                let attributes = info.signed_attributes.as_ref().and_then(|read| read.as_ref().ok());
+                verified.push(VerifiedSigner {
+                    certificate: certificate.clone(),
+                    path,
+                    capabilities: attributes.and_then(SignedAttributes::capabilities).cloned(),
+                });
                 break;
             }
         }

@@ -7,7 +7,7 @@
     reason = "a fixture that cannot be made ends the test, as it should"
 )]
 
-use der::Encode;
+use der::{Encode, asn1::ObjectIdentifier};
 
 use super::fixtures::{certificate, key};
 use crate::{
@@ -100,6 +100,14 @@ pub fn of_mailbox(text: &str) -> Certificate {
     let names = wrap(Tag::SEQUENCE, &[wrap(Tag(0x81), &[text.into()])]);
     let oid = const_oid::db::rfc5280::ID_CE_SUBJECT_ALT_NAME.to_der().unwrap();
     let extension = wrap(Tag::SEQUENCE, &[oid, wrap(Tag::OCTET_STRING, &[names])]);
+    fields[7] = wrap(Tag::context(3), &[wrap(Tag::SEQUENCE, &[extension])]);
+    sign(&fields)
+}
+
+/// Alice's certificate with this as its only extension.
+pub fn of_extension(oid: ObjectIdentifier, value: &[u8]) -> Certificate {
+    let mut fields = alice();
+    let extension = wrap(Tag::SEQUENCE, &[oid.to_der().unwrap(), wrap(Tag::OCTET_STRING, &[value.to_vec()])]);
     fields[7] = wrap(Tag::context(3), &[wrap(Tag::SEQUENCE, &[extension])]);
     sign(&fields)
 }

@@ -10,6 +10,8 @@ mod recipient;
 use const_oid::db::rfc5911;
 use der::Encode;
 
+#[cfg(test)]
+pub(crate) use recipient::transport_identifier;
 pub use recipient::{RecipientKey, RecipientKeyError, RsaTransport};
 
 use super::{MAX_RECIPIENTS, attributes::tlv};
