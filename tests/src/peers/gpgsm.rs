@@ -85,6 +85,12 @@ impl Gpgsm {
         Ok(finished.stdout)
     }
 
+    /// Opens an object that is encrypted to the own key.
+    pub fn decrypt(&self, object: &[u8]) -> Result<Vec<u8>> {
+        let object = self.file("decrypt.p7m", object)?;
+        Ok(self.with_password(|gpgsm| gpgsm.arg("--decrypt").arg(object))?.stdout)
+    }
+
     fn file(&self, name: &str, octets: &[u8]) -> Result<PathBuf> {
         let path = self.home.join(name);
         fs::write(&path, octets)?;

@@ -57,6 +57,19 @@ impl Nss {
         Ok(command::succeed_with_input(PACKAGE, &mut sign, content)?.stdout)
     }
 
+    /// Encrypts content for one person whose key was brought in, DER: AES-256-CBC where NSS takes it.
+    pub fn encrypt(&self, content: &[u8], to: &Person) -> Result<Vec<u8>> {
+        let mut encrypt = self.command("cmsutil");
+        encrypt.args(["-E", "-r", &to.name]);
+        Ok(command::succeed_with_input(PACKAGE, &mut encrypt, content)?.stdout)
+    }
+
+    /// Opens an object that is encrypted to a key that was brought in.
+    pub fn decrypt(&self, object: &[u8]) -> Result<Vec<u8>> {
+        let mut decode = self.command("cmsutil");
+        Ok(command::succeed_with_input(PACKAGE, decode.arg("-D"), object)?.stdout)
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.arg("-d").arg(format!("sql:{}", self.directory.display()));
