@@ -1,0 +1,3 @@
+//! The target `path` for cargo-fuzz.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| smime_fuzz::targets::path(octets));

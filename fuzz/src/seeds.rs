@@ -1,0 +1,108 @@
+//! What the targets start from: smime's fixtures, and the files in `corpus/TARGET`.
+
+use std::{fs, path::Path};
+
+use smime::{
+    Certificate,
+    cms::compress,
+    mime::encode_base64,
+    testing::{
+        fixtures::{certificate, data},
+        hostile,
+    },
+};
+
+/// The seeds of a target.
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    let mut seeds = match target {
+        "mime" => [messages(), texts()].concat(),
+        "multipart_signed" => messages(),
+        "cms" | "verify" | "open" => fixtures(&["p7m", "p7s"]),
+        "compressed" => {
+            let mut seeds = fixtures(&["p7z"]);
+            let texts = [&b"Content-Type: text/plain\r\n\r\nHello.\r\n"[..], &[b'a'; 5000], b""];
+            seeds.extend(texts.iter().filter_map(|text| compress(text).ok()));
+            seeds
+        }
+        "certificate" => certificates().iter().map(|certificate| certificate.der().to_vec()).collect(),
+        "crl" => fixtures(&["crl"]),
+        "path" => paths(),
+        _ => Vec::new(),
+    };
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    seeds.extend(files(&corpus, |_| true));
+    seeds
+}
+
+fn files(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<Vec<u8>> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    // The order of a folder is that of nobody: a seed must mean the same mutants everywhere.
+    paths.sort();
+    paths.into_iter().filter(|path| wanted(path)).filter_map(|path| fs::read(path).ok()).collect()
+}
+
+fn fixtures(extensions: &[&str]) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../smime/src/testing/data");
+    files(&folder, |path| path.extension().is_some_and(|found| extensions.iter().any(|e| found == *e)))
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    let entity = String::from_utf8_lossy(&data("entity.txt")).into_owned();
+    let clear = fixtures(&["p7s"]).into_iter().map(|object| {
+        let base64 = String::from_utf8_lossy(&encode_base64(&object)).into_owned();
+        format!(
+            "From: Alice <alice@example.org>\r\nMIME-Version: 1.0\r\nContent-Type: multipart/signed;\r\n \
+             protocol=\"application/pkcs7-signature\"; micalg=sha-256; boundary=b\r\n\r\n--b\r\n{entity}\r\n--b\r\n\
+             Content-Type: application/pkcs7-signature; name=smime.p7s\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+             {base64}\r\n--b--\r\n"
+        )
+    });
+    let opaque = fixtures(&["p7m"]).into_iter().map(|object| {
+        let base64 = String::from_utf8_lossy(&encode_base64(&object)).into_owned();
+        format!(
+            "From: alice@example.org\r\nContent-Type: application/pkcs7-mime; name=smime.p7m\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\n{base64}\r\n"
+        )
+    });
+    clear.chain(opaque).map(String::into_bytes).collect()
+}
+
+fn texts() -> Vec<Vec<u8>> {
+    [
+        "From: a@example.org\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b\r\n\
+         Content-Type: multipart/alternative; boundary=\"c d\"\r\n\r\n--c d\r\n\r\nx\r\n--c d--\r\n--b--\r\n",
+        "From: \"A, B\" <a@example.org>, b@example.org\r\nSubject: =?utf-8?q?=C3=BC?=\r\n\
+         Content-Type: text/plain;\r\n charset=utf-8; name*0*=utf-8''%C3%BC; name*1=x\r\n\
+         Content-Transfer-Encoding: quoted-printable\r\n\r\na=20\r\n=46rom =\r\nb\r\n",
+        "From: a@example.org\nContent-Type: message/rfc822\n\nFrom: b@example.org\n\nlong \u{fc} \n.\nFrom x\n",
+        "Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\nPGI+w7w8L2I+\r\n",
+        "Content-Type: multipart/signed; boundary=b; boundary=c\r\n\r\n--b\r\n--c\r\n\r\n--b--\r\n--c--\r\n",
+    ]
+    .iter()
+    .map(|text| text.as_bytes().to_vec())
+    .collect()
+}
+
+fn certificates() -> Vec<Certificate> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../smime/src/testing/data");
+    let pem = files(&folder, |path| path.extension().is_some_and(|found| found == "pem"));
+    pem.iter()
+        .filter_map(|text| Certificate::from_pem(&String::from_utf8_lossy(text)).ok()?.into_iter().next())
+        .chain((0..3).map(hostile::of_one_key))
+        .collect()
+}
+
+/// Leaf, issuers and what does not belong there, one after the other.
+fn paths() -> Vec<Vec<u8>> {
+    let ca = certificate("ca");
+    let join =
+        |chain: &[&Certificate]| chain.iter().flat_map(|c| c.der().iter().copied()).collect::<Vec<u8>>();
+    let mut seeds: Vec<Vec<u8>> = certificates().iter().map(|leaf| join(&[leaf, &ca])).collect();
+    let constrained = certificate("constrained");
+    seeds.extend(["inside", "outside"].map(|name| join(&[&certificate(name), &constrained])));
+    seeds.push(join(&[&certificate("too-deep"), &certificate("subca"), &ca]));
+    let crossed: Vec<_> = (0..8).map(hostile::of_one_key).collect();
+    seeds.push(join(&crossed.iter().collect::<Vec<_>>()));
+    seeds
+}

@@ -1,0 +1,199 @@
+//! The targets: each takes octets that a stranger may send, and fails where what must always hold does not.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, SystemTime},
+};
+
+use smime::{
+    Certificate, MailAddress,
+    algorithm::KeyEncryptionAlgorithm,
+    ber::Tree,
+    cms::{MAX_DECOMPRESSED, MAX_EXPANSION, Object, UNSUSPICIOUS},
+    key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
+    message::{AuthResult, Wrapped, verify},
+    mime::{Canonical, Message, MimeEntity, encode_base64, single_originator, special},
+    path::{Crl, RevocationMode, Trust, validate},
+    testing::fixtures::{certificate as fixture, now as valid_time, trust_with_crls},
+};
+
+/// A target by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, which is also that of its function.
+    pub name: &'static str,
+    /// Runs it; it panics where something does not hold.
+    pub run: fn(&[u8]),
+    /// Whether its input is ASN.1, and else is text.
+    pub is_asn1: bool,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 9] = [
+    Target { name: "mime", run: mime, is_asn1: false },
+    Target { name: "multipart_signed", run: multipart_signed, is_asn1: false },
+    Target { name: "cms", run: cms, is_asn1: true },
+    Target { name: "open", run: open, is_asn1: true },
+    Target { name: "verify", run: verify_object, is_asn1: true },
+    Target { name: "compressed", run: compressed, is_asn1: true },
+    Target { name: "certificate", run: certificate, is_asn1: true },
+    Target { name: "crl", run: crl, is_asn1: true },
+    Target { name: "path", run: path, is_asn1: true },
+];
+
+/// Entities: read, walked, made ready to be signed.
+pub fn mime(octets: &[u8]) {
+    let message = Message::from_stored(octets);
+    let entity = message.entity();
+    let _ = (single_originator(&entity), special(&entity), Wrapped::read(&entity).is_ok());
+    walk(&entity, 10);
+    if let Ok(canonical) = Canonical::from_entity(&entity) {
+        let octets = canonical.octets();
+        assert!(octets.is_ascii(), "8-bit octets are signed");
+        assert!(octets.split(|octet| *octet == b'\n').all(|line| line.len() <= 999), "a long line is signed");
+        let again = Canonical::from_entity(&MimeEntity::parse(octets));
+        assert!(again.is_ok_and(|again| again.octets() == octets), "what is canonical changes");
+    }
+}
+
+fn walk(entity: &MimeEntity<'_>, depth: usize) {
+    let _ = (entity.content_type(), entity.file_name());
+    if depth == 0 {
+        return;
+    }
+    match entity.parts() {
+        Ok(parts) => parts.iter().for_each(|part| walk(part, depth - 1)),
+        Err(_) => drop(entity.decoded_body()),
+    }
+}
+
+/// Whole messages verified. The seeds are signed by alice, and the sender is not: nothing may pass.
+pub fn multipart_signed(octets: &[u8]) {
+    let message = Message::from_stored(octets);
+    let entity = message.entity();
+    let Ok(sender) = MailAddress::parse("nobody@example.com") else { return };
+    let (verdict, _) = verify(&entity, Ok(sender), trust(), now());
+    assert_ne!(verdict.result(), AuthResult::Pass, "for a sender who signed nothing");
+}
+
+/// CMS objects read in BER, and what is in them.
+pub fn cms(octets: &[u8]) {
+    if let Ok(tree) = Tree::parse(octets)
+        && let Ok(der) = tree.root().to_der()
+    {
+        // What was made DER is DER.
+        let again = Tree::parse(&der).map(|tree| tree.root().to_der());
+        assert!(matches!(again, Ok(Ok(again)) if again == der), "DER changes");
+    }
+    match Object::parse(octets) {
+        Ok(Object::SignedData(signed)) => drop((signed.certificates(), signed.crls().len())),
+        Ok(Object::EnvelopedData(enveloped)) => drop(enveloped.algorithm()),
+        _ => {}
+    }
+}
+
+/// A token that answers with a key that it drew.
+#[derive(Debug)]
+struct Drawn(Certificate);
+
+impl Decryptor for Drawn {
+    fn certificate(&self) -> &Certificate {
+        &self.0
+    }
+
+    fn decrypt_key(&self, _: &[u8], _: &KeyEncryptionAlgorithm) -> Result<Unwrapped, KeyError> {
+        Ok(Unwrapped::Key(ContentEncryptionKey::new(vec![7; 32])))
+    }
+}
+
+/// Ciphertext opened with a key that is not its: of an authenticated one nothing comes out.
+pub fn open(octets: &[u8]) {
+    static BOB: OnceLock<Drawn> = OnceLock::new();
+    let bob = BOB.get_or_init(|| Drawn(fixture("bob")));
+    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(octets) else { return };
+    let Some(recipient) = enveloped.recipient_for(&bob.0) else { return };
+    let opened = enveloped.open(recipient, bob);
+    if enveloped.algorithm().is_ok_and(|cipher| cipher.is_authenticated()) {
+        assert!(opened.is_err(), "content without its tag");
+    }
+}
+
+/// Signatures under another text than they were made for: none passes.
+pub fn verify_object(octets: &[u8]) {
+    let base64 = String::from_utf8_lossy(&encode_base64(octets)).into_owned();
+    let clear = format!(
+        "From: alice@example.org\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\nPay Mallory.\r\n\r\n--b\r\n\
+         Content-Type: application/pkcs7-signature\r\nContent-Transfer-Encoding: base64\r\n\r\n{base64}\r\n--b--\r\n"
+    );
+    let message = Message::from_stored(clear.as_bytes());
+    let entity = message.entity();
+    let (verdict, _) = verify(&entity, single_originator(&entity), trust(), now());
+    assert_ne!(verdict.result(), AuthResult::Pass, "other text passes");
+    let opaque = format!(
+        "From: nobody@example.com\r\nContent-Type: application/pkcs7-mime; smime-type=signed-data\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{base64}\r\n"
+    );
+    let message = Message::from_stored(opaque.as_bytes());
+    let entity = message.entity();
+    let (verdict, _) = verify(&entity, single_originator(&entity), trust(), now());
+    assert_ne!(verdict.result(), AuthResult::Pass, "for a sender who signed nothing");
+}
+
+/// Compressed content: never beyond the limits.
+pub fn compressed(octets: &[u8]) {
+    if let Ok(Object::CompressedData(compressed)) = Object::parse(octets)
+        && let Ok(content) = compressed.decompress()
+    {
+        let limit = (octets.len() * MAX_EXPANSION).clamp(UNSUSPICIOUS, MAX_DECOMPRESSED);
+        assert!(content.len() <= limit, "more than is taken");
+    }
+}
+
+/// Certificates, and everything that is asked of one.
+pub fn certificate(octets: &[u8]) {
+    let Ok(certificate) = Certificate::from_der(octets) else { return };
+    assert_eq!(certificate.der(), octets);
+    let _ = (certificate.to_string(), certificate.addresses(), certificate.subject_key_identifier());
+    let _ = (certificate.may_sign(), certificate.rsa_modulus_bits(), certificate.curve());
+    let _ = validate(&certificate, &[], trust(), now());
+}
+
+/// CRLs, used for the certificate they list.
+pub fn crl(octets: &[u8]) {
+    static REVOKED: OnceLock<[Certificate; 2]> = OnceLock::new();
+    let [revoked, ca] = REVOKED.get_or_init(|| ["revoked", "ca"].map(fixture));
+    let Ok(crl) = Crl::from_der(octets) else { return };
+    let trust = Trust { crls: vec![crl], ..trust().clone() };
+    let _ = validate(revoked, std::slice::from_ref(ca), &trust, now());
+}
+
+/// Certificates one after the other: the first is validated with the help of the others.
+pub fn path(octets: &[u8]) {
+    let mut certificates = Vec::new();
+    let mut rest = octets;
+    while let Ok(tree) = Tree::parse(rest)
+        && certificates.len() < 100
+    {
+        let after = tree.trailing();
+        let end = rest.len() - after.len();
+        certificates.extend(rest.get(..end).and_then(|octets| Certificate::from_der(octets).ok()));
+        rest = after;
+    }
+    let Some((leaf, others)) = certificates.split_first() else { return };
+    if let Ok(path) = validate(leaf, others, trust(), now()) {
+        let anchor = path.chain().last();
+        assert!(anchor.is_some_and(|anchor| trust().anchors.contains(anchor)), "a path to nowhere");
+    }
+}
+
+fn trust() -> &'static Trust {
+    static TRUST: OnceLock<Trust> = OnceLock::new();
+    TRUST.get_or_init(|| trust_with_crls(RevocationMode::HardFail))
+}
+
+fn now() -> SystemTime {
+    static NOW: OnceLock<SystemTime> = OnceLock::new();
+    *NOW.get_or_init(|| valid_time() + Duration::from_secs(1))
+}
