@@ -77,7 +77,7 @@ fn row(settings: &Settings, token: &TokenSettings, key: &KeyInfo) -> [String; 6]
 /// How well the private key is kept in.
 fn protection(key: &KeyInfo) -> &'static str {
     if key.always_authenticate {
-        "wants a PIN for each use: cannot be used"
+        "wants the PIN for each use"
     } else if key.extractable == Some(true) {
         "EXTRACTABLE"
     } else if key.sensitive == Some(false) {

@@ -11,9 +11,13 @@ use testkit::{Context, Lab, Result, command, command::Finished, ensure, wait};
 
 fn bench(lab: &Lab, arguments: &[&str]) -> Result<Command> {
     let config = lab.workdir.file("hsmime.toml", lab.config.to_toml())?;
-    let (variable, value) = lab.token.environment();
     let mut command = Command::new(env!("CARGO_BIN_EXE_hsmime"));
-    command.env(variable, value).arg("--config").arg(config).args(["token", "bench"]).args(arguments);
+    command
+        .envs(lab.token.environment()?)
+        .arg("--config")
+        .arg(config)
+        .args(["token", "bench"])
+        .args(arguments);
     Ok(command)
 }
 

@@ -13,9 +13,8 @@ use testkit::{
 /// Runs the program with a configuration of this text.
 fn hsmime(lab: &Lab, config: &str, arguments: &[&str]) -> Result<Finished> {
     let config = lab.workdir.file("hsmime.toml", config)?;
-    let (variable, value) = lab.token.environment();
     let mut command = Command::new(env!("CARGO_BIN_EXE_hsmime"));
-    command.env(variable, value).arg("--config").arg(config).args(arguments);
+    command.envs(lab.token.environment()?).arg("--config").arg(config).args(arguments);
     command::finish("hsmime", &mut command)
 }
 

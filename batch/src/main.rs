@@ -102,6 +102,14 @@ fn start_pool(settings: &Settings, command: &Command) -> Result<Pool> {
             return Err(error.into());
         }
         say(&format!("hsmime-batch: warning: {error}"));
+        return Ok(pool);
+    }
+    let certificates = || settings.identities().iter().map(|identity| &identity.certificate);
+    for certificate in pool.missing_keys(certificates(), TOKEN_LIMIT).unwrap_or_default() {
+        say(&format!("hsmime-batch: warning: no token has the key of {certificate}"));
+    }
+    for shortcoming in pool.shortcomings(certificates(), TOKEN_LIMIT).unwrap_or_default() {
+        say(&format!("hsmime-batch: warning: {shortcoming}"));
     }
     Ok(pool)
 }

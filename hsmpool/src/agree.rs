@@ -19,16 +19,14 @@ use smime::agreement::{Agreed, OriginatorPublicKey, SharedSecret};
 
 use crate::{
     call::CallError,
-    index::KeyObject,
+    private_key::{OperationError, PrivateKey},
     public_key::PublicKey,
-    sign::{OperationError, always_authenticate},
 };
 
 /// Makes the shared secret of a private key and an originator's public key, whose point is known to be on
 /// the curve.
 pub(crate) fn agree(
-    session: &Session,
-    key: KeyObject,
+    key: PrivateKey<'_>,
     public_key: &PublicKey,
     originator: &OriginatorPublicKey,
 ) -> Result<Agreed, OperationError> {
@@ -37,9 +35,14 @@ pub(crate) fn agree(
         let what = format!("key agreement on {curve:?}: the key is of another kind");
         return Err(OperationError::Unsupported(what));
     }
-    if key.always_authenticate {
-        return Err(always_authenticate("key agreement"));
+    // C_DeriveKey is one call, with no place for the login (PKCS #11 2.40 4.9 speaks of signing and decrypting).
+    if key.object.always_authenticate {
+        return Err(OperationError::Unsupported(format!(
+            "key agreement on {curve:?}: the token wants the PIN at every use (CKA_ALWAYS_AUTHENTICATE)"
+        )));
     }
+    let session = key.session.get()?;
+    let key = key.object.handle;
     let derived = derive(session, key, originator, originator.octets());
     let derived = match derived {
         Err(error) if may_want_der(&error) => {
@@ -73,7 +76,7 @@ pub(crate) fn agree(
 
 fn derive(
     session: &Session,
-    key: KeyObject,
+    key: ObjectHandle,
     originator: &OriginatorPublicKey,
     point: &[u8],
 ) -> Result<ObjectHandle, CallError> {
@@ -87,7 +90,7 @@ fn derive(
         Attribute::Extractable(true),
         Attribute::ValueLen(len.into()),
     ];
-    Ok(session.derive_key(&mechanism, key.handle, &template)?)
+    Ok(session.derive_key(&mechanism, key, &template)?)
 }
 
 /// Whether the token may have refused the bare point and take a DER OCTET STRING: PKCS #11 wants the former

@@ -52,6 +52,7 @@ impl Connection {
         })?;
         token.gate.log_in(&first).map_err(|error| error.into_pool_error(label))?;
         read_keys(token, &first)?;
+        token.find_abilities(&first);
         // The first session works too: while any session is open the login lasts, and there are tokens
         // that give only one.
         let mut sessions = vec![first];

@@ -26,7 +26,7 @@ use cryptoki::{
         rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource},
     },
     object::AttributeType,
-    session::{Session, SessionState},
+    session::SessionState,
 };
 use smime::{
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm},
@@ -36,16 +36,16 @@ use zeroize::Zeroizing;
 
 use crate::{
     call::CallError,
-    index::KeyObject,
+    oaep, pkcs1,
+    private_key::{OperationError, PrivateKey},
     public_key::PublicKey,
-    sign::{OperationError, always_authenticate, or_unsupported},
+    sign::or_unsupported,
     token::Token,
 };
 
 /// Unwraps an encrypted key.
 pub(crate) fn decrypt(
-    session: &Session,
-    key: KeyObject,
+    key: PrivateKey<'_>,
     public_key: &PublicKey,
     encrypted_key: &[u8],
     algorithm: &KeyEncryptionAlgorithm,
@@ -54,61 +54,83 @@ pub(crate) fn decrypt(
     let PublicKey::Rsa { modulus, .. } = public_key else {
         return Err(OperationError::Unsupported(format!("{algorithm:?} with an elliptic curve key")));
     };
-    if key.always_authenticate {
-        return Err(always_authenticate("decryption"));
-    }
     // RFC 8017 7.1.2 and 7.2.2, step 1. The length is seen by everybody, so the token need not be asked.
     if encrypted_key.len() != modulus.len() {
         return Ok(Unwrapped::Rejected);
     }
-    let call = |mechanism: &Mechanism<'_>| run(session, key, encrypted_key, mechanism, token);
-    let unsupported = |error: CallError| or_unsupported(error, &name(algorithm));
-    match algorithm {
-        KeyEncryptionAlgorithm::RsaPkcs1 => {
-            let octets = call(&Mechanism::RsaPkcs).map_err(unsupported)?;
-            Ok(octets.map_or(Unwrapped::Rejected, |octets| Unwrapped::Key(ContentEncryptionKey::new(octets))))
+    let call = |mechanism: &Mechanism<'_>| {
+        run(key, encrypted_key, mechanism, token).map_err(|error| or_unsupported(error, &name(algorithm)))
+    };
+    // Which way is taken depends on the token and on the algorithm in the message, not on the ciphertext.
+    let refused = match token_mechanism(token, algorithm) {
+        Some(mechanism) => match call(&mechanism) {
+            Ok(octets) => return Ok(octets.map_or(Unwrapped::Rejected, unwrapped)),
+            Err(error @ OperationError::Unsupported(_)) => Some(error),
+            Err(error) => return Err(error),
+        },
+        None => None,
+    };
+    // The token does not take the padding off, or not this one. So it is done here.
+    let octets = match call(&Mechanism::RsaX509) {
+        // What is told is what became of the better way.
+        Err(OperationError::Unsupported(reason)) => {
+            return Err(refused.unwrap_or(OperationError::Unsupported(reason)));
         }
+        octets => octets?,
+    };
+    let Some(octets) = octets else { return Ok(Unwrapped::Rejected) };
+    let encoded = left_padded(&octets, modulus.len());
+    match algorithm {
+        KeyEncryptionAlgorithm::RsaPkcs1 => Ok(pkcs1::decode(&encoded)),
         KeyEncryptionAlgorithm::RsaOaep { hash, mask_hash, label } => {
-            // Which way is taken depends on the algorithm in the message, not on the ciphertext.
-            if let Some(mechanism) = oaep(*hash, *mask_hash).filter(|_| label.is_empty()) {
-                match call(&mechanism).map_err(unsupported) {
-                    Ok(Some(octets)) => return Ok(Unwrapped::Key(ContentEncryptionKey::new(octets))),
-                    Ok(None) => return Ok(Unwrapped::Rejected),
-                    Err(OperationError::Unsupported(_)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            // SoftHSM 2.6.1 knows SHA-1 only, and takes a label without a word and ignores it; other tokens
-            // refuse unequal hashes. So the padding is taken off here.
-            let Some(octets) = call(&Mechanism::RsaX509).map_err(unsupported)? else {
-                return Ok(Unwrapped::Rejected);
-            };
-            let encoded = left_padded(&Zeroizing::new(octets), modulus.len());
-            Ok(crate::oaep::decode(&encoded, *hash, *mask_hash, label))
+            Ok(oaep::decode(&encoded, *hash, *mask_hash, label))
         }
         other => Err(OperationError::Unsupported(name(other))),
     }
 }
 
+/// The mechanism by which the token takes the padding off itself, if it is worth asking for that.
+fn token_mechanism(token: &Token, algorithm: &KeyEncryptionAlgorithm) -> Option<Mechanism<'static>> {
+    let abilities = token.abilities();
+    match algorithm {
+        KeyEncryptionAlgorithm::RsaPkcs1 if abilities.may_decrypt_pkcs1() => Some(Mechanism::RsaPkcs),
+        // SoftHSM 2.6.1 takes a label without a word and ignores it.
+        KeyEncryptionAlgorithm::RsaOaep { hash, mask_hash, label }
+            if label.is_empty() && abilities.may_decrypt_oaep(*hash, *mask_hash) =>
+        {
+            oaep_mechanism(*hash, *mask_hash)
+        }
+        _ => None,
+    }
+}
+
+fn unwrapped(mut octets: Zeroizing<Vec<u8>>) -> Unwrapped {
+    Unwrapped::Key(ContentEncryptionKey::new(std::mem::take(&mut *octets)))
+}
+
 /// One `C_Decrypt`. `None`: the ciphertext is bad.
-fn run(
-    session: &Session,
-    key: KeyObject,
+pub(crate) fn run(
+    key: PrivateKey<'_>,
     encrypted_key: &[u8],
     mechanism: &Mechanism<'_>,
     token: &Token,
-) -> Result<Option<Vec<u8>>, CallError> {
-    let result = session.decrypt(mechanism, key.handle, encrypted_key).map_err(CallError::from);
-    let verdict = result.as_ref().err().map(verdict);
+) -> Result<Option<Zeroizing<Vec<u8>>>, OperationError> {
+    let result = key.decrypt(mechanism, encrypted_key, encrypted_key.len());
+    let verdict = match &result {
+        Ok(_) => None,
+        Err(OperationError::Call(error)) => Some(verdict(error)),
+        Err(_) => Some(Verdict::NotShown),
+    };
     if verdict == Some(Verdict::NotShown) {
         return result.map(Some);
     }
-    let checked = token.checks_decryption.load(Ordering::Relaxed).then(|| check(session, key));
+    let checks = &token.checks_decryption;
+    let checked = checks.load(Ordering::Relaxed).then(|| check(key));
     match verdict {
         Some(Verdict::Rejected) => Ok(None),
         Some(Verdict::Ambiguous) => {
-            checked.unwrap_or_else(|| check(session, key))?;
-            token.checks_decryption.store(true, Ordering::Relaxed);
+            checked.unwrap_or_else(|| check(key))?;
+            checks.store(true, Ordering::Relaxed);
             Ok(None)
         }
         None | Some(Verdict::Failed | Verdict::NotShown) => result.map(Some),
@@ -161,9 +183,10 @@ fn verdict(error: &CallError) -> Verdict {
 }
 
 /// Whether the token still answers, knows us and has the key.
-fn check(session: &Session, key: KeyObject) -> Result<(), CallError> {
+fn check(key: PrivateKey<'_>) -> Result<(), CallError> {
+    let session = key.session.get()?;
     let state = session.get_session_info()?.session_state();
-    let class = session.get_attributes(key.handle, &[AttributeType::Class])?;
+    let class = session.get_attributes(key.object.handle, &[AttributeType::Class])?;
     match state {
         SessionState::RoPublic | SessionState::RwPublic if class.is_empty() => {
             Err(CallError::new("C_GetSessionInfo", RvError::UserNotLoggedIn))
@@ -173,7 +196,10 @@ fn check(session: &Session, key: KeyObject) -> Result<(), CallError> {
     }
 }
 
-fn oaep(hash: DigestAlgorithm, mask_hash: DigestAlgorithm) -> Option<Mechanism<'static>> {
+pub(crate) fn oaep_mechanism(
+    hash: DigestAlgorithm,
+    mask_hash: DigestAlgorithm,
+) -> Option<Mechanism<'static>> {
     let (hash, _) = names(hash)?;
     let (_, mask) = names(mask_hash)?;
     Some(Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty())))
@@ -188,8 +214,8 @@ fn left_padded(octets: &Zeroizing<Vec<u8>>, len: usize) -> Zeroizing<Vec<u8>> {
     padded
 }
 
-/// PKCS #11 has no mask by MD5.
-fn names(digest: DigestAlgorithm) -> Option<(MechanismType, PkcsMgfType)> {
+/// What PKCS #11 calls a hash and the mask by it. It has no mask by MD5.
+pub(crate) fn names(digest: DigestAlgorithm) -> Option<(MechanismType, PkcsMgfType)> {
     Some(match digest {
         DigestAlgorithm::Md5 => return None,
         DigestAlgorithm::Sha1 => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),

@@ -35,12 +35,26 @@ pub(crate) struct KeyObject {
     pub(crate) handle: ObjectHandle,
     /// `CKA_ALWAYS_AUTHENTICATE`: the token asks for the PIN at every use.
     pub(crate) always_authenticate: bool,
+    pub(crate) permissions: Permissions,
+}
+
+/// What a key may be used for, where the token tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Permissions {
+    /// `CKA_SIGN`.
+    pub(crate) sign: Option<bool>,
+    /// `CKA_DECRYPT`.
+    pub(crate) decrypt: Option<bool>,
+    /// `CKA_DERIVE`.
+    pub(crate) derive: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Rsa,
     Ec,
+    /// Ed25519 and X25519: there are tokens (SoftHSM) that have both as `CKK_EC_EDWARDS`.
+    Curve25519,
 }
 
 impl Index {
@@ -62,13 +76,26 @@ impl Index {
         let kind = match public_key {
             PublicKey::Rsa { .. } => Kind::Rsa,
             PublicKey::Ec { .. } => Kind::Ec,
+            PublicKey::Ed25519(_) | PublicKey::X25519(_) => Kind::Curve25519,
         };
         let by_modulus = || match public_key {
             PublicKey::Rsa { modulus, .. } => self.by_modulus.get(modulus),
-            PublicKey::Ec { .. } => None,
+            _ => None,
         };
         let by_id = || name.ids.iter().find_map(|id| self.by_id.get(&(kind, id.clone())));
         self.by_public_key.get(public_key).or_else(by_modulus).or_else(by_id).copied()
+    }
+
+    /// An RSA key to try decryption with: the first that is large enough for every hash of OAEP, may decrypt and
+    /// does not want the PIN for that.
+    pub(crate) fn a_key_that_decrypts(&self) -> Option<(&PublicKey, KeyObject)> {
+        let fits = |(public_key, object): &(&PublicKey, &KeyObject)| {
+            matches!(public_key, PublicKey::Rsa { modulus, .. } if modulus.len() >= 256)
+                && object.permissions.decrypt != Some(false)
+                && !object.always_authenticate
+        };
+        let first = self.by_public_key.iter().filter(fits).min_by_key(|(_, object)| object.handle.handle());
+        first.map(|(public_key, object)| (public_key, *object))
     }
 
     /// How many private keys there are.
@@ -78,7 +105,11 @@ impl Index {
 
     fn insert(&mut self, object: &Object, public: &[Object]) {
         let Some(kind) = object.kind() else { return };
-        let key = KeyObject { handle: object.handle, always_authenticate: object.always_authenticate };
+        let key = KeyObject {
+            handle: object.handle,
+            always_authenticate: object.always_authenticate,
+            permissions: object.permissions,
+        };
         if let Some(public_key) = object.public_key().or_else(|| object.public_partner(public)?.public_key())
         {
             self.by_public_key.insert(public_key, key);
@@ -107,6 +138,7 @@ pub(crate) struct Object {
     pub(crate) always_authenticate: bool,
     pub(crate) sensitive: Option<bool>,
     pub(crate) extractable: Option<bool>,
+    pub(crate) permissions: Permissions,
 }
 
 impl Object {
@@ -124,6 +156,7 @@ impl Object {
             always_authenticate: false,
             sensitive: None,
             extractable: None,
+            permissions: Permissions::default(),
         };
         // One call for all. An attribute that an object does not have must not keep the token from
         // giving the others (PKCS #11 2.40 5.7.5 C_GetAttributeValue); where it does, they are asked for
@@ -157,6 +190,9 @@ impl Object {
                 Attribute::AlwaysAuthenticate(value) => self.always_authenticate = value,
                 Attribute::Sensitive(value) => self.sensitive = Some(value),
                 Attribute::Extractable(value) => self.extractable = Some(value),
+                Attribute::Sign(value) => self.permissions.sign = Some(value),
+                Attribute::Decrypt(value) => self.permissions.decrypt = Some(value),
+                Attribute::Derive(value) => self.permissions.derive = Some(value),
                 _ => {}
             }
         }
@@ -167,6 +203,7 @@ impl Object {
         match self.key_type {
             Some(KeyType::RSA) => Some(Kind::Rsa),
             Some(KeyType::EC) => Some(Kind::Ec),
+            Some(KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => Some(Kind::Curve25519),
             _ => None,
         }
     }
@@ -212,6 +249,9 @@ const ATTRIBUTES: &[AttributeType] = &[
     AttributeType::AlwaysAuthenticate,
     AttributeType::Sensitive,
     AttributeType::Extractable,
+    AttributeType::Sign,
+    AttributeType::Decrypt,
+    AttributeType::Derive,
 ];
 
 fn only<T>(mut candidates: impl Iterator<Item = T>) -> Option<T> {

@@ -51,7 +51,7 @@ pub struct KeyInfo {
     pub label: String,
     /// `CKA_ID` in hexadecimal.
     pub id: String,
-    /// `RSA`, `EC`, or the number of another `CKK_` type.
+    /// `RSA`, `EC`, `Ed25519`, `X25519`, or the number of another `CKK_` type.
     pub key_type: String,
     /// Bits of the modulus or of the curve's field, where known.
     pub size: Option<u32>,
@@ -59,7 +59,7 @@ pub struct KeyInfo {
     pub sensitive: Option<bool>,
     /// `CKA_EXTRACTABLE`, where the token tells.
     pub extractable: Option<bool>,
-    /// `CKA_ALWAYS_AUTHENTICATE`: such a key cannot be used by this program.
+    /// `CKA_ALWAYS_AUTHENTICATE`: the token wants the PIN at every use.
     pub always_authenticate: bool,
     /// `SubjectPublicKeyInfo` in DER, where the token shows the public key.
     pub public_key_info_der: Option<Vec<u8>>,
@@ -183,16 +183,22 @@ fn finish(
 fn describe(object: &Object, public: &[Object]) -> KeyInfo {
     let partner = || object.public_partner(public)?.public_key_info();
     let info = object.public_key_info().or_else(partner);
+    let public_key = info.as_deref().and_then(PublicKey::from_info);
     KeyInfo {
         label: String::from_utf8_lossy(&object.label).into_owned(),
         id: data_encoding::HEXLOWER.encode(&object.id),
         key_type: match object.key_type {
             Some(KeyType::RSA) => "RSA".to_owned(),
             Some(KeyType::EC) => "EC".to_owned(),
+            Some(KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => match public_key {
+                Some(PublicKey::Ed25519(_)) => "Ed25519".to_owned(),
+                Some(PublicKey::X25519(_)) => "X25519".to_owned(),
+                _ => "Edwards or Montgomery".to_owned(),
+            },
             Some(other) => other.to_string(),
             None => "unknown".to_owned(),
         },
-        size: info.as_deref().and_then(PublicKey::from_info).map(|key| key.bits()),
+        size: public_key.as_ref().map(PublicKey::bits),
         sensitive: object.sensitive,
         extractable: object.extractable,
         always_authenticate: object.always_authenticate,

@@ -118,10 +118,37 @@ impl LoginGate {
         let hash = pin.hash(&state.salt);
         self.refuse_rejected(&state, &hash)?;
         self.refuse_last_try(&token)?;
+        self.give(&mut state, session, UserType::User, &pin, hash)
+    }
+
+    /// Gives the PIN once more, for the operation that the session has begun with a key that wants it at every
+    /// use (`CKU_CONTEXT_SPECIFIC`, PKCS #11 2.40 5.6 C_Login). Sessions do so one after the other: a PIN that is
+    /// rejected for one must not be tried by the others, nor for a login, which the token counts alike.
+    pub(crate) fn authenticate(&self, session: &OpenSession) -> Result<(), LoginError> {
+        let mut state = self.lock();
+        let pin = self.read_pin(&mut state).map_err(LoginError::Refused)?;
+        let hash = pin.hash(&state.salt);
+        self.refuse_rejected(&state, &hash)?;
+        // The PIN that was taken the last time locks nothing, and this is done for every message.
+        if state.record.accepted.as_ref() != Some(&hash) {
+            self.refuse_last_try(&modules::info(session.module(), session.slot())?)?;
+        }
+        self.give(&mut state, session, UserType::ContextSpecific, &pin, hash)
+    }
+
+    /// `C_Login`, and what is to be remembered of it.
+    fn give(
+        &self,
+        state: &mut State,
+        session: &OpenSession,
+        user: UserType,
+        pin: &Pin,
+        hash: PinHash,
+    ) -> Result<(), LoginError> {
         let before = state.record.clone();
         let unless_it_returns = before.clone().after_doubt(&hash, "no answer");
         state.note(unless_it_returns);
-        let result = session.get()?.login_with_raw(UserType::User, &pin.to_auth_pin());
+        let result = session.get()?.login_with_raw(user, &pin.to_auth_pin());
         let (record, result) = self.judge(before, session, hash, result.map_err(CallError::from));
         state.note(record);
         result
@@ -279,6 +306,8 @@ fn says_nothing_of_the_pin(rv: RvError) -> bool {
             | RvError::HostMemory
             | RvError::DeviceMemory
             | RvError::OperationActive
+            | RvError::OperationNotInitialized
+            | RvError::UserTypeInvalid
             | RvError::SessionReadOnlyExists
             | RvError::UserAnotherAlreadyLoggedIn
             | RvError::UserTooManyTypes

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -13,21 +14,25 @@ use std::{
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     error::{Error, RvError},
+    session::Session,
 };
 
-use crate::{PoolError, call::CallError};
+use crate::{PoolError, call::CallError, raw::Raw};
 
 /// An initialised module. While one of these lives, `C_Finalize` is not called; a thread that hangs in
 /// a call holds one, so nothing is torn down under it.
-#[derive(Debug)]
 pub(crate) struct Module {
     pkcs11: Pkcs11,
+    raw: Option<Arc<Raw>>,
+    /// Whether sessions of `pkcs11` are sessions of `raw`; found out with the first.
+    raw_knows_sessions: OnceLock<bool>,
     loaded: Arc<Mutex<Loaded>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Loaded {
     pkcs11: Option<Pkcs11>,
+    raw: Option<Arc<Raw>>,
     users: usize,
     /// Whether we initialised it: what somebody else in this process initialised is not ours to finalise.
     initialised_here: bool,
@@ -45,21 +50,43 @@ impl Module {
             Arc::clone(modules.entry(key).or_default())
         };
         let mut guard = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let pkcs11 = match &guard.pkcs11 {
-            Some(pkcs11) => pkcs11.clone(),
-            None => guard.pkcs11.insert(load(path)?).clone(),
+        let pkcs11 = if let Some(pkcs11) = &guard.pkcs11 {
+            pkcs11.clone()
+        } else {
+            let pkcs11 = load(path)?;
+            guard.raw = Raw::load(path).map(Arc::new);
+            guard.pkcs11.insert(pkcs11).clone()
         };
+        let raw = guard.raw.clone();
         if guard.users == 0 {
             guard.initialised_here = initialize(&pkcs11, path)?;
         }
         guard.users += 1;
         drop(guard);
-        Ok(Arc::new(Self { pkcs11, loaded }))
+        Ok(Arc::new(Self { pkcs11, raw, raw_knows_sessions: OnceLock::new(), loaded }))
     }
 
     /// The functions.
     pub(crate) fn pkcs11(&self) -> &Pkcs11 {
         &self.pkcs11
+    }
+
+    /// The functions that are called directly, if they take the sessions that [`Self::pkcs11`] opens.
+    pub(crate) fn raw(&self, session: &Session) -> Option<&Raw> {
+        let raw = self.raw.as_ref()?;
+        let knows = match self.raw_knows_sessions.get() {
+            Some(knows) => *knows,
+            None if raw.knows(session) => *self.raw_knows_sessions.get_or_init(|| true),
+            // A session that nobody knows has died, which tells nothing.
+            None => session.get_session_info().is_err() || *self.raw_knows_sessions.get_or_init(|| false),
+        };
+        knows.then_some(raw.as_ref())
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module").field("pkcs11", &self.pkcs11).finish_non_exhaustive()
     }
 }
 

@@ -192,6 +192,10 @@ impl Pool {
         RawTokenKey::new(self.clone(), KeyName::of_public_key_info(public_key_info))
     }
 
+    pub(crate) fn tokens(&self) -> &[Arc<Token>] {
+        &self.inner.tokens
+    }
+
     /// How every token is doing.
     pub fn status(&self) -> Vec<TokenStatus> {
         let of = |token: &Arc<Token>| {

@@ -1,11 +1,17 @@
 //! Public keys, as far as a private key on a token has to be recognised by them.
 //!
-//! `SubjectPublicKeyInfo`: RFC 5280 4.1.2.7; `RSAPublicKey`: RFC 8017 A.1.1; EC points: RFC 5480 2.2.
+//! `SubjectPublicKeyInfo`: RFC 5280 4.1.2.7; `RSAPublicKey`: RFC 8017 A.1.1; EC points: RFC 5480 2.2; Ed25519 and
+//! X25519: RFC 8410.
 
-use const_oid::db::rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1, SECP_521_R_1};
+use const_oid::db::{
+    rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1, SECP_521_R_1},
+    rfc8410::{ID_ED_25519, ID_X_25519},
+};
 use der::{
     Decode, Encode,
-    asn1::{Any, BitString, Null, ObjectIdentifier, OctetStringRef, UintRef},
+    asn1::{
+        Any, BitString, BitStringRef, Null, ObjectIdentifier, OctetStringRef, PrintableStringRef, UintRef,
+    },
 };
 use smime::{
     Certificate,
@@ -22,6 +28,10 @@ pub(crate) enum PublicKey {
     Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
     /// The point in compressed form, so that both forms of one point are equal.
     Ec { curve: Curve, point: Vec<u8> },
+    /// The encoded point of RFC 8032 5.1.2.
+    Ed25519([u8; 32]),
+    /// The u-coordinate of RFC 7748 5.
+    X25519([u8; 32]),
 }
 
 /// The curves of RFC 5480 2.1.1.1 that S/MIME uses.
@@ -72,6 +82,8 @@ impl PublicKey {
                 let curve = Curve::from_oid(info.algorithm.parameters?.decode_as().ok()?)?;
                 Self::ec(curve, key)
             }
+            ID_ED_25519 => Some(Self::Ed25519(key.try_into().ok()?)),
+            ID_X_25519 => Some(Self::X25519(key.try_into().ok()?)),
             _ => None,
         }
     }
@@ -82,8 +94,11 @@ impl PublicKey {
 
     /// A key from `CKA_EC_PARAMS` and `CKA_EC_POINT`.
     pub(crate) fn from_ec_attributes(parameters: &[u8], point: &[u8]) -> Option<Self> {
-        let curve = Curve::from_oid(ObjectIdentifier::from_der(parameters).ok()?)?;
-        Self::ec(curve, &raw_point(curve, point))
+        match Group::from_attribute(parameters)? {
+            Group::Prime(curve) => Self::ec(curve, &raw_point(curve, point)),
+            Group::Edwards => Some(Self::Ed25519(raw_25519(point)?)),
+            Group::Montgomery => Some(Self::X25519(raw_25519(point)?)),
+        }
     }
 
     fn ec(curve: Curve, point: &[u8]) -> Option<Self> {
@@ -98,6 +113,7 @@ impl PublicKey {
                 u32::try_from(modulus.len()).unwrap_or(0).saturating_mul(8).saturating_sub(unused)
             }
             Self::Ec { curve: Curve::P256, .. } => 256,
+            Self::Ed25519(_) | Self::X25519(_) => 255,
             Self::Ec { curve: Curve::P384, .. } => 384,
             Self::Ec { curve: Curve::P521, .. } => 521,
         }
@@ -106,7 +122,8 @@ impl PublicKey {
     /// The curve on which such a key agrees on others.
     pub(crate) fn agreement_curve(&self) -> Option<AgreementCurve> {
         match self {
-            Self::Rsa { .. } => None,
+            Self::Rsa { .. } | Self::Ed25519(_) => None,
+            Self::X25519(_) => Some(AgreementCurve::X25519),
             Self::Ec { curve: Curve::P256, .. } => Some(AgreementCurve::P256),
             Self::Ec { curve: Curve::P384, .. } => Some(AgreementCurve::P384),
             Self::Ec { curve: Curve::P521, .. } => Some(AgreementCurve::P521),
@@ -116,9 +133,19 @@ impl PublicKey {
     /// What such a key signs with, best first.
     pub(crate) fn signature_algorithms(&self) -> &'static [SignatureAlgorithm] {
         use DigestAlgorithm::{Sha256, Sha384, Sha512};
-        use SignatureAlgorithm::{Ecdsa, RsaPkcs1};
+        use SignatureAlgorithm::{Ecdsa, Ed25519, RsaPkcs1, RsaPss};
         match self {
-            Self::Rsa { .. } => &[RsaPkcs1(Sha256), RsaPkcs1(Sha384), RsaPkcs1(Sha512)],
+            // RFC 8551 2.2: PSS is what senders should use, but what all receivers know comes first.
+            Self::Rsa { .. } => &[
+                RsaPkcs1(Sha256),
+                RsaPkcs1(Sha384),
+                RsaPkcs1(Sha512),
+                RsaPss(Sha256),
+                RsaPss(Sha384),
+                RsaPss(Sha512),
+            ],
+            Self::Ed25519(_) => &[Ed25519],
+            Self::X25519(_) => &[],
             // RFC 5480 4: a digest as strong as the curve.
             Self::Ec { curve: Curve::P256, .. } => &[Ecdsa(Sha256)],
             Self::Ec { curve: Curve::P384, .. } => &[Ecdsa(Sha384)],
@@ -175,20 +202,64 @@ pub(crate) fn key_identifier(info: &[u8]) -> Option<Vec<u8>> {
 /// A `SubjectPublicKeyInfo` from `CKA_MODULUS` and `CKA_PUBLIC_EXPONENT`.
 pub(crate) fn rsa_info(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
     let key = RsaPublicKey { modulus: UintRef::new(modulus).ok()?, exponent: UintRef::new(exponent).ok()? };
-    info(RSA_ENCRYPTION, Any::from(Null), &key.to_der().ok()?)
+    info(RSA_ENCRYPTION, Some(Any::from(Null)), &key.to_der().ok()?)
 }
 
 /// A `SubjectPublicKeyInfo` from `CKA_EC_PARAMS` and `CKA_EC_POINT`.
 pub(crate) fn ec_info(parameters: &[u8], point: &[u8]) -> Option<Vec<u8>> {
-    let curve = Curve::from_oid(ObjectIdentifier::from_der(parameters).ok()?)?;
-    info(ID_EC_PUBLIC_KEY, Any::from_der(parameters).ok()?, &raw_point(curve, point))
+    match Group::from_attribute(parameters)? {
+        Group::Prime(curve) => info(ID_EC_PUBLIC_KEY, Some(Any::from(curve.oid())), &raw_point(curve, point)),
+        // Their parameters are absent (RFC 8410 3).
+        Group::Edwards => info(ID_ED_25519, None, &raw_25519(point)?),
+        Group::Montgomery => info(ID_X_25519, None, &raw_25519(point)?),
+    }
 }
 
-fn info(oid: ObjectIdentifier, parameters: Any, key: &[u8]) -> Option<Vec<u8>> {
-    let algorithm = AlgorithmIdentifierOwned { oid, parameters: Some(parameters) };
+fn info(oid: ObjectIdentifier, parameters: Option<Any>, key: &[u8]) -> Option<Vec<u8>> {
+    let algorithm = AlgorithmIdentifierOwned { oid, parameters };
     SubjectPublicKeyInfoOwned { algorithm, subject_public_key: BitString::from_bytes(key).ok()? }
         .to_der()
         .ok()
+}
+
+/// What `CKA_EC_PARAMS` names.
+enum Group {
+    Prime(Curve),
+    Edwards,
+    Montgomery,
+}
+
+impl Group {
+    /// PKCS #11 3.0 2.3.5 and 2.3.7: an object identifier or a curve's name. The identifiers are those of
+    /// RFC 8410 or, from before, of GnuPG and of Curve25519's own.
+    fn from_attribute(parameters: &[u8]) -> Option<Self> {
+        const GNUPG_ED_25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.15.1");
+        const CURVE_25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3029.1.5.1");
+        if let Ok(oid) = ObjectIdentifier::from_der(parameters) {
+            return match oid {
+                ID_ED_25519 | GNUPG_ED_25519 => Some(Self::Edwards),
+                ID_X_25519 | CURVE_25519 => Some(Self::Montgomery),
+                _ => Curve::from_oid(oid).map(Self::Prime),
+            };
+        }
+        match PrintableStringRef::from_der(parameters).ok()?.as_str() {
+            "edwards25519" => Some(Self::Edwards),
+            "curve25519" => Some(Self::Montgomery),
+            _ => None,
+        }
+    }
+}
+
+/// The 32 octets of a key on Curve25519, bare or in a DER OCTET STRING or BIT STRING: PKCS #11 3.0, 3.1 and
+/// tokens differ.
+fn raw_25519(attribute: &[u8]) -> Option<[u8; 32]> {
+    if let Ok(bare) = attribute.try_into() {
+        return Some(bare);
+    }
+    if let Ok(wrapped) = <&OctetStringRef>::from_der(attribute) {
+        return wrapped.as_bytes().try_into().ok();
+    }
+    BitStringRef::from_der(attribute).ok()?.as_bytes()?.try_into().ok()
 }
 
 /// PKCS #11 (3.1 6.3.3) wants a DER OCTET STRING around the point; many tokens give the bare point.
@@ -252,6 +323,39 @@ mod tests {
             assert_eq!(PublicKey::from_info(&info), Some(expected.clone()));
             let other = PublicKey::from_ec_attributes(&parameters, &point(curve, 0x24)).unwrap();
             assert_ne!(other, expected, "the sign of y counts");
+        }
+    }
+
+    #[test]
+    fn a_key_on_curve_25519_is_the_same_however_a_token_writes_it() {
+        let key = [0x5a; 32];
+        let octet_string = [&[0x04, 32][..], &key].concat();
+        let bit_string = [&[0x03, 33, 0][..], &key].concat();
+        let name = |name: &str| PrintableStringRef::new(name).unwrap().to_der().unwrap();
+        let oid = |oid: &str| ObjectIdentifier::new_unwrap(oid).to_der().unwrap();
+        for (expected, names) in [
+            (
+                PublicKey::Ed25519(key),
+                [oid("1.3.101.112"), oid("1.3.6.1.4.1.11591.15.1"), name("edwards25519")],
+            ),
+            (PublicKey::X25519(key), [oid("1.3.101.110"), oid("1.3.6.1.4.1.3029.1.5.1"), name("curve25519")]),
+        ] {
+            for parameters in &names {
+                for point in [&key[..], &octet_string, &bit_string] {
+                    let found = PublicKey::from_ec_attributes(parameters, point);
+                    assert_eq!(found.as_ref(), Some(&expected), "{parameters:02x?} {point:02x?}");
+                    let info = ec_info(parameters, point).unwrap();
+                    assert_eq!(PublicKey::from_info(&info).as_ref(), Some(&expected));
+                    assert_eq!(info.len(), 44, "RFC 8410 4: no parameters");
+                }
+                for bad in [&[][..], &key[1..], &[0x04, 31], &octet_string[..33]] {
+                    assert_eq!(PublicKey::from_ec_attributes(parameters, bad), None, "{bad:02x?}");
+                }
+            }
+        }
+        // Ed448 and X448 are not used here.
+        for other in [oid("1.3.101.113"), oid("1.3.101.111"), name("edwards448")] {
+            assert_eq!(PublicKey::from_ec_attributes(&other, &key), None);
         }
     }
 

@@ -1,9 +1,18 @@
-//! Signing on the token: single-part `C_Sign` over a digest.
+//! Signing on the token: single-part `C_Sign` over a digest, or over the octets with Ed25519.
 //!
-//! RSASSA-PKCS1-v1_5 as `CKM_RSA_PKCS` over a DigestInfo that is built here (RFC 8017 9.2), ECDSA as
-//! `CKM_ECDSA` over the bare digest; the token's `r || s` becomes an Ecdsa-Sig-Value (RFC 3279 2.2.3).
+//! RSASSA-PKCS1-v1_5 as `CKM_RSA_PKCS` over a DigestInfo that is built here (RFC 8017 9.2), RSASSA-PSS as
+//! `CKM_RSA_PKCS_PSS` and ECDSA as `CKM_ECDSA` over the bare digest; the token's `r || s` becomes an
+//! Ecdsa-Sig-Value (RFC 3279 2.2.3). Ed25519 as `CKM_EDDSA` without parameters, which is PureEdDSA (PKCS #11 3.0
+//! 2.3.14).
 
-use cryptoki::{error::RvError, mechanism::Mechanism, session::Session};
+use cryptoki::{
+    error::RvError,
+    mechanism::{
+        Mechanism,
+        eddsa::{EddsaParams, EddsaSignatureScheme},
+        rsa::PkcsPssParams,
+    },
+};
 use smime::{
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     key::{Digest, SignatureInput, SignatureValue},
@@ -11,69 +20,63 @@ use smime::{
 
 use crate::{
     call::CallError,
-    index::KeyObject,
+    decrypt::names,
+    private_key::{OperationError, PrivateKey},
     public_key::{Curve, PublicKey},
 };
 
-/// Why an operation gave nothing.
-#[derive(Debug)]
-pub(crate) enum OperationError {
-    /// The key, or the token, cannot do this at all.
-    Unsupported(String),
-    /// A call failed.
-    Call(CallError),
-}
-
-impl From<CallError> for OperationError {
-    fn from(error: CallError) -> Self {
-        Self::Call(error)
-    }
-}
+/// More octets than signed attributes and certificate requests ever have; a message is not signed itself.
+pub(crate) const MAX_OCTETS: usize = 64 << 10;
 
 /// Signs a digest, or the octets that an algorithm wants instead.
 pub(crate) fn sign(
-    session: &Session,
-    key: KeyObject,
+    key: PrivateKey<'_>,
     public_key: &PublicKey,
     input: &SignatureInput<'_>,
     algorithm: SignatureAlgorithm,
 ) -> Result<SignatureValue, OperationError> {
     let unsupported = || OperationError::Unsupported(format!("{algorithm:?} of {input:?}"));
-    if key.always_authenticate {
-        return Err(always_authenticate("a signature"));
-    }
-    let SignatureInput::Digest(digest) = input else { return Err(unsupported()) };
+    let call = |mechanism: &Mechanism<'_>, data: &[u8], expected: usize| {
+        key.sign(mechanism, data, expected).map_err(|error| or_unsupported(error, &format!("{algorithm:?}")))
+    };
+    let digest = match input {
+        SignatureInput::Octets(octets) => {
+            return match (public_key, algorithm) {
+                (PublicKey::Ed25519 { .. }, SignatureAlgorithm::Ed25519) if octets.len() <= MAX_OCTETS => {
+                    let pure = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519));
+                    Ok(SignatureValue(ed25519_value(call(&pure, octets, ED25519_LEN)?)?))
+                }
+                _ => Err(unsupported()),
+            };
+        }
+        SignatureInput::Digest(digest) => digest,
+    };
     if digest.algorithm() != algorithm.digest() || !digest.algorithm().is_strong() {
         return Err(unsupported());
     }
-    let call = |mechanism: &Mechanism<'_>, data: &[u8]| {
-        let signed = session.sign(mechanism, key.handle, data).map_err(CallError::from);
-        signed.map_err(|error| or_unsupported(error, &format!("{algorithm:?}")))
-    };
     match (public_key, algorithm) {
         (PublicKey::Rsa { modulus, .. }, SignatureAlgorithm::RsaPkcs1(_)) => {
-            let signature = call(&Mechanism::RsaPkcs, &digest_info(digest).ok_or_else(unsupported)?)?;
+            let info = digest_info(digest).ok_or_else(unsupported)?;
+            let signature = call(&Mechanism::RsaPkcs, &info, modulus.len())?;
+            Ok(SignatureValue(padded(signature, modulus.len())?))
+        }
+        (PublicKey::Rsa { modulus, .. }, SignatureAlgorithm::RsaPss(_)) => {
+            let pss = Mechanism::RsaPkcsPss(pss(digest).ok_or_else(unsupported)?);
+            let signature = call(&pss, digest.as_bytes(), modulus.len())?;
             Ok(SignatureValue(padded(signature, modulus.len())?))
         }
         (PublicKey::Ec { curve, .. }, SignatureAlgorithm::Ecdsa(_)) => {
-            let signature = call(&Mechanism::Ecdsa, leftmost(digest.as_bytes(), *curve))?;
+            let data = leftmost(digest.as_bytes(), *curve);
+            let signature = call(&Mechanism::Ecdsa, data, 2 * curve.field_len())?;
             Ok(SignatureValue(ecdsa_value(&signature, *curve)?))
         }
         _ => Err(unsupported()),
     }
 }
 
-/// A `CKA_ALWAYS_AUTHENTICATE` key wants `C_Login(CKU_CONTEXT_SPECIFIC)` between `C_SignInit` and
-/// `C_Sign` (PKCS #11 2.40 4.9). The wrapper makes both in one call, and its multi-part calls are not
-/// allowed for these mechanisms, so such keys cannot be used.
-pub(crate) fn always_authenticate(what: &str) -> OperationError {
-    OperationError::Unsupported(format!(
-        "{what}: the token wants its PIN at every use (CKA_ALWAYS_AUTHENTICATE), which is not supported"
-    ))
-}
-
 /// Errors of an `Init` function that speak of key, mechanism and parameters only.
-pub(crate) fn or_unsupported(error: CallError, what: &str) -> OperationError {
+pub(crate) fn or_unsupported(error: OperationError, what: &str) -> OperationError {
+    let OperationError::Call(error) = error else { return error };
     let init = matches!(error.function, "C_SignInit" | "C_DecryptInit");
     match error.rv() {
         Some(
@@ -87,6 +90,23 @@ pub(crate) fn or_unsupported(error: CallError, what: &str) -> OperationError {
             | RvError::ArgumentsBad,
         ) if init => OperationError::Unsupported(format!("{what}: {error}")),
         _ => OperationError::Call(error),
+    }
+}
+
+/// MGF1 with the digest itself and a salt of its length (RFC 4056 3; RFC 8551 2.2 leaves no other choice).
+fn pss(digest: &Digest) -> Option<PkcsPssParams> {
+    let (hash_alg, mgf) = names(digest.algorithm())?;
+    let s_len = u64::try_from(digest.as_bytes().len()).ok()?.into();
+    Some(PkcsPssParams { hash_alg, mgf, s_len })
+}
+
+/// RFC 8032 5.1.6.
+const ED25519_LEN: usize = 64;
+
+fn ed25519_value(signature: Vec<u8>) -> Result<Vec<u8>, CallError> {
+    match signature.len() {
+        ED25519_LEN => Ok(signature),
+        _ => Err(CallError::malformed("C_Sign", "an Ed25519 signature of the wrong length")),
     }
 }
 
@@ -183,6 +203,15 @@ mod tests {
             assert!(ecdsa_value(&bad, Curve::P256).is_err(), "{} octets", bad.len());
         }
         assert!(ecdsa_value(&[1; 132], Curve::P521).is_ok());
+    }
+
+    #[test]
+    fn the_salt_of_pss_is_as_long_as_the_digest() {
+        for (algorithm, len) in
+            [(DigestAlgorithm::Sha256, 32_u64), (DigestAlgorithm::Sha384, 48), (DigestAlgorithm::Sha512, 64)]
+        {
+            assert_eq!(pss(&Digest::of(algorithm, b"")).unwrap().s_len, len.into());
+        }
     }
 
     #[test]

@@ -18,9 +18,11 @@ use crate::{
     index::{Index, KeyObject},
     lanes::Lanes,
     login::LoginGate,
+    mechanisms::Abilities,
     public_key::KeyName,
     request::{Lane, Request},
     router::{Failed, Router, Standing},
+    session::OpenSession,
     worker::Activity,
 };
 
@@ -42,6 +44,7 @@ pub(crate) struct Token {
     stands: AtomicU8,
     sessions: AtomicUsize,
     index: RwLock<Arc<Index>>,
+    abilities: RwLock<Arc<Abilities>>,
     last_refresh: Mutex<Option<Instant>>,
     /// What the workers do at the moment.
     activities: Mutex<Vec<Weak<Activity>>>,
@@ -82,6 +85,7 @@ impl Token {
             stands: AtomicU8::new(CONNECTING),
             sessions: AtomicUsize::new(0),
             index: RwLock::default(),
+            abilities: RwLock::default(),
             last_refresh: Mutex::default(),
             activities: Mutex::default(),
             running: AtomicUsize::new(0),
@@ -217,6 +221,17 @@ impl Token {
     /// The keys as they were last seen.
     pub(crate) fn index(&self) -> Arc<Index> {
         Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the token can do, as it was found at the last connection.
+    pub(crate) fn abilities(&self) -> Arc<Abilities> {
+        Arc::clone(&self.abilities.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Finds out what the token can do.
+    pub(crate) fn find_abilities(&self, session: &OpenSession) {
+        let found = Arc::new(Abilities::find_out(self, session, &self.index()));
+        *self.abilities.write().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     pub(crate) fn find_key(&self, key: &KeyName) -> Option<KeyObject> {

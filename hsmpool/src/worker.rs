@@ -20,11 +20,12 @@ use crate::{
     index::Index,
     lanes::Next as Job,
     login::{self, LoginError},
+    private_key::{OperationError, PrivateKey},
     recovery::{Recovery, recovery},
     request::{Answer, Operation, Request, Watch},
     router::Failed,
     session::OpenSession,
-    sign::{OperationError, sign},
+    sign::sign,
     token::Token,
 };
 
@@ -176,6 +177,9 @@ impl Worker {
                     let certificate = request.key.description.clone();
                     return Err(Failure::Request(KeyError::Unsupported { certificate, operation }));
                 }
+                Err(OperationError::Refused(reason)) => {
+                    return Err(Failure::Request(self.token.unavailable(&reason)));
+                }
                 Err(OperationError::Call(error)) => error,
             };
             if request.is_over(Instant::now()) {
@@ -188,21 +192,18 @@ impl Worker {
 
     fn attempt(&mut self, request: &Request, index: &Index) -> Result<Answer, OperationError> {
         let unknown = || CallError::new("C_FindObjects", RvError::KeyHandleInvalid);
-        let session = self.session.get()?;
-        let (Some(key), Some(public_key)) = (index.find(&request.key), &request.key.public_key) else {
+        let (Some(object), Some(public_key)) = (index.find(&request.key), &request.key.public_key) else {
             return Err(unknown().into());
         };
+        let key = PrivateKey { gate: Some(&self.token.gate), session: &self.session, object };
         match &request.operation {
             Operation::Sign { input, algorithm } => {
-                sign(session, key, public_key, input, *algorithm).map(Answer::Signature)
+                sign(key, public_key, input, *algorithm).map(Answer::Signature)
             }
             Operation::Decrypt { encrypted_key, algorithm } => {
-                decrypt(session, key, public_key, encrypted_key, algorithm, &self.token)
-                    .map(Answer::Unwrapped)
+                decrypt(key, public_key, encrypted_key, algorithm, &self.token).map(Answer::Unwrapped)
             }
-            Operation::Agree { originator } => {
-                agree(session, key, public_key, originator).map(Answer::Agreed)
-            }
+            Operation::Agree { originator } => agree(key, public_key, originator).map(Answer::Agreed),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Tells at the start, not with the first mail, that an identity's key is on no token.
+//! Tells at the start, not with the first mail, that an identity's key is on no token, or on none that can do what
+//! it is for.
 
 use std::thread;
 use std::time::Duration;
@@ -23,6 +24,15 @@ pub(crate) fn report_missing(settings: &Settings, pool: &Pool) {
                             certificate,
                             fault = "operator",
                             "no token has the key of this identity: mail it must sign or open waits; see `hsmime doctor`"
+                        );
+                    }
+                    for shortcoming in pool.shortcomings(&certificates, PATIENCE).unwrap_or_default() {
+                        let certificate = &shortcoming.certificate;
+                        error!(
+                            certificate,
+                            fault = "operator",
+                            reason = %shortcoming,
+                            "no token can do what the key of this identity is for; see `hsmime doctor`"
                         );
                     }
                     return;

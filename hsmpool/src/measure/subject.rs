@@ -15,11 +15,12 @@ use smime::{
 
 use crate::{
     call::CallError,
-    index::{Index, KeyObject, Object},
+    index::{Index, KeyObject, Object, Permissions},
     keys::KeySpec,
+    private_key::{OperationError, PrivateKey},
     public_key::{Curve, KeyName, PublicKey},
     session::OpenSession,
-    sign::{OperationError, sign},
+    sign::sign,
 };
 
 /// A kind of key and what is done with it.
@@ -75,23 +76,20 @@ enum Question {
 impl Work {
     /// Asks the token once.
     pub(super) fn ask(&self, session: &OpenSession) -> Result<(), CallError> {
-        let session = session.get()?;
-        match &self.question {
+        let key = PrivateKey { gate: None, session, object: self.key };
+        let answered = match &self.question {
             Question::Sign(input) => {
                 let Some(algorithm) = self.public_key.signature_algorithms().first() else { return Ok(()) };
-                match sign(session, self.key, &self.public_key, input, *algorithm) {
-                    Ok(_) => Ok(()),
-                    Err(OperationError::Call(error)) => Err(error),
-                    Err(OperationError::Unsupported(_)) => {
-                        Err(CallError::malformed("C_SignInit", "that it cannot do this"))
-                    }
-                }
+                sign(key, &self.public_key, input, *algorithm).map(drop)
             }
-            Question::Decrypt(octets) => {
-                session.decrypt(&Mechanism::RsaPkcs, self.key.handle, octets)?;
-                Ok(())
+            Question::Decrypt(octets) => key.decrypt(&Mechanism::RsaPkcs, octets, octets.len()).map(drop),
+        };
+        answered.map_err(|error| match error {
+            OperationError::Call(error) => error,
+            OperationError::Unsupported(_) | OperationError::Refused(_) => {
+                CallError::malformed("C_SignInit", "that it cannot do this")
             }
-        }
+        })
     }
 }
 
@@ -124,7 +122,8 @@ pub(super) fn temporary(session: &OpenSession, kinds: &[KeySpec]) -> Result<Vec<
         let object = Object::read(session.get()?, public)?;
         let info = object.public_key_info().ok_or_else(unreadable)?;
         let public_key = PublicKey::from_info(&info).ok_or_else(unreadable)?;
-        let key = KeyObject { handle: private, always_authenticate: false };
+        let key =
+            KeyObject { handle: private, always_authenticate: false, permissions: Permissions::default() };
         prepared.extend(uses(key, &public_key, &info, true, true));
     }
     Ok(prepared)
@@ -159,6 +158,8 @@ fn kind(public_key: &PublicKey) -> String {
     match public_key {
         PublicKey::Rsa { .. } => format!("RSA {}", public_key.bits()),
         PublicKey::Ec { .. } => format!("EC P-{}", public_key.bits()),
+        PublicKey::Ed25519(_) => "Ed25519".to_owned(),
+        PublicKey::X25519(_) => "X25519".to_owned(),
     }
 }
 

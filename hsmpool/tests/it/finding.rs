@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use hsmpool::TokenSettings;
 use smime::{
     Fault,
     algorithm::{
@@ -73,30 +72,5 @@ fn an_id_does_not_win_over_another_public_key() {
         let pool = pool_of(&token.settings());
         let error = pool.key(&certificate).sign(&digest(Sha256), Ecdsa(Sha256)).unwrap_err();
         assert!(matches!(error, KeyError::NoSuchKey { .. }), "{error:?}");
-    });
-}
-
-#[test]
-fn keys_that_want_the_pin_at_every_use_are_refused_with_the_reason() {
-    isolated(Through::Nothing, |token| {
-        let mut generate = token.pkcs11_tool();
-        generate.args([
-            "--keypairgen",
-            "--key-type",
-            "rsa:2048",
-            "--id",
-            "01",
-            "--label",
-            "careful",
-            "--always-auth",
-        ]);
-        run(&mut generate, "opensc");
-        let settings = TokenSettings { sessions: 1, ..token.settings() };
-        let listed = hsmpool::keys::list(&settings).unwrap().remove(0);
-        assert!(listed.always_authenticate);
-        let key = pool_of(&settings).key_by_public_key(&listed.public_key_info_der.unwrap());
-        let error = key.sign(&digest(Sha256), key.algorithms()[0]).unwrap_err();
-        assert!(matches!(error, KeyError::Unsupported { .. }), "{error:?}");
-        assert!(error.to_string().contains("CKA_ALWAYS_AUTHENTICATE"), "{error}");
     });
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod administration;
 #[cfg(test)]
+mod always_authenticate;
+#[cfg(test)]
 mod finding;
 #[cfg(test)]
 mod hanging;

@@ -8,7 +8,7 @@ use smime::{
     algorithm::{
         DigestAlgorithm::{self, Sha1, Sha256, Sha384, Sha512},
         KeyEncryptionAlgorithm::{self, RsaOaep},
-        SignatureAlgorithm::{self, Ecdsa, RsaPkcs1},
+        SignatureAlgorithm::{self, Ecdsa, RsaPkcs1, RsaPss},
     },
     key::{Decryptor, KeyError, Signer, Unwrapped},
 };
@@ -34,10 +34,14 @@ fn signatures_verify_with_the_certificate() {
         let pool = pool_of(&token.settings());
         for certificate in [rsa, rsa3072] {
             let key = pool.key(&certificate);
-            assert_eq!(key.algorithms(), [RsaPkcs1(Sha256), RsaPkcs1(Sha384), RsaPkcs1(Sha512)]);
+            let [pkcs1, pss] = [RsaPkcs1, RsaPss].map(|scheme| [Sha256, Sha384, Sha512].map(scheme));
+            assert_eq!(key.algorithms(), [pkcs1, pss].concat());
             signs(&key, RsaPkcs1(Sha256), &signature::RSA_PKCS1_2048_8192_SHA256);
             signs(&key, RsaPkcs1(Sha384), &signature::RSA_PKCS1_2048_8192_SHA384);
             signs(&key, RsaPkcs1(Sha512), &signature::RSA_PKCS1_2048_8192_SHA512);
+            signs(&key, RsaPss(Sha256), &signature::RSA_PSS_2048_8192_SHA256);
+            signs(&key, RsaPss(Sha384), &signature::RSA_PSS_2048_8192_SHA384);
+            signs(&key, RsaPss(Sha512), &signature::RSA_PSS_2048_8192_SHA512);
         }
         if token.lacks("ECDSA", "sign") {
             return;

@@ -1,0 +1,180 @@
+//! What keys are needed for and no token that has them can do: told at the start, not with the first mail.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use smime::{Certificate, algorithm::DigestAlgorithm};
+
+use crate::{
+    Pool, PoolError,
+    mechanisms::Deed,
+    public_key::{KeyName, PublicKey},
+    token::Token,
+};
+
+/// Something that a certificate's key is there for and that no token with that key can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shortcoming {
+    /// The certificate's subject and serial number.
+    pub certificate: String,
+    /// What the tokens lack, one by one: the label, and the end of a sentence like "cannot do CKM_EDDSA".
+    pub tokens: Vec<(String, String)>,
+}
+
+impl fmt::Display for Shortcoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (token, lacks)) in self.tokens.iter().enumerate() {
+            let separator = if place == 0 { "" } else { "; " };
+            write!(f, "{separator}token \"{token}\" has the key of {} but {lacks}", self.certificate)?;
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// What no token can do of all that these certificates' keys are for: to sign with the algorithm that their
+    /// signatures are made with, to decrypt or to agree, as keyUsage says. Keys that are on no token are not in it
+    /// ([`Pool::missing_keys`]). That is known only when every token is up: the error is [`Pool::ready`]'s.
+    pub fn shortcomings<'c>(
+        &self,
+        certificates: impl IntoIterator<Item = &'c Certificate>,
+        timeout: Duration,
+    ) -> Result<Vec<Shortcoming>, PoolError> {
+        self.ready(timeout)?;
+        let needs: Vec<Need> = certificates.into_iter().map(Need::of).collect();
+        let findings: Vec<Finding> = self.tokens().iter().flat_map(|token| findings(token, &needs)).collect();
+        Ok(conclude(&needs, &findings))
+    }
+}
+
+/// What a certificate's key is there for.
+pub(crate) struct Need {
+    name: KeyName,
+    deeds: Vec<Deed>,
+}
+
+impl Need {
+    pub(crate) fn of(certificate: &Certificate) -> Self {
+        let name = KeyName::of_certificate(certificate);
+        let mut deeds = Vec::new();
+        if let Some(public_key) = &name.public_key {
+            if certificate.may_sign() {
+                deeds.extend(public_key.signature_algorithms().first().map(|first| Deed::Sign(*first)));
+            }
+            match public_key {
+                _ if !certificate.may_encrypt() => {}
+                PublicKey::Rsa { .. } => deeds.extend([
+                    Deed::DecryptPkcs1,
+                    Deed::DecryptOaep(DigestAlgorithm::Sha1),
+                    Deed::DecryptOaep(DigestAlgorithm::Sha256),
+                ]),
+                _ => deeds.extend(public_key.agreement_curve().map(|_| Deed::Agree)),
+            }
+        }
+        Self { name, deeds }
+    }
+}
+
+/// How a token stands to one deed of one need, by their places: plain data, which also another process may tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Finding {
+    pub(crate) need: usize,
+    pub(crate) deed: usize,
+    /// The token's label.
+    pub(crate) token: String,
+    /// What keeps it from the deed, if anything is known to.
+    pub(crate) lacks: Option<String>,
+}
+
+/// What a token that has a need's key can do of it.
+pub(crate) fn findings(token: &Token, needs: &[Need]) -> Vec<Finding> {
+    let abilities = token.abilities();
+    let mut found = Vec::new();
+    for (place, need) in needs.iter().enumerate() {
+        let (Some(object), Some(public_key)) = (token.find_key(&need.name), &need.name.public_key) else {
+            continue;
+        };
+        for (deed_place, deed) in need.deeds.iter().enumerate() {
+            found.push(Finding {
+                need: place,
+                deed: deed_place,
+                token: token.label().to_owned(),
+                lacks: abilities.lacks(*deed, public_key, object.permissions),
+            });
+        }
+    }
+    found
+}
+
+/// What all tokens that have a key lack for it.
+pub(crate) fn conclude(needs: &[Need], findings: &[Finding]) -> Vec<Shortcoming> {
+    let mut shortcomings: Vec<Shortcoming> = Vec::new();
+    for (place, need) in needs.iter().enumerate() {
+        for deed in 0..need.deeds.len() {
+            let of_deed = findings.iter().filter(|finding| finding.need == place && finding.deed == deed);
+            let lacks: Option<Vec<_>> =
+                of_deed.map(|finding| Some((finding.token.clone(), finding.lacks.clone()?))).collect();
+            let Some(tokens) = lacks.filter(|tokens| !tokens.is_empty()) else { continue };
+            let shortcoming = Shortcoming { certificate: need.name.description.clone(), tokens };
+            // A key that may not decrypt lacks the same for each way to do so.
+            if !shortcomings.contains(&shortcoming) {
+                shortcomings.push(shortcoming);
+            }
+        }
+    }
+    shortcomings
+}
+
+#[cfg(test)]
+mod tests {
+    use smime::testing::fixtures::certificate;
+
+    use super::*;
+
+    fn finding(deed: usize, token: &str, lacks: Option<&str>) -> Finding {
+        Finding { need: 0, deed, token: token.into(), lacks: lacks.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_certificate_needs_what_its_key_usage_says() {
+        use smime::algorithm::DigestAlgorithm::{Sha1, Sha256, Sha384};
+        use smime::algorithm::SignatureAlgorithm::{Ecdsa, Ed25519, RsaPkcs1};
+        let opens = [Deed::DecryptPkcs1, Deed::DecryptOaep(Sha1), Deed::DecryptOaep(Sha256)];
+        for (name, expected) in [
+            ("alice", [&[Deed::Sign(RsaPkcs1(Sha256))], &opens[..]].concat()),
+            ("encrypt-only", opens.to_vec()),
+            ("carol", vec![Deed::Sign(Ecdsa(Sha256))]),
+            ("p384", vec![Deed::Sign(Ecdsa(Sha384)), Deed::Agree]),
+            ("ed25519", vec![Deed::Sign(Ed25519)]),
+            ("x25519", vec![Deed::Agree]),
+        ] {
+            assert_eq!(Need::of(&certificate(name)).deeds, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_no_token_can_do_is_a_shortcoming() {
+        let needs = [Need::of(&certificate("p384"))];
+        let lacks = Some("cannot do CKM_ECDSA");
+        for (findings, expected) in [
+            (vec![], 0),
+            (vec![finding(0, "a", None), finding(0, "b", lacks)], 0),
+            (vec![finding(0, "a", lacks), finding(0, "b", lacks)], 1),
+            (vec![finding(0, "a", lacks), finding(1, "a", None)], 1),
+            (vec![finding(0, "a", lacks), finding(1, "a", Some("cannot do CKM_ECDH1_DERIVE"))], 2),
+            (vec![finding(0, "a", lacks), finding(1, "a", lacks)], 1),
+        ] {
+            assert_eq!(conclude(&needs, &findings).len(), expected, "{findings:?}");
+        }
+        let told = conclude(&needs, &[finding(0, "a", lacks), finding(0, "b", lacks)]).remove(0).to_string();
+        let name = certificate("p384").to_string();
+        assert_eq!(
+            told,
+            format!(
+                "token \"a\" has the key of {name} but cannot do CKM_ECDSA; \
+                 token \"b\" has the key of {name} but cannot do CKM_ECDSA"
+            )
+        );
+    }
+}
