@@ -15,7 +15,7 @@ use smime::{
     Certificate,
     algorithm::DigestAlgorithm::{self, Sha1, Sha256, Sha384, Sha512},
     cipher::ContentCipher::{self, Aes128Cbc, Aes192Cbc, Aes256Cbc, ChaCha20Poly1305},
-    cms::{Object, RecipientKey, RsaTransport, seal},
+    cms::{Keep, Object, Proof, RecipientKey, RsaTransport, rekey, seal},
     testing::{MemoryKey, fixtures},
 };
 use testkit::{
@@ -155,6 +155,30 @@ fn what_openssl_encrypts_is_opened_here() {
             assert_eq!(open(&octets, name), CONTENT, "{name} {form:?} {keyopt:?}");
             println!("OpenSSL writes, we read: {name} {} {}", form.join(" "), keyopt.join(" "));
         }
+    }
+}
+
+#[test]
+fn openssl_opens_its_own_messages_that_were_given_other_recipients_here() {
+    let workdir = Workdir::new("rekey-openssl").unwrap();
+    let bob = fixture("bob.pem");
+    for form in [&["-aes-256-cbc"][..], &["-aes-128-cbc", "-stream"], &["-aes-256-gcm", "-stream"]] {
+        let options = [&["-encrypt", "-outform", "DER"], form, &["-recip", bob.to_str().unwrap()]].concat();
+        let octets = openssl(&workdir, CONTENT, &options).unwrap();
+        let new = ["alice", "p384"].map(|name| RecipientKey::new(fixtures::certificate(name)).unwrap());
+        for keep in [Keep::All, Keep::None] {
+            let rekeyed = rekey(&octets, &fixtures::key("bob"), &new, keep, Proof::Key).unwrap();
+            for name in ["alice", "p384"] {
+                assert_eq!(
+                    openssl_decrypts(&workdir, &rekeyed, name).as_deref(),
+                    Ok(CONTENT),
+                    "{form:?} {name}"
+                );
+            }
+            let old = openssl_decrypts(&workdir, &rekeyed, "bob");
+            assert_eq!(old.is_ok_and(|content| content == CONTENT), keep == Keep::All, "{form:?}");
+        }
+        println!("OpenSSL writes, we rekey, OpenSSL reads: {}", form.join(" "));
     }
 }
 

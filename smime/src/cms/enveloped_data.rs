@@ -144,4 +144,9 @@ impl<'a> EnvelopedData<'a> {
         };
         decrypt(&cipher, &key, &self.content, self.authentication.as_ref())
     }
+
+    /// Decrypts the content with a key that is known already.
+    pub(super) fn decrypt(&self, key: &ContentEncryptionKey) -> Result<Vec<u8>, OpenError> {
+        decrypt(&self.algorithm()?, key, &self.content, self.authentication.as_ref())
+    }
 }

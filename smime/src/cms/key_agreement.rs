@@ -69,6 +69,11 @@ impl KeyAgreement {
         Some(key)
     }
 
+    /// For each key whether it stays when those of these certificates go.
+    pub(super) fn keys_without(&self, gone: &[&Certificate]) -> impl Iterator<Item = bool> {
+        self.keys.iter().map(|(rid, _)| !gone.iter().any(|certificate| recipient::names(rid, certificate)))
+    }
+
     /// The key-agreement scheme, which names the key derivation too.
     pub fn scheme(&self) -> ObjectIdentifier {
         self.scheme

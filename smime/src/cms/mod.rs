@@ -13,6 +13,7 @@ mod key_agreement;
 mod key_wrap;
 mod legacy;
 mod recipient;
+mod rekey;
 mod seal;
 mod signed_data;
 mod signer_info;
@@ -28,6 +29,7 @@ pub use compressed_data::{
 pub use enveloped_data::{EnvelopedData, OpenError};
 pub use key_agreement::KeyAgreement;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
+pub use rekey::{Keep, Proof, RekeyError, rekey};
 #[cfg(test)]
 pub(crate) use seal::transport_identifier;
 pub use seal::{RecipientKey, RecipientKeyError, RsaTransport, SealError, seal};

@@ -4,7 +4,7 @@ use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use const_oid::db::{rfc5912, rfc8410};
 use der::Encode;
 
-use super::{RecipientKey, SealError};
+use super::{RecipientKey, RecipientKeyError, SealError};
 use crate::{
     agreement::AgreementCurve,
     ber::Tag,
@@ -20,19 +20,27 @@ use crate::{
 /// tie their infos together and save little.
 ///
 /// There is no ukm: the ephemeral key makes each derived key another. The key is wrapped with AES of its own
-/// length, so neither is weaker than the other.
+/// length, so neither is weaker than the other. Keys of old ciphers that AES Key Wrap does not take (RFC 3394 2)
+/// are refused.
 pub(super) fn info(
     recipient: &RecipientKey,
     curve: AgreementCurve,
     key: &ContentEncryptionKey,
 ) -> Result<Vec<u8>, SealError> {
+    let kek_len = match key.len() {
+        len @ (16 | 24 | 32) => len,
+        len => {
+            let certificate = recipient.certificate().to_string();
+            return Err(RecipientKeyError::KeyLength { certificate, len }.into());
+        }
+    };
     let scheme = scheme_for(curve);
-    let wrap = tlv(Tag::SEQUENCE, &key_wrap::oid(key.len()).to_der()?);
+    let wrap = tlv(Tag::SEQUENCE, &key_wrap::oid(kek_len).to_der()?);
     let ephemeral = PrivateKey::generate(curve.engine()).map_err(|_| SealError::NoRandomness)?;
     let public = ephemeral.compute_public_key().map_err(|_| SealError::NoRandomness)?;
     let peer = UnparsedPublicKey::new(curve.engine(), recipient.certificate().public_key());
     let wrapped = agreement::agree(&ephemeral, peer, (), |secret| {
-        let kek = Derivation::of_scheme(scheme).and_then(|kdf| kdf.derive(secret, &wrap, None, key.len()));
+        let kek = Derivation::of_scheme(scheme).and_then(|kdf| kdf.derive(secret, &wrap, None, kek_len));
         key_wrap::wrap(&kek.ok_or(())?, key).map_err(drop)
     });
     let wrapped = wrapped.map_err(|()| recipient.bad_key())?;

@@ -74,6 +74,14 @@ pub enum RecipientKeyError {
         /// The certificate's subject and serial number.
         certificate: String,
     },
+    /// A key that cannot be wrapped after key agreement.
+    #[error("a content-encryption key of {len} octets cannot be wrapped for {certificate}")]
+    KeyLength {
+        /// The certificate's subject and serial number.
+        certificate: String,
+        /// The key's length.
+        len: usize,
+    },
     /// The engine does not take the public key: it is malformed, or its point is not on the curve.
     #[error("the public key of the certificate {certificate} is bad")]
     BadKey {
