@@ -209,6 +209,14 @@ pub enum PoolError {
         /// What the system said.
         reason: String,
     },
+    /// What a server of keys says of a token, or what is wrong with the server.
+    #[error("{reason}")]
+    Server {
+        /// What is wrong, and where.
+        reason: String,
+        /// Whether it may pass by itself.
+        transient: bool,
+    },
     /// The pool has been closed.
     #[error("the pool is closed")]
     Closed,
@@ -237,6 +245,7 @@ impl PoolError {
             Self::Call { .. }
             | Self::Hanging { .. }
             | Self::NotReady { .. }
+            | Self::Server { transient: true, .. }
             | Self::TooManySessions { .. } => Fault::Transient,
             Self::WorkerEnded { .. } | Self::Closed => Fault::Internal,
             _ => Fault::Operator,

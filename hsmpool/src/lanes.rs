@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::request::{Lane, Request};
+use crate::{
+    remote::flush_corked,
+    request::{Lane, Request},
+};
 
 /// Requests that wait for a token.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ impl Lanes {
     pub(crate) fn push(&self, request: Box<Request>, patience: Instant) -> Result<(), Refused> {
         let lane = place(request.lane);
         let mut state = self.lock();
+        let mut flushed = false;
         loop {
             if state.refuses {
                 drop(state);
@@ -78,6 +82,14 @@ impl Lanes {
             if left.is_zero() {
                 drop(state);
                 return Err(Refused::Full(request));
+            }
+            if !flushed {
+                // What this thread has to say must not wait with it.
+                flushed = true;
+                drop(state);
+                flush_corked();
+                state = self.lock();
+                continue;
             }
             state.block(lane, 1);
             let waited = self.room_of(lane).wait_timeout(state, left);

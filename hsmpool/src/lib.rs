@@ -32,6 +32,7 @@ mod private_key;
 mod public_key;
 mod raw;
 mod recovery;
+mod remote;
 mod request;
 mod router;
 mod session;
@@ -45,6 +46,13 @@ mod worker;
 pub mod keys;
 pub mod measure;
 pub mod modules;
+
+/// A pool for other processes: what `hsmime-keyd` is made of.
+pub mod server {
+    pub use crate::remote::{
+        Closing, Gate, KeyUse, Permission, Program, RejectedPins, ServeError, Server, host_module,
+    };
+}
 
 pub use error::PoolError;
 pub use key::{RawTokenKey, TokenKey};

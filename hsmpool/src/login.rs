@@ -91,10 +91,6 @@ impl LoginGate {
         Self { label: label.to_owned(), source: source.clone(), state: Mutex::new(state) }
     }
 
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for tokens in processes of their own, which come next")
-    )]
     /// Goes on with what an earlier process knew, and tells of what this one learns.
     pub(crate) fn remember(&self, salt: PinSalt, record: PinRecord, witness: Witness) {
         let mut state = self.lock();

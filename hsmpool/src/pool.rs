@@ -16,6 +16,7 @@ use crate::{
     PoolError, RawTokenKey, TokenKey, TokenSettings,
     connection::END_LIMIT,
     public_key::KeyName,
+    remote::Remote,
     request::{Caller, Lane, Operation, Outcome, Pending, Request},
     router::{Backend, Router},
     supervisor::supervise,
@@ -40,6 +41,8 @@ pub struct Pool {
 struct Inner {
     router: Arc<Router>,
     tokens: Vec<Arc<Token>>,
+    /// Servers of keys that are asked instead of tokens of this process.
+    remotes: Vec<Arc<Remote>>,
     running: Mutex<Option<Running>>,
 }
 
@@ -87,20 +90,37 @@ impl Pool {
     /// Starts a supervisor for every token and returns at once; the tokens are spoken to in their own
     /// threads. Errors are those of the settings and of the system. No token at all is allowed.
     pub fn start(settings: &[TokenSettings]) -> Result<Self, PoolError> {
-        let mut seen = HashSet::new();
-        for token in settings {
-            check(token)?;
-            if !seen.insert((&token.module, &token.label)) {
-                let (module, label) = (token.module.clone(), token.label.clone());
-                return Err(PoolError::DuplicateToken { module, label });
-            }
-        }
+        Self::start_with(settings, |_, _| {})
+    }
+
+    /// As [`Self::start`]; what is given sees each token, and its number, before anything is done with it.
+    pub(crate) fn start_with(
+        settings: &[TokenSettings],
+        prepare: impl Fn(usize, &Arc<Token>),
+    ) -> Result<Self, PoolError> {
+        check_all(settings)?;
         let router = Arc::new_cyclic(|router| {
             let of = |(number, settings)| Arc::new(Token::new(settings, number, Weak::clone(router)));
             Router::new(settings.iter().enumerate().map(of).map(Backend::Token).collect())
         });
-        let tokens: Vec<Arc<Token>> =
-            router.backends.iter().map(|Backend::Token(token)| Arc::clone(token)).collect();
+        for (number, backend) in router.backends.iter().enumerate() {
+            if let Backend::Token(token) = backend {
+                prepare(number, token);
+            }
+        }
+        let deadline = settings.iter().map(|token| token.deadline).max().unwrap_or_default();
+        Self::launch(router, deadline)
+    }
+
+    /// Starts what the router's backends need.
+    pub(crate) fn launch(router: Arc<Router>, deadline: Duration) -> Result<Self, PoolError> {
+        let (mut tokens, mut remotes) = (Vec::new(), Vec::new());
+        for backend in &router.backends {
+            match backend {
+                Backend::Token(token) => tokens.push(Arc::clone(token)),
+                Backend::Remote(remote) => remotes.push(Arc::clone(remote)),
+            }
+        }
         let (shutdown, closed) = crossbeam_channel::bounded::<()>(0);
         let (alive, ended) = crossbeam_channel::bounded::<()>(0);
         let no_thread = |label: &str, error: io::Error| PoolError::Thread {
@@ -117,7 +137,8 @@ impl Pool {
             });
             supervisors.push(spawned.map_err(|error| no_thread(&label, error))?);
         }
-        if let Some(token) = tokens.first() {
+        if let Some(first) = router.backends.first() {
+            let label = first.label().to_owned();
             let router = Arc::clone(&router);
             let watch = move || {
                 while closed.recv_timeout(WATCH_TICK) == Err(RecvTimeoutError::Timeout) {
@@ -126,11 +147,13 @@ impl Pool {
                 drop(alive);
             };
             let spawned = thread::Builder::new().name("token-watch".into()).spawn(watch);
-            supervisors.push(spawned.map_err(|error| no_thread(token.label(), error))?);
+            supervisors.push(spawned.map_err(|error| no_thread(&label, error))?);
         }
-        let deadline = settings.iter().map(|token| token.deadline).max().unwrap_or_default();
         let running = Mutex::new(Some(Running { shutdown, ended, supervisors }));
-        Ok(Self { inner: Arc::new(Inner { router, tokens, running }), lane: Lane::default(), deadline })
+        let inner = Arc::new(Inner { router, tokens, remotes, running });
+        // From here on dropping it ends what has begun.
+        inner.remotes.iter().try_for_each(|remote| remote.start())?;
+        Ok(Self { inner, lane: Lane::default(), deadline })
     }
 
     /// The same pool, asked in that lane.
@@ -163,6 +186,9 @@ impl Pool {
                 }
             }
         }
+        for remote in &self.inner.remotes {
+            remote.ready(deadline, timeout)?;
+        }
         Ok(())
     }
 
@@ -173,12 +199,27 @@ impl Pool {
         certificates: impl IntoIterator<Item = &'c Certificate>,
         timeout: Duration,
     ) -> Result<Vec<&'c Certificate>, PoolError> {
-        self.ready(timeout)?;
-        let is_missing = |certificate: &&Certificate| {
-            let name = KeyName::of_certificate(certificate);
-            self.inner.tokens.iter().all(|token| token.find_key(&name).is_none())
-        };
-        Ok(certificates.into_iter().filter(is_missing).collect())
+        let deadline = Instant::now() + timeout;
+        let certificates: Vec<&Certificate> = certificates.into_iter().collect();
+        let names: Vec<KeyName> =
+            certificates.iter().map(|certificate| KeyName::of_certificate(certificate)).collect();
+        let lacks = self.lacks(&names, deadline)?;
+        let missing = certificates.into_iter().zip(lacks).filter(|(_, lacks)| *lacks);
+        Ok(missing.map(|(certificate, _)| certificate).collect())
+    }
+
+    /// For each of these keys, whether nobody has it.
+    pub(crate) fn lacks(&self, names: &[KeyName], deadline: Instant) -> Result<Vec<bool>, PoolError> {
+        self.ready(deadline.saturating_duration_since(Instant::now()))?;
+        let lacks = |name| self.inner.tokens.iter().all(|token| token.find_key(name).is_none());
+        let mut missing: Vec<bool> = names.iter().map(lacks).collect();
+        for remote in &self.inner.remotes {
+            let there = remote.lacks(names, deadline)?;
+            for (missing, lacks) in missing.iter_mut().zip(there) {
+                *missing &= lacks;
+            }
+        }
+        Ok(missing)
     }
 
     /// The private key of a certificate. Never fails and asks no token: whether the key is there shows when it
@@ -212,7 +253,11 @@ impl Pool {
                 waiting: token.waiting(),
             }
         };
-        self.inner.tokens.iter().map(of).collect()
+        let mut status: Vec<TokenStatus> = self.inner.tokens.iter().map(of).collect();
+        for remote in &self.inner.remotes {
+            status.extend(remote.status());
+        }
+        status
     }
 
     /// Ends the workers, closes the sessions, finalises the modules. Requests that wait end with
@@ -252,7 +297,7 @@ impl Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let labels: Vec<&str> = self.inner.tokens.iter().map(|token| token.label()).collect();
+        let labels: Vec<&str> = self.inner.router.backends.iter().map(Backend::label).collect();
         f.debug_struct("Pool").field("tokens", &labels).finish_non_exhaustive()
     }
 }
@@ -266,6 +311,13 @@ impl Inner {
         self.router.close();
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { shutdown, ended, supervisors }) = running else { return };
+        thread::scope(|scope| {
+            for remote in &self.remotes {
+                if thread::Builder::new().spawn_scoped(scope, || remote.close()).is_err() {
+                    remote.close();
+                }
+            }
+        });
         drop(shutdown);
         if ended.recv_timeout(CLOSE_LIMIT) == Err(RecvTimeoutError::Timeout) {
             let hanging = supervisors.iter().filter(|supervisor| !supervisor.is_finished()).count();
@@ -282,6 +334,19 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Whether these settings make sense.
+pub(crate) fn check_all(settings: &[TokenSettings]) -> Result<(), PoolError> {
+    let mut seen = HashSet::new();
+    for token in settings {
+        check(token)?;
+        if !seen.insert((&token.module, &token.label)) {
+            let (module, label) = (token.module.clone(), token.label.clone());
+            return Err(PoolError::DuplicateToken { module, label });
+        }
+    }
+    Ok(())
 }
 
 fn check(token: &TokenSettings) -> Result<(), PoolError> {

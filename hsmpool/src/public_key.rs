@@ -169,6 +169,10 @@ pub(crate) struct KeyName {
     pub(crate) ids: Vec<Vec<u8>>,
     /// For messages.
     pub(crate) description: String,
+    /// The `SubjectPublicKeyInfo` in DER.
+    pub(crate) info: Vec<u8>,
+    /// A digest of all of this, by which it is looked up.
+    pub(crate) tag: [u8; 32],
 }
 
 impl KeyName {
@@ -177,19 +181,34 @@ impl KeyName {
         let mut name = Self::of_public_key_info(&info);
         name.ids.extend(certificate.subject_key_identifier());
         name.ids.dedup();
-        name.description = certificate.to_string();
-        name
+        Self::of_parts(&info, name.ids, certificate.to_string())
     }
 
     pub(crate) fn of_public_key_info(info: &[u8]) -> Self {
         let digest = Digest::of(DigestAlgorithm::Sha256, info);
         let hex = data_encoding::HEXLOWER.encode(digest.as_bytes());
-        Self {
-            public_key: PublicKey::from_info(info),
-            ids: key_identifier(info).into_iter().collect(),
-            description: format!("public key SHA-256:{hex}"),
-        }
+        let ids = key_identifier(info).into_iter().collect();
+        Self::of_parts(info, ids, format!("public key SHA-256:{hex}"))
     }
+
+    pub(crate) fn of_parts(info: &[u8], ids: Vec<Vec<u8>>, description: String) -> Self {
+        let lengths: Vec<[u8; 8]> = ids.iter().map(|id| id.len().to_le_bytes()).collect();
+        let ids_with_lengths = lengths.iter().zip(&ids).flat_map(|(len, id)| [&len[..], id]);
+        let len = info.len().to_le_bytes();
+        let segments = [&len[..], info].into_iter().chain(ids_with_lengths);
+        let tag = sha256(segments.chain([description.as_bytes()]));
+        Self { public_key: PublicKey::from_info(info), ids, description, info: info.to_vec(), tag }
+    }
+
+    /// The SHA-256 of the `SubjectPublicKeyInfo`.
+    pub(crate) fn sha256(&self) -> [u8; 32] {
+        sha256([&self.info[..]])
+    }
+}
+
+fn sha256<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let digest = Digest::of_segments(DigestAlgorithm::Sha256, segments);
+    digest.as_bytes().try_into().unwrap_or_default()
 }
 
 /// Method 1 of RFC 5280 4.2.1.2: SHA-1 over the octets of the BIT STRING.

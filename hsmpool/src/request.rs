@@ -80,8 +80,8 @@ pub(crate) struct History {
     pub(crate) refused: Vec<usize>,
     /// How many connections were lost under it.
     pub(crate) losses: u32,
-    /// The error that says most, so far.
-    pub(crate) error: Option<KeyError>,
+    /// The error that says most, so far, and the backend it is from.
+    pub(crate) error: Option<(usize, KeyError)>,
 }
 
 /// The right and the duty to answer. Dropped without an answer, it answers that the token is not available.
@@ -190,15 +190,18 @@ impl Request {
 
 impl History {
     /// Keeps the error that tells the caller most.
-    pub(crate) fn remember(&mut self, error: KeyError) {
+    pub(crate) fn remember(&mut self, backend: usize, error: KeyError) {
         let weight = |error: &KeyError| match error {
             KeyError::NoSuchKey { .. } => 0,
             KeyError::Unsupported { .. } => 1,
             KeyError::Unavailable { .. } => 2,
             _ => 3,
         };
-        if self.error.as_ref().is_none_or(|known| weight(known) <= weight(&error)) {
-            self.error = Some(error);
+        // What a backend says later is truer than what it said before.
+        let is_better =
+            |(from, known): &(usize, KeyError)| *from == backend || weight(known) <= weight(&error);
+        if self.error.as_ref().is_none_or(is_better) {
+            self.error = Some((backend, error));
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     PoolError,
     lanes::Refused,
     public_key::KeyName,
+    remote::Remote,
     request::{Outcome, Request},
     token::Token,
 };
@@ -45,6 +46,8 @@ pub(crate) struct Router {
 pub(crate) enum Backend {
     /// A token of this process.
     Token(Arc<Token>),
+    /// A server of keys.
+    Remote(Arc<Remote>),
 }
 
 /// How a backend stands to a key, best first.
@@ -64,12 +67,14 @@ impl Backend {
     pub(crate) fn label(&self) -> &str {
         match self {
             Self::Token(token) => token.label(),
+            Self::Remote(remote) => remote.label(),
         }
     }
 
     fn standing(&self, key: &KeyName) -> Standing {
         match self {
             Self::Token(token) => token.standing(key),
+            Self::Remote(remote) => remote.standing(key),
         }
     }
 
@@ -77,12 +82,14 @@ impl Backend {
     fn load(&self) -> usize {
         match self {
             Self::Token(token) => token.load(),
+            Self::Remote(remote) => remote.load(),
         }
     }
 
     fn push(&self, request: Box<Request>, patience: Instant) -> Result<(), Refused> {
         match self {
             Self::Token(token) => token.lanes.push(request, patience),
+            Self::Remote(remote) => remote.push(request, patience),
         }
     }
 
@@ -90,6 +97,7 @@ impl Backend {
     fn restore(&self, request: Box<Request>) -> Result<(), Refused> {
         match self {
             Self::Token(token) => token.lanes.restore(request),
+            Self::Remote(remote) => remote.restore(request),
         }
     }
 
@@ -97,6 +105,7 @@ impl Backend {
     fn reason(&self) -> Option<PoolError> {
         match self {
             Self::Token(token) => token.reason(),
+            Self::Remote(remote) => remote.reason(),
         }
     }
 
@@ -104,6 +113,7 @@ impl Backend {
     fn expire(&self, now: Instant, error: &dyn Fn(usize, Duration) -> KeyError) -> VecDeque<Box<Request>> {
         match self {
             Self::Token(token) => token.expire(now, error),
+            Self::Remote(remote) => remote.expire(now),
         }
     }
 }
@@ -149,12 +159,12 @@ impl Router {
         let lost = match failed {
             Failed::Refused(error) => {
                 request.history.refused.push(number);
-                request.history.remember(error);
+                request.history.remember(number, error);
                 None
             }
             Failed::Lost(error) => {
                 request.history.losses += 1;
-                request.history.remember(error);
+                request.history.remember(number, error);
                 if request.history.losses >= MOST_LOSSES {
                     return self.give_up(request);
                 }
@@ -249,7 +259,7 @@ impl Router {
                 && let Some(reason) = backend.reason()
             {
                 let (token, reason) = (backend.label().to_owned(), reason.to_string());
-                request.history.remember(KeyError::Unavailable { token, reason });
+                request.history.remember(number, KeyError::Unavailable { token, reason });
             }
         }
         let certificate = request.key.description.clone();
@@ -261,13 +271,15 @@ impl Router {
                 reason: "it was out of use a moment ago".to_owned(),
             },
         };
-        let outcome: Outcome = Err(request.history.error.clone().unwrap_or_else(nowhere));
+        let known = request.history.error.as_ref().map(|(_, error)| error.clone());
+        let outcome: Outcome = Err(known.unwrap_or_else(nowhere));
         request.answer(outcome);
     }
 
     fn waiting(&self, number: usize, request: &Request) -> usize {
         match self.backends.get(number) {
             Some(Backend::Token(token)) => token.waiting_in(request.lane),
+            Some(Backend::Remote(remote)) => remote.waiting_in(request.lane),
             None => 0,
         }
     }
@@ -281,6 +293,7 @@ impl Backend {
     fn is_out(&self) -> bool {
         match self {
             Self::Token(token) => token.is_out(),
+            Self::Remote(remote) => remote.is_out(),
         }
     }
 }

@@ -28,7 +28,10 @@ pub(crate) fn supervise(token: &Arc<Token>, shutdown: &Receiver<()>) {
         Supervisor { token, shutdown, pauses: Pauses::new(), outage: Outage::None, last_at_once: None };
     let mut next = Next::Connect;
     while matches!(next, Next::Connect) {
-        next = match Connection::open(token) {
+        token.is_opening(Some(Instant::now()));
+        let opened = Connection::open(token);
+        token.is_opening(None);
+        next = match opened {
             Ok(connection) => supervisor.use_connection(connection),
             Err(error) => supervisor.be_down(&error),
         };

@@ -26,6 +26,9 @@ use crate::{
     worker::Activity,
 };
 
+/// Connecting reads all keys, which takes some tokens long.
+const OPENING_LIMIT: Duration = Duration::from_mins(1);
+
 /// Looking for an unknown key reads all keys of the token; hostile mail must not make that a habit.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,8 @@ pub(crate) struct Token {
     last_refresh: Mutex<Option<Instant>>,
     /// What the workers do at the moment.
     activities: Mutex<Vec<Weak<Activity>>>,
+    /// Since when a connection is being opened.
+    opening: Mutex<Option<Instant>>,
     /// Requests that workers have taken.
     pub(crate) running: AtomicUsize,
     /// Errors in a row that a fresh session did not mend.
@@ -88,6 +93,7 @@ impl Token {
             abilities: RwLock::default(),
             last_refresh: Mutex::default(),
             activities: Mutex::default(),
+            opening: Mutex::default(),
             running: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
             checks_decryption: AtomicBool::new(false),
@@ -192,6 +198,26 @@ impl Token {
             Lane::Interactive => interactive,
             Lane::Bulk => bulk,
         }
+    }
+
+    /// Notes that a connection is being opened, or is not any more.
+    pub(crate) fn is_opening(&self, since: Option<Instant>) {
+        *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Whether a call to the module does not come back, in words.
+    pub(crate) fn hangs(&self) -> Option<String> {
+        let deadline = self.settings.deadline;
+        let activities = self.activities.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let busiest =
+            activities.iter().filter_map(Weak::upgrade).filter_map(|activity| activity.busy_for()).max();
+        if let Some(busy) = busiest.filter(|busy| *busy >= deadline) {
+            return Some(format!("a call to the module has not returned for {} ms", busy.as_millis()));
+        }
+        let opening = *self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = deadline.max(OPENING_LIMIT);
+        let opening = opening.map(|since| since.elapsed()).filter(|opening| *opening >= limit);
+        opening.map(|opening| format!("connecting to the token has taken {} ms", opening.as_millis()))
     }
 
     /// Has the watch look at a worker.

@@ -140,6 +140,17 @@ impl Digest {
         aws_lc_rs::digest::Digest::import_less_safe(self.as_bytes(), engine).ok()
     }
 
+    /// A digest that was made elsewhere. `None` where its length is another algorithm's.
+    pub fn from_value(algorithm: DigestAlgorithm, value: &[u8]) -> Option<Self> {
+        let mut buffer = [0; 64];
+        buffer.get_mut(..value.len())?.copy_from_slice(value);
+        (value.len() == usize::from(algorithm.output_len())).then_some(Self {
+            algorithm,
+            buffer,
+            len: value.len(),
+        })
+    }
+
     /// Which digest this is.
     pub fn algorithm(&self) -> DigestAlgorithm {
         self.algorithm
@@ -263,6 +274,14 @@ pub enum KeyError {
         /// The algorithm asked for.
         operation: String,
     },
+    /// Whoever keeps the key does not let it be used so.
+    #[error("the key of {certificate} may not be used: {reason}")]
+    Refused {
+        /// The certificate's subject and serial number.
+        certificate: String,
+        /// What is not allowed, and to whom.
+        reason: String,
+    },
     /// The system gave no random octets.
     #[error("no random octets from the system")]
     NoRandomness,
@@ -276,7 +295,7 @@ impl KeyError {
             | Self::Unavailable { .. }
             | Self::QueueFull { .. }
             | Self::Deadline { .. } => Fault::Transient,
-            Self::NoSuchKey { .. } | Self::Unsupported { .. } => Fault::Operator,
+            Self::NoSuchKey { .. } | Self::Unsupported { .. } | Self::Refused { .. } => Fault::Operator,
             Self::NoRandomness => Fault::Internal,
         }
     }

@@ -18,3 +18,7 @@ mod outages;
 mod starting;
 #[cfg(test)]
 mod support;
+
+/// `tests/served` runs the same tests through a socket.
+#[cfg(test)]
+const SERVED: bool = false;

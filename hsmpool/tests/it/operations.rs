@@ -1,8 +1,8 @@
 //! Signing and decrypting with SoftHSM, checked by aws-lc-rs and OpenSSL.
 
-use crate::support::{MESSAGE, Through, digest, isolated, pool_of};
+use crate::support::{MESSAGE, Through, digest, isolated, pool_of, start};
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use hsmpool::{Pool, TokenKey};
+use hsmpool::TokenKey;
 use smime::{
     Certificate, Fault,
     algorithm::{
@@ -187,7 +187,7 @@ fn what_key_or_token_cannot_do_is_unsupported_not_rejected() {
 #[test]
 fn kinds_of_keys_that_are_not_used_have_no_algorithms() {
     isolated(Through::Nothing, |token| {
-        let pool = Pool::start(&[]).unwrap();
+        let pool = start(&[]).unwrap();
         for (kind, name) in [("secp256k1", "01"), ("brainpoolP256r1", "02")] {
             let key = pool.key(&token.certificate(kind, name));
             assert_eq!(key.algorithms(), []);

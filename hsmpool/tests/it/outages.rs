@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hsmpool::{Pool, TokenSettings, TokenState};
+use hsmpool::{TokenSettings, TokenState};
 use smime::{Fault, key::KeyError};
 
 use crate::support::{
-    Log, Through, assert_signs, eventually, finalise, isolated, pool_of, reset, sign, state,
+    Log, Through, assert_signs, eventually, finalise, isolated, pool_of, reset, sign, start, state,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -186,7 +186,7 @@ fn the_same_key_on_another_token_takes_over() {
             pin: hsmpool::PinSource::File(second_pin),
             ..token.settings()
         };
-        let pool = Pool::start(&[token.settings(), second]).unwrap();
+        let pool = start(&[token.settings(), second]).unwrap();
         pool.ready(LIMIT).unwrap_err();
         eventually("one token is up", LIMIT, || pool.status().remove(1).state == TokenState::Up);
         assert_signs(&pool.key(&certificate));

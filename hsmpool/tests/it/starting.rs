@@ -6,15 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hsmpool::{PinSource, Pool, PoolError, TokenSettings, TokenState};
+use hsmpool::{PinSource, PoolError, TokenSettings, TokenState};
 use smime::{Fault, key::KeyError};
 
-use crate::support::{Log, Through, assert_signs, eventually, isolated, pool_of, sign, state};
+use crate::support::{
+    Log, Through, assert_finalised, assert_signs, eventually, isolated, pool_of, sign, start, state,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn error_of(settings: TokenSettings) -> PoolError {
-    let pool = Pool::start(&[settings]).unwrap();
+    let pool = start(&[settings]).unwrap();
     let error = pool.ready(LIMIT).unwrap_err();
     assert_eq!(state(&pool), TokenState::Down { reason: error.to_string() });
     error
@@ -50,8 +52,9 @@ fn a_module_that_does_not_initialise_is_named() {
     isolated(Through::Nothing, |token| {
         token.spoil();
         let error = error_of(token.settings());
-        assert!(matches!(error, PoolError::ModuleInitialize { .. }), "{error:?}");
-        assert!(error.to_string().contains(&token.module.display().to_string()), "{error}");
+        let text = error.to_string();
+        let named = format!("{} does not start: ", token.module.display());
+        assert!(text.contains(&named), "{text}");
     });
 }
 
@@ -59,14 +62,14 @@ fn a_module_that_does_not_initialise_is_named() {
 fn settings_that_cannot_work_are_refused_at_once() {
     isolated(Through::Nothing, |token| {
         let good = token.settings();
-        let twice = Pool::start(&[good.clone(), good.clone()]).unwrap_err();
+        let twice = start(&[good.clone(), good.clone()]).unwrap_err();
         assert!(matches!(twice, PoolError::DuplicateToken { .. }), "{twice:?}");
         for settings in [
             TokenSettings { sessions: 0, ..good.clone() },
             TokenSettings { queue: 0, ..good.clone() },
             TokenSettings { deadline: Duration::ZERO, ..good },
         ] {
-            let error = Pool::start(&[settings]).unwrap_err();
+            let error = start(&[settings]).unwrap_err();
             assert!(matches!(error, PoolError::Setting { .. }), "{error:?}");
         }
     });
@@ -79,7 +82,7 @@ fn nobody_waits_for_a_module_that_hangs_at_start() {
         let certificate = token.import_key("mail", "rsa:2048", "01");
         let settings = TokenSettings { deadline: Duration::from_millis(300), ..token.settings() };
         let begun = Instant::now();
-        let pool = Pool::start(&[settings]).unwrap();
+        let pool = start(&[settings]).unwrap();
         assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
         let error = pool.ready(Duration::from_millis(200)).unwrap_err();
         assert!(matches!(error, PoolError::NotReady { .. }), "{error:?}");
@@ -101,9 +104,9 @@ fn a_token_that_appears_later_is_used() {
         let away = token.directory.join("away");
         fs::rename(&folder, &away).unwrap();
         fs::create_dir(&folder).unwrap();
-        let pool = Pool::start(&[token.settings()]).unwrap();
+        let pool = start(&[token.settings()]).unwrap();
         let error = pool.ready(LIMIT).unwrap_err();
-        assert!(matches!(error, PoolError::NoSuchToken { .. }), "{error:?}");
+        assert!(error.to_string().contains("has no token \"mail\""), "{error}");
         let key = pool.key(&certificate);
         let begun = Instant::now();
         let error = sign(&key).unwrap_err();
@@ -124,14 +127,14 @@ fn tokens_of_one_module_share_its_initialisation() {
         let first = token.import_key("mail", "rsa:2048", "01");
         let second = token.import_key("second", "rsa:2048", "02");
         let label = "second".to_owned();
-        let pool = Pool::start(&[token.settings(), TokenSettings { label, ..token.settings() }]).unwrap();
+        let pool = start(&[token.settings(), TokenSettings { label, ..token.settings() }]).unwrap();
         pool.ready(LIMIT).unwrap();
         assert_signs(&pool.key(&first));
         assert_signs(&pool.key(&second));
         assert_eq!(token.count("C_Initialize"), 1);
         assert_eq!(token.count("C_Login"), 2);
         pool.close();
-        assert_eq!(token.count("C_Finalize"), 1);
+        assert_finalised(token);
         assert_eq!(token.count("C_OpenSession"), token.count("C_CloseSession"));
         let error = sign(&pool.key(&first)).unwrap_err();
         assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
@@ -166,7 +169,7 @@ fn the_pool_lives_as_long_as_a_key_and_ends_with_it() {
         assert_signs(&key);
         assert_eq!(token.count("C_Finalize"), 0);
         drop(key);
-        assert_eq!(token.count("C_Finalize"), 1);
+        assert_finalised(token);
         // And it can be started again.
         assert_signs(&pool_of(&token.settings()).key(&certificate));
     });

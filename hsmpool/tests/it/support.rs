@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -16,7 +16,10 @@ use std::{
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use hsmpool::{PinSource, Pool, TokenKey, TokenSettings, TokenState};
+use hsmpool::{
+    PinSource, Pool, PoolError, TokenKey, TokenSettings, TokenState,
+    server::{Closing, Gate, KeyUse, Server},
+};
 use smime::{
     Certificate,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
@@ -301,9 +304,53 @@ pub(crate) fn assert_signs(key: &TokenKey) {
 
 pub(crate) const MESSAGE: &[u8] = b"signed attributes";
 
+/// A pool as the test program wants them: in this process, or behind a socket.
+pub(crate) fn start(settings: &[TokenSettings]) -> Result<Pool, PoolError> {
+    let pool = Pool::start(settings)?;
+    if !crate::SERVED {
+        return Ok(pool);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("keyd.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = Arc::new(Server::new(pool.clone()));
+    thread::spawn(move || {
+        let (interactive, _) = listener.accept().unwrap();
+        let of_bulk = Arc::clone(&server);
+        thread::spawn(move || {
+            let _directory = directory;
+            for stream in listener.incoming() {
+                let server = Arc::clone(&of_bulk);
+                thread::spawn(move || server.serve(stream.unwrap(), Arc::new(Everything)).unwrap());
+            }
+        });
+        server.serve(interactive, Arc::new(Everything)).unwrap();
+        // The client has closed its pool.
+        pool.close();
+    });
+    let deadline = settings.iter().map(|token| token.deadline).max().unwrap_or(Duration::from_secs(10));
+    Pool::connect(&socket, deadline)
+}
+
+struct Everything;
+
+impl Gate for Everything {
+    fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
+        Ok(Box::new(|_| Ok(())))
+    }
+}
+
+/// The pool has been closed, and so has its module: at once, or as soon as the server has seen it.
+pub(crate) fn assert_finalised(token: &TestToken) {
+    if crate::SERVED {
+        eventually("the module is finalised", Duration::from_secs(5), || token.count("C_Finalize") == 1);
+    }
+    assert_eq!(token.count("C_Finalize"), 1);
+}
+
 /// A pool that is up.
 pub(crate) fn pool_of(settings: &TokenSettings) -> Pool {
-    let pool = Pool::start(std::slice::from_ref(settings)).unwrap();
+    let pool = start(std::slice::from_ref(settings)).unwrap();
     pool.ready(Duration::from_secs(20)).unwrap();
     pool
 }

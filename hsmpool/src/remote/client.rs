@@ -1,0 +1,563 @@
+//! The asking half: a [`Remote`] is one of a router's backends, and what it is asked a server answers.
+//!
+//! Each lane has a connection of its own, made by a thread of its own, which then hands out the answers; so no
+//! backlog of one lane can be in the way of the other. A lost connection is made again by itself: at once, then
+//! after growing pauses. What was under way is asked once more, if there is time left.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    io::{self, Read},
+    os::unix::net::UnixStream,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use smime::key::KeyError;
+
+use super::{
+    connector::{Connector, NoConnection},
+    frame::{FrameError, FrameReader, decode},
+    link::Link,
+    outbox::{Cork, Outbox},
+    report::{Inquiry, Report, WireKey},
+    wire::{FromServer, Greeting, Hello, MAGIC, VERSION},
+};
+use crate::{
+    PoolError, TokenState, TokenStatus,
+    lanes::Refused,
+    public_key::KeyName,
+    request::{Lane, Request},
+    router::{Failed, Router, Standing},
+};
+
+/// A server of keys as a backend.
+pub(crate) struct Remote {
+    connector: Box<dyn Connector>,
+    /// Its number among the router's backends.
+    number: usize,
+    router: Weak<Router>,
+    own: Weak<Self>,
+    interactive: Link,
+    bulk: Link,
+    phase: Mutex<Phase>,
+    phase_changed: Condvar,
+    /// Which keys it is known to have, or to lack.
+    keys: RwLock<HashMap<[u8; 32], bool>>,
+    threads: Mutex<Threads>,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Threads {
+    interactive: Option<JoinHandle<()>>,
+    bulk: Option<JoinHandle<()>>,
+}
+
+/// How the interactive lane's connection is doing.
+#[derive(Clone, Debug)]
+enum Phase {
+    Connecting,
+    Up,
+    Down(PoolError),
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("it was closed")]
+    Closed,
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Unasked(#[from] super::link::Unasked),
+}
+
+impl Remote {
+    /// A backend of that number of that router; [`Self::start`] begins to connect.
+    pub(crate) fn new(connector: Box<dyn Connector>, number: usize, router: Weak<Router>) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
+            connector,
+            number,
+            router,
+            own: Weak::clone(own),
+            interactive: Link::new(Lane::Interactive),
+            bulk: Link::new(Lane::Bulk),
+            phase: Mutex::new(Phase::Connecting),
+            phase_changed: Condvar::new(),
+            keys: RwLock::default(),
+            threads: Mutex::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn start(&self) -> Result<(), PoolError> {
+        self.start_lane(Lane::Interactive)
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        self.connector.label()
+    }
+
+    /// How it stands to a key.
+    pub(crate) fn standing(&self, key: &KeyName) -> Standing {
+        let stands = match &*self.lock_phase() {
+            Phase::Down(_) => return Standing::Out,
+            Phase::Up => Standing::Ready,
+            Phase::Connecting => Standing::Coming,
+        };
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        if keys.get(&key.tag) == Some(&true) { stands } else { Standing::Unsure }
+    }
+
+    pub(crate) fn is_out(&self) -> bool {
+        matches!(*self.lock_phase(), Phase::Down(_))
+    }
+
+    /// Why it is out of use.
+    pub(crate) fn reason(&self) -> Option<PoolError> {
+        match &*self.lock_phase() {
+            Phase::Down(reason) => Some(reason.clone()),
+            Phase::Connecting | Phase::Up => None,
+        }
+    }
+
+    /// Requests without an answer, times a thousand, for each session behind it.
+    pub(crate) fn load(&self) -> usize {
+        let requests = self.interactive.in_use() + self.bulk.in_use();
+        requests.saturating_mul(1000) / self.connector.sessions().max(1)
+    }
+
+    pub(crate) fn waiting_in(&self, lane: Lane) -> usize {
+        self.link(lane).in_use()
+    }
+
+    pub(crate) fn push(&self, request: Box<Request>, patience: Instant) -> Result<(), Refused> {
+        self.use_lane(request.lane);
+        self.link(request.lane).push(request, patience)
+    }
+
+    pub(crate) fn restore(&self, request: Box<Request>) -> Result<(), Refused> {
+        self.use_lane(request.lane);
+        self.link(request.lane).restore(request)
+    }
+
+    /// Gives up what is over, and gives it back. A server that owes answers for too long is told to its
+    /// connector.
+    pub(crate) fn expire(&self, now: Instant) -> VecDeque<Box<Request>> {
+        let (mut over, owed) = self.interactive.expire(now);
+        let (bulk, bulk_owed) = self.bulk.expire(now);
+        over.extend(bulk);
+        if owed.max(bulk_owed).is_some_and(|owed| owed >= OVERDUE) && self.connector.overdue() {
+            self.interactive.hang_up();
+            self.bulk.hang_up();
+        }
+        over
+    }
+
+    /// Waits until there is a connection, or none can be had.
+    fn wait_until_settled(&self, deadline: Instant) -> Option<Result<(), PoolError>> {
+        let mut phase = self.lock_phase();
+        loop {
+            match &*phase {
+                Phase::Up => return Some(Ok(())),
+                Phase::Down(reason) => return Some(Err(reason.clone())),
+                Phase::Connecting => {}
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            phase = self.phase_changed.wait_timeout(phase, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until the server's tokens have been tried once; see [`crate::Pool::ready`].
+    pub(crate) fn ready(&self, deadline: Instant, waited: Duration) -> Result<(), PoolError> {
+        let not_ready = || PoolError::NotReady {
+            label: self.label().to_owned(),
+            module: self.connector.place().to_owned(),
+            waited,
+        };
+        loop {
+            self.wait_until_settled(deadline).ok_or_else(not_ready)??;
+            match self.inquire(Inquiry::Status, deadline) {
+                Ok(Report::Status(status)) => {
+                    let status: Vec<TokenStatus> = status.into_iter().map(TokenStatus::from).collect();
+                    if let Some(reason) = status.iter().find_map(outage) {
+                        return Err(PoolError::Server { reason: reason.to_owned(), transient: false });
+                    }
+                    if status.iter().all(|token| token.state != TokenState::Connecting) {
+                        return Ok(());
+                    }
+                }
+                // The connection may have been lost just now.
+                Ok(Report::Missing(_)) | Err(_) => {}
+            }
+            if Instant::now() + READY_INTERVAL >= deadline {
+                return Err(not_ready());
+            }
+            thread::sleep(READY_INTERVAL);
+        }
+    }
+
+    /// How the server's tokens are doing; if it cannot be asked, it is shown as one that is down.
+    pub(crate) fn status(&self) -> Vec<TokenStatus> {
+        let report = self.inquire(Inquiry::Status, Instant::now() + STATUS_LIMIT);
+        let state = match report {
+            Ok(Report::Status(status)) => return status.into_iter().map(TokenStatus::from).collect(),
+            Ok(Report::Missing(_)) => TokenState::Connecting,
+            Err(_) if !self.is_out() => TokenState::Connecting,
+            Err(error) => TokenState::Down { reason: error.to_string() },
+        };
+        let (label, module) = (self.label().to_owned(), self.connector.place().to_owned());
+        vec![TokenStatus { label, module, state, sessions: 0, waiting: 0 }]
+    }
+
+    /// For each of these keys, whether no token of the server has it.
+    pub(crate) fn lacks(&self, keys: &[KeyName], deadline: Instant) -> Result<Vec<bool>, PoolError> {
+        let mut all = Vec::with_capacity(keys.len());
+        for some in keys.chunks(KEYS_AT_ONCE) {
+            let keys = some.iter().map(WireKey::from).collect();
+            match self.inquire(Inquiry::Missing { keys }, deadline)? {
+                Report::Missing(Some(missing)) if missing.len() == some.len() => all.extend(missing),
+                Report::Missing(None) => {
+                    return Err(self.unreachable("a token of its is not there at the moment"));
+                }
+                _ => return Err(self.unreachable("it answered another question")),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Ends the connections. What waits for an answer gets [`PoolError::Closed`].
+    pub(crate) fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.set_phase(Phase::Down(PoolError::Closed));
+        self.turn_away(&self.interactive, &PoolError::Closed);
+        self.turn_away(&self.bulk, &PoolError::Closed);
+        self.interactive.hang_up();
+        self.bulk.hang_up();
+        self.connector.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in [threads.interactive, threads.bulk].into_iter().flatten() {
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn link(&self, lane: Lane) -> &Link {
+        match lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Bulk => &self.bulk,
+        }
+    }
+
+    /// The connection of the bulk lane is made with its first request.
+    fn use_lane(&self, lane: Lane) {
+        if lane == Lane::Bulk
+            && let Err(error) = self.start_lane(lane)
+        {
+            self.turn_away(&self.bulk, &error);
+            self.bulk.admit();
+        }
+    }
+
+    fn start_lane(&self, lane: Lane) -> Result<(), PoolError> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = match lane {
+            Lane::Interactive => &mut threads.interactive,
+            Lane::Bulk => &mut threads.bulk,
+        };
+        let Some(own) = self.own.upgrade().filter(|_| place.is_none()) else { return Ok(()) };
+        if self.closed.load(Ordering::Acquire) {
+            return Err(PoolError::Closed);
+        }
+        let label = self.label().to_owned();
+        let spawned = thread::Builder::new().name("key-client".into()).spawn(move || own.run(lane));
+        *place = Some(spawned.map_err(|error| PoolError::Thread { label, reason: error.to_string() })?);
+        Ok(())
+    }
+
+    /// The life of a lane's thread.
+    fn run(&self, lane: Lane) {
+        let link = self.link(lane);
+        let (first, longest) = self.connector.pauses();
+        let mut pause = first;
+        let mut connected_before = false;
+        let mut alone_since = Instant::now();
+        let mut told = false;
+        while !self.closed.load(Ordering::Acquire) {
+            match self.establish(lane) {
+                Ok((mut reader, outbox, window)) => {
+                    let since = Instant::now();
+                    if told {
+                        tracing::info!(server = self.label(), ?lane, "the server of keys is back");
+                        told = false;
+                    }
+                    // First the phase: what comes back to the router may be meant for here.
+                    if lane == Lane::Interactive {
+                        self.interactive.admit();
+                        self.bulk.admit();
+                        self.set_phase(Phase::Up);
+                    }
+                    link.connect(&outbox, window);
+                    if self.closed.load(Ordering::Acquire) {
+                        outbox.close();
+                    }
+                    let ended = self.hand_out(link, &mut reader);
+                    outbox.close();
+                    if lane == Lane::Interactive && !self.closed.load(Ordering::Acquire) {
+                        self.set_phase(Phase::Connecting);
+                    }
+                    self.lose(link, &ended);
+                    (connected_before, alone_since) = (true, Instant::now());
+                    if since.elapsed() > STEADY {
+                        pause = first;
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    let grace = if connected_before { RESTART_GRACE } else { START_GRACE };
+                    if error.is_final() || alone_since.elapsed() >= grace {
+                        let reason = self.unreachable(&error.to_string());
+                        if !told && !self.closed.load(Ordering::Acquire) {
+                            told = true;
+                            tracing::error!(%reason, fault = %reason.fault(), ?lane, "the server of keys is away");
+                        }
+                        self.turn_away_from(lane, link, &reason);
+                    }
+                    if error.is_final() {
+                        pause = longest;
+                    }
+                }
+            }
+            self.pause(pause);
+            pause = (pause * 2).min(longest);
+        }
+        self.turn_away(link, &PoolError::Closed);
+    }
+
+    /// Connects and introduces itself.
+    fn establish(&self, lane: Lane) -> Result<(FrameReader<Shared>, Arc<Outbox>, usize), NoConnection> {
+        let stream = Arc::new(self.connector.connect(lane)?);
+        let unusable =
+            |error: FrameError| NoConnection::Refused { reason: error.to_string(), transient: true };
+        stream.set_read_timeout(Some(GREETING_LIMIT))?;
+        let outbox = Outbox::new(Arc::clone(&stream));
+        self.link(lane).is_opening(&outbox);
+        if self.closed.load(Ordering::Acquire) {
+            outbox.close();
+        }
+        outbox.post(&Hello { magic: MAGIC, version: VERSION, lane: lane.into() }).map_err(unusable)?;
+        let mut reader = FrameReader::new(Shared(Arc::clone(&stream)));
+        let greeting = match reader.wait().map_err(unusable)? {
+            Some(frame) => decode::<Greeting>(frame).map_err(unusable)?,
+            None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        };
+        stream.set_read_timeout(None)?;
+        match greeting {
+            Greeting::Welcome { window } => Ok((reader, outbox, usize::try_from(window).unwrap_or(1))),
+            Greeting::Refused { reason, transient } => Err(NoConnection::Refused { reason, transient }),
+        }
+    }
+
+    /// Hands answers to those who wait for them, until the connection ends.
+    fn hand_out(&self, link: &Link, reader: &mut FrameReader<Shared>) -> Ended {
+        loop {
+            // What those who are answered ask next goes out together.
+            let cork = Cork::new();
+            loop {
+                match reader.next() {
+                    Ok(Some(frame)) => {
+                        if let Err(ended) = self.take(link, frame) {
+                            return ended;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => return error.into(),
+                }
+            }
+            drop(cork);
+            match reader.fill() {
+                Ok(true) => {}
+                Ok(false) => return Ended::Closed,
+                Err(error) => return error.into(),
+            }
+        }
+    }
+
+    fn take(&self, link: &Link, frame: &[u8]) -> Result<(), Ended> {
+        match decode(frame)? {
+            FromServer::Answer { id, result } => {
+                let Some(request) = link.answered(id)? else { return Ok(()) };
+                match result {
+                    Ok(answer) => {
+                        self.know(&request.key, true);
+                        let impossible = || self.unavailable(&self.unreachable("it answered what cannot be"));
+                        request.answer(answer.to_answer().ok_or_else(impossible));
+                    }
+                    Err(error) => {
+                        let error = KeyError::from(error);
+                        if matches!(error, KeyError::NoSuchKey { .. }) {
+                            self.know(&request.key, false);
+                        }
+                        self.hand_back(request, Failed::Refused(error));
+                    }
+                }
+            }
+            FromServer::Report { id, report } => link.reported(id, report),
+            FromServer::Notice(notice) => self.connector.notice(notice),
+        }
+        Ok(())
+    }
+
+    /// What was under way when the connection ended is asked once more.
+    fn lose(&self, link: &Link, ended: &Ended) {
+        let left = link.disconnect();
+        let closed = self.closed.load(Ordering::Acquire);
+        if !closed {
+            let (lane, under_way) = (link.lane, left.len());
+            tracing::warn!(server = self.label(), ?lane, %ended, under_way, "connection to the server of keys lost");
+        }
+        for request in left {
+            let reason = if closed { PoolError::Closed } else { self.unreachable(&ended.to_string()) };
+            let error = self.unavailable(&reason);
+            // Twice is no accident: it may be this very request that ends the server.
+            let failed = if closed || request.history.losses > 0 {
+                Failed::Refused(error)
+            } else {
+                Failed::Lost(error)
+            };
+            self.hand_back(request, failed);
+        }
+    }
+
+    /// Takes nothing in until there is a connection again.
+    fn turn_away_from(&self, lane: Lane, link: &Link, reason: &PoolError) {
+        match lane {
+            Lane::Interactive => {
+                self.set_phase(Phase::Down(reason.clone()));
+                self.turn_away(&self.bulk, reason);
+                self.turn_away(link, reason);
+            }
+            // The other lane tells whether the server is there; this one may come back at any time.
+            Lane::Bulk => {
+                self.turn_away(link, reason);
+                link.admit();
+            }
+        }
+    }
+
+    fn turn_away(&self, link: &Link, reason: &PoolError) {
+        for request in link.refuse() {
+            self.hand_back(request, Failed::Refused(self.unavailable(reason)));
+        }
+    }
+
+    fn hand_back(&self, request: Box<Request>, failed: Failed) {
+        match (self.router.upgrade(), failed) {
+            (Some(router), failed) => router.take_back(request, self.number, failed),
+            (None, Failed::Refused(error) | Failed::Lost(error)) => request.answer(Err(error)),
+            (None, Failed::NotBegun) => request.answer(Err(self.unavailable(&PoolError::Closed))),
+        }
+    }
+
+    fn inquire(&self, inquiry: Inquiry, deadline: Instant) -> Result<Report, PoolError> {
+        let (reply, report) = crossbeam_channel::bounded(1);
+        if !self.interactive.inquire(inquiry, reply) {
+            return Err(self
+                .reason()
+                .unwrap_or_else(|| self.unreachable("there is no connection at the moment")));
+        }
+        report.recv_deadline(deadline).map_err(|_| self.unreachable("it gave no answer in time"))
+    }
+
+    fn know(&self, key: &KeyName, is_there: bool) {
+        let known = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&key.tag).copied();
+        if known != Some(is_there) {
+            let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+            if keys.len() >= MOST_KNOWN {
+                keys.clear();
+            }
+            keys.insert(key.tag, is_there);
+        }
+    }
+
+    fn pause(&self, length: Duration) {
+        let until = Instant::now() + length;
+        let mut phase = self.lock_phase();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            phase = self.phase_changed.wait_timeout(phase, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        *self.lock_phase() = phase;
+        self.phase_changed.notify_all();
+    }
+
+    fn unreachable(&self, reason: &str) -> PoolError {
+        PoolError::Server { reason: format!("{}: {reason}", self.label()), transient: true }
+    }
+
+    fn unavailable(&self, reason: &PoolError) -> KeyError {
+        KeyError::Unavailable { token: self.label().to_owned(), reason: reason.to_string() }
+    }
+
+    fn lock_phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("label", &self.label()).finish_non_exhaustive()
+    }
+}
+
+fn outage(token: &TokenStatus) -> Option<&str> {
+    match &token.state {
+        TokenState::Down { reason } => Some(reason),
+        TokenState::Connecting | TokenState::Up => None,
+    }
+}
+
+/// A socket that is read here and written elsewhere.
+pub(super) struct Shared(pub(super) Arc<UnixStream>);
+
+impl Read for Shared {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(room)
+    }
+}
+
+/// A server that has not answered so long after its time was over does not answer any more.
+const OVERDUE: Duration = Duration::from_millis(500);
+/// How long a server may take to greet.
+const GREETING_LIMIT: Duration = Duration::from_secs(10);
+/// For so long after a start requests wait for the server instead of failing at once …
+const START_GRACE: Duration = Duration::from_secs(3);
+/// … and for so long after a loss: a restart of the server is nobody's error.
+const RESTART_GRACE: Duration = Duration::from_secs(5);
+/// A connection that lasted so long is made again at once, and the pauses begin anew.
+const STEADY: Duration = Duration::from_secs(5);
+/// How often a server is asked whether its tokens are ready.
+const READY_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a server may take to say how its tokens are doing.
+const STATUS_LIMIT: Duration = Duration::from_secs(2);
+/// How many keys are asked for in one question.
+const KEYS_AT_ONCE: usize = 100;
+/// How many keys are known to be there or not.
+const MOST_KNOWN: usize = 100_000;

@@ -1,0 +1,94 @@
+//! What stands between a client and the keys: a gate is asked before each use of a key, and told of its outcome
+//! before the client gets to know it.
+
+use smime::key::{Digest, KeyError, SignatureInput};
+
+use crate::request::{Lane, Operation};
+
+/// Admits uses of keys, and keeps the record of them. One gate stands for one connection's peer.
+pub trait Gate: Send + Sync {
+    /// Whether a key may be used so. What is returned is called exactly once, with the outcome; if it cannot
+    /// keep the record of that, its error is all that the client gets.
+    fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError>;
+}
+
+/// See [`Gate::begin`].
+pub type Closing = Box<dyn FnOnce(Result<(), &KeyError>) -> Result<(), KeyError> + Send>;
+
+/// A use of a private key.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyUse<'a> {
+    /// How urgent it is.
+    pub lane: Lane,
+    /// The SHA-256 of the key's `SubjectPublicKeyInfo`.
+    pub key: &'a [u8; 32],
+    /// What the client calls the key. It may call it whatever it likes.
+    pub description: &'a str,
+    pub(super) operation: &'a Operation,
+}
+
+/// What is done with a key, as far as permissions are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Permission {
+    /// Signing.
+    Sign,
+    /// Unwrapping keys, agreeing on keys.
+    Decrypt,
+}
+
+impl Permission {
+    /// The word in configuration and audit.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sign => "sign",
+            Self::Decrypt => "decrypt",
+        }
+    }
+}
+
+impl KeyUse<'_> {
+    /// What the client needs to be permitted.
+    pub fn permission(&self) -> Permission {
+        match self.operation {
+            Operation::Sign { .. } => Permission::Sign,
+            Operation::Decrypt { .. } | Operation::Agree { .. } => Permission::Decrypt,
+        }
+    }
+
+    /// `sign`, `decrypt` or `agree`.
+    pub fn operation(&self) -> &'static str {
+        match self.operation {
+            Operation::Sign { .. } => "sign",
+            Operation::Decrypt { .. } => "decrypt",
+            Operation::Agree { .. } => "agree",
+        }
+    }
+
+    /// The algorithm, as the code names it.
+    pub fn algorithm(&self) -> String {
+        match self.operation {
+            Operation::Sign { algorithm, .. } => format!("{algorithm:?}"),
+            Operation::Decrypt { algorithm, .. } => format!("{algorithm:?}"),
+            Operation::Agree { originator } => format!("Ecdh({:?})", originator.curve()),
+        }
+    }
+
+    /// What the key is applied to: a digest or the octets to sign, an encrypted key, a public key.
+    pub fn input(&self) -> &[u8] {
+        match self.operation {
+            Operation::Sign { input: SignatureInput::Digest(digest), .. } => Digest::as_bytes(digest),
+            Operation::Sign { input: SignatureInput::Octets(octets), .. } => octets,
+            Operation::Decrypt { encrypted_key, .. } => encrypted_key,
+            Operation::Agree { originator } => originator.octets(),
+        }
+    }
+}
+
+/// Admits everything and records nothing: for a process that serves its parent.
+pub(crate) struct Open;
+
+impl Gate for Open {
+    fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
+        Ok(Box::new(|_| Ok(())))
+    }
+}

@@ -1,0 +1,112 @@
+//! A module in a process of its own, seen from inside: it serves its parent until that has gone.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process,
+    sync::{Arc, Weak},
+    thread,
+    time::Duration,
+};
+
+use rustix::stdio::{dup2_stdin, dup2_stdout, stderr};
+
+use super::{
+    child::Configure,
+    client::Shared,
+    frame::{self, FrameReader},
+    gate::Open,
+    outbox::Outbox,
+    pins::PinNotice,
+    server::Server,
+    wire::FromServer,
+};
+use crate::{Pool, login::PinRecord, token::Token};
+
+/// The life of a process that [`Pool::in_processes`] starts. Returns when the parent has gone; where a call to the
+/// module does not come back, the process ends in here.
+pub fn host_module() -> io::Result<()> {
+    let (interactive, bulk) = (take(io::stdin())?, take(io::stdout())?);
+    // What a module prints must not get among the answers.
+    dup2_stdin(File::open("/dev/null")?)?;
+    dup2_stdout(stderr())?;
+    let other = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
+    let configure: Vec<u8> = read_frame(&interactive)?;
+    let Configure { tokens, salt, pins } = frame::decode(&configure).map_err(|error| other(&error))?;
+
+    let stream = Arc::new(interactive);
+    let outbox = Outbox::new(Arc::clone(&stream));
+    let mut reader = FrameReader::new(Shared(Arc::clone(&stream)));
+    // Before the tokens: what happens to their PINs is told over this connection.
+    let greeted = Server::greet(&stream, &outbox, &mut reader).map_err(|error| other(&error))?;
+    let Some(lane) = greeted else { return Ok(()) };
+    let pool = Pool::start_with(&tokens, |number, token| {
+        let record = pins.get(number).cloned().unwrap_or_default();
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let outbox = Arc::clone(&outbox);
+        let witness = move |record: &PinRecord| {
+            let notice = PinNotice { token: number, record: record.clone() };
+            // So short a message always fits. Once the system has it, the parent gets it whatever happens here.
+            let _ = outbox.post(&FromServer::Notice(notice));
+            outbox.wait_until_sent(NOTICE_LIMIT);
+        };
+        token.gate.remember(salt.clone(), record, Arc::new(witness));
+        watch(token);
+    });
+    let pool = pool.map_err(|error| other(&error))?;
+    let server = Arc::new(Server::new(pool.clone()));
+    let bulk_server = Arc::clone(&server);
+    thread::Builder::new().name("bulk".into()).spawn(move || bulk_server.serve(bulk, Arc::new(Open)))?;
+    let result = server.serve_greeted(lane, &stream, &outbox, &mut reader, Arc::new(Open));
+    pool.close();
+    result.map_err(|error| other(&error))
+}
+
+/// Ends the process when a call to the module does not come back: only that frees what the call holds, and the
+/// parent has a new process at once.
+fn watch(token: &Arc<Token>) {
+    let token: Weak<Token> = Arc::downgrade(token);
+    let watch = move || {
+        while let Some(token) = token.upgrade() {
+            if let Some(what) = token.hangs() {
+                tracing::error!(
+                    token = token.label(),
+                    fault = "operator",
+                    "{what}; the module's process ends, to begin anew"
+                );
+                process::exit(EXIT_HANGING);
+            }
+            drop(token);
+            thread::sleep(WATCH_INTERVAL);
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("module-watch".into()).spawn(watch) {
+        tracing::error!(%error, "no thread to watch the module; only the parent does");
+    }
+}
+
+/// A standard stream as the socket that it is.
+fn take(stream: impl AsFd) -> io::Result<UnixStream> {
+    let descriptor: OwnedFd = stream.as_fd().try_clone_to_owned()?;
+    Ok(UnixStream::from(descriptor))
+}
+
+/// Reads one frame and not an octet more.
+fn read_frame(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let len = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    let mut octets = vec![0; len.min(frame::MAX_FRAME)];
+    stream.read_exact(&mut octets)?;
+    Ok(octets)
+}
+
+/// EX_TEMPFAIL of sysexits.h.
+const EXIT_HANGING: i32 = 75;
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the parent may take to hear of a PIN.
+const NOTICE_LIMIT: Duration = Duration::from_secs(2);

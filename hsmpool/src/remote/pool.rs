@@ -1,0 +1,80 @@
+//! Pools whose tokens are elsewhere: behind a socket, or in processes of their own.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use super::{
+    child::{ChildConnector, Program},
+    client::Remote,
+    connector::{Connector, SocketConnector},
+    pins::PinMemory,
+};
+use crate::{
+    Pool, PoolError, TokenSettings,
+    router::{Backend, Router},
+};
+
+impl Pool {
+    /// A pool that has everything done by the `hsmime-keyd` that listens on a socket. Returns at once; a server
+    /// that is not there is waited for, and one that was restarted is connected to again. `deadline` is how
+    /// long a request may take, until [`Pool::with_deadline`] says otherwise.
+    pub fn connect(socket: &Path, deadline: Duration) -> Result<Self, PoolError> {
+        Self::of_connectors(vec![Box::new(SocketConnector::new(socket))], deadline)
+    }
+
+    /// A pool whose modules are loaded by processes of their own, one for each. A process that ends, or whose
+    /// module hangs, is replaced. This one neither loads a module nor reads a PIN.
+    ///
+    /// `program` gives the command that runs [`crate::server::host_module`].
+    pub fn in_processes(
+        tokens: &[TokenSettings],
+        program: &Program,
+        pins: &RejectedPins,
+    ) -> Result<Self, PoolError> {
+        crate::pool::check_all(tokens)?;
+        let mut modules: Vec<(PathBuf, Vec<TokenSettings>)> = Vec::new();
+        for token in tokens {
+            match modules.iter_mut().find(|(module, _)| *module == token.module) {
+                Some((_, tokens)) => tokens.push(token.clone()),
+                None => modules.push((token.module.clone(), vec![token.clone()])),
+            }
+        }
+        let of = |(module, tokens)| -> Box<dyn Connector> {
+            Box::new(ChildConnector::new(module, tokens, Arc::clone(program), Arc::clone(&pins.0)))
+        };
+        let deadline = tokens.iter().map(|token| token.deadline).max().unwrap_or_default();
+        Self::of_connectors(modules.into_iter().map(of).collect(), deadline)
+    }
+
+    pub(crate) fn of_connectors(
+        connectors: Vec<Box<dyn Connector>>,
+        deadline: Duration,
+    ) -> Result<Self, PoolError> {
+        let router = Arc::new_cyclic(|router| {
+            let of = |(number, connector)| Remote::new(connector, number, Weak::clone(router));
+            Router::new(connectors.into_iter().enumerate().map(of).map(Backend::Remote).collect())
+        });
+        Self::launch(router, deadline)
+    }
+}
+
+/// What is known of PINs that were tried: it outlives the processes that try them, and pools that are replaced.
+/// PINs are not in it.
+#[derive(Clone, Default)]
+pub struct RejectedPins(pub(super) Arc<PinMemory>);
+
+impl RejectedPins {
+    /// Forgets about tokens that are not among these.
+    pub fn keep_only(&self, tokens: &[TokenSettings]) {
+        let mut records = self.0.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.retain(|(module, label), _| {
+            tokens.iter().any(|token| token.module == *module && token.label == *label)
+        });
+    }
+}
+
+/// One record for each token, by module and label.
+pub(super) type Records = Mutex<std::collections::HashMap<(PathBuf, String), crate::login::PinRecord>>;

@@ -1,0 +1,95 @@
+//! What may be asked of a server beside the use of keys: how its tokens are doing, who has which key.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::cut;
+use crate::{TokenState, TokenStatus, public_key::KeyName};
+
+/// A question.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Inquiry {
+    /// How every token is doing.
+    Status,
+    /// Which of these keys no token has.
+    Missing { keys: Vec<WireKey> },
+}
+
+/// Its answer.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Report {
+    Status(Vec<WireStatus>),
+    /// For each key that was asked for, in that order. `None`: it is not known at the moment.
+    Missing(Option<Vec<bool>>),
+}
+
+/// A key, named in full.
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireKey {
+    pub(super) public_key_info: Vec<u8>,
+    pub(super) ids: Vec<Vec<u8>>,
+    pub(super) description: String,
+}
+
+impl From<&KeyName> for WireKey {
+    fn from(name: &KeyName) -> Self {
+        let KeyName { info, ids, description, .. } = name;
+        Self { public_key_info: info.clone(), ids: ids.clone(), description: description.clone() }
+    }
+}
+
+impl From<WireKey> for KeyName {
+    fn from(key: WireKey) -> Self {
+        Self::of_parts(&key.public_key_info, key.ids, key.description)
+    }
+}
+
+/// A [`TokenStatus`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireStatus {
+    label: String,
+    module: String,
+    state: WireState,
+    sessions: u32,
+    waiting: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireState {
+    Connecting,
+    Up,
+    Down { reason: String },
+}
+
+impl From<&TokenStatus> for WireStatus {
+    fn from(status: &TokenStatus) -> Self {
+        Self {
+            label: cut(&status.label),
+            module: cut(&status.module.to_string_lossy()),
+            state: match &status.state {
+                TokenState::Connecting => WireState::Connecting,
+                TokenState::Up => WireState::Up,
+                TokenState::Down { reason } => WireState::Down { reason: cut(reason) },
+            },
+            sessions: u32::try_from(status.sessions).unwrap_or(u32::MAX),
+            waiting: u32::try_from(status.waiting).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl From<WireStatus> for TokenStatus {
+    fn from(status: WireStatus) -> Self {
+        Self {
+            label: status.label,
+            module: PathBuf::from(status.module),
+            state: match status.state {
+                WireState::Connecting => TokenState::Connecting,
+                WireState::Up => TokenState::Up,
+                WireState::Down { reason } => TokenState::Down { reason },
+            },
+            sessions: usize::try_from(status.sessions).unwrap_or(usize::MAX),
+            waiting: usize::try_from(status.waiting).unwrap_or(usize::MAX),
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! The answering half: one thread reads a connection's requests, and their answers go out from wherever they
+//! come.
+//!
+//! No client can hold up a token or another client. Answers are sent without waiting; a client that does not
+//! read its answers is not read either, so that what it can have waiting is bounded; and whatever is not a
+//! message of ours ends the connection.
+
+use std::{
+    collections::HashMap,
+    mem,
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use smime::key::KeyError;
+
+use super::{
+    client::Shared,
+    error::WireError,
+    frame::{FrameError, FrameReader, decode},
+    gate::{Closing, Gate, KeyUse},
+    outbox::{Cork, Outbox, flush_corked},
+    report::{Inquiry, Report, WireStatus},
+    wire::{Ask, FromServer, Greeting, Hello, KeyDefinition, MAGIC, MAX_KEYS, ToServer, VERSION, WireAnswer},
+};
+use crate::{
+    Pool,
+    public_key::KeyName,
+    request::{Lane, Outcome, Pending},
+};
+
+/// Serves a pool to clients, each on a stream of its own.
+pub struct Server {
+    pool: RwLock<Pool>,
+    connections: Mutex<Vec<Weak<Connection>>>,
+    stopping: AtomicBool,
+}
+
+/// Why a connection was ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The client sent what no client sends.
+    #[error("the client does not keep to the protocol: {0}")]
+    Protocol(String),
+    /// The client speaks another version.
+    #[error("the client speaks version {theirs} of the protocol, this is version {VERSION}")]
+    Version {
+        /// Its version.
+        theirs: u16,
+    },
+}
+
+impl From<FrameError> for ServeError {
+    fn from(error: FrameError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// A connection, for all who answer over it.
+struct Connection {
+    outbox: Arc<Outbox>,
+    stream: Arc<UnixStream>,
+    lane: Lane,
+    gate: Arc<dyn Gate>,
+    /// Requests without an answer. `None`: not submitted yet.
+    outstanding: Mutex<HashMap<u64, Option<Pending>>>,
+    answered: Condvar,
+}
+
+/// The duty to answer a request, and to close its record.
+struct Duty {
+    connection: Arc<Connection>,
+    id: u64,
+    closing: Option<Closing>,
+}
+
+/// A key that a client has defined.
+struct ServedKey {
+    name: Arc<KeyName>,
+    sha256: [u8; 32],
+}
+
+impl Server {
+    /// Serves this pool. Its lanes are the clients'.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool: RwLock::new(pool), connections: Mutex::default(), stopping: AtomicBool::new(false) }
+    }
+
+    /// Requests that come from now on go to another pool; the old one is given back.
+    pub fn replace_pool(&self, pool: Pool) -> Pool {
+        mem::replace(&mut *self.pool.write().unwrap_or_else(PoisonError::into_inner), pool)
+    }
+
+    /// The pool that requests go to.
+    pub fn pool(&self) -> Pool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Serves one connection to its end. An error says what was wrong with the client.
+    pub fn serve(&self, stream: UnixStream, gate: Arc<dyn Gate>) -> Result<(), ServeError> {
+        let stream = Arc::new(stream);
+        let outbox = Outbox::new(Arc::clone(&stream));
+        let mut reader = FrameReader::new(Shared(Arc::clone(&stream)));
+        let result = Self::greet(&stream, &outbox, &mut reader).and_then(|lane| match lane {
+            Some(lane) => self.serve_greeted(lane, &stream, &outbox, &mut reader, gate),
+            None => Ok(()),
+        });
+        outbox.wait_until_sent(LAST_WORDS);
+        outbox.close();
+        result
+    }
+
+    /// Tells a client why it is not served.
+    pub fn refuse(stream: UnixStream, reason: &str, transient: bool) {
+        let outbox = Outbox::new(Arc::new(stream));
+        // So short a message always fits, and an empty socket takes it at once.
+        let _ = outbox.post(&Greeting::Refused { reason: super::error::cut(reason), transient });
+        outbox.wait_until_sent(Duration::ZERO);
+    }
+
+    /// Takes no more requests, waits until those under way are answered, at most so long, and ends all
+    /// connections.
+    pub fn stop(&self, limit: Duration) {
+        self.stopping.store(true, Ordering::Release);
+        let until = Instant::now() + limit;
+        let connections: Vec<_> = self.lock_connections().iter().filter_map(Weak::upgrade).collect();
+        for connection in &connections {
+            // Its reader sees the end, and leaves the rest to this.
+            let _ = connection.stream.shutdown(Shutdown::Read);
+        }
+        for connection in &connections {
+            connection.wait_until_answered(until);
+            connection.outbox.wait_until_sent(until.saturating_duration_since(Instant::now()));
+            connection.outbox.close();
+        }
+    }
+
+    /// Has a client introduce itself, and says hello. `None`: it has gone.
+    pub(super) fn greet(
+        stream: &UnixStream,
+        outbox: &Arc<Outbox>,
+        reader: &mut FrameReader<Shared>,
+    ) -> Result<Option<Lane>, ServeError> {
+        let protocol = |error: std::io::Error| ServeError::Protocol(error.to_string());
+        stream.set_read_timeout(Some(HELLO_LIMIT)).map_err(protocol)?;
+        let Some(frame) = reader.wait()? else { return Ok(None) };
+        let hello = decode::<Hello>(frame)?;
+        if hello.magic != MAGIC {
+            return Err(ServeError::Protocol("it does not introduce itself".into()));
+        }
+        if hello.version != VERSION {
+            let error = ServeError::Version { theirs: hello.version };
+            outbox.post(&Greeting::Refused { reason: error.to_string(), transient: false })?;
+            return Err(error);
+        }
+        stream.set_read_timeout(None).map_err(protocol)?;
+        outbox.post(&Greeting::Welcome { window: WINDOW })?;
+        Ok(Some(hello.lane.into()))
+    }
+
+    /// Serves a client that has introduced itself.
+    pub(super) fn serve_greeted(
+        &self,
+        lane: Lane,
+        stream: &Arc<UnixStream>,
+        outbox: &Arc<Outbox>,
+        reader: &mut FrameReader<Shared>,
+        gate: Arc<dyn Gate>,
+    ) -> Result<(), ServeError> {
+        let connection = Arc::new(Connection {
+            outbox: Arc::clone(outbox),
+            stream: Arc::clone(stream),
+            lane,
+            gate,
+            outstanding: Mutex::default(),
+            answered: Condvar::new(),
+        });
+        self.register(&connection);
+        let result = self.read(&connection, reader);
+        if self.stopping.load(Ordering::Acquire) && result.is_ok() {
+            connection.wait_until_answered(Instant::now() + STOP_LIMIT);
+        } else {
+            connection.give_up();
+        }
+        result
+    }
+
+    fn register(&self, connection: &Arc<Connection>) {
+        let mut connections = self.lock_connections();
+        connections.retain(|other| other.strong_count() > 0);
+        connections.push(Arc::downgrade(connection));
+        if self.stopping.load(Ordering::Acquire) {
+            let _ = connection.stream.shutdown(Shutdown::Read);
+        }
+    }
+
+    fn read(&self, connection: &Arc<Connection>, reader: &mut FrameReader<Shared>) -> Result<(), ServeError> {
+        let mut keys = Vec::new();
+        loop {
+            // What goes on to another process, and what is answered at once, goes out together.
+            let cork = Cork::new();
+            while let Some(frame) = reader.next()? {
+                self.take(connection, &mut keys, frame)?;
+            }
+            drop(cork);
+            // Who does not take its answers has its requests wait.
+            connection.outbox.wait_below(BACKLOG);
+            match reader.fill() {
+                Ok(true) => {}
+                // However a connection ends: nobody is left to complain to.
+                Ok(false) | Err(FrameError::Io(_)) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        connection: &Arc<Connection>,
+        keys: &mut Vec<ServedKey>,
+        frame: &[u8],
+    ) -> Result<(), ServeError> {
+        match decode(frame)? {
+            ToServer::Ask(ask) => self.ask(connection, keys, &ask)?,
+            ToServer::Cancel { id } => connection.cancel(id),
+            ToServer::Define(definition) => {
+                if keys.len() >= usize::try_from(MAX_KEYS).unwrap_or(usize::MAX) {
+                    return Err(ServeError::Protocol(format!("it defines more than {MAX_KEYS} keys")));
+                }
+                keys.push(ServedKey::new(&definition));
+            }
+            ToServer::Inquire { id, inquiry } => {
+                let report = self.report(inquiry);
+                connection.outbox.post(&FromServer::Report { id, report })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self, connection: &Arc<Connection>, keys: &[ServedKey], ask: &Ask<'_>) -> Result<(), ServeError> {
+        let id = ask.id;
+        let key = usize::try_from(ask.key).ok().and_then(|number| keys.get(number));
+        let key = key.ok_or_else(|| ServeError::Protocol("it uses a key that it has not defined".into()))?;
+        if !connection.begin(id) {
+            return Err(ServeError::Protocol(format!("request {id} is there already")));
+        }
+        let Some(operation) = ask.operation.to_operation() else {
+            let certificate = key.name.description.clone();
+            let operation = "an operation on what cannot be".to_owned();
+            connection.answer(id, &Err(KeyError::Unsupported { certificate, operation }));
+            return Ok(());
+        };
+        let usage = KeyUse {
+            lane: connection.lane,
+            key: &key.sha256,
+            description: &key.name.description,
+            operation: &operation,
+        };
+        let closing = match connection.gate.begin(&usage) {
+            Ok(closing) => Some(closing),
+            Err(error) => {
+                connection.answer(id, &Err(error));
+                return Ok(());
+            }
+        };
+        let duty = Duty { connection: Arc::clone(connection), id, closing };
+        let time = Duration::from_micros(ask.micros).min(LONGEST_DEADLINE);
+        let pool = self.pool().lane(connection.lane).with_deadline(time);
+        let pending = pool.submit(&key.name, operation, Box::new(move |outcome| duty.fulfil(outcome)));
+        connection.submitted(id, pending);
+        Ok(())
+    }
+
+    fn report(&self, inquiry: Inquiry) -> Report {
+        let pool = self.pool();
+        match inquiry {
+            Inquiry::Status => Report::Status(pool.status().iter().map(WireStatus::from).collect()),
+            Inquiry::Missing { keys } => {
+                let names: Vec<KeyName> = keys.into_iter().map(KeyName::from).collect();
+                Report::Missing(pool.lacks(&names, Instant::now() + INQUIRY_LIMIT).ok())
+            }
+        }
+    }
+
+    fn lock_connections(&self) -> MutexGuard<'_, Vec<Weak<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Notes a request, once there is room for it. `false`: it is there already.
+    fn begin(&self, id: u64) -> bool {
+        let mut outstanding = self.lock();
+        while outstanding.len() >= usize::try_from(WINDOW).unwrap_or(usize::MAX) {
+            drop(outstanding);
+            flush_corked();
+            outstanding = self.lock();
+            if outstanding.len() >= usize::try_from(WINDOW).unwrap_or(usize::MAX) {
+                outstanding = self.answered.wait(outstanding).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        outstanding.insert(id, None).is_none()
+    }
+
+    fn submitted(&self, id: u64, pending: Pending) {
+        // It may have been answered meanwhile.
+        if let Some(place) = self.lock().get_mut(&id) {
+            *place = Some(pending);
+        }
+    }
+
+    fn cancel(&self, id: u64) {
+        // Its duty is dropped with it, and so fulfilled.
+        let pending = self.lock().get_mut(&id).and_then(Option::take);
+        if let Some(pending) = pending {
+            pending.cancel();
+        }
+    }
+
+    /// Nobody waits for answers any more.
+    fn give_up(&self) {
+        let pending: Vec<Pending> = self.lock().values_mut().filter_map(Option::take).collect();
+        for pending in pending {
+            pending.cancel();
+        }
+    }
+
+    fn answer(&self, id: u64, outcome: &Outcome) {
+        let result = match outcome {
+            Ok(answer) => Ok(WireAnswer::of(answer)),
+            Err(error) => Err(WireError::from(error)),
+        };
+        if let Err(error) = self.outbox.append(&FromServer::Answer { id, result }) {
+            let reason = error.to_string();
+            let result = Err(WireError::Unavailable { token: String::new(), reason });
+            // That fits.
+            let _ = self.outbox.append(&FromServer::Answer { id, result });
+        }
+        self.lock().remove(&id);
+        self.answered.notify_all();
+        self.outbox.send_soon();
+    }
+
+    fn wait_until_answered(&self, until: Instant) {
+        let mut outstanding = self.lock();
+        while !outstanding.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            outstanding =
+                self.answered.wait_timeout(outstanding, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Option<Pending>>> {
+        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Duty {
+    fn fulfil(mut self, outcome: Outcome) {
+        self.close(outcome);
+    }
+
+    fn close(&mut self, outcome: Outcome) {
+        let Some(closing) = self.closing.take() else { return };
+        let recorded = closing(outcome.as_ref().map(|_| ()));
+        self.connection.answer(self.id, &recorded.and(outcome));
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        let reason = "its caller gave it up".to_owned();
+        self.close(Err(KeyError::Unavailable { token: "(any)".to_owned(), reason }));
+    }
+}
+
+impl ServedKey {
+    fn new(definition: &KeyDefinition<'_>) -> Self {
+        let name = KeyName::of_parts(
+            definition.public_key_info,
+            definition.ids.clone(),
+            super::error::cut(definition.description),
+        );
+        Self { sha256: name.sha256(), name: Arc::new(name) }
+    }
+}
+
+/// How many requests of a connection may be without an answer.
+const WINDOW: u32 = 1024;
+/// How many octets of answers may wait for a client before it is not read any more.
+const BACKLOG: usize = 256 * 1024;
+/// How long a client may take to introduce itself.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// How long a question about the tokens may take.
+const INQUIRY_LIMIT: Duration = Duration::from_secs(2);
+/// How long the end of a connection waits for its last words to be taken.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long a connection that is stopped waits for its answers, if nobody sets another limit.
+const STOP_LIMIT: Duration = Duration::from_mins(1);
+/// Nobody waits longer.
+const LONGEST_DEADLINE: Duration = Duration::from_mins(10);
