@@ -91,7 +91,7 @@ pub(super) fn scheme_for(curve: AgreementCurve) -> ObjectIdentifier {
     }
 }
 
-/// ECC-CMS-SharedInfo { keyInfo, [0] entityUInfo, [2] suppPubInfo }: the last is the key's length in bits.
+/// `ECC-CMS-SharedInfo { keyInfo, [0] entityUInfo, [2] suppPubInfo }`: the last is the key's length in bits.
 fn shared_info(wrap: &[u8], ukm: Option<&[u8]>, len: usize) -> Option<Vec<u8>> {
     let bits = u32::try_from(len * 8).ok()?.to_be_bytes();
     let explicit = |number, octets: &[u8]| tlv(Tag::context(number), &tlv(Tag::OCTET_STRING, octets));

@@ -1,9 +1,9 @@
 //! `SignerInfo` as received (RFC 5652 section 5.3).
 
-use der::Decode;
+use der::{Decode, asn1::ObjectIdentifier};
 use spki::AlgorithmIdentifierOwned;
 
-use super::{AttributeError, CmsError, SignedAttributes};
+use super::{AttributeError, CmsError, MAX_SIGNERS, SignedAttributes};
 use crate::{
     Certificate,
     ber::{Element, Tag},
@@ -25,7 +25,12 @@ pub struct SignerInfo {
     pub signature_algorithm: AlgorithmIdentifierOwned,
     /// The signature.
     pub signature: Vec<u8>,
+    /// Who is said to have countersigned, where that can be read. Not checked, and covered by nothing.
+    pub countersigners: Vec<SignerIdentifier>,
 }
+
+/// id-countersignature (RFC 5652 11.4).
+const COUNTERSIGNATURE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.6");
 
 impl SignerInfo {
     pub(super) fn read(element: Element<'_, '_>) -> Result<Self, CmsError> {
@@ -36,9 +41,18 @@ impl SignerInfo {
         let signed_attributes = fields.optional_context(0).map(SignedAttributes::read);
         let signature_algorithm = decode(fields.required("signatureAlgorithm")?, "signatureAlgorithm")?;
         let signature = fields.required("signature")?.octet_string()?.concat();
-        fields.optional_context(1);
+        let countersigners = fields.optional_context(1).map(countersigners).unwrap_or_default();
         fields.end()?;
-        Ok(Self { sid, digest_algorithm, signed_attributes, signature_algorithm, signature })
+        Ok(Self { sid, digest_algorithm, signed_attributes, signature_algorithm, signature, countersigners })
+    }
+
+    /// Whether `other` is the same signature, whatever unsigned attributes it has.
+    pub fn is_same_signature(&self, other: &Self) -> bool {
+        self.signature == other.signature
+            && self.sid == other.sid
+            && self.digest_algorithm == other.digest_algorithm
+            && self.signature_algorithm == other.signature_algorithm
+            && self.signed_attributes == other.signed_attributes
     }
 
     /// Whether `certificate` is the one that `sid` names.
@@ -53,6 +67,24 @@ impl SignerInfo {
             }
         }
     }
+}
+
+/// The signers of the countersignatures among unsigned attributes. Nobody signs these, so what does not decode
+/// is passed over, and no more are taken than an object may have signers.
+fn countersigners(attributes: Element<'_, '_>) -> Vec<SignerIdentifier> {
+    let mut found = Vec::new();
+    for attribute in attributes.children() {
+        let mut fields = attribute.children();
+        let is_one = fields.next().is_some_and(|oid| oid.object_identifier() == Ok(COUNTERSIGNATURE));
+        let values = fields.next().filter(|_| is_one);
+        for value in values.iter().flat_map(Element::children) {
+            if found.len() >= MAX_SIGNERS {
+                return found;
+            }
+            found.extend(value.children().nth(1).and_then(|sid| decode(sid, "sid").ok()));
+        }
+    }
+    found
 }
 
 /// Decodes an element by one of the ASN.1 crates' types.

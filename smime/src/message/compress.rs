@@ -5,30 +5,28 @@ use crate::{
     mime::{Canonical, encode_base64},
 };
 
-/// A message whose body is one CMS object, and the fields that go with it.
+/// A compressed message's body, and the fields that go with it. All other `Content-*` fields are inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompressedMessage {
-    /// The `Content-*` fields, name and value.
-    pub fields: Vec<(&'static str, String)>,
-    /// The body, with CRLF line ends.
+    /// The value of the Content-Type field, folded with CRLF.
+    pub content_type: &'static str,
+    /// The body in base64, with CRLF line ends.
     pub body: Vec<u8>,
+}
+
+impl CompressedMessage {
+    /// The value of the Content-Transfer-Encoding field.
+    pub const TRANSFER_ENCODING: &'static str = "base64";
+    /// The value of the Content-Disposition field (RFC 8551 3.2.1).
+    pub const DISPOSITION: &'static str = "attachment; filename=\"smime.p7z\"";
 }
 
 /// Compresses an entity. Compressed and encrypted, text that others may have chosen tells of the rest by
 /// its length: see [`cms::compress`].
 pub fn compress(entity: &Canonical) -> Result<CompressedMessage, der::Error> {
     let object = cms::compress(entity.octets())?;
-    let mut body = encode_base64(&object);
-    if !body.ends_with(b"\r\n") {
-        body.extend_from_slice(b"\r\n");
-    }
-    let fields = vec![
-        (
-            "Content-Type",
-            "application/pkcs7-mime; smime-type=compressed-data;\r\n name=\"smime.p7z\"".to_owned(),
-        ),
-        ("Content-Transfer-Encoding", "base64".to_owned()),
-        ("Content-Disposition", "attachment; filename=\"smime.p7z\"".to_owned()),
-    ];
-    Ok(CompressedMessage { fields, body })
+    Ok(CompressedMessage {
+        content_type: "application/pkcs7-mime; smime-type=compressed-data;\r\n name=\"smime.p7z\"",
+        body: encode_base64(&object),
+    })
 }

@@ -4,17 +4,22 @@
 //! signature is worth. Who may have a message opened is for the callers to decide.
 
 mod compress;
+mod finding;
+mod layer;
 mod reason;
 mod seal;
 mod sign;
+mod signer;
 mod verdict;
 mod verify;
 mod wrapped;
 
 pub use compress::{CompressedMessage, compress};
+pub use finding::{Finding, Findings, SignerReport};
+pub use layer::{Ciphertext, Form, LayerReport};
 pub use reason::Reason;
 pub use seal::{SealedMessage, seal, seal_signed};
 pub use sign::{SignedMessage, sign};
-pub use verdict::{AuthResult, SignerReport, Verdict};
+pub use verdict::{AuthResult, Verdict};
 pub use verify::{VerifiedSigner, verify, verify_within};
 pub use wrapped::{Wrapped, WrappedError};

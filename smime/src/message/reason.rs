@@ -72,6 +72,9 @@ pub enum Reason {
     /// The signed part has lines or octets that mail transport changes.
     #[error("what is signed does not survive mail transport")]
     NotTransportSafe,
+    /// A signature around ciphertext, and none inside: it says nothing of who wrote the text.
+    #[error("what is signed is the ciphertext, and not the text inside")]
+    SignedCiphertext,
     /// The certificate's addresses do not include the sender's.
     #[error("the certificate is not of the sender in From")]
     OtherSender,

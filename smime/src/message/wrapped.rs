@@ -46,10 +46,17 @@ impl<'a> Wrapped<'a> {
         if content_type.is("multipart/signed") {
             return Self::read_clear(entity, &content_type);
         }
-        if is_pkcs7_mime(&content_type) || (content_type.is("application/octet-stream") && is_p7m(entity)) {
+        if is_opaque(entity, &content_type) {
             return Ok(Some(Self::Opaque(entity.decoded_body()?.into_owned())));
         }
         Ok(None)
+    }
+
+    /// Whether an entity says that it is S/MIME; its body is not looked at.
+    pub(super) fn is_claimed(entity: &MimeEntity<'_>) -> bool {
+        entity
+            .content_type()
+            .is_ok_and(|content_type| content_type.is("multipart/signed") || is_opaque(entity, &content_type))
     }
 
     fn read_clear(entity: &MimeEntity<'a>, content_type: &ContentType) -> Result<Option<Self>, WrappedError> {
@@ -72,7 +79,8 @@ impl<'a> Wrapped<'a> {
         }
         let signature = MimeEntity::parse(signature);
         let media = signature.content_type()?;
-        if !is_signature_type(media.media()) {
+        let by_name = media.is("application/octet-stream") && has_name(&signature, &[".p7s"]);
+        if !is_signature_type(media.media()) && !by_name {
             return Err(WrappedError::NoSignature(media.media().chars().take(100).collect()));
         }
         let object = signature.decoded_body()?.into_owned();
@@ -110,7 +118,15 @@ fn is_pkcs7_mime(content_type: &ContentType) -> bool {
     content_type.is("application/pkcs7-mime") || content_type.is("application/x-pkcs7-mime")
 }
 
-/// Some gateways keep only the file name (RFC 8551 section 3.2.1).
-fn is_p7m(entity: &MimeEntity<'_>) -> bool {
-    entity.file_name().is_some_and(|name| name.to_ascii_lowercase().ends_with(".p7m"))
+fn is_opaque(entity: &MimeEntity<'_>, content_type: &ContentType) -> bool {
+    // Some gateways keep only the file name (RFC 8551 section 3.2.1).
+    is_pkcs7_mime(content_type)
+        || (content_type.is("application/octet-stream") && has_name(entity, &[".p7m", ".p7c", ".p7z"]))
+}
+
+fn has_name(entity: &MimeEntity<'_>, extensions: &[&str]) -> bool {
+    entity.file_name().is_some_and(|name| {
+        let name = name.trim().to_ascii_lowercase();
+        extensions.iter().any(|extension| name.ends_with(extension))
+    })
 }
