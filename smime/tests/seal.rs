@@ -188,13 +188,16 @@ fn keys_nonces_and_ephemeral_keys_are_fresh() {
 
 #[test]
 fn certificates_that_are_not_for_encryption_are_named() {
-    let off_curve = {
-        let mut der = certificate("p256").der().to_vec();
-        let public = certificate("p256").public_key().to_vec();
+    let with_public_key = |name: &str, change: fn(&mut [u8])| {
+        let mut der = certificate(name).der().to_vec();
+        let public = certificate(name).public_key().to_vec();
         let at = der.windows(public.len()).position(|window| window == public).unwrap();
-        der[at + 64] ^= 1;
+        change(&mut der[at..at + public.len()]);
         Certificate::from_der(&der).unwrap()
     };
+    let off_curve = with_public_key("p256", |point| point[64] ^= 1);
+    // With a point of small order everybody knows the shared secret (RFC 7748 6.1).
+    let small_order = with_public_key("x25519", |point| point.fill(0));
     let sealed_for = |certificate: &Certificate| {
         let recipient = RecipientKey::new(certificate.clone())?;
         seal(&[b"x"], ContentCipher::Aes256Cbc, &[recipient]).map(drop)
@@ -207,6 +210,7 @@ fn certificates_that_are_not_for_encryption_are_named() {
         (certificate("ed25519"), "a key that nothing is encrypted to"),
         (hostile::of_key_len(128), "has 1024 bits, fewer than 2048"),
         (off_curve, "is bad"),
+        (small_order, "is bad"),
     ] {
         let error = sealed_for(&certificate).unwrap_err();
         assert!(error.to_string().contains(reason), "{error}");

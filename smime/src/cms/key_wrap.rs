@@ -34,8 +34,8 @@ pub(super) fn wrap(kek: &[u8], key: &ContentEncryptionKey) -> Result<Vec<u8>, Un
     for round in 0..6 {
         let count = blocks.len() / 8;
         for (index, block) in blocks.chunks_exact_mut(8).enumerate() {
-            let mut both = Zeroizing::new([register, block.try_into().map_err(|_| Unspecified)?].concat());
-            cipher.less_safe_encrypt(&mut both, EncryptionContext::None)?;
+            let mut both = joined(&register, block);
+            cipher.less_safe_encrypt(&mut *both, EncryptionContext::None)?;
             let (high, low) = both.split_at(8);
             register = count_in(high, count * round + index + 1)?;
             block.copy_from_slice(low);
@@ -57,8 +57,8 @@ pub(super) fn unwrap(kek: &[u8], wrapped: &[u8]) -> Result<ContentEncryptionKey,
         let count = blocks.len() / 8;
         for (index, block) in blocks.chunks_exact_mut(8).enumerate().rev() {
             let high = count_in(&register, count * round + index + 1)?;
-            let mut both = Zeroizing::new([high, block.try_into().map_err(|_| Unspecified)?].concat());
-            cipher.decrypt(&mut both, DecryptionContext::None)?;
+            let mut both = joined(&high, block);
+            cipher.decrypt(&mut *both, DecryptionContext::None)?;
             let (high, low) = both.split_at(8);
             register = high.try_into().map_err(|_| Unspecified)?;
             block.copy_from_slice(low);
@@ -75,6 +75,15 @@ fn unbound(kek: &[u8]) -> Result<UnboundCipherKey, Unspecified> {
         _ => &AES_256,
     };
     UnboundCipherKey::new(algorithm, kek)
+}
+
+/// Register and block, in a place that is wiped.
+fn joined(register: &[u8], block: &[u8]) -> Zeroizing<[u8; 16]> {
+    let mut both = Zeroizing::new([0; 16]);
+    for (to, from) in both.iter_mut().zip(register.iter().chain(block)) {
+        *to = *from;
+    }
+    both
 }
 
 /// The register with the step counted in.
