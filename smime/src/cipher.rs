@@ -28,7 +28,7 @@ pub enum ContentCipher {
 pub const CHACHA20_POLY1305: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.3.18");
 
 impl ContentCipher {
-    /// All of them.
+    /// All of them, best first: those with integrity before those without, longer keys before shorter ones.
     pub const ALL: [Self; 6] = [
         Self::Aes256Gcm,
         Self::Aes128Gcm,
