@@ -49,8 +49,8 @@ pub(super) fn init(tokens: &Tokens, slot: usize, label: &str, pin: &str) -> Resu
 }
 
 pub(super) fn spoil(directory: &Path) -> Result<()> {
-    // Without a file it would make itself a token in the home directory.
-    Ok(fs::write(configuration(directory), "[[slots]")?)
+    // Without a file, or with one that cannot be read, it starts without slots.
+    Ok(fs::write(configuration(directory), "[[slots]]\nslot = 0\ndbtype = \"none\"\n")?)
 }
 
 fn configuration(directory: &Path) -> PathBuf {
