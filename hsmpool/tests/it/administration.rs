@@ -90,13 +90,14 @@ fn x509_public_key(info: &[u8]) -> Vec<u8> {
 fn a_given_id_is_kept_and_never_given_twice() {
     isolated(Through::Nothing, |token| {
         let settings = token.settings();
-        let made = keys::generate(&settings, KeySpec::P256, "first", Some(&[0xab, 0xcd])).unwrap();
+        let spec = if token.offers("ECDSA", "sign") { KeySpec::P256 } else { KeySpec::Rsa(2048) };
+        let made = keys::generate(&settings, spec, "first", Some(&[0xab, 0xcd])).unwrap();
         assert_eq!(made.id, [0xab, 0xcd]);
         assert_eq!(keys::list(&settings).unwrap()[0].id, "abcd");
         for (label, id, attribute) in
             [("first", None, "CKA_LABEL"), ("second", Some(&[0xab, 0xcd][..]), "CKA_ID")]
         {
-            let error = keys::generate(&settings, KeySpec::P256, label, id).unwrap_err();
+            let error = keys::generate(&settings, spec, label, id).unwrap_err();
             assert!(error.to_string().contains(attribute), "{error}");
             assert_eq!(error.fault(), Fault::Operator);
         }

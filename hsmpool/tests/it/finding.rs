@@ -45,6 +45,10 @@ fn a_key_that_was_added_later_is_found_and_looking_is_limited() {
 #[test]
 fn without_a_public_key_object_the_id_decides() {
     isolated(Through::Nothing, |token| {
+        // The private key object of an RSA key shows the public key itself.
+        if token.lacks("ECDSA", "sign") {
+            return;
+        }
         let certificate = token.certificate("P-256", "aa");
         let by_hash = Digest::of(Sha1, certificate.public_key());
         let by_hash = data_encoding::HEXLOWER.encode(by_hash.as_bytes());

@@ -127,6 +127,15 @@ impl TestToken {
         folder
     }
 
+    /// Whether several tokens can be used at once; says so where they cannot, and the test then returns.
+    pub(crate) fn keeps_tokens_apart(&self) -> bool {
+        let apart = self.tokens.keeps_tokens_apart();
+        if !apart {
+            not_applicable("the module mixes up the tokens that one process uses");
+        }
+        apart
+    }
+
     /// Whether the token's flags tell of wrong PINs.
     pub(crate) fn tells_of_wrong_pins(&self) -> bool {
         self.tokens.tells_of_wrong_pins()

@@ -170,6 +170,12 @@ impl Tokens {
         matches!(self.kind, Kind::SoftHsm | Kind::OpenCryptoki)
     }
 
+    /// Whether a process may use several of the maker's tokens at once. In opencryptoki 3.8 a login to one soft
+    /// token is a login to all, and their objects are mixed up.
+    pub fn keeps_tokens_apart(&self) -> bool {
+        self.kind != Kind::OpenCryptoki
+    }
+
     /// The folder whose absence is that of the tokens, for a module that notices it at once. Others hold
     /// their files open, or keep what they read.
     pub fn removable(&self) -> Option<PathBuf> {
