@@ -40,7 +40,7 @@ pub(super) fn import(
     }
     for (kind, file, usage) in [
         ("privkey", &private, &["--usage-sign", "--usage-decrypt", "--usage-derive"][..]),
-        ("pubkey", &public, &[][..]),
+        ("pubkey", &public, &["--usage-sign"][..]),
     ] {
         let mut write = command(tokens)?;
         write.args(["--token-label", token, "--login", "--pin", pin, "--label", key_label, "--id", id]);
