@@ -71,6 +71,11 @@ impl Module {
         &self.pkcs11
     }
 
+    /// The functions that are called directly, if there are any; maybe those of another instance.
+    pub(crate) fn any_raw(&self) -> Option<&Raw> {
+        self.raw.as_deref()
+    }
+
     /// The functions that are called directly, if they take the sessions that [`Self::pkcs11`] opens.
     pub(crate) fn raw(&self, session: &Session) -> Option<&Raw> {
         let raw = self.raw.as_ref()?;

@@ -3,6 +3,11 @@
 use std::path::Path;
 
 use cryptoki::slot::{Limit, Slot};
+use cryptoki_sys::{
+    CK_EFFECTIVELY_INFINITE, CK_TOKEN_INFO, CK_UNAVAILABLE_INFORMATION, CKF_LOGIN_REQUIRED,
+    CKF_TOKEN_INITIALIZED, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_INITIALIZED,
+    CKF_USER_PIN_LOCKED,
+};
 
 use crate::{PoolError, call::CallError, module::Module};
 
@@ -68,26 +73,62 @@ pub(crate) fn find(module: &Module, path: &Path, label: &str) -> Result<(Slot, T
 
 /// The token in a slot, as it is now.
 pub(crate) fn info(module: &Module, slot: Slot) -> Result<TokenInfo, CallError> {
-    let info = module.pkcs11().get_token_info(slot)?;
-    let limit = match info.max_session_count() {
-        Limit::Max(most) => Some(most),
-        Limit::Infinite | Limit::Unavailable => None,
+    let unreadable = match module.pkcs11().get_token_info(slot).map_err(CallError::from) {
+        Ok(info) => return Ok(TokenInfo::new(slot, &info)),
+        Err(error) if error.rv().is_some() => return Err(error),
+        Err(error) => error,
     };
-    Ok(TokenInfo {
-        slot: slot.id(),
-        label: info.label().to_owned(),
-        manufacturer: info.manufacturer_id().to_owned(),
-        model: info.model().to_owned(),
-        serial: info.serial_number().to_owned(),
-        initialised: info.token_initialized(),
-        login_required: info.login_required(),
-        pin_initialised: info.user_pin_initialized(),
-        pin_count_low: info.user_pin_count_low(),
-        pin_final_try: info.user_pin_final_try(),
-        pin_locked: info.user_pin_locked(),
-        sessions: info.session_count(),
-        max_sessions: limit,
-    })
+    let info = module.any_raw().and_then(|raw| raw.token_info(slot).ok());
+    Ok(TokenInfo::from_raw(slot, &info.ok_or(unreadable)?))
+}
+
+impl TokenInfo {
+    fn new(slot: Slot, info: &cryptoki::slot::TokenInfo) -> Self {
+        let limit = match info.max_session_count() {
+            Limit::Max(most) => Some(most),
+            Limit::Infinite | Limit::Unavailable => None,
+        };
+        Self {
+            slot: slot.id(),
+            label: info.label().to_owned(),
+            manufacturer: info.manufacturer_id().to_owned(),
+            model: info.model().to_owned(),
+            serial: info.serial_number().to_owned(),
+            initialised: info.token_initialized(),
+            login_required: info.login_required(),
+            pin_initialised: info.user_pin_initialized(),
+            pin_count_low: info.user_pin_count_low(),
+            pin_final_try: info.user_pin_final_try(),
+            pin_locked: info.user_pin_locked(),
+            sessions: info.session_count(),
+            max_sessions: limit,
+        }
+    }
+
+    fn from_raw(slot: Slot, info: &CK_TOKEN_INFO) -> Self {
+        let has = |flag| info.flags & flag != 0;
+        let told = |number| Some(number).filter(|number| *number != CK_UNAVAILABLE_INFORMATION);
+        Self {
+            slot: slot.id(),
+            label: text(&info.label),
+            manufacturer: text(&info.manufacturerID),
+            model: text(&info.model),
+            serial: text(&info.serialNumber),
+            initialised: has(CKF_TOKEN_INITIALIZED),
+            login_required: has(CKF_LOGIN_REQUIRED),
+            pin_initialised: has(CKF_USER_PIN_INITIALIZED),
+            pin_count_low: has(CKF_USER_PIN_COUNT_LOW),
+            pin_final_try: has(CKF_USER_PIN_FINAL_TRY),
+            pin_locked: has(CKF_USER_PIN_LOCKED),
+            sessions: told(info.ulSessionCount),
+            max_sessions: told(info.ulMaxSessionCount).filter(|most| *most != CK_EFFECTIVELY_INFINITE),
+        }
+    }
+}
+
+/// Text padded with blanks (PKCS #11 2.40 3.2).
+fn text(padded: &[u8]) -> String {
+    String::from_utf8_lossy(padded).trim_end_matches(' ').to_owned()
 }
 
 fn slots(module: &Module, path: &Path) -> Result<Vec<(Slot, TokenInfo)>, PoolError> {
@@ -97,4 +138,34 @@ fn slots(module: &Module, path: &Path) -> Result<Vec<(Slot, TokenInfo)>, PoolErr
     })?;
     // A slot whose token does not answer hides no other slot.
     Ok(slots.into_iter().filter_map(|slot| Some((slot, info(module, slot).ok()?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_whose_clock_cannot_be_read_is_described_all_the_same() {
+        let mut raw = CK_TOKEN_INFO {
+            label: *b"mail                            ",
+            manufacturerID: *b"IBM Corp.                       ",
+            model: *b"IBM SoftTok     ",
+            serialNumber: *b"123             ",
+            flags: CKF_TOKEN_INITIALIZED | CKF_LOGIN_REQUIRED | CKF_USER_PIN_LOCKED,
+            ulSessionCount: 3,
+            ulMaxSessionCount: 9,
+            ..CK_TOKEN_INFO::default()
+        };
+        let slot = Slot::try_from(7_u64).unwrap();
+        let info = TokenInfo::from_raw(slot, &raw);
+        assert_eq!((info.slot, info.label.as_str(), info.model.as_str()), (7, "mail", "IBM SoftTok"));
+        assert_eq!((info.manufacturer.as_str(), info.serial.as_str()), ("IBM Corp.", "123"));
+        assert!(info.initialised && info.login_required && info.pin_locked);
+        assert!(!info.pin_initialised && !info.pin_count_low && !info.pin_final_try);
+        assert_eq!((info.sessions, info.max_sessions), (Some(3), Some(9)));
+        for unlimited in [CK_EFFECTIVELY_INFINITE, CK_UNAVAILABLE_INFORMATION] {
+            raw.ulMaxSessionCount = unlimited;
+            assert_eq!(TokenInfo::from_raw(slot, &raw).max_sessions, None);
+        }
+    }
 }

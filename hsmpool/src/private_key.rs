@@ -3,7 +3,7 @@
 //! A key with `CKA_ALWAYS_AUTHENTICATE` wants `C_Login(CKU_CONTEXT_SPECIFIC)` between Init and the operation, each
 //! time (PKCS #11 2.40 4.9).
 
-use cryptoki::{mechanism::Mechanism, session::Session};
+use cryptoki::{error::RvError, mechanism::Mechanism, session::Session};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -83,10 +83,14 @@ impl PrivateKey<'_> {
             return Ok(());
         }
         let authenticated = match self.gate {
-            Some(gate) => gate.authenticate(self.session).map_err(|error| match error {
-                LoginError::Refused(reason) => OperationError::Refused(reason),
-                LoginError::Call(error) => OperationError::Call(error),
-            }),
+            Some(gate) => match gate.authenticate(self.session) {
+                Ok(()) => Ok(()),
+                // opencryptoki's soft token keeps the attribute and knows no such login. A token that does want
+                // one tells in the operation itself.
+                Err(LoginError::Call(error)) if error.rv() == Some(RvError::UserTypeInvalid) => Ok(()),
+                Err(LoginError::Refused(reason)) => Err(OperationError::Refused(reason)),
+                Err(LoginError::Call(error)) => Err(OperationError::Call(error)),
+            },
             None => Err(OperationError::Unsupported("this without the PIN for each use".to_owned())),
         };
         if authenticated.is_err() {

@@ -13,10 +13,11 @@ use cryptoki::{
     context::Function,
     error::{Rv, RvError},
     session::Session,
+    slot::Slot,
 };
 use cryptoki_sys::{
-    CK_BYTE, CK_FUNCTION_LIST, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_ULONG,
-    CKR_CRYPTOKI_NOT_INITIALIZED, CKR_SESSION_HANDLE_INVALID,
+    CK_BYTE, CK_FUNCTION_LIST, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_SLOT_ID, CK_TOKEN_INFO,
+    CK_ULONG, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_SESSION_HANDLE_INVALID,
 };
 use zeroize::Zeroizing;
 
@@ -27,6 +28,7 @@ pub(crate) struct Raw {
     sign: SinglePart,
     decrypt: SinglePart,
     session_info: unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_SESSION_INFO) -> CK_RV,
+    token_info: unsafe extern "C" fn(CK_SLOT_ID, *mut CK_TOKEN_INFO) -> CK_RV,
     /// The pointers above lead into it.
     _library: cryptoki_sys::Pkcs11,
 }
@@ -52,6 +54,7 @@ impl Raw {
             sign: list.C_Sign?,
             decrypt: list.C_Decrypt?,
             session_info: list.C_GetSessionInfo?,
+            token_info: list.C_GetTokenInfo?,
             _library: library,
         })
     }
@@ -62,6 +65,17 @@ impl Raw {
         // SAFETY: `info` is a place for the answer; what else may be wrong with the handle, the module tells.
         let value = unsafe { (self.session_info)(session.handle(), &raw mut info) };
         !matches!(value, CKR_CRYPTOKI_NOT_INITIALIZED | CKR_SESSION_HANDLE_INVALID)
+    }
+
+    /// `C_GetTokenInfo`, whose answer the wrapper gives only where it can read all of it. opencryptoki tells its
+    /// time in another form than the specification's, and would not be seen for that.
+    pub(crate) fn token_info(&self, slot: Slot) -> Result<CK_TOKEN_INFO, CallError> {
+        let mut info = CK_TOKEN_INFO::default();
+        // SAFETY: `info` is a place for the answer; a slot that there is not, the module tells.
+        match Rv::from(unsafe { (self.token_info)(slot.id(), &raw mut info) }) {
+            Rv::Ok => Ok(info),
+            Rv::Error(error) => Err(failed(Function::GetTokenInfo, error)),
+        }
     }
 
     /// `C_Sign`, after a `C_SignInit` in this session. `expected` is the usual length of the signature.

@@ -15,7 +15,14 @@ use std::{
 };
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey};
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::{
+    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    error::{Error, RvError},
+    mechanism::Mechanism,
+    object::{Attribute, ObjectClass},
+    session::UserType,
+    types::AuthPin,
+};
 use hsmpool::{
     PinSource, Pool, PoolError, TokenKey, TokenSettings, TokenState,
     server::{Closing, Gate, KeyUse, Server},
@@ -125,6 +132,26 @@ impl TestToken {
             not_applicable("the token cannot be taken away under a running process");
         }
         folder
+    }
+
+    /// Whether the token refuses to sign with an RSA key after one login, asked without the pool.
+    pub(crate) fn wants_a_login_for_each_use(&self, label: &str) -> bool {
+        let pkcs11 = Pkcs11::new(self.tokens.module().unwrap()).unwrap();
+        pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+        let info = hsmpool::modules::tokens(&self.tokens.module().unwrap()).unwrap();
+        let slot = info.into_iter().find(|token| token.label == "mail").unwrap().slot;
+        let session = pkcs11.open_ro_session(slot.try_into().unwrap()).unwrap();
+        session.login(UserType::User, Some(&AuthPin::new(PIN.into()))).unwrap();
+        let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(label.into())];
+        let key = session.find_objects(&template).unwrap().remove(0);
+        let signed = session.sign(&Mechanism::RsaPkcs, key, &[0; 51]);
+        drop(session);
+        pkcs11.finalize().unwrap();
+        match signed {
+            Ok(_) => false,
+            Err(Error::Pkcs11(RvError::UserNotLoggedIn, _)) => true,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Whether several tokens can be used at once; says so where they cannot, and the test then returns.
