@@ -10,7 +10,7 @@ use smime::{Fault, key::KeyError};
 
 use crate::support::{Tap, Through, assert_signs, eventually, isolated, pool_of, sign, state};
 
-const DEADLINE: Duration = Duration::from_millis(500);
+const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Signs until a call hangs; the caller of that one has left then. Gives how many were answered.
 fn until_it_hangs(tap: &Tap, key: &TokenKey) -> usize {
