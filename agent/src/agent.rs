@@ -13,7 +13,7 @@ use smime::{
 };
 
 use crate::{
-    Entitled, Envelope, Identities, Opening, Outcome, Plan, Policy, ReceivingAgent, RefuseReason,
+    Entitled, Envelope, Identities, Opening, Outcome, Plan, Policy, Protection, ReceivingAgent, RefuseReason,
     Requirement, Returned, Settings, authres, sending,
 };
 
@@ -158,10 +158,13 @@ fn note(opening: &Opening, verdict: &Verdict) -> Option<String> {
     match opening {
         Opening::NotEncrypted => None,
         // CBC alone lets anybody change the content; only a signature inside tells (EFAIL).
-        Opening::Opened { cipher, authenticated: false } if verdict.result() != AuthResult::Pass => {
-            Some(format!("decrypted ({cipher}), content not authenticated"))
+        Opening::Opened { cipher, protection } => {
+            let weak = if *protection == Protection::Weak { ", weak" } else { "" };
+            let signed = verdict.result() == AuthResult::Pass;
+            let doubtful = *protection < Protection::Authenticated && !signed;
+            let unauthenticated = if doubtful { ", content not authenticated" } else { "" };
+            Some(format!("decrypted ({cipher}{weak}){unauthenticated}"))
         }
-        Opening::Opened { cipher, .. } => Some(format!("decrypted ({cipher})")),
         Opening::NotEntitled => Some("not decrypted: not every recipient has the key here".to_owned()),
         Opening::Failed(reason) => Some(format!("not decrypted: {reason}")),
     }

@@ -22,5 +22,5 @@ pub use envelope::Envelope;
 pub use identity::{Identities, Identity};
 pub use outcome::{Edits, FieldRef, Outcome, Returned};
 pub use policy::{PassReason, Plan, Policy, ReceiveReason, RefuseReason, Requirement};
-pub use receiving::{Entitled, Opening, Received, ReceivingAgent};
+pub use receiving::{Entitled, Opening, Protection, Received, ReceivingAgent};
 pub use settings::Settings;

@@ -6,9 +6,9 @@ use smime::{
     MailAddress,
     algorithm::ContentEncryptionAlgorithm,
     cms::{EncryptedKey, EnvelopedData, Object, OpenError},
-    message::{Reason, Verdict, Wrapped, verify},
-    mime::{MAX_DEPTH, Message, MimeEntity, single_originator},
-    path::Trust,
+    message::{Ciphertext, Reason, Verdict, Wrapped, verify, verify_within},
+    mime::{FromError, MAX_DEPTH, Message, MimeEntity, single_originator},
+    path::{Budget, Trust},
 };
 
 use crate::{
@@ -40,7 +40,8 @@ pub enum Entitled<'a> {
 pub struct Received {
     /// Whether it was opened.
     pub opening: Opening,
-    /// What its signature is worth: the outer one, or the one inside if it was opened.
+    /// What its signature is worth: the outer one, or the one inside if it was opened. An outer signature
+    /// around what was opened is among its layers.
     pub verdict: Verdict,
     /// The edits that put the opened content in place; empty where nothing was opened.
     pub edits: Edits,
@@ -55,13 +56,36 @@ pub enum Opening {
     Opened {
         /// The cipher's name; of several layers, the innermost one's.
         cipher: &'static str,
-        /// Whether a layer's cipher notices changes. It does not tell who encrypted.
-        authenticated: bool,
+        /// How well the best of the layers protects what is inside.
+        protection: Protection,
     },
     /// Not every recipient owns a key that it is encrypted to.
     NotEntitled,
     /// It could not be opened: bad ciphertext, or an algorithm that is not supported.
     Failed(String),
+}
+
+/// How well a cipher protects. None of it tells who encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protection {
+    /// Not at all today: anybody may have read it, or changed it.
+    Weak,
+    /// Nobody read it on the way; somebody may have changed it.
+    Unauthenticated,
+    /// A change would have been noticed.
+    Authenticated,
+}
+
+impl Protection {
+    fn of(cipher: &ContentEncryptionAlgorithm) -> Self {
+        if cipher.is_authenticated() {
+            Self::Authenticated
+        } else if cipher.is_weak() {
+            Self::Weak
+        } else {
+            Self::Unauthenticated
+        }
+    }
 }
 
 impl Opening {
@@ -87,7 +111,8 @@ impl<'i> ReceivingAgent<'i> {
     ) -> Result<Received, AgentError> {
         let outer = message.entity();
         let sender = single_originator(&outer);
-        let (content, opening) = self.open(&outer, entitled)?;
+        let mut budget = Budget::default();
+        let Opened { content, opening, around } = self.open(&outer, entitled, &sender, &mut budget, at)?;
         let (content, opening, edits) = match content {
             Cow::Borrowed(_) => (content, opening, Edits::default()),
             Cow::Owned(ref octets) => match put_in_place(&outer, octets) {
@@ -100,7 +125,10 @@ impl<'i> ReceivingAgent<'i> {
             },
         };
         let entity = MimeEntity::parse(&content);
-        let (mut verdict, _) = verify(&entity, sender, self.trust, at);
+        let (mut verdict, _) = verify_within(&mut budget, &entity, sender, self.trust, at);
+        if edits.body.is_some() {
+            verdict = around.into_iter().rev().fold(verdict, Verdict::inside);
+        }
         if edits.body.is_some()
             && let Ok(Some(Wrapped::Clear { content: signed, .. })) = Wrapped::read(&entity)
             && !is_transport_safe(signed.octets())
@@ -117,41 +145,55 @@ impl<'i> ReceivingAgent<'i> {
         verify(&entity, single_originator(&entity), self.trust, at).0
     }
 
-    /// Opens layer after layer while the root is ciphertext; the octets of what is left, borrowed where
-    /// nothing was opened.
+    /// Opens layer after layer while the root is ciphertext, or a signature around nothing but ciphertext: then
+    /// the signature goes with the ciphertext that it covers, and what it was worth is kept.
     fn open<'m>(
         &self,
         outer: &MimeEntity<'m>,
         entitled: Entitled<'_>,
-    ) -> Result<(Cow<'m, [u8]>, Opening), AgentError> {
-        let mut content = Cow::Borrowed(outer.octets());
-        let mut opening = Opening::NotEncrypted;
+        sender: &Result<MailAddress, FromError>,
+        budget: &mut Budget,
+        at: SystemTime,
+    ) -> Result<Opened<'m>, AgentError> {
+        let mut opened = Opened {
+            content: Cow::Borrowed(outer.octets()),
+            opening: Opening::NotEncrypted,
+            around: Vec::new(),
+        };
         for _ in 0..MAX_DEPTH {
-            let step = self.open_layer(&MimeEntity::parse(&content), entitled)?;
-            match (step, &opening) {
+            let entity = MimeEntity::parse(&opened.content);
+            let Some(ciphertext) = Ciphertext::find(&entity) else { break };
+            match (self.open_layer(&ciphertext, entitled)?, &opened.opening) {
                 (Layer::Opened(octets, cipher), before) => {
-                    content = Cow::Owned(octets);
-                    let was = matches!(before, Opening::Opened { authenticated: true, .. });
-                    let authenticated = was || cipher.is_authenticated();
-                    opening = Opening::Opened { cipher: cipher.name(), authenticated };
+                    if ciphertext.is_signed {
+                        let (verdict, _) = verify_within(budget, &entity, sender.clone(), self.trust, at);
+                        opened.around.push(verdict);
+                    }
+                    let mut protection = Protection::of(&cipher);
+                    if let Opening::Opened { protection: before, .. } = before {
+                        protection = protection.max(*before);
+                    }
+                    opened.opening = Opening::Opened { cipher: cipher.name(), protection };
+                    opened.content = Cow::Owned(octets);
                 }
                 // What was opened so far is opened; the layer below stays closed.
                 (Layer::Stays(_), Opening::Opened { .. }) => break,
                 (Layer::Stays(why), _) => {
-                    opening = why;
+                    opened.opening = why;
                     break;
                 }
             }
         }
-        Ok((content, opening))
+        if matches!(opened.opening, Opening::Opened { .. })
+            && let Some(content) = decompressed(&opened.content)
+        {
+            opened.content = Cow::Owned(content);
+        }
+        Ok(opened)
     }
 
-    fn open_layer(&self, entity: &MimeEntity<'_>, entitled: Entitled<'_>) -> Result<Layer, AgentError> {
-        // What cannot be read as S/MIME at all is the verifier's to report.
-        let Ok(Some(Wrapped::Opaque(object))) = Wrapped::read(entity) else {
-            return Ok(Layer::Stays(Opening::NotEncrypted));
-        };
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else {
+    fn open_layer(&self, ciphertext: &Ciphertext, entitled: Entitled<'_>) -> Result<Layer, AgentError> {
+        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&ciphertext.object) else {
             return Ok(Layer::Stays(Opening::NotEncrypted));
         };
         let Some((info, identity)) = self.choose(&enveloped, entitled) else {
@@ -187,6 +229,29 @@ impl<'i> ReceivingAgent<'i> {
             }
         }
     }
+}
+
+/// What was opened of a message, if anything.
+struct Opened<'m> {
+    /// The octets of what is left, borrowed where nothing was opened.
+    content: Cow<'m, [u8]>,
+    opening: Opening,
+    /// What the signatures around opened ciphertexts were worth, from outside in.
+    around: Vec<Verdict>,
+}
+
+/// What is compressed, without its compression: few mail programs can undo it. `None` where it is not, or cannot
+/// be undone.
+fn decompressed(octets: &[u8]) -> Option<Vec<u8>> {
+    let mut content = None;
+    for _ in 0..MAX_DEPTH {
+        let entity = MimeEntity::parse(content.as_deref().unwrap_or(octets));
+        let Ok(Some(Wrapped::Opaque(object))) = Wrapped::read(&entity) else { break };
+        let Ok(Object::CompressedData(compressed)) = Object::parse(&object) else { break };
+        let Ok(inside) = compressed.decompress() else { break };
+        content = Some(as_entity(inside));
+    }
+    content
 }
 
 /// One step of opening.
