@@ -32,7 +32,8 @@ pub(crate) struct TokenSection {
     pub(crate) module: At<PathBuf>,
     pub(crate) label: At<String>,
     pub(crate) pin_file: At<PathBuf>,
-    pub(crate) sessions: u64,
+    /// None: as the token likes.
+    pub(crate) sessions: Option<u64>,
     pub(crate) queue: u64,
     pub(crate) deadline_ms: u64,
 }
@@ -167,7 +168,7 @@ fn token(section: &mut Section<'_, '_>) -> Option<TokenSection> {
     let label = section.required("label", label);
     let pin_file = section.path("pin-file");
     let pin_file = section.required("pin-file", pin_file);
-    let sessions = section.number("sessions", 1..=1000).map_or(4, |n| n.value);
+    let sessions = section.number("sessions", 1..=1000).map(|n| n.value);
     let queue = section.number("queue", 1..=1_000_000).map_or(1024, |n| n.value);
     let deadline_ms = section.number("deadline-ms", 100..=600_000).map_or(20_000, |n| n.value);
     Some(TokenSection { module: module?, label: label?, pin_file: pin_file?, sessions, queue, deadline_ms })
@@ -350,7 +351,7 @@ mod tests {
         let config = Config::parse(text, &mut report);
         assert_eq!(report.into_complaints(), []);
         let token = &config.tokens[0];
-        assert_eq!((token.sessions, token.queue, token.deadline_ms), (4, 1024, 20_000));
+        assert_eq!((token.sessions, token.queue, token.deadline_ms), (None, 1024, 20_000));
         let milter = config.milter.unwrap();
         assert_eq!((milter.max_connections, milter.max_message_bytes), (1024, 104_857_600));
         assert_eq!(config.trust.revocation, RevocationMode::SoftFail);

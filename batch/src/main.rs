@@ -23,7 +23,7 @@ use batch::{
     task::Task,
 };
 use clap::Parser;
-use hsmpool::{Lane, Pool, TokenState};
+use hsmpool::{Lane, Pool, TokenSettings, TokenState};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -65,7 +65,7 @@ fn start(cli: &Cli) -> Result<Totals> {
     for warning in settings.warnings(SystemTime::now()) {
         say(&format!("hsmime-batch: warning: {warning}"));
     }
-    let sessions = settings.tokens().iter().map(|token| token.sessions).sum();
+    let sessions = settings.tokens().iter().map(TokenSettings::most_sessions).sum();
     let options = Options {
         inputs: work.inputs.clone(),
         output,

@@ -1,41 +1,80 @@
 //! A connection to a token: from loading the module to running workers, and back.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use cryptoki::error::RvError;
+use crossbeam_channel::{Receiver, Sender};
+use cryptoki::{error::RvError, slot::Slot};
 
 use crate::{
     PoolError,
+    activity::Activity,
     call::CallError,
+    login,
     module::Module,
     modules,
     session::{Access, OpenSession},
+    settings::DEFAULT_SESSIONS,
+    supervisor::{FIRST_PAUSE, LONGEST_PAUSE, Pauses},
     token::Token,
-    worker::{Activity, Worker},
+    worker::Worker,
 };
 
 /// How long workers may take to end before they are left to themselves: they hang in the module.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// Sessions of a token, each with its worker, over one life of the module.
+///
+/// A worker that hangs in a call is left behind, once nobody waits for that call any more, and another takes
+/// its place with a session of its own. It ends when its call comes back. At most as many as the connection
+/// has sessions are left behind at a time. Where all hang, one more is tried; if that hangs too, it is the token
+/// that hangs, and nothing more is thrown after it until a call comes back.
 pub(crate) struct Connection {
-    workers: Vec<(JoinHandle<()>, Arc<Activity>)>,
+    token: Arc<Token>,
+    /// Those at work, and those that open their sessions.
+    crew: Vec<Hand>,
+    /// Those left behind in a call.
+    left: Vec<Hand>,
+    /// How many sessions the token gave at first.
+    size: usize,
+    /// That all were hanging and one more has been tried, after so many operations. Forgotten when any call
+    /// comes back.
+    last_try: Option<u64>,
+    /// Not earlier is another session opened, and what comes after that.
+    not_before: Instant,
+    pauses: Pauses,
     /// Where workers report that the token is lost.
     pub(crate) losses: Receiver<PoolError>,
+    report_loss: Sender<PoolError>,
     /// Set to end the workers.
     stop: Arc<AtomicBool>,
-    /// Disconnected when the last worker has ended.
-    ended: Receiver<()>,
+    slot: Slot,
     /// Dropped last: `C_Finalize` after all sessions are closed.
-    _module: Arc<Module>,
+    module: Arc<Module>,
+}
+
+/// A worker's thread, seen from outside.
+struct Hand {
+    thread: JoinHandle<()>,
+    activity: Arc<Activity>,
+}
+
+/// How a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// So many sessions are at work.
+    Working(usize),
+    /// All hang.
+    Hanging(usize),
+    /// A session is being opened, and it will show.
+    Unclear,
 }
 
 impl Connection {
@@ -45,101 +84,221 @@ impl Connection {
         let settings = &token.settings;
         let label = token.label();
         let module = Module::open(&settings.module)?;
-        let (slot, _) = modules::find(&module, &settings.module, label)?;
+        let (slot, info) = modules::find(&module, &settings.module, label)?;
+        let wanted = settings.sessions.unwrap_or_else(|| default_sessions(info.max_sessions));
+        token.wanted.store(wanted, Ordering::Relaxed);
         let first = OpenSession::open(&module, slot, Access::ReadOnly).map_err(|error| match error.rv() {
             Some(RvError::SessionCount) => PoolError::TooManySessions { label: label.to_owned() },
             _ => PoolError::call(label, error),
         })?;
         token.gate.log_in(&first).map_err(|error| error.into_pool_error(label))?;
         read_keys(token, &first)?;
-        token.find_abilities(&first);
+        // Once: the trials take time, and others wait for a connection that is made again.
+        if !token.abilities().is_known() {
+            token.find_abilities(&first);
+        }
         // The first session works too: while any session is open the login lasts, and there are tokens
         // that give only one.
         let mut sessions = vec![first];
-        while sessions.len() < settings.sessions {
+        while sessions.len() < wanted {
             match OpenSession::open(&module, slot, Access::ReadOnly) {
                 Ok(session) => sessions.push(session),
                 Err(error) => {
-                    fewer_sessions(token, sessions.len(), &error)?;
+                    fewer_sessions(token, sessions.len(), wanted, &error)?;
                     break;
                 }
             }
         }
-        Self::start_workers(token, sessions, module)
-    }
-
-    fn start_workers(
-        token: &Arc<Token>,
-        sessions: Vec<OpenSession>,
-        module: Arc<Module>,
-    ) -> Result<Self, PoolError> {
         let (report_loss, losses) = crossbeam_channel::unbounded();
-        let stop = Arc::new(AtomicBool::new(false));
-        let (running, ended) = crossbeam_channel::bounded::<()>(0);
-        let mut connection = Self { workers: Vec::new(), losses, stop, ended, _module: module };
-        let alone = sessions.len() == 1;
-        for (number, session) in sessions.into_iter().enumerate() {
-            let activity = Arc::new(Activity::new());
-            token.register(&activity);
-            let worker = Worker {
-                token: Arc::clone(token),
-                session,
-                activity: Arc::clone(&activity),
-                alone,
-                stop: Arc::clone(&connection.stop),
-                losses: report_loss.clone(),
-            };
-            let running = running.clone();
-            let spawned = thread::Builder::new().name(format!("token-{number}")).spawn(move || {
-                worker.run();
-                drop(running);
-            });
-            match spawned {
-                Ok(handle) => connection.workers.push((handle, activity)),
+        let mut connection = Self {
+            token: Arc::clone(token),
+            crew: Vec::new(),
+            left: Vec::new(),
+            size: sessions.len(),
+            last_try: None,
+            not_before: Instant::now(),
+            pauses: Pauses::new(FIRST_PAUSE, LONGEST_PAUSE),
+            losses,
+            report_loss,
+            stop: Arc::new(AtomicBool::new(false)),
+            slot,
+            module,
+        };
+        for session in sessions {
+            match connection.start(Some(session)) {
+                Ok(()) => {}
                 // A smaller pool is better than none.
-                Err(error) if !connection.workers.is_empty() => {
-                    tracing::warn!(token = token.label(), sessions = number, %error, "no thread for more workers");
+                Err(error) if !connection.crew.is_empty() => {
+                    let sessions = connection.crew.len();
+                    tracing::warn!(token = label, sessions, %error, "no thread for more workers");
+                    connection.size = sessions;
                     break;
                 }
                 Err(error) => {
-                    let label = token.label().to_owned();
-                    return Err(PoolError::Thread { label, reason: error.to_string() });
+                    return Err(PoolError::Thread { label: label.to_owned(), reason: error.to_string() });
                 }
             }
         }
         Ok(connection)
     }
 
-    /// How many workers there are.
-    pub(crate) fn sessions(&self) -> usize {
-        self.workers.len()
+    /// Starts a worker; without a session it opens one itself, as that may hang too.
+    fn start(&mut self, session: Option<OpenSession>) -> io::Result<()> {
+        let activity = Arc::new(Activity::opening());
+        if session.is_some() {
+            activity.opened();
+        }
+        let (token, module, slot) = (Arc::clone(&self.token), Arc::clone(&self.module), self.slot);
+        let (stop, losses, alone) = (Arc::clone(&self.stop), self.report_loss.clone(), self.size == 1);
+        let ending = Ending(Arc::clone(&activity));
+        let at_work = Arc::clone(&activity);
+        let thread = thread::Builder::new().name("token-worker".to_owned()).spawn(move || {
+            let _ending = ending;
+            let session = session.map_or_else(|| open_another(&token, &module, slot, &at_work), Some);
+            drop(module);
+            if let Some(session) = session {
+                Worker { token, session, activity: at_work, alone, stop, losses }.run();
+            }
+        })?;
+        self.token.register(&activity);
+        self.crew.push(Hand { thread, activity });
+        Ok(())
     }
 
-    /// Whether every worker has been in its present call for longer than `limit`.
-    pub(crate) fn hangs_for(&self, limit: Duration) -> bool {
-        let hangs = |activity: &Activity| activity.busy_for().is_some_and(|busy| busy > limit);
-        self.workers.iter().all(|(_, activity)| hangs(activity))
+    /// How many workers are at work or will soon be.
+    pub(crate) fn sessions(&self) -> usize {
+        self.crew.len()
+    }
+
+    /// Leaves behind who hangs, and fills the places. Called every few milliseconds.
+    pub(crate) fn tend(&mut self, now: Instant) -> Condition {
+        let limit = self.token.settings.deadline;
+        let successes = self.token.meter.successes();
+        let left = self.left.len();
+        self.left.retain(|hand| !hand.activity.has_ended());
+        if self.left.len() < left || self.last_try.is_some_and(|before| successes > before) {
+            self.last_try = None;
+        }
+        self.crew.retain(|hand| !hand.activity.has_ended());
+        let hanging = self.crew.iter().filter(|hand| hand.activity.hangs(now, limit)).count();
+        let mut may_leave = self.size.saturating_sub(self.left.len()).min(hanging);
+        let all_hang = hanging == self.crew.len();
+        if self.last_try.is_some() {
+            may_leave = 0;
+        } else if all_hang {
+            may_leave = may_leave.min(1);
+        }
+        if may_leave > 0 && now >= self.not_before {
+            if all_hang {
+                self.last_try = Some(successes);
+            }
+            self.leave(may_leave, now);
+        }
+        if self.crew.len() < self.size && now >= self.not_before {
+            self.not_before = now + self.pauses.next();
+            while self.crew.len() < self.size && self.start(None).is_ok() {}
+        } else if now > self.not_before + LONGEST_PAUSE {
+            self.pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
+        }
+        self.condition(now)
+    }
+
+    /// Leaves so many of those behind that hang.
+    fn leave(&mut self, mut count: usize, now: Instant) {
+        let limit = self.token.settings.deadline;
+        for hand in std::mem::take(&mut self.crew) {
+            if count > 0 && hand.activity.hangs(now, limit) {
+                count -= 1;
+                hand.activity.leave();
+                self.left.push(hand);
+            } else {
+                self.crew.push(hand);
+            }
+        }
+        let (token, hanging) = (self.token.label(), self.left.len());
+        tracing::warn!(token, hanging, "calls to the module do not come back: their sessions are replaced");
+    }
+
+    fn condition(&self, now: Instant) -> Condition {
+        let limit = self.token.settings.deadline;
+        let (hanging, others): (Vec<&Hand>, Vec<&Hand>) =
+            self.crew.iter().partition(|hand| hand.activity.hangs(now, limit));
+        match others.iter().filter(|hand| hand.activity.is_opened()).count() {
+            0 if others.is_empty() => Condition::Hanging(hanging.len() + self.left.len()),
+            0 => Condition::Unclear,
+            working => Condition::Working(working),
+        }
     }
 
     /// Ends the workers, each after its present call, and closes the sessions. Workers that do not come
     /// back from the module are left behind; they keep it from being finalised under them.
-    pub(crate) fn close(mut self, token: &Token) {
+    pub(crate) fn close(self) {
         self.stop.store(true, Ordering::Release);
-        token.lanes.wake_workers();
-        if self.ended.recv_timeout(END_LIMIT) == Err(RecvTimeoutError::Timeout) {
-            let hanging = self.workers.iter().filter(|(handle, _)| !handle.is_finished()).count();
-            tracing::warn!(
-                token = token.label(),
-                hanging,
-                "workers do not come back from the module: left behind"
-            );
-        } else {
-            for (handle, _) in self.workers.drain(..) {
-                // A worker that panicked has been reported by its guard.
-                let _ = handle.join();
+        self.token.lanes.wake_workers();
+        let until = Instant::now() + END_LIMIT;
+        let limit = self.token.settings.deadline;
+        let mut pause = Duration::from_micros(100);
+        loop {
+            let now = Instant::now();
+            let busy = |hand: &&Hand| !hand.activity.has_ended() && !hand.activity.hangs(now, limit);
+            if now >= until || !self.crew.iter().any(|hand| busy(&hand)) {
+                break;
             }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+        let (ended, hanging): (Vec<Hand>, Vec<Hand>) =
+            self.crew.into_iter().chain(self.left).partition(|hand| hand.activity.has_ended());
+        for hand in ended {
+            // A worker that panicked has been reported by its guard.
+            let _ = hand.thread.join();
+        }
+        if !hanging.is_empty() {
+            let (token, hanging) = (self.token.label(), hanging.len());
+            tracing::warn!(token, hanging, "workers do not come back from the module: left behind");
         }
     }
+}
+
+/// Says that a worker's thread is done, however it ends.
+struct Ending(Arc<Activity>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// A session in the place of one that hangs. Mostly it finds the login that the others keep.
+fn open_another(token: &Token, module: &Arc<Module>, slot: Slot, activity: &Activity) -> Option<OpenSession> {
+    let label = token.label();
+    let open = || -> Result<OpenSession, PoolError> {
+        let failed = |error| PoolError::call(label, error);
+        let session = OpenSession::open(module, slot, Access::ReadOnly).map_err(failed)?;
+        if !login::is_open(&session).map_err(failed)? {
+            // All others have come back meanwhile and are closed. Handles do not outlive a login.
+            token.gate.log_in(&session).map_err(|error| error.into_pool_error(label))?;
+            read_keys(token, &session)?;
+        }
+        Ok(session)
+    };
+    match open() {
+        Ok(session) if !activity.is_left() => {
+            activity.opened();
+            Some(session)
+        }
+        Ok(_) => None,
+        Err(reason) => {
+            tracing::warn!(token = label, %reason, "no session in the place of one that hangs");
+            None
+        }
+    }
+}
+
+/// How many sessions to open where nobody says how many.
+fn default_sessions(limit: Option<u64>) -> usize {
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_SESSIONS);
+    limit.clamp(1, DEFAULT_SESSIONS)
 }
 
 fn read_keys(token: &Token, session: &OpenSession) -> Result<(), PoolError> {
@@ -155,8 +314,7 @@ fn read_keys(token: &Token, session: &OpenSession) -> Result<(), PoolError> {
 }
 
 /// Whether to go on with fewer sessions than asked for.
-fn fewer_sessions(token: &Token, opened: usize, error: &CallError) -> Result<(), PoolError> {
-    let wanted = token.settings.sessions;
+fn fewer_sessions(token: &Token, sessions: usize, wanted: usize, error: &CallError) -> Result<(), PoolError> {
     // CKR_SESSION_COUNT is the specified answer; smart cards and small tokens give others for "no more".
     match error.rv() {
         Some(
@@ -167,7 +325,6 @@ fn fewer_sessions(token: &Token, opened: usize, error: &CallError) -> Result<(),
             | RvError::FunctionFailed
             | RvError::VendorDefined(_),
         ) => {
-            let sessions = opened;
             tracing::warn!(token = token.label(), sessions, wanted, %error, "the token gives fewer sessions than asked");
             Ok(())
         }
@@ -183,12 +340,19 @@ mod tests {
     use crate::{PinSource, TokenSettings};
 
     #[test]
+    fn the_token_s_own_limit_says_how_many_sessions_are_opened() {
+        for (limit, sessions) in [(None, 16), (Some(1), 1), (Some(10), 10), (Some(1000), 16), (Some(0), 1)] {
+            assert_eq!(default_sessions(limit), sessions, "{limit:?}");
+        }
+    }
+
+    #[test]
     fn a_token_that_gives_fewer_sessions_is_used_with_those_but_a_lost_one_is_not() {
         let settings = TokenSettings {
             module: PathBuf::from("module.so"),
             label: "mail".into(),
             pin: PinSource::File("pin".into()),
-            sessions: 8,
+            sessions: Some(8),
             queue: 1,
             deadline: Duration::from_secs(1),
         };
@@ -200,7 +364,7 @@ mod tests {
             (RvError::TokenNotPresent, false),
             (RvError::CryptokiNotInitialized, false),
         ] {
-            let result = fewer_sessions(&token, 3, &CallError::new("C_OpenSession", rv));
+            let result = fewer_sessions(&token, 3, 8, &CallError::new("C_OpenSession", rv));
             assert_eq!(result.is_ok(), goes_on, "{rv:?}");
         }
     }

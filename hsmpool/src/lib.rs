@@ -12,23 +12,27 @@
 //! requests for it fail at once with [`smime::key::KeyError::Unavailable`]. A PIN that was rejected is
 //! not tried again before its file changes. Only this crate speaks PKCS#11.
 
+mod activity;
 mod agree;
 mod call;
 mod connection;
 mod constant_time;
 mod decrypt;
 mod error;
+mod histogram;
 mod index;
 mod key;
 mod lanes;
 mod login;
 mod mechanisms;
+mod metrics;
 mod module;
 mod oaep;
 mod pin;
 mod pkcs1;
 mod pool;
 mod private_key;
+mod prometheus;
 mod public_key;
 mod raw;
 mod recovery;
@@ -55,9 +59,12 @@ pub mod server {
 }
 
 pub use error::PoolError;
+pub use histogram::Distribution;
 pub use key::{RawTokenKey, TokenKey};
+pub use metrics::{LaneMetrics, TokenMetrics};
 pub use pin::Pin;
 pub use pool::{Pool, TokenState, TokenStatus};
+pub use prometheus::prometheus;
 pub use request::{Lane, Pending};
 pub use settings::{PinSource, TokenSettings};
 pub use shortcomings::Shortcoming;

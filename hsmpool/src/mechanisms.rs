@@ -79,6 +79,11 @@ impl Abilities {
         found
     }
 
+    /// Whether the token has told what it can do.
+    pub(crate) fn is_known(&self) -> bool {
+        self.listed.is_some()
+    }
+
     /// Whether `CKM_RSA_PKCS` is worth trying for decryption.
     pub(crate) fn may_decrypt_pkcs1(&self) -> bool {
         self.may(MechanismType::RSA_PKCS, MechanismInfo::decrypt)

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     fmt, io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use smime::Certificate;
 
 use crate::{
-    PoolError, RawTokenKey, TokenKey, TokenSettings,
+    PoolError, RawTokenKey, TokenKey, TokenMetrics, TokenSettings,
     connection::END_LIMIT,
     public_key::KeyName,
     remote::Remote,
@@ -67,8 +67,12 @@ pub struct TokenStatus {
     pub state: TokenState,
     /// Sessions that work for it now.
     pub sessions: usize,
+    /// Sessions that were asked for, or that the token allows.
+    pub wanted: usize,
     /// Requests that wait for a session.
     pub waiting: usize,
+    /// Calls that are still running though their callers' deadlines are over.
+    pub hanging: usize,
 }
 
 /// Whether a token can be used.
@@ -250,7 +254,9 @@ impl Pool {
                 module: token.settings.module.clone(),
                 state,
                 sessions,
+                wanted: token.wanted.load(Ordering::Relaxed),
                 waiting: token.waiting(),
+                hanging: token.overdue(Instant::now()).len(),
             }
         };
         let mut status: Vec<TokenStatus> = self.inner.tokens.iter().map(of).collect();
@@ -258,6 +264,18 @@ impl Pool {
             status.extend(remote.status());
         }
         status
+    }
+
+    /// What every token has done, and does now.
+    pub fn metrics(&self) -> Vec<TokenMetrics> {
+        self.inner.tokens.iter().map(|token| token.metrics()).collect()
+    }
+
+    /// For how long a call has been running at most that nobody waits for any more: its caller's deadline
+    /// is over by that much. `None`: there is no such call.
+    pub fn overdue(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.inner.tokens.iter().flat_map(|token| token.overdue(now)).max()
     }
 
     /// Ends the workers, closes the sessions, finalises the modules. Requests that wait end with
@@ -352,7 +370,7 @@ pub(crate) fn check_all(settings: &[TokenSettings]) -> Result<(), PoolError> {
 fn check(token: &TokenSettings) -> Result<(), PoolError> {
     let wrong =
         |name, value, minimum| Err(PoolError::Setting { label: token.label.clone(), name, value, minimum });
-    if token.sessions == 0 {
+    if token.sessions == Some(0) {
         return wrong("sessions", "0".into(), "1");
     }
     if token.queue == 0 {

@@ -30,7 +30,7 @@ use crate::{
 const RECONSIDER: Duration = Duration::from_millis(100);
 
 /// How many lost connections one request may meet before it is held for their cause.
-const MOST_LOSSES: u32 = 4;
+const MOST_LOSSES: u32 = 8;
 
 /// All tokens of a pool.
 #[derive(Debug)]

@@ -14,12 +14,23 @@ pub struct TokenSettings {
     /// Where the user PIN stands.
     pub pin: PinSource,
     /// How many sessions to open: one worker thread each. At least 1; a token that gives fewer is used
-    /// with those it gave.
-    pub sessions: usize,
-    /// How many requests may wait beside those that are being worked on.
+    /// with those it gave. `None`: as many as the token allows (`CK_TOKEN_INFO.ulMaxSessionCount`), at most 16.
+    pub sessions: Option<usize>,
+    /// How many requests may wait in each lane, beside those that are being worked on.
     pub queue: usize,
     /// How long a caller waits for an answer at most, from asking to answer.
     pub deadline: Duration,
+}
+
+/// How many sessions are opened where nobody says how many, and the token has no limit of its own. Network
+/// HSMs are busy with that many; soft tokens have no use for more than processors, but take no harm either.
+pub(crate) const DEFAULT_SESSIONS: usize = 16;
+
+impl TokenSettings {
+    /// How many sessions there will be at most.
+    pub fn most_sessions(&self) -> usize {
+        self.sessions.unwrap_or(DEFAULT_SESSIONS)
+    }
 }
 
 /// Where a PIN comes from: always a place, never the PIN itself.

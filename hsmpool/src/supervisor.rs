@@ -9,23 +9,33 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, select_biased};
 
 use crate::{
     PoolError,
-    connection::Connection,
+    connection::{Condition, Connection},
     token::{Phase, Token},
 };
 
 /// How often the workers are looked at.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the PIN file is looked at while its content is known to be wrong.
 const PIN_INTERVAL: Duration = Duration::from_secs(1);
-/// The first pause before connecting again.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The first pause before trying again what failed.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The first pause before connecting again after a connection that served nobody; requests wait for it.
+const FIRST_REST: Duration = Duration::from_millis(50);
+/// The longest of these.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Runs until `shutdown` is disconnected.
 pub(crate) fn supervise(token: &Arc<Token>, shutdown: &Receiver<()>) {
-    let mut supervisor =
-        Supervisor { token, shutdown, pauses: Pauses::new(), outage: Outage::None, last_at_once: None };
+    let mut supervisor = Supervisor {
+        token,
+        shutdown,
+        pauses: Pauses::new(FIRST_PAUSE, LONGEST_PAUSE),
+        rests: Pauses::new(FIRST_REST, LONGEST_REST),
+        outage: Outage::None,
+        warned: None,
+    };
     let mut next = Next::Connect;
     while matches!(next, Next::Connect) {
         token.is_opening(Some(Instant::now()));
@@ -42,10 +52,13 @@ pub(crate) fn supervise(token: &Arc<Token>, shutdown: &Receiver<()>) {
 struct Supervisor<'a> {
     token: &'a Arc<Token>,
     shutdown: &'a Receiver<()>,
+    /// Between attempts to connect that failed.
     pauses: Pauses,
+    /// Between connections that served nobody.
+    rests: Pauses,
     outage: Outage,
-    /// When a lost connection was made again without a pause.
-    last_at_once: Option<Instant>,
+    /// When a lost connection was last told of in the log.
+    warned: Option<Instant>,
 }
 
 enum Next {
@@ -55,32 +68,42 @@ enum Next {
 
 impl Supervisor<'_> {
     /// From a connection that stands to the end of it.
-    fn use_connection(&mut self, connection: Connection) -> Next {
+    ///
+    /// Dead sessions are mostly all that is wrong, so those who ask wait for the next connection. It is made at
+    /// once if this one was of use. If not, there is a growing pause before it: neither a token that loses
+    /// every connection nor a request that costs one shall have modules finalised and initialised in a loop.
+    fn use_connection(&mut self, mut connection: Connection) -> Next {
         let token = self.token;
+        let successes = token.meter.successes();
         let since = Instant::now();
         let sessions = connection.sessions();
         token.failures.store(0, Ordering::Relaxed);
         self.outage.end(token, sessions);
         token.set_phase(&Phase::Up { sessions });
-        let Some(reason) = watch(token, &connection, &mut self.outage, self.shutdown) else {
+        let Some(reason) = watch(token, &mut connection, &mut self.outage, self.shutdown) else {
             token.set_phase(&Phase::Down(PoolError::Closed));
-            connection.close(token);
+            connection.close();
             return Next::End;
         };
-        // Dead sessions are mostly all that is wrong. So those who ask wait for one more try, which is made
-        // at once; but not again and again.
-        let at_once = self.last_at_once.is_none_or(|last| last.elapsed() > LONGEST_PAUSE);
-        token.set_phase(&if at_once { Phase::Connecting } else { Phase::Down(reason.clone()) });
-        connection.close(token);
+        token.meter.lost.fetch_add(1, Ordering::Relaxed);
+        token.set_phase(&Phase::Connecting);
+        connection.close();
+        if self.warned.is_none_or(|last| last.elapsed() > LONGEST_PAUSE) {
+            self.warned = Some(Instant::now());
+            tracing::warn!(token = token.label(), %reason, "connection lost, connecting again");
+        } else {
+            tracing::debug!(token = token.label(), %reason, "connection lost once more");
+        }
         if since.elapsed() > LONGEST_PAUSE {
-            self.pauses = Pauses::new();
+            self.pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
         }
-        if !at_once {
-            return self.be_down(&reason);
-        }
-        tracing::warn!(token = token.label(), %reason, "connection lost, connecting again");
-        self.last_at_once = Some(Instant::now());
-        if is_disconnected(self.shutdown) { Next::End } else { Next::Connect }
+        let rest = if token.meter.successes() > successes || since.elapsed() > LONGEST_PAUSE {
+            self.rests = Pauses::new(FIRST_REST, LONGEST_REST);
+            Duration::ZERO
+        } else {
+            self.rests.next()
+        };
+        if pause(rest, self.shutdown) { Next::Connect } else { Next::End }
     }
 
     /// Waits until it makes sense to connect again.
@@ -89,7 +112,7 @@ impl Supervisor<'_> {
         self.outage.begin(token, error);
         token.set_phase(&Phase::Down(error.clone()));
         let go_on = if error.awaits_another_pin() && token.gate.holds_a_rejected_pin() {
-            self.pauses = Pauses::new();
+            self.pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
             wait_for_another_pin(token, self.shutdown)
         } else {
             pause(self.pauses.next(), self.shutdown)
@@ -101,26 +124,27 @@ impl Supervisor<'_> {
 /// Watches a connection until the token is lost (`Some`) or the pool is closed (`None`).
 fn watch(
     token: &Token,
-    connection: &Connection,
+    connection: &mut Connection,
     outage: &mut Outage,
     shutdown: &Receiver<()>,
 ) -> Option<PoolError> {
-    // A call that takes three times as long as any caller waits is not slow, it hangs.
-    let limit = token.settings.deadline.saturating_mul(3);
-    let workers = connection.sessions();
+    let mut sessions = connection.sessions();
     loop {
-        let hangs = connection.hangs_for(limit);
-        let hanging = PoolError::Hanging { label: token.label().to_owned(), workers, for_at_least: limit };
-        match (hangs, outage.is_open()) {
-            (true, false) => {
+        match connection.tend(Instant::now()) {
+            Condition::Hanging(workers) if !outage.is_open() => {
+                let for_at_least = token.settings.deadline;
+                let hanging = PoolError::Hanging { label: token.label().to_owned(), workers, for_at_least };
                 outage.begin(token, &hanging);
                 token.set_phase(&Phase::Down(hanging));
             }
-            (false, true) => {
-                outage.end(token, workers);
-                token.set_phase(&Phase::Up { sessions: workers });
+            Condition::Working(working) if outage.is_open() || working != sessions => {
+                if outage.is_open() {
+                    outage.end(token, working);
+                }
+                sessions = working;
+                token.set_phase(&Phase::Up { sessions });
             }
-            _ => {}
+            Condition::Hanging(_) | Condition::Working(_) | Condition::Unclear => {}
         }
         select_biased! {
             recv(shutdown) -> _ => return None,
@@ -151,21 +175,21 @@ fn wait_for_another_pin(token: &Token, shutdown: &Receiver<()>) -> bool {
     false
 }
 
-fn is_disconnected(shutdown: &Receiver<()>) -> bool {
-    shutdown.recv_timeout(Duration::ZERO) == Err(RecvTimeoutError::Disconnected)
+/// Pauses that double, up to the longest.
+#[derive(Debug)]
+pub(crate) struct Pauses {
+    next: Duration,
+    longest: Duration,
 }
 
-/// 250 ms, 500 ms, 1 s, … 5 s.
-struct Pauses(Duration);
-
 impl Pauses {
-    fn new() -> Self {
-        Self(FIRST_PAUSE)
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+        Self { next: first, longest }
     }
 
-    fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(LONGEST_PAUSE);
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.longest);
         pause
     }
 }
@@ -217,7 +241,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_stay_bounded() {
-        let mut pauses = Pauses::new();
+        let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
         let lengths: Vec<u128> = (0..8).map(|_| pauses.next().as_millis()).collect();
         assert_eq!(lengths, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
     }

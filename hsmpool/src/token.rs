@@ -14,16 +14,17 @@ use smime::key::KeyError;
 
 use crate::{
     PoolError, TokenSettings,
+    activity::Activity,
     call::CallError,
     index::{Index, KeyObject},
     lanes::Lanes,
     login::LoginGate,
     mechanisms::Abilities,
+    metrics::{Meter, TokenMetrics},
     public_key::KeyName,
     request::{Lane, Request},
     router::{Failed, Router, Standing},
     session::OpenSession,
-    worker::Activity,
 };
 
 /// Connecting reads all keys, which takes some tokens long.
@@ -46,6 +47,9 @@ pub(crate) struct Token {
     /// The phase once more, for the router's quick look.
     stands: AtomicU8,
     sessions: AtomicUsize,
+    /// How many sessions were asked for, by the settings or by the token's own limit.
+    pub(crate) wanted: AtomicUsize,
+    pub(crate) meter: Meter,
     index: RwLock<Arc<Index>>,
     abilities: RwLock<Arc<Abilities>>,
     last_refresh: Mutex<Option<Instant>>,
@@ -89,6 +93,8 @@ impl Token {
             phase_changed: Condvar::new(),
             stands: AtomicU8::new(CONNECTING),
             sessions: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(settings.sessions.unwrap_or(0)),
+            meter: Meter::default(),
             index: RwLock::default(),
             abilities: RwLock::default(),
             last_refresh: Mutex::default(),
@@ -136,6 +142,8 @@ impl Token {
 
     /// Gives a request that was not carried out here back to the router.
     pub(crate) fn hand_back(&self, request: Box<Request>, failed: Failed) {
+        let retry = matches!(failed, Failed::Lost(_));
+        self.meter.retries.fetch_add(u64::from(retry), Ordering::Relaxed);
         match (self.router.upgrade(), failed) {
             (Some(router), failed) => router.take_back(request, self.number, failed),
             (None, Failed::Refused(error) | Failed::Lost(error)) => request.answer(Err(error)),
@@ -209,8 +217,9 @@ impl Token {
     pub(crate) fn hangs(&self) -> Option<String> {
         let deadline = self.settings.deadline;
         let activities = self.activities.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = Instant::now();
         let busiest =
-            activities.iter().filter_map(Weak::upgrade).filter_map(|activity| activity.busy_for()).max();
+            activities.iter().filter_map(Weak::upgrade).filter_map(|activity| activity.busy_for(now)).max();
         if let Some(busy) = busiest.filter(|busy| *busy >= deadline) {
             return Some(format!("a call to the module has not returned for {} ms", busy.as_millis()));
         }
@@ -234,10 +243,35 @@ impl Token {
         error: &dyn Fn(usize, Duration) -> KeyError,
     ) -> VecDeque<Box<Request>> {
         let activities = self.activities.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for activity in activities.iter().filter_map(Weak::upgrade) {
-            activity.expire(now, error);
-        }
-        self.lanes.remove_over(now)
+        let ended =
+            activities.iter().filter_map(Weak::upgrade).filter(|activity| activity.expire(now, error));
+        let over = self.lanes.remove_over(now);
+        let expired = u64::try_from(ended.count() + over.len()).unwrap_or(u64::MAX);
+        self.meter.expired.fetch_add(expired, Ordering::Relaxed);
+        over
+    }
+
+    /// For how long the calls have been overdue that are still running though nobody waits for them any more.
+    pub(crate) fn overdue(&self, now: Instant) -> Vec<Duration> {
+        let activities = self.activities.lock().unwrap_or_else(PoisonError::into_inner);
+        activities.iter().filter_map(Weak::upgrade).filter_map(|activity| activity.overdue(now)).collect()
+    }
+
+    /// What it has done, and does now.
+    pub(crate) fn metrics(&self) -> TokenMetrics {
+        let mut metrics = TokenMetrics {
+            label: self.label().to_owned(),
+            module: self.settings.module.clone(),
+            up: self.stands.load(Ordering::Acquire) == UP,
+            sessions: self.sessions.load(Ordering::Relaxed),
+            wanted: self.wanted.load(Ordering::Relaxed),
+            hanging: self.overdue(Instant::now()).len(),
+            running: self.running.load(Ordering::Relaxed),
+            ..TokenMetrics::default()
+        };
+        [metrics.interactive.waiting, metrics.bulk.waiting] = self.lanes.waiting();
+        self.meter.read(&mut metrics);
+        metrics
     }
 
     pub(crate) fn unavailable(&self, reason: &PoolError) -> KeyError {

@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -14,6 +14,7 @@ use smime::key::KeyError;
 
 use crate::{
     PoolError,
+    activity::Activity,
     agree::agree,
     call::CallError,
     decrypt::decrypt,
@@ -22,7 +23,7 @@ use crate::{
     login::{self, LoginError},
     private_key::{OperationError, PrivateKey},
     recovery::{Recovery, recovery},
-    request::{Answer, Operation, Request, Watch},
+    request::{Answer, Operation, Request},
     router::Failed,
     session::OpenSession,
     sign::sign,
@@ -44,52 +45,6 @@ pub(crate) struct Worker {
     pub(crate) stop: Arc<AtomicBool>,
     /// Where the worker says that the token is lost.
     pub(crate) losses: Sender<PoolError>,
-}
-
-/// What a worker does at the moment, for those who look from outside.
-#[derive(Debug)]
-pub(crate) struct Activity {
-    origin: Instant,
-    /// Milliseconds from `origin`, plus one; 0 when idle.
-    since: AtomicU64,
-    /// The request that it works on.
-    request: Mutex<Option<Watch>>,
-}
-
-impl Activity {
-    pub(crate) fn new() -> Self {
-        Self { origin: Instant::now(), since: AtomicU64::new(0), request: Mutex::default() }
-    }
-
-    /// Ends the request that it works on, if its time is over. The call itself goes on.
-    pub(crate) fn expire(&self, now: Instant, error: &dyn Fn(usize, Duration) -> KeyError) {
-        let mut request = self.request.lock().unwrap_or_else(PoisonError::into_inner);
-        if request.as_ref().is_some_and(|watch| now >= watch.deadline)
-            && let Some(watch) = request.take()
-        {
-            drop(request);
-            watch.expire(|backend| error(backend, watch.allowed()));
-        }
-    }
-
-    fn work_on(&self, request: Option<Watch>) {
-        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = request;
-    }
-
-    /// For how long the current call has been running.
-    pub(crate) fn busy_for(&self) -> Option<Duration> {
-        let begun = self.since.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.origin.elapsed().saturating_sub(Duration::from_millis(begun)))
-    }
-
-    fn begin(&self) {
-        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.since.store(now + 1, Ordering::Relaxed);
-    }
-
-    fn end(&self) {
-        self.since.store(0, Ordering::Relaxed);
-    }
 }
 
 /// What a worker does next.
@@ -133,37 +88,42 @@ impl Worker {
     }
 
     fn serve(&mut self, request: Box<Request>) -> Next {
+        let begun = Instant::now();
+        let meter = &self.token.meter;
         // Its caller has gone; the token's time belongs to those who still wait.
-        if request.is_over(Instant::now()) {
+        if request.is_over(begun) {
+            meter.expired.fetch_add(1, Ordering::Relaxed);
             let error = self.deadline(&request);
             request.answer(Err(error));
             return Next::Continue;
         }
         self.token.running.fetch_add(1, Ordering::Relaxed);
-        self.activity.work_on(Some(request.watch()));
-        self.activity.begin();
+        self.activity.begin_with(request.watch());
         let result = self.carry_out(&request);
         self.activity.end();
-        self.activity.work_on(None);
         self.token.running.fetch_sub(1, Ordering::Relaxed);
+        let meter = &self.token.meter;
+        meter.served(request.lane, begun.saturating_duration_since(request.submitted), begun.elapsed());
+        let left = self.activity.is_left();
         match result {
             Ok(answer) => {
                 self.token.failures.store(0, Ordering::Relaxed);
+                meter.succeeded(&request.operation);
                 request.answer(Ok(answer));
-                Next::Continue
             }
-            Err(Failure::Request(error)) => {
-                self.token.hand_back(request, Failed::Refused(error));
-                Next::Continue
-            }
+            Err(Failure::Request(error)) => self.token.hand_back(request, Failed::Refused(error)),
             Err(Failure::TokenLost(reason)) => {
-                // No other worker of this connection shall take it again.
-                self.lose(&reason);
+                // First of all, so that no other worker of this connection takes it again. The connection
+                // of a worker that was left behind is not its own any more.
+                if !left {
+                    self.lose(&reason);
+                }
                 let error = self.token.unavailable(&reason);
                 self.token.hand_back(request, Failed::Lost(error));
-                Next::End
+                return Next::End;
             }
         }
+        if left { Next::End } else { Next::Continue }
     }
 
     /// Asks the token, mends what can be mended here, and asks again.
@@ -186,7 +146,9 @@ impl Worker {
                 return Err(Failure::Request(self.deadline(request)));
             }
             tracing::debug!(token = self.token.label(), %error, "request met an error");
+            self.token.meter.failed(&error);
             self.mend(error, &mut tried, request, &index)?;
+            self.token.meter.retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -305,6 +267,7 @@ impl Worker {
         };
         self.activity.end();
         match mended {
+            _ if self.activity.is_left() => Next::End,
             Err(Failure::TokenLost(reason)) => {
                 self.lose(&reason);
                 Next::End
@@ -313,7 +276,7 @@ impl Worker {
         }
     }
 
-    /// Ends the connection. Nobody listens any more when this worker was left behind.
+    /// Ends the connection.
     fn lose(&self, reason: &PoolError) {
         self.stop.store(true, Ordering::Release);
         let _ = self.losses.send(reason.clone());

@@ -70,8 +70,8 @@ fn connect(token: &TokenSettings, findings: &mut Findings) -> Option<Up> {
     };
     for status in pool.status() {
         match status.state {
-            TokenState::Up if status.sessions < token.sessions => {
-                let found = format!("logged in, but only {} of {} sessions", status.sessions, token.sessions);
+            TokenState::Up if token.sessions.is_some_and(|wanted| status.sessions < wanted) => {
+                let found = format!("logged in, but only {} of {} sessions", status.sessions, status.wanted);
                 findings.add(Health::Warn, what.clone(), found);
             }
             TokenState::Up => {

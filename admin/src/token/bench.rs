@@ -132,7 +132,9 @@ fn write(token: &TokenSettings, report: &Report, out: &mut dyn Write) -> Result<
     }
     match report.recommended_sessions() {
         Some(sessions) => {
-            writeln!(out, "recommended: sessions = {sessions} (configured: {})", token.sessions)?;
+            let configured =
+                token.sessions.map_or("as the token allows".to_owned(), |sessions| sessions.to_string());
+            writeln!(out, "recommended: sessions = {sessions} (configured: {configured})")?;
         }
         None => writeln!(out, "nothing can be recommended")?,
     }

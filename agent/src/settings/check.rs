@@ -78,7 +78,7 @@ impl<'a> Checker<'a> {
                 module,
                 label: label.value,
                 pin: PinSource::File(pin_file),
-                sessions: to_usize(sessions),
+                sessions: sessions.map(to_usize),
                 queue: to_usize(queue),
                 deadline: Duration::from_millis(deadline_ms),
             });

@@ -17,14 +17,17 @@ impl fmt::Display for Settings {
                 PinSource::File(path) => path.display().to_string(),
                 _ => "another place".to_owned(),
             };
+            let sessions = match token.sessions {
+                Some(sessions) => format!("{sessions} sessions"),
+                None => "sessions as it allows".to_owned(),
+            };
             row(
                 "token",
                 format_args!(
-                    "\"{}\" of {}, PIN in {}, {} sessions, {} may wait, deadline {:?}",
+                    "\"{}\" of {}, PIN in {}, {sessions}, {} may wait in each lane, deadline {:?}",
                     token.label,
                     token.module.display(),
                     pin,
-                    token.sessions,
                     token.queue,
                     token.deadline
                 ),

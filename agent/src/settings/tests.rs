@@ -64,7 +64,7 @@ fn a_whole_file_becomes_settings() {
     );
     let settings = parse(&folder, &text).unwrap();
     assert_eq!(settings.tokens()[0].module, folder.path().join("module.so"));
-    assert_eq!(settings.tokens()[0].sessions, 8);
+    assert_eq!(settings.tokens()[0].sessions, Some(8));
     assert_eq!(settings.cache(), Some(folder.path().join("certcache").as_path()));
     assert_eq!(settings.trust().anchors, [certificate("root")]);
     assert_eq!(settings.trust().crls.len(), 2);
@@ -93,7 +93,7 @@ fn check_config_shows_what_came_out() {
     let serial = certificate("alice-2025").serial_hex();
     let expected = format!(
         "file       hsmime.toml
-token      \"mail\" of module.so, PIN in pin, 4 sessions, 1024 may wait, deadline 20s
+token      \"mail\" of module.so, PIN in pin, sessions as it allows, 1024 may wait in each lane, deadline 20s
 cache      none
 trust      0 anchors, 0 revocation lists, revocation soft-fail
 milter     listens at inet:127.0.0.1:8890 as mx.example.org

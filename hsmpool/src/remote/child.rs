@@ -145,7 +145,7 @@ impl Connector for ChildConnector {
     }
 
     fn sessions(&self) -> usize {
-        self.tokens.iter().map(|token| token.sessions).sum()
+        self.tokens.iter().map(TokenSettings::most_sessions).sum()
     }
 
     fn overdue(&self) -> bool {

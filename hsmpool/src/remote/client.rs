@@ -215,7 +215,7 @@ impl Remote {
             Err(error) => TokenState::Down { reason: error.to_string() },
         };
         let (label, module) = (self.label().to_owned(), self.connector.place().to_owned());
-        vec![TokenStatus { label, module, state, sessions: 0, waiting: 0 }]
+        vec![TokenStatus { label, module, state, sessions: 0, wanted: 0, waiting: 0, hanging: 0 }]
     }
 
     /// For each of these keys, whether no token of the server has it.

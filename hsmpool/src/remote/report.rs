@@ -52,7 +52,9 @@ pub(super) struct WireStatus {
     module: String,
     state: WireState,
     sessions: u32,
+    wanted: u32,
     waiting: u32,
+    hanging: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,7 +75,9 @@ impl From<&TokenStatus> for WireStatus {
                 TokenState::Down { reason } => WireState::Down { reason: cut(reason) },
             },
             sessions: u32::try_from(status.sessions).unwrap_or(u32::MAX),
+            wanted: u32::try_from(status.wanted).unwrap_or(u32::MAX),
             waiting: u32::try_from(status.waiting).unwrap_or(u32::MAX),
+            hanging: u32::try_from(status.hanging).unwrap_or(u32::MAX),
         }
     }
 }
@@ -89,7 +93,9 @@ impl From<WireStatus> for TokenStatus {
                 WireState::Down { reason } => TokenState::Down { reason },
             },
             sessions: usize::try_from(status.sessions).unwrap_or(usize::MAX),
+            wanted: usize::try_from(status.wanted).unwrap_or(usize::MAX),
             waiting: usize::try_from(status.waiting).unwrap_or(usize::MAX),
+            hanging: usize::try_from(status.hanging).unwrap_or(usize::MAX),
         }
     }
 }

@@ -98,9 +98,29 @@ fn one_of_two_tokens_is_removed_three_times_and_no_request_fails() {
             }
             done.store(true, Ordering::Relaxed);
         });
-        let removed = ReturnValue::CKR_DEVICE_REMOVED;
-        assert!(lab.counters().returned_with(Function::SignInit, removed) >= 3, "{}", lab.counters());
+        assert!(pool.metrics().remove(0).lost >= 3, "{}", lab.counters());
         assert!(signed.into_inner() > 100);
+    });
+}
+
+#[test]
+fn a_token_that_loses_every_connection_is_not_connected_to_in_a_loop() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&TokenSettings { deadline: Duration::from_secs(1), ..lab.settings(2) });
+        let removed = Rule::fail(ReturnValue::CKR_DEVICE_REMOVED).on([Function::SignInit]);
+        let rule = lab.control.add(removed).unwrap();
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            // The token answers all else, so it is never out of use: whoever asks waits for the next connection.
+            let error = sign(&key, b"never").unwrap_err();
+            assert!(matches!(error, KeyError::Deadline { .. }), "{error:?}");
+        }
+        let made = lab.counters().begun(Function::Initialize);
+        // After 50, 100, 200, 400, 800 ms, and then one each second.
+        assert!((5..=12).contains(&made), "{made}");
+        lab.control.remove(rule).unwrap();
+        eventually("signatures again", LIMIT, || sign(&key, b"after").is_ok());
+        assert!(pool.metrics().remove(0).lost >= 4);
     });
 }
 

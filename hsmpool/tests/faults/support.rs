@@ -82,7 +82,7 @@ impl Lab {
             module: self.module.clone(),
             label: "mail".into(),
             pin: PinSource::File(self.pin_file()),
-            sessions,
+            sessions: Some(sessions),
             queue: 64,
             deadline: Duration::from_secs(5),
         }

@@ -83,7 +83,7 @@ fn a_pin_that_is_rejected_at_a_use_is_tried_once_by_all_sessions_together_and_fo
     isolated(Through::Spy, |token| {
         let Some(info) = careful_key(token) else { return };
         let other = token.import_key("mail", "rsa:2048", "02");
-        let pool = pool_of(&TokenSettings { sessions: 8, ..token.settings() });
+        let pool = pool_of(&TokenSettings { sessions: Some(8), ..token.settings() });
         let key = pool.key_by_public_key(&info);
         sign(&key).unwrap();
         fs::write(token.pin_file(), "4321").unwrap();

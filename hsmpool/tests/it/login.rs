@@ -17,7 +17,7 @@ fn a_wrong_pin_is_tried_once_until_the_file_changes() {
         let log = Log::start();
         let certificate = token.import_key("mail", "rsa:2048", "01");
         fs::write(token.pin_file(), "86753091").unwrap();
-        let pool = start(&[TokenSettings { sessions: 8, ..token.settings() }]).unwrap();
+        let pool = start(&[TokenSettings { sessions: Some(8), ..token.settings() }]).unwrap();
         let error = pool.ready(LIMIT).unwrap_err();
         assert!(error.to_string().contains("rejected the PIN"), "{error}");
         let key = pool.key(&certificate);
@@ -59,7 +59,7 @@ fn a_wrong_pin_is_tried_once_until_the_file_changes() {
 fn many_workers_that_lost_their_login_share_one_try() {
     isolated(Through::Spy, |token| {
         let certificate = token.import_key("mail", "rsa:2048", "01");
-        let pool = pool_of(&TokenSettings { sessions: 4, ..token.settings() });
+        let pool = pool_of(&TokenSettings { sessions: Some(4), ..token.settings() });
         let key = pool.key(&certificate);
         assert_signs(&key);
         assert_eq!(token.count("C_Login"), 1);

@@ -132,7 +132,7 @@ fn assert_rejected(key: &TokenKey, good: &[u8], algorithm: &KeyEncryptionAlgorit
 fn the_token_sees_the_same_calls_for_good_and_bad_ciphertexts() {
     isolated(Through::Spy, |token| {
         let certificate = token.import_key("mail", "rsa:2048", "01");
-        let pool = pool_of(&hsmpool::TokenSettings { sessions: 1, ..token.settings() });
+        let pool = pool_of(&hsmpool::TokenSettings { sessions: Some(1), ..token.settings() });
         let key = pool.key(&certificate);
         let pkcs1 = KeyEncryptionAlgorithm::RsaPkcs1;
         let good = token.encrypt_to("01", &[7; 32], &["rsa_padding_mode:pkcs1"]);

@@ -65,7 +65,7 @@ fn settings_that_cannot_work_are_refused_at_once() {
         let twice = start(&[good.clone(), good.clone()]).unwrap_err();
         assert!(matches!(twice, PoolError::DuplicateToken { .. }), "{twice:?}");
         for settings in [
-            TokenSettings { sessions: 0, ..good.clone() },
+            TokenSettings { sessions: Some(0), ..good.clone() },
             TokenSettings { queue: 0, ..good.clone() },
             TokenSettings { deadline: Duration::ZERO, ..good },
         ] {
@@ -149,7 +149,7 @@ fn tokens_of_one_module_share_its_initialisation() {
 fn one_session_serves_many_callers() {
     isolated(Through::Spy, |token| {
         let certificate = token.import_key("mail", "rsa:2048", "01");
-        let pool = pool_of(&TokenSettings { sessions: 1, queue: 4, ..token.settings() });
+        let pool = pool_of(&TokenSettings { sessions: Some(1), queue: 4, ..token.settings() });
         let key = pool.key(&certificate);
         std::thread::scope(|scope| {
             for _ in 0..12 {

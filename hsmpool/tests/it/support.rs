@@ -182,7 +182,7 @@ impl TestToken {
             module: self.module.clone(),
             label: "mail".into(),
             pin: PinSource::File(self.pin_file()),
-            sessions: 2,
+            sessions: Some(2),
             queue: 16,
             deadline: Duration::from_secs(10),
         }

@@ -1,0 +1,161 @@
+//! What a worker does at the moment, for those who look from outside while it is in a call.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use smime::key::KeyError;
+
+use crate::request::Watch;
+
+/// One worker, seen from outside.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    origin: Instant,
+    /// Milliseconds from `origin`, plus one; 0 when idle.
+    since: AtomicU64,
+    /// The request that it works on.
+    request: Mutex<Option<Watch>>,
+    /// Whether it has its session.
+    opened: AtomicBool,
+    /// Whether it was left behind in a call: it ends when that comes back.
+    left: AtomicBool,
+    /// Whether its thread is done, its session closed.
+    ended: AtomicBool,
+}
+
+impl Activity {
+    /// Of a worker whose session is being opened, which may take as long as any other call.
+    pub(crate) fn opening() -> Self {
+        let activity = Self {
+            origin: Instant::now(),
+            since: AtomicU64::new(0),
+            request: Mutex::default(),
+            opened: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        };
+        activity.begin();
+        activity
+    }
+
+    /// It has its session, and waits for requests.
+    pub(crate) fn opened(&self) {
+        self.end();
+        self.opened.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_opened(&self) -> bool {
+        self.opened.load(Ordering::Acquire)
+    }
+
+    /// A call begins that nobody waits for.
+    pub(crate) fn begin(&self) {
+        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.since.store(now + 1, Ordering::Relaxed);
+    }
+
+    /// Work on a request begins.
+    pub(crate) fn begin_with(&self, request: Watch) {
+        *self.lock() = Some(request);
+        self.begin();
+    }
+
+    /// The call has come back.
+    pub(crate) fn end(&self) {
+        self.since.store(0, Ordering::Relaxed);
+        *self.lock() = None;
+    }
+
+    /// For how long the present call has been running.
+    pub(crate) fn busy_for(&self, now: Instant) -> Option<Duration> {
+        let begun = self.since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(now.saturating_duration_since(self.origin + Duration::from_millis(begun)))
+    }
+
+    /// Whether the present call hangs: it has been running for longer than `limit`, and nobody waits for
+    /// it any more. What nobody ever waited for, opening a session or keeping one alive, has twice that time.
+    pub(crate) fn hangs(&self, now: Instant, limit: Duration) -> bool {
+        let Some(busy) = self.busy_for(now) else { return false };
+        match &*self.lock() {
+            Some(watch) => busy > limit && now >= watch.deadline,
+            // Its request was ended by the watch, or there was none.
+            None if self.is_opened() => busy > limit,
+            None => busy > limit.saturating_mul(2),
+        }
+    }
+
+    /// For how long the request that it works on has been over.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<Duration> {
+        self.lock().as_ref().and_then(|watch| now.checked_duration_since(watch.deadline))
+    }
+
+    /// Ends the request that it works on, if its time is over. The call itself goes on.
+    pub(crate) fn expire(&self, now: Instant, error: &dyn Fn(usize, Duration) -> KeyError) -> bool {
+        let over = self.lock().as_ref().filter(|watch| now >= watch.deadline).cloned();
+        // Without the lock: a continuation runs.
+        over.is_some_and(|watch| watch.expire(|backend| error(backend, watch.allowed())))
+    }
+
+    /// Leaves it behind.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// The thread is done.
+    pub(crate) fn finish(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Watch>> {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Lane, tests::counted};
+
+    const LIMIT: Duration = Duration::from_secs(1);
+    const TICK: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn a_call_hangs_only_after_the_limit_and_when_nobody_waits_for_it() {
+        let activity = Activity::opening();
+        let begun = Instant::now();
+        assert!(!activity.hangs(begun + LIMIT + TICK, LIMIT), "opening has twice the time");
+        assert!(activity.hangs(begun + 2 * LIMIT + TICK, LIMIT));
+        activity.opened();
+        assert!(!activity.hangs(begun + 9 * LIMIT, LIMIT), "it is idle");
+
+        let (request, answers) = counted(Lane::Interactive, 3 * LIMIT);
+        activity.begin_with(request.watch());
+        assert!(!activity.hangs(begun + 2 * LIMIT, LIMIT), "its caller still waits");
+        assert_eq!(activity.overdue(begun + 2 * LIMIT), None);
+        let late = begun + 3 * LIMIT + TICK;
+        assert!(activity.hangs(late, LIMIT));
+        assert!(activity.overdue(late).is_some());
+
+        let error = |_: usize, _: Duration| KeyError::NoRandomness;
+        assert!(!activity.expire(begun, &error));
+        assert!(activity.expire(late, &error));
+        assert!(!activity.expire(late, &error), "once");
+        assert_eq!(answers.load(Ordering::Relaxed), 1);
+        assert!(activity.hangs(late, LIMIT), "the call has not come back for that");
+        activity.end();
+        assert!(!activity.hangs(late, LIMIT));
+    }
+}
