@@ -17,7 +17,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
     let mut seeds = match target {
         "mime" => [messages(), texts()].concat(),
         "multipart_signed" => messages(),
-        "cms" | "verify" | "open" => fixtures(&["p7m", "p7s"]),
+        "cms" | "verify" | "open" | "rekey" => fixtures(&["p7m", "p7s"]),
         "compressed" => {
             let mut seeds = fixtures(&["p7z"]);
             let texts = [&b"Content-Type: text/plain\r\n\r\nHello.\r\n"[..], &[b'a'; 5000], b""];

@@ -8,8 +8,8 @@ use std::{
 use smime::{
     Certificate, MailAddress,
     algorithm::KeyEncryptionAlgorithm,
-    ber::Tree,
-    cms::{MAX_DECOMPRESSED, MAX_EXPANSION, Object, UNSUSPICIOUS},
+    ber::{Tag, Tree},
+    cms::{self, Keep, MAX_DECOMPRESSED, MAX_EXPANSION, Object, Proof, RecipientKey, UNSUSPICIOUS},
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
     message::{AuthResult, Wrapped, verify},
     mime::{Canonical, Message, MimeEntity, encode_base64, single_originator, special},
@@ -29,11 +29,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "mime", run: mime, is_asn1: false },
     Target { name: "multipart_signed", run: multipart_signed, is_asn1: false },
     Target { name: "cms", run: cms, is_asn1: true },
     Target { name: "open", run: open, is_asn1: true },
+    Target { name: "rekey", run: rekey, is_asn1: true },
     Target { name: "verify", run: verify_object, is_asn1: true },
     Target { name: "compressed", run: compressed, is_asn1: true },
     Target { name: "certificate", run: certificate, is_asn1: true },
@@ -116,6 +117,33 @@ pub fn open(octets: &[u8]) {
     if enveloped.algorithm().is_ok_and(|cipher| cipher.is_authenticated()) {
         assert!(opened.is_err(), "content without its tag");
     }
+}
+
+/// Ciphertext given to alice in place of bob: it stays readable, for her and not for him, and all but version
+/// and RecipientInfos is as it was.
+pub fn rekey(octets: &[u8]) {
+    static BOB_AND_ALICE: OnceLock<(Drawn, Option<RecipientKey>)> = OnceLock::new();
+    let (bob, alice) =
+        BOB_AND_ALICE.get_or_init(|| (Drawn(fixture("bob")), RecipientKey::new(fixture("alice")).ok()));
+    let alice = alice.as_slice();
+    let Ok(made) = cms::rekey(octets, bob, alice, Keep::Others, Proof::Key) else { return };
+    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&made) else {
+        panic!("what is made is unreadable")
+    };
+    assert!(
+        alice.iter().all(|alice| enveloped.recipient_for(alice.certificate()).is_some()),
+        "not for alice"
+    );
+    assert!(enveloped.recipient_for(&bob.0).is_none(), "still for bob");
+    assert!(behind_infos(octets) == behind_infos(&made), "the content changes");
+}
+
+/// What stands behind the RecipientInfos, octet by octet.
+fn behind_infos(octets: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let tree = Tree::parse(octets).ok()?;
+    let fields = tree.root().children().nth(1)?.children().next()?.children();
+    let behind = fields.skip_while(|field| field.tag() != Tag::SET).skip(1);
+    Some(behind.map(|field| field.octets().to_vec()).collect())
 }
 
 /// Signatures under another text than they were made for: none passes.
