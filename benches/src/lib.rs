@@ -1,4 +1,6 @@
-//! Timing for the programs in `src/bin`: medians of several rounds, and ratios to a limit of the same run.
+//! What the programs in `src/bin` measure with: medians of several rounds, and ratios to a limit of the same run.
+
+pub mod pool;
 
 use std::time::{Duration, Instant};
 
