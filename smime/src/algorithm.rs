@@ -287,10 +287,18 @@ pub enum ContentEncryptionAlgorithm {
     AesGcm {
         /// 16, 24 or 32 octets.
         key_len: usize,
-        /// The nonce; other lengths than the recommended one are not taken.
+        /// The nonce, of the recommended length.
         nonce: [u8; 12],
         /// aes-ICVlen: the length of the tag, 12 to 16 octets.
         tag_len: usize,
+    },
+    /// AES in Galois/Counter mode with a nonce of 16 octets, as PKI.js writes it, and a tag of 16. No other length
+    /// is taken.
+    AesGcmLongNonce {
+        /// 16, 24 or 32 octets.
+        key_len: usize,
+        /// The nonce.
+        nonce: [u8; 16],
     },
     /// ChaCha20-Poly1305 (RFC 8103).
     ChaCha20Poly1305 {
@@ -328,10 +336,16 @@ impl ContentEncryptionAlgorithm {
             Some(Self::AesCbc { key_len, iv: iv.as_bytes().try_into().ok()? })
         };
         let gcm = |key_len| {
-            let parameters = GcmParameters::from_der(&parameters).ok()?;
-            let nonce = parameters.nonce.as_bytes().try_into().ok()?;
-            let tag_len = usize::from(parameters.tag_len);
-            (12..=16).contains(&tag_len).then_some(Self::AesGcm { key_len, nonce, tag_len })
+            let (nonce, tag_len) = match GcmParameters::from_der(&parameters) {
+                Ok(parameters) => (parameters.nonce, usize::from(parameters.tag_len)),
+                // The bare nonce of PKI.js, whose tags are whole.
+                Err(_) => (AnyRef::from_der(&parameters).ok()?.decode_as::<OctetString>().ok()?, 16),
+            };
+            if let Ok(nonce) = nonce.as_bytes().try_into() {
+                return (12..=16).contains(&tag_len).then_some(Self::AesGcm { key_len, nonce, tag_len });
+            }
+            let nonce = nonce.as_bytes().try_into().ok().filter(|_| tag_len == 16)?;
+            Some(Self::AesGcmLongNonce { key_len, nonce })
         };
         match identifier.oid {
             rfc5911::ID_AES_128_CBC => cbc(16),
@@ -354,7 +368,9 @@ impl ContentEncryptionAlgorithm {
     /// The length of the content-encryption key in octets.
     pub fn key_len(&self) -> usize {
         match self {
-            Self::AesCbc { key_len, .. } | Self::AesGcm { key_len, .. } => *key_len,
+            Self::AesCbc { key_len, .. }
+            | Self::AesGcm { key_len, .. }
+            | Self::AesGcmLongNonce { key_len, .. } => *key_len,
             Self::ChaCha20Poly1305 { .. } => 32,
             Self::Legacy { cipher, .. } => cipher.key_len(),
         }
@@ -362,7 +378,17 @@ impl ContentEncryptionAlgorithm {
 
     /// Whether a change of the ciphertext is noticed.
     pub fn is_authenticated(&self) -> bool {
-        matches!(self, Self::AesGcm { .. } | Self::ChaCha20Poly1305 { .. })
+        matches!(self, Self::AesGcm { .. } | Self::AesGcmLongNonce { .. } | Self::ChaCha20Poly1305 { .. })
+    }
+
+    /// The length of the tag that stands behind the content where an `EnvelopedData` names this cipher; `None` for
+    /// ciphers of which nobody writes that.
+    pub(crate) fn appended_tag_len(&self) -> Option<usize> {
+        match self {
+            Self::AesGcm { tag_len, .. } => Some(*tag_len),
+            Self::AesGcmLongNonce { .. } => Some(16),
+            _ => None,
+        }
     }
 
     /// Whether the cipher is too weak today to keep anything confidential: DES, RC2, and Triple-DES, whose
@@ -378,9 +404,9 @@ impl ContentEncryptionAlgorithm {
             Self::AesCbc { key_len: 16, .. } => "AES-128-CBC",
             Self::AesCbc { key_len: 24, .. } => "AES-192-CBC",
             Self::AesCbc { .. } => "AES-256-CBC",
-            Self::AesGcm { key_len: 16, .. } => "AES-128-GCM",
-            Self::AesGcm { key_len: 24, .. } => "AES-192-GCM",
-            Self::AesGcm { .. } => "AES-256-GCM",
+            Self::AesGcm { key_len: 16, .. } | Self::AesGcmLongNonce { key_len: 16, .. } => "AES-128-GCM",
+            Self::AesGcm { key_len: 24, .. } | Self::AesGcmLongNonce { key_len: 24, .. } => "AES-192-GCM",
+            Self::AesGcm { .. } | Self::AesGcmLongNonce { .. } => "AES-256-GCM",
             Self::ChaCha20Poly1305 { .. } => "ChaCha20-Poly1305",
         }
     }

@@ -242,11 +242,35 @@ fn a_cipher_under_the_name_of_another_structure_is_refused() {
         &[0x60, 0x86, 0x48, 0x01, 0x65, 3, 4, 1, 42],
     );
     assert!(matches!(open(&downgraded), Err(OpenError::Unsupported { .. })));
+    // id-aes256-CBC becomes id-aes256-GCM, as PKI.js would write it: then the end of it is no tag.
     let cbc = data("der.p7m");
     let upgraded = replace(
         &cbc,
         &[0x60, 0x86, 0x48, 0x01, 0x65, 3, 4, 1, 42],
         &[0x60, 0x86, 0x48, 0x01, 0x65, 3, 4, 1, 46],
     );
-    assert!(matches!(open(&upgraded), Err(OpenError::Unsupported { .. })));
+    assert!(matches!(open(&upgraded), Err(OpenError::Undecryptable)));
+}
+
+#[test]
+fn gcm_in_enveloped_data_is_opened_as_others_write_it_and_no_octet_of_it_may_change() {
+    // BouncyCastle, in one piece and with its tag in two segments; PKI.js with a nonce of 16 octets.
+    for (name, cipher) in
+        [("bc-gcm.p7m", "AES-128-GCM"), ("bc-gcm-ber.p7m", "AES-256-GCM"), ("pkijs-gcm.p7m", "AES-256-GCM")]
+    {
+        let octets = data(name);
+        let algorithm = enveloped(&octets).unwrap().algorithm().unwrap();
+        assert_eq!((algorithm.name(), algorithm.is_authenticated()), (cipher, true), "{name}");
+        assert_eq!(open(&octets).unwrap(), data("entity.txt"), "{name}");
+        // From the nonce to the end: parameters, ciphertext, tag.
+        for at in octets.len() - 110..octets.len() {
+            let mut changed = octets.clone();
+            changed[at] ^= 1;
+            let Some(enveloped) = enveloped(&changed) else { continue };
+            let Some(recipient) = enveloped.recipient_for(&certificate("bob")) else { continue };
+            if let Ok(content) = enveloped.open(recipient, &key("bob")) {
+                unreachable!("{name}, octet {at}: {:?}", String::from_utf8_lossy(&content));
+            }
+        }
+    }
 }

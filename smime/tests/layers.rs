@@ -171,6 +171,15 @@ fn all_layers_of_a_message_have_one_budget() {
 }
 
 #[test]
+fn what_bouncycastle_compresses_is_read() {
+    let octets = data("bc.p7z");
+    let Ok(cms::Object::CompressedData(compressed)) = cms::Object::parse(&octets).map_err(drop) else {
+        unreachable!()
+    };
+    assert_eq!(compressed.decompress().unwrap(), data("entity.txt"));
+}
+
+#[test]
 fn a_bomb_is_not_looked_into() {
     let bomb = compressed(&format!("Content-Type: text/plain\r\n\r\n{}", "a".repeat(4 << 20)));
     let verdict = verdict(&bomb);

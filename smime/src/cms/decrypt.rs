@@ -9,7 +9,12 @@ use aws_lc_rs::{
     iv::FixedLength,
 };
 
-use super::{OpenError, enveloped_data::Authentication, legacy};
+use super::{
+    OpenError,
+    enveloped_data::Authentication,
+    gcm_variants::{open_long_nonce, split_tag},
+    legacy,
+};
 use crate::{algorithm::ContentEncryptionAlgorithm, key::ContentEncryptionKey};
 
 /// Decrypts segments of content. Whatever is wrong, the error is the same (RFC 3218).
@@ -19,10 +24,21 @@ pub(super) fn decrypt(
     segments: &[&[u8]],
     authentication: Option<&Authentication>,
 ) -> Result<Vec<u8>, OpenError> {
+    let (segments, appended) = match (cipher.appended_tag_len(), authentication) {
+        (Some(len), None) => {
+            let (content, tag) = split_tag(segments, len).ok_or(OpenError::Undecryptable)?;
+            (content, Some(tag))
+        }
+        _ => (segments.to_vec(), None),
+    };
+    let (segments, authentication) = (segments.as_slice(), authentication.or(appended.as_ref()));
     match (cipher, authentication) {
         (ContentEncryptionAlgorithm::AesCbc { iv, .. }, None) => cbc(key, *iv, segments),
         (ContentEncryptionAlgorithm::AesGcm { nonce, tag_len, .. }, Some(authentication)) => {
             gcm(key, *nonce, *tag_len, segments, authentication)
+        }
+        (ContentEncryptionAlgorithm::AesGcmLongNonce { nonce, .. }, Some(authentication)) => {
+            open_long_nonce(key, *nonce, segments, authentication)
         }
         (ContentEncryptionAlgorithm::ChaCha20Poly1305 { nonce }, Some(authentication)) => {
             chacha20_poly1305(key, *nonce, segments, authentication)

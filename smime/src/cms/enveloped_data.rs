@@ -119,10 +119,14 @@ impl<'a> EnvelopedData<'a> {
     }
 
     /// How the content is encrypted. A cipher with a tag belongs into an `AuthEnvelopedData` and any other
-    /// into an `EnvelopedData`: one under the name of the other is an attack (RFC 9709) or a mistake.
+    /// into an `EnvelopedData`: one under the name of the other is an attack (RFC 9709) or a mistake. Of these
+    /// only AES-GCM in an `EnvelopedData` is read, with its tag behind the content: common programs write it.
     pub fn algorithm(&self) -> Result<ContentEncryptionAlgorithm, OpenError> {
         ContentEncryptionAlgorithm::from_identifier(&self.algorithm)
-            .filter(|cipher| cipher.is_authenticated() == self.authentication.is_some())
+            .filter(|cipher| match self.authentication {
+                Some(_) => cipher.is_authenticated(),
+                None => !cipher.is_authenticated() || cipher.appended_tag_len().is_some(),
+            })
             .ok_or(OpenError::Unsupported { what: "content-encryption", oid: self.algorithm.oid })
     }
 

@@ -9,6 +9,7 @@ mod compressed_data;
 mod decrypt;
 mod derivation;
 mod enveloped_data;
+mod gcm_variants;
 mod key_agreement;
 mod key_wrap;
 mod legacy;
