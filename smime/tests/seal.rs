@@ -312,6 +312,42 @@ fn every_bad_agreement_has_the_outcome_of_a_wrong_key() {
     assert!(matches!(parsed.open(info, &Rejects(certificate("p256"))), Err(OpenError::Undecryptable)));
 }
 
+/// A key that must not be asked.
+#[derive(Debug)]
+struct Unasked(Certificate);
+
+impl Decryptor for Unasked {
+    fn certificate(&self) -> &Certificate {
+        &self.0
+    }
+
+    fn decrypt_key(&self, _: &[u8], _: &KeyEncryptionAlgorithm) -> Result<Unwrapped, KeyError> {
+        unreachable!("asked to decrypt")
+    }
+
+    fn agree(&self, _: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
+        unreachable!("asked to agree")
+    }
+}
+
+#[test]
+fn no_key_is_asked_for_what_its_kind_cannot_do() {
+    // The infos of one for the name of the other: identifiers of the same length.
+    for (from, to) in
+        [("bob", "p256"), ("bob", "x25519"), ("p256", "bob"), ("x25519", "p256"), ("p256", "x25519")]
+    {
+        let recipient = recipient(from).by_key_identifier().unwrap();
+        let mut octets = seal(&[b"content"], ContentCipher::Aes256Gcm, &[recipient]).unwrap();
+        let [old, new] = [from, to].map(|name| certificate(name).subject_key_identifier().unwrap());
+        let at = octets.windows(old.len()).position(|window| window == old).unwrap();
+        octets[at..at + old.len()].copy_from_slice(&new);
+        let object = enveloped(&octets);
+        let info = object.recipient_for(&certificate(to)).unwrap();
+        let opened = object.open(info, &Unasked(certificate(to)));
+        assert!(matches!(opened, Err(OpenError::Undecryptable)), "{from} as {to}: {opened:?}");
+    }
+}
+
 #[test]
 fn a_key_of_another_length_than_the_ciphers_is_a_wrong_key() {
     // A key agreement for AES-128-GCM, under the name of AES-256-GCM.

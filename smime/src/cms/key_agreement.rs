@@ -5,7 +5,7 @@ use der::asn1::ObjectIdentifier;
 
 use super::{
     CmsError, MAX_RECIPIENTS, OpenError, RecipientIdentifier, derivation::Derivation, key_wrap, recipient,
-    signer_info::decode,
+    signer_info::decode, triple_des_wrap,
 };
 use crate::{
     Certificate,
@@ -89,8 +89,10 @@ impl KeyAgreement {
         let unsupported = |what, oid| OpenError::Unsupported { what, oid };
         let derivation =
             Derivation::of_scheme(self.scheme).ok_or_else(|| unsupported("key-agreement", self.scheme))?;
-        let kek_len =
-            key_wrap::kek_len(self.wrap_oid).ok_or_else(|| unsupported("key-wrap", self.wrap_oid))?;
+        let is_triple_des = self.wrap_oid == triple_des_wrap::OID;
+        let kek_len = key_wrap::kek_len(self.wrap_oid)
+            .or(is_triple_des.then_some(triple_des_wrap::KEY_LEN))
+            .ok_or_else(|| unsupported("key-wrap", self.wrap_oid))?;
         let Some(originator) = self.originator_for(decryptor.certificate()) else {
             return Ok(Unwrapped::Rejected);
         };
@@ -99,7 +101,8 @@ impl KeyAgreement {
             Agreed::Rejected => return Ok(Unwrapped::Rejected),
         };
         let kek = derivation.derive(secret.expose(), &self.wrap, self.ukm.as_deref(), kek_len);
-        let key = kek.and_then(|kek| key_wrap::unwrap(&kek, encrypted_key).ok());
+        let unwrap = if is_triple_des { triple_des_wrap::unwrap } else { key_wrap::unwrap };
+        let key = kek.and_then(|kek| unwrap(&kek, encrypted_key).ok());
         Ok(key.map_or(Unwrapped::Rejected, Unwrapped::Key))
     }
 

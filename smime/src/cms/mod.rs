@@ -18,6 +18,7 @@ mod rekey;
 mod seal;
 mod signed_data;
 mod signer_info;
+mod triple_des_wrap;
 mod write;
 
 use const_oid::db::rfc5911;

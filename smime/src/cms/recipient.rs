@@ -1,6 +1,10 @@
 //! `RecipientInfo` as received (RFC 5652 section 6.2).
 
 use cms::enveloped_data as asn1;
+use const_oid::db::{
+    rfc5912::ID_EC_PUBLIC_KEY,
+    rfc8410::{ID_ED_25519, ID_X_25519},
+};
 
 use super::{CmsError, KeyAgreement, OpenError, signer_info::decode};
 use crate::{
@@ -77,6 +81,11 @@ impl EncryptedKey<'_> {
             Self::Transported(info) => {
                 let unsupported = |oid| OpenError::Unsupported { what: "key-encryption", oid };
                 let algorithm = info.algorithm().map_err(unsupported)?;
+                // A token asked to decrypt with a key on a curve would say that something is wrong with it.
+                let key = decryptor.certificate().key_algorithm();
+                if matches!(key, ID_EC_PUBLIC_KEY | ID_X_25519 | ID_ED_25519) {
+                    return Ok(Unwrapped::Rejected);
+                }
                 Ok(decryptor.decrypt_key(info.encrypted_key(), algorithm)?)
             }
             Self::Agreed(info, encrypted_key) => info.unwrap(encrypted_key, decryptor),

@@ -71,7 +71,7 @@ impl From<KeyError> for SealError {
 /// The content is a MIME entity, so its type is id-data (RFC 8551 2.4.1), and an `AuthEnvelopedData` needs no
 /// authenticated attributes (RFC 5083 2.1). Key and nonce are fresh; the key is wiped.
 ///
-/// A recipient that is given twice is written once. The RecipientInfos are sorted by their octets: DER wants
+/// A recipient that is given twice is written once, as it was given first. The RecipientInfos are sorted by their octets: DER wants
 /// so of a SET OF, and their order then says nothing of who stood in To and who in Cc, or was added last.
 pub fn seal(
     content: &[&[u8]],
