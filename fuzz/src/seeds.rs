@@ -65,7 +65,19 @@ fn messages() -> Vec<Vec<u8>> {
              Content-Transfer-Encoding: base64\r\n\r\n{base64}\r\n"
         )
     });
-    clear.chain(opaque).map(String::into_bytes).collect()
+    let flat: Vec<String> = clear.chain(opaque).collect();
+    // Layer in layer: what is signed or compressed may be signed or encrypted itself.
+    let compressed = flat.iter().step_by(7).filter_map(|message| {
+        let object = encode_base64(&compress(message.as_bytes()).ok()?);
+        Some(format!(
+            "From: alice@example.org\r\nContent-Type: application/pkcs7-mime; smime-type=compressed-data\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+            String::from_utf8_lossy(&object)
+        ))
+    });
+    let nested =
+        flat.iter().step_by(5).map(|message| message.replace(entity.as_str(), &flat[flat.len() - 1]));
+    flat.iter().cloned().chain(compressed).chain(nested).map(String::into_bytes).collect()
 }
 
 fn texts() -> Vec<Vec<u8>> {

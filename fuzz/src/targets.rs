@@ -11,7 +11,7 @@ use smime::{
     ber::{Tag, Tree},
     cms::{self, Keep, MAX_DECOMPRESSED, MAX_EXPANSION, Object, Proof, RecipientKey, UNSUSPICIOUS},
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
-    message::{AuthResult, Wrapped, verify},
+    message::{AuthResult, Ciphertext, Wrapped, verify},
     mime::{Canonical, Message, MimeEntity, encode_base64, single_originator, special},
     path::{Crl, RevocationMode, Trust, validate},
     testing::fixtures::{certificate as fixture, now as valid_time, trust_with_crls},
@@ -47,6 +47,7 @@ pub fn mime(octets: &[u8]) {
     let message = Message::from_stored(octets);
     let entity = message.entity();
     let _ = (single_originator(&entity), special(&entity), Wrapped::read(&entity).is_ok());
+    let _ = Ciphertext::find(&entity);
     walk(&entity, 10);
     if let Ok(canonical) = Canonical::from_entity(&entity) {
         let octets = canonical.octets();
