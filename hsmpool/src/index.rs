@@ -63,9 +63,14 @@ impl Index {
         let private = objects(session, ObjectClass::PRIVATE_KEY)?;
         let unclear = private.iter().any(|object| object.public_key().is_none());
         let public = if unclear { objects(session, ObjectClass::PUBLIC_KEY)? } else { Vec::new() };
+        // Looked up, not searched: there are tokens with 10,000 keys.
+        let mut public_by_id: HashMap<Vec<u8>, Vec<Object>> = HashMap::new();
+        for object in public {
+            public_by_id.entry(object.id.clone()).or_default().push(object);
+        }
         let mut index = Self { generation, ..Self::default() };
         for object in private {
-            index.insert(&object, &public);
+            index.insert(&object, public_by_id.get(&object.id).map_or(&[], Vec::as_slice));
         }
         Ok(index)
     }
@@ -103,6 +108,7 @@ impl Index {
         self.by_public_key.len() + self.by_modulus.len() + self.by_id.len()
     }
 
+    /// `public`: the public keys that share the object's `CKA_ID`.
     fn insert(&mut self, object: &Object, public: &[Object]) {
         let Some(kind) = object.kind() else { return };
         let key = KeyObject {
