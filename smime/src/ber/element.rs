@@ -14,14 +14,8 @@ pub struct Element<'t, 'a> {
 impl<'t, 'a> Element<'t, 'a> {
     pub(super) fn node(&self) -> Node {
         // An Element is only made for an index that the tree has.
-        self.tree.nodes.get(self.index).copied().unwrap_or(Node {
-            tag: Tag(0),
-            start: 0,
-            content: 0,
-            content_end: 0,
-            end: 0,
-            next: 0,
-        })
+        let nothing = Node { tag: Tag(0), start: 0, content: 0, content_end: 0, end: 0, next: 0 };
+        self.tree.nodes.get(self.index).map_or(nothing, |packed| packed.node())
     }
 
     /// The identifier octet.
@@ -71,6 +65,7 @@ impl<'t, 'a> Element<'t, 'a> {
         let node = self.node();
         let mut segments = Vec::new();
         for inner in self.tree.nodes.get(self.index + 1..node.next).unwrap_or_default() {
+            let inner = inner.node();
             if inner.tag.primitive() != Tag::OCTET_STRING {
                 return Err(BerError::Segments(node.start));
             }
@@ -115,7 +110,7 @@ impl<'t, 'a> Iterator for Children<'t, 'a> {
 impl<'t, 'a> Children<'t, 'a> {
     /// The next element, which must be there.
     pub fn required(&mut self, expected: &'static str) -> Result<Element<'t, 'a>, BerError> {
-        let at = self.tree.nodes.get(self.end - 1).map_or(0, |node| node.end);
+        let at = self.tree.nodes.get(self.end - 1).map_or(0, |node| node.node().end);
         self.next().ok_or(BerError::Unexpected { expected, at })
     }
 

@@ -19,7 +19,7 @@ pub use self::{
 pub struct Tree<'a> {
     octets: &'a [u8],
     /// In the order in which they begin; an element's descendants follow it.
-    nodes: Vec<Node>,
+    nodes: Vec<Packed>,
     used: usize,
 }
 
@@ -35,6 +35,44 @@ struct Node {
     end: usize,
     /// The index after the last descendant.
     next: usize,
+}
+
+/// A [`Node`] in half the room: a large object has many.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    start: u32,
+    content: u32,
+    content_end: u32,
+    end: u32,
+    next: u32,
+    tag: Tag,
+}
+
+impl Packed {
+    /// `None` for what lies beyond 4 GiB.
+    fn new(node: Node) -> Option<Self> {
+        let small = |position| u32::try_from(position).ok();
+        Some(Self {
+            start: small(node.start)?,
+            content: small(node.content)?,
+            content_end: small(node.content_end)?,
+            end: small(node.end)?,
+            next: small(node.next)?,
+            tag: node.tag,
+        })
+    }
+
+    fn node(self) -> Node {
+        let large = |position| usize::try_from(position).unwrap_or(usize::MAX);
+        Node {
+            tag: self.tag,
+            start: large(self.start),
+            content: large(self.content),
+            content_end: large(self.content_end),
+            end: large(self.end),
+            next: large(self.next),
+        }
+    }
 }
 
 /// An identifier octet: class, constructed bit and number.
@@ -88,8 +126,8 @@ pub enum BerError {
     /// Deeper than [`MAX_DEPTH`].
     #[error("elements are nested deeper than {MAX_DEPTH}")]
     Depth,
-    /// More than [`MAX_ELEMENTS`].
-    #[error("there are more than {MAX_ELEMENTS} elements")]
+    /// More than [`MAX_ELEMENTS`], or more than one in four octets and [`MAX_SMALL`].
+    #[error("there are more elements than are taken in so many octets")]
     TooMany,
     /// A string in segments that are not of its kind.
     #[error("the string at octet {0} has segments of another type")]
@@ -108,6 +146,9 @@ pub enum BerError {
 pub const MAX_DEPTH: usize = 64;
 /// How many elements one object may have; content in segments of 100 octets reaches it at 100 MB.
 pub const MAX_ELEMENTS: usize = 1_000_000;
+/// How many elements an object may have whatever their length. Of more, each takes four octets of it on average:
+/// each takes 24 octets here, and nobody's message shall take more than ten times its length.
+pub const MAX_SMALL: usize = 50_000;
 
 /// An element that is still open while the tree is built.
 struct Open {
@@ -119,7 +160,8 @@ struct Open {
 impl<'a> Tree<'a> {
     /// Takes apart the first BER value in `octets`.
     pub fn parse(octets: &'a [u8]) -> Result<Self, BerError> {
-        let mut nodes: Vec<Node> = Vec::new();
+        let mut nodes: Vec<Packed> = Vec::new();
+        let max_elements = (octets.len() / 4).clamp(MAX_SMALL, MAX_ELEMENTS);
         let mut open: Vec<Open> = Vec::new();
         let mut at = 0;
         loop {
@@ -135,7 +177,7 @@ impl<'a> Tree<'a> {
                     _ => return Err(BerError::Tag(at)),
                 }
             } else {
-                if nodes.len() >= MAX_ELEMENTS {
+                if nodes.len() >= max_elements {
                     return Err(BerError::TooMany);
                 }
                 let node = nodes.len();
@@ -153,14 +195,15 @@ impl<'a> Tree<'a> {
                     None => None,
                 };
                 let closed = end.unwrap_or(0);
-                nodes.push(Node {
+                let found = Node {
                     tag: header.tag,
                     start: at,
                     content: header.content,
                     content_end: closed,
                     end: closed,
                     next: node + 1,
-                });
+                };
+                nodes.push(Packed::new(found).ok_or(BerError::Length(at))?);
                 if header.tag.is_constructed() {
                     if open.len() >= MAX_DEPTH {
                         return Err(BerError::Depth);
@@ -195,12 +238,13 @@ impl<'a> Tree<'a> {
     }
 }
 
-fn close(nodes: &mut [Node], node: usize, content_end: usize, end: usize) {
+fn close(nodes: &mut [Packed], node: usize, content_end: usize, end: usize) {
     let next = nodes.len();
-    if let Some(node) = nodes.get_mut(node) {
-        node.content_end = content_end;
-        node.end = end;
-        node.next = next;
+    if let Some(slot) = nodes.get_mut(node)
+        && let Some(closed) = Packed::new(Node { content_end, end, next, ..slot.node() })
+    {
+        // Where it begins has fitted, and it was read up to here.
+        *slot = closed;
     }
 }
 
@@ -291,6 +335,22 @@ mod tests {
     fn depth_is_bounded_without_recursion() {
         let bomb = [0x30, 0x80].repeat(200_000);
         assert_eq!(Tree::parse(&bomb).unwrap_err(), BerError::Depth);
+    }
+
+    #[test]
+    fn elements_are_few_for_the_octets_they_are_in_or_few_at_all() {
+        let of = |count: usize, filler: usize| {
+            let mut octets = vec![0x30, 0x80];
+            octets.extend([0x05, 0x00].repeat(count));
+            write_header(Tag::OCTET_STRING, filler, &mut octets);
+            octets.resize(octets.len() + filler, 0);
+            octets.extend([0, 0]);
+            Tree::parse(&octets).map(|tree| tree.root().children().count())
+        };
+        assert_eq!(of(MAX_SMALL - 2, 0), Ok(MAX_SMALL - 1));
+        assert_eq!(of(MAX_SMALL - 1, 0), Err(BerError::TooMany));
+        assert_eq!(of(2 * MAX_SMALL, 4 * MAX_SMALL + 100), Ok(2 * MAX_SMALL + 1));
+        assert_eq!(of(2 * MAX_SMALL, 4 * MAX_SMALL - 100), Err(BerError::TooMany));
     }
 
     #[test]
