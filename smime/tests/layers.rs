@@ -207,6 +207,16 @@ fn a_ciphertext_is_found_only_where_it_is_all_there_is() {
         let object = wrap(Tag::SEQUENCE, &[oid, wrap(Tag::context(0), &[wrap(Tag::SEQUENCE, &fields)])]);
         pkcs7("; smime-type=signed-data", &object)
     };
+    let embedded = {
+        let object =
+            embed(&signed_object(sealed().as_bytes()), Some(wrap(Tag::OCTET_STRING, &[TEXT.into()])));
+        let detached = clear(&sealed());
+        let (before, rest) = detached.split_once("name=\"smime.p7s\"").unwrap();
+        let (fields, rest) = rest.split_once("\r\n\r\n").unwrap();
+        let (_, after) = rest.split_once("\r\n--").unwrap();
+        let base64 = String::from_utf8(encode_base64(&object)).unwrap();
+        format!("{before}name=\"smime.p7s\"{fields}\r\n\r\n{base64}\r\n--{after}")
+    };
     let third_part = {
         let signed = clear(&sealed());
         let boundary = signed.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
@@ -229,6 +239,7 @@ fn a_ciphertext_is_found_only_where_it_is_all_there_is() {
         ("a message inside", in_rfc822(&sealed()), None),
         ("a message inside, signed", clear(&in_rfc822(&sealed())), None),
         ("SignedData without signers", unsigned, None),
+        ("a signature with a content of its own", embedded, None),
         ("multipart/signed with three parts", third_part, None),
         (
             "a preamble with a part",
