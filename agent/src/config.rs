@@ -8,6 +8,7 @@ mod reader;
 
 use std::path::PathBuf;
 
+use hsmpool::{Lane, server::Permission};
 pub use problem::{Complaint, ConfigError, Problem};
 pub use reader::At;
 pub(crate) use reader::Report;
@@ -18,6 +19,9 @@ use smime::path::RevocationMode;
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     pub(crate) tokens: Vec<TokenSection>,
+    /// `[pool]`: the socket of `hsmime-keyd`.
+    pub(crate) pool: Option<At<PathBuf>>,
+    pub(crate) keyd: Option<KeydSection>,
     pub(crate) cache: Option<At<PathBuf>>,
     pub(crate) trust: TrustSection,
     pub(crate) milter: Option<MilterSection>,
@@ -31,12 +35,44 @@ pub(crate) struct Config {
 pub(crate) struct TokenSection {
     pub(crate) module: At<PathBuf>,
     pub(crate) label: At<String>,
-    pub(crate) pin_file: At<PathBuf>,
+    pub(crate) pin: PinPlace,
     /// None: as the token likes.
     pub(crate) sessions: Option<u64>,
     pub(crate) queue: u64,
     pub(crate) deadline_ms: u64,
 }
+
+/// Where a token's PIN is: `pin-file` or `pin-credential`.
+#[derive(Debug)]
+pub(crate) enum PinPlace {
+    File(At<PathBuf>),
+    Credential(At<String>),
+}
+
+/// `[keyd]`: how `hsmime-keyd` serves.
+#[derive(Debug)]
+pub(crate) struct KeydSection {
+    pub(crate) line: usize,
+    pub(crate) socket_mode: Option<At<String>>,
+    pub(crate) socket_group: Option<String>,
+    pub(crate) audit: Option<At<PathBuf>>,
+    pub(crate) max_connections: u64,
+    pub(crate) clients: Vec<ClientSection>,
+}
+
+/// `[[keyd.client]]`: whom it serves, and with what.
+#[derive(Debug)]
+pub(crate) struct ClientSection {
+    pub(crate) line: usize,
+    pub(crate) user: Option<At<String>>,
+    pub(crate) group: Option<At<String>>,
+    pub(crate) operations: Vec<Permission>,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) certificates: Vec<At<PathBuf>>,
+}
+
+const OPERATIONS: [(&str, Permission); 2] = [("sign", Permission::Sign), ("decrypt", Permission::Decrypt)];
+const LANES: [(&str, Lane); 2] = [("interactive", Lane::Interactive), ("bulk", Lane::Bulk)];
 
 /// `[trust]`: whom to believe.
 #[derive(Debug, Default)]
@@ -146,6 +182,11 @@ impl Config {
         let mut document = Document::parse(text, report);
         let config = Self {
             tokens: document.sections("[[token]]", report, token),
+            pool: document.section("[pool]", report, |section| {
+                let socket = section.path("socket");
+                section.required("socket", socket)
+            }),
+            keyd: document.section("[keyd]", report, |section| Some(keyd(section))),
             cache: document.section("[cache]", report, |section| {
                 let path = section.path("path");
                 section.required("path", path)
@@ -166,12 +207,48 @@ fn token(section: &mut Section<'_, '_>) -> Option<TokenSection> {
     let module = section.required("module", module);
     let label = section.string("label");
     let label = section.required("label", label);
-    let pin_file = section.path("pin-file");
-    let pin_file = section.required("pin-file", pin_file);
+    let pin = pin(section);
     let sessions = section.number("sessions", 1..=1000).map(|n| n.value);
     let queue = section.number("queue", 1..=1_000_000).map_or(1024, |n| n.value);
     let deadline_ms = section.number("deadline-ms", 100..=600_000).map_or(20_000, |n| n.value);
-    Some(TokenSection { module: module?, label: label?, pin_file: pin_file?, sessions, queue, deadline_ms })
+    Some(TokenSection { module: module?, label: label?, pin: pin?, sessions, queue, deadline_ms })
+}
+
+fn pin(section: &mut Section<'_, '_>) -> Option<PinPlace> {
+    let file = section.path("pin-file").map(PinPlace::File);
+    let Some(credential) = section.string("pin-credential") else {
+        return section.required("pin-file", file);
+    };
+    if file.is_some() {
+        section.wrong("pin-credential", &credential, "the PIN is in `pin-file` already; give one of them");
+    } else if credential.value.is_empty() || credential.value.contains('/') {
+        section.wrong("pin-credential", &credential, "it is a name, as in LoadCredential=name:path");
+    } else {
+        return Some(PinPlace::Credential(credential));
+    }
+    None
+}
+
+fn keyd(section: &mut Section<'_, '_>) -> KeydSection {
+    KeydSection {
+        line: section.line(),
+        socket_mode: section.string("socket-mode"),
+        socket_group: section.string("socket-group").map(|group| group.value),
+        audit: section.path("audit"),
+        max_connections: section.number("max-connections", 1..=100_000).map_or(512, |n| n.value),
+        clients: section.sections("[[keyd.client]]", "client", |section| Some(client(section))),
+    }
+}
+
+fn client(section: &mut Section<'_, '_>) -> ClientSection {
+    ClientSection {
+        line: section.line(),
+        user: section.string("user"),
+        group: section.string("group"),
+        operations: section.words("operations", &OPERATIONS),
+        lanes: section.words("lanes", &LANES),
+        certificates: section.paths("certificates"),
+    }
 }
 
 fn trust(section: &mut Section<'_, '_>) -> TrustSection {
@@ -247,7 +324,8 @@ mod tests {
     #[test]
     fn every_mistake_is_told_with_line_key_and_what_was_meant() {
         let token = "[[token]]\nmodule = \"m\"\nlabel = \"l\"\npin-file = \"p\"\n";
-        let token_keys = "`module`, `label`, `pin-file`, `sessions`, `queue`, `deadline-ms`";
+        let token_keys =
+            "`module`, `label`, `pin-file`, `pin-credential`, `sessions`, `queue`, `deadline-ms`";
         for (text, expected) in [
             (
                 format!("{token}\n\nsesions = 8\n"),
@@ -287,7 +365,7 @@ mod tests {
             ),
             (
                 "[[quotas]]\n".to_owned(),
-                "line 1: unknown section [quotas]; the sections are `[[token]]`, `[cache]`, `[trust]`, \
+                "line 1: unknown section [quotas]; the sections are `[[token]]`, `[pool]`, `[keyd]`, `[cache]`, `[trust]`, \
                  `[milter]`, `[[identity]]`, `[[rule]]`, `[log]`"
                     .to_owned(),
             ),
@@ -315,6 +393,24 @@ mod tests {
                 "line 4: `anchors` in [trust] must be a list of texts, like [\"one\", \"two\"], but is a whole \
                  number"
                     .to_owned(),
+            ),
+            (
+                format!("{token}pin-credential = \"c\"\n"),
+                "line 5: `pin-credential` in [[token]] cannot be \"c\": the PIN is in `pin-file` already; give \
+                 one of them"
+                    .to_owned(),
+            ),
+            (
+                "[keyd]\n[[keyd.client]]\nuser = \"mail\"\noperations = [\"sing\"]\n".to_owned(),
+                "line 4: `operations` in [[keyd.client]] cannot be \"sing\"; did you mean `sign`?".to_owned(),
+            ),
+            (
+                "[keyd]\n[[keyd.client]]\nuesr = \"mail\"\n".to_owned(),
+                "line 3: unknown key `uesr` in [[keyd.client]]; did you mean `user`?".to_owned(),
+            ),
+            (
+                "[keyd]\nclient = 3\n".to_owned(),
+                "line 2: this section must be written [[keyd.client]]".to_owned(),
             ),
             (
                 "[cache]\npath = true\n".to_owned(),

@@ -6,6 +6,7 @@
 
 mod check;
 mod display;
+mod keyd;
 mod listen;
 mod pattern;
 mod warnings;
@@ -19,6 +20,7 @@ use hsmpool::TokenSettings;
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress, path::Trust};
 
+pub use keyd::{Keyd, KeydClient, Peer, start_pool};
 pub use listen::Listen;
 pub use pattern::SenderPattern;
 pub use warnings::Warning;
@@ -33,6 +35,8 @@ pub const DEFAULT_PATH: &str = "/etc/hsmime/hsmime.toml";
 pub struct Settings {
     path: PathBuf,
     tokens: Vec<TokenSettings>,
+    pool_socket: Option<PathBuf>,
+    keyd: Option<Keyd>,
     cache: Option<PathBuf>,
     trust: Trust,
     milter: Option<Milter>,
@@ -125,15 +129,23 @@ pub struct Log {
 }
 
 impl Settings {
-    /// Reads and checks a configuration file.
+    /// Reads and checks a configuration file. Where `[pool]` has `hsmime-keyd` use the tokens, their modules and
+    /// PINs are not this program's: whether they are there is not looked at.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
-        Self::parse(&text, path)
+        Self::parse(&read(path)?, path)
+    }
+
+    /// Reads and checks a configuration file for a program that uses the tokens itself.
+    pub fn load_with_tokens(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse_for(&read(path)?, path, true)
     }
 
     /// Checks the text of a configuration file. Relative paths in it begin in the folder of `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::parse_for(text, path, false)
+    }
+
+    fn parse_for(text: &str, path: &Path, uses_tokens: bool) -> Result<Self, ConfigError> {
         let mut report = Report::default();
         let config = Config::parse(text, &mut report);
         // Without the current folder every path below would change its meaning when that changes, and the
@@ -141,7 +153,10 @@ impl Settings {
         let path = &path::absolute(path)
             .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
         let folder = path.parent().unwrap_or(Path::new("/"));
-        let settings = check::Checker::new(folder, &mut report).settings(config, path);
+        let settings = {
+            let uses_tokens = uses_tokens || config.pool.is_none();
+            check::Checker::new(folder, uses_tokens, &mut report).settings(config, path)
+        };
         let complaints = report.into_complaints();
         if complaints.is_empty() {
             Ok(settings)
@@ -158,6 +173,16 @@ impl Settings {
     /// The tokens, as the pool wants them. Where several hold the same key, any of them is used.
     pub fn tokens(&self) -> &[TokenSettings] {
         &self.tokens
+    }
+
+    /// The socket of `hsmime-keyd`, if keys are used through it.
+    pub fn pool_socket(&self) -> Option<&Path> {
+        self.pool_socket.as_deref()
+    }
+
+    /// `hsmime-keyd`'s own section; the other programs do without.
+    pub fn keyd(&self) -> Option<&Keyd> {
+        self.keyd.as_ref()
     }
 
     /// The folder of the certificate cache, if there is one.
@@ -189,6 +214,10 @@ impl Settings {
     pub fn log(&self) -> &Log {
         &self.log
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use agent::{Agent, Settings};
+use agent::{Agent, Settings, settings};
 use anyhow::{Context, Result, anyhow, bail};
 use batch::{
     agents::{Decrypt, Sign, Verify},
@@ -91,10 +91,10 @@ fn start_pool(settings: &Settings, command: &Command) -> Result<Pool> {
     if matches!(command, Command::Verify(_)) {
         return Ok(Pool::start(&[])?);
     }
-    if settings.tokens().is_empty() {
+    if settings.tokens().is_empty() && settings.pool_socket().is_none() {
         bail!("{}: there is no [[token]] with keys to work with", settings.path().display());
     }
-    let pool = Pool::start(settings.tokens())?.lane(Lane::Bulk);
+    let pool = settings::start_pool(settings, Lane::Bulk)?;
     if let Err(error) = pool.ready(TOKEN_LIMIT) {
         // One of several tokens is enough for the keys it has.
         if !pool.status().iter().any(|token| token.state == TokenState::Up) {

@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use agent::settings::{DEFAULT_PATH, Milter};
+use agent::settings::{DEFAULT_PATH, Milter, start_pool};
 use agent::{Agent, Settings};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use hsmpool::Pool;
+use hsmpool::Lane;
 use milter::{Limits, Listener, run_until_signalled};
 use tokio::runtime::{self, Runtime};
 use tracing::{info, warn};
@@ -81,7 +81,7 @@ fn start(arguments: &Arguments) -> Result<()> {
     let runtime = runtime(&limits)?;
     // The socket first: a second milter started by mistake ends here and does not log in to the token.
     let listener = runtime.block_on(Listener::open(&milter.listen))?;
-    let pool = Pool::start(settings.tokens())?;
+    let pool = start_pool(&settings, Lane::Interactive)?;
     keys::report_missing(&settings, &pool);
     let agent = Agent::new(&settings, &pool);
     info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");

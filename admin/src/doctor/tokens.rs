@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use agent::Settings;
-use hsmpool::{Pool, TokenSettings, TokenState, modules::tokens};
+use agent::{Settings, settings::start_pool};
+use hsmpool::{Lane, Pool, TokenSettings, TokenState, modules::tokens};
 
 use super::{Findings, Health};
 use crate::{table::count, token::modules};
@@ -25,10 +25,43 @@ pub(super) struct Up {
 
 /// Examines modules and tokens, and gives those tokens that work.
 pub(super) fn examine(settings: &Settings, findings: &mut Findings) -> Vec<Up> {
+    if let Some(socket) = settings.pool_socket() {
+        // The modules are not this program's to load, nor the PINs to read.
+        return ask_keyd(settings, socket, findings).into_iter().collect();
+    }
     let loaded: Vec<PathBuf> =
         modules(settings).into_iter().filter(|module| loads(module, findings)).collect();
     let usable = settings.tokens().iter().filter(|token| loaded.contains(&token.module));
     usable.filter_map(|token| connect(token, findings)).collect()
+}
+
+fn ask_keyd(settings: &Settings, socket: &Path, findings: &mut Findings) -> Option<Up> {
+    let what = format!("hsmime-keyd at {}", socket.display());
+    let pool = match start_pool(settings, Lane::Interactive) {
+        Ok(pool) => pool,
+        Err(error) => {
+            findings.add(Health::Fail, what, error.to_string());
+            return None;
+        }
+    };
+    match pool.ready(PATIENCE) {
+        Ok(()) => findings.add(Health::Ok, what.clone(), "it answers"),
+        Err(error) => findings.add(Health::Fail, what.clone(), error.to_string()),
+    }
+    let mut up = false;
+    for status in pool.status() {
+        let token = format!("token {:?}", status.label);
+        match status.state {
+            TokenState::Up => {
+                up = true;
+                let found = format!("logged in, {}", count(status.sessions, "session", "sessions"));
+                findings.add(Health::Ok, token, found);
+            }
+            TokenState::Down { reason } => findings.add(Health::Fail, token, reason),
+            _ => findings.add(Health::Fail, token, "it does not get started"),
+        }
+    }
+    up.then_some(Up { label: what, pool })
 }
 
 fn loads(module: &Path, findings: &mut Findings) -> bool {

@@ -177,6 +177,37 @@ impl<'a, 'i> Section<'a, 'i> {
         self.line
     }
 
+    /// The sections written `[[name]]` with a name within this one's. `title` is the whole name with the
+    /// brackets, `key` its last part.
+    pub(super) fn sections<T>(
+        &mut self,
+        title: &'static str,
+        key: &'static str,
+        mut read: impl FnMut(&mut Section<'_, 'i>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let Some(array) = value.get_ref().as_array() else {
+            let line = self.line_of(value);
+            self.report.add(line, Problem::SectionShape { expected: title });
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for element in array {
+            let Some(table) = element.get_ref().as_table() else {
+                let line = self.line_of(element);
+                self.report.add(line, Problem::SectionShape { expected: title });
+                continue;
+            };
+            let mut section = Section::new(title, self.lines, element, table, self.report);
+            let value = read(&mut section);
+            section.finish();
+            sections.extend(value);
+        }
+        sections
+    }
+
     /// A text.
     pub(super) fn string(&mut self, key: &'static str) -> Option<At<String>> {
         let value = self.take(key)?;
@@ -244,11 +275,27 @@ impl<'a, 'i> Section<'a, 'i> {
         if let Some((_, meaning)) = meanings.iter().find(|(known, _)| *known == word.value) {
             return Some(At { line: word.line, value: *meaning });
         }
+        self.unknown_word(key, word, meanings);
+        None
+    }
+
+    /// A list of some of a few words; empty where the key is absent.
+    pub(super) fn words<T: Copy>(&mut self, key: &'static str, meanings: &[(&'static str, T)]) -> Vec<T> {
+        let mut found = Vec::new();
+        for word in self.strings(key) {
+            match meanings.iter().find(|(known, _)| *known == word.value) {
+                Some((_, meaning)) => found.push(*meaning),
+                None => self.unknown_word(key, word, meanings),
+            }
+        }
+        found
+    }
+
+    fn unknown_word<T>(&mut self, key: &'static str, word: At<String>, meanings: &[(&'static str, T)]) {
         let known: Vec<&'static str> = meanings.iter().map(|(known, _)| *known).collect();
         let suggestion = nearest(&word.value, &known);
         let problem = Problem::UnknownWord { key, section: self.title, word: word.value, suggestion, known };
         self.report.add(word.line, problem);
-        None
     }
 
     /// Complains if the key is not there at all; hands on what was read of it.
@@ -257,6 +304,12 @@ impl<'a, 'i> Section<'a, 'i> {
             self.report.add(self.line, Problem::MissingKey { key, section: self.title });
         }
         value
+    }
+
+    /// Complains of a value.
+    pub(super) fn wrong(&mut self, key: &'static str, value: &At<String>, reason: &str) {
+        let (line, value, reason) = (value.line, format!("{:?}", value.value), reason.to_owned());
+        self.report.add(line, Problem::WrongValue { key, section: self.title, value, reason });
     }
 
     fn finish(self) {

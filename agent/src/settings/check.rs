@@ -9,16 +9,21 @@ use std::{
     time::Duration,
 };
 
-use hsmpool::{PinSource, TokenSettings};
+use hsmpool::{Lane, PinSource, TokenSettings, server::Permission};
 use ipnet::IpNet;
 use smime::{
     Certificate, MailAddress,
+    algorithm::DigestAlgorithm,
+    key::Digest,
     path::{Crl, Trust},
 };
 
-use super::{IdentitySettings, Listen, Log, Logins, Milter, Rule, SenderPattern, Settings};
+use super::{
+    IdentitySettings, Keyd, KeydClient, Listen, Log, Logins, Milter, Peer, Rule, SenderPattern, Settings,
+};
 use crate::config::{
-    At, Config, IdentitySection, MilterSection, Problem, Report, RuleSection, TokenSection, TrustSection,
+    At, ClientSection, Config, IdentitySection, KeydSection, MilterSection, PinPlace, Problem, Report,
+    RuleSection, TokenSection, TrustSection,
 };
 
 /// No file named in a configuration is longer than this; revocation lists can be long.
@@ -27,26 +32,31 @@ const MAX_FILE: u64 = 256 << 20;
 /// Checks sections and reports what is wrong with them.
 pub(super) struct Checker<'a> {
     folder: &'a Path,
+    /// Whether the program loads the modules and reads the PINs itself.
+    uses_tokens: bool,
     report: &'a mut Report,
 }
 
 impl<'a> Checker<'a> {
     /// Relative paths begin in `folder`.
-    pub(super) fn new(folder: &'a Path, report: &'a mut Report) -> Self {
-        Self { folder, report }
+    pub(super) fn new(folder: &'a Path, uses_tokens: bool, report: &'a mut Report) -> Self {
+        Self { folder, uses_tokens, report }
     }
 
     /// What can be made of the sections. It is a [`Settings`] only if nothing was reported.
     pub(super) fn settings(mut self, config: Config, path: &Path) -> Settings {
         let tokens = self.tokens(config.tokens);
         let identities = self.identities(config.identities);
-        if !identities.is_empty() && tokens.is_empty() {
+        let keyd = config.keyd.and_then(|section| self.keyd(section, config.pool.is_some(), &identities));
+        if !identities.is_empty() && tokens.is_empty() && self.uses_tokens {
             let reason = "there is an [[identity]] but no usable [[token]] that could hold its key";
             self.report.add(0, Problem::Contradiction { reason: reason.to_owned() });
         }
         Settings {
             path: path.to_owned(),
             tokens,
+            pool_socket: config.pool.map(|socket| self.folder.join(socket.value)),
+            keyd,
             cache: self.cache(config.cache),
             trust: self.trust(config.trust),
             milter: config.milter.and_then(|section| self.milter(section)),
@@ -59,15 +69,18 @@ impl<'a> Checker<'a> {
     fn tokens(&mut self, sections: Vec<TokenSection>) -> Vec<TokenSettings> {
         let section = "[[token]]";
         let mut tokens: Vec<TokenSettings> = Vec::new();
-        for TokenSection { module, label, pin_file, sessions, queue, deadline_ms } in sections {
-            let module = self.existing(section, "module", &module);
-            let pin_file = self.existing(section, "pin-file", &pin_file);
+        for TokenSection { module, label, pin, sessions, queue, deadline_ms } in sections {
+            let module = self.token_file(section, "module", &module);
+            let pin = match pin {
+                PinPlace::File(path) => self.token_file(section, "pin-file", &path).map(PinSource::File),
+                PinPlace::Credential(name) => Some(PinSource::Credential(name.value)),
+            };
             if label.value.trim().is_empty() || label.value.len() > 32 {
                 let reason = "a token's label has 1 to 32 octets";
                 self.wrong(section, "label", &label, reason);
                 continue;
             }
-            let (Some(module), Some(pin_file)) = (module, pin_file) else {
+            let (Some(module), Some(pin)) = (module, pin) else {
                 continue;
             };
             if tokens.iter().any(|other| other.module == module && other.label == label.value) {
@@ -77,13 +90,81 @@ impl<'a> Checker<'a> {
             tokens.push(TokenSettings {
                 module,
                 label: label.value,
-                pin: PinSource::File(pin_file),
+                pin,
                 sessions: sessions.map(to_usize),
                 queue: to_usize(queue),
                 deadline: Duration::from_millis(deadline_ms),
             });
         }
         tokens
+    }
+
+    /// A file that belongs to whoever uses the tokens; for others it may be out of sight.
+    fn token_file(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        path: &At<PathBuf>,
+    ) -> Option<PathBuf> {
+        if self.uses_tokens { self.existing(section, key, path) } else { Some(self.resolved(path).value) }
+    }
+
+    fn keyd(
+        &mut self,
+        section: KeydSection,
+        has_socket: bool,
+        identities: &[IdentitySettings],
+    ) -> Option<Keyd> {
+        let title = "[keyd]";
+        let mut contradiction = |reason: &str| {
+            let reason = reason.to_owned();
+            self.report.add(section.line, Problem::Contradiction { reason });
+        };
+        if !has_socket {
+            contradiction("[keyd] needs the `socket` in [pool]: that is where it listens");
+        }
+        if section.clients.is_empty() {
+            contradiction("[keyd] has no [[keyd.client]]: it would serve nobody");
+        }
+        let socket_mode = section.socket_mode.map_or(Some(0o660), |text| {
+            let mode = parse_mode(&text.value);
+            if mode.is_none() {
+                self.wrong(title, "socket-mode", &text, MODE_REASON);
+            }
+            mode
+        });
+        let own: Vec<[u8; 32]> = identities.iter().map(|identity| key_of(&identity.certificate)).collect();
+        let clients: Vec<KeydClient> =
+            section.clients.into_iter().filter_map(|client| self.keyd_client(client, &own)).collect();
+        let audit = section.audit.map(|path| self.folder.join(path.value));
+        let (socket_group, max_connections) = (section.socket_group, to_usize(section.max_connections));
+        Some(Keyd { socket_mode: socket_mode?, socket_group, audit, max_connections, clients })
+    }
+
+    fn keyd_client(&mut self, section: ClientSection, own: &[[u8; 32]]) -> Option<KeydClient> {
+        let title = "[[keyd.client]]";
+        let mut keys = own.to_vec();
+        if !section.certificates.is_empty() {
+            keys.clear();
+            for path in &section.certificates {
+                keys.extend(self.certificates(title, "certificates", path).first().map(key_of));
+            }
+        }
+        let peer = match (section.user, section.group) {
+            (Some(user), None) => Peer::User(user.value),
+            (None, Some(group)) => Peer::Group(group.value),
+            _ => {
+                let reason = "[[keyd.client]] needs either `user` or `group`".to_owned();
+                self.report.add(section.line, Problem::Contradiction { reason });
+                return None;
+            }
+        };
+        let or_all = |listed: Vec<Permission>| {
+            if listed.is_empty() { vec![Permission::Sign, Permission::Decrypt] } else { listed }
+        };
+        let lanes =
+            if section.lanes.is_empty() { vec![Lane::Interactive, Lane::Bulk] } else { section.lanes };
+        Some(KeydClient { line: section.line, peer, operations: or_all(section.operations), lanes, keys })
     }
 
     fn cache(&mut self, path: Option<At<PathBuf>>) -> Option<PathBuf> {
@@ -169,11 +250,11 @@ impl<'a> Checker<'a> {
             }
         };
         if let Some(text) = &section.socket_mode {
-            let parsed = u32::from_str_radix(&text.value, 8).ok().filter(|bits| *bits <= 0o777);
+            let parsed = parse_mode(&text.value);
             match (&mut listen, parsed) {
                 (Listen::Unix { mode, .. }, Some(bits)) => *mode = Some(bits),
                 (Listen::Unix { .. }, None) => {
-                    self.wrong(title, "socket-mode", text, "it is three octal digits, like \"660\"");
+                    self.wrong(title, "socket-mode", text, MODE_REASON);
                 }
                 (Listen::Tcp { .. }, _) => {
                     self.wrong(title, "socket-mode", text, "only a unix: socket has permissions");
@@ -287,6 +368,18 @@ impl<'a> Checker<'a> {
     fn file(&mut self, section: &'static str, key: &'static str, path: At<&Path>, reason: String) {
         self.report.add(path.line, Problem::File { key, section, path: path.value.to_owned(), reason });
     }
+}
+
+const MODE_REASON: &str = "it is three octal digits, like \"660\"";
+
+fn parse_mode(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777)
+}
+
+/// What a key is known by to `hsmime-keyd`.
+fn key_of(certificate: &Certificate) -> [u8; 32] {
+    let digest = Digest::of(DigestAlgorithm::Sha256, &certificate.public_key_info());
+    digest.as_bytes().try_into().unwrap_or_default()
 }
 
 fn logins(listed: Vec<At<String>>) -> Logins {

@@ -15,6 +15,7 @@ impl fmt::Display for Settings {
         for token in &self.tokens {
             let pin = match &token.pin {
                 PinSource::File(path) => path.display().to_string(),
+                PinSource::Credential(name) => format!("the credential {name}"),
                 _ => "another place".to_owned(),
             };
             let sessions = match token.sessions {
@@ -32,6 +33,19 @@ impl fmt::Display for Settings {
                     token.deadline
                 ),
             )?;
+        }
+        match &self.pool_socket {
+            Some(socket) => row("pool", format_args!("hsmime-keyd at {}", socket.display()))?,
+            None => row("pool", format_args!("in each program"))?,
+        }
+        if let Some(keyd) = &self.keyd {
+            let audit = keyd.audit.as_ref().map_or("nowhere".into(), |path| path.display().to_string());
+            row("keyd", format_args!("at most {} connections, audit in {audit}", keyd.max_connections))?;
+            for client in &keyd.clients {
+                let operations: Vec<&str> = client.operations.iter().map(|o| o.as_str()).collect();
+                let (operations, keys) = (operations.join(", "), client.keys.len());
+                row("", format_args!("{}: {operations} with {keys} keys", client.peer))?;
+            }
         }
         match &self.cache {
             Some(path) => row("cache", format_args!("{}", path.display()))?,

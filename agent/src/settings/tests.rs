@@ -94,6 +94,7 @@ fn check_config_shows_what_came_out() {
     let expected = format!(
         "file       hsmime.toml
 token      \"mail\" of module.so, PIN in pin, sessions as it allows, 1024 may wait in each lane, deadline 20s
+pool       in each program
 cache      none
 trust      0 anchors, 0 revocation lists, revocation soft-fail
 milter     listens at inet:127.0.0.1:8890 as mx.example.org
@@ -382,4 +383,66 @@ fn the_sample_configuration_has_only_known_keys_also_where_they_are_commented_ou
             .all(|complaint| complaint.contains("No such file") || complaint.contains("is not there")),
         "{complaints:#?}"
     );
+}
+
+const KEYD: &str = "[pool]\nsocket = \"keyd.sock\"\n[keyd]\naudit = \"audit.jsonl\"\n\
+                    [[keyd.client]]\nuser = \"postfix\"\noperations = [\"sign\"]\nlanes = [\"interactive\"]\n\
+                    [[keyd.client]]\ngroup = \"archive\"\ncertificates = [\"alice-2025.pem\"]\n";
+
+#[test]
+fn with_a_socket_modules_and_pins_are_not_looked_for_but_by_who_uses_them() {
+    let folder = folder();
+    let token = TOKEN.replace("module.so", "away.so").replace("\"pin\"", "\"away/pin\"");
+    let text = format!("{token}{KEYD}");
+    let settings = parse(&folder, &text).unwrap();
+    assert_eq!(settings.pool_socket(), Some(folder.path().join("keyd.sock").as_path()));
+    let path = folder.path().join("hsmime.toml");
+    fs::write(&path, text).unwrap();
+    let Err(ConfigError::Invalid { complaints, .. }) = Settings::load_with_tokens(&path) else {
+        panic!("no complaint")
+    };
+    assert_eq!(complaints.len(), 2, "{complaints:?}");
+}
+
+#[test]
+fn clients_of_keyd_get_what_they_are_given_and_else_all() {
+    let folder = folder();
+    let identity = "[[identity]]\ncertificate = \"alice-2025.pem\"\n";
+    let settings = parse(&folder, &format!("{TOKEN}{KEYD}{identity}")).unwrap();
+    let keyd = settings.keyd().unwrap();
+    assert_eq!((keyd.socket_mode, keyd.max_connections), (0o660, 512));
+    let [postfix, archive] = keyd.clients.as_slice() else { panic!("{keyd:?}") };
+    assert_eq!(
+        (&postfix.peer, &archive.peer),
+        (&Peer::User("postfix".into()), &Peer::Group("archive".into()))
+    );
+    assert_eq!((postfix.operations.len(), archive.operations.len()), (1, 2));
+    assert_eq!((postfix.lanes.len(), archive.lanes.len()), (1, 2));
+    assert_eq!(postfix.keys, archive.keys, "all identities are alice");
+    assert_eq!(postfix.keys.len(), 1);
+}
+
+#[test]
+fn a_keyd_that_serves_nobody_or_nowhere_is_complained_of() {
+    let client = "[[keyd.client]]\nuser = \"a\"\n";
+    for (text, expected) in [
+        (
+            format!("{TOKEN}[keyd]\n{client}"),
+            "line 5: [keyd] needs the `socket` in [pool]: that is where it listens",
+        ),
+        (
+            format!("{TOKEN}[pool]\nsocket = \"s\"\n[keyd]\n"),
+            "line 7: [keyd] has no [[keyd.client]]: it would serve nobody",
+        ),
+        (
+            format!("{TOKEN}[pool]\nsocket = \"s\"\n[keyd]\n{client}group = \"b\"\n"),
+            "line 8: [[keyd.client]] needs either `user` or `group`",
+        ),
+        (
+            format!("{TOKEN}[pool]\nsocket = \"s\"\n[keyd]\nsocket-mode = \"888\"\n{client}"),
+            "line 8: `socket-mode` in [keyd] cannot be \"888\": it is three octal digits, like \"660\"",
+        ),
+    ] {
+        assert_eq!(complaints(&text), [expected], "{text}");
+    }
 }

@@ -185,7 +185,8 @@ impl Remote {
         };
         loop {
             self.wait_until_settled(deadline).ok_or_else(not_ready)??;
-            match self.inquire(Inquiry::Status, deadline) {
+            // Whoever does not wait wants an answer all the same.
+            match self.inquire(Inquiry::Status, deadline.max(Instant::now() + STATUS_LIMIT)) {
                 Ok(Report::Status(status)) => {
                     let status: Vec<TokenStatus> = status.into_iter().map(TokenStatus::from).collect();
                     if let Some(reason) = status.iter().find_map(outage) {

@@ -1,0 +1,71 @@
+//! `hsmime-keyd`'s part of the configuration: where it listens, whom it serves, and how a program gets at keys.
+
+use std::{path::PathBuf, time::Duration};
+
+use hsmpool::{Lane, Pool, PoolError, server::Permission};
+
+use super::Settings;
+
+/// `[keyd]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyd {
+    /// The permissions of the socket.
+    pub socket_mode: u32,
+    /// The group of the socket.
+    pub socket_group: Option<String>,
+    /// The file that every use of a key is written to.
+    pub audit: Option<PathBuf>,
+    /// How many connections are served at once.
+    pub max_connections: usize,
+    /// Whom it serves. The first that matches a peer counts.
+    pub clients: Vec<KeydClient>,
+}
+
+/// `[[keyd.client]]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeydClient {
+    /// Where it stands in the file.
+    pub line: usize,
+    /// Who it is.
+    pub peer: Peer,
+    /// What it may do with keys; never empty.
+    pub operations: Vec<Permission>,
+    /// How urgent its work may be; never empty.
+    pub lanes: Vec<Lane>,
+    /// The keys it may use, by the SHA-256 of their `SubjectPublicKeyInfo`s.
+    pub keys: Vec<[u8; 32]>,
+}
+
+/// Who a client is, by name or number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// The user its process runs as.
+    User(String),
+    /// The group its process runs as.
+    Group(String),
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "user {name}"),
+            Self::Group(name) => write!(f, "group {name}"),
+        }
+    }
+}
+
+/// The pool that these settings mean, asked in a lane: through `hsmime-keyd` where `[pool]` names its socket, else
+/// in this process. The one place where that is decided.
+pub fn start_pool(settings: &Settings, lane: Lane) -> Result<Pool, PoolError> {
+    let pool = match settings.pool_socket() {
+        Some(socket) => {
+            let deadline = settings.tokens().iter().map(|token| token.deadline).max();
+            Pool::connect(socket, deadline.unwrap_or(DEADLINE))?
+        }
+        None => Pool::start(settings.tokens())?,
+    };
+    Ok(pool.lane(lane))
+}
+
+/// How long a request may take where no token says it.
+const DEADLINE: Duration = Duration::from_secs(20);
