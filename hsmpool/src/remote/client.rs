@@ -23,7 +23,7 @@ use super::{
     connector::{Connector, NoConnection},
     frame::{FrameError, FrameReader, decode},
     link::Link,
-    outbox::{Cork, Outbox},
+    outbox::{Cork, Outbox, flush_corked},
     report::{Inquiry, Report, WireKey},
     wire::{FromServer, Greeting, Hello, MAGIC, VERSION},
 };
@@ -344,6 +344,10 @@ impl Remote {
             pause = (pause * 2).min(longest);
         }
         self.turn_away(link, &PoolError::Closed);
+        if lane == Lane::Interactive {
+            // A process may be made to end with the thread that started it, which is this one.
+            self.connector.close();
+        }
     }
 
     /// Connects and introduces itself.
@@ -478,6 +482,8 @@ impl Remote {
                 .reason()
                 .unwrap_or_else(|| self.unreachable("there is no connection at the moment")));
         }
+        // The question itself must not wait for this thread to be done.
+        flush_corked();
         report.recv_deadline(deadline).map_err(|_| self.unreachable("it gave no answer in time"))
     }
 

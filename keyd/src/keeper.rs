@@ -1,0 +1,112 @@
+//! What a client may do, and the record of what it did.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Instant,
+};
+
+use agent::settings::KeydClient;
+use data_encoding::HEXLOWER;
+use hsmpool::{
+    Lane,
+    server::{Closing, Gate, KeyUse},
+};
+use smime::{
+    algorithm::DigestAlgorithm::Sha256,
+    key::{Digest, KeyError},
+};
+
+use crate::{
+    audit::{Audit, Use},
+    door::{Credentials, Door},
+};
+
+/// The clients as the configuration has them now.
+pub(crate) type Clients = Arc<RwLock<Arc<Door>>>;
+
+/// The gate of one connection.
+pub(crate) struct Keeper {
+    peer: Credentials,
+    clients: Clients,
+    audit: Option<Arc<Audit>>,
+}
+
+impl Keeper {
+    pub(crate) fn new(peer: Credentials, clients: Clients, audit: Option<Arc<Audit>>) -> Self {
+        Self { peer, clients, audit }
+    }
+
+    fn line(&self, client: &str, usage: &KeyUse<'_>) -> Use {
+        Use {
+            uid: self.peer.user,
+            gid: self.peer.group,
+            pid: self.peer.process,
+            client: client.to_owned(),
+            lane: word(usage.lane),
+            operation: usage.operation(),
+            algorithm: usage.algorithm(),
+            key: HEXLOWER.encode(usage.key),
+            description: usage.description.to_owned(),
+            input: HEXLOWER.encode(Digest::of(Sha256, usage.input()).as_bytes()),
+            outcome: "done",
+            error: None,
+            elapsed_us: 0,
+        }
+    }
+}
+
+impl Gate for Keeper {
+    fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
+        let begun = Instant::now();
+        let door = Arc::clone(&self.clients.read().unwrap_or_else(PoisonError::into_inner));
+        let (name, allowed) = match door.client(self.peer) {
+            Some(client) => (client.peer.to_string(), permit(client, usage)),
+            None => (String::new(), Err("its user is no [[keyd.client]] any more".to_owned())),
+        };
+        if let Err(reason) = allowed {
+            if let Some(audit) = &self.audit {
+                let line = Use { outcome: "refused", error: Some(reason.clone()), ..self.line(&name, usage) };
+                // It is refused in any case; the line is written when that works again.
+                let _ = audit.record(line);
+            }
+            return Err(KeyError::Refused { certificate: usage.description.to_owned(), reason });
+        }
+        let Some(audit) = &self.audit else { return Ok(Box::new(|_| Ok(()))) };
+        let unrecorded = |error: &dyn std::fmt::Display| {
+            let reason = format!("its use cannot be recorded: {error}");
+            KeyError::Unavailable { token: "(audit)".to_owned(), reason }
+        };
+        audit.is_writable().map_err(|error| unrecorded(&error))?;
+        let (audit, line) = (Arc::clone(audit), self.line(&name, usage));
+        Ok(Box::new(move |result| {
+            let (outcome, error) = match result {
+                Ok(()) => ("done", None),
+                Err(KeyError::Deadline { .. }) => ("deadline", None),
+                Err(error) => ("failed", Some(error.to_string())),
+            };
+            let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            audit.record(Use { outcome, error, elapsed_us, ..line }).map_err(|error| unrecorded(&error))
+        }))
+    }
+}
+
+/// Whether a client may do that; else why not.
+fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<(), String> {
+    if !client.operations.contains(&usage.permission()) {
+        return Err(format!("{} may not {} with it", client.peer, usage.permission().as_str()));
+    }
+    if !client.lanes.contains(&usage.lane) {
+        return Err(format!("{} may not use the {} lane", client.peer, word(usage.lane)));
+    }
+    if !client.keys.contains(usage.key) {
+        return Err(format!("{} may not use this key", client.peer));
+    }
+    Ok(())
+}
+
+fn word(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Interactive => "interactive",
+        Lane::Bulk => "bulk",
+    }
+}

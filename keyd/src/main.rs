@@ -1,0 +1,101 @@
+//! `hsmime-keyd`: keeps the tokens for the other programs of this host.
+//!
+//! ```text
+//! clients ═ socket ═ Listener ─ Door (who?) ─ Keeper (may they? audit) ─ hsmpool: Server ─ Pool ═ module processes
+//! ```
+//!
+//! Exit status: 0 when it was asked to stop, 1 when an audit file has a gap, 2 when it could not start.
+
+mod audit;
+mod check_audit;
+mod door;
+mod harden;
+mod keeper;
+mod listener;
+mod logging;
+mod serve;
+mod users;
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use agent::{
+    Settings,
+    settings::{DEFAULT_PATH, Keyd},
+};
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+/// Keeps PKCS#11 tokens for hsmime-milter and hsmime-batch: loads their modules, knows their PINs, signs and decrypts
+#[derive(Debug, Parser)]
+#[command(name = "hsmime-keyd", version)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Check the configuration, print what came out of it, and exit
+    CheckConfig,
+    /// Check that no line is missing in an audit file, and exit
+    CheckAudit {
+        /// The file
+        file: PathBuf,
+    },
+    /// Load a module for the hsmime-keyd that started this
+    #[command(hide = true)]
+    ModuleHost {
+        /// The form of a log line
+        #[arg(long)]
+        format: String,
+        /// Which lines are logged
+        #[arg(long)]
+        filter: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.command {
+        Some(Command::CheckConfig) => check_config(&arguments.config),
+        Some(Command::CheckAudit { file }) => return check_audit::run(file),
+        Some(Command::ModuleHost { format, filter }) => serve::host_module(&serve::log(format, filter)),
+        None => serve::run(&arguments.config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do where stderr is closed.
+            let _ = writeln!(io::stderr(), "hsmime-keyd: cannot start: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Reads the configuration as far as it is this program's.
+fn load(path: &Path) -> Result<(Settings, Keyd, PathBuf)> {
+    let settings = Settings::load_with_tokens(path)?;
+    logging::check(settings.log()).context("`filter` in [log] cannot be used")?;
+    let keyd = settings.keyd().context("the configuration has no [keyd] section")?.clone();
+    let socket = settings.pool_socket().context("the configuration has no `socket` in [pool]")?.to_owned();
+    Ok((settings, keyd, socket))
+}
+
+fn check_config(path: &Path) -> Result<()> {
+    let (settings, keyd, _) = load(path)?;
+    door::Door::new(&keyd)?;
+    let mut out = io::stdout().lock();
+    write!(out, "{settings}")?;
+    for warning in settings.warnings(SystemTime::now()) {
+        writeln!(out, "warning    {warning}")?;
+    }
+    Ok(out.flush()?)
+}

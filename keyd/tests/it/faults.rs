@@ -1,0 +1,154 @@
+//! Modules that crash and hang, PINs that are wrong.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use smime::key::KeyError;
+use testmodule::{Action, Function, Rule};
+
+use crate::support::{LONG, Lab, eventually, send, sign};
+
+#[test]
+fn a_killed_module_process_costs_no_request() {
+    let lab = Lab::new();
+    let keyd = lab.start();
+    let key = lab.key();
+    let mut before = 0;
+    for round in 0..3_u32 {
+        let module = keyd.module_process();
+        assert_ne!(module, before);
+        before = module;
+        thread::scope(|scope| {
+            for caller in 0..16_u32 {
+                let key = &key;
+                scope.spawn(move || {
+                    for n in 0..40_u32 {
+                        sign(key, &[round, caller, n].map(u32::to_le_bytes).concat()).unwrap();
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(30));
+            send(module, Signal::KILL);
+        });
+        sign(&key, b"after").unwrap();
+        // One that has lived for a while is replaced at once, as here.
+        thread::sleep(Duration::from_millis(200));
+    }
+    let uses = lab.uses();
+    assert!(uses.iter().all(|line| line["outcome"] == "done"), "{uses:?}");
+    assert_eq!(uses.len(), 3 * (640 + 1));
+}
+
+#[test]
+fn a_module_that_aborts_is_started_again_and_one_that_always_does_is_told_of() {
+    let mut lab = Lab::new();
+    let keyd = lab.start();
+    let key = lab.key();
+    lab.control.add(Rule::new(Action::Abort).on([Function::Sign]).next(1)).unwrap();
+    sign(&key, b"the first call ends the process, the second does not").unwrap();
+
+    let always = lab.control.add(Rule::new(Action::Abort).on([Function::Sign])).unwrap();
+    let error = sign(&key, b"it always does").unwrap_err();
+    assert!(matches!(error, KeyError::Unavailable { .. }), "{error}");
+    assert!(keyd.log().contains("module process has ended"));
+    lab.control.remove(always).unwrap();
+    eventually("signatures again", || sign(&key, b"well").is_ok());
+}
+
+#[test]
+fn after_a_hang_the_pool_serves_again_within_the_deadline_and_a_second() {
+    let mut lab = Lab::new();
+    lab.deadline_ms = 2000;
+    lab.sessions = 1;
+    let keyd = lab.start();
+    let key = lab.key();
+    sign(&key, b"well").unwrap();
+    let hanging = keyd.module_process();
+    lab.control.add(Rule::hang().on([Function::Sign]).next(1)).unwrap();
+    let begun = Instant::now();
+    let error = sign(&key, b"never").unwrap_err();
+    assert!(matches!(error, KeyError::Deadline { .. }), "{error}");
+    sign(&key, b"again").unwrap();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(lab.deadline_ms + 1000), "{took:?}");
+    eventually("the hanging process is replaced", || keyd.module_process() != hanging);
+}
+
+#[test]
+fn a_module_process_that_stands_still_is_killed() {
+    let mut lab = Lab::new();
+    lab.deadline_ms = 2000;
+    let keyd = lab.start();
+    let key = lab.key();
+    sign(&key, b"well").unwrap();
+    let module = keyd.module_process();
+    send(module, Signal::STOP);
+    let error = sign(&key, b"never").unwrap_err();
+    assert!(matches!(error, KeyError::Deadline { .. }), "{error}");
+    eventually("signatures again", || sign(&key, b"again").is_ok());
+    assert_ne!(keyd.module_process(), module);
+    assert!(keyd.log().contains("does not answer: killed"));
+}
+
+#[test]
+fn one_login_reaches_the_token_with_a_wrong_pin_whatever_is_restarted() {
+    let lab = Lab::new();
+    fs::write(lab.directory.join("pin"), "000000").unwrap();
+    let keyd = lab.start();
+    let pool = lab.pool();
+    let error = pool.ready(LONG).unwrap_err();
+    assert!(error.to_string().contains("rejected the PIN"), "{error}");
+    let key = pool.key(&lab.certificate);
+    for _ in 0..3 {
+        let module = keyd.module_process();
+        send(module, Signal::KILL);
+        eventually("another process", || keyd.module_process() != module);
+        eventually("it says why", || {
+            sign(&key, b"no").is_err_and(|error| error.to_string().contains("rejected the PIN"))
+        });
+        keyd.signal(Signal::HUP);
+    }
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(lab.begun(Function::Login), 1);
+
+    fs::write(lab.directory.join("pin"), crate::support::PIN).unwrap();
+    eventually("the right PIN is used", || sign(&key, b"yes").is_ok());
+    assert_eq!(lab.begun(Function::Login), 2);
+}
+
+#[test]
+fn the_configuration_is_read_again_without_losing_anything() {
+    let mut lab = Lab::new();
+    let keyd = lab.start();
+    let key = lab.key();
+    sign(&key, b"one").unwrap();
+    let module = keyd.module_process();
+    keyd.signal(Signal::HUP);
+    eventually("it is read", || keyd.log().contains("configuration read again"));
+    sign(&key, b"two").unwrap();
+    assert_eq!(keyd.module_process(), module, "nothing has changed for the token");
+
+    lab.clients = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\noperations = [\"decrypt\"]");
+    lab.write_config();
+    keyd.signal(Signal::HUP);
+    eventually("the client may not sign any more", || {
+        matches!(sign(&key, b"three"), Err(KeyError::Refused { .. }))
+    });
+
+    lab.clients = lab.clients.replace("operations = [\"decrypt\"]", "");
+    lab.sessions = 3;
+    lab.write_config();
+    keyd.signal(Signal::HUP);
+    eventually("the client may sign again", || sign(&key, b"four").is_ok());
+    eventually("the token has three sessions", || {
+        lab.pool().status().first().is_some_and(|token| token.sessions == 3)
+    });
+
+    fs::write(lab.directory.join("hsmime.toml"), "[keyd]\nclint = 1\n").unwrap();
+    keyd.signal(Signal::HUP);
+    eventually("the mistake is told", || keyd.log().contains("the configuration stays as it was"));
+    sign(&key, b"five").unwrap();
+}

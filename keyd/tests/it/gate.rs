@@ -1,0 +1,81 @@
+//! Who is served, and with what.
+
+use std::process::Command;
+
+use smime::{
+    Fault,
+    algorithm::KeyEncryptionAlgorithm,
+    key::{Decryptor, KeyError},
+};
+
+use crate::support::{LONG, Lab, eventually, sign};
+
+#[test]
+fn a_peer_that_is_not_listed_is_refused_with_the_reason() {
+    let mut lab = Lab::new();
+    lab.clients = "[[keyd.client]]\nuser = \"64999\"\ncertificates = [\"ours.pem\"]\n".to_owned();
+    let keyd = lab.start();
+    let pool = lab.pool();
+    let error = pool.ready(LONG).unwrap_err();
+    assert!(error.to_string().contains("is no [[keyd.client]]"), "{error}");
+    let error = sign(&pool.key(&lab.certificate), b"no").unwrap_err();
+    assert!(error.to_string().contains("is no [[keyd.client]]"), "{error}");
+    eventually("it is told", || keyd.log().contains("client refused"));
+    assert!(lab.uses().is_empty());
+}
+
+#[test]
+fn a_client_does_what_it_may_with_the_keys_it_may_and_nothing_else() {
+    let mut lab = Lab::new();
+    let other = lab.another();
+    lab.clients = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\noperations = [\"sign\"]");
+    let _keyd = lab.start();
+    let key = lab.key();
+    sign(&key, b"yes").unwrap();
+
+    let refused = |error: KeyError, words: &str| {
+        assert!(matches!(error, KeyError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(error.fault(), Fault::Operator, "nobody should try again");
+    };
+    let pool = lab.pool();
+    refused(sign(&pool.key(&other), b"no").unwrap_err(), "may not use this key");
+    let rsa = key.decrypt_key(&[1; 256], &KeyEncryptionAlgorithm::RsaPkcs1);
+    refused(rsa.unwrap_err(), "may not decrypt with it");
+    let outcomes: Vec<_> =
+        lab.uses().iter().map(|line| line["outcome"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(outcomes, ["done", "refused", "refused"]);
+}
+
+#[test]
+fn a_lane_that_is_not_given_is_refused() {
+    let mut lab = Lab::new();
+    lab.clients = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\nlanes = [\"bulk\"]");
+    let _keyd = lab.start();
+    let error = sign(&lab.key(), b"no").unwrap_err();
+    assert!(error.to_string().contains("may not use the interactive lane"), "{error}");
+    let pool = lab.pool().lane(hsmpool::Lane::Bulk);
+    sign(&pool.key(&lab.certificate), b"yes").unwrap();
+}
+
+#[test]
+fn the_configuration_is_checked_before_anything_is_served() {
+    let mut lab = Lab::new();
+    let check = |lab: &Lab| -> (Option<i32>, String) {
+        let mut command: Command = lab.command();
+        let output = command.arg("check-config").output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = check(&lab);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("sign, decrypt with 1 keys"), "{text}");
+    lab.clients = "[[keyd.client]]\nuser = \"no such user\"\n".to_owned();
+    let (code, text) = check(&lab);
+    assert_eq!(code, Some(2));
+    assert!(text.contains("[[keyd.client]] in line") && text.contains("no such user"), "{text}");
+    lab.clients = String::new();
+    let (code, text) = check(&lab);
+    assert_eq!(code, Some(2));
+    assert!(text.contains("it would serve nobody"), "{text}");
+}

@@ -1,0 +1,12 @@
+//! `hsmime-keyd` as it runs: real processes, a real token behind a module that misbehaves on demand.
+
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod gate;
+#[cfg(test)]
+mod serving;
+#[cfg(test)]
+mod support;
