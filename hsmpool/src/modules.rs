@@ -84,9 +84,9 @@ pub(crate) fn info(module: &Module, slot: Slot) -> Result<TokenInfo, CallError> 
 
 impl TokenInfo {
     fn new(slot: Slot, info: &cryptoki::slot::TokenInfo) -> Self {
-        let limit = match info.max_session_count() {
-            Limit::Max(most) => Some(most),
-            Limit::Infinite | Limit::Unavailable => None,
+        let most = match info.max_session_count() {
+            Limit::Max(most) => most,
+            Limit::Infinite | Limit::Unavailable => CK_EFFECTIVELY_INFINITE,
         };
         Self {
             slot: slot.id(),
@@ -101,7 +101,7 @@ impl TokenInfo {
             pin_final_try: info.user_pin_final_try(),
             pin_locked: info.user_pin_locked(),
             sessions: info.session_count(),
-            max_sessions: limit,
+            max_sessions: limit(most),
         }
     }
 
@@ -121,9 +121,14 @@ impl TokenInfo {
             pin_final_try: has(CKF_USER_PIN_FINAL_TRY),
             pin_locked: has(CKF_USER_PIN_LOCKED),
             sessions: told(info.ulSessionCount),
-            max_sessions: told(info.ulMaxSessionCount).filter(|most| *most != CK_EFFECTIVELY_INFINITE),
+            max_sessions: limit(info.ulMaxSessionCount),
         }
     }
+}
+
+/// A limit that is one. opencryptoki's soft token says 2^64 - 2 for none.
+fn limit(most: u64) -> Option<u64> {
+    Some(most).filter(|most| *most != CK_EFFECTIVELY_INFINITE && u32::try_from(*most).is_ok())
 }
 
 /// Text padded with blanks (PKCS #11 2.40 3.2).
@@ -163,7 +168,7 @@ mod tests {
         assert!(info.initialised && info.login_required && info.pin_locked);
         assert!(!info.pin_initialised && !info.pin_count_low && !info.pin_final_try);
         assert_eq!((info.sessions, info.max_sessions), (Some(3), Some(9)));
-        for unlimited in [CK_EFFECTIVELY_INFINITE, CK_UNAVAILABLE_INFORMATION] {
+        for unlimited in [CK_EFFECTIVELY_INFINITE, CK_UNAVAILABLE_INFORMATION, u64::MAX - 1] {
             raw.ulMaxSessionCount = unlimited;
             assert_eq!(TokenInfo::from_raw(slot, &raw).max_sessions, None);
         }

@@ -18,6 +18,8 @@ mod outages;
 mod starting;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod table;
 
 /// `tests/served` runs the same tests through a socket.
 #[cfg(test)]

@@ -172,7 +172,7 @@ fn callers_in_the_middle_of_an_outage_all_get_an_answer() {
 #[test]
 fn the_same_key_on_another_token_takes_over() {
     isolated(Through::Nothing, |token| {
-        if !token.keeps_tokens_apart() {
+        if token.mixes_up_tokens() {
             return;
         }
         token.init_token("second", "4711");

@@ -154,13 +154,13 @@ impl TestToken {
         }
     }
 
-    /// Whether several tokens can be used at once; says so where they cannot, and the test then returns.
-    pub(crate) fn keeps_tokens_apart(&self) -> bool {
-        let apart = self.tokens.keeps_tokens_apart();
-        if !apart {
+    /// Whether several tokens cannot be used at once; says so, and the test then returns.
+    pub(crate) fn mixes_up_tokens(&self) -> bool {
+        let mixes = !self.tokens.keeps_tokens_apart();
+        if mixes {
             not_applicable("the module mixes up the tokens that one process uses");
         }
-        apart
+        mixes
     }
 
     /// Whether the token's flags tell of wrong PINs.
@@ -203,8 +203,13 @@ impl TestToken {
 
     /// Imports `name.key` with a `CKA_ID`.
     pub(crate) fn import_file(&self, token: &str, pin: &str, name: &str, id: &str) {
+        self.try_import(token, pin, name, id).unwrap();
+    }
+
+    /// As [`TestToken::import_file`], for kinds of keys that not every token takes.
+    pub(crate) fn try_import(&self, token: &str, pin: &str, name: &str, id: &str) -> testkit::Result<()> {
         let key = self.directory.join(format!("{name}.key"));
-        self.tokens.import(token, pin, &key, &format!("key {name}"), id).unwrap();
+        self.tokens.import(token, pin, &key, &format!("key {name}"), id)
     }
 
     /// Makes a key and its certificate, and imports the key under `id`, which is its name too.

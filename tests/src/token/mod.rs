@@ -154,7 +154,10 @@ impl Tokens {
     /// Brings a key pair made by OpenSSL (PKCS #8, PEM) onto a token, as `key_label` with `CKA_ID` `id` (hex).
     pub fn import(&self, token: &str, pin: &str, key: &Path, key_label: &str, id: &str) -> Result<()> {
         match self.kind {
-            Kind::SoftHsm => softhsm::import(self, token, pin, key, key_label, id),
+            // Its own tool takes more kinds of keys, but does not let EC keys agree.
+            Kind::SoftHsm if !pkcs11_tool::is_ec(key)? => {
+                softhsm::import(self, token, pin, key, key_label, id)
+            }
             _ => pkcs11_tool::import(self, token, pin, key, key_label, id),
         }
     }

@@ -1,8 +1,9 @@
 //! What OpenSC's pkcs11-tool does for every maker's token.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use data_encoding::BASE64;
 
 use super::{Tokens, said};
 
@@ -47,6 +48,16 @@ pub(super) fn import(
         said(PACKAGE, write.args(["--type", kind]).args(usage).arg("--write-object").arg(file))?;
     }
     Ok(())
+}
+
+/// Whether a key is of RFC 5480's kind.
+pub(super) fn is_ec(key: &Path) -> Result<bool> {
+    // id-ecPublicKey, in the PKCS #8 structure that OpenSSL writes.
+    const OID: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+    let text = fs::read_to_string(key)?;
+    let base64: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = BASE64.decode(base64.as_bytes()).with_context(|| format!("{} is no PEM", key.display()))?;
+    Ok(memchr::memmem::find(&der, OID).is_some())
 }
 
 pub(super) fn offers(tokens: &Tokens, mechanism: &str, for_what: &str) -> Result<bool> {
