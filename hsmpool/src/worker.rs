@@ -134,8 +134,11 @@ impl Worker {
             let error = match self.attempt(request, &index) {
                 Ok(answer) => return Ok(answer),
                 Err(OperationError::Unsupported(operation)) => {
-                    let certificate = request.key.description.clone();
-                    return Err(Failure::Request(KeyError::Unsupported { certificate, operation }));
+                    let Some(error) = self.doubt() else {
+                        let certificate = request.key.description.clone();
+                        return Err(Failure::Request(KeyError::Unsupported { certificate, operation }));
+                    };
+                    error
                 }
                 Err(OperationError::Refused(reason)) => {
                     return Err(Failure::Request(self.token.unavailable(&reason)));
@@ -197,6 +200,17 @@ impl Worker {
                 Err(Failure::Request(self.token_error(error)))
             }
             _ => Err(self.lost(error)),
+        }
+    }
+
+    /// Why a refusal of the token is not to be believed. After a restart behind our back the session's number may
+    /// stand for one that nobody has logged in to, and the key's for another object, which can do less: NSS's
+    /// softokn then says `CKR_KEY_TYPE_INCONSISTENT`.
+    fn doubt(&self) -> Option<CallError> {
+        match login::is_open(&self.session) {
+            Ok(true) => None,
+            Ok(false) => Some(CallError::new("C_GetSessionInfo", RvError::UserNotLoggedIn)),
+            Err(error) => Some(error),
         }
     }
 

@@ -1,11 +1,13 @@
 //! Sessions and tokens that go away, or give less than asked, or lie.
 
 use std::{
+    path::Path,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
+use cryptoki::context::Pkcs11;
 use hsmpool::{Pool, TokenSettings, TokenState};
 use smime::{
     cms::{self, SignError},
@@ -37,6 +39,33 @@ fn lost_sessions_cost_no_request() {
         let invalid = ReturnValue::CKR_SESSION_HANDLE_INVALID;
         assert!(lab.counters().returned_with(Function::SignInit, invalid) >= 6, "{}", lab.counters());
     });
+}
+
+#[test]
+fn a_refusal_of_a_session_without_login_is_not_believed() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&lab.settings(1));
+        sign(&key, b"before").unwrap();
+        let refused = ReturnValue::CKR_KEY_TYPE_INCONSISTENT;
+        // With the login it is what it says it is.
+        lab.control.add(Rule::new(Action::Fail(refused)).on([Function::SignInit]).next(1)).unwrap();
+        let error = sign(&key, b"refused").unwrap_err();
+        assert!(matches!(error, KeyError::Unsupported { .. }), "{error:?}");
+
+        log_out(&lab.module);
+        lab.control.add(Rule::new(Action::Fail(refused)).on([Function::SignInit]).next(1)).unwrap();
+        sign(&key, b"after").unwrap();
+        assert_eq!(lab.counters().begun(Function::Login), 2);
+        assert_eq!(status(&pool).state, TokenState::Up);
+    });
+}
+
+/// What another user of the module may do; it holds for all sessions.
+fn log_out(module: &Path) {
+    let slot = hsmpool::modules::tokens(module).unwrap().into_iter().find(|token| token.label == "mail");
+    let slot = slot.unwrap().slot.try_into().unwrap();
+    let session = Pkcs11::new(module).unwrap().open_ro_session(slot).unwrap();
+    session.logout().unwrap();
 }
 
 #[test]

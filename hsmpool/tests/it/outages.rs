@@ -68,7 +68,7 @@ fn a_connection_that_breaks_again_and_again_fails_nobody_whom_the_next_one_serve
             // Whoever asks now meets the broken connection.
             assert_signs(&key);
         }
-        assert_eq!(state(&pool), TokenState::Up);
+        eventually("the token is up", LIMIT, || state(&pool) == TokenState::Up);
     });
 }
 
