@@ -1,0 +1,177 @@
+//! Every element of small objects left out, doubled, emptied, moved and re-tagged, with right lengths around it, and
+//! every octet changed: nothing panics, no other text passes, no other plaintext comes out.
+
+#![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
+
+use smime::{
+    ber::{Element, Tag, Tree},
+    cms::{Object, SignedData},
+    key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
+    message::{AuthResult, verify},
+    mime::{Message, encode_base64, single_originator},
+    testing::{
+        fixtures::{certificate, data, key, now, trust},
+        hostile::wrap,
+    },
+};
+
+/// What is done with one element.
+const CHANGES: [fn(Element<'_, '_>, &mut Vec<u8>); 7] = [
+    |_, _| {},
+    |element, out| out.extend([element.octets(), element.octets()].concat()),
+    |element, out| out.extend(wrap(element.tag(), &[])),
+    |element, out| out.extend(wrap(element.tag(), &[element.octets().to_vec()])),
+    |element, out| out.extend(wrap(Tag(element.tag().0 ^ 0x20), &[element.content().to_vec()])),
+    |element, out| out.extend(wrap(Tag(element.tag().0 ^ 0x01), &[element.content().to_vec()])),
+    // A NULL where something else is expected.
+    |_, out| out.extend([5, 0]),
+];
+
+/// All objects with one element changed.
+fn structural(octets: &[u8]) -> Vec<Vec<u8>> {
+    let tree = Tree::parse(octets).unwrap();
+    let mut mutants = Vec::new();
+    for change in CHANGES {
+        for chosen in 0..count(tree.root()) {
+            let (mut index, mut out) = (0, Vec::new());
+            write(tree.root(), &mut index, chosen, change, &mut out);
+            mutants.push(out);
+        }
+    }
+    mutants
+}
+
+fn count(element: Element<'_, '_>) -> usize {
+    1 + element.children().map(count).sum::<usize>()
+}
+
+fn write(
+    element: Element<'_, '_>,
+    index: &mut usize,
+    chosen: usize,
+    change: fn(Element<'_, '_>, &mut Vec<u8>),
+    out: &mut Vec<u8>,
+) {
+    let number = *index;
+    *index += 1;
+    if number == chosen {
+        *index += count(element) - 1;
+        change(element, out);
+    } else if element.tag().0 & 0x20 != 0 {
+        let mut content = Vec::new();
+        element.children().for_each(|child| write(child, index, chosen, change, &mut content));
+        out.extend(wrap(element.tag(), &[content]));
+    } else {
+        out.extend_from_slice(element.octets());
+    }
+}
+
+/// All objects with one octet changed.
+fn flipped(octets: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..octets.len()).flat_map(move |at| {
+        [0x01, 0x20, 0x80].map(|mask| {
+            let mut changed = octets.to_vec();
+            if let Some(octet) = changed.get_mut(at) {
+                *octet ^= mask;
+            }
+            changed
+        })
+    })
+}
+
+fn result(content: &str, object: &[u8]) -> AuthResult {
+    let message = format!(
+        "From: alice@example.org\r\nContent-Type: multipart/signed; \
+         protocol=\"application/pkcs7-signature\"; boundary=b\r\n\r\n--b\r\n{content}\r\n--b\r\n\
+         Content-Type: application/pkcs7-signature\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n--b--\r\n",
+        String::from_utf8(encode_base64(object)).unwrap()
+    );
+    let message = Message::from_stored(message.as_bytes());
+    let entity = message.entity();
+    verify(&entity, single_originator(&entity), &trust(), now()).0.result()
+}
+
+#[test]
+fn no_changed_signature_passes_for_other_text_and_no_changed_attribute_for_its_own() {
+    let entity = String::from_utf8(data("entity.txt")).unwrap();
+    let other = entity.replace("Bob", "Eve");
+    let object = data("detached.p7s");
+    assert_eq!((result(&entity, &object), result(&other, &object)), (AuthResult::Pass, AuthResult::Fail));
+    let parsed = signed(&object);
+    let original = parsed.signer_infos().first().unwrap();
+    let mut passes = 0;
+    for mutant in structural(&object) {
+        assert_ne!(result(&other, &mutant), AuthResult::Pass);
+        if result(&entity, &mutant) == AuthResult::Pass {
+            // Versions, digestAlgorithms and the like are no part of what is signed; everything else is.
+            for info in signed(&mutant).signer_infos() {
+                assert_eq!(info.signed_attributes, original.signed_attributes);
+                assert_eq!(info.signature, original.signature);
+            }
+            passes += 1;
+        }
+    }
+    assert!(passes > 0, "what is not signed may be written otherwise");
+    for mutant in flipped(&object).step_by(5) {
+        assert_ne!(result(&other, &mutant), AuthResult::Pass);
+    }
+}
+
+fn signed(octets: &[u8]) -> SignedData<'_> {
+    match Object::parse(octets) {
+        Ok(Object::SignedData(signed)) => signed,
+        other => unreachable!("{other:?}"),
+    }
+}
+
+/// A token that knows the key and is not asked to calculate.
+#[derive(Debug)]
+struct Knows(smime::Certificate, Vec<u8>);
+
+impl Decryptor for Knows {
+    fn certificate(&self) -> &smime::Certificate {
+        &self.0
+    }
+
+    fn decrypt_key(
+        &self,
+        encrypted: &[u8],
+        _: &smime::algorithm::KeyEncryptionAlgorithm,
+    ) -> Result<Unwrapped, KeyError> {
+        Ok(if encrypted.len() == 256 {
+            Unwrapped::Key(ContentEncryptionKey::new(self.1.clone()))
+        } else {
+            Unwrapped::Rejected
+        })
+    }
+}
+
+#[test]
+fn nothing_but_the_plaintext_comes_out_of_changed_authenticated_content() {
+    for name in ["gcm.p7m", "bc-gcm-ber.p7m", "pkijs-gcm.p7m"] {
+        let object = data(name);
+        let content_key = {
+            let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object).map_err(drop) else {
+                unreachable!()
+            };
+            let smime::cms::Recipient::KeyTransport(info) = enveloped.recipients().first().unwrap() else {
+                unreachable!()
+            };
+            match key("bob").decrypt_key(info.encrypted_key(), info.algorithm().unwrap()).unwrap() {
+                Unwrapped::Key(key) => key.expose().to_vec(),
+                Unwrapped::Rejected => unreachable!(),
+            }
+        };
+        let token = Knows(certificate("bob"), content_key);
+        let mut opened = 0;
+        for mutant in structural(&object).into_iter().chain(flipped(&object)) {
+            let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&mutant).map_err(drop) else { continue };
+            let Some(recipient) = enveloped.recipient_for(&token.0) else { continue };
+            if let Ok(content) = enveloped.open(recipient, &token) {
+                assert_eq!(content, data("entity.txt"), "{name}: {mutant:02x?}");
+                opened += 1;
+            }
+        }
+        assert!(opened > 0, "{name}: the mutants that change nothing of weight open");
+    }
+}
