@@ -180,6 +180,11 @@ impl Connection {
             self.last_try = None;
         }
         self.crew.retain(|hand| !hand.activity.has_ended());
+        // Workers end by themselves only when the connection is lost, which they say first. Whoever opened a
+        // session now would log in once more.
+        if self.stop.load(Ordering::Acquire) {
+            return Condition::Unclear;
+        }
         let hanging = self.crew.iter().filter(|hand| hand.activity.hangs(now, limit)).count();
         let mut may_leave = self.size.saturating_sub(self.left.len()).min(hanging);
         let all_hang = hanging == self.crew.len();

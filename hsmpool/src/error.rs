@@ -217,6 +217,16 @@ pub enum PoolError {
         /// Whether it may pass by itself.
         transient: bool,
     },
+    /// The pool belongs to another process.
+    #[error(
+        "the pool was started by process {started_by} and does not work in its child {here}: start it there"
+    )]
+    Forked {
+        /// The process that started it.
+        started_by: u32,
+        /// This one.
+        here: u32,
+    },
     /// The pool has been closed.
     #[error("the pool is closed")]
     Closed,
@@ -247,7 +257,7 @@ impl PoolError {
             | Self::NotReady { .. }
             | Self::Server { transient: true, .. }
             | Self::TooManySessions { .. } => Fault::Transient,
-            Self::WorkerEnded { .. } | Self::Closed => Fault::Internal,
+            Self::WorkerEnded { .. } | Self::Forked { .. } | Self::Closed => Fault::Internal,
             _ => Fault::Operator,
         }
     }

@@ -63,14 +63,10 @@ impl Index {
         let private = objects(session, ObjectClass::PRIVATE_KEY)?;
         let unclear = private.iter().any(|object| object.public_key().is_none());
         let public = if unclear { objects(session, ObjectClass::PUBLIC_KEY)? } else { Vec::new() };
-        // Looked up, not searched: there are tokens with 10,000 keys.
-        let mut public_by_id: HashMap<Vec<u8>, Vec<Object>> = HashMap::new();
-        for object in public {
-            public_by_id.entry(object.id.clone()).or_default().push(object);
-        }
+        let public = PublicObjects::of(&public);
         let mut index = Self { generation, ..Self::default() };
         for object in private {
-            index.insert(&object, public_by_id.get(&object.id).map_or(&[], Vec::as_slice));
+            index.insert(&object, &public);
         }
         Ok(index)
     }
@@ -108,8 +104,7 @@ impl Index {
         self.by_public_key.len() + self.by_modulus.len() + self.by_id.len()
     }
 
-    /// `public`: the public keys that share the object's `CKA_ID`.
-    fn insert(&mut self, object: &Object, public: &[Object]) {
+    fn insert(&mut self, object: &Object, public: &PublicObjects<'_>) {
         let Some(kind) = object.kind() else { return };
         let key = KeyObject {
             handle: object.handle,
@@ -224,12 +219,23 @@ impl Object {
 
     /// The public key object of this private key. Where several share the `CKA_ID`, the label decides;
     /// where that does not decide either, there is none: a wrong one would make wrong signatures.
-    pub(crate) fn public_partner<'a>(&self, public: &'a [Object]) -> Option<&'a Object> {
-        if self.id.is_empty() {
-            return None;
-        }
-        let same_id = || public.iter().filter(|other| other.kind() == self.kind() && other.id == self.id);
+    pub(crate) fn public_partner<'a>(&self, public: &PublicObjects<'a>) -> Option<&'a Object> {
+        let same_id = || public.0.get(self.id.as_slice()).into_iter().flatten().copied();
+        let same_id = || same_id().filter(|other| other.kind() == self.kind());
         only(same_id()).or_else(|| only(same_id().filter(|other| other.label == self.label)))
+    }
+}
+
+/// Public key objects by `CKA_ID`; those without one are nobody's partners.
+pub(crate) struct PublicObjects<'a>(HashMap<&'a [u8], Vec<&'a Object>>);
+
+impl<'a> PublicObjects<'a> {
+    pub(crate) fn of(objects: &'a [Object]) -> Self {
+        let mut by_id: HashMap<&[u8], Vec<&Object>> = HashMap::new();
+        for object in objects.iter().filter(|object| !object.id.is_empty()) {
+            by_id.entry(&object.id).or_default().push(object);
+        }
+        Self(by_id)
     }
 }
 

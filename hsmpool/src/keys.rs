@@ -13,7 +13,7 @@ use der::Encode;
 use crate::{
     PoolError, TokenSettings,
     call::CallError,
-    index::{Object, objects},
+    index::{Object, PublicObjects, objects},
     login::LoginGate,
     module::Module,
     modules,
@@ -101,6 +101,7 @@ pub fn list(settings: &TokenSettings) -> Result<Vec<KeyInfo>, PoolError> {
     let session = session.get().map_err(failed)?;
     let private = objects(session, ObjectClass::PRIVATE_KEY).map_err(failed)?;
     let public = objects(session, ObjectClass::PUBLIC_KEY).map_err(failed)?;
+    let public = PublicObjects::of(&public);
     Ok(private.iter().map(|object| describe(object, &public)).collect())
 }
 
@@ -180,7 +181,7 @@ fn finish(
     Ok(GeneratedKey { id, public_key_info_der })
 }
 
-fn describe(object: &Object, public: &[Object]) -> KeyInfo {
+fn describe(object: &Object, public: &PublicObjects<'_>) -> KeyInfo {
     let partner = || object.public_partner(public)?.public_key_info();
     let info = object.public_key_info().or_else(partner);
     let public_key = info.as_deref().and_then(PublicKey::from_info);

@@ -4,7 +4,9 @@
 //! the supervisor's and the workers', therefore pass one gate that remembers what was rejected.
 
 use std::{
+    collections::HashMap,
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +14,7 @@ use cryptoki::{error::RvError, session::SessionState, session::UserType};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    PinSource, PoolError,
+    PinSource, PoolError, TokenSettings,
     call::CallError,
     modules::{self, TokenInfo},
     pin::{self, Pin, PinHash, PinSalt},
@@ -89,6 +91,18 @@ impl LoginGate {
     pub(crate) fn new(label: &str, source: &PinSource) -> Self {
         let state = State { salt: PinSalt::random(), ..State::default() };
         Self { label: label.to_owned(), source: source.clone(), state: Mutex::new(state) }
+    }
+
+    /// The gate of a token for the pools of this process: one, so that a pool that is started anew knows what
+    /// the one before it was told about the PIN.
+    pub(crate) fn of_process(settings: &TokenSettings) -> Arc<Self> {
+        type Gates = HashMap<(PathBuf, String, PinSource), Arc<LoginGate>>;
+        static GATES: Mutex<Option<Gates>> = Mutex::new(None);
+        let TokenSettings { module, label, pin, .. } = settings;
+        let module = module.canonicalize().unwrap_or_else(|_| module.clone());
+        let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.get_or_insert_default().entry((module, label.clone(), pin.clone()));
+        Arc::clone(gate.or_insert_with(|| Arc::new(Self::new(label, pin))))
     }
 
     /// Goes on with what an earlier process knew, and tells of what this one learns.

@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     fmt,
     path::{Path, PathBuf},
+    process,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
@@ -36,6 +37,8 @@ struct Loaded {
     users: usize,
     /// Whether we initialised it: what somebody else in this process initialised is not ours to finalise.
     initialised_here: bool,
+    /// The process that did: a child of it shares nothing but the code (PKCS #11 2.40 5.4 C_Initialize).
+    process: u32,
 }
 
 impl Module {
@@ -58,7 +61,11 @@ impl Module {
             guard.pkcs11.insert(pkcs11).clone()
         };
         let raw = guard.raw.clone();
-        if guard.users == 0 {
+        let process = process::id();
+        if guard.process != process {
+            (guard.process, guard.users, guard.initialised_here) = (process, 0, false);
+        }
+        if guard.users == 0 || is_finalised(&pkcs11) {
             guard.initialised_here = initialize(&pkcs11, path)?;
         }
         guard.users += 1;
@@ -123,6 +130,12 @@ fn load(path: &Path) -> Result<Pkcs11, PoolError> {
         };
         PoolError::ModuleNotLoadable { path: path.to_owned(), reason }
     })
+}
+
+/// Whether somebody else in this process has called `C_Finalize`. A second `C_Initialize` would tell too, but
+/// there are modules that crash then.
+fn is_finalised(pkcs11: &Pkcs11) -> bool {
+    matches!(pkcs11.get_library_info(), Err(Error::Pkcs11(RvError::CryptokiNotInitialized, _)))
 }
 
 /// Returns whether it was this call that initialised the module.

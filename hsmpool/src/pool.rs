@@ -177,6 +177,7 @@ impl Pool {
     /// error where one is down, [`PoolError::NotReady`] where one has not answered yet. A token that is
     /// down is tried again in the background whatever is returned here.
     pub fn ready(&self, timeout: Duration) -> Result<(), PoolError> {
+        self.inner.router.forked()?;
         let deadline = Instant::now() + timeout;
         for token in &self.inner.tokens {
             match token.wait_until_settled(deadline) {
@@ -241,8 +242,11 @@ impl Pool {
         &self.inner.tokens
     }
 
-    /// How every token is doing.
+    /// How every token is doing; nothing in a child of the process that started the pool.
     pub fn status(&self) -> Vec<TokenStatus> {
+        if self.inner.router.forked().is_err() {
+            return Vec::new();
+        }
         let of = |token: &Arc<Token>| {
             let (state, sessions) = match token.phase() {
                 Phase::Connecting => (TokenState::Connecting, 0),
@@ -266,8 +270,11 @@ impl Pool {
         status
     }
 
-    /// What every token has done, and does now.
+    /// What every token has done, and does now; nothing in a child of the process that started the pool.
     pub fn metrics(&self) -> Vec<TokenMetrics> {
+        if self.inner.router.forked().is_err() {
+            return Vec::new();
+        }
         self.inner.tokens.iter().map(|token| token.metrics()).collect()
     }
 
@@ -288,7 +295,7 @@ impl Pool {
     /// Has a token that holds the key carry out an operation, and waits for that.
     pub(crate) fn ask(&self, key: &Arc<KeyName>, operation: Operation) -> Outcome {
         let router = &self.inner.router;
-        router.forked()?;
+        router.usable()?;
         let (request, caller): (_, Caller) =
             Request::of_caller(Arc::clone(key), operation, self.lane, self.deadline);
         let (allowed, deadline) = (request.allowed(), request.deadline);
@@ -305,7 +312,7 @@ impl Pool {
     ) -> Pending {
         let request = Request::with_continuation(Arc::clone(key), operation, self.lane, self.deadline, reply);
         let pending = Pending::new(request.watch());
-        match self.inner.router.forked() {
+        match self.inner.router.usable() {
             Ok(()) => self.inner.router.submit(request),
             Err(error) => request.answer(Err(error)),
         }

@@ -206,16 +206,16 @@ impl Router {
 
     /// Why nothing can be asked in this process, if so: after a fork only the thread that forked is left,
     /// and locks may be held by threads that are not there. So this comes before any lock.
-    pub(crate) fn forked(&self) -> Result<(), KeyError> {
-        let process = process::id();
-        if process == self.process {
-            return Ok(());
-        }
-        let reason = format!(
-            "the pool was started by process {} and does not work in its child {process}; start it there",
-            self.process
-        );
-        Err(KeyError::Unavailable { token: self.label(0), reason })
+    pub(crate) fn forked(&self) -> Result<(), PoolError> {
+        let (started_by, here) = (self.process, process::id());
+        if here == started_by { Ok(()) } else { Err(PoolError::Forked { started_by, here }) }
+    }
+
+    /// The same for who asks for a key.
+    pub(crate) fn usable(&self) -> Result<(), KeyError> {
+        let unavailable =
+            |reason: PoolError| KeyError::Unavailable { token: self.label(0), reason: reason.to_string() };
+        self.forked().map_err(unavailable)
     }
 
     pub(crate) fn deadline(&self, backend: usize, allowed: Duration) -> KeyError {

@@ -34,7 +34,7 @@ impl TokenSettings {
 }
 
 /// Where a PIN comes from: always a place, never the PIN itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PinSource {
     /// A file whose content is the PIN; one newline at its end does not count.

@@ -37,7 +37,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) settings: TokenSettings,
-    pub(crate) gate: LoginGate,
+    pub(crate) gate: Arc<LoginGate>,
     pub(crate) lanes: Lanes,
     /// Its number among the router's backends, and the router.
     number: usize,
@@ -84,7 +84,7 @@ impl Token {
     /// A token that is backend `number` of that router.
     pub(crate) fn new(settings: &TokenSettings, number: usize, router: Weak<Router>) -> Self {
         Self {
-            gate: LoginGate::new(&settings.label, &settings.pin),
+            gate: LoginGate::of_process(settings),
             settings: settings.clone(),
             lanes: Lanes::new(settings.queue),
             number,

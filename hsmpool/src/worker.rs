@@ -72,8 +72,12 @@ struct Tried {
 impl Worker {
     /// Works until it is to stop or the token is lost.
     pub(crate) fn run(mut self) {
-        let mut guard =
-            PanicGuard { losses: self.losses.clone(), label: self.token.label().to_owned(), armed: true };
+        let mut guard = PanicGuard {
+            stop: Arc::clone(&self.stop),
+            losses: self.losses.clone(),
+            label: self.token.label().to_owned(),
+            armed: true,
+        };
         loop {
             let next = match self.token.lanes.pop(KEEP_ALIVE, &self.stop) {
                 Job::Serve(request) => self.serve(request),
@@ -319,6 +323,7 @@ fn no_objects() -> CallError {
 
 /// Tells the supervisor when a worker ends by a panic.
 struct PanicGuard {
+    stop: Arc<AtomicBool>,
     losses: Sender<PoolError>,
     label: String,
     armed: bool,
@@ -327,6 +332,7 @@ struct PanicGuard {
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if self.armed {
+            self.stop.store(true, Ordering::Release);
             let reason = PoolError::WorkerEnded { label: self.label.clone() };
             let _ = self.losses.send(reason);
         }

@@ -39,6 +39,24 @@ fn exactly_one_login_with_a_wrong_pin_reaches_the_token() {
 }
 
 #[test]
+fn a_pool_that_is_started_anew_does_not_try_a_rejected_pin_again() {
+    isolated(|lab| {
+        fs::write(lab.pin_file(), "86753091").unwrap();
+        for _ in 0..3 {
+            let pool = Pool::start(&[lab.settings(8)]).unwrap();
+            let error = pool.ready(LIMIT).unwrap_err();
+            assert!(matches!(error, PoolError::WrongPin { .. }), "{error:?}");
+            pool.close();
+            assert_eq!(logins(&lab), 1);
+        }
+        fs::write(lab.pin_file(), PIN).unwrap();
+        let (_pool, key) = lab.pool(&lab.settings(8));
+        sign(&key, b"this is signed").unwrap();
+        assert_eq!(logins(&lab), 2);
+    });
+}
+
+#[test]
 fn eight_workers_that_lose_their_login_share_one() {
     isolated(|mut lab| {
         let (pool, key) = lab.pool(&lab.settings(8));

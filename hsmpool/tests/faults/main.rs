@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod hanging;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod latency;
 #[cfg(test)]
 mod login;
@@ -10,6 +12,8 @@ mod login;
 mod module;
 #[cfg(test)]
 mod outages;
+#[cfg(test)]
+mod processes;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]

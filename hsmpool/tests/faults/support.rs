@@ -117,10 +117,14 @@ impl Lab {
 pub(crate) fn sign(key: &TokenKey, message: &[u8]) -> Result<(), KeyError> {
     let SignatureValue(value) =
         key.sign(&Digest::of(Sha256, message).into(), SignatureAlgorithm::Ecdsa(Sha256))?;
+    assert_verifies(key, message, &SignatureValue(value));
+    Ok(())
+}
+
+pub(crate) fn assert_verifies(key: &TokenKey, message: &[u8], SignatureValue(value): &SignatureValue) {
     let certificate = Signer::certificate(key);
     let public_key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, certificate.public_key());
-    assert!(public_key.verify(message, &value).is_ok(), "a wrong signature for {message:?}");
-    Ok(())
+    assert!(public_key.verify(message, value).is_ok(), "a wrong signature for {message:?}");
 }
 
 /// Says what was measured, for the report.
