@@ -57,6 +57,7 @@ pub(crate) fn examine(config: &Path, now: SystemTime, out: &mut dyn Write) -> Re
             keys::examine(identity, &up, &mut findings);
             path(identity, settings, now, &mut findings);
         }
+        tokens::measure(&up, &mut findings);
         cache(settings, &mut findings);
         if let Some(milter) = settings.milter() {
             socket::examine(&milter.listen, &mut findings);

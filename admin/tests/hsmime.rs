@@ -177,6 +177,7 @@ fn the_doctor_finds_nothing_wrong_with_a_sound_lab() -> Result<()> {
         "OK     configuration",
         "OK     module /usr/lib/softhsm/libsofthsm2.so",
         "OK     token \"mail\"",
+        "OK     token \"mail\" at work",
         "OK     key of alice@example.org",
         "OK     path of carol@example.org",
         "OK     cache",

@@ -118,3 +118,35 @@ fn connect(token: &TokenSettings, findings: &mut Findings) -> Option<Up> {
     }
     Some(Up { label: token.label.clone(), pool })
 }
+
+/// Tells what the examination of the keys has cost the tokens: a slow or failing token shows here first.
+pub(super) fn measure(up: &[Up], findings: &mut Findings) {
+    for metrics in up.iter().flat_map(|up| up.pool.metrics()) {
+        let operations: u64 = metrics.operations.values().sum();
+        if operations == 0 && metrics.errors.is_empty() {
+            continue;
+        }
+        let what = format!("token {:?} at work", metrics.label);
+        let service = &metrics.interactive.service;
+        let done = count(usize::try_from(operations).unwrap_or(usize::MAX), "operation", "operations");
+        let times = format!(
+            "{done}, the median {:.1?}, 99 of 100 at most {:.1?}",
+            service.quantile(0.5),
+            service.quantile(0.99)
+        );
+        let errors: Vec<String> =
+            metrics.errors.iter().map(|(error, times)| format!("{error} ({times})")).collect();
+        let (health, found) = match errors.as_slice() {
+            [] => (Health::Ok, times),
+            errors => {
+                let (retries, lost) = (metrics.retries, metrics.lost);
+                let errors = errors.join(", ");
+                (
+                    Health::Warn,
+                    format!("{times}; failed: {errors}; {retries} tried again, {lost} connections lost"),
+                )
+            }
+        };
+        findings.add(health, what, found);
+    }
+}

@@ -133,6 +133,42 @@ fn one_of_two_tokens_is_removed_three_times_and_no_request_fails() {
 }
 
 #[test]
+fn one_of_two_tokens_that_fails_three_times_before_it_is_given_up_fails_no_request() {
+    isolated(|mut lab| {
+        lab.add_token("second");
+        let mail = TokenSettings { deadline: Duration::from_secs(10), ..lab.settings(4) };
+        let second = TokenSettings { label: "second".into(), ..mail.clone() };
+        let pool = Pool::start(&[mail, second]).unwrap();
+        pool.ready(LIMIT).unwrap();
+        let key = pool.key(&lab.certificate);
+        for round in 1..=3 {
+            // Sessions can be opened still, so it takes some requests to see that it is the token.
+            let broken = Rule::fail(ReturnValue::CKR_DEVICE_ERROR).on([Function::SignInit, Function::Sign]);
+            let broken = lab.control.add(broken.token("mail")).unwrap();
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| (0..50).for_each(|_| sign(&key, b"by the other").unwrap()));
+                }
+            });
+            lab.control.remove(broken).unwrap();
+            let metrics = || pool.metrics().remove(0);
+            let errors = metrics().errors;
+            let failed = errors.iter().filter(|(error, _)| error.ends_with("CKR_DEVICE_ERROR"));
+            assert!(failed.map(|(_, times)| times).sum::<u64>() >= 2 * round, "{errors:?}");
+            let before = metrics().operations["sign"];
+            eventually("it signs again", LIMIT, || {
+                thread::scope(|scope| {
+                    for _ in 0..8 {
+                        scope.spawn(|| sign(&key, b"by both").unwrap());
+                    }
+                });
+                metrics().operations["sign"] > before
+            });
+        }
+    });
+}
+
+#[test]
 fn a_token_that_loses_every_connection_is_not_connected_to_in_a_loop() {
     isolated(|mut lab| {
         let (pool, key) = lab.pool(&TokenSettings { deadline: Duration::from_secs(1), ..lab.settings(2) });
