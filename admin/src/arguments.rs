@@ -95,6 +95,10 @@ pub(crate) enum KeyKind {
     P256,
     /// P-384.
     P384,
+    /// P-521.
+    P521,
+    /// Ed25519, where the token can.
+    Ed25519,
 }
 
 #[derive(Debug, Subcommand)]
@@ -119,7 +123,7 @@ pub(crate) struct GenerateArguments {
     /// RSA with a modulus of 2048, 3072 or 4096 bits: signs and decrypts.
     #[arg(long, value_name = "BITS", default_value_t = 3072, conflicts_with = "ec")]
     pub(crate) rsa: u32,
-    /// An elliptic curve instead of RSA: signs.
+    /// An elliptic curve instead of RSA: signs and agrees on keys; with ed25519 it signs, with x25519 it agrees.
     #[arg(long, value_name = "CURVE")]
     pub(crate) ec: Option<Curve>,
     /// The new key's label.
@@ -133,6 +137,12 @@ pub(crate) enum Curve {
     P256,
     /// P-384.
     P384,
+    /// P-521.
+    P521,
+    /// Ed25519, where the token can.
+    Ed25519,
+    /// X25519, where the token can; it cannot sign a request for its certificate.
+    X25519,
 }
 
 #[derive(Args, Debug)]

@@ -7,7 +7,7 @@ use std::{fs::File, io::Write, str::FromStr, time::Duration};
 
 use agent::Settings;
 use anyhow::{Context, Result, bail};
-use const_oid::db::{rfc5280::ID_KP_EMAIL_PROTECTION, rfc5912};
+use const_oid::db::{rfc5280::ID_KP_EMAIL_PROTECTION, rfc5912, rfc8410::ID_ED_25519};
 use der::{
     Decode, Encode,
     asn1::{Any, BitString, Ia5String, Null, OctetString, SetOfVec},
@@ -103,11 +103,13 @@ fn request_info(subject: Name, addresses: &[MailAddress], public_key_info: &[u8]
             .with_context(|| format!("{address} is not ASCII, and an rfc822Name must be"))?;
         names.push(GeneralName::Rfc822Name(name));
     }
-    let wrapping: FlagSet<KeyUsages> = match public_key.algorithm.oid {
-        rfc5912::RSA_ENCRYPTION => KeyUsages::KeyEncipherment.into(),
-        _ => KeyUsages::KeyAgreement.into(),
+    let wrapping: Option<FlagSet<KeyUsages>> = match public_key.algorithm.oid {
+        rfc5912::RSA_ENCRYPTION => Some(KeyUsages::KeyEncipherment.into()),
+        // It signs and no more (RFC 8410 5).
+        ID_ED_25519 => None,
+        _ => Some(KeyUsages::KeyAgreement.into()),
     };
-    let usage = KeyUsage(KeyUsages::DigitalSignature | wrapping);
+    let usage = KeyUsage(FlagSet::from(KeyUsages::DigitalSignature) | wrapping.unwrap_or_default());
     // RFC 5280 4.2.1.6: without a subject the alternative name is all there is, and critical.
     let extensions = ExtensionReq(vec![
         extension(&SubjectAltName(names), subject.is_empty())?,
@@ -124,7 +126,10 @@ fn extension<T: AssociatedOid + Encode>(value: &T, critical: bool) -> Result<Ext
 
 fn sign(info: CertReqInfo, key: &RawTokenKey) -> Result<CertReq> {
     let Some(algorithm) = key.algorithms().first().copied() else {
-        bail!("the key is of a kind that does not sign here; RSA and the curves P-256, P-384 and P-521 do");
+        bail!(
+            "the key does not sign, so it cannot sign a request either; RSA, P-256, P-384, P-521 and Ed25519 do. \
+             For an X25519 key the CA must take the public key by another way"
+        );
     };
     let octets = info.to_der()?;
     let signature = key.sign(&SignatureInput::of(algorithm, &octets), algorithm)?;
@@ -139,7 +144,7 @@ fn identifier(algorithm: SignatureAlgorithm) -> Option<AlgorithmIdentifierOwned>
         SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha256) => rfc5912::SHA_256_WITH_RSA_ENCRYPTION,
         SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha384) => rfc5912::SHA_384_WITH_RSA_ENCRYPTION,
         SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha512) => rfc5912::SHA_512_WITH_RSA_ENCRYPTION,
-        SignatureAlgorithm::Ecdsa(_) => return Some(algorithm.identifier()),
+        SignatureAlgorithm::Ecdsa(_) | SignatureAlgorithm::Ed25519 => return Some(algorithm.identifier()),
         _ => return None,
     };
     Some(AlgorithmIdentifierOwned { oid, parameters: Some(Any::from(Null)) })

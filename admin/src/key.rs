@@ -28,10 +28,20 @@ pub(crate) fn generate(
         None => KeySpec::Rsa(arguments.rsa),
         Some(Curve::P256) => KeySpec::P256,
         Some(Curve::P384) => KeySpec::P384,
+        Some(Curve::P521) => KeySpec::P521,
+        Some(Curve::Ed25519) => KeySpec::Ed25519,
+        Some(Curve::X25519) => KeySpec::X25519,
     };
     let made = keys::generate(token, spec, &arguments.label, None)?;
     let (label, id) = (printable(&arguments.label), HEXLOWER.encode(&made.id));
     writeln!(out, "made key {label:?} on token {:?} with id {id}", token.label)?;
+    if spec == KeySpec::X25519 {
+        writeln!(
+            out,
+            "next: a CA that takes its public key by another way than a request, which it cannot sign"
+        )?;
+        return Ok(Done::All);
+    }
     writeln!(out, "next: hsmime key csr --key {id} --address alice@example.org --out alice.csr")?;
     Ok(Done::All)
 }

@@ -45,6 +45,9 @@ fn a_new_key_becomes_a_request_that_openssl_verifies() -> Result<()> {
         (["--rsa", "2048"], "rsa", "Key Encipherment", "sha256WithRSAEncryption"),
         (["--ec", "p256"], "p256", "Key Agreement", "ecdsa-with-SHA256"),
         (["--ec", "p384"], "p384", "Key Agreement", "ecdsa-with-SHA384"),
+        (["--ec", "p521"], "p521", "Key Agreement", "ecdsa-with-SHA512"),
+        // Without a way to wrap keys.
+        (["--ec", "ed25519"], "ed25519", "Digital Signature\n", "Signature Algorithm: ED25519"),
     ] {
         let made = hsmime(
             &lab,
@@ -90,9 +93,32 @@ fn a_new_key_becomes_a_request_that_openssl_verifies() -> Result<()> {
     let listed = hsmime(&lab, &config, &["key", "list"])?;
     ensure!(listed.success(), "{listed:?}");
     let listed = listed.text();
-    for expected in ["RSA 2048", "EC 256", "EC 384", "stays on the token", "alice.pem", "none configured"] {
+    for expected in [
+        "RSA 2048",
+        "EC 256",
+        "EC 384",
+        "EC 521",
+        "Ed25519 255",
+        "stays on the token",
+        "alice.pem",
+        "none configured",
+    ] {
         ensure!(listed.contains(expected), "{expected:?} is not in {listed}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_key_that_does_not_sign_has_no_request_and_that_is_said() -> Result<()> {
+    let lab = Lab::new("agreement")?;
+    let config = lab.config.to_toml();
+    let made = hsmime(&lab, &config, &["key", "generate", "--ec", "x25519", "--label", "agrees"])?;
+    ensure!(made.success() && made.text().contains("cannot sign"), "{made:?}");
+    let listed = hsmime(&lab, &config, &["key", "list"])?.text();
+    ensure!(listed.contains("X25519 255"), "{listed}");
+    let request =
+        hsmime(&lab, &config, &["key", "csr", "--key", "agrees", "--address", "alice@example.org"])?;
+    ensure!(request.code() == Some(1) && request.stderr.contains("does not sign"), "{request:?}");
     Ok(())
 }
 

@@ -240,6 +240,16 @@ pub enum PoolError {
         /// Its value.
         value: String,
     },
+    /// A kind of key that the token does not make.
+    #[error("token \"{label}\" makes no {kind} keys: C_GenerateKeyPair returned {code}. Choose another kind")]
+    KeyKind {
+        /// The token's label.
+        label: String,
+        /// The kind, like "X25519".
+        kind: String,
+        /// The `CKR_` name.
+        code: String,
+    },
     /// A key size that is not made here.
     #[error("RSA keys of {bits} bits are not made: choose 2048, 3072 or 4096")]
     KeySize {

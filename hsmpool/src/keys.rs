@@ -2,24 +2,20 @@
 //!
 //! These calls block on the token and have no deadline; a person waits for them.
 
-use std::{path::Path, sync::Arc};
-
-use cryptoki::{
-    mechanism::Mechanism,
-    object::{Attribute, KeyType, ObjectClass, ObjectHandle},
-};
-use der::Encode;
+use std::{fmt, path::Path, sync::Arc};
 
 use crate::{
     PoolError, TokenSettings,
     call::CallError,
+    generate::{generate_pair, speaks_of_the_kind},
     index::{Object, PublicObjects, objects},
     login::LoginGate,
     module::Module,
     modules,
-    public_key::{Curve, PublicKey, ec_info, key_identifier, rsa_info},
+    public_key::{PublicKey, ec_info, key_identifier, rsa_info},
     session::{Access, OpenSession},
 };
+use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 
 /// A kind of key to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +27,25 @@ pub enum KeySpec {
     P256,
     /// Elliptic curve P-384: signs and agrees on keys.
     P384,
+    /// Elliptic curve P-521: signs and agrees on keys.
+    P521,
+    /// Ed25519: signs.
+    Ed25519,
+    /// X25519: agrees on keys. It cannot sign its own certificate request.
+    X25519,
+}
+
+impl fmt::Display for KeySpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rsa(bits) => return write!(f, "RSA {bits}"),
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+            Self::P521 => "P-521",
+            Self::Ed25519 => "Ed25519",
+            Self::X25519 => "X25519",
+        })
+    }
 }
 
 /// A key that has been made.
@@ -91,7 +106,13 @@ pub fn generate(
             return Err(exists("CKA_ID", data_encoding::HEXLOWER.encode(&object.id)));
         }
     }
-    generate_in(&session, spec, label, id).map_err(failed)
+    generate_in(&session, spec, label, id).map_err(|error| {
+        if !speaks_of_the_kind(&error) {
+            return failed(error);
+        }
+        let (label, kind, code) = (settings.label.clone(), spec.to_string(), error.code.to_string());
+        PoolError::KeyKind { label, kind, code }
+    })
 }
 
 /// All private keys of a token.
@@ -121,36 +142,10 @@ fn generate_in(
     label: &str,
     id: Option<&[u8]>,
 ) -> Result<GeneratedKey, CallError> {
-    let common = [Attribute::Token(true), Attribute::Label(label.as_bytes().to_vec())];
-    let given = id.map(|id| Attribute::Id(id.to_vec()));
-    let mut public: Vec<Attribute> = common.iter().cloned().chain(given.clone()).collect();
-    let mut private: Vec<Attribute> = common.into_iter().chain(given).collect();
-    public.extend([Attribute::Private(false), Attribute::Verify(true)]);
-    private.extend([
-        Attribute::Private(true),
-        Attribute::Sensitive(true),
-        Attribute::Extractable(false),
-        Attribute::Sign(true),
-        Attribute::Unwrap(false),
-        // What is not said, some tokens allow.
-        Attribute::Decrypt(matches!(spec, KeySpec::Rsa(_))),
-        Attribute::Derive(!matches!(spec, KeySpec::Rsa(_))),
-    ]);
-    let mechanism = match spec {
-        KeySpec::Rsa(bits) => {
-            public.push(Attribute::ModulusBits(u64::from(bits).into()));
-            public.push(Attribute::PublicExponent(vec![1, 0, 1]));
-            public.push(Attribute::Encrypt(true));
-            Mechanism::RsaPkcsKeyPairGen
-        }
-        KeySpec::P256 | KeySpec::P384 => {
-            let curve = if spec == KeySpec::P256 { Curve::P256 } else { Curve::P384 };
-            public.push(Attribute::EcParams(curve.oid().to_der().unwrap_or_default()));
-            Mechanism::EccKeyPairGen
-        }
-    };
+    let mut common = vec![Attribute::Token(true), Attribute::Label(label.as_bytes().to_vec())];
+    common.extend(id.map(|id| Attribute::Id(id.to_vec())));
     let open = session.get()?;
-    let (public, private) = open.generate_key_pair(&mechanism, &public, &private)?;
+    let [public, private] = generate_pair(open, spec, &common)?;
     let finished = finish(session, [public, private], id);
     if finished.is_err() {
         // Half a key would be in the way of the next try. If this fails too, the first error is told.

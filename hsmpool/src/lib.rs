@@ -19,6 +19,7 @@ mod connection;
 mod constant_time;
 mod decrypt;
 mod error;
+mod generate;
 mod histogram;
 mod index;
 mod key;

@@ -242,6 +242,10 @@ impl Pool {
         &self.inner.tokens
     }
 
+    pub(crate) fn remotes(&self) -> &[Arc<Remote>] {
+        &self.inner.remotes
+    }
+
     /// How every token is doing; nothing in a child of the process that started the pool.
     pub fn status(&self) -> Vec<TokenStatus> {
         if self.inner.router.forked().is_err() {

@@ -3,10 +3,8 @@
 //! `SubjectPublicKeyInfo`: RFC 5280 4.1.2.7; `RSAPublicKey`: RFC 8017 A.1.1; EC points: RFC 5480 2.2; Ed25519 and
 //! X25519: RFC 8410.
 
-use const_oid::db::{
-    rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1, SECP_521_R_1},
-    rfc8410::{ID_ED_25519, ID_X_25519},
-};
+use const_oid::db::rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1, SECP_521_R_1};
+pub(crate) use const_oid::db::rfc8410::{ID_ED_25519, ID_X_25519};
 use der::{
     Decode, Encode,
     asn1::{

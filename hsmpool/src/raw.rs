@@ -181,7 +181,10 @@ fn attempt(
             code: crate::call::Code::Malformed("more octets than it had room for"),
             ..too_small()
         }),
-        Rv::Error(RvError::BufferTooSmall) if len > room => Ok(Attempt::NeedsRoom(len)),
+        // Some do not tell how much is enough.
+        Rv::Error(RvError::BufferTooSmall) if room < MAX_LEN => {
+            Ok(Attempt::NeedsRoom(if len > room { len } else { MAX_LEN }))
+        }
         Rv::Error(error) => Err(failed(name, error)),
     }
 }

@@ -1,6 +1,9 @@
 //! What keys are needed for and no token that has them can do: told at the start, not with the first mail.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use smime::{Certificate, algorithm::DigestAlgorithm};
@@ -41,29 +44,45 @@ impl Pool {
         certificates: impl IntoIterator<Item = &'c Certificate>,
         timeout: Duration,
     ) -> Result<Vec<Shortcoming>, PoolError> {
-        self.ready(timeout)?;
         let needs: Vec<Need> = certificates.into_iter().map(Need::of).collect();
-        let findings: Vec<Finding> = self.tokens().iter().flat_map(|token| findings(token, &needs)).collect();
+        let findings = self.findings(&needs, Instant::now() + timeout)?;
         Ok(conclude(&needs, &findings))
+    }
+
+    /// How the tokens that have these keys stand to what they are needed for, here and behind sockets.
+    pub(crate) fn findings(&self, needs: &[Need], deadline: Instant) -> Result<Vec<Finding>, PoolError> {
+        self.ready(deadline.saturating_duration_since(Instant::now()))?;
+        let mut all: Vec<Finding> = self.tokens().iter().flat_map(|token| findings(token, needs)).collect();
+        for remote in self.remotes() {
+            all.extend(remote.findings(needs, deadline)?);
+        }
+        Ok(all)
     }
 }
 
-/// What a certificate's key is there for.
+/// What a key is there for.
 pub(crate) struct Need {
-    name: KeyName,
+    pub(crate) name: KeyName,
+    /// Whether it is to sign, by the algorithm that comes first for such keys.
+    pub(crate) signs: bool,
+    /// Whether it is to decrypt, or to agree on keys.
+    pub(crate) decrypts: bool,
     deeds: Vec<Deed>,
 }
 
 impl Need {
-    pub(crate) fn of(certificate: &Certificate) -> Self {
-        let name = KeyName::of_certificate(certificate);
+    fn of(certificate: &Certificate) -> Self {
+        Self::new(KeyName::of_certificate(certificate), certificate.may_sign(), certificate.may_encrypt())
+    }
+
+    pub(crate) fn new(name: KeyName, signs: bool, decrypts: bool) -> Self {
         let mut deeds = Vec::new();
         if let Some(public_key) = &name.public_key {
-            if certificate.may_sign() {
+            if signs {
                 deeds.extend(public_key.signature_algorithms().first().map(|first| Deed::Sign(*first)));
             }
             match public_key {
-                _ if !certificate.may_encrypt() => {}
+                _ if !decrypts => {}
                 PublicKey::Rsa { .. } => deeds.extend([
                     Deed::DecryptPkcs1,
                     Deed::DecryptOaep(DigestAlgorithm::Sha1),
@@ -72,7 +91,7 @@ impl Need {
                 _ => deeds.extend(public_key.agreement_curve().map(|_| Deed::Agree)),
             }
         }
-        Self { name, deeds }
+        Self { name, signs, decrypts, deeds }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::agreement::{self, ParsedPublicKey, UnparsedPublicKey};
+use aws_lc_rs::agreement::{self, ParsedPublicKey, PrivateKey, UnparsedPublicKey};
 use const_oid::db::{
     rfc5912::{ID_EC_PUBLIC_KEY, SECP_256_R_1, SECP_384_R_1, SECP_521_R_1},
     rfc8410::ID_X_25519,
@@ -63,8 +63,9 @@ impl AgreementCurve {
 }
 
 /// The public key of a message's originator, on the recipient's curve. Only [`Self::new`] makes one, so
-/// whoever has one knows that the point is on the curve: with points of other curves a private key is
-/// found piece by piece (the invalid-curve attack).
+/// whoever has one knows that the point is on the curve, and not of small order: with points of other curves
+/// a private key is found piece by piece (the invalid-curve attack), and tokens fail with points that lead to
+/// no secret as they do when they are broken.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OriginatorPublicKey {
     curve: AgreementCurve,
@@ -74,7 +75,8 @@ pub struct OriginatorPublicKey {
 impl OriginatorPublicKey {
     /// Takes the octets of an `OriginatorPublicKey`'s BIT STRING: an uncompressed point (RFC 5480 2.2), which is
     /// what RFC 5753 wants everybody to write, or with X25519 the 32 octets of RFC 7748 5. `None` for other
-    /// forms and lengths, the point at infinity, and points that are not on the curve.
+    /// forms and lengths, the point at infinity, points that are not on the curve, and those that make zero with
+    /// every key (RFC 7748 6.1).
     pub fn new(curve: AgreementCurve, octets: &[u8]) -> Option<Self> {
         let has_form = match curve {
             AgreementCurve::X25519 => octets.len() == curve.field_len(),
@@ -83,8 +85,14 @@ impl OriginatorPublicKey {
         if !has_form {
             return None;
         }
-        let parsed = ParsedPublicKey::try_from(&UnparsedPublicKey::new(curve.engine(), octets));
-        parsed.is_ok().then(|| Self { curve, octets: octets.to_vec() })
+        let parsed = ParsedPublicKey::try_from(&UnparsedPublicKey::new(curve.engine(), octets)).ok()?;
+        if curve == AgreementCurve::X25519 {
+            // A private key is a multiple of eight below eight times either curve's order, so its product with a
+            // point is zero for all of them or for none; the engine tells zero.
+            let any = PrivateKey::from_private_key(curve.engine(), &[9; 32]).ok()?;
+            agreement::agree(&any, parsed, (), |_| Ok(())).ok()?;
+        }
+        Some(Self { curve, octets: octets.to_vec() })
     }
 
     /// The curve.
@@ -141,10 +149,7 @@ pub enum Agreed {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::{
-        agreement::PrivateKey,
-        encoding::{AsBigEndian, EcPublicKeyCompressedBin},
-    };
+    use aws_lc_rs::encoding::{AsBigEndian, EcPublicKeyCompressedBin};
 
     use super::*;
 
@@ -187,6 +192,24 @@ mod tests {
         assert!(OriginatorPublicKey::new(AgreementCurve::X25519, &[9; 32]).is_some());
         for len in [0, 31, 33, 65] {
             assert_eq!(OriginatorPublicKey::new(AgreementCurve::X25519, &vec![4; len]), None, "{len}");
+        }
+    }
+
+    /// All points of small order on Curve25519 and its twist, also written beyond the field's prime.
+    #[test]
+    fn points_of_small_order_are_not_taken() {
+        for point in [
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+            "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "0000000000000000000000000000000000000000000000000000000000000080",
+        ] {
+            let octets = data_encoding::HEXLOWER.decode(point.as_bytes()).unwrap();
+            assert_eq!(OriginatorPublicKey::new(AgreementCurve::X25519, &octets), None, "{point}");
         }
     }
 

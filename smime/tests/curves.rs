@@ -112,12 +112,7 @@ fn both_sides_agree_on_the_same_secret() {
 }
 
 #[test]
-fn a_point_of_small_order_is_rejected_and_a_key_that_cannot_agree_says_so() {
-    // RFC 7748 6.1: these make zero with every key.
-    for point in [[0; 32], [&[1][..], &[0; 31]].concat().try_into().unwrap()] {
-        let originator = OriginatorPublicKey::new(AgreementCurve::X25519, &point).unwrap();
-        assert!(matches!(key("x25519").agree(&originator), Ok(Agreed::Rejected)));
-    }
+fn a_key_that_cannot_agree_says_so() {
     let originator = OriginatorPublicKey::new(AgreementCurve::X25519, &[9; 32]).unwrap();
     for name in ["alice", "ed25519", "p384"] {
         let error = key(name).agree(&originator).unwrap_err();

@@ -184,6 +184,8 @@ impl KeyKind {
             Self::Rsa4096 => KeySpec::Rsa(4096),
             Self::P256 => KeySpec::P256,
             Self::P384 => KeySpec::P384,
+            Self::P521 => KeySpec::P521,
+            Self::Ed25519 => KeySpec::Ed25519,
         }
     }
 }

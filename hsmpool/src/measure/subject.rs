@@ -3,11 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::rsa::{Pkcs1PublicEncryptingKey, PublicEncryptingKey};
-use cryptoki::{
-    mechanism::Mechanism,
-    object::{Attribute, ObjectHandle},
-};
-use der::Encode;
+use cryptoki::{mechanism::Mechanism, object::Attribute};
 use smime::{
     Certificate,
     key::{ContentEncryptionKey, SignatureInput},
@@ -15,10 +11,11 @@ use smime::{
 
 use crate::{
     call::CallError,
+    generate::generate_pair,
     index::{Index, KeyObject, Object, Permissions},
     keys::KeySpec,
     private_key::{OperationError, PrivateKey},
-    public_key::{Curve, KeyName, PublicKey},
+    public_key::{KeyName, PublicKey},
     session::OpenSession,
     sign::sign,
 };
@@ -37,7 +34,7 @@ pub struct Subject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Use {
-    /// RSASSA-PKCS1-v1_5 (`CKM_RSA_PKCS`) or ECDSA (`CKM_ECDSA`) over a SHA-256 digest.
+    /// RSASSA-PKCS1-v1_5 (`CKM_RSA_PKCS`) or ECDSA (`CKM_ECDSA`) over a digest, or Ed25519 (`CKM_EDDSA`).
     Sign,
     /// RSAES-PKCS1-v1_5 (`CKM_RSA_PKCS`).
     Decrypt,
@@ -116,7 +113,7 @@ pub(super) fn on_the_token(
 pub(super) fn temporary(session: &OpenSession, kinds: &[KeySpec]) -> Result<Vec<Prepared>, CallError> {
     let mut prepared = Vec::new();
     for kind in kinds {
-        let [public, private] = generate(session, *kind)?;
+        let [public, private] = generate_pair(session.get()?, *kind, &[Attribute::Token(false)])?;
         let unreadable =
             || CallError::malformed("C_GenerateKeyPair", "a key pair whose public key cannot be read");
         let object = Object::read(session.get()?, public)?;
@@ -171,32 +168,4 @@ fn encrypt(public_key_info: &[u8]) -> Option<Vec<u8>> {
     let written = Pkcs1PublicEncryptingKey::new(public).ok()?.encrypt(secret.expose(), &mut room).ok()?.len();
     room.truncate(written);
     Some(room)
-}
-
-/// A key pair of session objects.
-fn generate(session: &OpenSession, spec: KeySpec) -> Result<[ObjectHandle; 2], CallError> {
-    let mut public = vec![Attribute::Token(false), Attribute::Private(false), Attribute::Verify(true)];
-    let private = [
-        Attribute::Token(false),
-        Attribute::Private(true),
-        Attribute::Sensitive(true),
-        Attribute::Extractable(false),
-        Attribute::Sign(true),
-        Attribute::Decrypt(matches!(spec, KeySpec::Rsa(_))),
-    ];
-    let mechanism = match spec {
-        KeySpec::Rsa(bits) => {
-            public.push(Attribute::ModulusBits(u64::from(bits).into()));
-            public.push(Attribute::PublicExponent(vec![1, 0, 1]));
-            public.push(Attribute::Encrypt(true));
-            Mechanism::RsaPkcsKeyPairGen
-        }
-        KeySpec::P256 | KeySpec::P384 => {
-            let curve = if spec == KeySpec::P256 { Curve::P256 } else { Curve::P384 };
-            public.push(Attribute::EcParams(curve.oid().to_der().unwrap_or_default()));
-            Mechanism::EccKeyPairGen
-        }
-    };
-    let (public, private) = session.get()?.generate_key_pair(&mechanism, &public, &private)?;
-    Ok([public, private])
 }

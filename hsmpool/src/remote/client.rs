@@ -24,7 +24,7 @@ use super::{
     frame::{FrameError, FrameReader, decode},
     link::Link,
     outbox::{Cork, Outbox, flush_corked},
-    report::{Inquiry, Report, WireKey},
+    report::{Inquiry, Report, WireKey, WireNeed},
     wire::{FromServer, Greeting, Hello, MAGIC, VERSION},
 };
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     public_key::KeyName,
     request::{Lane, Request},
     router::{Failed, Router, Standing},
+    shortcomings::{Finding, Need},
 };
 
 /// A server of keys as a backend.
@@ -197,7 +198,7 @@ impl Remote {
                     }
                 }
                 // The connection may have been lost just now.
-                Ok(Report::Missing(_)) | Err(_) => {}
+                Ok(Report::Missing(_) | Report::Findings(_)) | Err(_) => {}
             }
             if Instant::now() + READY_INTERVAL >= deadline {
                 return Err(not_ready());
@@ -211,7 +212,7 @@ impl Remote {
         let report = self.inquire(Inquiry::Status, Instant::now() + STATUS_LIMIT);
         let state = match report {
             Ok(Report::Status(status)) => return status.into_iter().map(TokenStatus::from).collect(),
-            Ok(Report::Missing(_)) => TokenState::Connecting,
+            Ok(Report::Missing(_) | Report::Findings(_)) => TokenState::Connecting,
             Err(_) if !self.is_out() => TokenState::Connecting,
             Err(error) => TokenState::Down { reason: error.to_string() },
         };
@@ -231,6 +232,29 @@ impl Remote {
                 }
                 _ => return Err(self.unreachable("it answered another question")),
             }
+        }
+        Ok(all)
+    }
+
+    /// How the server's tokens that have these keys stand to what they are needed for.
+    pub(crate) fn findings(&self, needs: &[Need], deadline: Instant) -> Result<Vec<Finding>, PoolError> {
+        let mut all = Vec::new();
+        let mut before = 0;
+        // Each has several findings for each token.
+        for some in needs.chunks(KEYS_AT_ONCE / 4) {
+            let asked = some.iter().map(WireNeed::from).collect();
+            match self.inquire(Inquiry::Needs { needs: asked }, deadline)? {
+                Report::Findings(Some(found)) => {
+                    all.extend(
+                        found.into_iter().map(|it| Finding { need: it.need.saturating_add(before), ..it }),
+                    );
+                }
+                Report::Findings(None) => {
+                    return Err(self.unreachable("a token of its is not there at the moment"));
+                }
+                _ => return Err(self.unreachable("it answered another question")),
+            }
+            before += some.len();
         }
         Ok(all)
     }

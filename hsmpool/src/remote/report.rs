@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::cut;
-use crate::{TokenState, TokenStatus, public_key::KeyName};
+use crate::{
+    TokenState, TokenStatus,
+    public_key::KeyName,
+    shortcomings::{Finding, Need},
+};
 
 /// A question.
 #[derive(Serialize, Deserialize)]
@@ -14,6 +18,8 @@ pub(super) enum Inquiry {
     Status,
     /// Which of these keys no token has.
     Missing { keys: Vec<WireKey> },
+    /// What the tokens can do of what these keys are needed for.
+    Needs { needs: Vec<WireNeed> },
 }
 
 /// Its answer.
@@ -22,6 +28,8 @@ pub(super) enum Report {
     Status(Vec<WireStatus>),
     /// For each key that was asked for, in that order. `None`: it is not known at the moment.
     Missing(Option<Vec<bool>>),
+    /// By the places of the needs in the question. `None`: it is not known at the moment.
+    Findings(Option<Vec<Finding>>),
 }
 
 /// A key, named in full.
@@ -30,6 +38,26 @@ pub(super) struct WireKey {
     pub(super) public_key_info: Vec<u8>,
     pub(super) ids: Vec<Vec<u8>>,
     pub(super) description: String,
+}
+
+/// A [`Need`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireNeed {
+    key: WireKey,
+    signs: bool,
+    decrypts: bool,
+}
+
+impl From<&Need> for WireNeed {
+    fn from(need: &Need) -> Self {
+        Self { key: WireKey::from(&need.name), signs: need.signs, decrypts: need.decrypts }
+    }
+}
+
+impl From<WireNeed> for Need {
+    fn from(need: WireNeed) -> Self {
+        Self::new(need.key.into(), need.signs, need.decrypts)
+    }
 }
 
 impl From<&KeyName> for WireKey {

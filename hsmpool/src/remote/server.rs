@@ -32,6 +32,7 @@ use crate::{
     Pool,
     public_key::KeyName,
     request::{Lane, Outcome, Pending},
+    shortcomings::Need,
 };
 
 /// Serves a pool to clients, each on a stream of its own.
@@ -284,6 +285,10 @@ impl Server {
             Inquiry::Missing { keys } => {
                 let names: Vec<KeyName> = keys.into_iter().map(KeyName::from).collect();
                 Report::Missing(pool.lacks(&names, Instant::now() + INQUIRY_LIMIT).ok())
+            }
+            Inquiry::Needs { needs } => {
+                let needs: Vec<Need> = needs.into_iter().map(Need::from).collect();
+                Report::Findings(pool.findings(&needs, Instant::now() + INQUIRY_LIMIT).ok())
             }
         }
     }

@@ -9,6 +9,8 @@ mod latency;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod mechanisms;
+#[cfg(test)]
 mod module;
 #[cfg(test)]
 mod outages;

@@ -9,13 +9,13 @@ use hsmpool::{
 use smime::{
     Fault,
     algorithm::{
-        DigestAlgorithm::{Sha1, Sha256, Sha384},
-        SignatureAlgorithm::{Ecdsa, RsaPkcs1},
+        DigestAlgorithm::{Sha1, Sha256, Sha384, Sha512},
+        SignatureAlgorithm::{Ecdsa, Ed25519, RsaPkcs1},
     },
-    key::Digest,
+    key::{Digest, SignatureInput},
 };
 
-use crate::support::{MESSAGE, Through, digest, isolated, pool_of, run};
+use crate::support::{MESSAGE, Through, isolated, pool_of, run};
 
 #[test]
 fn tokens_are_listed_with_their_flags() {
@@ -43,13 +43,16 @@ fn tokens_are_listed_with_their_flags() {
 fn made_keys_stay_on_the_token_and_sign() {
     isolated(Through::Nothing, |token| {
         let settings = token.settings();
-        let cases: [(KeySpec, &str, u32, _, &'static dyn VerificationAlgorithm); 3] = [
+        let cases: [(KeySpec, &str, u32, _, &'static dyn VerificationAlgorithm); 5] = [
             (KeySpec::Rsa(2048), "RSA", 2048, RsaPkcs1(Sha256), &signature::RSA_PKCS1_2048_8192_SHA256),
             (KeySpec::P256, "EC", 256, Ecdsa(Sha256), &signature::ECDSA_P256_SHA256_ASN1),
             (KeySpec::P384, "EC", 384, Ecdsa(Sha384), &signature::ECDSA_P384_SHA384_ASN1),
+            (KeySpec::P521, "EC", 521, Ecdsa(Sha512), &signature::ECDSA_P521_SHA512_ASN1),
+            (KeySpec::Ed25519, "Ed25519", 255, Ed25519, &signature::ED25519),
         ];
-        let curves = if token.lacks("ECDSA", "sign") { 0 } else { 2 };
-        for (spec, key_type, size, algorithm, verifier) in cases.into_iter().take(1 + curves) {
+        let curves = if token.lacks("ECDSA", "sign") { 0 } else { 3 };
+        let edwards = usize::from(curves == 3 && !token.lacks("EDDSA", "sign"));
+        for (spec, key_type, size, algorithm, verifier) in cases.into_iter().take(1 + curves + edwards) {
             let label = format!("{spec:?}");
             let made = keys::generate(&settings, spec, &label, None).unwrap();
             let spki = x509_public_key(&made.public_key_info_der);
@@ -65,7 +68,7 @@ fn made_keys_stay_on_the_token_and_sign() {
             let pool = pool_of(&settings);
             let key = pool.key_by_public_key(&made.public_key_info_der);
             assert_eq!(key.algorithms()[0], algorithm);
-            let value = key.sign(&digest(algorithm.digest()), algorithm).unwrap();
+            let value = key.sign(&SignatureInput::of(algorithm, MESSAGE), algorithm).unwrap();
             UnparsedPublicKey::new(verifier, &spki).verify(MESSAGE, &value.0).unwrap();
         }
         // An independent witness for where the private keys may go.
@@ -73,9 +76,10 @@ fn made_keys_stay_on_the_token_and_sign() {
         let text =
             String::from_utf8(run(list.args(["--list-objects", "--type", "privkey"]), "opensc")).unwrap();
         let access = "Access:     sensitive, always sensitive, never extractable";
-        assert_eq!(text.matches(access).count(), 1 + curves, "{text}");
+        assert_eq!(text.matches(access).count(), 1 + curves + edwards, "{text}");
         assert_eq!(text.matches("Usage:      decrypt, sign").count(), 1, "{text}");
         assert_eq!(text.matches("Usage:      sign, derive").count(), curves, "{text}");
+        assert_eq!(text.matches("Usage:      sign\n").count(), edwards, "{text}");
     });
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use smime::{
-    Fault,
+    Certificate, Fault,
     algorithm::{
         DigestAlgorithm::{Sha1, Sha256},
         SignatureAlgorithm::Ecdsa,
@@ -76,5 +76,27 @@ fn an_id_does_not_win_over_another_public_key() {
         let pool = pool_of(&token.settings());
         let error = pool.key(&certificate).sign(&digest(Sha256), Ecdsa(Sha256)).unwrap_err();
         assert!(matches!(error, KeyError::NoSuchKey { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn what_a_key_may_not_do_is_a_shortcoming_of_its_token() {
+    isolated(Through::Nothing, |token| {
+        let rsa = token.import_key("mail", "rsa:2048", "01");
+        let ec = token.import_key("mail", "P-256", "02");
+        let absent = token.certificate("P-256", "03");
+        let pool = pool_of(&token.settings());
+        let told = |certificates: &[&Certificate]| {
+            let told = pool.shortcomings(certificates.iter().copied(), Duration::from_secs(5)).unwrap();
+            told.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[&rsa, &absent]), Vec::<String>::new());
+        // pkcs11-tool knows whether whoever imported the key lets it derive.
+        let list = ["--list-objects", "--type", "privkey", "--id", "02"];
+        let listed = String::from_utf8(run(token.pkcs11_tool().args(list), "opensc")).unwrap();
+        let sentence =
+            format!("token \"mail\" has the key of {ec} but does not let it agree on keys (CKA_DERIVE)");
+        let expected = if listed.contains("derive") { vec![] } else { vec![sentence] };
+        assert_eq!(told(&[&rsa, &ec, &absent]), expected, "{listed}");
     });
 }

@@ -11,6 +11,8 @@ mod hanging;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod mechanisms;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod outages;
