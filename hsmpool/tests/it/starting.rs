@@ -11,6 +11,7 @@ use smime::{Fault, key::KeyError};
 
 use crate::support::{
     Log, Through, assert_finalised, assert_signs, eventually, isolated, pool_of, sign, start, state,
+    until_closed,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -185,9 +186,11 @@ fn a_pin_file_that_everybody_may_read_is_warned_of_once() {
         let warnings = || log.count(&["WARN", "everybody may read the PIN file"]);
         fs::set_permissions(token.pin_file(), fs::Permissions::from_mode(0o640)).unwrap();
         drop(pool_of(&token.settings()));
+        until_closed();
         assert_eq!(warnings(), 0);
         fs::set_permissions(token.pin_file(), fs::Permissions::from_mode(0o644)).unwrap();
         drop(pool_of(&token.settings()));
+        until_closed();
         assert_eq!(warnings(), 1, "{}", log.text());
     });
 }

@@ -8,7 +8,7 @@ use std::{
     process::Command,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -355,6 +355,7 @@ pub(crate) fn start(settings: &[TokenSettings]) -> Result<Pool, PoolError> {
     let socket = directory.path().join("keyd.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let server = Arc::new(Server::new(pool.clone()));
+    SERVING.fetch_add(1, Ordering::SeqCst);
     thread::spawn(move || {
         let (interactive, _) = listener.accept().unwrap();
         let of_bulk = Arc::clone(&server);
@@ -368,9 +369,20 @@ pub(crate) fn start(settings: &[TokenSettings]) -> Result<Pool, PoolError> {
         server.serve(interactive, Arc::new(Everything)).unwrap();
         // The client has closed its pool.
         pool.close();
+        SERVING.fetch_sub(1, Ordering::SeqCst);
     });
     let deadline = settings.iter().map(|token| token.deadline).max().unwrap_or(Duration::from_secs(10));
     Pool::connect(&socket, deadline)
+}
+
+/// Pools behind sockets that are not closed yet.
+static SERVING: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits until the pools that were dropped are closed, which a server sees a moment later.
+pub(crate) fn until_closed() {
+    eventually("the servers have closed their pools", Duration::from_secs(5), || {
+        SERVING.load(Ordering::SeqCst) == 0
+    });
 }
 
 struct Everything;
