@@ -154,39 +154,36 @@ fn a_request_can_be_made_by_id_goes_to_stdout_and_overwrites_nothing() -> Result
 fn a_certificate_made_from_a_request_passes_the_doctor() -> Result<()> {
     let lab = Lab::new("circle")?;
     let mut config = lab.config.clone();
-    let made = hsmime(&lab, &config.to_toml(), &["key", "generate", "--rsa", "2048", "--label", "dora"])?;
-    ensure!(made.success(), "{made:?}");
-    let request = hsmime(
-        &lab,
-        &config.to_toml(),
-        &["key", "csr", "--key", "dora", "--subject", "CN=Dora", "--address", "dora@example.org"],
-    )?;
-    let request = lab.workdir.file("dora.csr", request.text())?;
-    let certificate = lab.workdir.join("dora.pem");
+    config.identities = Vec::new();
     let issuing = lab.pki.issuing();
     let issuing_key = issuing.with_extension("key");
-    openssl(&[
-        "x509",
-        "-req",
-        "-copy_extensions",
-        "copy",
-        "-days",
-        "300",
-        "-in",
-        text(&request),
-        "-CA",
-        text(&issuing),
-        "-CAkey",
-        text(&issuing_key),
-        "-out",
-        text(&certificate),
-    ])?;
-    config.identities = vec![Identity { certificate, chain: issuing, logins: Vec::new() }];
+    let kinds = [
+        ("rsa", ["--rsa", "2048"], "signs, decrypts PKCS#1 v1.5, decrypts OAEP"),
+        ("p384", ["--ec", "p384"], "signs, agrees on keys"),
+        ("ed25519", ["--ec", "ed25519"], "signs"),
+    ];
+    for (name, kind, _) in kinds {
+        let made = hsmime(&lab, &config.to_toml(), &["key", "generate", kind[0], kind[1], "--label", name])?;
+        ensure!(made.success(), "{made:?}");
+        let (subject, address) = (format!("CN={name}"), format!("{name}@example.org"));
+        let arguments = ["key", "csr", "--key", name, "--subject", &subject, "--address", &address];
+        let request = hsmime(&lab, &config.to_toml(), &arguments)?;
+        let request = lab.workdir.file(&format!("{name}.csr"), request.text())?;
+        let certificate = lab.workdir.join(format!("{name}.pem"));
+        let copy = ["x509", "-req", "-copy_extensions", "copy", "-days", "300", "-in", text(&request)];
+        let sign = ["-CA", text(&issuing), "-CAkey", text(&issuing_key), "-out", text(&certificate)];
+        openssl(&[&copy[..], &sign].concat())?;
+        config.identities.push(Identity { certificate, chain: issuing.clone(), logins: Vec::new() });
+    }
     let doctor = hsmime(&lab, &config.to_toml(), &["doctor"])?;
     ensure!(doctor.success(), "{doctor:?}");
     let shown = doctor.text();
-    ensure!(rows(&shown, "OK     key of dora@example.org").len() == 1, "{shown}");
-    ensure!(shown.contains("on token \"mail\": signs, decrypts PKCS#1 v1.5, decrypts OAEP"), "{shown}");
+    for (name, _, abilities) in kinds {
+        let found = rows(&shown, &format!("OK     key of {name}@example.org"));
+        let ends = format!("on token \"mail\": {abilities}");
+        ensure!(found.len() == 1 && found[0].ends_with(&ends), "{shown}");
+    }
+    ensure!(rows(&shown, "WARN   key").is_empty(), "{shown}");
     ensure!(shown.contains("leads to \"CN=root"), "{shown}");
     Ok(())
 }

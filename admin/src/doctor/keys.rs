@@ -1,13 +1,17 @@
 //! Each identity's private key, tried on every token against its certificate: sign and verify, encrypt and
-//! decrypt.
+//! decrypt, agree with a key of our own.
+
+use std::time::Duration;
 
 use agent::settings::IdentitySettings;
-use aws_lc_rs::rsa::{
-    OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, Pkcs1PublicEncryptingKey, PublicEncryptingKey,
+use aws_lc_rs::{
+    agreement::{self, PrivateKey, UnparsedPublicKey},
+    rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, Pkcs1PublicEncryptingKey, PublicEncryptingKey},
 };
 use hsmpool::TokenKey;
 use smime::{
     Certificate,
+    agreement::{Agreed, AgreementCurve, OriginatorPublicKey},
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm},
     key::{ContentEncryptionKey, Decryptor, KeyError, SignatureInput, Signer, Unwrapped},
     public_key,
@@ -18,8 +22,8 @@ use super::{Findings, Health, name, tokens::Up};
 /// What came of trying a key on a token.
 #[derive(Debug, PartialEq, Eq)]
 enum Trial {
-    /// It does all this.
-    Works(Vec<String>),
+    /// It does all this; and this it cannot.
+    Works { abilities: Vec<String>, lacks: Option<String> },
     /// The token has no such key.
     Absent,
     /// It has one that fails.
@@ -44,11 +48,18 @@ pub(super) fn examine(identity: &IdentitySettings, up: &[Up], findings: &mut Fin
         findings.add(Health::Fail, what, found);
         return;
     }
-    for (label, trial) in trials {
+    for ((label, trial), token) in trials.into_iter().zip(up) {
         match trial {
-            Trial::Works(abilities) => {
+            Trial::Works { abilities, lacks } => {
                 let found = format!("on token {label:?}: {}", abilities.join(", "));
                 findings.add(Health::Ok, what.clone(), found);
+                let known = token.pool.shortcomings([certificate], PATIENCE).unwrap_or_default();
+                let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+                // What was found out at the start is said better than the error of the trial.
+                let warnings = if known.is_empty() { lacks.into_iter().collect() } else { known };
+                for warning in warnings {
+                    findings.add(Health::Warn, what.clone(), warning);
+                }
             }
             Trial::Absent => {}
             Trial::Fails(reason) => {
@@ -58,15 +69,19 @@ pub(super) fn examine(identity: &IdentitySettings, up: &[Up], findings: &mut Fin
     }
 }
 
+/// A token that works has told long ago what it can do.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 fn try_key(certificate: &Certificate, key: &TokenKey) -> Trial {
     let mut abilities = Vec::new();
-    let tried =
-        signs(certificate, key, &mut abilities).and_then(|()| decrypts(certificate, key, &mut abilities));
+    let tried = signs(certificate, key, &mut abilities)
+        .and_then(|()| decrypts(certificate, key, &mut abilities))
+        .and_then(|()| agrees(certificate, key, &mut abilities));
     match tried {
-        Ok(()) if abilities.is_empty() => {
-            Trial::Fails("keyUsage and the kind of key leave nothing it could do here".to_owned())
-        }
-        Ok(()) => Trial::Works(abilities),
+        Ok(lacks) if abilities.is_empty() => Trial::Fails(
+            lacks.unwrap_or_else(|| "keyUsage and the kind of key leave nothing it could do here".to_owned()),
+        ),
+        Ok(lacks) => Trial::Works { abilities, lacks },
         Err(Failure::Key(KeyError::NoSuchKey { .. })) => Trial::Absent,
         Err(Failure::Key(error)) => Trial::Fails(error.to_string()),
         Err(Failure::Wrong(reason)) => Trial::Fails(reason),
@@ -126,6 +141,36 @@ fn decrypts(certificate: &Certificate, key: &TokenKey, abilities: &mut Vec<Strin
         }
     }
     Ok(())
+}
+
+/// Agrees with a key made here. Gives what the token says if it cannot: such a key may sign all the same.
+fn agrees(
+    certificate: &Certificate,
+    key: &TokenKey,
+    abilities: &mut Vec<String>,
+) -> Result<Option<String>, Failure> {
+    let Some(curve) = AgreementCurve::of(certificate).filter(|_| certificate.may_encrypt()) else {
+        return Ok(None);
+    };
+    let wrong = |_| Failure::Wrong("nothing can be agreed with the certificate's public key".to_owned());
+    let own = PrivateKey::generate(curve.engine()).map_err(|_| KeyError::NoRandomness)?;
+    let public = own.compute_public_key().map_err(wrong)?;
+    let originator = OriginatorPublicKey::new(curve, public.as_ref())
+        .ok_or(aws_lc_rs::error::Unspecified)
+        .map_err(wrong)?;
+    let theirs = UnparsedPublicKey::new(curve.engine(), certificate.public_key());
+    let expected =
+        agreement::agree(&own, theirs, aws_lc_rs::error::Unspecified, |octets| Ok(octets.to_vec()));
+    let expected = expected.map_err(wrong)?;
+    match key.agree(&originator) {
+        Ok(Agreed::Secret(secret)) if secret.expose() == expected => {
+            abilities.push("agrees on keys".to_owned());
+            Ok(None)
+        }
+        Ok(_) => Err(Failure::Wrong("what it agrees on is not what the certificate's key would".to_owned())),
+        Err(error @ KeyError::Unsupported { .. }) => Ok(Some(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn encrypt(certificate: &Certificate, algorithm: &KeyEncryptionAlgorithm, secret: &[u8]) -> Option<Vec<u8>> {
