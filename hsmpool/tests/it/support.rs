@@ -82,6 +82,11 @@ pub(crate) fn isolated(through: Through, body: impl FnOnce(&TestToken)) {
             Through::Spy | Through::Fifo => library("pkcs11-spy.so", "opensc-pkcs11"),
         };
         body(&TestToken { directory: directory.to_owned(), module: module.unwrap(), tokens });
+        // A module that is finalised while the process ends, and takes it down itself, may crash.
+        let end = Instant::now() + Duration::from_secs(5);
+        while SERVING.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
     };
     if let Some(ended) = isolated::in_child(prepare, in_child).unwrap() {
         ended.check().unwrap();
