@@ -15,6 +15,8 @@ mod hostile;
 #[cfg(test)]
 mod incoming;
 #[cfg(test)]
+mod keyd;
+#[cfg(test)]
 #[expect(clippy::print_stdout, reason = "what a load test measured is worth reading")]
 mod load;
 #[cfg(test)]

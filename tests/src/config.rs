@@ -14,6 +14,8 @@ pub struct Config {
     pub label: String,
     /// The file the PIN is in.
     pub pin_file: PathBuf,
+    /// Where `hsmime-keyd` listens; without it each program has the token itself.
+    pub keyd_socket: Option<PathBuf>,
     /// PKCS #11 sessions.
     pub sessions: u32,
     /// Trust anchors.
@@ -80,6 +82,15 @@ impl Config {
         }
         if let Some(sender) = &self.opened_mail_sender {
             let _ = writeln!(toml, "opened-mail-sender = {sender:?}");
+        }
+        if let Some(socket) = &self.keyd_socket {
+            let user = rustix::process::getuid().as_raw();
+            let socket = socket.to_string_lossy();
+            let _ = write!(
+                toml,
+                "\n[pool]\nsocket = {socket:?}\n[keyd]\naudit = \"keyd-audit.jsonl\"\n\
+                 [[keyd.client]]\nuser = \"{user}\"\n"
+            );
         }
         for identity in &self.identities {
             let Identity { certificate, chain, logins } = identity;

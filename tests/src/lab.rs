@@ -75,6 +75,7 @@ impl Lab {
             module: SoftHsm::MODULE.to_owned(),
             label: SoftHsm::LABEL.to_owned(),
             pin_file: token.pin_file().to_owned(),
+            keyd_socket: None,
             sessions: 4,
             anchors: vec![pki.root()],
             crls: Vec::new(),
@@ -107,6 +108,13 @@ impl Lab {
     pub fn start_milter(&self) -> Result<Milter> {
         let command = programs::command("hsmime-milter", &self.token, &self.write_config()?)?;
         Milter::start(command, &self.config.listen, &self.workdir.join("milter.log"))
+    }
+
+    /// Starts `hsmime-keyd`, which must be in [`Lab::config`].
+    pub fn start_keyd(&self) -> Result<Milter> {
+        let socket = self.config.keyd_socket.as_ref().context("no socket for hsmime-keyd")?;
+        let command = programs::command("hsmime-keyd", &self.token, &self.write_config()?)?;
+        Milter::start(command, &format!("unix:{}", socket.display()), &self.workdir.join("keyd.log"))
     }
 
     /// Writes the configuration file.

@@ -1,4 +1,4 @@
-//! A running `hsmime-milter`: started, stopped, killed, measured, and what it logged.
+//! A running daemon, `hsmime-milter` or `hsmime-keyd`: started, stopped, killed, measured, and what it logged.
 
 use std::fs::{self, File};
 use std::net::TcpStream;
