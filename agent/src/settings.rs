@@ -20,7 +20,7 @@ use hsmpool::TokenSettings;
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress, path::Trust};
 
-pub use keyd::{Keyd, KeydClient, Peer, start_pool};
+pub use keyd::{Keyd, KeydClient, Keys, Peer, start_pool};
 pub use listen::Listen;
 pub use pattern::SenderPattern;
 pub use warnings::Warning;

@@ -98,7 +98,7 @@ fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<(), String> {
     if !client.lanes.contains(&usage.lane) {
         return Err(format!("{} may not use the {} lane", client.peer, word(usage.lane)));
     }
-    if !client.keys.contains(usage.key) {
+    if !client.keys.contain(usage.key) {
         return Err(format!("{} may not use this key", client.peer));
     }
     Ok(())

@@ -19,7 +19,8 @@ use smime::{
 };
 
 use super::{
-    IdentitySettings, Keyd, KeydClient, Listen, Log, Logins, Milter, Peer, Rule, SenderPattern, Settings,
+    IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Rule, SenderPattern,
+    Settings,
 };
 use crate::config::{
     At, ClientSection, Config, IdentitySection, KeydSection, MilterSection, PinPlace, Problem, Report,
@@ -143,13 +144,14 @@ impl<'a> Checker<'a> {
 
     fn keyd_client(&mut self, section: ClientSection, own: &[[u8; 32]]) -> Option<KeydClient> {
         let title = "[[keyd.client]]";
-        let mut keys = own.to_vec();
-        if !section.certificates.is_empty() {
-            keys.clear();
-            for path in &section.certificates {
-                keys.extend(self.certificates(title, "certificates", path).first().map(key_of));
-            }
-        }
+        let keys = if section.certificates.is_empty() {
+            Keys::Listed(own.to_vec())
+        } else if section.certificates.iter().any(|path| path.value == Path::new("*")) {
+            Keys::All
+        } else {
+            let of = |path| self.certificates(title, "certificates", path).first().map(key_of);
+            Keys::Listed(section.certificates.iter().filter_map(of).collect())
+        };
         let peer = match (section.user, section.group) {
             (Some(user), None) => Peer::User(user.value),
             (None, Some(group)) => Peer::Group(group.value),

@@ -43,8 +43,8 @@ impl fmt::Display for Settings {
             row("keyd", format_args!("at most {} connections, audit in {audit}", keyd.max_connections))?;
             for client in &keyd.clients {
                 let operations: Vec<&str> = client.operations.iter().map(|o| o.as_str()).collect();
-                let (operations, keys) = (operations.join(", "), client.keys.len());
-                row("", format_args!("{}: {operations} with {keys} keys", client.peer))?;
+                let (operations, keys) = (operations.join(", "), &client.keys);
+                row("", format_args!("{}: {operations} with {keys}", client.peer))?;
             }
         }
         match &self.cache {

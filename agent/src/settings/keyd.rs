@@ -32,8 +32,36 @@ pub struct KeydClient {
     pub operations: Vec<Permission>,
     /// How urgent its work may be; never empty.
     pub lanes: Vec<Lane>,
-    /// The keys it may use, by the SHA-256 of their `SubjectPublicKeyInfo`s.
-    pub keys: Vec<[u8; 32]>,
+    /// The keys it may use.
+    pub keys: Keys,
+}
+
+/// Keys that a client may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Every key of the tokens: `"*"` in the list.
+    All,
+    /// These, by the SHA-256 of their `SubjectPublicKeyInfo`s.
+    Listed(Vec<[u8; 32]>),
+}
+
+impl Keys {
+    /// Whether a key is among them.
+    pub fn contain(&self, key: &[u8; 32]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(keys) => keys.contains(key),
+        }
+    }
+}
+
+impl std::fmt::Display for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("every key"),
+            Self::Listed(keys) => write!(f, "{} keys", keys.len()),
+        }
+    }
 }
 
 /// Who a client is, by name or number.

@@ -420,7 +420,16 @@ fn clients_of_keyd_get_what_they_are_given_and_else_all() {
     assert_eq!((postfix.operations.len(), archive.operations.len()), (1, 2));
     assert_eq!((postfix.lanes.len(), archive.lanes.len()), (1, 2));
     assert_eq!(postfix.keys, archive.keys, "all identities are alice");
-    assert_eq!(postfix.keys.len(), 1);
+    assert_eq!(postfix.keys.to_string(), "1 keys");
+    assert!(!postfix.keys.contain(&[0; 32]));
+    let all = parse(&folder, &format!("{TOKEN}{KEYD}").replace("alice-2025.pem", "*")).unwrap();
+    assert_eq!(all.keyd().unwrap().clients[1].keys, Keys::All);
+    let none = &all.keyd().unwrap().clients[0].keys;
+    assert_eq!(
+        *none,
+        Keys::Listed(Vec::new()),
+        "there is no identity, and not to list any is not to list all"
+    );
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Server {
             "[[token]]\nmodule = \"{}\"\nlabel = \"{LABEL}\"\npin-file = \"{}\"\nsessions = {}\nqueue = {queue}\n\
              deadline-ms = 300000\n\n[pool]\nsocket = \"{}\"\n\n[keyd]\naudit = \"{}\"\n\n\
              [[keyd.client]]\nuser = \"{}\"\noperations = [\"sign\", \"decrypt\"]\n\
-             lanes = [\"interactive\", \"bulk\"]\n",
+             lanes = [\"interactive\", \"bulk\"]\ncertificates = [\"*\"]\n",
             place.module.display(),
             place.pin_file.display(),
             place.sessions,
