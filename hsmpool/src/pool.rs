@@ -279,7 +279,9 @@ impl Pool {
         if self.inner.router.forked().is_err() {
             return Vec::new();
         }
-        self.inner.tokens.iter().map(|token| token.metrics()).collect()
+        let mut metrics: Vec<TokenMetrics> = self.inner.tokens.iter().map(|token| token.metrics()).collect();
+        metrics.extend(self.inner.remotes.iter().flat_map(|remote| remote.metrics()));
+        metrics
     }
 
     /// For how long a call has been running at most that nobody waits for any more: its caller's deadline

@@ -28,7 +28,7 @@ use super::{
     wire::{FromServer, Greeting, Hello, MAGIC, VERSION},
 };
 use crate::{
-    PoolError, TokenState, TokenStatus,
+    PoolError, TokenMetrics, TokenState, TokenStatus,
     lanes::Refused,
     public_key::KeyName,
     request::{Lane, Request},
@@ -198,7 +198,7 @@ impl Remote {
                     }
                 }
                 // The connection may have been lost just now.
-                Ok(Report::Missing(_) | Report::Findings(_)) | Err(_) => {}
+                Ok(Report::Metrics(_) | Report::Missing(_) | Report::Findings(_)) | Err(_) => {}
             }
             if Instant::now() + READY_INTERVAL >= deadline {
                 return Err(not_ready());
@@ -212,12 +212,21 @@ impl Remote {
         let report = self.inquire(Inquiry::Status, Instant::now() + STATUS_LIMIT);
         let state = match report {
             Ok(Report::Status(status)) => return status.into_iter().map(TokenStatus::from).collect(),
-            Ok(Report::Missing(_) | Report::Findings(_)) => TokenState::Connecting,
+            Ok(_) => TokenState::Connecting,
             Err(_) if !self.is_out() => TokenState::Connecting,
             Err(error) => TokenState::Down { reason: error.to_string() },
         };
         let (label, module) = (self.label().to_owned(), self.connector.place().to_owned());
         vec![TokenStatus { label, module, state, sessions: 0, wanted: 0, waiting: 0, hanging: 0 }]
+    }
+
+    /// What the server's tokens have done; if it cannot be asked, it is shown as one that is down.
+    pub(crate) fn metrics(&self) -> Vec<TokenMetrics> {
+        if let Ok(Report::Metrics(metrics)) = self.inquire(Inquiry::Metrics, Instant::now() + STATUS_LIMIT) {
+            return metrics;
+        }
+        let (label, module) = (self.label().to_owned(), self.connector.place().to_owned());
+        vec![TokenMetrics { label, module, ..TokenMetrics::default() }]
     }
 
     /// For each of these keys, whether no token of the server has it.

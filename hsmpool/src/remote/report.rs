@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::cut;
 use crate::{
-    TokenState, TokenStatus,
+    TokenMetrics, TokenState, TokenStatus,
     public_key::KeyName,
     shortcomings::{Finding, Need},
 };
@@ -16,6 +16,8 @@ use crate::{
 pub(super) enum Inquiry {
     /// How every token is doing.
     Status,
+    /// What every token has done.
+    Metrics,
     /// Which of these keys no token has.
     Missing { keys: Vec<WireKey> },
     /// What the tokens can do of what these keys are needed for.
@@ -26,6 +28,7 @@ pub(super) enum Inquiry {
 #[derive(Serialize, Deserialize)]
 pub(super) enum Report {
     Status(Vec<WireStatus>),
+    Metrics(Vec<TokenMetrics>),
     /// For each key that was asked for, in that order. `None`: it is not known at the moment.
     Missing(Option<Vec<bool>>),
     /// By the places of the needs in the question. `None`: it is not known at the moment.

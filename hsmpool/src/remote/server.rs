@@ -282,6 +282,7 @@ impl Server {
         let pool = self.pool();
         match inquiry {
             Inquiry::Status => Report::Status(pool.status().iter().map(WireStatus::from).collect()),
+            Inquiry::Metrics => Report::Metrics(pool.metrics().into_iter().take(MOST_METRICS).collect()),
             Inquiry::Missing { keys } => {
                 let names: Vec<KeyName> = keys.into_iter().map(KeyName::from).collect();
                 Report::Missing(pool.lacks(&names, Instant::now() + INQUIRY_LIMIT).ok())
@@ -405,6 +406,9 @@ const WINDOW: u32 = 1024;
 const BACKLOG: usize = 256 * 1024;
 /// How long a client may take to introduce itself.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// Of how many tokens the metrics are told: that many fit into a frame.
+const MOST_METRICS: usize = 16;
 /// How long a question about the tokens may take.
 const INQUIRY_LIMIT: Duration = Duration::from_secs(2);
 /// How long the end of a connection waits for its last words to be taken.

@@ -194,3 +194,23 @@ fn a_pin_file_that_everybody_may_read_is_warned_of_once() {
         assert_eq!(warnings(), 1, "{}", log.text());
     });
 }
+
+#[test]
+fn what_a_token_did_can_be_read() {
+    isolated(Through::Nothing, |token| {
+        let certificate = token.import_key("mail", "rsa:2048", "01");
+        let pool = pool_of(&token.settings());
+        let key = pool.key(&certificate);
+        (0..3).for_each(|_| assert_signs(&key));
+        let metrics = pool.metrics();
+        let [mail] = metrics.as_slice() else { panic!("{metrics:?}") };
+        assert!(mail.up && mail.label == "mail", "{mail:?}");
+        assert_eq!((mail.operations["sign"], mail.operations["decrypt"]), (3, 0), "{mail:?}");
+        assert_eq!((mail.sessions, mail.wanted), (2, 2), "{mail:?}");
+        assert_eq!(mail.interactive.service.count(), 3, "{mail:?}");
+        assert!(mail.errors.is_empty(), "{mail:?}");
+        let page = hsmpool::prometheus(&metrics);
+        let line = "hsmime_token_operations_total{token=\"mail\",operation=\"sign\"} 3\n";
+        assert!(page.contains(line), "{page}");
+    });
+}
