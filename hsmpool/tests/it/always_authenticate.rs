@@ -15,7 +15,7 @@ use smime::{
         KeyEncryptionAlgorithm,
         SignatureAlgorithm::{RsaPkcs1, RsaPss},
     },
-    key::{KeyError, Unwrapped},
+    key::{Decryptor, KeyError, Unwrapped},
 };
 use testkit::isolated::not_applicable;
 
@@ -109,5 +109,22 @@ fn a_pin_that_is_rejected_at_a_use_is_tried_once_by_all_sessions_together_and_fo
             sign(&key).unwrap();
         }
         assert_eq!(token.count("C_Login"), before + 9);
+    });
+}
+
+#[test]
+fn a_module_that_gives_each_caller_an_instance_serves_all_keys_but_these() {
+    isolated(Through::Nothing, |token| {
+        let Some(module) = token.proxy() else { return };
+        let Some(info) = careful_key(token) else { return };
+        let other = token.import_key("mail", "rsa:2048", "02");
+        let pool = pool_of(&TokenSettings { module, ..token.settings() });
+        crate::support::assert_signs(&pool.key(&other));
+        let encrypted = token.encrypt_to("02", &[7; 32], &["rsa_padding_mode:pkcs1"]);
+        let unwrapped = pool.key(&other).decrypt_key(&encrypted, &KeyEncryptionAlgorithm::RsaPkcs1).unwrap();
+        assert!(matches!(unwrapped, Unwrapped::Key(key) if key.expose() == [7; 32]));
+        let error = sign(&pool.key_by_public_key(&info)).unwrap_err();
+        assert!(matches!(error, KeyError::Unsupported { .. }), "{error:?}");
+        assert!(error.to_string().contains("CKA_ALWAYS_AUTHENTICATE"), "{error}");
     });
 }

@@ -178,6 +178,17 @@ impl TestToken {
         self.tokens.spoil().unwrap();
     }
 
+    /// p11-kit's proxy, which has the same tokens and gives whoever asks for its functions an instance of their
+    /// own. None, and says so, where it does not load the maker's module by itself.
+    pub(crate) fn proxy(&self) -> Option<PathBuf> {
+        let configured = Path::new("/usr/share/p11-kit/modules/softhsm2.module").exists();
+        if self.tokens.kind() != Kind::SoftHsm || !configured {
+            not_applicable("p11-kit does not know the module");
+            return None;
+        }
+        Some(library("libp11-kit.so.0", "libp11-kit0").unwrap())
+    }
+
     pub(crate) fn pin_file(&self) -> PathBuf {
         self.directory.join("pin")
     }
