@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::stdio::{dup2_stdin, dup2_stdout, stderr};
+use rustix::{
+    process::{Signal, getpid, kill_process},
+    stdio::{dup2_stdin, dup2_stdout, stderr},
+};
 
 use super::{
     child::Configure,
@@ -78,6 +81,8 @@ fn watch(token: &Arc<Token>) {
                     fault = "operator",
                     "{what}; the module's process ends, to begin anew"
                 );
+                // Not by way of the module's own exit handlers: they may wait for what hangs.
+                let _ = kill_process(getpid(), Signal::KILL);
                 process::exit(EXIT_HANGING);
             }
             drop(token);
