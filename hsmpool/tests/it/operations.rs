@@ -79,6 +79,7 @@ fn keys_encrypted_by_openssl_are_unwrapped() {
             // SoftHSM 2.6.1 refuses these, so the padding is taken off by us.
             (&["rsa_padding_mode:oaep", "rsa_oaep_md:sha256"], oaep(Sha256, Sha256, b"")),
             (&["rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha1"], oaep(Sha256, Sha1, b"")),
+            (&["rsa_padding_mode:oaep", "rsa_oaep_md:sha384"], oaep(Sha384, Sha384, b"")),
             (&["rsa_padding_mode:oaep", "rsa_oaep_md:sha512"], oaep(Sha512, Sha512, b"")),
             // … and would ignore this label.
             (&["rsa_padding_mode:oaep", "rsa_oaep_label:6c6162656c"], oaep(Sha1, Sha1, b"label")),
