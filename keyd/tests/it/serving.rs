@@ -83,10 +83,10 @@ fn a_bulk_backlog_of_one_client_is_not_in_the_way_of_anothers_mail() {
     lab.deadline_ms = 60_000;
     let _keyd = lab.start();
     let mail = lab.key();
-    lab.control.add(Rule::delay(Duration::from_millis(5)).on([Function::Sign])).unwrap();
+    lab.control.add(Rule::delay(Duration::from_millis(15)).on([Function::Sign])).unwrap();
     let bulk = lab.pool().lane(Lane::Bulk).key(&lab.certificate);
     let done = Arc::new(AtomicUsize::new(0));
-    for n in 0..600_u32 {
+    for n in 0..300_u32 {
         let done = Arc::clone(&done);
         let input = Digest::of(Sha256, &n.to_le_bytes()).into();
         bulk.submit_sign(&input, SignatureAlgorithm::Ecdsa(Sha256), move |outcome| {
@@ -100,11 +100,12 @@ fn a_bulk_backlog_of_one_client_is_not_in_the_way_of_anothers_mail() {
         sign(&mail, &n.to_le_bytes()).unwrap();
         overtaken.push(done.load(Ordering::SeqCst) - before);
     }
-    assert!(done.load(Ordering::SeqCst) < 500, "the backlog was gone before anything could be seen");
-    // One runs when the mail comes; answers under way may be counted late.
+    assert!(done.load(Ordering::SeqCst) < 290, "the backlog was gone before anything could be seen");
+    // One runs when the mail comes; on a busy machine answers under way are counted late. Behind the backlog it
+    // would be all of them.
     overtaken.sort_unstable();
-    assert!(overtaken[10] <= 2 && overtaken[19] <= 8, "bulk operations before each mail: {overtaken:?}");
-    eventually("all is done", || done.load(Ordering::SeqCst) == 600);
+    assert!(overtaken[10] <= 3 && overtaken[19] <= 20, "bulk operations before each mail: {overtaken:?}");
+    eventually("all is done", || done.load(Ordering::SeqCst) == 300);
 }
 
 #[test]
