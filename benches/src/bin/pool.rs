@@ -12,7 +12,7 @@
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use benches::pool::{
     child,
     contender::Contender,
@@ -81,6 +81,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("{markdown}");
     eprintln!("written to {}", directory.display());
+    ensure!(results.failures.is_empty(), "not all could be measured: {}", results.failures.join("; "));
     Ok(())
 }
 

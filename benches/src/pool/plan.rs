@@ -213,7 +213,10 @@ impl Run<'_> {
                 say(&format!("waiting at half load: {}, {}", operation.name(), contender.name()));
                 let task = Task::Arrivals(best / 2.0, WAIT_SECONDS);
                 let round = |_| self.measure(contender, operation, Token::Emulated, task.clone());
-                let rounds = (0..self.plan.rounds).map(round).collect::<Result<Vec<Times>>>()?;
+                let rounds = (0..self.plan.rounds).map(round).collect::<Result<Vec<Times>>>();
+                let Some(rounds) = known(rounds, "waiting at half load", &mut results.failures) else {
+                    continue;
+                };
                 results.waits.push(Wait { operation, contender, rate: best / 2.0, service, rounds });
             }
         }
@@ -228,7 +231,8 @@ impl Run<'_> {
                 say(&format!("beside a backlog: {}, {}", token.name(), contender.name()));
                 let task = Task::Backlog(INTERACTIVE_RATE, IDLE_SECONDS, backlog);
                 let round = |_| self.measure(contender, operation, token, task.clone());
-                let rounds = (0..self.plan.rounds).map(round).collect::<Result<Vec<Lanes>>>()?;
+                let rounds = (0..self.plan.rounds).map(round).collect::<Result<Vec<Lanes>>>();
+                let Some(rounds) = known(rounds, "lanes", &mut results.failures) else { continue };
                 let of = |which: fn(&Lanes) -> &Times, part| {
                     Spread::of(rounds.iter().map(|round| share(which(round), part)))
                 };
@@ -274,6 +278,11 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// The outcome, or a note that there is none: what else was measured is worth keeping.
+fn known<T>(outcome: Result<T>, what: &str, failures: &mut Vec<String>) -> Option<T> {
+    outcome.map_err(|error| failures.push(format!("{what}: {error:#}"))).ok()
 }
 
 fn limits(results: &mut Results) -> Result<()> {

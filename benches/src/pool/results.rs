@@ -36,6 +36,8 @@ pub struct Results {
     pub lanes: Vec<Beside>,
     /// Starts with few and with many keys on the token.
     pub starts: Vec<Started>,
+    /// What could not be measured, and why.
+    pub failures: Vec<String>,
 }
 
 /// Signatures per second by `openssl speed`.
@@ -209,6 +211,12 @@ impl Results {
         self.waits.iter().for_each(|wait| all.push(wait.wanted()));
         self.lanes.iter().for_each(|beside| all.push(beside.wanted()));
         self.want_keys(&mut all);
+        all.extend(self.failures.iter().map(|failure| Wanted {
+            what: failure.clone(),
+            limit: "to be measured at all".to_owned(),
+            measured: "nothing".to_owned(),
+            met: false,
+        }));
         all
     }
 
