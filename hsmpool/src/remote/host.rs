@@ -14,6 +14,8 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
     process::{Signal, getpid, kill_process},
     stdio::{dup2_stdin, dup2_stdout, stderr},
 };
@@ -63,10 +65,22 @@ pub fn host_module() -> io::Result<()> {
     let pool = pool.map_err(|error| other(&error))?;
     let server = Arc::new(Server::new(pool.clone()));
     let bulk_server = Arc::clone(&server);
-    thread::Builder::new().name("bulk".into()).spawn(move || bulk_server.serve(bulk, Arc::new(Open)))?;
+    let serve_bulk = move || {
+        // The parent uses this lane when there is bulk work, which may be much later than a stranger may take to
+        // introduce himself.
+        wait_for_words(&bulk);
+        bulk_server.serve(bulk, Arc::new(Open))
+    };
+    thread::Builder::new().name("bulk".into()).spawn(serve_bulk)?;
     let result = server.serve_greeted(lane, &stream, &outbox, &mut reader, Arc::new(Open));
     pool.close();
     result.map_err(|error| other(&error))
+}
+
+/// Waits until there is something to read, or the other end has gone.
+fn wait_for_words(stream: &UnixStream) {
+    // Whatever else is wrong with it shows when it is read.
+    while poll(&mut [PollFd::new(stream, PollFlags::IN)], None) == Err(Errno::INTR) {}
 }
 
 /// Ends the process when a call to the module does not come back: only that frees what the call holds, and the

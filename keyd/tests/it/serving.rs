@@ -109,6 +109,16 @@ fn a_bulk_backlog_of_one_client_is_not_in_the_way_of_anothers_mail() {
 }
 
 #[test]
+fn bulk_work_that_comes_long_after_the_start_is_served() {
+    let lab = Lab::new();
+    let _keyd = lab.start();
+    sign(&lab.key(), b"a mail").unwrap();
+    // Longer than a stranger may take to introduce himself.
+    thread::sleep(Duration::from_secs(6));
+    sign(&lab.pool().lane(Lane::Bulk).key(&lab.certificate), b"an archive").unwrap();
+}
+
+#[test]
 fn after_kill_9_clients_connect_again_and_nothing_is_lost() {
     let lab = Lab::new();
     let mut keyd = lab.start();
