@@ -96,14 +96,18 @@ fn when_all_workers_hang_requests_fail_in_time_until_the_token_is_back() {
 #[test]
 fn what_nobody_waits_for_any_more_is_not_signed_afterwards() {
     isolated(|mut lab| {
-        let (_pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(1) });
+        let (pool, key) = lab.pool(&TokenSettings { deadline: 4 * DEADLINE, ..lab.settings(1) });
+        let impatient = pool.with_deadline(DEADLINE).key(&lab.certificate);
         let rule = lab.control.add(Rule::hang().on([Function::Sign]).next(1)).unwrap();
         thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| fails_in_time(&key));
+            let hanging = scope.spawn(|| sign(&key, b"never signed").unwrap_err());
+            eventually("one hangs", LIMIT, || lab.counters().running(Function::Sign) == 1);
+            // Three wait behind it, and have gone before another session takes its place.
+            for _ in 0..3 {
+                scope.spawn(|| fails_in_time(&impatient));
             }
+            hanging.join().unwrap();
         });
-        // One hangs, three wait in the queue; their callers have gone.
         assert_eq!(lab.counters().begun(Function::SignInit), 1);
         lab.control.remove(rule).unwrap();
         sign(&key, b"behind them").unwrap();
