@@ -10,6 +10,12 @@ pub trait Gate: Send + Sync {
     /// Whether a key may be used so. What is returned is called exactly once, with the outcome; if it cannot
     /// keep the record of that, its error is all that the client gets.
     fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError>;
+
+    /// Whether the peer may say which `CKA_ID` a public key has. One that may could name a key that it has no
+    /// permission for; for the others it is the SHA-1 of the public key.
+    fn believes_ids(&self) -> bool {
+        false
+    }
 }
 
 /// See [`Gate::begin`].
@@ -90,5 +96,9 @@ pub(crate) struct Open;
 impl Gate for Open {
     fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
         Ok(Box::new(|_| Ok(())))
+    }
+
+    fn believes_ids(&self) -> bool {
+        true
     }
 }

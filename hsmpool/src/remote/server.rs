@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     Pool,
-    public_key::KeyName,
+    public_key::{KeyName, key_identifier},
     request::{Lane, Outcome, Pending},
     shortcomings::Need,
 };
@@ -234,7 +234,11 @@ impl Server {
                 if keys.len() >= usize::try_from(MAX_KEYS).unwrap_or(usize::MAX) {
                     return Err(ServeError::Protocol(format!("it defines more than {MAX_KEYS} keys")));
                 }
-                keys.push(ServedKey::new(&definition));
+                let len = definition.public_key_info.len();
+                if len > LONGEST_INFO {
+                    return Err(ServeError::Protocol(format!("it defines a public key of {len} octets")));
+                }
+                keys.push(ServedKey::new(&definition, connection.gate.believes_ids()));
             }
             ToServer::Inquire { id, inquiry } => {
                 let report = self.report(inquiry);
@@ -390,12 +394,13 @@ impl Drop for Duty {
 }
 
 impl ServedKey {
-    fn new(definition: &KeyDefinition<'_>) -> Self {
-        let name = KeyName::of_parts(
-            definition.public_key_info,
-            definition.ids.clone(),
-            super::error::cut(definition.description),
-        );
+    /// A key that shows no public part is found by `CKA_ID` alone: a client that is asked for permission must not
+    /// say that one key has another's.
+    fn new(definition: &KeyDefinition<'_>, believes_ids: bool) -> Self {
+        let info = definition.public_key_info;
+        let ids =
+            if believes_ids { definition.ids.clone() } else { key_identifier(info).into_iter().collect() };
+        let name = KeyName::of_parts(info, ids, super::error::cut(definition.description));
         Self { sha256: name.sha256(), name: Arc::new(name) }
     }
 }
@@ -417,3 +422,20 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 /// Nobody waits longer.
 const LONGEST_DEADLINE: Duration = Duration::from_mins(10);
+/// No public key that is of use here is longer.
+const LONGEST_INFO: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::public_key::rsa_info;
+
+    #[test]
+    fn only_a_parent_is_believed_what_identifies_a_key() {
+        let info = rsa_info(&[0xc5; 256], &[1, 0, 1]).unwrap();
+        let ids = vec![b"another's".to_vec()];
+        let definition = KeyDefinition { public_key_info: &info, ids: ids.clone(), description: "it" };
+        assert_eq!(ServedKey::new(&definition, true).name.ids, ids);
+        assert_eq!(ServedKey::new(&definition, false).name.ids, [key_identifier(&info).unwrap()]);
+    }
+}
