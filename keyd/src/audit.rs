@@ -86,6 +86,7 @@ impl Audit {
         let mut fresh = State::open(path, state.next)?;
         fresh.owed = std::mem::take(&mut state.owed);
         *state = fresh;
+        state.pay()?;
         state.write(Entry::event("opened"))
     }
 
@@ -127,12 +128,17 @@ impl State {
     }
 
     fn write(&mut self, entry: Entry) -> io::Result<()> {
-        if let Err(error) = self.settle().and_then(|()| self.append(&entry)) {
-            self.fail(&error);
+        let written = match self.settle() {
+            // Waiting for the next try must not put it off.
+            Err(error) => Err(error),
+            Ok(()) => self.append(&entry).inspect_err(|error| self.fail(error)),
+        };
+        let refused = entry.key_use.as_ref().is_some_and(|key_use| key_use.outcome == "refused");
+        // Uses end by themselves while nothing is written; refusals may be asked for without end.
+        if written.is_err() && !(refused && self.owed.len() >= MOST_OWED) {
             self.owed.push_back(entry);
-            return Err(error);
         }
-        Ok(())
+        written
     }
 
     /// Writes what is owed.
@@ -141,6 +147,13 @@ impl State {
         if failed.elapsed() < RETRY {
             return Err(io::Error::other("the audit cannot be written at the moment"));
         }
+        self.pay()?;
+        self.failed = None;
+        info!(path = %self.path.display(), "the audit can be written again");
+        Ok(())
+    }
+
+    fn pay(&mut self) -> io::Result<()> {
         while let Some(entry) = self.owed.front().cloned() {
             if let Err(error) = self.append(&entry) {
                 self.fail(&error);
@@ -148,8 +161,6 @@ impl State {
             }
             self.owed.pop_front();
         }
-        self.failed = None;
-        info!(path = %self.path.display(), "the audit can be written again");
         Ok(())
     }
 
@@ -230,6 +241,8 @@ fn rfc3339(time: SystemTime) -> String {
 
 /// How often writing is tried while it fails.
 const RETRY: Duration = Duration::from_millis(500);
+/// With so many lines owed, refusals are not kept any more.
+const MOST_OWED: usize = 10_000;
 /// No line is longer.
 const LONGEST_END: u64 = 64 * 1024;
 
@@ -295,6 +308,25 @@ mod tests {
         drop(audit);
         drop(Audit::open(&path).unwrap());
         assert_eq!(numbers(&path), [3, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_owed_is_written_to_the_next_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&path).unwrap();
+        let whole = std::mem::replace(&mut audit.lock().file, File::open(&path).unwrap());
+        audit.record(a_use("failed")).unwrap_err();
+        let failed = audit.lock().failed;
+        audit.record(a_use("refused")).unwrap_err();
+        assert_eq!(audit.lock().failed, failed, "the next try is put off");
+        drop(whole);
+        assert_eq!(numbers(&path), [1]);
+        audit.reopen(&path).unwrap();
+        assert_eq!(numbers(&path), [1, 2, 3, 4]);
+        let text = fs::read_to_string(&path).unwrap();
+        let second = text.lines().nth(1).unwrap();
+        assert!(second.contains("\"outcome\":\"failed\""), "{second}");
     }
 
     #[test]
