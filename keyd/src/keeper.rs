@@ -56,6 +56,11 @@ impl Keeper {
 }
 
 impl Gate for Keeper {
+    fn shows(&self, key: &[u8; 32]) -> bool {
+        let door = Arc::clone(&self.clients.read().unwrap_or_else(PoisonError::into_inner));
+        door.client(self.peer).is_some_and(|client| client.keys.contain(key))
+    }
+
     fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
         let begun = Instant::now();
         let door = Arc::clone(&self.clients.read().unwrap_or_else(PoisonError::into_inner));

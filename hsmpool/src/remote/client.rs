@@ -233,8 +233,8 @@ impl Remote {
     pub(crate) fn lacks(&self, keys: &[KeyName], deadline: Instant) -> Result<Vec<bool>, PoolError> {
         let mut all = Vec::with_capacity(keys.len());
         for some in keys.chunks(KEYS_AT_ONCE) {
-            let keys = some.iter().map(WireKey::from).collect();
-            match self.inquire(Inquiry::Missing { keys }, deadline)? {
+            let keys = || some.iter().map(WireKey::from).collect();
+            match self.insist(|| Inquiry::Missing { keys: keys() }, deadline)? {
                 Report::Missing(Some(missing)) if missing.len() == some.len() => all.extend(missing),
                 Report::Missing(None) => {
                     return Err(self.unreachable("a token of its is not there at the moment"));
@@ -251,8 +251,8 @@ impl Remote {
         let mut before = 0;
         // Each has several findings for each token.
         for some in needs.chunks(KEYS_AT_ONCE / 4) {
-            let asked = some.iter().map(WireNeed::from).collect();
-            match self.inquire(Inquiry::Needs { needs: asked }, deadline)? {
+            let needs = || some.iter().map(WireNeed::from).collect();
+            match self.insist(|| Inquiry::Needs { needs: needs() }, deadline)? {
                 Report::Findings(Some(found)) => {
                     all.extend(
                         found.into_iter().map(|it| Finding { need: it.need.saturating_add(before), ..it }),
@@ -505,6 +505,18 @@ impl Remote {
             (Some(router), failed) => router.take_back(request, self.number, failed),
             (None, Failed::Refused(error) | Failed::Lost(error)) => request.answer(Err(error)),
             (None, Failed::NotBegun) => request.answer(Err(self.unavailable(&PoolError::Closed))),
+        }
+    }
+
+    /// Asks until it is known, as long as there is time.
+    fn insist(&self, inquiry: impl Fn() -> Inquiry, deadline: Instant) -> Result<Report, PoolError> {
+        loop {
+            let report = self.inquire(inquiry(), deadline)?;
+            let known = !matches!(report, Report::Missing(None) | Report::Findings(None));
+            if known || Instant::now() + READY_INTERVAL >= deadline {
+                return Ok(report);
+            }
+            thread::sleep(READY_INTERVAL);
         }
     }
 

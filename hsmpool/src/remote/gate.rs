@@ -16,6 +16,10 @@ pub trait Gate: Send + Sync {
     fn believes_ids(&self) -> bool {
         false
     }
+
+    /// Whether the peer may know of a key, by the SHA-256 of its `SubjectPublicKeyInfo`: whether it is there, and
+    /// what its token can do.
+    fn shows(&self, key: &[u8; 32]) -> bool;
 }
 
 /// See [`Gate::begin`].
@@ -99,6 +103,10 @@ impl Gate for Open {
     }
 
     fn believes_ids(&self) -> bool {
+        true
+    }
+
+    fn shows(&self, _key: &[u8; 32]) -> bool {
         true
     }
 }

@@ -13,6 +13,7 @@ mod error;
 mod frame;
 mod gate;
 mod host;
+mod inquiries;
 mod link;
 mod outbox;
 mod pins;

@@ -46,20 +46,14 @@ pub(super) struct WireKey {
 /// A [`Need`].
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireNeed {
-    key: WireKey,
-    signs: bool,
-    decrypts: bool,
+    pub(super) key: WireKey,
+    pub(super) signs: bool,
+    pub(super) decrypts: bool,
 }
 
 impl From<&Need> for WireNeed {
     fn from(need: &Need) -> Self {
         Self { key: WireKey::from(&need.name), signs: need.signs, decrypts: need.decrypts }
-    }
-}
-
-impl From<WireNeed> for Need {
-    fn from(need: WireNeed) -> Self {
-        Self::new(need.key.into(), need.signs, need.decrypts)
     }
 }
 

@@ -24,15 +24,14 @@ use super::{
     error::WireError,
     frame::{FrameError, FrameReader, decode},
     gate::{Closing, Gate, KeyUse},
+    inquiries::{Inquiries, LONGEST_INFO},
     outbox::{Cork, Outbox, flush_corked},
-    report::{Inquiry, Report, WireStatus},
     wire::{Ask, FromServer, Greeting, Hello, KeyDefinition, MAGIC, MAX_KEYS, ToServer, VERSION, WireAnswer},
 };
 use crate::{
     Pool,
     public_key::{KeyName, key_identifier},
     request::{Lane, Outcome, Pending},
-    shortcomings::Need,
 };
 
 /// Serves a pool to clients, each on a stream of its own.
@@ -203,11 +202,12 @@ impl Server {
 
     fn read(&self, connection: &Arc<Connection>, reader: &mut FrameReader<Shared>) -> Result<(), ServeError> {
         let mut keys = Vec::new();
+        let mut inquiries = Inquiries::new(&connection.outbox, &connection.gate);
         loop {
             // What goes on to another process, and what is answered at once, goes out together.
             let cork = Cork::new();
             while let Some(frame) = reader.next()? {
-                self.take(connection, &mut keys, frame)?;
+                self.take(connection, &mut keys, &mut inquiries, frame)?;
             }
             drop(cork);
             // Who does not take its answers has its requests wait.
@@ -225,6 +225,7 @@ impl Server {
         &self,
         connection: &Arc<Connection>,
         keys: &mut Vec<ServedKey>,
+        inquiries: &mut Inquiries,
         frame: &[u8],
     ) -> Result<(), ServeError> {
         match decode(frame)? {
@@ -241,8 +242,7 @@ impl Server {
                 keys.push(ServedKey::new(&definition, connection.gate.believes_ids()));
             }
             ToServer::Inquire { id, inquiry } => {
-                let report = self.report(inquiry);
-                connection.outbox.post(&FromServer::Report { id, report })?;
+                inquiries.take(id, inquiry, self.pool());
             }
         }
         Ok(())
@@ -280,22 +280,6 @@ impl Server {
         let pending = pool.submit(&key.name, operation, Box::new(move |outcome| duty.fulfil(outcome)));
         connection.submitted(id, pending);
         Ok(())
-    }
-
-    fn report(&self, inquiry: Inquiry) -> Report {
-        let pool = self.pool();
-        match inquiry {
-            Inquiry::Status => Report::Status(pool.status().iter().map(WireStatus::from).collect()),
-            Inquiry::Metrics => Report::Metrics(pool.metrics().into_iter().take(MOST_METRICS).collect()),
-            Inquiry::Missing { keys } => {
-                let names: Vec<KeyName> = keys.into_iter().map(KeyName::from).collect();
-                Report::Missing(pool.lacks(&names, Instant::now() + INQUIRY_LIMIT).ok())
-            }
-            Inquiry::Needs { needs } => {
-                let needs: Vec<Need> = needs.into_iter().map(Need::from).collect();
-                Report::Findings(pool.findings(&needs, Instant::now() + INQUIRY_LIMIT).ok())
-            }
-        }
     }
 
     fn lock_connections(&self) -> MutexGuard<'_, Vec<Weak<Connection>>> {
@@ -408,22 +392,15 @@ impl ServedKey {
 /// How many requests of a connection may be without an answer.
 const WINDOW: u32 = 1024;
 /// How many octets of answers may wait for a client before it is not read any more.
-const BACKLOG: usize = 256 * 1024;
+pub(super) const BACKLOG: usize = 256 * 1024;
 /// How long a client may take to introduce itself.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
-
-/// Of how many tokens the metrics are told: that many fit into a frame.
-const MOST_METRICS: usize = 16;
-/// How long a question about the tokens may take.
-const INQUIRY_LIMIT: Duration = Duration::from_secs(2);
 /// How long the end of a connection waits for its last words to be taken.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long a connection that is stopped waits for its answers, if nobody sets another limit.
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 /// Nobody waits longer.
 const LONGEST_DEADLINE: Duration = Duration::from_mins(10);
-/// No public key that is of use here is longer.
-const LONGEST_INFO: usize = 4096;
 
 #[cfg(test)]
 mod tests {

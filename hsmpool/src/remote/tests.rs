@@ -23,6 +23,7 @@ use super::{
     buffer::Buffer,
     frame::{self, FrameReader, decode},
     gate::{Closing, Gate, KeyUse, Open},
+    report::{Inquiry, Report},
     server::Server,
     wire::{
         Ask, FromServer, Greeting, Hello, KeyDefinition, MAGIC, MAX_KEYS, ToServer, VERSION, WireDigest,
@@ -268,6 +269,26 @@ fn what_the_gate_refuses_is_not_done_and_what_it_cannot_record_is_withheld() {
 }
 
 #[test]
+fn questions_about_tokens_that_are_slow_do_not_hold_up_requests() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("keyd.sock");
+    // Its tokens are behind a server that is waited for.
+    let slow = Pool::connect(Path::new("/nonexistent/keyd.sock"), LONG).unwrap();
+    listen(&socket, &Arc::new(Server::new(slow)), Arc::new(Refusing));
+    let stream = UnixStream::connect(&socket).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let inquiry = Inquiry::Missing { keys: Vec::new() };
+    let asked = [definition(), ToServer::Inquire { id: 1, inquiry }, question(2, 0)];
+    (&stream).write_all(&[octets(&[hello()]), octets(&asked)].concat()).unwrap();
+    let mut reader = FrameReader::new(stream);
+    reader.wait().unwrap().unwrap();
+    let first = decode(reader.wait().unwrap().unwrap()).unwrap();
+    assert!(matches!(first, FromServer::Answer { id: 2, .. }));
+    let second = decode(reader.wait().unwrap().unwrap()).unwrap();
+    assert!(matches!(second, FromServer::Report { id: 1, report: Report::Missing(None) }));
+}
+
+#[test]
 fn clients_connect_again_by_themselves_and_requests_wait_for_that() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("keyd.sock");
@@ -389,6 +410,10 @@ impl Gate for Counting {
             Ok(())
         }))
     }
+
+    fn shows(&self, _key: &[u8; 32]) -> bool {
+        true
+    }
 }
 
 struct Refusing;
@@ -398,6 +423,10 @@ impl Gate for Refusing {
         let certificate = usage.description.to_owned();
         Err(KeyError::Refused { certificate, reason: "not for you".into() })
     }
+
+    fn shows(&self, _key: &[u8; 32]) -> bool {
+        true
+    }
 }
 
 struct Forgetting;
@@ -405,5 +434,9 @@ struct Forgetting;
 impl Gate for Forgetting {
     fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
         Ok(Box::new(|_| Err(KeyError::Unavailable { token: "audit".into(), reason: "disk full".into() })))
+    }
+
+    fn shows(&self, _key: &[u8; 32]) -> bool {
+        true
     }
 }

@@ -143,8 +143,9 @@ fn the_configuration_is_read_again_without_losing_anything() {
     lab.write_config();
     keyd.signal(Signal::HUP);
     eventually("the client may sign again", || sign(&key, b"four").is_ok());
+    let pool = lab.pool();
     eventually("the token has three sessions", || {
-        lab.pool().status().first().is_some_and(|token| token.sessions == 3)
+        pool.status().first().is_some_and(|token| token.sessions == 3)
     });
 
     fs::write(lab.directory.join("hsmime.toml"), "[keyd]\nclint = 1\n").unwrap();

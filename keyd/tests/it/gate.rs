@@ -40,6 +40,9 @@ fn a_client_does_what_it_may_with_the_keys_it_may_and_nothing_else() {
     };
     let pool = lab.pool();
     refused(sign(&pool.key(&other), b"no").unwrap_err(), "may not use this key");
+    // For it, that key is not there.
+    let missing = pool.missing_keys([&lab.certificate, &other], LONG).unwrap();
+    assert_eq!(missing, [&other]);
     let rsa = key.decrypt_key(&[1; 256], &KeyEncryptionAlgorithm::RsaPkcs1);
     refused(rsa.unwrap_err(), "may not decrypt with it");
     let outcomes: Vec<_> =
