@@ -278,9 +278,15 @@ impl State {
 }
 
 impl PinRecord {
+    /// What must be known after a restart: that a PIN was right is found out again at no cost. `None`: nothing.
+    pub(crate) fn to_keep(&self) -> Option<Self> {
+        let kept = Self { accepted: None, ..self.clone() };
+        (kept != Self::default()).then_some(kept)
+    }
+
     /// What is to be known if a login with this PIN may have cost a try. One that was right before has not
     /// become wrong because a process ended.
-    fn after_doubt(self, hash: &PinHash, code: &str) -> Self {
+    pub(crate) fn after_doubt(self, hash: &PinHash, code: &str) -> Self {
         if self.accepted.as_ref() == Some(hash) {
             self
         } else if self.doubtful.as_ref() == Some(hash) {

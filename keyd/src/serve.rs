@@ -52,7 +52,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     // The socket first: a second one that is started by mistake ends here and does not log in to the token.
     let listener = Listener::open(&socket, keyd.socket_mode, group)?;
     let audit = keyd.audit.as_deref().map(open_audit).transpose()?.map(Arc::new);
-    let pins = RejectedPins::default();
+    let pins = rejected_pins(&socket)?;
     let pool = Pool::in_processes(settings.tokens(), &program(settings.log()), &pins)?;
     let server = Arc::new(Server::new(pool));
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "started");
@@ -104,6 +104,15 @@ pub(crate) fn log(format: &str, filter: &str) -> Log {
 
 fn open_audit(path: &Path) -> Result<Audit> {
     Audit::open(path).with_context(|| format!("the audit {} cannot be written", path.display()))
+}
+
+/// What was learnt about PINs before this program was started again, from beside its socket.
+fn rejected_pins(socket: &Path) -> Result<RejectedPins> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".pins");
+    let path = Path::new(&path);
+    RejectedPins::kept_in(path)
+        .with_context(|| format!("which PINs were rejected cannot be read from {}", path.display()))
 }
 
 /// Everything that lasts while the server runs.

@@ -1,8 +1,9 @@
 //! Pools whose tokens are elsewhere: behind a socket, or in processes of their own.
 
 use std::{
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -67,14 +68,14 @@ impl Pool {
 pub struct RejectedPins(pub(super) Arc<PinMemory>);
 
 impl RejectedPins {
+    /// What a file holds, and is kept there from now on: so it outlives this process too. The file is there while a
+    /// PIN must not be tried; it holds salted hashes, for its owner only. Without it everything is tried again.
+    pub fn kept_in(file: &Path) -> io::Result<Self> {
+        PinMemory::kept_in(file).map(Arc::new).map(Self)
+    }
+
     /// Forgets about tokens that are not among these.
     pub fn keep_only(&self, tokens: &[TokenSettings]) {
-        let mut records = self.0.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.retain(|(module, label), _| {
-            tokens.iter().any(|token| token.module == *module && token.label == *label)
-        });
+        self.0.keep_only(tokens);
     }
 }
-
-/// One record for each token, by module and label.
-pub(super) type Records = Mutex<std::collections::HashMap<(PathBuf, String), crate::login::PinRecord>>;

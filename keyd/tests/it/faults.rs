@@ -120,6 +120,32 @@ fn one_login_reaches_the_token_with_a_wrong_pin_whatever_is_restarted() {
 }
 
 #[test]
+fn one_login_reaches_the_token_with_a_wrong_pin_however_often_keyd_is_started() {
+    let lab = Lab::new();
+    fs::write(lab.directory.join("pin"), "000000").unwrap();
+    for _ in 0..4 {
+        let mut keyd = lab.start();
+        let error = lab.pool().ready(LONG).unwrap_err();
+        assert!(error.to_string().contains("rejected the PIN"), "{error}");
+        keyd.kill();
+    }
+    assert_eq!(lab.begun(Function::Login), 1);
+
+    let record = lab.directory.join("keyd.sock.pins");
+    fs::remove_file(&record).unwrap();
+    let mut keyd = lab.start();
+    lab.pool().ready(LONG).unwrap_err();
+    assert_eq!(lab.begun(Function::Login), 2, "whoever removes the record has it tried again");
+    keyd.kill();
+
+    fs::write(lab.directory.join("pin"), crate::support::PIN).unwrap();
+    let _keyd = lab.start();
+    sign(&lab.key(), b"yes").unwrap();
+    assert_eq!(lab.begun(Function::Login), 3);
+    assert!(!record.exists(), "nothing is left to remember");
+}
+
+#[test]
 fn the_configuration_is_read_again_without_losing_anything() {
     let mut lab = Lab::new();
     let keyd = lab.start();
