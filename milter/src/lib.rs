@@ -19,5 +19,5 @@ mod treat;
 pub use limits::Limits;
 pub use listener::{ListenError, Listener};
 pub use server::run;
-pub use signals::run_until_signalled;
+pub use signals::{Signals, run_until_signalled};
 pub use treat::{Failure, Treat};

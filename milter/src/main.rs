@@ -16,7 +16,7 @@ use agent::{Agent, Settings};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use hsmpool::Lane;
-use milter::{Limits, Listener, run_until_signalled};
+use milter::{Limits, Listener, Signals, run_until_signalled};
 use tokio::runtime::{self, Runtime};
 use tracing::{info, warn};
 
@@ -79,17 +79,18 @@ fn start(arguments: &Arguments) -> Result<()> {
     let limits = Limits::from(&milter);
     descriptors::make_room_for(limits.max_connections);
     let runtime = runtime(&limits)?;
-    // The socket first: a second milter started by mistake ends here and does not log in to the token.
+    let signals = runtime.block_on(async { Signals::new() }).context("signals cannot be received")?;
+    // Then the socket: a second milter started by mistake ends here and does not log in to the token.
     let listener = runtime.block_on(Listener::open(&milter.listen))?;
     let pool = start_pool(&settings, Lane::Interactive)?;
     keys::report_missing(&settings, &pool);
     let agent = Agent::new(&settings, &pool);
     info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
-    let served = runtime.block_on(run_until_signalled(listener, limits, agent));
+    runtime.block_on(run_until_signalled(signals, listener, limits, agent));
     // A treatment that never ends must not keep the process.
     runtime.shutdown_background();
     pool.close();
-    served.context("signals cannot be received")
+    Ok(())
 }
 
 fn runtime(limits: &Limits) -> Result<Runtime> {

@@ -14,8 +14,12 @@ use crate::server::run;
 use crate::treat::Treat;
 
 /// Serves the MTA until signals end it: [`run`] for a process of its own.
-pub async fn run_until_signalled(listener: Listener, limits: Limits, treat: impl Treat) -> io::Result<()> {
-    let mut signals = Signals::new()?;
+pub async fn run_until_signalled(
+    mut signals: Signals,
+    listener: Listener,
+    limits: Limits,
+    treat: impl Treat,
+) {
     let (stop, stopped) = oneshot::channel();
     let shutdown = async {
         // An error means that nobody is left who could ask.
@@ -32,17 +36,20 @@ pub async fn run_until_signalled(listener: Listener, limits: Limits, treat: impl
         () = run(listener, limits, treat, shutdown) => {}
         () = signalled => {}
     }
-    Ok(())
 }
 
-struct Signals {
+/// The signals that are waited for. From its making on they end the process no more, so it comes before
+/// the socket: whoever can reach the milter can also stop it in the right way.
+#[derive(Debug)]
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    /// To be called inside a runtime.
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

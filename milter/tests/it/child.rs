@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use milter::{Limits, Listener, run_until_signalled};
+use milter::{Limits, Listener, Signals, run_until_signalled};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::runtime;
@@ -28,14 +28,14 @@ fn is_a_milter_if_told() {
     let log = File::create(folder.join("log")).unwrap();
     tracing_subscriber::fmt().with_writer(log).with_ansi(false).init();
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let served = runtime.block_on(async {
+    runtime.block_on(async {
+        let signals = Signals::new().unwrap();
         let listener = Listener::inet("127.0.0.1", 0).await.unwrap();
         fs::write(folder.join("new"), listener.local_addr().unwrap().to_string()).unwrap();
         fs::rename(folder.join("new"), folder.join("address")).unwrap();
-        run_until_signalled(listener, Limits::default(), Treatment(untouched)).await
+        run_until_signalled(signals, listener, Limits::default(), Treatment(untouched)).await;
     });
     runtime.shutdown_background();
-    served.unwrap();
 }
 
 struct Process {
