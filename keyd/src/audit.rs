@@ -29,6 +29,8 @@ struct State {
     next: u64,
     /// Lines that could not be written yet.
     owed: VecDeque<Entry>,
+    /// A line that was not written whole may stand after those.
+    torn: bool,
     /// When writing failed last.
     failed: Option<Instant>,
 }
@@ -124,7 +126,7 @@ impl State {
             file.set_len(len)?;
         }
         let next = last.map_or(first, |last| first.max(last + 1));
-        Ok(Self { path: path.to_owned(), file, len, next, owed: VecDeque::new(), failed: None })
+        Ok(Self { path: path.to_owned(), file, len, next, owed: VecDeque::new(), torn: false, failed: None })
     }
 
     fn write(&mut self, entry: Entry) -> io::Result<()> {
@@ -167,13 +169,23 @@ impl State {
     fn append(&mut self, entry: &Entry) -> io::Result<()> {
         let mut line = serde_json::to_vec(&Line { seq: self.next, entry })?;
         line.push(b'\n');
-        if let Err(error) = self.file.write_all(&line) {
-            // Half a line must not stand before the next.
-            self.file.set_len(self.len)?;
+        if let Err(error) = self.mend().and_then(|()| self.file.write_all(&line)) {
+            self.torn = true;
+            // If not now, then before the next line.
+            let _ = self.mend();
             return Err(error);
         }
         self.len += u64::try_from(line.len()).unwrap_or(0);
         self.next += 1;
+        Ok(())
+    }
+
+    /// Half a line must not stand before the next.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.len)?;
+            self.torn = false;
+        }
         Ok(())
     }
 
@@ -327,6 +339,23 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let second = text.lines().nth(1).unwrap();
         assert!(second.contains("\"outcome\":\"failed\""), "{second}");
+    }
+
+    #[test]
+    fn nothing_is_written_after_half_a_line_before_that_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&path).unwrap();
+        audit.lock().file.write_all(b"{\"seq\":").unwrap();
+        let torn = fs::read(&path).unwrap();
+        // Neither written nor cut.
+        let whole = std::mem::replace(&mut audit.lock().file, File::open(&path).unwrap());
+        audit.record(a_use("done")).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), torn);
+        audit.lock().file = whole;
+        audit.lock().failed = Instant::now().checked_sub(RETRY);
+        audit.record(a_use("done")).unwrap();
+        assert_eq!(numbers(&path), [1, 2, 3]);
     }
 
     #[test]
