@@ -522,14 +522,17 @@ impl Remote {
 
     fn inquire(&self, inquiry: Inquiry, deadline: Instant) -> Result<Report, PoolError> {
         let (reply, report) = crossbeam_channel::bounded(1);
-        if !self.interactive.inquire(inquiry, reply) {
+        let Some(id) = self.interactive.inquire(inquiry, reply) else {
             return Err(self
                 .reason()
                 .unwrap_or_else(|| self.unreachable("there is no connection at the moment")));
-        }
+        };
         // The question itself must not wait for this thread to be done.
         flush_corked();
-        report.recv_deadline(deadline).map_err(|_| self.unreachable("it gave no answer in time"))
+        report.recv_deadline(deadline).map_err(|_| {
+            self.interactive.forget(id);
+            self.unreachable("it gave no answer in time")
+        })
     }
 
     fn know(&self, key: &KeyName, is_there: bool) {

@@ -67,6 +67,14 @@ impl<R: Read> FrameReader<R> {
         Self { stream, buffer: Buffer::default(), start: 0, end: 0 }
     }
 
+    /// How long the next frame is, as far as that has been read, and whether it is there whole.
+    pub(super) fn announced(&self) -> Result<Option<(usize, bool)>, FrameError> {
+        let read = self.buffer.as_slice().get(self.start..self.end).unwrap_or_default();
+        let Some((length, rest)) = read.split_first_chunk::<LENGTH>() else { return Ok(None) };
+        let len = length_of(*length)?;
+        Ok(Some((len, rest.len() >= len)))
+    }
+
     /// The next frame that has been read already.
     pub(super) fn next(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let read = self.buffer.as_slice().get(self.start..self.end).unwrap_or_default();

@@ -132,19 +132,21 @@ impl Link {
         }
     }
 
-    /// Asks something else than a private key. `false`: there is no connection.
-    pub(super) fn inquire(&self, inquiry: Inquiry, reply: Sender<Report>) -> bool {
+    /// Asks something else than a private key; tells the question's number. `None`: there is no connection.
+    pub(super) fn inquire(&self, inquiry: Inquiry, reply: Sender<Report>) -> Option<u64> {
         let mut state = self.lock();
         let id = state.next_id();
-        let Some(current) = &state.current else { return false };
-        let outbox = Arc::clone(&current.outbox);
-        if outbox.append(&ToServer::Inquire { id, inquiry }).is_err() {
-            return false;
-        }
+        let outbox = Arc::clone(&state.current.as_ref()?.outbox);
+        outbox.append(&ToServer::Inquire { id, inquiry }).ok()?;
         state.reports.insert(id, reply);
         drop(state);
         outbox.send_soon();
-        true
+        Some(id)
+    }
+
+    /// Nobody waits for that answer any more.
+    pub(super) fn forget(&self, id: u64) {
+        self.lock().reports.remove(&id);
     }
 
     pub(super) fn reported(&self, id: u64, report: Report) {

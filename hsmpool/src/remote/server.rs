@@ -148,8 +148,25 @@ impl Server {
         reader: &mut FrameReader<Shared>,
     ) -> Result<Option<Lane>, ServeError> {
         let protocol = |error: std::io::Error| ServeError::Protocol(error.to_string());
-        stream.set_read_timeout(Some(HELLO_LIMIT)).map_err(protocol)?;
-        let Some(frame) = reader.wait()? else { return Ok(None) };
+        let until = Instant::now() + HELLO_LIMIT;
+        loop {
+            match reader.announced()? {
+                Some((len, _)) if len > LONGEST_HELLO => {
+                    return Err(ServeError::Protocol(format!("its first message has {len} octets")));
+                }
+                Some((_, true)) => break,
+                _ => {}
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ServeError::Protocol("it takes too long to introduce itself".into()));
+            }
+            stream.set_read_timeout(Some(left)).map_err(protocol)?;
+            if !reader.fill()? {
+                return Ok(None);
+            }
+        }
+        let Some(frame) = reader.next()? else { return Ok(None) };
         let hello = decode::<Hello>(frame)?;
         if hello.magic != MAGIC {
             return Err(ServeError::Protocol("it does not introduce itself".into()));
@@ -395,6 +412,8 @@ const WINDOW: u32 = 1024;
 pub(super) const BACKLOG: usize = 256 * 1024;
 /// How long a client may take to introduce itself.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// More than any version needs for that.
+const LONGEST_HELLO: usize = 256;
 /// How long the end of a connection waits for its last words to be taken.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long a connection that is stopped waits for its answers, if nobody sets another limit.

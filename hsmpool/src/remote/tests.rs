@@ -169,6 +169,28 @@ fn whoever_does_not_keep_to_the_protocol_is_cut_off_and_harms_nobody() {
 }
 
 #[test]
+fn an_introduction_is_neither_long_nor_without_end() {
+    let served = Served::new(Arc::new(Open));
+    let begun = Instant::now();
+    let long = served.raw();
+    (&long).write_all(&1000_u32.to_le_bytes()).unwrap();
+    assert!(all_of(&long).is_empty());
+    let slow = served.raw();
+    let writing = slow.try_clone().unwrap();
+    let writer = thread::spawn(move || {
+        let octets = [&200_u32.to_le_bytes()[..], &[0; 200]].concat();
+        // A word now and then.
+        octets.chunks(1).all(|octet| {
+            thread::sleep(Duration::from_millis(200));
+            (&writing).write_all(octet).is_ok()
+        })
+    });
+    assert!(all_of(&slow).is_empty());
+    assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+    assert!(!writer.join().unwrap(), "all was listened to");
+}
+
+#[test]
 fn another_version_is_refused_with_the_reason() {
     let served = Served::new(Arc::new(Open));
     let stream = served.raw();
