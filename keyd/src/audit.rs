@@ -9,9 +9,11 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use tracing::{error, info, warn};
 
@@ -77,7 +79,17 @@ struct Line<'a> {
 impl Audit {
     /// Opens a file, goes on with its numbers, and mends a last line that was not written whole.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let audit = Self { state: Mutex::new(State::open(path, 1)?) };
+        // One that is ending may have some lines to write.
+        let until = Instant::now() + HELD_LIMIT;
+        let state = loop {
+            match State::open(path, 1) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                    thread::sleep(HELD_PAUSE);
+                }
+                opened => break opened?,
+            }
+        };
+        let audit = Self { state: Mutex::new(state) };
         audit.lock().write(Entry::event("opened"))?;
         Ok(audit)
     }
@@ -85,7 +97,12 @@ impl Audit {
     /// Opens the file of that name anew, which may be another now, and goes on with the numbers.
     pub(crate) fn reopen(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        let mut fresh = State::open(path, state.next)?;
+        // It may be the same file.
+        flock(&state.file, FlockOperation::Unlock)?;
+        let mut fresh = State::open(path, state.next).inspect_err(|_| {
+            // Nobody else had time to want it.
+            let _ = flock(&state.file, FlockOperation::NonBlockingLockExclusive);
+        })?;
         fresh.owed = std::mem::take(&mut state.owed);
         *state = fresh;
         state.pay()?;
@@ -120,6 +137,8 @@ impl State {
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a regular file, so it cannot be gone on with"));
         }
+        // Two that write would both use the same numbers.
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         let (len, last) = last_line(&mut file)?;
         if file.metadata()?.len() > len {
             warn!(path = %path.display(), len, "the last line of the audit was not written whole: removed");
@@ -251,6 +270,9 @@ fn rfc3339(time: SystemTime) -> String {
     }
 }
 
+/// How long a file that another process writes is waited for: as long as that may take to stop.
+const HELD_LIMIT: Duration = Duration::from_secs(30);
+const HELD_PAUSE: Duration = Duration::from_millis(20);
 /// How often writing is tried while it fails.
 const RETRY: Duration = Duration::from_millis(500);
 /// With so many lines owed, refusals are not kept any more.
@@ -356,6 +378,22 @@ mod tests {
         audit.lock().failed = Instant::now().checked_sub(RETRY);
         audit.record(a_use("done")).unwrap();
         assert_eq!(numbers(&path), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_file_has_one_writer_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&path).unwrap();
+        assert!(State::open(&path, 1).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+        audit.reopen(&path).unwrap();
+        assert!(State::open(&path, 1).is_err());
+        let other = path.clone();
+        let next = thread::spawn(move || Audit::open(&other).unwrap());
+        audit.record(a_use("done")).unwrap();
+        drop(audit);
+        drop(next.join().unwrap());
+        assert_eq!(numbers(&path), [1, 2, 3, 4]);
     }
 
     #[test]
