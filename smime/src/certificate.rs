@@ -18,7 +18,13 @@ use x509_cert::{
     name::Name,
 };
 
-use crate::{MailAddress, address::is_invisible, algorithm::DigestAlgorithm, key::Digest};
+use crate::{
+    MailAddress,
+    address::is_invisible,
+    algorithm::DigestAlgorithm,
+    ber::{BerError, Tag, Tree, write_header},
+    key::Digest,
+};
 
 /// A certificate. Cloning shares it.
 #[derive(Clone)]
@@ -107,6 +113,21 @@ impl Certificate {
     /// The serial number in hexadecimal, as logs and reports show it.
     pub fn serial_hex(&self) -> String {
         data_encoding::HEXUPPER.encode(self.serial_number())
+    }
+
+    /// `IssuerAndSerialNumber` (RFC 5652 10.2.4) in the octets of the certificate.
+    pub(crate) fn issuer_and_serial_number(&self) -> Result<Vec<u8>, BerError> {
+        let tree = Tree::parse(self.der())?;
+        let signed = tree.root().children().required("tbsCertificate")?;
+        let mut fields = signed.children();
+        fields.optional_context(0);
+        let serial = fields.required("serialNumber")?;
+        fields.required("signature")?;
+        let parts = [fields.required("issuer")?.octets(), serial.octets()].concat();
+        let mut out = Vec::with_capacity(parts.len() + 4);
+        write_header(Tag::SEQUENCE, parts.len(), &mut out);
+        out.extend(parts);
+        Ok(out)
     }
 
     /// The first moment of the validity period (RFC 5280 4.1.2.5).

@@ -11,8 +11,12 @@ use der::{Encode, asn1::ObjectIdentifier};
 use smime::{
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     ber::{Element, Tag, Tree, write_header},
+    cms::{self, Object},
     key::{SignatureInput, Signer},
-    message::{AuthResult, Reason, Verdict, sign, verify, verify_within},
+    message::{
+        AuthResult, OpaqueMessage, Reason, Verdict, certificates_only, sign, sign_opaque, verify,
+        verify_within,
+    },
     mime::{Canonical, Message, encode_base64, single_originator},
     path::{Budget, MAX_OPERATIONS, PathError, RevocationMode, Trust},
     testing::fixtures::{certificate, data, key, now, trust, trust_with_crls},
@@ -495,4 +499,94 @@ fn a_signer_with_an_rsa_key_over_4096_bits_is_not_verified() {
         let refused = matches!(verdict.reason(), Reason::UnknownAlgorithm(_));
         assert_eq!(refused, operations == 0, "{octets}: {}", verdict.reason());
     }
+}
+
+/// The message that an opaque one makes.
+fn opaque_message(from: &str, message: &OpaqueMessage) -> String {
+    format!(
+        "From: {from}\r\nMIME-Version: 1.0\r\nContent-Type: {}\r\nContent-Transfer-Encoding: {}\r\n\
+         Content-Disposition: {}\r\n\r\n{}",
+        message.content_type,
+        OpaqueMessage::TRANSFER_ENCODING,
+        message.disposition,
+        String::from_utf8(message.body.clone()).unwrap()
+    )
+}
+
+#[test]
+fn an_opaque_signature_passes_with_its_content_inside_and_changed_it_does_not() {
+    let text = entity();
+    let entity = Message::from_stored(text.as_bytes());
+    let canonical = Canonical::from_entity(&entity.entity()).unwrap();
+    let chain = [certificate("ca")];
+    let message = sign_opaque(&canonical, &key("alice"), &chain, now()).unwrap();
+    let good = verdict(&opaque_message("alice@example.org", &message));
+    assert_eq!(good.result(), AuthResult::Pass, "{}", good.reason());
+
+    let object = cms::sign_opaque(canonical.octets(), &key("alice"), &chain, now()).unwrap();
+    let Ok(Object::SignedData(signed)) = Object::parse(&object) else { unreachable!() };
+    assert_eq!(signed.content().unwrap().concat(), canonical.octets());
+    let at = memchr::memmem::find(&object, canonical.octets()).unwrap();
+    let mut changed = object.clone();
+    changed[at + 40] ^= 1;
+    let changed = verdict(&opaque("alice@example.org", &changed));
+    assert_eq!(changed.reason(), &Reason::ContentChanged);
+}
+
+#[test]
+fn a_message_of_certificates_has_each_once_and_no_verdict() {
+    let certificates = ["alice", "ca", "alice"].map(certificate);
+    let message = certificates_only(&certificates).unwrap();
+    let verdict = verdict(&opaque_message("alice@example.org", &message));
+    assert_eq!((verdict.result(), verdict.reason()), (AuthResult::None, &Reason::CertificatesOnly));
+    let object = cms::certificates_only(&certificates).unwrap();
+    let Ok(Object::SignedData(signed)) = Object::parse(&object) else { unreachable!() };
+    let mut received = signed.certificates();
+    received.sort_by_key(|certificate| *certificate.fingerprint());
+    let mut sent = certificates[..2].to_vec();
+    sent.sort_by_key(|certificate| *certificate.fingerprint());
+    assert_eq!(received, sent);
+}
+
+#[test]
+fn signed_attributes_are_those_of_rfc_8551_once_each() {
+    // Alice's certificate is for encryption too; Ed25519 never is.
+    for (name, preferred) in [("alice", 1), ("ed25519", 0)] {
+        let object = cms::sign_opaque(b"x", &key(name), &[], now()).unwrap();
+        let Ok(Object::SignedData(signed)) = Object::parse(&object) else { unreachable!() };
+        assert_eq!(signed.signer_infos().len(), 1);
+        let once = [
+            "1.2.840.113549.1.9.3",       // content-type
+            "1.2.840.113549.1.9.4",       // message-digest
+            "1.2.840.113549.1.9.5",       // signing-time
+            "1.2.840.113549.1.9.15",      // SMIMECapabilities
+            "1.2.840.113549.1.9.16.2.47", // signingCertificateV2
+            "1.2.840.113549.1.9.52",      // CMSAlgorithmProtection
+        ];
+        for (oid, count) in
+            once.map(|oid| (oid, 1)).into_iter().chain([("1.2.840.113549.1.9.16.2.11", preferred)])
+        {
+            let oid = ObjectIdentifier::new(oid).unwrap().to_der().unwrap();
+            assert_eq!(memchr::memmem::find_iter(&object, &oid).count(), count, "{name}: {oid:?}");
+        }
+    }
+}
+
+#[test]
+fn other_algorithms_than_the_protected_ones_are_refused() {
+    let object = cms::sign(
+        |algorithm| smime::key::Digest::of(algorithm, entity().as_bytes()),
+        &key("alice"),
+        &[certificate("ca")],
+        now(),
+    )
+    .unwrap();
+    let good = verdict(&clear("alice@example.org", &entity(), &object));
+    assert_eq!(good.result(), AuthResult::Pass, "{}", good.reason());
+    // signatureAlgorithm after the attributes: rsaEncryption becomes sha256WithRSAEncryption, which means the same.
+    let at = memchr::memmem::rfind(&object, b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01").unwrap();
+    let mut other = object;
+    other[at + 8] = 11;
+    let other = verdict(&clear("alice@example.org", &entity(), &other));
+    assert_eq!(other.reason(), &Reason::OtherAlgorithms);
 }

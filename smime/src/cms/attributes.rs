@@ -7,9 +7,10 @@ use der::{Decode, Encode, asn1::ObjectIdentifier};
 use spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
+use super::RecipientKey;
 use crate::{
     Certificate,
-    algorithm::DigestAlgorithm,
+    algorithm::{DigestAlgorithm, SignatureAlgorithm},
     ber::{BerError, Element, Tag},
     capabilities::Capabilities,
     key::Digest,
@@ -219,10 +220,12 @@ fn read_signing_certificate(
     Ok(CertificateHash { algorithm, hash })
 }
 
-/// Writes the signed attributes of RFC 8551 section 2.5, one of each, as a SET OF in DER.
+/// Writes the signed attributes of RFC 8551 section 2.5, one of each, as a SET OF in DER. A certificate that can
+/// also be encrypted to is named as the one to encrypt to.
 pub(super) fn write(
     content_type: ObjectIdentifier,
     digest: &Digest,
+    algorithm: SignatureAlgorithm,
     signer: &Certificate,
     at: SystemTime,
 ) -> Result<Vec<u8>, der::Error> {
@@ -234,16 +237,30 @@ pub(super) fn write(
         // SigningCertificateV2 { certs SEQUENCE OF ESSCertIDv2 { certHash } }, SHA-256 by default.
         certificate_id = tlv(Tag::SEQUENCE, &certificate_id);
     }
-    let members = [
+    let protection = [
+        algorithm.digest().identifier().to_der()?,
+        retagged(&algorithm.identifier().to_der()?, Tag::context(1)),
+    ]
+    .concat();
+    let mut members = vec![
         attribute(rfc5911::ID_CONTENT_TYPE, &content_type.to_der()?)?,
         attribute(rfc5911::ID_SIGNING_TIME, &time.to_der()?)?,
         attribute(rfc5911::ID_MESSAGE_DIGEST, &der::asn1::OctetString::new(digest.as_bytes())?.to_der()?)?,
         attribute(rfc5911::SMIME_CAPABILITIES, &capabilities()?)?,
         attribute(rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, &certificate_id)?,
+        attribute(ALGORITHM_PROTECTION, &tlv(Tag::SEQUENCE, &protection))?,
     ];
-    let mut members = members.to_vec();
+    if RecipientKey::new(signer.clone()).is_ok() {
+        let preferred = retagged(&issuer_and_serial_number(signer)?, Tag::context(0));
+        members.push(attribute(ENCRYPTION_KEY_PREFERENCE, &preferred)?);
+    }
     members.sort();
     Ok(write_set(&members))
+}
+
+/// `IssuerAndSerialNumber` in the octets of the certificate, which were decoded before.
+pub(super) fn issuer_and_serial_number(certificate: &Certificate) -> Result<Vec<u8>, der::Error> {
+    certificate.issuer_and_serial_number().map_err(|_| der::ErrorKind::Failed.into())
 }
 
 /// SMIMECapabilities (RFC 8551 2.5.2): what this crate can open, best first.
@@ -264,6 +281,15 @@ fn attribute(oid: ObjectIdentifier, value: &[u8]) -> Result<Vec<u8>, der::Error>
 
 fn write_set(members: &[Vec<u8>]) -> Vec<u8> {
     tlv(Tag::SET, &members.concat())
+}
+
+/// An element's octets under an implicit tag.
+pub(super) fn retagged(element: &[u8], tag: Tag) -> Vec<u8> {
+    let mut out = element.to_vec();
+    if let Some(first) = out.first_mut() {
+        *first = tag.0;
+    }
+    out
 }
 
 /// An element from its tag and its content.

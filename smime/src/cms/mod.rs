@@ -37,7 +37,7 @@ pub(crate) use seal::transport_identifier;
 pub use seal::{RecipientKey, RecipientKeyError, RsaTransport, SealError, seal};
 pub use signed_data::SignedData;
 pub use signer_info::{SignerIdentifier, SignerInfo};
-pub use write::{SignError, sign};
+pub use write::{SignError, certificates_only, sign, sign_opaque};
 
 use crate::ber::{BerError, Tag, Tree};
 

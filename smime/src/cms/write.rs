@@ -5,10 +5,11 @@ use std::time::SystemTime;
 use const_oid::db::rfc5911;
 use der::{Encode, asn1::OctetString};
 
-use super::attributes::{self, tlv};
+use super::attributes::{self, retagged, tlv};
 use crate::{
     Certificate, Fault,
-    ber::Tag,
+    algorithm::DigestAlgorithm,
+    ber::{Tag, header_len, write_header},
     key::{Digest, KeyError, SignatureInput, SignatureValue, Signer},
     mime::BoundaryError,
     public_key,
@@ -62,66 +63,113 @@ impl SignError {
 /// checked before it is returned: a faulty token must not send out bad signatures, and an RSA
 /// signature with one wrong half gives the private key away.
 pub fn sign(
-    digest_of: impl FnOnce(crate::algorithm::DigestAlgorithm) -> Digest,
+    digest_of: impl FnOnce(DigestAlgorithm) -> Digest,
     signer: &dyn Signer,
     chain: &[Certificate],
     at: SystemTime,
 ) -> Result<Vec<u8>, SignError> {
-    let certificate = signer.certificate();
-    let Some(&algorithm) = signer.algorithms().first() else {
-        return Err(SignError::NoAlgorithm { certificate: certificate.to_string() });
-    };
-    let content_digest = digest_of(algorithm.digest());
-    let attributes = attributes::write(rfc5911::ID_DATA, &content_digest, certificate, at)?;
-    let input = SignatureInput::of(algorithm, &attributes);
-    let SignatureValue(signature) = signer.sign(&input, algorithm)?;
-    public_key::verify(certificate, algorithm, &input, &signature)
-        .map_err(|_| SignError::Faulty { certificate: certificate.to_string() })?;
-
-    let sid = cms::cert::IssuerAndSerialNumber {
-        issuer: certificate.issuer().clone(),
-        serial_number: certificate.decoded().tbs_certificate().serial_number().clone(),
-    };
-    let digest_algorithm = algorithm.digest().identifier().to_der()?;
-    let signer_info = tlv(
-        Tag::SEQUENCE,
-        &[
-            1_u8.to_der()?,
-            sid.to_der()?,
-            digest_algorithm.clone(),
-            retagged(&attributes, Tag::context(0)),
-            algorithm.identifier().to_der()?,
-            OctetString::new(signature)?.to_der()?,
-        ]
-        .concat(),
-    );
-    let signed_data = tlv(
-        Tag::SEQUENCE,
-        &[
-            1_u8.to_der()?,
-            tlv(Tag::SET, &digest_algorithm),
-            tlv(Tag::SEQUENCE, &rfc5911::ID_DATA.to_der()?),
-            tlv(Tag::context(0), &certificate_set(certificate, chain)),
-            tlv(Tag::SET, &signer_info),
-        ]
-        .concat(),
-    );
-    let content = [rfc5911::ID_SIGNED_DATA.to_der()?, tlv(Tag::context(0), &signed_data)].concat();
-    Ok(tlv(Tag::SEQUENCE, &content))
+    let parts = SignerParts::make(digest_of, signer, at)?;
+    let certificates = certificate_set(chain.iter().chain([signer.certificate()]));
+    signed_data(&parts.digest_algorithm, None, &certificates, &parts.signer_info)
 }
 
-/// A SET OF's octets under an implicit tag.
-fn retagged(set: &[u8], tag: Tag) -> Vec<u8> {
-    let mut out = set.to_vec();
-    if let Some(first) = out.first_mut() {
-        *first = tag.0;
+/// Like [`sign`], with the content inside: an opaque signature.
+pub fn sign_opaque(
+    content: &[u8],
+    signer: &dyn Signer,
+    chain: &[Certificate],
+    at: SystemTime,
+) -> Result<Vec<u8>, SignError> {
+    let parts = SignerParts::make(|algorithm| Digest::of(algorithm, content), signer, at)?;
+    let certificates = certificate_set(chain.iter().chain([signer.certificate()]));
+    signed_data(&parts.digest_algorithm, Some(content), &certificates, &parts.signer_info)
+}
+
+/// A `SignedData` that nobody signed, for the certificates in it (RFC 8551 3.8).
+pub fn certificates_only(certificates: &[Certificate]) -> Result<Vec<u8>, SignError> {
+    signed_data(&[], None, &certificate_set(certificates), &[])
+}
+
+/// A `SignerInfo`, and its digest's identifier, which stands before the content too.
+struct SignerParts {
+    digest_algorithm: Vec<u8>,
+    signer_info: Vec<u8>,
+}
+
+impl SignerParts {
+    fn make(
+        digest_of: impl FnOnce(DigestAlgorithm) -> Digest,
+        signer: &dyn Signer,
+        at: SystemTime,
+    ) -> Result<Self, SignError> {
+        let certificate = signer.certificate();
+        let Some(&algorithm) = signer.algorithms().first() else {
+            return Err(SignError::NoAlgorithm { certificate: certificate.to_string() });
+        };
+        let content_digest = digest_of(algorithm.digest());
+        let attributes = attributes::write(rfc5911::ID_DATA, &content_digest, algorithm, certificate, at)?;
+        let input = SignatureInput::of(algorithm, &attributes);
+        let SignatureValue(signature) = signer.sign(&input, algorithm)?;
+        public_key::verify(certificate, algorithm, &input, &signature)
+            .map_err(|_| SignError::Faulty { certificate: certificate.to_string() })?;
+
+        let digest_algorithm = algorithm.digest().identifier().to_der()?;
+        let signer_info = tlv(
+            Tag::SEQUENCE,
+            &[
+                1_u8.to_der()?,
+                attributes::issuer_and_serial_number(certificate)?,
+                digest_algorithm.clone(),
+                retagged(&attributes, Tag::context(0)),
+                algorithm.identifier().to_der()?,
+                OctetString::new(signature)?.to_der()?,
+            ]
+            .concat(),
+        );
+        Ok(Self { digest_algorithm, signer_info })
     }
-    out
+}
+
+/// The `ContentInfo`. Its version is 1: the content is id-data and signers are named by issuer and serial number
+/// (RFC 5652 5.1).
+fn signed_data(
+    digest_algorithm: &[u8],
+    content: Option<&[u8]>,
+    certificates: &[u8],
+    signer_info: &[u8],
+) -> Result<Vec<u8>, SignError> {
+    let before = [1_u8.to_der()?, tlv(Tag::SET, digest_algorithm)].concat();
+    let content_type = rfc5911::ID_DATA.to_der()?;
+    let after = [tlv(Tag::context(0), certificates), tlv(Tag::SET, signer_info)].concat();
+    let oid = rfc5911::ID_SIGNED_DATA.to_der()?;
+
+    // Lengths from the inside outwards, so that the content is copied once.
+    let tlv_len = |len| header_len(len) + len;
+    let content_len = content.map(<[u8]>::len);
+    let encapsulated_len = content_type.len() + content_len.map_or(0, |len| tlv_len(tlv_len(len)));
+    let data_len = before.len() + tlv_len(encapsulated_len) + after.len();
+    let object_len = oid.len() + tlv_len(tlv_len(data_len));
+
+    let mut object = Vec::with_capacity(tlv_len(object_len));
+    write_header(Tag::SEQUENCE, object_len, &mut object);
+    object.extend(oid);
+    write_header(Tag::context(0), tlv_len(data_len), &mut object);
+    write_header(Tag::SEQUENCE, data_len, &mut object);
+    object.extend(before);
+    write_header(Tag::SEQUENCE, encapsulated_len, &mut object);
+    object.extend(content_type);
+    if let Some(content) = content {
+        write_header(Tag::context(0), tlv_len(content.len()), &mut object);
+        write_header(Tag::OCTET_STRING, content.len(), &mut object);
+        object.extend_from_slice(content);
+    }
+    object.extend(after);
+    Ok(object)
 }
 
 /// The certificates, each once, in DER's order for a SET OF.
-fn certificate_set(signer: &Certificate, chain: &[Certificate]) -> Vec<u8> {
-    let mut members: Vec<&[u8]> = chain.iter().chain([signer]).map(Certificate::der).collect();
+fn certificate_set<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> Vec<u8> {
+    let mut members: Vec<&[u8]> = certificates.into_iter().map(Certificate::der).collect();
     members.sort_unstable();
     members.dedup();
     members.concat()

@@ -1,11 +1,12 @@
 //! S/MIME messages (RFC 8551 section 3): recognised, signed, encrypted, verified.
 //!
-//! [`sign()`] makes a `multipart/signed`, [`seal()`] encrypts, [`Wrapped`] recognises what came in, [`verify()`] tells what a
+//! [`sign()`] makes a `multipart/signed`, [`sign_opaque()`] an `application/pkcs7-mime`, [`seal()`] encrypts, [`Wrapped`] recognises what came in, [`verify()`] tells what a
 //! signature is worth. Who may have a message opened is for the callers to decide.
 
 mod compress;
 mod finding;
 mod layer;
+mod opaque;
 mod reason;
 mod seal;
 mod sign;
@@ -17,6 +18,7 @@ mod wrapped;
 pub use compress::{CompressedMessage, compress};
 pub use finding::{Finding, Findings, SignerReport};
 pub use layer::{Ciphertext, Form, LayerReport};
+pub use opaque::{OpaqueMessage, certificates_only, sign_opaque};
 pub use reason::Reason;
 pub use seal::{SealedMessage, seal, seal_signed};
 pub use sign::{SignedMessage, sign};

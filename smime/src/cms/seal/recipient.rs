@@ -10,12 +10,8 @@ use x509_cert::ext::pkix::{KeyUsage, KeyUsages};
 
 use super::{SealError, agreement};
 use crate::{
-    Certificate, Fault,
-    agreement::AgreementCurve,
-    algorithm::DigestAlgorithm,
-    ber::{Tag, Tree},
-    cms::attributes::tlv,
-    key::ContentEncryptionKey,
+    Certificate, Fault, agreement::AgreementCurve, algorithm::DigestAlgorithm, ber::Tag,
+    cms::attributes::tlv, key::ContentEncryptionKey,
 };
 
 /// A certificate that content-encryption keys may be encrypted to: only [`Self::new`] makes one.
@@ -187,15 +183,7 @@ impl RecipientKey {
 
     /// `IssuerAndSerialNumber` (RFC 5652 10.2.4) in the octets of the certificate.
     pub(super) fn issuer_and_serial_number(&self) -> Result<Vec<u8>, SealError> {
-        let malformed = |_| SealError::from(self.bad_key());
-        let tree = Tree::parse(self.certificate.der()).map_err(malformed)?;
-        let signed = tree.root().children().required("tbsCertificate").map_err(malformed)?;
-        let mut fields = signed.children();
-        fields.optional_context(0);
-        let serial = fields.required("serialNumber").map_err(malformed)?;
-        fields.required("signature").map_err(malformed)?;
-        let issuer = fields.required("issuer").map_err(malformed)?;
-        Ok(tlv(Tag::SEQUENCE, &[issuer.octets(), serial.octets()].concat()))
+        Ok(self.certificate.issuer_and_serial_number().map_err(|_| self.bad_key())?)
     }
 
     pub(super) fn bad_key(&self) -> RecipientKeyError {

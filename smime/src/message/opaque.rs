@@ -1,0 +1,52 @@
+//! `application/pkcs7-mime` with SignedData written: opaque signatures (RFC 8551 section 3.5.2) and messages
+//! that carry certificates only (section 3.8).
+
+use std::time::SystemTime;
+
+use crate::{
+    Certificate,
+    cms::{self, SignError},
+    key::Signer,
+    mime::{Canonical, encode_base64},
+};
+
+/// The body of a message whose content is in a `SignedData`, and the fields that go with it. All other
+/// `Content-*` fields are inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpaqueMessage {
+    /// The value of the Content-Type field, folded with CRLF.
+    pub content_type: &'static str,
+    /// The value of the Content-Disposition field: old programs go by the file name (RFC 8551 3.2.1).
+    pub disposition: &'static str,
+    /// The body in base64, with CRLF line ends.
+    pub body: Vec<u8>,
+}
+
+impl OpaqueMessage {
+    /// The value of the Content-Transfer-Encoding field.
+    pub const TRANSFER_ENCODING: &'static str = "base64";
+}
+
+/// Signs an entity, with the signer's certificate and `chain` in the signature. Only S/MIME programs can show the
+/// entity; in return, no transport changes it.
+pub fn sign_opaque(
+    entity: &Canonical,
+    signer: &dyn Signer,
+    chain: &[Certificate],
+    at: SystemTime,
+) -> Result<OpaqueMessage, SignError> {
+    Ok(OpaqueMessage {
+        content_type: "application/pkcs7-mime; smime-type=signed-data;\r\n name=\"smime.p7m\"",
+        disposition: "attachment; filename=\"smime.p7m\"",
+        body: encode_base64(&cms::sign_opaque(entity.octets(), signer, chain, at)?),
+    })
+}
+
+/// A message that carries certificates and says nothing of them.
+pub fn certificates_only(certificates: &[Certificate]) -> Result<OpaqueMessage, SignError> {
+    Ok(OpaqueMessage {
+        content_type: "application/pkcs7-mime; smime-type=certs-only;\r\n name=\"smime.p7c\"",
+        disposition: "attachment; filename=\"smime.p7c\"",
+        body: encode_base64(&cms::certificates_only(certificates)?),
+    })
+}
