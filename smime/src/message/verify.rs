@@ -197,9 +197,14 @@ impl Walk<'_> {
                 self.judge(form, signers, verified)
             }
         };
+        let mut decided = Decided { part: Some(part), ..decided };
+        if AuthResult::from(&decided.reason) == AuthResult::Pass && detached.is_some_and(changes_on_the_way) {
+            report.reason = Reason::NotTransportSafe;
+            decided = Decided { reason: Reason::NotTransportSafe, sender: None, ..decided };
+        }
         report.decides = self.decided.is_none();
         self.layers.push(report);
-        self.decided.get_or_insert(Decided { part: Some(part), ..decided });
+        self.decided.get_or_insert(decided);
         is_whole
     }
 
@@ -234,4 +239,12 @@ impl Walk<'_> {
         let report = LayerReport { form, reason: reason.clone(), signers, decides: false };
         (report, Decided { reason, part: None, sender, verified })
     }
+}
+
+/// Whether a signed part holds what no agent may send (RFC 5321 2.3.8, RFC 5322 2.3) and readers take for different
+/// things: a NUL, which ends the text for some, or a CR without LF, which is a line end for some. `octets` have no
+/// LF without CR. Long lines and 8-bit text are against the rules too, but all readers see the same.
+fn changes_on_the_way(octets: &[u8]) -> bool {
+    let count = |octet| memchr::memchr_iter(octet, octets).count();
+    memchr::memchr(0, octets).is_some() || count(b'\r') != count(b'\n')
 }
