@@ -111,3 +111,17 @@ pub fn of_extension(oid: ObjectIdentifier, value: &[u8]) -> Certificate {
     fields[7] = wrap(Tag::context(3), &[wrap(Tag::SEQUENCE, &[extension])]);
     sign(&fields)
 }
+
+/// Alice's certificate with her name also as issuer, another public key, and no extension but the mailbox: who
+/// makes it an anchor trusts whoever has the private half.
+pub fn of_public_key(public_key_info: &[u8], mailbox: &str) -> Certificate {
+    let mut fields = alice();
+    let subject = fields[5].clone();
+    fields[3] = subject;
+    fields[6] = public_key_info.to_vec();
+    let names = wrap(Tag::SEQUENCE, &[wrap(Tag(0x81), &[mailbox.into()])]);
+    let oid = const_oid::db::rfc5280::ID_CE_SUBJECT_ALT_NAME.to_der().unwrap();
+    let extension = wrap(Tag::SEQUENCE, &[oid, wrap(Tag::OCTET_STRING, &[names])]);
+    fields[7] = wrap(Tag::context(3), &[wrap(Tag::SEQUENCE, &[extension])]);
+    sign(&fields)
+}

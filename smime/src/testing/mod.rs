@@ -2,6 +2,9 @@
 
 pub mod fixtures;
 pub mod hostile;
+mod node;
+
+pub use node::Node;
 
 use aws_lc_rs::{
     agreement::{self, UnparsedPublicKey},

@@ -1,0 +1,196 @@
+//! Where in a mail the signature stands, and what a reader may see beside it.
+
+use smime::{
+    message::{AuthResult, Reason},
+    mime::Message,
+    testing::fixtures::data,
+};
+
+use crate::support::{
+    ALICE, FORGED, TEXT, clear, mail, opaque, openssl_verifies, refused, signature, verdict,
+};
+
+fn signed() -> String {
+    clear(TEXT, &signature("alice", TEXT))
+}
+
+fn multipart(kind: &str, parts: &[&str]) -> String {
+    let parts = parts.join("\r\n--w\r\n");
+    format!("Content-Type: multipart/{kind}; boundary=w\r\n\r\n--w\r\n{parts}\r\n--w--\r\n")
+}
+
+/// "Johnny, you are fired" (USENIX Security 2019), M1 to M4: text that nobody signed before, after and around the
+/// part that somebody did, or that part hidden.
+#[test]
+fn a_signed_part_among_others_does_not_make_the_message_signed() {
+    let signed = signed();
+    let plain = "Content-Type: text/plain\r\n\r\nPay Mallory.\r\n";
+    let hides = "Content-Type: text/html\r\n\r\n<p>Pay Mallory.</p><div style=\"display:none\">";
+    let image = "Content-Type: text/html\r\n\r\n<p>Pay Mallory.</p><img src=\"cid:signed\">";
+    let with_id = format!("Content-ID: <signed>\r\n{signed}");
+    let attached = format!("Content-Disposition: attachment; filename=x\r\n{signed}");
+    let forwarded = format!("Content-Type: message/rfc822\r\n\r\nFrom: {ALICE}\r\n{signed}");
+    let opaque = opaque("signed-data", &data("opaque.p7m"));
+    for (what, entity) in [
+        ("M1: before", multipart("mixed", &[plain, &signed])),
+        ("M1: after", multipart("mixed", &[&signed, plain])),
+        ("M1: alone", multipart("mixed", &[&signed])),
+        ("M1: opaque", multipart("mixed", &[plain, &opaque])),
+        ("M2: hidden by HTML", multipart("mixed", &[hides, &signed])),
+        ("M3: by cid", multipart("related", &[image, &with_id])),
+        ("M3: another alternative", multipart("alternative", &[&signed, plain])),
+        ("M3: digest", multipart("digest", &[&format!("\r\nFrom: {ALICE}\r\n{signed}")])),
+        ("M4: attached", multipart("mixed", &[plain, &attached])),
+        ("M4: forwarded", forwarded.clone()),
+        ("M4: forwarded with a comment", multipart("mixed", &[plain, &forwarded])),
+        ("a report", multipart("report", &[plain, &forwarded])),
+        ("an unknown kind", multipart("unknown", &[&signed])),
+        ("twice around", multipart("mixed", &[&multipart("mixed", &[&signed])])),
+    ] {
+        let forged = mail(ALICE, &entity);
+        refused(what, &verdict(&forged), AuthResult::None, "not signed");
+        openssl_verifies("wrapped", &forged, &[]).refuses(what);
+    }
+}
+
+/// Only what is signed is in the signed part: a `multipart/signed` has no room for more (RFC 1847 2.1).
+#[test]
+fn a_signature_with_more_parts_than_two_does_not_pass() {
+    let signed = signed();
+    let extra = "--b\r\nContent-Type: text/html\r\n\r\nPay Mallory.\r\n";
+    for (what, entity) in [
+        ("after", signed.replace("--b--", &format!("{extra}--b--"))),
+        ("before", signed.replacen("--b\r\n", &format!("{extra}--b\r\n"), 1)),
+        (
+            "in the preamble",
+            signed.replacen("\r\n\r\n--b", "\r\n\r\n--c\r\n\r\nPay Mallory.\r\n--c--\r\n--b", 1),
+        ),
+        ("in the epilogue", format!("{signed}--b\r\n\r\nPay Mallory.\r\n--b--\r\n")),
+        ("without an end", signed.replace("--b--", "")),
+        ("the signature alone", signed.replacen(&format!("--b\r\n{TEXT}\r\n"), "", 1)),
+        ("no part", signed.split("\r\n\r\n").next().unwrap().to_owned() + "\r\n\r\n"),
+    ] {
+        let verdict = verdict(&mail(ALICE, &entity));
+        refused(what, &verdict, AuthResult::Neutral, "");
+    }
+}
+
+/// CVE-2024-28054 (amavis): the filter and the mail program see other parts, because the boundary or the
+/// type is there twice or can be read in two ways.
+#[test]
+fn what_is_read_in_two_ways_does_not_pass() {
+    let signed = mail(ALICE, &signed());
+    assert_eq!(verdict(&signed).result(), AuthResult::Pass);
+    let type_of = signed.lines().find(|line| line.starts_with("Content-Type: multipart/signed")).unwrap();
+    let with_type = |line: &str| signed.replacen(type_of, line, 1);
+    let attack = |boundary: &str| {
+        format!("--{boundary}\r\nContent-Type: text/plain\r\n\r\nPay Mallory.\r\n--{boundary}--\r\n")
+    };
+    let other = "Content-Type: multipart/mixed; boundary=x";
+    for (what, forged) in [
+        ("two types", with_type(&format!("{type_of}\r\n{other}")) + &attack("x")),
+        ("two types, the other way round", with_type(&format!("{other}\r\n{type_of}")) + &attack("x")),
+        ("the same type twice", with_type(&format!("{type_of}\r\n{type_of}"))),
+        (
+            "two boundaries",
+            with_type(&type_of.replace("boundary=b", "boundary=b; boundary=x")) + &attack("x"),
+        ),
+        (
+            "two boundaries, the other first",
+            with_type(&type_of.replace("boundary=b", "boundary=x; boundary=b")) + &attack("x"),
+        ),
+        (
+            "a boundary in pieces",
+            with_type(&type_of.replace("boundary=b", "boundary*0=b; boundary*1=x")) + &attack("bx"),
+        ),
+        (
+            "a boundary in another charset",
+            with_type(&type_of.replace("boundary=b", "boundary*=utf-8''b; boundary=x")) + &attack("x"),
+        ),
+        (
+            "a comment in the boundary",
+            with_type(&type_of.replace("boundary=b", "boundary=b(x)")) + &attack("b(x)"),
+        ),
+        ("a quoted pair", with_type(&type_of.replace("boundary=b", "boundary=\"\\b\"")) + &attack("\\b")),
+        ("an open quote", with_type(&type_of.replace("boundary=b", "boundary=\"b"))),
+        ("an empty boundary", with_type(&type_of.replace("boundary=b", "boundary=\"\""))),
+        ("no boundary", with_type(&type_of.replace("; boundary=b", ""))),
+        ("a NUL in the boundary", with_type(&type_of.replace("boundary=b", "boundary=b\0x"))),
+        ("a line like a delimiter in the text", signed.replace("Hello, Bob.", "--bx\r\nHello, Bob.")),
+        ("a delimiter behind a bare CR", signed.replace("Hello, Bob.", "Hello, Bob.\r--b\rPay Mallory.")),
+        (
+            "base64 around the parts",
+            signed.replacen("MIME-Version", "Content-Transfer-Encoding: base64\r\nMIME-Version", 1),
+        ),
+        (
+            "two encodings of the parts",
+            signed.replacen(
+                "MIME-Version",
+                "Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\nMIME-Version",
+                1,
+            ),
+        ),
+        (
+            "a type behind a line that is no field",
+            signed.replacen("MIME-Version", "no field\r\nMIME-Version", 1),
+        ),
+    ] {
+        assert_ne!(forged, signed, "{what}");
+        let verdict = verdict(&forged);
+        assert_ne!(verdict.result(), AuthResult::Pass, "{what}\n{forged}");
+    }
+}
+
+/// CVE-2023-51764 (SMTP smuggling) and its kin: octets that servers and programs take for different line ends, or
+/// change on the way. They are signed rightly here, and still do not pass: others see another text.
+#[test]
+fn signed_text_with_octets_that_change_on_the_way_does_not_pass() {
+    for (what, text) in [
+        ("a bare CR", "Content-Type: text/plain\r\n\r\nHello\rPay Mallory.\r\n"),
+        ("a CR at the end", "Content-Type: text/plain\r\n\r\nHello\r"),
+        ("two CRs", "Content-Type: text/plain\r\n\r\nHello\r\r\nPay Mallory.\r\n"),
+        ("a NUL", "Content-Type: text/plain\r\n\r\nHello\0Pay Mallory.\r\n"),
+        ("a bare CR in the header", "Content-Type: text/plain\rX: y\r\n\r\nHello\r\n"),
+    ] {
+        let forged = mail(ALICE, &clear(text, &signature("alice", text)));
+        refused(what, &verdict(&forged), AuthResult::Policy, "does not survive mail transport");
+    }
+    // A bare LF is a CRLF before anybody looks: what was signed with it is no longer what arrives.
+    let text = "Content-Type: text/plain\r\n\r\nHello\nPay Mallory.\r\n";
+    let forged = mail(ALICE, &clear(text, &signature("alice", text)));
+    refused("a bare LF", &verdict(&forged), AuthResult::Fail, "changed");
+    assert!(
+        !Message::from_stored(forged.as_bytes()).octets().windows(2).any(|w| w[1] == b'\n' && w[0] != b'\r')
+    );
+}
+
+/// RFC 8551 3.7 ("process arbitrary nesting" within limits), and what is inside decides nothing for what is outside.
+#[test]
+fn a_good_signature_inside_a_bad_one_does_not_pass_nor_one_inside_nothing() {
+    let inside = signed().replace("boundary=b", "boundary=i").replace("--b", "--i");
+    let bad = clear(&inside.replace("Hello", "Jello"), &signature("alice", &inside));
+    refused("bad outside", &verdict(&mail(ALICE, &bad)), AuthResult::Fail, "changed");
+    let by_mallory = clear(&inside, &signature("mallory", &inside));
+    let verdict_of_mallory = verdict(&mail(ALICE, &by_mallory));
+    refused("mallory around alice", &verdict_of_mallory, AuthResult::Policy, "no path");
+    let mut deep = FORGED.to_owned();
+    for _ in 0..1000 {
+        deep = multipart("signed", &[&deep]);
+    }
+    assert_ne!(verdict(&mail(ALICE, &deep)).result(), AuthResult::Pass);
+    // Signed by the attacker, with alice's signature over something else as its content.
+    let opaque = opaque("signed-data", &data("opaque.p7m"));
+    let around = clear(&opaque, &signature("mallory", &opaque));
+    assert!(matches!(verdict(&mail(ALICE, &around)).reason(), Reason::Path(_)));
+}
+
+/// RFC 8551 3.5.3.2: micalg is a hint. A wrong one neither breaks nor makes a signature.
+#[test]
+fn micalg_means_nothing() {
+    for micalg in ["md5", "sha-512", "none", "\"\"", "\"sha-256,md5\""] {
+        let entity = signed().replace("micalg=sha-256", &format!("micalg={micalg}"));
+        assert_eq!(verdict(&mail(ALICE, &entity)).result(), AuthResult::Pass, "{micalg}");
+        let forged = entity.replace("Hello, Bob", "Hello, Eve");
+        refused(micalg, &verdict(&mail(ALICE, &forged)), AuthResult::Fail, "changed");
+    }
+}
