@@ -3,6 +3,10 @@
 //!
 //! [`plan`] is a pure function. It plans no weaker cipher than AES with 128 bits, whatever somebody announces.
 
+mod signing;
+
+pub use signing::ProfileSigner;
+
 use crate::{
     Certificate, Fault,
     algorithm::DigestAlgorithm,

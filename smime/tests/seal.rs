@@ -496,6 +496,8 @@ fn a_message_is_sealed_with_its_type_and_nothing_of_it_shows() {
         assert_eq!(verdict.result(), AuthResult::Pass, "{}", verdict.reason());
         // What the signer can open is for the next message to it.
         let capabilities = signers[0].capabilities().unwrap();
-        assert!(capabilities.ciphers().any(|cipher| cipher == ContentCipher::Aes256Cbc));
+        let ciphers: Vec<_> = capabilities.ciphers().collect();
+        assert_eq!(ciphers.first(), Some(&ContentCipher::Aes256Gcm));
+        assert!(ContentCipher::ALL.iter().all(|cipher| ciphers.contains(cipher)), "{ciphers:?}");
     }
 }

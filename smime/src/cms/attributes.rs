@@ -13,6 +13,7 @@ use crate::{
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     ber::{BerError, Element, Tag},
     capabilities::Capabilities,
+    cipher::ContentCipher,
     key::Digest,
 };
 
@@ -263,12 +264,19 @@ pub(super) fn issuer_and_serial_number(certificate: &Certificate) -> Result<Vec<
     certificate.issuer_and_serial_number().map_err(|_| der::ErrorKind::Failed.into())
 }
 
-/// SMIMECapabilities (RFC 8551 2.5.2): what this crate can open, best first.
+/// SMIMECapabilities (RFC 8551 2.5.2): what this crate can open and is not too weak, best first.
 fn capabilities() -> Result<Vec<u8>, der::Error> {
-    let ciphers = [rfc5911::ID_AES_256_CBC, rfc5911::ID_AES_192_CBC, rfc5911::ID_AES_128_CBC];
+    let ciphers = [
+        ContentCipher::Aes256Gcm,
+        ContentCipher::Aes128Gcm,
+        ContentCipher::ChaCha20Poly1305,
+        ContentCipher::Aes256Cbc,
+        ContentCipher::Aes192Cbc,
+        ContentCipher::Aes128Cbc,
+    ];
     let mut list = Vec::new();
     for cipher in ciphers {
-        list.extend(tlv(Tag::SEQUENCE, &cipher.to_der()?));
+        list.extend(tlv(Tag::SEQUENCE, &cipher.oid().to_der()?));
     }
     Ok(tlv(Tag::SEQUENCE, &list))
 }
