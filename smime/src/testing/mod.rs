@@ -3,6 +3,7 @@
 pub mod fixtures;
 pub mod hostile;
 mod node;
+pub mod rfc9216;
 
 pub use node::Node;
 
