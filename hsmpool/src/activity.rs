@@ -10,7 +10,7 @@ use std::{
 
 use smime::key::KeyError;
 
-use crate::request::Watch;
+use crate::{answers::Answers, request::Watch};
 
 /// One worker, seen from outside.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Activity {
     since: AtomicU64,
     /// The request that it works on.
     request: Mutex<Option<Watch>>,
+    /// What it has done and not handed out yet.
+    pub(crate) answers: Answers,
     /// Whether it has its session.
     opened: AtomicBool,
     /// Whether it was left behind in a call: it ends when that comes back.
@@ -35,6 +37,7 @@ impl Activity {
             origin: Instant::now(),
             since: AtomicU64::new(0),
             request: Mutex::default(),
+            answers: Answers::default(),
             opened: AtomicBool::new(false),
             left: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -94,8 +97,10 @@ impl Activity {
         self.lock().as_ref().and_then(|watch| now.checked_duration_since(watch.deadline))
     }
 
-    /// Ends the request that it works on, if its time is over. The call itself goes on.
+    /// Ends the request that it works on, if its time is over. The call itself goes on. What the call keeps from
+    /// being handed out is let go.
     pub(crate) fn expire(&self, now: Instant, error: &dyn Fn(usize, Duration) -> KeyError) -> bool {
+        self.answers.release();
         let over = self.lock().as_ref().filter(|watch| now >= watch.deadline).cloned();
         // Without the lock: a continuation runs.
         over.is_some_and(|watch| watch.expire(|backend| error(backend, watch.allowed())))
@@ -127,7 +132,10 @@ impl Activity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Lane, tests::counted};
+    use crate::{
+        answers::Crowd,
+        request::{Lane, tests::counted},
+    };
 
     const LIMIT: Duration = Duration::from_secs(1);
     const TICK: Duration = Duration::from_millis(100);
@@ -150,7 +158,12 @@ mod tests {
         assert!(activity.overdue(late).is_some());
 
         let error = |_: usize, _: Duration| KeyError::NoRandomness;
+        let (done, done_answers) = counted(Lane::Interactive, 3 * LIMIT);
+        let crowd = Crowd { waiting: 1000, service: Duration::from_micros(50) };
+        activity.answers.give(done, Err(KeyError::NoRandomness), crowd, begun);
+        assert_eq!(done_answers.load(Ordering::Relaxed), 0);
         assert!(!activity.expire(begun, &error));
+        assert_eq!(done_answers.load(Ordering::Relaxed), 1, "the call keeps no other's answer");
         assert!(activity.expire(late, &error));
         assert!(!activity.expire(late, &error), "once");
         assert_eq!(answers.load(Ordering::Relaxed), 1);

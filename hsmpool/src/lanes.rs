@@ -52,7 +52,8 @@ pub(crate) enum Refused {
 /// What a worker gets.
 #[derive(Debug)]
 pub(crate) enum Next {
-    Serve(Box<Request>),
+    /// A request, and how many wait behind it in its lane.
+    Serve(Box<Request>, usize),
     /// Nothing has come for so long.
     Idle,
     /// It is to end.
@@ -119,9 +120,11 @@ impl Lanes {
     }
 
     /// The next request for a worker, who waits for it so long and no longer than until `stop` is set.
-    pub(crate) fn pop(&self, patience: Duration, stop: &AtomicBool) -> Next {
+    /// `before_waiting` is called, without the lock, before he does.
+    pub(crate) fn pop(&self, patience: Duration, stop: &AtomicBool, before_waiting: impl FnOnce()) -> Next {
         let mut state = self.lock();
         let mut until = None;
+        let mut before_waiting = Some(before_waiting);
         loop {
             if stop.load(Ordering::Acquire) {
                 // It may have been woken for a request.
@@ -135,12 +138,19 @@ impl Lanes {
             for lane in [0, 1] {
                 if let Some(request) = state.lane(lane).pop_front() {
                     let wake = state.blocked.get(lane).is_some_and(|blocked| *blocked > 0);
+                    let behind = state.lane(lane).len();
                     drop(state);
                     if wake {
                         self.room_of(lane).notify_one();
                     }
-                    return Next::Serve(request);
+                    return Next::Serve(request, behind);
                 }
+            }
+            if let Some(before_waiting) = before_waiting.take() {
+                drop(state);
+                before_waiting();
+                state = self.lock();
+                continue;
             }
             let until = *until.get_or_insert_with(|| Instant::now() + patience);
             let left = until.saturating_duration_since(Instant::now());
@@ -271,14 +281,14 @@ mod tests {
         }
         assert_eq!(lanes.waiting(), [2, 3]);
         let order: Vec<Lane> = (0..5)
-            .map(|_| match lanes.pop(SHORT, &run_on()) {
-                Next::Serve(request) => request.lane,
+            .map(|_| match lanes.pop(SHORT, &run_on(), || {}) {
+                Next::Serve(request, _) => request.lane,
                 other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(order[..2], [Lane::Interactive; 2]);
         assert_eq!(order[2..], [Lane::Bulk; 3]);
-        assert!(matches!(lanes.pop(SHORT, &run_on()), Next::Idle));
+        assert!(matches!(lanes.pop(SHORT, &run_on(), || {}), Next::Idle));
     }
 
     #[test]
@@ -303,7 +313,7 @@ mod tests {
         };
         thread::sleep(SHORT);
         for _ in 0..2 {
-            assert!(matches!(lanes.pop(LONG, &run_on()), Next::Serve(_)));
+            assert!(matches!(lanes.pop(LONG, &run_on(), || {}), Next::Serve(..)));
         }
         assert!(pushing.join().unwrap());
     }
@@ -313,14 +323,14 @@ mod tests {
         let (lanes, stop) = (Arc::new(Lanes::new(1)), Arc::new(run_on()));
         let waiting = {
             let (lanes, stop) = (Arc::clone(&lanes), Arc::clone(&stop));
-            thread::spawn(move || lanes.pop(LONG, &stop))
+            thread::spawn(move || lanes.pop(LONG, &stop, || {}))
         };
         thread::sleep(SHORT);
         stop.store(true, Ordering::Release);
         lanes.wake_workers();
         assert!(matches!(waiting.join().unwrap(), Next::Stop));
         lanes.push(request(Lane::Interactive), now()).unwrap();
-        assert!(matches!(lanes.pop(LONG, &stop), Next::Stop), "it takes no request along");
+        assert!(matches!(lanes.pop(LONG, &stop, || {}), Next::Stop), "it takes no request along");
         assert_eq!(lanes.waiting(), [1, 0]);
     }
 

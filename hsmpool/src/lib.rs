@@ -14,6 +14,7 @@
 
 mod activity;
 mod agree;
+mod answers;
 mod call;
 mod connection;
 mod constant_time;

@@ -188,10 +188,15 @@ impl Token {
         }
     }
 
+    /// Sessions that work for it, at least one.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed).max(1)
+    }
+
     /// How many requests a new one would stand behind, times a thousand, for each session.
     pub(crate) fn load(&self) -> usize {
         let requests = self.waiting() + self.running.load(Ordering::Relaxed);
-        requests.saturating_mul(1000) / self.sessions.load(Ordering::Relaxed).max(1)
+        requests.saturating_mul(1000) / self.sessions()
     }
 
     /// How many requests wait.

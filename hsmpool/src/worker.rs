@@ -16,6 +16,7 @@ use crate::{
     PoolError,
     activity::Activity,
     agree::agree,
+    answers::Crowd,
     call::CallError,
     decrypt::decrypt,
     index::Index,
@@ -79,19 +80,21 @@ impl Worker {
             armed: true,
         };
         loop {
-            let next = match self.token.lanes.pop(KEEP_ALIVE, &self.stop) {
-                Job::Serve(request) => self.serve(request),
+            let hand_out = || self.activity.answers.release();
+            let next = match self.token.lanes.pop(KEEP_ALIVE, &self.stop, hand_out) {
+                Job::Serve(request, behind) => self.serve(request, behind),
                 Job::Idle => self.keep_alive(),
                 Job::Stop => Next::End,
             };
             if matches!(next, Next::End) {
+                self.activity.answers.release();
                 break;
             }
         }
         guard.armed = false;
     }
 
-    fn serve(&mut self, request: Box<Request>) -> Next {
+    fn serve(&mut self, request: Box<Request>, behind: usize) -> Next {
         let begun = Instant::now();
         let meter = &self.token.meter;
         // Its caller has gone; the token's time belongs to those who still wait.
@@ -107,13 +110,16 @@ impl Worker {
         self.activity.end();
         self.token.running.fetch_sub(1, Ordering::Relaxed);
         let meter = &self.token.meter;
-        meter.served(request.lane, begun.saturating_duration_since(request.submitted), begun.elapsed());
+        let ended = Instant::now();
+        let service = ended - begun;
+        meter.served(request.lane, begun.saturating_duration_since(request.submitted), service);
         let left = self.activity.is_left();
         match result {
             Ok(answer) => {
                 self.token.failures.store(0, Ordering::Relaxed);
                 meter.succeeded(&request.operation);
-                request.answer(Ok(answer));
+                let crowd = Crowd { waiting: behind / self.token.sessions(), service };
+                self.activity.answers.give(request, Ok(answer), crowd, ended);
             }
             Err(Failure::Request(error)) => self.token.hand_back(request, Failed::Refused(error)),
             Err(Failure::TokenLost(reason)) => {

@@ -29,6 +29,6 @@ pub use child::Program;
 pub(crate) use client::Remote;
 pub use gate::{Closing, Gate, KeyUse, Permission};
 pub use host::host_module;
-pub(crate) use outbox::flush_corked;
+pub(crate) use outbox::{Cork, flush_corked};
 pub use pool::RejectedPins;
 pub use server::{ServeError, Server};

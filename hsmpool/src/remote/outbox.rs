@@ -239,10 +239,10 @@ thread_local! {
 }
 
 /// While it lives, what its thread posts is kept, and sent when it is dropped.
-pub(super) struct Cork(());
+pub(crate) struct Cork(());
 
 impl Cork {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         CORKED.with_borrow_mut(|corked| {
             corked.get_or_insert_default();
         });
