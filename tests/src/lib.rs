@@ -1,9 +1,9 @@
 //! Harness for whole-system tests and the demo: a token, a small CA, a private Postfix, and the peers.
 //!
 //! Everything real and of its own per test: SoftHSM in a directory, a Postfix instance without systemd, an
-//! SMTP sink that keeps the octets it was given, and OpenSSL, gpgsm and NSS as the other side. [`Lab`] puts
-//! them together. Nothing in here links the product; the programs are started as an administrator would.
-//! Not in here: the tests themselves (`it/`).
+//! SMTP sink that keeps the octets it was given, and OpenSSL, gpgsm, NSS and BouncyCastle as the other side.
+//! [`Lab`] puts them together. Nothing in here links the product; the programs are started as an administrator
+//! would. Not in here: the tests themselves (`it/`).
 
 pub mod archive;
 pub mod command;

@@ -2,10 +2,12 @@
 //!
 //! Each peer takes and gives octets: MIME entities, CMS objects, mails. None has a part in the product.
 
+mod bouncycastle;
 mod gpgsm;
 mod nss;
 mod openssl;
 
+pub use bouncycastle::BouncyCastle;
 pub use gpgsm::Gpgsm;
 pub use nss::Nss;
 pub use openssl::{OpenSsl, Recipient};

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 
@@ -37,6 +38,14 @@ pub enum Key {
     Rsa2048,
     /// The NIST curve P-256.
     P256,
+    /// The NIST curve P-384.
+    P384,
+    /// The NIST curve P-521.
+    P521,
+    /// Ed25519, which signs only.
+    Ed25519,
+    /// X25519, which agrees on keys only.
+    X25519,
 }
 
 /// What a certificate shall say; [`Profile::new`] gives a good one, the fields spoil it.
@@ -84,7 +93,9 @@ impl Profile {
     fn extensions(&self) -> String {
         let usage = match self.key {
             Key::Rsa2048 => "digitalSignature,keyEncipherment",
-            Key::P256 => "digitalSignature,keyAgreement",
+            Key::P256 | Key::P384 | Key::P521 => "digitalSignature,keyAgreement",
+            Key::Ed25519 => "digitalSignature",
+            Key::X25519 => "keyAgreement",
         };
         format!(
             "basicConstraints = critical,CA:FALSE\nkeyUsage = critical,{usage}\n\
@@ -137,8 +148,12 @@ impl Pki {
 
     /// Makes a key and a certificate.
     pub fn issue(&self, profile: &Profile) -> Result<Person> {
-        let validity = [profile.not_before.as_str(), profile.not_after.as_str()];
-        self.certify("issuing", &profile.name, profile.key, &profile.extensions(), &[], validity)?;
+        if profile.key == Key::X25519 {
+            self.certify_agreement_key(profile)?;
+        } else {
+            let validity = [profile.not_before.as_str(), profile.not_after.as_str()];
+            self.certify("issuing", &profile.name, profile.key, &profile.extensions(), &[], validity)?;
+        }
         Ok(Person {
             name: profile.name.clone(),
             address: profile.address.clone(),
@@ -156,7 +171,9 @@ impl Pki {
 
     /// The person's key, certificate and chain as PKCS #12 of an old kind that gpgsm and NSS read as well.
     pub fn pkcs12(&self, person: &Person) -> Result<PathBuf> {
-        let file = self.path(&format!("{}.p12", person.name));
+        // Two may ask for the same one at once.
+        let number = PKCS12_FILES.fetch_add(1, Ordering::Relaxed);
+        let file = self.path(&format!("{}.{number}.p12", person.name));
         let mut export = Command::new("openssl");
         export.args(["pkcs12", "-export", "-macalg", "sha1", "-name", &person.name]);
         export.args(["-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES"]);
@@ -184,6 +201,27 @@ impl Pki {
         let mut certify = self.ca(issuer);
         certify.args(["-batch", "-notext", "-startdate", not_before, "-enddate", not_after]).args(options);
         certify.arg("-extfile").arg(of("ext")).arg("-in").arg(of("csr")).arg("-out").arg(of("pem"));
+        command::succeed(PACKAGE, &mut certify).map(drop)
+    }
+
+    /// Certifies a key that cannot sign a request: the CA's own signs it. The certificate is valid from now on.
+    fn certify_agreement_key(&self, profile: &Profile) -> Result<()> {
+        let of = |extension: &str| self.path(&format!("{}.{extension}", profile.name));
+        let ca = self.path("issuing.key");
+        generate_key(profile.key, &of("key"))?;
+        let mut public = Command::new("openssl");
+        command::succeed(
+            PACKAGE,
+            public.args(["pkey", "-pubout", "-in"]).arg(of("key")).arg("-out").arg(of("pub")),
+        )?;
+        let mut request = Command::new("openssl");
+        request.args(["req", "-new", "-subj", &format!("/O=Testkit/CN={}", profile.name), "-key"]).arg(&ca);
+        command::succeed(PACKAGE, request.arg("-out").arg(of("csr")))?;
+        fs::write(of("ext"), profile.extensions())?;
+        let mut certify = Command::new("openssl");
+        certify.args(["x509", "-req", "-days", "1000", "-in"]).arg(of("csr"));
+        certify.arg("-CA").arg(self.issuing()).arg("-CAkey").arg(&ca).arg("-force_pubkey").arg(of("pub"));
+        certify.arg("-extfile").arg(of("ext")).arg("-out").arg(of("pem"));
         command::succeed(PACKAGE, &mut certify).map(drop)
     }
 
@@ -223,14 +261,18 @@ impl Pki {
 
 /// Makes a private key with OpenSSL and writes it as PKCS #8 PEM.
 pub fn generate_key(key: Key, file: &Path) -> Result<()> {
+    let (algorithm, option) = match key {
+        Key::Rsa2048 => ("RSA", Some("rsa_keygen_bits:2048")),
+        Key::P256 => ("EC", Some("ec_paramgen_curve:P-256")),
+        Key::P384 => ("EC", Some("ec_paramgen_curve:P-384")),
+        Key::P521 => ("EC", Some("ec_paramgen_curve:P-521")),
+        Key::Ed25519 => ("ED25519", None),
+        Key::X25519 => ("X25519", None),
+    };
     let mut generate = Command::new("openssl");
-    match key {
-        Key::Rsa2048 => {
-            generate.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
-        }
-        Key::P256 => {
-            generate.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
-        }
+    generate.args(["genpkey", "-algorithm", algorithm]);
+    if let Some(option) = option {
+        generate.args(["-pkeyopt", option]);
     }
     command::succeed(PACKAGE, generate.arg("-out").arg(file)).map(drop)
 }
@@ -238,6 +280,7 @@ pub fn generate_key(key: Key, file: &Path) -> Result<()> {
 /// The password of every PKCS #12 file.
 pub const PKCS12_PASSWORD: &str = "secret";
 
+static PKCS12_FILES: AtomicU32 = AtomicU32::new(0);
 const PACKAGE: &str = "openssl";
 const AGES: [&str; 2] = ["20250101000000Z", "20391231000000Z"];
 

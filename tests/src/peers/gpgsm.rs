@@ -2,9 +2,10 @@
 //!
 //! Debian 12's version reads and writes RSA PKCS #1 v1.5 and AES-CBC only: no OAEP, no AES-GCM, no EC keys.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -31,7 +32,8 @@ impl Gpgsm {
         let fingerprint = fingerprint.trim().rsplit('=').next().unwrap_or_default();
         fs::write(home.join("trustlist.txt"), format!("{fingerprint} S relax\n"))?;
         fs::write(home.join("gpgsm.conf"), "disable-crl-checks\ndisable-dirmngr\n")?;
-        fs::write(home.join("gpg-agent.conf"), "allow-loopback-pinentry\n")?;
+        // Keys are only here for a test: few rounds over their password, or each use would take a tenth of a second.
+        fs::write(home.join("gpg-agent.conf"), "allow-loopback-pinentry\ns2k-count 65536\n")?;
         let gpgsm = Self { home };
         gpgsm.run(|gpgsm| gpgsm.arg("--import").arg(pki.root()).arg(pki.issuing()), b"")?;
         if let Some(own) = own {
@@ -44,7 +46,7 @@ impl Gpgsm {
     ///
     /// gpgsm 2.2 cannot read a few good PKCS #12 files in a hundred, depending on their random salt; another
     /// file with the same key then goes in.
-    fn import(&self, pki: &Pki, own: &Person) -> Result<()> {
+    pub fn import(&self, pki: &Pki, own: &Person) -> Result<()> {
         let mut imported = Ok(());
         for _ in 0..IMPORT_ATTEMPTS {
             let file = pki.pkcs12(own)?;
@@ -97,6 +99,18 @@ impl Gpgsm {
         Ok(path)
     }
 
+    /// Where everything is kept.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Runs gpgsm with these arguments and the password at hand; however it ends.
+    pub fn call(&self, arguments: &[&OsStr]) -> Result<command::Finished> {
+        let mut gpgsm = self.command();
+        gpgsm.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]).args(arguments);
+        command::finish_with_input(PACKAGE, &mut gpgsm, format!("{PKCS12_PASSWORD}\n").as_bytes())
+    }
+
     fn with_password(
         &self,
         arguments: impl FnOnce(&mut Command) -> &mut Command,
@@ -116,7 +130,8 @@ impl Gpgsm {
 
     fn command(&self) -> Command {
         let mut gpgsm = Command::new("gpgsm");
-        gpgsm.arg("--homedir").arg(&self.home).arg("--batch");
+        // Its words are looked at.
+        gpgsm.env("LC_ALL", "C").arg("--homedir").arg(&self.home).arg("--batch");
         gpgsm
     }
 }

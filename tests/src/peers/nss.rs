@@ -1,5 +1,6 @@
 //! Mozilla's NSS: `certutil` for its database, `cmsutil` for messages. What Thunderbird is built on.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -20,7 +21,12 @@ pub struct Nss {
 impl Nss {
     /// Makes the database.
     pub fn new(workdir: &Workdir, pki: &Pki) -> Result<Self> {
-        let nss = Self { directory: workdir.directory("nss")? };
+        Self::named("nss", workdir, pki)
+    }
+
+    /// The same in a directory of this name, for those who need another one.
+    pub fn named(name: &str, workdir: &Workdir, pki: &Pki) -> Result<Self> {
+        let nss = Self { directory: workdir.directory(name)? };
         command::succeed(PACKAGE, nss.command("certutil").args(["-N", "--empty-password"]))?;
         for (name, trust, file) in [("root", ",C,", pki.root()), ("issuing", ",,", pki.issuing())] {
             let mut add = nss.command("certutil");
@@ -68,6 +74,11 @@ impl Nss {
     pub fn decrypt(&self, object: &[u8]) -> Result<Vec<u8>> {
         let mut decode = self.command("cmsutil");
         Ok(command::succeed_with_input(PACKAGE, decode.arg("-D"), object)?.stdout)
+    }
+
+    /// Runs one of NSS's programs with the database and these arguments; however it ends.
+    pub fn call(&self, program: &str, arguments: &[&OsStr]) -> Result<command::Finished> {
+        command::finish(PACKAGE, self.command(program).args(arguments))
     }
 
     fn command(&self, program: &str) -> Command {

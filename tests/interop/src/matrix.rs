@@ -1,0 +1,369 @@
+//! Runs every cell: what the peers write, we read, and what we write, they read; octet for octet.
+
+use std::{fmt, thread};
+
+use anyhow::{Result, anyhow};
+use memchr::memmem;
+
+use crate::{
+    form::{Form, Sealing, Signing, Who},
+    limits,
+    mail::{Kind, Mail, multipart_signed, pkcs7_mime},
+    ours::Ours,
+    peer::{BouncyCastle, Gpgsm, Name, Nss, OpenSsl, Peer, Said, Written},
+    rows::{self, Row},
+    world::World,
+};
+
+/// Who writes and who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The peer writes, we read.
+    TheyWrite,
+    /// We write, the peer reads.
+    WeWrite,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// As it should be; the word for that.
+    Good(&'static str),
+    /// The peer cannot, and said so in these words, as it did when the matrix was made.
+    Cannot(&'static str),
+    /// We do not write that.
+    NotWritten,
+    /// Not as it should be.
+    Red(String),
+}
+
+/// What is tampered with between writer and reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tampering {
+    /// Nothing.
+    Nothing,
+    /// The reader expects another text than was written, and a signed text is exchanged for it on the way: no
+    /// cell may be good.
+    Text,
+}
+
+/// The whole table.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// The peers' versions.
+    pub versions: [String; 4],
+    /// For each row, for each peer: they write; we write.
+    pub cells: Vec<[[Cell; 2]; 4]>,
+}
+
+const TEXT: &[u8] = b"Content-Type: text/plain\r\n\r\nThe canary sings at dawn.\r\n";
+const OTHER: &[u8] = b"Content-Type: text/plain\r\n\r\nThe canary sings at dusk.\r\n";
+
+impl Matrix {
+    /// Runs all cells; the peers at the same time.
+    pub fn run(tampering: Tampering) -> Result<Self> {
+        let world = World::new()?;
+        let rows = rows::all();
+        let columns = thread::scope(|scope| {
+            let (world, rows) = (&world, &rows);
+            let columns =
+                Name::ALL.map(|name| scope.spawn(move || Bench::column(world, name, rows, tampering)));
+            columns.map(|column| column.join().unwrap_or_else(|_| Err(anyhow!("a column panicked"))))
+        });
+        let [a, b, c, d] = columns;
+        let columns = [a?, b?, c?, d?];
+        let versions = columns.each_ref().map(|(version, _)| version.clone());
+        let mut columns = columns.map(|(_, cells)| cells.into_iter());
+        let cells = rows
+            .iter()
+            .map(|_| {
+                columns.each_mut().map(|column| column.next().unwrap_or([Cell::NotWritten, Cell::NotWritten]))
+            })
+            .collect();
+        Ok(Self { rows, versions, cells })
+    }
+
+    /// All cells with their places.
+    pub fn cells(&self) -> impl Iterator<Item = (&Row, Name, Direction, &Cell)> {
+        self.rows.iter().zip(&self.cells).flat_map(|(row, peers)| {
+            Name::ALL.into_iter().zip(peers).flat_map(move |(name, [they, we])| {
+                [(row, name, Direction::TheyWrite, they), (row, name, Direction::WeWrite, we)]
+            })
+        })
+    }
+}
+
+/// Why a cell is not good, by whose word.
+enum Failure {
+    Peer(Said),
+    Ours(anyhow::Error),
+    NotWritten,
+}
+
+impl From<Said> for Failure {
+    fn from(said: Said) -> Self {
+        Self::Peer(said)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(said) => write!(f, "the peer: {said}"),
+            Self::Ours(error) => write!(f, "we: {error:#}"),
+            Self::NotWritten => f.write_str("not written"),
+        }
+    }
+}
+
+/// One peer and us.
+struct Bench<'a> {
+    world: &'a World,
+    ours: Ours<'a>,
+    peer: Box<dyn Peer + 'a>,
+    tampering: Tampering,
+}
+
+impl<'a> Bench<'a> {
+    /// A peer's version and cells.
+    fn column(
+        world: &'a World,
+        name: Name,
+        rows: &[Row],
+        tampering: Tampering,
+    ) -> Result<(String, Vec<[Cell; 2]>)> {
+        let peer: Box<dyn Peer> = match name {
+            Name::OpenSsl => Box::new(OpenSsl::new(world)?),
+            Name::Gpgsm => Box::new(Gpgsm::new(world)?),
+            Name::Nss => Box::new(Nss::new(world)?),
+            Name::BouncyCastle => Box::new(BouncyCastle::new(world)?),
+        };
+        let bench = Self { world, ours: Ours::new(world)?, peer, tampering };
+        let version = bench.peer.version().map_err(|said| anyhow!("{}: {said}", name.as_str()))?;
+        let cells = rows.iter().map(|row| {
+            [Direction::TheyWrite, Direction::WeWrite].map(|direction| bench.cell(row, direction))
+        });
+        Ok((version, cells.collect()))
+    }
+
+    fn cell(&self, row: &Row, direction: Direction) -> Cell {
+        let outcome = match direction {
+            Direction::TheyWrite => self.they_write(&row.form),
+            Direction::WeWrite => self.we_write(&row.form),
+        };
+        let known = limits::of(self.peer.name(), direction, &row.form);
+        match (outcome, known) {
+            (Err(Failure::NotWritten), _) => Cell::NotWritten,
+            (Ok(()), None) => Cell::Good(match (direction, row.form.signing()) {
+                (Direction::TheyWrite, Some(signing)) => signing.verdict().as_str(),
+                _ => "ok",
+            }),
+            (Ok(()), Some(words)) => Cell::Red(format!("it could not ({words}) and can now")),
+            (Err(Failure::Peer(said)), Some(words)) if said.0.contains(words) => Cell::Cannot(words),
+            (Err(failure), _) => Cell::Red(failure.to_string()),
+        }
+    }
+
+    fn expected(&self) -> &'static [u8] {
+        if self.tampering == Tampering::Text { OTHER } else { TEXT }
+    }
+
+    /// The octets on their way from writer to reader.
+    fn carried(&self, octets: Vec<u8>) -> Vec<u8> {
+        match (self.tampering, memmem::find(&octets, TEXT)) {
+            (Tampering::Text, Some(at)) => {
+                let (before, rest) = octets.split_at(at);
+                [before, OTHER, rest.get(TEXT.len()..).unwrap_or_default()].concat()
+            }
+            _ => octets,
+        }
+    }
+
+    fn compare(&self, content: &[u8]) -> Result<(), Failure> {
+        if content == self.expected() {
+            return Ok(());
+        }
+        Err(Failure::Ours(anyhow!("other content came out: {:?}", String::from_utf8_lossy(content))))
+    }
+
+    fn they_write(&self, form: &Form) -> Result<(), Failure> {
+        match form {
+            Form::Signed(signing) => {
+                let mail = Self::mail(signing, &self.peer_signs(TEXT, signing)?)?;
+                self.compare(&self.ours.verify(&mail, signing.reason.as_ref())?)
+            }
+            Form::Sealed(sealing) => {
+                let mail = Mail::carrying("peer@partner.example", &self.peer_seals(TEXT, sealing)?)?;
+                for (who, _) in &sealing.to {
+                    self.compare(&self.ours.open(&mail, *who)?)?;
+                }
+                Ok(())
+            }
+            Form::Compressed { ber } => {
+                let object = self.carried(self.peer.compress(TEXT, *ber)?);
+                self.compare(&Ours::decompress(&mail_of(Kind::Compressed, &object)?)?)
+            }
+            Form::CertificatesOnly => {
+                let object = self.peer.certificates_only(&CERTIFICATES)?;
+                let found = self.ours.certificates(&mail_of(Kind::CertificatesOnly, &object)?)?;
+                self.compare_certificates(found)
+            }
+            Form::SignedSealed(signing, sealing) => {
+                let signed = self.peer_signs(TEXT, signing)?;
+                let mail = Mail::carrying("peer@partner.example", &self.peer_seals(&signed, sealing)?)?;
+                let inner = self.ours.open(&mail, first(sealing)?)?;
+                self.compare(&self.ours.verify(&Self::mail(signing, &inner)?, signing.reason.as_ref())?)
+            }
+            Form::Triple(signing, sealing) => {
+                let signed = self.peer_signs(TEXT, signing)?;
+                let sealed = self.peer_seals(&signed, sealing)?;
+                let mail = Self::mail(signing, &self.peer_signs(&sealed, signing)?)?;
+                // The outer signature is around ciphertext: its verdict is its own, what counts is inside.
+                let sealed = self.ours.verify(&mail, signing.reason.as_ref())?;
+                let inner =
+                    self.ours.open(&Mail::carrying("peer@partner.example", &sealed)?, first(sealing)?)?;
+                self.compare(&self.ours.verify(&Self::mail(signing, &inner)?, signing.reason.as_ref())?)
+            }
+            Form::Rekeyed(sealing, to) => {
+                let mail = self.rekeyed(sealing, *to)?;
+                self.compare(&self.ours.open(&mail, to.0)?)
+            }
+        }
+    }
+
+    fn we_write(&self, form: &Form) -> Result<(), Failure> {
+        match form {
+            Form::Signed(signing) => {
+                let mail = Self::mail(signing, &self.we_sign(TEXT, signing)?)?;
+                self.compare(&self.peer.verify(&mail, signing)?)
+            }
+            Form::Sealed(sealing) => {
+                let mail = Mail::carrying("we@example.org", &self.we_seal(TEXT, sealing)?)?;
+                for (who, _) in &sealing.to {
+                    self.compare(&self.peer.decrypt(&mail, *who, sealing)?)?;
+                }
+                Ok(())
+            }
+            Form::Compressed { ber: true } => Err(Failure::NotWritten),
+            Form::Compressed { ber: false } => {
+                let mail = Mail::carrying("we@example.org", &Ours::compress(TEXT)?)?;
+                self.compare(&self.peer.decompress(&mail)?)
+            }
+            Form::CertificatesOnly => {
+                let certificates = self.known_certificates()?;
+                let mail = Mail::carrying("we@example.org", &self.ours.certificates_only(&certificates)?)?;
+                self.compare_certificates(self.peer.certificates(&mail)?)
+            }
+            Form::SignedSealed(signing, sealing) => {
+                let signed = self.we_sign(TEXT, signing)?;
+                let mail = Mail::carrying("we@example.org", &self.we_seal(&signed, sealing)?)?;
+                let inner = self.peer.decrypt(&mail, first(sealing)?, sealing)?;
+                self.compare(&self.peer.verify(&Self::mail(signing, &inner)?, signing)?)
+            }
+            Form::Triple(signing, sealing) => {
+                let signed = self.we_sign(TEXT, signing)?;
+                let sealed = self.we_seal(&signed, sealing)?;
+                let mail = Self::mail(signing, &self.we_sign(&sealed, signing)?)?;
+                let sealed = self.peer.verify(&mail, signing)?;
+                let sealed = testkit::mime::crlf(&sealed);
+                let inner = self.peer.decrypt(
+                    &Mail::carrying("we@example.org", &sealed)?,
+                    first(sealing)?,
+                    sealing,
+                )?;
+                self.compare(&self.peer.verify(&Self::mail(signing, &inner)?, signing)?)
+            }
+            Form::Rekeyed(sealing, to) => {
+                let mail = self.rekeyed(sealing, *to)?;
+                self.compare(&self.peer.decrypt(&mail, to.0, sealing)?)
+            }
+        }
+    }
+
+    /// The entity that the peer makes of its signature.
+    fn peer_signs(&self, content: &[u8], signing: &Signing) -> Result<Vec<u8>, Failure> {
+        Ok(match self.peer.sign(content, signing)? {
+            Written::Entity(entity) => self.carried(testkit::mime::crlf(&entity)),
+            Written::Object(object) if signing.opaque => {
+                pkcs7_mime(Kind::Signed, &self.carried(object), signing.dress)
+            }
+            Written::Object(object) => self.carried(multipart_signed(content, &object, signing.dress)),
+        })
+    }
+
+    fn peer_seals(&self, content: &[u8], sealing: &Sealing) -> Result<Vec<u8>, Failure> {
+        Ok(match self.peer.encrypt(content, sealing)? {
+            Written::Entity(entity) => testkit::mime::crlf(&entity),
+            Written::Object(object) => {
+                let authenticated = sealing.cipher.is_authenticated() && !sealing.ber;
+                let kind = if authenticated { Kind::AuthEnveloped } else { Kind::Enveloped };
+                pkcs7_mime(kind, &object, sealing.dress)
+            }
+        })
+    }
+
+    fn we_sign(&self, content: &[u8], signing: &Signing) -> Result<Vec<u8>, Failure> {
+        let entity = self.ours.sign(content, signing).ok_or(Failure::NotWritten)??;
+        Ok(self.carried(entity))
+    }
+
+    fn we_seal(&self, content: &[u8], sealing: &Sealing) -> Result<Vec<u8>, Failure> {
+        Ok(self.ours.seal(content, sealing).ok_or(Failure::NotWritten)??)
+    }
+
+    /// A mail from the first signer.
+    fn mail(signing: &Signing, entity: &[u8]) -> Result<Mail, Failure> {
+        let from = signing.signers.first().map_or_else(String::new, |(who, _)| who.address());
+        Ok(Mail::carrying(&from, &testkit::mime::crlf(entity))?)
+    }
+
+    /// Encrypted by the peer, and given another recipient here.
+    fn rekeyed(&self, sealing: &Sealing, to: (Who, crate::form::Way)) -> Result<Mail, Failure> {
+        let mail = Mail::carrying("peer@partner.example", &self.peer_seals(TEXT, sealing)?)?;
+        let object = self.ours.rekey(&mail.object, first(sealing)?, to)?;
+        let kind = if sealing.cipher.is_authenticated() { Kind::AuthEnveloped } else { Kind::Enveloped };
+        Ok(mail_of(kind, &object)?)
+    }
+
+    fn known_certificates(&self) -> Result<Vec<Vec<u8>>> {
+        CERTIFICATES.iter().map(|who| Ok(self.world.member(*who)?.certificate.der().to_vec())).collect()
+    }
+
+    fn compare_certificates(&self, mut found: Vec<Vec<u8>>) -> Result<(), Failure> {
+        let mut expected = self.known_certificates()?;
+        if self.tampering == Tampering::Text {
+            expected.pop();
+        }
+        // Some add the chain, which does no harm.
+        let chain = [self.world.issuing()?, self.world.root()?];
+        found.retain(|one| !chain.iter().any(|known| known.der() == one));
+        found.sort();
+        expected.sort();
+        if found == expected {
+            return Ok(());
+        }
+        Err(Failure::Ours(anyhow!(
+            "{} certificates came out, or others, and not {}",
+            found.len(),
+            expected.len()
+        )))
+    }
+}
+
+const CERTIFICATES: [Who; 2] = [Who::Rsa, Who::P256];
+
+fn mail_of(kind: Kind, object: &[u8]) -> Result<Mail> {
+    Mail::carrying("peer@partner.example", &pkcs7_mime(kind, object, crate::form::Dress::Usual))
+}
+
+fn first(sealing: &Sealing) -> Result<Who> {
+    sealing.to.first().map(|(who, _)| *who).ok_or_else(|| anyhow!("no recipient"))
+}
