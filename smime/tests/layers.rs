@@ -227,6 +227,7 @@ fn a_ciphertext_is_found_only_where_it_is_all_there_is() {
         ("in multipart/signed", clear(&sealed()), Some(true)),
         ("in SignedData", opaque(&sealed()), Some(true)),
         ("signed twice", clear(&opaque(&sealed())), Some(true)),
+        ("in SignedData, with LF alone", opaque(&sealed().replace("\r\n", "\n")), Some(true)),
         ("compressed", compressed(&sealed()), Some(false)),
         ("signed and compressed", compressed(&clear(&sealed())), Some(true)),
         // The signature need not be right: anybody could take it off.

@@ -3,7 +3,7 @@
 use super::{Reason, SignerReport, Wrapped};
 use crate::{
     cms::Object,
-    mime::{MAX_DEPTH, MimeEntity},
+    mime::{Canonical, MAX_DEPTH, MimeEntity},
 };
 
 /// The form of a layer.
@@ -78,7 +78,9 @@ impl Ciphertext {
                         Some((joined_if_smime(signed.content()?)?, true))
                     }
                     Object::SignedData(_) => return None,
-                    Object::CompressedData(compressed) => Some((compressed.decompress().ok()?, is_signed)),
+                    Object::CompressedData(compressed) => {
+                        Some((with_crlf(compressed.decompress().ok()?), is_signed))
+                    }
                 };
                 match content {
                     None => Some(Self { object, is_signed }),
@@ -104,5 +106,16 @@ pub(super) fn joined_if_smime(segments: &[&[u8]]) -> Option<Vec<u8>> {
             break;
         }
     }
-    Wrapped::is_claimed(&MimeEntity::parse(&head)).then(|| segments.concat())
+    Wrapped::is_claimed(&MimeEntity::parse(&with_crlf(head))).then(|| with_crlf(segments.concat()))
+}
+
+/// The content of an object with CRLF for every line end. NSS and others sign, encrypt and compress text with LF alone,
+/// and nothing between here and there has mended it.
+pub(super) fn with_crlf(octets: Vec<u8>) -> Vec<u8> {
+    let is_bare = |at: usize| at.checked_sub(1).is_none_or(|before| octets.get(before) != Some(&b'\r'));
+    if memchr::memchr_iter(b'\n', &octets).any(is_bare) {
+        Canonical::from_signed_part(&octets).into_octets()
+    } else {
+        octets
+    }
 }

@@ -7,7 +7,8 @@
 use std::time::SystemTime;
 
 use super::{
-    AuthResult, Finding, Form, LayerReport, Reason, SignerReport, Verdict, Wrapped, layer::joined_if_smime,
+    AuthResult, Finding, Form, LayerReport, Reason, SignerReport, Verdict, Wrapped,
+    layer::{joined_if_smime, with_crlf},
     signer::Examiner,
 };
 use crate::{
@@ -158,7 +159,7 @@ impl Walk<'_> {
                     Ok(content) => {
                         self.layers
                             .push(LayerReport::without_signers(Form::CompressedData, Reason::NotSigned));
-                        self.look(&MimeEntity::parse(&content), depth + 1);
+                        self.look(&MimeEntity::parse(&with_crlf(content)), depth + 1);
                     }
                     Err(error) => self.settle(Reason::Unreadable(error.to_string())),
                 },
