@@ -212,7 +212,10 @@ public class BouncyCastle {
         return all.toByteArray();
     }
 
-    /** content, cipher, key bits or 0, der|ber|auth (AuthEnvelopedData), (pkcs1|oaep HASH|ecdh KDF WRAP, issuer|ski, certificate)… */
+    /**
+     * content, cipher, key bits or 0, der|ber|auth (AuthEnvelopedData),
+     * (pkcs1|oaep HASH [LABEL]|ecdh KDF WRAP|password|kek, issuer|ski, certificate)…
+     */
     private byte[] encrypt() throws Exception {
         byte[] content = octets();
         ASN1ObjectIdentifier cipher = algorithm(word());
@@ -263,7 +266,9 @@ public class BouncyCastle {
             case "oaep": {
                 AlgorithmIdentifier hash = new AlgorithmIdentifier(algorithm(how[1]), DERNull.INSTANCE);
                 AlgorithmIdentifier oaep = new AlgorithmIdentifier(PKCSObjectIdentifiers.id_RSAES_OAEP, new RSAESOAEPparams(
-                    hash, new AlgorithmIdentifier(PKCSObjectIdentifiers.id_mgf1, hash), RSAESOAEPparams.DEFAULT_P_SOURCE_ALGORITHM));
+                    hash, new AlgorithmIdentifier(PKCSObjectIdentifiers.id_mgf1, hash), how.length < 3
+                        ? RSAESOAEPparams.DEFAULT_P_SOURCE_ALGORITHM
+                        : new AlgorithmIdentifier(PKCSObjectIdentifiers.id_pSpecified, new DEROctetString(how[2].getBytes()))));
                 return (ski ? new JceKeyTransRecipientInfoGenerator(identifier(certificate), oaep, key)
                             : new JceKeyTransRecipientInfoGenerator(certificate, oaep)).setProvider("BC");
             }
@@ -281,6 +286,11 @@ public class BouncyCastle {
                     algorithm(how[2])).setProvider("BC");
                 return ski ? generator.addRecipient(identifier(certificate), key) : generator.addRecipient(certificate);
             }
+            case "password":
+                return new JcePasswordRecipientInfoGenerator(CMSAlgorithm.AES256_CBC, "secret".toCharArray()).setProvider("BC");
+            case "kek":
+                return new JceKEKRecipientInfoGenerator(new byte[] {1, 2},
+                    new javax.crypto.spec.SecretKeySpec(new byte[16], "AES")).setProvider("BC");
             default: throw new IllegalArgumentException("no way " + how[0]);
         }
     }

@@ -179,10 +179,37 @@ pub enum Way {
     Pkcs1,
     /// RSAES-OAEP with this hash, also for MGF1.
     Oaep(Hash),
+    /// The same with a label.
+    OaepLabel(Hash),
     /// Ephemeral-static ECDH, the X9.63 key derivation with this hash, AES Key Wrap with so many bits.
     Ecdh(Hash, u16),
+    /// The same with cofactor Diffie-Hellman and AES Key Wrap with 256 bits.
+    Cofactor(Hash),
+    /// ECDH as in old programs, with Triple-DES Key Wrap.
+    TripleDesWrap(Hash),
     /// X25519 with HKDF (RFC 8418).
     Hkdf,
+}
+
+impl Way {
+    /// Whether it is RSAES-OAEP.
+    pub fn is_oaep(self) -> bool {
+        matches!(self, Self::Oaep(_) | Self::OaepLabel(_))
+    }
+
+    /// Whether it is key agreement on a NIST curve.
+    pub fn is_ecdh(self) -> bool {
+        matches!(self, Self::Ecdh(..) | Self::Cofactor(_) | Self::TripleDesWrap(_))
+    }
+}
+
+/// A recipient of a kind that mail has no use for, beside the others; read over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// PasswordRecipientInfo.
+    Password,
+    /// KEKRecipientInfo.
+    SharedKey,
 }
 
 /// An encrypted layer.
@@ -192,6 +219,8 @@ pub struct Sealing {
     pub cipher: Cipher,
     /// To whom, and how.
     pub to: Vec<(Who, Way)>,
+    /// Who else can open it.
+    pub beside: Option<Beside>,
     /// Whether recipients are named by subjectKeyIdentifier.
     pub by_key: bool,
     /// Whether lengths are indefinite.
@@ -203,7 +232,7 @@ pub struct Sealing {
 impl Sealing {
     /// For one recipient named by issuer and serial number, in DER.
     pub fn to(cipher: Cipher, who: Who, way: Way) -> Self {
-        Self { cipher, to: vec![(who, way)], by_key: false, ber: false, dress: Dress::Usual }
+        Self { cipher, to: vec![(who, way)], beside: None, by_key: false, ber: false, dress: Dress::Usual }
     }
 
     /// Whether any recipient is reached so.

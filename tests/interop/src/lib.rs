@@ -4,6 +4,8 @@
 //! do something must say so in the words that `limits.rs` knows, so that nothing is silent when a newer one can. Not in
 //! here: the peers' drivers (`testkit::peers`).
 
+pub mod cell;
+pub mod claims;
 pub mod form;
 pub mod limits;
 pub mod mail;
@@ -14,4 +16,5 @@ pub mod peer;
 pub mod rows;
 pub mod world;
 
-pub use matrix::{Cell, Direction, Matrix, Tampering};
+pub use cell::{Cell, Direction};
+pub use matrix::{Matrix, Tampering};

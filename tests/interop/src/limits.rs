@@ -4,8 +4,8 @@
 use smime::algorithm::DigestAlgorithm::{Md5, Sha1};
 
 use crate::{
+    cell::Direction,
     form::{Cipher, Dress, Form, Scheme, Sealing, Signing, Way, Who},
-    matrix::Direction,
     peer::Name,
 };
 
@@ -48,6 +48,9 @@ fn signs(peer: Name, signing: &Signing) -> Option<&'static str> {
         Name::Gpgsm if signing.by_key => Some(GPGSM_BY_KEY),
         Name::Gpgsm if signing.bare => Some("its options have no attr"),
         Name::Gpgsm if ed25519 => Some(GPGSM_IMPORT),
+        Name::Gpgsm if signing.any(|_, scheme| scheme.hash() == Md5) => {
+            Some("it wrote something else: signed by Some(RsaPkcs1(Sha1))")
+        }
         // The hash must be as long as the curve wants, or longer.
         Name::Gpgsm if signing.any(|_, scheme| scheme == Scheme::Ecdsa(Sha1)) => {
             Some("Invalid length <GPG Agent>")
@@ -57,6 +60,9 @@ fn signs(peer: Name, signing: &Signing) -> Option<&'static str> {
         Name::Nss if signing.signers.len() > 1 => Some("its options have no -N nick,"),
         Name::Nss if ed25519 => Some(NSS_IMPORT),
         Name::Nss if signing.dress == Dress::Pkcs7 => Some("its options have no attribute"),
+        Name::Nss if signing.bare && signing.any(|_, scheme| scheme.hash() != Sha1) => {
+            Some("its options have no hash")
+        }
         Name::Nss if signing.any(|_, scheme| scheme.hash() == Md5) => {
             Some("SEC_ERROR_SIGNATURE_ALGORITHM_DISABLED")
         }
@@ -80,14 +86,15 @@ fn verifies(peer: Name, signing: &Signing) -> Option<&'static str> {
 }
 
 fn encrypts(peer: Name, sealing: &Sealing) -> Option<&'static str> {
-    let oaep = sealing.any(|_, way| matches!(way, Way::Oaep(_)));
-    let ecdh = sealing.any(|_, way| matches!(way, Way::Ecdh(..)));
+    let oaep = sealing.any(|_, way| way.is_oaep());
+    let ecdh = sealing.any(|_, way| way.is_ecdh());
     let hkdf = sealing.any(|_, way| way == Way::Hkdf);
     match peer {
         Name::OpenSsl if sealing.cipher == Cipher::ChaCha20Poly1305 => {
             Some("unsupported content encryption algorithm")
         }
         Name::OpenSsl if hkdf => Some("operation not supported for this keytype"),
+        Name::Gpgsm | Name::Nss if sealing.beside.is_some() => Some("its options have no pwri, no kek"),
         Name::Gpgsm if oaep => Some("its options have no oaep, no padding"),
         Name::Gpgsm if sealing.by_key => Some(GPGSM_BY_KEY),
         Name::Gpgsm if sealing.cipher.is_authenticated() => Some(GPGSM_CIPHER),
@@ -96,7 +103,8 @@ fn encrypts(peer: Name, sealing: &Sealing) -> Option<&'static str> {
         Name::Gpgsm if ecdh || hkdf => Some("certificate is not usable for encryption"),
         Name::Nss if oaep => Some("its options have no oaep"),
         Name::Nss if sealing.by_key => Some(NSS_BY_KEY),
-        Name::Nss if sealing.cipher != Cipher::AesCbc(256) => {
+        Name::Nss if sealing.dress == Dress::Pkcs7 && sealing.cipher == Cipher::TripleDes => None,
+        Name::Nss if sealing.cipher != Cipher::AesCbc(128) || sealing.dress == Dress::Pkcs7 => {
             Some("its options have no cipher, no algorithm")
         }
         Name::Nss if ecdh => Some("SEC_ERROR_INVALID_ALGORITHM"),
@@ -110,8 +118,8 @@ fn encrypts(peer: Name, sealing: &Sealing) -> Option<&'static str> {
 }
 
 fn decrypts(peer: Name, sealing: &Sealing) -> Option<&'static str> {
-    let oaep = sealing.any(|_, way| matches!(way, Way::Oaep(_)));
-    let ecdh = sealing.any(|_, way| matches!(way, Way::Ecdh(..)));
+    let oaep = sealing.any(|_, way| way.is_oaep());
+    let ecdh = sealing.any(|_, way| way.is_ecdh());
     let hkdf = sealing.any(|_, way| way == Way::Hkdf);
     match peer {
         Name::OpenSsl if sealing.cipher == Cipher::ChaCha20Poly1305 => Some("unknown cipher"),

@@ -105,8 +105,11 @@ This page is made by `cargo run -p interop > docs/interoperability.md`, and a te
 runs the peer: \"writes\" means that the peer writes and we read, \"reads\" that we write and the peer reads.
 
 - `ok`: the same octets came out. `pass`, `policy`: they did, and that is our verdict (RFC 7281) on the signature;
-  `policy` is the right one for what is too weak today or has no signed attributes.
-- `no [n]`: the peer cannot, and says so in the words below. When it can one day, the test fails.
+  `policy` is the right one for what is too weak today or has no signed attributes. Before it is read, an object is held
+  against its row: algorithms, how signers and recipients are named, lengths.
+- `no [n]`: the peer cannot, and says so in the words below, or lists no option for it. When it can one day, the test
+  fails. A message that one peer cannot read another one reads, so it is not our doing; but nobody here knows X25519 in
+  CMS (RFC 8418), and nobody writes ChaCha20-Poly1305.
 - `–`: not written here. We write DER only, one signer with signed attributes named by issuer and serial number, SHA-2,
   the salt of RSASSA-PSS as long as the hash, the hash of key agreement as strong as the curve, and no old cipher.
 

@@ -1,11 +1,13 @@
 //! Runs every cell: what the peers write, we read, and what we write, they read; octet for octet.
 
-use std::{fmt, thread};
+use std::thread;
 
 use anyhow::{Result, anyhow};
 use memchr::memmem;
 
 use crate::{
+    cell::{Cell, Direction, Failure, judge},
+    claims,
     form::{Form, Sealing, Signing, Who},
     limits,
     mail::{Kind, Mail, multipart_signed, pkcs7_mime},
@@ -14,28 +16,6 @@ use crate::{
     rows::{self, Row},
     world::World,
 };
-
-/// Who writes and who reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// The peer writes, we read.
-    TheyWrite,
-    /// We write, the peer reads.
-    WeWrite,
-}
-
-/// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cell {
-    /// As it should be; the word for that.
-    Good(&'static str),
-    /// The peer cannot, and said so in these words, as it did when the matrix was made.
-    Cannot(&'static str),
-    /// We do not write that.
-    NotWritten,
-    /// Not as it should be.
-    Red(String),
-}
 
 /// What is tampered with between writer and reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,35 +75,6 @@ impl Matrix {
     }
 }
 
-/// Why a cell is not good, by whose word.
-enum Failure {
-    Peer(Said),
-    Ours(anyhow::Error),
-    NotWritten,
-}
-
-impl From<Said> for Failure {
-    fn from(said: Said) -> Self {
-        Self::Peer(said)
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Ours(error)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Peer(said) => write!(f, "the peer: {said}"),
-            Self::Ours(error) => write!(f, "we: {error:#}"),
-            Self::NotWritten => f.write_str("not written"),
-        }
-    }
-}
-
 /// One peer and us.
 struct Bench<'a> {
     world: &'a World,
@@ -159,17 +110,11 @@ impl<'a> Bench<'a> {
             Direction::TheyWrite => self.they_write(&row.form),
             Direction::WeWrite => self.we_write(&row.form),
         };
-        let known = limits::of(self.peer.name(), direction, &row.form);
-        match (outcome, known) {
-            (Err(Failure::NotWritten), _) => Cell::NotWritten,
-            (Ok(()), None) => Cell::Good(match (direction, row.form.signing()) {
-                (Direction::TheyWrite, Some(signing)) => signing.verdict().as_str(),
-                _ => "ok",
-            }),
-            (Ok(()), Some(words)) => Cell::Red(format!("it could not ({words}) and can now")),
-            (Err(Failure::Peer(said)), Some(words)) if said.0.contains(words) => Cell::Cannot(words),
-            (Err(failure), _) => Cell::Red(failure.to_string()),
-        }
+        let word = match (direction, row.form.signing()) {
+            (Direction::TheyWrite, Some(signing)) => signing.verdict().as_str(),
+            _ => "ok",
+        };
+        judge(outcome, limits::of(self.peer.name(), direction, &row.form), word)
     }
 
     fn expected(&self) -> &'static [u8] {
@@ -290,33 +235,50 @@ impl<'a> Bench<'a> {
 
     /// The entity that the peer makes of its signature.
     fn peer_signs(&self, content: &[u8], signing: &Signing) -> Result<Vec<u8>, Failure> {
-        Ok(match self.peer.sign(content, signing)? {
-            Written::Entity(entity) => self.carried(testkit::mime::crlf(&entity)),
-            Written::Object(object) if signing.opaque => {
-                pkcs7_mime(Kind::Signed, &self.carried(object), signing.dress)
-            }
-            Written::Object(object) => self.carried(multipart_signed(content, &object, signing.dress)),
-        })
+        let entity = match self.peer.sign(content, signing)? {
+            Written::Entity(entity) => testkit::mime::crlf(&entity),
+            Written::Object(object) if signing.opaque => pkcs7_mime(Kind::Signed, &object, signing.dress),
+            Written::Object(object) => multipart_signed(content, &object, signing.dress),
+        };
+        let object = Mail::carrying("peer@partner.example", &entity)?.object;
+        match claims::unlike_signing(self.world, &object, signing) {
+            Some(what) => Err(Failure::Peer(Said(format!("it wrote something else: {what}")))),
+            None => Ok(self.carried(entity)),
+        }
     }
 
     fn peer_seals(&self, content: &[u8], sealing: &Sealing) -> Result<Vec<u8>, Failure> {
-        Ok(match self.peer.encrypt(content, sealing)? {
+        let entity = match self.peer.encrypt(content, sealing)? {
             Written::Entity(entity) => testkit::mime::crlf(&entity),
             Written::Object(object) => {
                 let authenticated = sealing.cipher.is_authenticated() && !sealing.ber;
                 let kind = if authenticated { Kind::AuthEnveloped } else { Kind::Enveloped };
                 pkcs7_mime(kind, &object, sealing.dress)
             }
-        })
+        };
+        let object = Mail::carrying("peer@partner.example", &entity)?.object;
+        match claims::unlike_sealing(self.world, &object, sealing) {
+            Some(what) => Err(Failure::Peer(Said(format!("it wrote something else: {what}")))),
+            None => Ok(entity),
+        }
     }
 
     fn we_sign(&self, content: &[u8], signing: &Signing) -> Result<Vec<u8>, Failure> {
         let entity = self.ours.sign(content, signing).ok_or(Failure::NotWritten)??;
-        Ok(self.carried(entity))
+        let object = Mail::carrying("we@example.org", &entity)?.object;
+        match claims::unlike_signing(self.world, &object, signing) {
+            Some(what) => Err(Failure::Ours(anyhow!("wrote something else: {what}"))),
+            None => Ok(self.carried(entity)),
+        }
     }
 
     fn we_seal(&self, content: &[u8], sealing: &Sealing) -> Result<Vec<u8>, Failure> {
-        Ok(self.ours.seal(content, sealing).ok_or(Failure::NotWritten)??)
+        let entity = self.ours.seal(content, sealing).ok_or(Failure::NotWritten)??;
+        let object = Mail::carrying("we@example.org", &entity)?.object;
+        match claims::unlike_sealing(self.world, &object, sealing) {
+            Some(what) => Err(Failure::Ours(anyhow!("wrote something else: {what}"))),
+            None => Ok(entity),
+        }
     }
 
     /// A mail from the first signer.

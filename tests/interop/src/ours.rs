@@ -104,7 +104,11 @@ impl<'a> Ours<'a> {
             _ => return None,
         };
         let dressed = matches!(sealing.dress, Dress::X | Dress::OctetStream);
-        if sealing.ber || dressed || !sealing.to.iter().all(|&(who, way)| is_written(who, way)) {
+        if sealing.ber
+            || sealing.beside.is_some()
+            || dressed
+            || !sealing.to.iter().all(|&(who, way)| is_written(who, way))
+        {
             return None;
         }
         Some(self.seal_with(entity, cipher, sealing))
@@ -264,6 +268,7 @@ fn is_written(who: Who, way: Way) -> bool {
             )
         }
         Way::Pkcs1 | Way::Oaep(_) | Way::Hkdf => true,
+        Way::OaepLabel(_) | Way::Cofactor(_) | Way::TripleDesWrap(_) => false,
     }
 }
 

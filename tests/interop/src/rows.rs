@@ -5,7 +5,7 @@ use smime::{
     message::Reason,
 };
 
-use crate::form::{Cipher, Dress, Form, Scheme, Sealing, Signing, Way, Who};
+use crate::form::{Beside, Cipher, Dress, Form, Scheme, Sealing, Signing, Way, Who};
 use Cipher::{AesCbc, AesGcm, ChaCha20Poly1305, Des, Rc2, TripleDes};
 
 /// One line of a table.
@@ -101,15 +101,15 @@ impl Rows {
         {
             self.add(cipher_name(cipher), Form::Sealed(Sealing::to(cipher, Who::Rsa, Way::Pkcs1)));
         }
-        for cipher in [AesCbc(256), AesGcm(256)] {
+        for cipher in [AesCbc(128), AesGcm(128)] {
             let sealing = Sealing { ber: true, ..Sealing::to(cipher, Who::Rsa, Way::Pkcs1) };
             self.add(format!("{}, indefinite lengths (BER)", cipher_name(cipher)), Form::Sealed(sealing));
         }
         let dressed =
-            |dress| Form::Sealed(Sealing { dress, ..Sealing::to(AesCbc(256), Who::Rsa, Way::Pkcs1) });
-        self.add("AES-256-CBC, application/x-pkcs7-mime", dressed(Dress::X));
-        self.add("AES-256-CBC, application/octet-stream with a file name", dressed(Dress::OctetStream));
-        self.add("AES-256-CBC, PKCS #7 v1.5 programs", dressed(Dress::Pkcs7));
+            |dress| Form::Sealed(Sealing { dress, ..Sealing::to(AesCbc(128), Who::Rsa, Way::Pkcs1) });
+        self.add("AES-128-CBC, application/x-pkcs7-mime", dressed(Dress::X));
+        self.add("AES-128-CBC, application/octet-stream with a file name", dressed(Dress::OctetStream));
+        self.add("AES-128-CBC, PKCS #7 v1.5 programs", dressed(Dress::Pkcs7));
         self.add("CompressedData", Form::Compressed { ber: false });
         self.add("CompressedData, indefinite lengths (BER)", Form::Compressed { ber: true });
     }
@@ -122,6 +122,8 @@ impl Rows {
                 self.add(format!("RSAES-OAEP, {}, {}", name(hash), cipher_name(cipher)), form);
             }
         }
+        let form = Form::Sealed(Sealing::to(AesCbc(256), Who::Rsa, Way::OaepLabel(Sha256)));
+        self.add("RSAES-OAEP, SHA-256, with a label, AES-256-CBC", form);
     }
 
     fn agreement(&mut self) {
@@ -141,6 +143,10 @@ impl Rows {
             let name = format!("ECDH P-256, X9.63 with SHA-256, AES-{bits}-wrap, AES-{bits}-GCM");
             self.add(name, Form::Sealed(Sealing::to(AesGcm(bits), Who::P256, Way::Ecdh(Sha256, bits))));
         }
+        for hash in [Sha1, Sha256] {
+            let name = format!("Cofactor ECDH P-256, X9.63 with {}, AES-256-wrap, AES-256-CBC", name(hash));
+            self.add(name, Form::Sealed(Sealing::to(AesCbc(256), Who::P256, Way::Cofactor(hash))));
+        }
         for cipher in [AesCbc(256), AesGcm(256)] {
             let form = Form::Sealed(Sealing::to(cipher, Who::X25519, Way::Hkdf));
             self.add(format!("X25519, HKDF, AES-256-wrap, {}", cipher_name(cipher)), form);
@@ -149,8 +155,8 @@ impl Rows {
 
     fn recipients(&mut self) {
         self.group = "Recipients";
-        let rsa = Sealing::to(AesCbc(256), Who::Rsa, Way::Pkcs1);
-        let p256 = Sealing::to(AesCbc(256), Who::P256, Way::Ecdh(Sha256, 256));
+        let rsa = Sealing::to(AesCbc(128), Who::Rsa, Way::Pkcs1);
+        let p256 = Sealing::to(AesCbc(128), Who::P256, Way::Ecdh(Sha256, 128));
         let oaep = Sealing::to(AesGcm(256), Who::Rsa, Way::Oaep(Sha256));
         for (name, sealing) in
             [("RSA PKCS #1 v1.5", &rsa), ("RSAES-OAEP, AES-256-GCM", &oaep), ("ECDH P-256", &p256)]
@@ -160,29 +166,33 @@ impl Rows {
         }
         let two = vec![(Who::Rsa, Way::Pkcs1), (Who::Rsa2, Way::Pkcs1)];
         self.add("Two RSA keys", Form::Sealed(Sealing { to: two, ..rsa.clone() }));
-        let ecdh = |who, hash| (who, Way::Ecdh(hash, 256));
+        let ecdh = |who, hash| (who, Way::Ecdh(hash, 128));
         let curves = vec![ecdh(Who::P256, Sha256), ecdh(Who::P384, Sha384), ecdh(Who::P521, Sha512)];
         let mixed = [vec![(Who::Rsa, Way::Pkcs1), (Who::Rsa2, Way::Oaep(Sha256))], curves].concat();
         self.add(
             "RSA, RSAES-OAEP, P-256, P-384 and P-521",
             Form::Sealed(Sealing { to: mixed, ..rsa.clone() }),
         );
+        for (name, beside) in [("a password", Beside::Password), ("a shared key", Beside::SharedKey)] {
+            let form = Form::Sealed(Sealing { beside: Some(beside), ..rsa.clone() });
+            self.add(format!("RSA, and whoever has {name}"), form);
+        }
         let gcm = Sealing { cipher: AesGcm(256), ..rsa.clone() };
         self.add(
-            "Rekeyed here: AES-256-CBC, from RSA to RSA",
+            "Rekeyed here: AES-128-CBC, from RSA to RSA",
             Form::Rekeyed(rsa.clone(), (Who::Rsa2, Way::Pkcs1)),
         );
         self.add(
-            "Rekeyed here: AES-256-CBC, from RSA to RSAES-OAEP",
+            "Rekeyed here: AES-128-CBC, from RSA to RSAES-OAEP",
             Form::Rekeyed(rsa.clone(), (Who::Rsa2, Way::Oaep(Sha256))),
         );
         self.add(
-            "Rekeyed here: AES-256-CBC, from RSA to ECDH P-256",
+            "Rekeyed here: AES-128-CBC, from RSA to ECDH P-256",
             Form::Rekeyed(rsa.clone(), ecdh(Who::P256, Sha256)),
         );
         let ber = Sealing { ber: true, ..rsa };
         self.add(
-            "Rekeyed here: AES-256-CBC in BER, from RSA to RSA",
+            "Rekeyed here: AES-128-CBC in BER, from RSA to RSA",
             Form::Rekeyed(ber, (Who::Rsa2, Way::Pkcs1)),
         );
         self.add(
@@ -190,7 +200,7 @@ impl Rows {
             Form::Rekeyed(gcm, (Who::Rsa2, Way::Oaep(Sha256))),
         );
         self.add(
-            "Rekeyed here: AES-256-CBC, from ECDH P-256 to RSA",
+            "Rekeyed here: AES-128-CBC, from ECDH P-256 to RSA",
             Form::Rekeyed(p256, (Who::Rsa2, Way::Pkcs1)),
         );
     }
@@ -199,7 +209,7 @@ impl Rows {
         self.group = "Layers";
         let rsa = Signing::by(Who::Rsa, Scheme::Pkcs1(Sha256));
         let ec = Signing::by(Who::P256, Scheme::Ecdsa(Sha256));
-        let cbc = Sealing::to(AesCbc(256), Who::Rsa2, Way::Pkcs1);
+        let cbc = Sealing::to(AesCbc(128), Who::Rsa2, Way::Pkcs1);
         let gcm = Sealing::to(AesGcm(256), Who::Rsa2, Way::Oaep(Sha256));
         self.add("Signed (detached), then encrypted", Form::SignedSealed(rsa.clone(), cbc.clone()));
         self.add("Signed (opaque), then encrypted", Form::SignedSealed(rsa.clone().opaque(), cbc.clone()));
@@ -213,6 +223,16 @@ impl Rows {
         for cipher in [TripleDes, Des, Rc2(128), Rc2(64), Rc2(40)] {
             self.add(cipher_name(cipher), Form::Sealed(Sealing::to(cipher, Who::Rsa, Way::Pkcs1)));
         }
+        for hash in [Sha1, Sha256] {
+            let name = format!("ECDH P-256, X9.63 with {}, Triple-DES-wrap, Triple-DES", name(hash));
+            self.add(name, Form::Sealed(Sealing::to(TripleDes, Who::P256, Way::TripleDesWrap(hash))));
+        }
+        let form = Sealing { dress: Dress::Pkcs7, ..Sealing::to(TripleDes, Who::Rsa, Way::Pkcs1) };
+        self.add("Triple-DES, PKCS #7 v1.5 programs", Form::Sealed(form));
+        let reason = Some(Reason::NoSignedAttributes);
+        let bare = Signing { bare: true, reason, ..Signing::by(Who::Rsa, Scheme::Pkcs1(Sha1)) };
+        self.add("RSA PKCS #1 v1.5, SHA-1, without signed attributes, detached", Form::Signed(bare.clone()));
+        self.add("RSA PKCS #1 v1.5, SHA-1, without signed attributes, opaque", Form::Signed(bare.opaque()));
         for hash in [Sha1, Md5] {
             let weak = Signing { reason: Some(Reason::Weak), ..Signing::by(Who::Rsa, Scheme::Pkcs1(hash)) };
             let name = format!("RSA PKCS #1 v1.5, {}", name(hash));

@@ -5,7 +5,7 @@ use testkit::peers;
 
 use super::{Name, Peer, Said, Written};
 use crate::{
-    form::{Cipher, Scheme, Sealing, Signing, Way, Who},
+    form::{Beside, Cipher, Scheme, Sealing, Signing, Way, Who},
     mail::Mail,
     world::{Member, World},
 };
@@ -112,6 +112,9 @@ impl Peer for BouncyCastle<'_> {
             .map(|(_, way)| match way {
                 Way::Pkcs1 => "pkcs1".to_owned(),
                 Way::Oaep(hash) => format!("oaep {}", hash_name(*hash)),
+                Way::OaepLabel(hash) => format!("oaep {} hsmime", hash_name(*hash)),
+                Way::Cofactor(hash) => format!("ecdh ECCDH_{}KDF AES256_WRAP", hash_name(*hash)),
+                Way::TripleDesWrap(hash) => format!("ecdh ECDH_{}KDF DES_EDE3_WRAP", hash_name(*hash)),
                 Way::Ecdh(hash, bits) => format!("ecdh ECDH_{}KDF AES{bits}_WRAP", hash_name(*hash)),
                 Way::Hkdf => "ecdh 1.2.840.113549.1.9.16.3.19 AES256_WRAP".to_owned(),
             })
@@ -126,6 +129,13 @@ impl Peer for BouncyCastle<'_> {
         for ((who, _), way) in sealing.to.iter().zip(&ways) {
             let certificate = self.member(*who)?.certificate.der();
             fields.extend([way.as_bytes(), word(sealing.by_key, "ski", "issuer"), certificate]);
+        }
+        if let (Some(beside), Some((who, _))) = (sealing.beside, sealing.to.first()) {
+            let way: &[u8] = match beside {
+                Beside::Password => b"password",
+                Beside::SharedKey => b"kek",
+            };
+            fields.extend([way, b"issuer", self.member(*who)?.certificate.der()]);
         }
         self.ask(&fields).map(Written::Object)
     }

@@ -15,7 +15,7 @@ use testkit::{command::Finished, peers};
 
 use super::{Name, Peer, Said, Written, done, no_option, said};
 use crate::{
-    form::{Cipher, Sealing, Signing, Way, Who},
+    form::{Cipher, Sealing, Signing, Who},
     mail::Mail,
     world::World,
 };
@@ -170,7 +170,10 @@ impl Peer for Gpgsm {
     }
 
     fn encrypt(&self, content: &[u8], sealing: &Sealing) -> Result<Written, Said> {
-        if sealing.any(|_, way| matches!(way, Way::Oaep(_))) {
+        if sealing.beside.is_some() {
+            return no_option(&self.options, &["pwri", "kek"]);
+        }
+        if sealing.any(|_, way| way.is_oaep()) {
             return no_option(&self.options, &["oaep", "padding"]);
         }
         if sealing.by_key {

@@ -134,6 +134,9 @@ fn done(finished: testkit::Result<Finished>) -> Result<Finished, Said> {
 /// looked at again.
 fn no_option<T>(list: &str, words: &[&str]) -> Result<T, Said> {
     let list = list.to_ascii_lowercase();
+    if list.matches('-').count() < 3 {
+        return Err(Said(format!("it lists no options: {list}")));
+    }
     match words.iter().find(|word| list.contains(&word.to_ascii_lowercase())) {
         Some(word) => Err(Said(format!("its options speak of {word} now"))),
         None => Err(Said(format!("its options have no {}", words.join(", no ")))),

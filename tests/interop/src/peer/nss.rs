@@ -18,7 +18,7 @@ use testkit::{
 
 use super::{Name, Peer, Said, Written, done, no_option, said};
 use crate::{
-    form::{Cipher, Dress, Sealing, Signing, Way, Who},
+    form::{Cipher, Dress, Sealing, Signing, Who},
     mail::Mail,
     world::World,
 };
@@ -59,6 +59,11 @@ impl Nss {
 
     fn has_key(&self, who: Who) -> Result<(), Said> {
         self.refused.get(&who).map_or(Ok(()), |said| Err(said.clone()))
+    }
+
+    fn usage_of(&self, program: &str) -> Result<String, Said> {
+        let usage = self.database.call(program, &[])?;
+        Ok(format!("{}{}", usage.text(), usage.stderr))
     }
 
     fn file(&self, octets: &[u8]) -> Result<PathBuf, Said> {
@@ -108,8 +113,10 @@ impl Peer for Nss {
         self.has_key(who)?;
         let content = self.file(content)?;
         if signing.dress == Dress::Pkcs7 && !signing.bare {
-            let usage = self.database.call("p7sign", &[])?;
-            return no_option(&format!("{}{}", usage.text(), usage.stderr), &["attribute"]);
+            return no_option(&self.usage_of("p7sign")?, &["attribute"]);
+        }
+        if signing.bare && scheme.hash() != Hash::Sha1 {
+            return no_option(&self.usage_of("p7sign")?, &["hash"]);
         }
         if signing.bare {
             let mut arguments =
@@ -169,7 +176,10 @@ impl Peer for Nss {
     }
 
     fn encrypt(&self, content: &[u8], sealing: &Sealing) -> Result<Written, Said> {
-        if sealing.any(|_, way| matches!(way, Way::Oaep(_))) {
+        if sealing.beside.is_some() {
+            return no_option(&self.usage, &["pwri", "kek"]);
+        }
+        if sealing.any(|_, way| way.is_oaep()) {
             return no_option(&self.usage, &["oaep"]);
         }
         if sealing.by_key {
@@ -179,10 +189,14 @@ impl Peer for Nss {
         let names = sealing.to.iter().map(|(who, _)| who.name()).collect::<Vec<_>>().join(",");
         let arguments = [OsStr::new("-r"), OsStr::new(&names), OsStr::new("-i"), content.as_os_str()];
         if sealing.dress == Dress::Pkcs7 {
+            // It takes Triple-DES.
+            if sealing.cipher != Cipher::TripleDes {
+                return no_option(&self.usage_of("p7env")?, &["cipher", "algorithm"]);
+            }
             return Ok(Written::Object(self.call("p7env", &arguments)?.stdout));
         }
-        // It takes the strongest that it finds all recipients to have, which is AES-256-CBC.
-        if sealing.cipher != Cipher::AesCbc(256) {
+        // It takes what it knows of the recipients, and for those of whom it knows nothing AES-128-CBC.
+        if sealing.cipher != Cipher::AesCbc(128) {
             return no_option(&self.usage, &["cipher", "algorithm"]);
         }
         let arguments = [&[OsStr::new("-E")], &arguments[..]].concat();

@@ -7,14 +7,15 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use memchr::memmem;
 use smime::algorithm::DigestAlgorithm as Hash;
 use testkit::command;
 
 use super::{Name, Peer, Said, Written, done};
 use crate::{
-    form::{Cipher, Dress, Scheme, Sealing, Signing, Way, Who},
+    claims::LABEL,
+    form::{Beside, Cipher, Dress, Scheme, Sealing, Signing, Way, Who},
     mail::Mail,
     world::World,
 };
@@ -143,18 +144,36 @@ impl Peer for OpenSsl<'_> {
         let flags = [(sealing.by_key, "-keyid"), (sealing.ber, "-stream")];
         command.args(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag));
         command.arg(cipher_option(sealing.cipher));
-        for &(who, way) in &sealing.to {
-            if let Way::Ecdh(_, bits) = way {
-                command.arg(format!("-aes{bits}-wrap"));
+        match sealing.beside {
+            Some(Beside::Password) => command.args(["-pwri_password", "secret"]),
+            Some(Beside::SharedKey) => {
+                command.args(["-secretkey", "000102030405060708090a0b0c0d0e0f", "-secretkeyid", "0102"])
             }
+            None => &mut command,
+        };
+        for &(who, way) in &sealing.to {
+            match way {
+                Way::Ecdh(_, bits) => command.arg(format!("-aes{bits}-wrap")),
+                Way::Cofactor(_) => command.arg("-aes256-wrap"),
+                Way::TripleDesWrap(_) => command.arg("-des3-wrap"),
+                _ => &mut command,
+            };
             command.arg("-recip").arg(&self.person(who)?.certificate);
             match way {
                 Way::Oaep(hash) => {
                     command.args(["-keyopt", "rsa_padding_mode:oaep", "-keyopt"]);
                     command.arg(format!("rsa_oaep_md:{}", hash_option(hash)));
                 }
-                Way::Ecdh(hash, _) => {
+                Way::OaepLabel(hash) => {
+                    command.args(["-keyopt", "rsa_padding_mode:oaep", "-keyopt"]);
+                    command.arg(format!("rsa_oaep_md:{}", hash_option(hash)));
+                    command.args(["-keyopt", &format!("rsa_oaep_label:{}", HEXLOWER.encode(LABEL))]);
+                }
+                Way::Ecdh(hash, _) | Way::TripleDesWrap(hash) | Way::Cofactor(hash) => {
                     command.args(["-keyopt", &format!("ecdh_kdf_md:{}", hash_option(hash))]);
+                    if matches!(way, Way::Cofactor(_)) {
+                        command.args(["-keyopt", "ecdh_cofactor_mode:1"]);
+                    }
                 }
                 Way::Pkcs1 | Way::Hkdf => {}
             }
