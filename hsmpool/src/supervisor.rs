@@ -6,11 +6,9 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, select_biased};
-use cryptoki::error::RvError;
 
 use crate::{
     PoolError,
-    call::CallError,
     connection::{Condition, Connection},
     token::{Phase, Token},
 };
@@ -132,10 +130,6 @@ fn watch(
 ) -> Option<PoolError> {
     let mut sessions = connection.sessions();
     loop {
-        if connection.is_over() {
-            let over = CallError::new("C_GetSessionInfo", RvError::CryptokiNotInitialized);
-            return Some(PoolError::call(token.label(), over));
-        }
         match connection.tend(Instant::now()) {
             Condition::Hanging(workers) if !outage.is_open() => {
                 let for_at_least = token.settings.deadline;

@@ -18,6 +18,7 @@ pub mod message;
 pub mod mime;
 pub mod path;
 pub mod profile;
+pub mod protection;
 pub mod public_key;
 pub mod store;
 #[cfg(feature = "testing")]

@@ -51,8 +51,6 @@ struct State {
     rest: Option<(Buffer, usize)>,
     flusher: bool,
     closed: bool,
-    /// Threads that wait for `changed`: to notify nobody is a system call too.
-    watchers: usize,
 }
 
 impl Outbox {
@@ -91,7 +89,7 @@ impl Outbox {
     pub(super) fn wait_below(&self, octets: usize) {
         let mut state = self.lock();
         while state.backlog >= octets && !state.closed {
-            state = self.wait(state, None);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -104,24 +102,7 @@ impl Outbox {
             if left.is_zero() {
                 return;
             }
-            state = self.wait(state, Some(left));
-        }
-    }
-
-    /// Waits until something was sent, or the outbox was closed.
-    fn wait<'s>(&self, mut state: MutexGuard<'s, State>, limit: Option<Duration>) -> MutexGuard<'s, State> {
-        state.watchers += 1;
-        state = match limit {
-            Some(limit) => self.changed.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0,
-            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-        };
-        state.watchers -= 1;
-        state
-    }
-
-    fn tell(&self, state: &State) {
-        if state.watchers > 0 {
-            self.changed.notify_all();
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -157,7 +138,7 @@ impl Outbox {
                 break;
             };
             state.backlog = state.backlog.saturating_sub(len);
-            self.tell(&state);
+            self.changed.notify_all();
             if len < batch.len() {
                 self.leave_to_flusher(state, batch, len);
                 return;
@@ -186,7 +167,9 @@ impl Outbox {
     fn leave_to_flusher(self: &Arc<Self>, mut state: MutexGuard<'_, State>, batch: Buffer, sent: usize) {
         state.rest = Some((batch, sent));
         if state.flusher {
-            return self.tell(&state);
+            drop(state);
+            self.changed.notify_all();
+            return;
         }
         state.flusher = true;
         drop(state);
@@ -208,7 +191,7 @@ impl Outbox {
                 if let Some(rest) = state.rest.take() {
                     break rest;
                 }
-                state = self.wait(state, None);
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             };
             drop(state);
             while sent < batch.len() {
@@ -218,7 +201,8 @@ impl Outbox {
                         sent += len;
                         let mut state = self.lock();
                         state.backlog = state.backlog.saturating_sub(len);
-                        self.tell(&state);
+                        drop(state);
+                        self.changed.notify_all();
                     }
                     Ok(_) if room => {}
                     _ => return self.close(),

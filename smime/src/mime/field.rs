@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The field as it can be signed: its octets where they are safe, else the same meaning in safe octets.
-pub(super) fn safe_field<'a>(field: &HeaderField<'a>) -> Result<Cow<'a, [u8]>, Hazard> {
+pub(crate) fn safe_field<'a>(field: &HeaderField<'a>) -> Result<Cow<'a, [u8]>, Hazard> {
     match hazards(field.octets()).transport {
         None => Ok(Cow::Borrowed(field.octets())),
         Some(Hazard::LongLine) => folded(field.octets()).map(Cow::Owned).ok_or(Hazard::LongLine),

@@ -29,6 +29,7 @@ pub use codec::{
 pub use content_type::ContentType;
 pub use entity::{MAX_DEPTH, MimeEntity, TransferEncoding};
 pub use error::{CanonicalError, MimeError};
+pub(crate) use field::safe_field;
 pub use from::{FromError, originators, single_originator};
 pub use hazard::Hazard;
 pub use header::{Header, HeaderField};

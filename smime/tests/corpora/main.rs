@@ -8,6 +8,7 @@
 #![expect(clippy::case_sensitive_file_extension_comparisons, reason = "the names are as they are")]
 #![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
 
+mod headers;
 mod keys;
 mod outcome;
 mod structures;
