@@ -261,15 +261,22 @@ pub enum Form {
     Triple(Signing, Sealing),
     /// Encrypted by the peer, given another recipient here, read by the peer.
     Rekeyed(Sealing, (Who, Way)),
+    /// The same, and the peer's recipients stay.
+    Added(Sealing, (Who, Way)),
+    /// Signed, then compressed.
+    SignedCompressed(Signing),
+    /// Compressed, then encrypted.
+    CompressedSealed(Sealing),
 }
 
 impl Form {
     /// The signed layer, if there is one.
     pub fn signing(&self) -> Option<&Signing> {
         match self {
-            Self::Signed(signing) | Self::SignedSealed(signing, _) | Self::Triple(signing, _) => {
-                Some(signing)
-            }
+            Self::Signed(signing)
+            | Self::SignedSealed(signing, _)
+            | Self::Triple(signing, _)
+            | Self::SignedCompressed(signing) => Some(signing),
             _ => None,
         }
     }
@@ -280,7 +287,9 @@ impl Form {
             Self::Sealed(sealing)
             | Self::SignedSealed(_, sealing)
             | Self::Triple(_, sealing)
-            | Self::Rekeyed(sealing, _) => Some(sealing),
+            | Self::Rekeyed(sealing, _)
+            | Self::Added(sealing, _)
+            | Self::CompressedSealed(sealing) => Some(sealing),
             _ => None,
         }
     }

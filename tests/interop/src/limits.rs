@@ -14,7 +14,10 @@ pub fn of(peer: Name, direction: Direction, form: &Form) -> Option<&'static str>
     match (form, direction) {
         (Form::Signed(signing), Direction::TheyWrite) => signs(peer, signing),
         (Form::Signed(signing), Direction::WeWrite) => verifies(peer, signing),
-        (Form::Sealed(sealing) | Form::Rekeyed(sealing, _), Direction::TheyWrite) => encrypts(peer, sealing),
+        (
+            Form::Sealed(sealing) | Form::Rekeyed(sealing, _) | Form::Added(sealing, _),
+            Direction::TheyWrite,
+        ) => encrypts(peer, sealing),
         (Form::Sealed(sealing), Direction::WeWrite) => decrypts(peer, sealing),
         (Form::SignedSealed(signing, sealing) | Form::Triple(signing, sealing), Direction::TheyWrite) => {
             signs(peer, signing).or_else(|| encrypts(peer, sealing))
@@ -24,6 +27,22 @@ pub fn of(peer: Name, direction: Direction, form: &Form) -> Option<&'static str>
         }
         (Form::Triple(signing, sealing), Direction::WeWrite) => {
             verifies(peer, signing).or_else(|| decrypts(peer, sealing))
+        }
+        (Form::Added(sealing, to), Direction::WeWrite) => encrypts(peer, sealing).or_else(|| {
+            let to = [&sealing.to[..], &[*to]].concat();
+            decrypts(peer, &Sealing { to, ..sealing.clone() })
+        }),
+        (Form::SignedCompressed(signing), Direction::TheyWrite) => {
+            signs(peer, signing).or_else(|| compresses(peer, direction))
+        }
+        (Form::SignedCompressed(signing), Direction::WeWrite) => {
+            compresses(peer, direction).or_else(|| verifies(peer, signing))
+        }
+        (Form::CompressedSealed(sealing), Direction::TheyWrite) => {
+            compresses(peer, direction).or_else(|| encrypts(peer, sealing))
+        }
+        (Form::CompressedSealed(sealing), Direction::WeWrite) => {
+            decrypts(peer, sealing).or_else(|| compresses(peer, direction))
         }
         (Form::Rekeyed(sealing, to), Direction::WeWrite) => {
             encrypts(peer, sealing).or_else(|| decrypts(peer, &Sealing { to: vec![*to], ..sealing.clone() }))

@@ -4,11 +4,12 @@ use std::thread;
 
 use anyhow::{Result, anyhow};
 use memchr::memmem;
+use smime::cms::Keep;
 
 use crate::{
     cell::{Cell, Direction, Failure, judge},
     claims,
-    form::{Form, Sealing, Signing, Who},
+    form::{Form, Sealing, Signing, Way, Who},
     limits,
     mail::{Kind, Mail, multipart_signed, pkcs7_mime},
     ours::Ours,
@@ -178,8 +179,25 @@ impl<'a> Bench<'a> {
                 self.compare(&self.ours.verify(&Self::mail(signing, &inner)?, signing.reason.as_ref())?)
             }
             Form::Rekeyed(sealing, to) => {
-                let mail = self.rekeyed(sealing, *to)?;
+                let mail = self.rekeyed(sealing, *to, Keep::None)?;
                 self.compare(&self.ours.open(&mail, to.0)?)
+            }
+            Form::Added(sealing, to) => {
+                let mail = self.rekeyed(sealing, *to, Keep::All)?;
+                self.compare(&self.ours.open(&mail, to.0)?)?;
+                self.compare(&self.ours.open(&mail, first(sealing)?)?)
+            }
+            Form::SignedCompressed(signing) => {
+                let object = self.peer.compress(&self.peer_signs(TEXT, signing)?, false)?;
+                let entity = pkcs7_mime(Kind::Compressed, &object, signing.dress);
+                self.compare(&self.ours.verify(&Self::mail(signing, &entity)?, signing.reason.as_ref())?)
+            }
+            Form::CompressedSealed(sealing) => {
+                let object = self.peer.compress(TEXT, false)?;
+                let entity = pkcs7_mime(Kind::Compressed, &object, sealing.dress);
+                let mail = Mail::carrying("peer@partner.example", &self.peer_seals(&entity, sealing)?)?;
+                let inner = self.ours.open(&mail, first(sealing)?)?;
+                self.compare(&Ours::decompress(&Mail::carrying("peer@partner.example", &inner)?)?)
             }
         }
     }
@@ -227,8 +245,24 @@ impl<'a> Bench<'a> {
                 self.compare(&self.peer.verify(&Self::mail(signing, &inner)?, signing)?)
             }
             Form::Rekeyed(sealing, to) => {
-                let mail = self.rekeyed(sealing, *to)?;
+                let mail = self.rekeyed(sealing, *to, Keep::None)?;
                 self.compare(&self.peer.decrypt(&mail, to.0, sealing)?)
+            }
+            Form::Added(sealing, to) => {
+                let mail = self.rekeyed(sealing, *to, Keep::All)?;
+                self.compare(&self.peer.decrypt(&mail, to.0, sealing)?)?;
+                self.compare(&self.peer.decrypt(&mail, first(sealing)?, sealing)?)
+            }
+            Form::SignedCompressed(signing) => {
+                let entity = Ours::compress(&self.we_sign(TEXT, signing)?)?;
+                let inner = self.peer.decompress(&Mail::carrying("we@example.org", &entity)?)?;
+                self.compare(&self.peer.verify(&Self::mail(signing, &inner)?, signing)?)
+            }
+            Form::CompressedSealed(sealing) => {
+                let sealed = self.we_seal(&Ours::compress(TEXT)?, sealing)?;
+                let mail = Mail::carrying("we@example.org", &sealed)?;
+                let inner = self.peer.decrypt(&mail, first(sealing)?, sealing)?;
+                self.compare(&self.peer.decompress(&Mail::carrying("we@example.org", &inner)?)?)
             }
         }
     }
@@ -288,9 +322,9 @@ impl<'a> Bench<'a> {
     }
 
     /// Encrypted by the peer, and given another recipient here.
-    fn rekeyed(&self, sealing: &Sealing, to: (Who, crate::form::Way)) -> Result<Mail, Failure> {
+    fn rekeyed(&self, sealing: &Sealing, to: (Who, Way), keep: Keep) -> Result<Mail, Failure> {
         let mail = Mail::carrying("peer@partner.example", &self.peer_seals(TEXT, sealing)?)?;
-        let object = self.ours.rekey(&mail.object, first(sealing)?, to)?;
+        let object = self.ours.rekey(&mail.object, first(sealing)?, to, keep)?;
         let kind = if sealing.cipher.is_authenticated() { Kind::AuthEnveloped } else { Kind::Enveloped };
         Ok(mail_of(kind, &object)?)
     }

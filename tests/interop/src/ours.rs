@@ -20,7 +20,7 @@ use smime::{
         CompressedMessage, OpaqueMessage, Reason, SealedMessage, Wrapped, certificates_only, compress, seal,
         sign, sign_opaque, verify,
     },
-    mime::{Canonical, Message, single_originator},
+    mime::{Canonical, Message, MimeEntity, single_originator},
     path::{RevocationMode, Trust},
     profile::SealPlan,
     testing::MemoryKey,
@@ -156,10 +156,10 @@ impl<'a> Ours<'a> {
         Ok(opaque_entity(&certificates_only(&certificates.collect::<Result<Vec<_>, _>>()?)?))
     }
 
-    /// Gives an encrypted object another recipient in place of those it has.
-    pub fn rekey(&self, object: &[u8], from: Who, to: (Who, Way)) -> Result<Vec<u8>> {
+    /// Gives an encrypted object another recipient.
+    pub fn rekey(&self, object: &[u8], from: Who, to: (Who, Way), keep: Keep) -> Result<Vec<u8>> {
         let to = self.recipient(to.0, to.1)?;
-        Ok(rekey(object, &self.key(from)?, &[to], Keep::None, Proof::Content)?)
+        Ok(rekey(object, &self.key(from)?, &[to], keep, Proof::Content)?)
     }
 
     /// Verifies a mail; the content, if the verdict is the one that is wanted.
@@ -174,14 +174,7 @@ impl<'a> Ours<'a> {
             verdict.result().as_str(),
             verdict.reason()
         );
-        match Wrapped::read(&entity)? {
-            Some(Wrapped::Clear { content, .. }) => Ok(content.octets().to_vec()),
-            Some(Wrapped::Opaque(object)) => match Object::parse(&object)? {
-                Object::SignedData(signed) => Ok(signed.content().context("no content")?.concat()),
-                other => bail!("{other:?}"),
-            },
-            None => bail!("no S/MIME"),
-        }
+        signed_content(&entity)
     }
 
     /// Opens a mail with somebody's key.
@@ -216,6 +209,21 @@ impl<'a> Ours<'a> {
             }
             other => bail!("{other:?}"),
         }
+    }
+}
+
+/// What a signature is over, also one that is compressed.
+fn signed_content(entity: &MimeEntity<'_>) -> Result<Vec<u8>> {
+    match Wrapped::read(entity)? {
+        Some(Wrapped::Clear { content, .. }) => Ok(content.octets().to_vec()),
+        Some(Wrapped::Opaque(object)) => match Object::parse(&object)? {
+            Object::SignedData(signed) => Ok(signed.content().context("no content")?.concat()),
+            Object::CompressedData(compressed) => {
+                signed_content(&MimeEntity::parse(&compressed.decompress()?))
+            }
+            other => bail!("{other:?}"),
+        },
+        None => bail!("no S/MIME"),
     }
 }
 

@@ -190,6 +190,14 @@ impl Rows {
             "Rekeyed here: AES-128-CBC, from RSA to ECDH P-256",
             Form::Rekeyed(rsa.clone(), ecdh(Who::P256, Sha256)),
         );
+        self.add(
+            "Recipient added here: AES-128-CBC, RSA beside RSA",
+            Form::Added(rsa.clone(), (Who::Rsa2, Way::Pkcs1)),
+        );
+        self.add(
+            "Recipient added here: AES-128-CBC, ECDH P-256 beside RSA",
+            Form::Added(rsa.clone(), ecdh(Who::P256, Sha256)),
+        );
         let ber = Sealing { ber: true, ..rsa };
         self.add(
             "Rekeyed here: AES-128-CBC in BER, from RSA to RSA",
@@ -214,6 +222,9 @@ impl Rows {
         self.add("Signed (detached), then encrypted", Form::SignedSealed(rsa.clone(), cbc.clone()));
         self.add("Signed (opaque), then encrypted", Form::SignedSealed(rsa.clone().opaque(), cbc.clone()));
         self.add("Signed (ECDSA), then encrypted (RSAES-OAEP, AES-256-GCM)", Form::SignedSealed(ec, gcm));
+        self.add("Signed (detached), then compressed", Form::SignedCompressed(rsa.clone()));
+        self.add("Signed (opaque), then compressed", Form::SignedCompressed(rsa.clone().opaque()));
+        self.add("Compressed, then encrypted", Form::CompressedSealed(cbc.clone()));
         self.add("Triple wrapped, detached", Form::Triple(rsa.clone(), cbc.clone()));
         self.add("Triple wrapped, opaque", Form::Triple(rsa.opaque(), cbc));
     }
