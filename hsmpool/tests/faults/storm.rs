@@ -278,7 +278,7 @@ fn in_a_storm_of_everything_every_request_ends_once_and_in_time() {
             rules.push(add(Fail(value), Function::Sign, 0.01));
         }
         rules.push(add(LoseSession, Function::Sign, 0.02));
-        // What costs all sessions and the module. Less of it: each takes some hundredths of a second.
+        // What costs all sessions and the module: some hundredths of a second each time.
         for action in [
             Fail(ReturnValue::CKR_DEVICE_REMOVED),
             Fail(ReturnValue::CKR_TOKEN_NOT_PRESENT),
@@ -287,7 +287,7 @@ fn in_a_storm_of_everything_every_request_ends_once_and_in_time() {
             Fail(ReturnValue::CKR_DEVICE_MEMORY),
             Action::LoseSessions,
         ] {
-            rules.push(add(action, Function::SignInit, 0.002));
+            rules.push(add(action, Function::SignInit, 0.01));
         }
         // Calls that hang, some for longer than their callers wait.
         rules.push(add(Action::Delay(Duration::from_millis(200)), Function::Sign, 0.002));

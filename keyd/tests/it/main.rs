@@ -9,4 +9,6 @@ mod gate;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]
+mod storm;
+#[cfg(test)]
 mod support;
