@@ -63,7 +63,7 @@ fn in_a_storm_behind_the_socket_every_request_ends_in_time_and_has_its_line() {
     let mut lab = Lab::new();
     (lab.sessions, lab.deadline_ms) = (8, 5000);
     let deadline = Duration::from_millis(lab.deadline_ms);
-    let keyd = lab.start();
+    let server = lab.start();
     let pool = lab.pool();
     pool.ready(LONG).unwrap();
     let keys = [Lane::Interactive, Lane::Bulk].map(|lane| pool.lane(lane).key(&lab.certificate));
@@ -100,7 +100,7 @@ fn in_a_storm_behind_the_socket_every_request_ends_in_time_and_has_its_line() {
             let once = if round == 0 { Rule::hang() } else { Rule::new(Action::Abort) };
             lab.control.add(once.on([Function::Sign]).next(1)).unwrap();
             thread::sleep(Duration::from_secs(1));
-            send(keyd.module_process(), Signal::KILL);
+            send(server.module_process(), Signal::KILL);
         }
         asking.join().unwrap()
     });

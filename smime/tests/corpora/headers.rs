@@ -36,7 +36,8 @@ fn the_subject_that_was_hidden_is_found_in_the_older_scheme_and_nothing_is_said_
         let header = ProtectedHeader::read(&payload.entity(), &entity.header()).unwrap();
         assert_eq!(header.scheme(), Scheme::ProtectedHeadersV1, "{name}");
         assert!(!header.scheme().states_intent());
-        let subject = if is_encrypted { "BarCorp contract signed, let's go!" } else { "The FooCorp contract" };
+        let subject =
+            if is_encrypted { "BarCorp contract signed, let's go!" } else { "The FooCorp contract" };
         assert_eq!(header.values("Subject").collect::<Vec<_>>(), [subject], "{name}");
         assert_eq!(header.originator().unwrap().as_str(), "alice@smime.example", "{name}");
         assert_eq!(header.confidential().count(), 0, "{name}");
