@@ -12,7 +12,7 @@ use crate::{AgentError, Edits, FieldRef, Identity};
 /// Signs a whole message: its MIME entity goes into a `multipart/signed`, its other header fields stay.
 pub fn sign(entity: &MimeEntity<'_>, identity: &Identity, at: SystemTime) -> Result<Edits, AgentError> {
     let canonical = Canonical::from_entity(entity)?;
-    let signed = message::sign(&canonical, identity.signer(), identity.chain(), at)?;
+    let signed = message::sign_in_place(canonical, identity.signer(), identity.chain(), at)?;
     Ok(Edits {
         remove: content_fields(entity),
         append: vec![

@@ -11,6 +11,7 @@ pub mod config;
 pub mod isolated;
 pub mod lab;
 pub mod mail;
+pub mod memory;
 pub mod milter;
 pub mod mime;
 pub mod peers;

@@ -95,12 +95,10 @@ fn gcm(
     }
     let sealed = LessSafeKey::new(UnboundKey::new(engine, key.expose()).map_err(undecryptable)?);
     let aad = Aad::from(&authentication.attributes);
-    let mut content = segments.concat();
     if tag_len == 16 {
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        sealed.open_in_place_separate_tag(nonce, aad, mac, &mut content).map_err(undecryptable)?;
-        return Ok(content);
+        return open(&sealed, nonce, segments, authentication);
     }
+    let mut content = segments.concat();
     // The engine knows whole tags only. So: decrypt in counter mode, seal again, compare the beginning of the tag.
     let mut counter = [0; 16];
     for (to, from) in counter.iter_mut().zip(nonce.iter().chain(&[0, 0, 0, 2])) {
@@ -130,10 +128,24 @@ fn chacha20_poly1305(
         return Err(OpenError::Undecryptable);
     }
     let key = UnboundKey::new(&CHACHA20_POLY1305, key.expose()).map_err(undecryptable)?;
-    let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(&authentication.attributes));
+    open(&LessSafeKey::new(key), nonce, segments, authentication)
+}
+
+/// Opens content with a whole tag. Content in one piece is read where it is.
+fn open(
+    key: &LessSafeKey,
+    nonce: [u8; 12],
+    segments: &[&[u8]],
+    authentication: &Authentication,
+) -> Result<Vec<u8>, OpenError> {
+    let Authentication { attributes, mac } = authentication;
+    let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(attributes));
+    if let [whole] = segments {
+        let mut content = vec![0; whole.len()];
+        key.open_separate_gather(nonce, aad, whole, mac, &mut content).map_err(undecryptable)?;
+        return Ok(content);
+    }
     let mut content = segments.concat();
-    LessSafeKey::new(key)
-        .open_in_place_separate_tag(nonce, aad, &authentication.mac, &mut content)
-        .map_err(undecryptable)?;
+    key.open_in_place_separate_tag(nonce, aad, mac, &mut content).map_err(undecryptable)?;
     Ok(content)
 }

@@ -32,11 +32,13 @@ pub use enveloped_data::{EnvelopedData, OpenError};
 pub use key_agreement::KeyAgreement;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
 pub use rekey::{Keep, Proof, RekeyError, rekey};
+pub(crate) use seal::Layout as SealLayout;
 #[cfg(test)]
 pub(crate) use seal::transport_identifier;
 pub use seal::{RecipientKey, RecipientKeyError, RsaTransport, SealError, seal};
 pub use signed_data::SignedData;
 pub use signer_info::{SignerIdentifier, SignerInfo};
+pub(crate) use write::frame_of_opaque;
 pub use write::{SignError, certificates_only, sign, sign_opaque};
 
 use crate::ber::{BerError, Tag, Tree};

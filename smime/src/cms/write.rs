@@ -70,7 +70,7 @@ pub fn sign(
 ) -> Result<Vec<u8>, SignError> {
     let parts = SignerParts::make(digest_of, signer, at)?;
     let certificates = certificate_set(chain.iter().chain([signer.certificate()]));
-    signed_data(&parts.digest_algorithm, None, &certificates, &parts.signer_info)
+    Ok(Frame::new(&parts.digest_algorithm, None, &certificates, &parts.signer_info)?.around(b""))
 }
 
 /// Like [`sign`], with the content inside: an opaque signature.
@@ -80,14 +80,24 @@ pub fn sign_opaque(
     chain: &[Certificate],
     at: SystemTime,
 ) -> Result<Vec<u8>, SignError> {
+    Ok(frame_of_opaque(content, signer, chain, at)?.around(content))
+}
+
+/// An opaque signature without its content, which may be large and need not be copied to be put into its place.
+pub(crate) fn frame_of_opaque(
+    content: &[u8],
+    signer: &dyn Signer,
+    chain: &[Certificate],
+    at: SystemTime,
+) -> Result<Frame, SignError> {
     let parts = SignerParts::make(|algorithm| Digest::of(algorithm, content), signer, at)?;
     let certificates = certificate_set(chain.iter().chain([signer.certificate()]));
-    signed_data(&parts.digest_algorithm, Some(content), &certificates, &parts.signer_info)
+    Frame::new(&parts.digest_algorithm, Some(content.len()), &certificates, &parts.signer_info)
 }
 
 /// A `SignedData` that nobody signed, for the certificates in it (RFC 8551 3.8).
 pub fn certificates_only(certificates: &[Certificate]) -> Result<Vec<u8>, SignError> {
-    signed_data(&[], None, &certificate_set(certificates), &[])
+    Ok(Frame::new(&[], None, &certificate_set(certificates), &[])?.around(b""))
 }
 
 /// A `SignerInfo`, and its digest's identifier, which stands before the content too.
@@ -130,41 +140,51 @@ impl SignerParts {
     }
 }
 
-/// The `ContentInfo`. Its version is 1: the content is id-data and signers are named by issuer and serial number
-/// (RFC 5652 5.1).
-fn signed_data(
-    digest_algorithm: &[u8],
-    content: Option<&[u8]>,
-    certificates: &[u8],
-    signer_info: &[u8],
-) -> Result<Vec<u8>, SignError> {
-    let before = [1_u8.to_der()?, tlv(Tag::SET, digest_algorithm)].concat();
-    let content_type = rfc5911::ID_DATA.to_der()?;
-    let after = [tlv(Tag::context(0), certificates), tlv(Tag::SET, signer_info)].concat();
-    let oid = rfc5911::ID_SIGNED_DATA.to_der()?;
+/// What stands before and behind the octets of the content in a `ContentInfo` with a `SignedData`.
+pub(crate) struct Frame {
+    pub(crate) head: Vec<u8>,
+    pub(crate) tail: Vec<u8>,
+}
 
-    // Lengths from the inside outwards, so that the content is copied once.
-    let tlv_len = |len| header_len(len) + len;
-    let content_len = content.map(<[u8]>::len);
-    let encapsulated_len = content_type.len() + content_len.map_or(0, |len| tlv_len(tlv_len(len)));
-    let data_len = before.len() + tlv_len(encapsulated_len) + after.len();
-    let object_len = oid.len() + tlv_len(tlv_len(data_len));
+impl Frame {
+    /// Around content of a length, or around none. The version is 1: the content is id-data and signers are named by
+    /// issuer and serial number (RFC 5652 5.1).
+    fn new(
+        digest_algorithm: &[u8],
+        content_len: Option<usize>,
+        certificates: &[u8],
+        signer_info: &[u8],
+    ) -> Result<Self, SignError> {
+        let before = [1_u8.to_der()?, tlv(Tag::SET, digest_algorithm)].concat();
+        let content_type = rfc5911::ID_DATA.to_der()?;
+        let tail = [tlv(Tag::context(0), certificates), tlv(Tag::SET, signer_info)].concat();
+        let oid = rfc5911::ID_SIGNED_DATA.to_der()?;
 
-    let mut object = Vec::with_capacity(tlv_len(object_len));
-    write_header(Tag::SEQUENCE, object_len, &mut object);
-    object.extend(oid);
-    write_header(Tag::context(0), tlv_len(data_len), &mut object);
-    write_header(Tag::SEQUENCE, data_len, &mut object);
-    object.extend(before);
-    write_header(Tag::SEQUENCE, encapsulated_len, &mut object);
-    object.extend(content_type);
-    if let Some(content) = content {
-        write_header(Tag::context(0), tlv_len(content.len()), &mut object);
-        write_header(Tag::OCTET_STRING, content.len(), &mut object);
-        object.extend_from_slice(content);
+        // Lengths from the inside outwards.
+        let tlv_len = |len| header_len(len) + len;
+        let encapsulated_len = content_type.len() + content_len.map_or(0, |len| tlv_len(tlv_len(len)));
+        let data_len = before.len() + tlv_len(encapsulated_len) + tail.len();
+        let object_len = oid.len() + tlv_len(tlv_len(data_len));
+
+        let mut head = Vec::with_capacity(128);
+        write_header(Tag::SEQUENCE, object_len, &mut head);
+        head.extend(oid);
+        write_header(Tag::context(0), tlv_len(data_len), &mut head);
+        write_header(Tag::SEQUENCE, data_len, &mut head);
+        head.extend(before);
+        write_header(Tag::SEQUENCE, encapsulated_len, &mut head);
+        head.extend(content_type);
+        if let Some(len) = content_len {
+            write_header(Tag::context(0), tlv_len(len), &mut head);
+            write_header(Tag::OCTET_STRING, len, &mut head);
+        }
+        Ok(Self { head, tail })
     }
-    object.extend(after);
-    Ok(object)
+
+    /// The object, with the content in its place.
+    fn around(&self, content: &[u8]) -> Vec<u8> {
+        [&self.head, content, &self.tail].concat()
+    }
 }
 
 /// The certificates, each once, in DER's order for a SET OF.

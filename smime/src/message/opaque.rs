@@ -7,7 +7,7 @@ use crate::{
     Certificate,
     cms::{self, SignError},
     key::Signer,
-    mime::{Canonical, encode_base64},
+    mime::{Base64Buffer, Canonical, encode_base64},
 };
 
 /// The body of a message whose content is in a `SignedData`, and the fields that go with it. All other
@@ -35,10 +35,12 @@ pub fn sign_opaque(
     chain: &[Certificate],
     at: SystemTime,
 ) -> Result<OpaqueMessage, SignError> {
+    let frame = cms::frame_of_opaque(entity.octets(), signer, chain, at)?;
+    let object = Base64Buffer::of(&[&frame.head, entity.octets(), &frame.tail]);
     Ok(OpaqueMessage {
         content_type: "application/pkcs7-mime; smime-type=signed-data;\r\n name=\"smime.p7m\"",
         disposition: "attachment; filename=\"smime.p7m\"",
-        body: encode_base64(&cms::sign_opaque(entity.octets(), signer, chain, at)?),
+        body: object.into_text(),
     })
 }
 

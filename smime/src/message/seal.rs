@@ -1,9 +1,11 @@
 //! Encrypted messages written: `application/pkcs7-mime` (RFC 8551 sections 3.2 and 3.3).
+//!
+//! The content is encrypted into the buffer in which it leaves; beside it there is no copy.
 
 use super::SignedMessage;
 use crate::{
-    cms::{self, SealError},
-    mime::{Canonical, encode_base64},
+    cms::{SealError, SealLayout},
+    mime::{Base64Buffer, Canonical},
     profile::SealPlan,
 };
 
@@ -35,8 +37,10 @@ pub fn seal_signed(signed: &SignedMessage, plan: &SealPlan) -> Result<SealedMess
 }
 
 fn seal_segments(content: &[&[u8]], plan: &SealPlan) -> Result<SealedMessage, SealError> {
-    let object = cms::seal(content, plan.cipher, &plan.recipients)?;
+    let layout = SealLayout::new(content, plan.cipher, &plan.recipients)?;
+    let mut buffer = Base64Buffer::new(layout.len());
+    layout.write(buffer.object())?;
     let smime_type = if plan.cipher.is_authenticated() { "authEnveloped-data" } else { "enveloped-data" };
     let content_type = format!("application/pkcs7-mime; smime-type={smime_type};\r\n name=\"smime.p7m\"");
-    Ok(SealedMessage { content_type, body: encode_base64(&object) })
+    Ok(SealedMessage { content_type, body: buffer.into_text() })
 }

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use crate::{
     Certificate,
     cms::{self, SignError},
-    key::Signer,
-    mime::{Canonical, encode_base64, fresh_boundary},
+    key::{Digest, Signer},
+    mime::{Canonical, LEAD, encode_base64, fresh_boundary},
 };
 
 /// A signed message's body and the Content-Type that goes with it.
@@ -25,16 +25,37 @@ pub fn sign(
     chain: &[Certificate],
     at: SystemTime,
 ) -> Result<SignedMessage, SignError> {
-    let micalg = signer.algorithms().first().map_or("", |algorithm| algorithm.digest().micalg());
-    let object = cms::sign(|algorithm| entity.digest(algorithm), signer, chain, at)?;
     let boundary = fresh_boundary(&[entity.octets()])?;
-    let delimiter = format!("\r\n--{boundary}\r\n");
-    let signature = encode_base64(&object);
+    let mut body = Vec::with_capacity(LEAD + entity.octets().len() + SIGNATURE_ROOM);
+    body.resize(LEAD, 0);
+    // Copied piece by piece and hashed as long as each piece is in the processor's cache.
+    let pieces = entity.octets().chunks(PIECE).inspect(|piece| body.extend_from_slice(piece));
+    let object = cms::sign(|algorithm| Digest::of_segments(algorithm, pieces), signer, chain, at)?;
+    Ok(finish(body, &boundary, &object, signer))
+}
 
-    let mut body = Vec::with_capacity(entity.octets().len() + signature.len() + 512);
-    body.extend_from_slice(delimiter.trim_start().as_bytes());
-    body.extend_from_slice(entity.octets());
-    body.extend_from_slice(delimiter.as_bytes());
+/// Like [`sign`], for those who do not need the entity any more: the message is made around it, without a copy.
+pub fn sign_in_place(
+    entity: Canonical,
+    signer: &dyn Signer,
+    chain: &[Certificate],
+    at: SystemTime,
+) -> Result<SignedMessage, SignError> {
+    let boundary = fresh_boundary(&[entity.octets()])?;
+    let object = cms::sign(|algorithm| entity.digest(algorithm), signer, chain, at)?;
+    Ok(finish(entity.into_buffer(), &boundary, &object, signer))
+}
+
+/// Puts the first delimiter into the room before the entity, and the rest behind it.
+fn finish(mut body: Vec<u8>, boundary: &str, object: &[u8], signer: &dyn Signer) -> SignedMessage {
+    let micalg = signer.algorithms().first().map_or("", |algorithm| algorithm.digest().micalg());
+    let first = format!("--{boundary}\r\n");
+    let signature = encode_base64(object);
+    for (to, from) in body.iter_mut().zip(first.as_bytes()) {
+        *to = *from;
+    }
+    body.reserve_exact(signature.len() + 512);
+    body.extend_from_slice(format!("\r\n{first}").as_bytes());
     body.extend_from_slice(
         b"Content-Type: application/pkcs7-signature; name=\"smime.p7s\"\r\n\
           Content-Transfer-Encoding: base64\r\n\
@@ -43,10 +64,16 @@ pub fn sign(
     );
     body.extend_from_slice(&signature);
     body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    Ok(SignedMessage {
+    SignedMessage {
         content_type: format!(
             "multipart/signed; protocol=\"application/pkcs7-signature\";\r\n micalg={micalg}; boundary=\"{boundary}\""
         ),
         body,
-    })
+    }
 }
+
+/// Octets that are hashed and copied in one go.
+const PIECE: usize = 32 << 10;
+
+/// What a message takes beside its content: with long chains somewhat more, which costs a copy but breaks nothing.
+const SIGNATURE_ROOM: usize = 8 << 10;

@@ -16,6 +16,11 @@ impl BoundaryError {
     }
 }
 
+/// The length of a boundary.
+pub(super) const BOUNDARY_LEN: usize = START.len() + 32;
+
+const START: &str = "----=_smime_";
+
 /// A boundary of 128 random bits that occurs nowhere in `avoid`.
 ///
 /// It holds `=_`, which neither base64 nor quoted-printable can contain, and ends in a digit: some agents
@@ -26,7 +31,7 @@ pub fn fresh_boundary(avoid: &[&[u8]]) -> Result<String, BoundaryError> {
     for _ in 0..3 {
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| BoundaryError)?;
-        let boundary = format!("----=_smime_{}", HEXLOWER.encode(&random));
+        let boundary = format!("{START}{}", HEXLOWER.encode(&random));
         let finder = memchr::memmem::Finder::new(&boundary);
         if avoid.iter().all(|octets| finder.find(octets).is_none()) {
             return Ok(boundary);
@@ -44,6 +49,7 @@ mod tests {
         let boundary = fresh_boundary(&[b"------=_smime_", b""]).unwrap();
         let is_bchar = |octet: u8| octet.is_ascii_alphanumeric() || b"'()+_,-./:=?".contains(&octet);
         assert!(boundary.len() <= 70 && boundary.bytes().all(is_bchar), "{boundary}");
+        assert_eq!(boundary.len(), BOUNDARY_LEN);
         assert!(!boundary.ends_with('=') && boundary.contains("=_"), "{boundary}");
         assert_ne!(boundary, fresh_boundary(&[]).unwrap());
     }

@@ -2,7 +2,7 @@
 //!
 //! How an entity becomes one is in `rewrite.rs`.
 
-use super::{CanonicalError, MimeEntity, message::with_crlf, rewrite::Rewriter};
+use super::{CanonicalError, MimeEntity, boundary::BOUNDARY_LEN, message::crlf, rewrite::Rewriter};
 use crate::{algorithm::DigestAlgorithm, key::Digest};
 
 /// A MIME entity whose octets survive transport, so that a signature over them does.
@@ -14,8 +14,12 @@ use crate::{algorithm::DigestAlgorithm, key::Digest};
 /// what cannot be read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Canonical {
-    octets: Vec<u8>,
+    /// [`LEAD`] zeros, then the entity.
+    buffer: Vec<u8>,
 }
+
+/// Room for the delimiter that a signed entity follows, so that a message can be made around it where it is.
+pub(crate) const LEAD: usize = b"--".len() + BOUNDARY_LEN + b"\r\n".len();
 
 impl Canonical {
     /// Makes what is to be signed of a message.
@@ -33,35 +37,45 @@ impl Canonical {
     /// - Multiparts lose preamble and epilogue and end in one closing delimiter.
     /// - A multipart/signed or multipart/encrypted inside is never touched.
     pub fn from_entity(message: &MimeEntity<'_>) -> Result<Self, CanonicalError> {
-        Ok(Self { octets: Rewriter::rewrite(message)? })
+        Ok(Self { buffer: Rewriter::rewrite(message, LEAD)? })
     }
 
     /// Takes what was signed: the first part of a multipart/signed, or the content of an opaque
     /// signature. Nothing is changed but that a bare LF, which cannot come by SMTP, becomes CRLF.
     pub fn from_signed_part(octets: &[u8]) -> Self {
-        Self { octets: with_crlf(octets) }
+        let octets = crlf(octets);
+        let mut buffer = Vec::with_capacity(LEAD + octets.len());
+        buffer.resize(LEAD, 0);
+        buffer.extend_from_slice(&octets);
+        Self { buffer }
     }
 
     /// Header, empty line and body.
     pub fn octets(&self) -> &[u8] {
-        &self.octets
+        self.buffer.get(LEAD..).unwrap_or_default()
     }
 
-    /// The octets, without a copy.
-    pub fn into_octets(self) -> Vec<u8> {
-        self.octets
+    /// The octets for themselves.
+    pub fn into_octets(mut self) -> Vec<u8> {
+        self.buffer.drain(..LEAD);
+        self.buffer
+    }
+
+    /// [`LEAD`] zeros and the octets, without a copy.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
     }
 
     /// The digest of the octets, as the message-digest attribute has it.
     pub fn digest(&self, algorithm: DigestAlgorithm) -> Digest {
-        Digest::of(algorithm, &self.octets)
+        Digest::of(algorithm, self.octets())
     }
 }
 
 impl std::fmt::Debug for Canonical {
     /// The length only: what is signed is nobody's business but the recipients'.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Canonical").field("len", &self.octets.len()).finish_non_exhaustive()
+        f.debug_struct("Canonical").field("len", &self.octets().len()).finish_non_exhaustive()
     }
 }
 

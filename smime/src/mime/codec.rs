@@ -1,61 +1,7 @@
-//! Transfer encodings: base64 (RFC 2045 6.8) and quoted-printable (RFC 2045 6.7).
+//! The transfer encoding quoted-printable (RFC 2045 6.7). Base64 is in `base64.rs`.
 //!
 //! What is signed or verified is never decoded. Decoding is for octets that are looked into, or that
 //! are encoded again because they would not survive transport.
-
-use data_encoding::{BASE64_MIME, BASE64_MIME_PERMISSIVE, DecodeKind};
-
-/// Octets that are no base64.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason} at octet {at}")]
-pub struct Base64Error {
-    /// Where, counted in the encoded octets.
-    pub at: usize,
-    /// What is wrong there.
-    pub reason: &'static str,
-}
-
-/// Decodes base64. CR, LF, space and tab are ignored anywhere; anything else outside the alphabet, a
-/// missing end, and more than empty lines after the padding are errors.
-pub fn decode_base64(encoded: &[u8]) -> Result<Vec<u8>, Base64Error> {
-    if let Some(padding) = memchr::memchr(b'=', encoded) {
-        let tail = encoded.get(padding..).unwrap_or_default();
-        let is_end = |octet: &u8| matches!(octet, b'=' | b'\r' | b'\n' | b' ' | b'\t');
-        if let Some(at) = tail.iter().position(|octet| !is_end(octet)) {
-            return Err(Base64Error { at: padding + at, reason: "octets after the padding" });
-        }
-    }
-    let decode = |octets: &[u8]| {
-        BASE64_MIME_PERMISSIVE.decode(octets).map_err(|error| {
-            let reason = match error.kind {
-                DecodeKind::Length => "the end is missing",
-                DecodeKind::Symbol => "an octet outside the alphabet",
-                DecodeKind::Trailing | DecodeKind::Padding => "bad padding",
-            };
-            Base64Error { at: error.position, reason }
-        })
-    };
-    if memchr::memchr2(b' ', b'\t', encoded).is_none() {
-        return decode(encoded);
-    }
-    let is_kept = |octet: &u8| !matches!(octet, b' ' | b'\t');
-    let compact: Vec<u8> = encoded.iter().copied().filter(|octet| is_kept(octet)).collect();
-    decode(&compact).map_err(|error| {
-        let mut kept = encoded.iter().enumerate().filter(|(_, octet)| is_kept(octet));
-        let at = kept.nth(error.at).map_or(encoded.len(), |(at, _)| at);
-        Base64Error { at, ..error }
-    })
-}
-
-/// Encodes in lines of 76 characters, each with a CRLF.
-pub fn encode_base64(octets: &[u8]) -> Vec<u8> {
-    BASE64_MIME.encode(octets).into_bytes()
-}
-
-/// The length of what [`encode_base64`] makes of `len` octets.
-pub(super) fn base64_len(len: usize) -> usize {
-    BASE64_MIME.encode_len(len)
-}
 
 /// Decodes quoted-printable. Blanks at the end of a line were added in transport and go (rule 3); a
 /// soft line break may have blanks and be the last octet; digits may be in lower case. An escape that is
@@ -165,46 +111,6 @@ fn hex(octet: u8) -> [u8; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_ignores_white_space_anywhere() {
-        for (encoded, octets) in [
-            ("", ""),
-            ("\r\n \t", ""),
-            ("Zm9v", "foo"),
-            ("Zm\r\n9v Yg\t==\r\n\r\n", "foob"),
-            ("Zm9vYh==", "foob"),
-            ("Zm9vYmE=", "fooba"),
-        ] {
-            assert_eq!(decode_base64(encoded.as_bytes()).as_deref(), Ok(octets.as_bytes()), "{encoded:?}");
-        }
-    }
-
-    #[test]
-    fn bad_base64_is_refused_where_it_is_bad() {
-        for (encoded, at) in [
-            ("Zm9", 0),
-            ("Zm9vZg", 4),
-            ("Zm9v*m9v", 4),
-            (" Zm9v *m9v", 6),
-            ("Zg==Zg==", 4),
-            ("Zg==\r\n-- \r\nfooter", 6),
-            ("Zg=", 0),
-            ("Z===", 1),
-            ("====", 0),
-            ("Zm9v\0", 4),
-            ("Zm9v\u{e9}", 4),
-        ] {
-            assert_eq!(decode_base64(encoded.as_bytes()).map_err(|error| error.at), Err(at), "{encoded:?}");
-        }
-    }
-
-    #[test]
-    fn base64_comes_in_lines_of_76() {
-        let encoded = encode_base64(&[0; 58]);
-        assert_eq!(encoded, format!("{}\r\nAA==\r\n", "A".repeat(76)).into_bytes());
-        assert_eq!(base64_len(58), encoded.len());
-    }
 
     #[test]
     fn quoted_printable_is_decoded_with_tolerance() {

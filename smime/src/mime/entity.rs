@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    ContentType, Header, Message, MimeError, Multipart,
-    codec::{decode_base64, decode_quoted_printable},
-    content_type, split,
+    ContentType, Header, Message, MimeError, Multipart, base64::decode_base64,
+    codec::decode_quoted_printable, content_type, split,
 };
 
 /// How deep entities may be nested.

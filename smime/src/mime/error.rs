@@ -1,6 +1,6 @@
 //! Why an entity cannot be read as MIME, or not be signed.
 
-use super::{Hazard, codec::Base64Error, entity::MAX_DEPTH, multipart::MAX_PARTS};
+use super::{Hazard, base64::Base64Error, entity::MAX_DEPTH, multipart::MAX_PARTS};
 use crate::Fault;
 
 /// Why an entity cannot be read as MIME.

@@ -53,9 +53,55 @@ impl Hazards {
     }
 }
 
+/// Octets that are looked at in one go: they stay in the processor's cache meanwhile.
+const BLOCK: usize = 32 << 10;
+
 /// Looks at every line. Octets that end without a line end are looked at as if one followed, because
 /// that of a delimiter will.
+///
+/// Almost all mail has none of these hazards, so first it is found out block by block whether there is any, and
+/// which comes first only if so.
 pub(super) fn hazards(octets: &[u8]) -> Hazards {
+    let mut rest = octets;
+    while !rest.is_empty() {
+        let end = match rest.get(..BLOCK) {
+            // A line that is longer than a block is too long, and found so below.
+            Some(block) => memchr::memrchr(b'\n', block).map_or(BLOCK, |at| at + 1),
+            None => rest.len(),
+        };
+        let (block, tail) = rest.split_at(end);
+        if !is_safe(block) {
+            return hazards_of_lines(octets);
+        }
+        rest = tail;
+    }
+    Hazards::default()
+}
+
+/// Whether none of a block's lines has a hazard.
+fn is_safe(block: &[u8]) -> bool {
+    if !block.is_ascii() || memchr::memchr(0, block).is_some() {
+        return false;
+    }
+    let mut line_ends = 0;
+    let mut start = 0;
+    for at in memchr::memchr_iter(b'\n', block) {
+        let line = block.get(start..at).unwrap_or_default();
+        match line {
+            [.., b' ' | b'\t', b'\r'] | [b'F', b'r', b'o', b'm', b' ', ..] => return false,
+            [text @ .., b'\r'] if text.len() <= MAX_LINE => line_ends += 1,
+            _ => return false,
+        }
+        start = at + 1;
+    }
+    let last = block.get(start..).unwrap_or_default();
+    let is_last_safe =
+        last.len() <= MAX_LINE && !last.starts_with(b"From ") && !matches!(last.last(), Some(b' ' | b'\t'));
+    // Every CR was one of a line end.
+    is_last_safe && memchr::memchr_iter(b'\r', block).count() == line_ends
+}
+
+fn hazards_of_lines(octets: &[u8]) -> Hazards {
     let mut found = Hazards::default();
     if !octets.is_ascii() {
         found.transport = Some(Hazard::EightBit);
@@ -114,5 +160,22 @@ mod tests {
         ] {
             assert_eq!(hazards(octets.as_bytes()), Hazards { transport, storage }, "{octets:?}");
         }
+    }
+
+    #[test]
+    fn hazards_are_seen_wherever_a_block_ends() {
+        let line = "Lorem ipsum dolor sit amet\r\n";
+        let many = line.repeat(3 * BLOCK / line.len());
+        assert_eq!(hazards(many.as_bytes()), Hazards::default());
+        for hazard in ["\0", "\u{fc}", "\r", "\n", " \r\n", "\r\nFrom x", "\t\r\n"] {
+            for at in (0..60).chain(BLOCK - 60..BLOCK + 60).chain(many.len() - 60..=many.len()) {
+                let mut octets = many.clone();
+                octets.insert_str(at, hazard);
+                let octets = octets.as_bytes();
+                assert_eq!(hazards(octets), hazards_of_lines(octets), "{hazard:?} at {at}");
+            }
+        }
+        let long = format!("{}{many}", "x".repeat(2 * BLOCK));
+        assert_eq!(hazards(long.as_bytes()).transport, Some(Hazard::LongLine));
     }
 }

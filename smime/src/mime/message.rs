@@ -1,5 +1,7 @@
 //! A whole message in one buffer with CRLF line ends.
 
+use std::borrow::Cow;
+
 /// A message: header fields, an empty line, a body. All line ends are CRLF.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -59,7 +61,7 @@ impl MessageBuilder {
     pub fn field(&mut self, name: &[u8], value: &[u8]) {
         self.octets.extend_from_slice(name);
         self.octets.push(b':');
-        self.octets.extend_from_slice(&with_crlf(value));
+        self.octets.extend_from_slice(&crlf(value));
         self.octets.extend_from_slice(b"\r\n");
     }
 
@@ -82,8 +84,7 @@ impl MessageBuilder {
     /// The message. A body that came in with bare LFs gets CRLFs.
     pub fn finish(mut self) -> Message {
         let body = self.end_header();
-        if has_bare_lf(self.octets.get(body..).unwrap_or_default()) {
-            let fixed = with_crlf(self.octets.get(body..).unwrap_or_default());
+        if let Cow::Owned(fixed) = crlf(self.octets.get(body..).unwrap_or_default()) {
             self.octets.truncate(body);
             self.octets.extend_from_slice(&fixed);
         }
@@ -108,21 +109,32 @@ fn body_start(octets: &[u8]) -> usize {
 }
 
 fn has_bare_lf(octets: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', octets).any(|at| at == 0 || octets.get(at - 1) != Some(&b'\r'))
+    bare_lfs(octets).next().is_some()
 }
 
-/// The octets with every bare LF made CRLF. A bare CR stays as it is.
+/// Where LFs stand without a CR before them.
+fn bare_lfs(octets: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    memchr::memchr_iter(b'\n', octets).filter(|&at| at == 0 || octets.get(at - 1) != Some(&b'\r'))
+}
+
+/// The octets with every bare LF made CRLF: those that were given where there is none.
+pub(crate) fn crlf(octets: &[u8]) -> Cow<'_, [u8]> {
+    if has_bare_lf(octets) { Cow::Owned(with_crlf(octets)) } else { Cow::Borrowed(octets) }
+}
+
+/// The octets with every bare LF made CRLF, in a copy. A bare CR stays as it is.
 pub(super) fn with_crlf(octets: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(octets.len() + octets.len() / 32);
-    let mut rest = octets;
-    while let Some(at) = memchr::memchr(b'\n', rest) {
-        let (line, tail) = rest.split_at(at + 1);
-        let text = line.strip_suffix(b"\n").unwrap_or(line);
-        out.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
-        out.extend_from_slice(b"\r\n");
-        rest = tail;
+    let more = bare_lfs(octets).count();
+    let mut out = Vec::with_capacity(octets.len() + more);
+    let mut copied = 0;
+    if more > 0 {
+        for at in bare_lfs(octets) {
+            out.extend_from_slice(octets.get(copied..at).unwrap_or_default());
+            out.push(b'\r');
+            copied = at;
+        }
     }
-    out.extend_from_slice(rest);
+    out.extend_from_slice(octets.get(copied..).unwrap_or_default());
     out
 }
 

@@ -4,6 +4,7 @@
 //! is a view of octets, and a change is a splice; nothing is ever serialised again from a model.
 //! Line ends are CRLF; [`Message::from_stored`] makes them so.
 
+mod base64;
 mod boundary;
 mod canonical;
 mod codec;
@@ -21,11 +22,12 @@ mod rewrite;
 mod robustness;
 mod structure;
 
+pub(crate) use base64::Base64Buffer;
+pub use base64::{Base64Error, decode_base64, encode_base64};
 pub use boundary::{BoundaryError, fresh_boundary};
 pub use canonical::Canonical;
-pub use codec::{
-    Base64Error, decode_base64, decode_quoted_printable, encode_base64, encode_quoted_printable,
-};
+pub(crate) use canonical::LEAD;
+pub use codec::{decode_quoted_printable, encode_quoted_printable};
 pub use content_type::ContentType;
 pub use entity::{MAX_DEPTH, MimeEntity, TransferEncoding};
 pub use error::{CanonicalError, MimeError};
@@ -33,6 +35,7 @@ pub(crate) use field::safe_field;
 pub use from::{FromError, originators, single_originator};
 pub use hazard::Hazard;
 pub use header::{Header, HeaderField};
+pub(crate) use message::crlf;
 pub use message::{Message, MessageBuilder};
 pub use multipart::{MAX_PARTS, Multipart, split};
 pub use structure::{Crypto, Special, is_smime_or_pgp, special};

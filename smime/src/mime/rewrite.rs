@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use super::{
     CanonicalError, ContentType, HeaderField, MAX_PARTS, MimeEntity, MimeError, TransferEncoding,
-    codec::{base64_len, encode_base64, encode_quoted_printable},
+    base64::{base64_len, encode_base64},
+    codec::encode_quoted_printable,
     field::{retyped, safe_field},
     hazard::hazards,
     message::with_crlf,
@@ -50,6 +51,9 @@ enum Untouchable {
     Unreadable(MimeError),
 }
 
+/// About what a signature takes, in base64, with two certificates and long keys.
+const SIGNATURE_ROOM: usize = 8 << 10;
+
 pub(super) struct Rewriter {
     out: Vec<u8>,
     path: Vec<usize>,
@@ -57,10 +61,13 @@ pub(super) struct Rewriter {
 }
 
 impl Rewriter {
-    /// The octets of `message` as they can be signed.
-    pub(super) fn rewrite(message: &MimeEntity<'_>) -> Result<Vec<u8>, CanonicalError> {
-        let room = message.octets().len() + message.octets().len() / 8;
-        let mut rewriter = Self { out: Vec::with_capacity(room), path: Vec::new(), seen: 0 };
+    /// So many zeros, and the octets of `message` as they can be signed.
+    pub(super) fn rewrite(message: &MimeEntity<'_>, lead: usize) -> Result<Vec<u8>, CanonicalError> {
+        // Most mail stays as it is, but for a word here and there; then a signature comes behind it.
+        let room = lead + message.octets().len() + message.octets().len() / 64 + SIGNATURE_ROOM;
+        let mut out = Vec::with_capacity(room);
+        out.resize(lead, 0);
+        let mut rewriter = Self { out, path: Vec::new(), seen: 0 };
         rewriter.entity(message, Role::Root)?;
         Ok(rewriter.out)
     }
@@ -122,7 +129,10 @@ impl Rewriter {
         let again = split(self.out.get(body..).unwrap_or_default(), boundary);
         let parts = written.into_iter().map(|range| self.out.get(range).unwrap_or_default());
         let same = again.preamble.is_empty() && again.epilogue.is_empty() && again.closed;
-        if !same || again.ambiguous || !again.parts.iter().copied().eq(parts) {
+        // The same octets in the same place: they need not be compared one by one.
+        let is_same = |(again, part): (&&[u8], &[u8])| std::ptr::eq(*again, part);
+        let as_many = again.parts.len() == parts.len();
+        if !same || again.ambiguous || !as_many || !again.parts.iter().zip(parts).all(is_same) {
             return Err(CanonicalError::Boundary { part: self.part() });
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 pub mod fixtures;
 pub mod hostile;
+pub mod large;
 mod node;
 pub mod rfc9216;
 
@@ -37,7 +38,7 @@ pub struct MemoryKey {
 }
 
 enum Key {
-    Rsa { signing: Box<RsaKeyPair>, pkcs8: Vec<u8> },
+    Rsa { signing: Box<RsaKeyPair>, pkcs1: Pkcs1PrivateDecryptingKey, oaep: OaepPrivateDecryptingKey },
     Ec { signing: EcdsaKeyPair, curve: AgreementCurve, agreeing: agreement::PrivateKey },
     Ed25519(Ed25519KeyPair),
     X25519(agreement::PrivateKey),
@@ -52,7 +53,10 @@ impl std::fmt::Debug for Key {
 impl Key {
     fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
         if let Ok(signing) = RsaKeyPair::from_pkcs8(pkcs8) {
-            return Some(Self::Rsa { signing: Box::new(signing), pkcs8: pkcs8.to_vec() });
+            let decrypting = || PrivateDecryptingKey::from_pkcs8(pkcs8).ok();
+            let pkcs1 = Pkcs1PrivateDecryptingKey::new(decrypting()?).ok()?;
+            let oaep = OaepPrivateDecryptingKey::new(decrypting()?).ok()?;
+            return Some(Self::Rsa { signing: Box::new(signing), pkcs1, oaep });
         }
         for (curve, algorithm) in [
             (AgreementCurve::P256, &ECDSA_P256_SHA256_ASN1_SIGNING),
@@ -149,17 +153,14 @@ impl Decryptor for MemoryKey {
         encrypted_key: &[u8],
         algorithm: &KeyEncryptionAlgorithm,
     ) -> Result<Unwrapped, KeyError> {
-        let Key::Rsa { pkcs8, .. } = &self.key else { return Err(self.unsupported(algorithm)) };
-        let failed = |_| self.unsupported(algorithm);
-        let key = PrivateDecryptingKey::from_pkcs8(pkcs8).map_err(|_| self.unsupported(algorithm))?;
-        let mut plain = vec![0; key.key_size_bytes()];
+        let Key::Rsa { pkcs1, oaep, .. } = &self.key else { return Err(self.unsupported(algorithm)) };
+        let mut plain = vec![0; pkcs1.key_size_bytes()];
         let unwrapped = match algorithm {
-            KeyEncryptionAlgorithm::RsaPkcs1 => Pkcs1PrivateDecryptingKey::new(key)
-                .map_err(failed)?
-                .decrypt(encrypted_key, &mut plain)
-                .map(|key| key.to_vec()),
+            KeyEncryptionAlgorithm::RsaPkcs1 => {
+                pkcs1.decrypt(encrypted_key, &mut plain).map(|key| key.to_vec())
+            }
             KeyEncryptionAlgorithm::RsaOaep { hash, mask_hash, label } if hash == mask_hash => {
-                let oaep = match hash {
+                let encoding = match hash {
                     DigestAlgorithm::Sha1 => &OAEP_SHA1_MGF1SHA1,
                     Sha256 => &OAEP_SHA256_MGF1SHA256,
                     Sha384 => &OAEP_SHA384_MGF1SHA384,
@@ -168,10 +169,7 @@ impl Decryptor for MemoryKey {
                         return Err(self.unsupported(algorithm));
                     }
                 };
-                OaepPrivateDecryptingKey::new(key)
-                    .map_err(failed)?
-                    .decrypt(oaep, encrypted_key, &mut plain, Some(label))
-                    .map(|key| key.to_vec())
+                oaep.decrypt(encoding, encrypted_key, &mut plain, Some(label)).map(|key| key.to_vec())
             }
             KeyEncryptionAlgorithm::RsaOaep { .. } => return Err(self.unsupported(algorithm)),
         };

@@ -26,7 +26,7 @@ const CHUNK: usize = 1 << 20;
 /// One message's content with its key and a fresh nonce.
 pub(super) struct ContentSeal<'a> {
     cipher: ContentCipher,
-    key: &'a ContentEncryptionKey,
+    key: ContentEncryptionKey,
     segments: &'a [&'a [u8]],
     plain_len: usize,
     /// The IV of CBC; the first 12 octets are the nonce of the others.
@@ -34,10 +34,10 @@ pub(super) struct ContentSeal<'a> {
 }
 
 impl<'a> ContentSeal<'a> {
-    /// Draws a nonce. A key must be given to this once only.
+    /// Draws a nonce. The key is given away, so that it is used once only.
     pub(super) fn new(
         cipher: ContentCipher,
-        key: &'a ContentEncryptionKey,
+        key: ContentEncryptionKey,
         segments: &'a [&'a [u8]],
     ) -> Result<Self, SealError> {
         let mut nonce = [0; 16];

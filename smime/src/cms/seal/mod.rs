@@ -78,54 +78,85 @@ pub fn seal(
     cipher: ContentCipher,
     recipients: &[RecipientKey],
 ) -> Result<Vec<u8>, SealError> {
-    let key = ContentEncryptionKey::random(cipher.key_len())?;
-    let infos = recipient_infos(recipients, &key)?;
-    let content = ContentSeal::new(cipher, &key, content)?;
-
-    // From the inside outwards: what stands before the encrypted octets, with lengths that include them.
-    let encrypted_len = content.len();
-    let tag_len = content.tag_len();
-    let content_info_head = [rfc5911::ID_DATA.to_der()?, content.identifier()?].concat();
-    let content_info_len = content_info_head.len() + header_len(encrypted_len) + encrypted_len;
-    let version = version(cipher, recipients).to_der()?;
-    let set_len = infos.iter().map(Vec::len).sum();
-    let tag_field_len = if tag_len == 0 { 0 } else { header_len(tag_len) + tag_len };
-    let data_len = version.len()
-        + header_len(set_len)
-        + set_len
-        + header_len(content_info_len)
-        + content_info_len
-        + tag_field_len;
-    let content_type = if cipher.is_authenticated() {
-        rfc5911::ID_CT_AUTH_ENVELOPED_DATA.to_der()?
-    } else {
-        rfc5911::ID_ENVELOPED_DATA.to_der()?
-    };
-    let explicit_len = header_len(data_len) + data_len;
-    let object_len = content_type.len() + header_len(explicit_len) + explicit_len;
-
-    let mut head = Vec::with_capacity(set_len + 256);
-    write_header(Tag::SEQUENCE, object_len, &mut head);
-    head.extend_from_slice(&content_type);
-    write_header(Tag::context(0), explicit_len, &mut head);
-    write_header(Tag::SEQUENCE, data_len, &mut head);
-    head.extend_from_slice(&version);
-    write_header(Tag::SET, set_len, &mut head);
-    head.extend(infos.iter().flatten());
-    write_header(Tag::SEQUENCE, content_info_len, &mut head);
-    head.extend_from_slice(&content_info_head);
-    write_header(ENCRYPTED_CONTENT, encrypted_len, &mut head);
-
-    let mut object = vec![0; header_len(object_len) + object_len];
-    let (start, rest) = split(&mut object, head.len())?;
-    start.copy_from_slice(&head);
-    let (encrypted, end) = split(rest, encrypted_len)?;
-    let tag = content.encrypt_into(encrypted)?;
-    if tag_len > 0 {
-        let field = tlv(Tag::OCTET_STRING, &tag);
-        split(end, field.len())?.0.copy_from_slice(&field);
-    }
+    let layout = Layout::new(content, cipher, recipients)?;
+    let mut object = vec![0; layout.len()];
+    layout.write(&mut object)?;
     Ok(object)
+}
+
+/// An object laid out: everything is known but the encrypted octets and their tag, so it can be written wherever there
+/// is room for it.
+pub(crate) struct Layout<'a> {
+    /// What stands before the encrypted octets, with lengths that include them.
+    head: Vec<u8>,
+    content: ContentSeal<'a>,
+    len: usize,
+}
+
+impl<'a> Layout<'a> {
+    /// Draws key and nonce, and wraps the key for all recipients; see [`seal`].
+    pub(crate) fn new(
+        content: &'a [&'a [u8]],
+        cipher: ContentCipher,
+        recipients: &[RecipientKey],
+    ) -> Result<Self, SealError> {
+        let key = ContentEncryptionKey::random(cipher.key_len())?;
+        let infos = recipient_infos(recipients, &key)?;
+        let content = ContentSeal::new(cipher, key, content)?;
+
+        // From the inside outwards.
+        let encrypted_len = content.len();
+        let tag_len = content.tag_len();
+        let content_info_head = [rfc5911::ID_DATA.to_der()?, content.identifier()?].concat();
+        let content_info_len = content_info_head.len() + header_len(encrypted_len) + encrypted_len;
+        let version = version(cipher, recipients).to_der()?;
+        let set_len = infos.iter().map(Vec::len).sum();
+        let tag_field_len = if tag_len == 0 { 0 } else { header_len(tag_len) + tag_len };
+        let data_len = version.len()
+            + header_len(set_len)
+            + set_len
+            + header_len(content_info_len)
+            + content_info_len
+            + tag_field_len;
+        let content_type = if cipher.is_authenticated() {
+            rfc5911::ID_CT_AUTH_ENVELOPED_DATA.to_der()?
+        } else {
+            rfc5911::ID_ENVELOPED_DATA.to_der()?
+        };
+        let explicit_len = header_len(data_len) + data_len;
+        let object_len = content_type.len() + header_len(explicit_len) + explicit_len;
+
+        let mut head = Vec::with_capacity(set_len + 256);
+        write_header(Tag::SEQUENCE, object_len, &mut head);
+        head.extend_from_slice(&content_type);
+        write_header(Tag::context(0), explicit_len, &mut head);
+        write_header(Tag::SEQUENCE, data_len, &mut head);
+        head.extend_from_slice(&version);
+        write_header(Tag::SET, set_len, &mut head);
+        head.extend(infos.iter().flatten());
+        write_header(Tag::SEQUENCE, content_info_len, &mut head);
+        head.extend_from_slice(&content_info_head);
+        write_header(ENCRYPTED_CONTENT, encrypted_len, &mut head);
+        Ok(Self { head, content, len: header_len(object_len) + object_len })
+    }
+
+    /// The length of the object.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes the object into its place, which is [`Self::len`] octets long.
+    pub(crate) fn write(self, object: &mut [u8]) -> Result<(), SealError> {
+        let (start, rest) = split(object, self.head.len())?;
+        start.copy_from_slice(&self.head);
+        let (encrypted, end) = split(rest, self.content.len())?;
+        let tag = self.content.encrypt_into(encrypted)?;
+        if !tag.is_empty() {
+            let field = tlv(Tag::OCTET_STRING, &tag);
+            split(end, field.len())?.0.copy_from_slice(&field);
+        }
+        Ok(())
+    }
 }
 
 /// The lengths were counted above, so there is always room.
