@@ -1,26 +1,10 @@
-//! What the programs in `src/bin` measure with: medians of several rounds, and ratios to a limit of the same run.
+//! What the programs in `src/bin` measure with, and what they say of it.
 
+pub mod message;
 pub mod pool;
-
-use std::time::{Duration, Instant};
-
-/// The median time of one call, over `rounds` rounds that each run for about `length`.
-pub fn median(rounds: usize, length: Duration, mut call: impl FnMut()) -> Duration {
-    call();
-    let mut times: Vec<Duration> = (0..rounds.max(1))
-        .map(|_| {
-            let start = Instant::now();
-            let mut calls = 0_u32;
-            while start.elapsed() < length {
-                call();
-                calls += 1;
-            }
-            start.elapsed() / calls.max(1)
-        })
-        .collect();
-    times.sort();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
+pub mod results;
+pub mod statistics;
+pub mod wanted;
 
 /// The processor as the system names it, and how many of them there are.
 pub fn machine() -> String {

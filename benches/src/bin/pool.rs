@@ -12,13 +12,16 @@
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result, ensure};
-use benches::pool::{
-    child,
-    contender::Contender,
-    operation::Operation,
-    plan::{Part, Plan},
-    site::Token,
+use anyhow::{Result, ensure};
+use benches::{
+    pool::{
+        child,
+        contender::Contender,
+        operation::Operation,
+        plan::{Part, Plan},
+        site::Token,
+    },
+    results,
 };
 use clap::{Parser, ValueEnum as _};
 
@@ -67,21 +70,19 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let results = arguments.plan().carry_out(&mut |what| eprintln!("{what}"))?;
+    let measured = arguments.plan().carry_out(&mut |what| eprintln!("{what}"))?;
     let directory = match &arguments.output {
         Some(directory) => directory.clone(),
-        None => default_directory(&results.date),
+        None => results::default_directory("pool", &measured.date),
     };
-    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let markdown = results.markdown();
-    fs::write(directory.join("results.md"), &markdown)?;
-    fs::write(directory.join("results.json"), serde_json::to_vec_pretty(&results)?)?;
-    for (name, picture) in results.pictures() {
+    let markdown = measured.markdown();
+    results::write(&directory, &markdown, &measured)?;
+    for (name, picture) in measured.pictures() {
         fs::write(directory.join(name), picture)?;
     }
     println!("{markdown}");
     eprintln!("written to {}", directory.display());
-    ensure!(results.failures.is_empty(), "not all could be measured: {}", results.failures.join("; "));
+    ensure!(measured.failures.is_empty(), "not all could be measured: {}", measured.failures.join("; "));
     Ok(())
 }
 
@@ -117,15 +118,4 @@ impl Arguments {
             ..plan
         }
     }
-}
-
-/// `benches/results/DATE-PROCESSOR`, in the words of a file name.
-fn default_directory(date: &str) -> PathBuf {
-    let machine = benches::machine();
-    let name: String = format!("{} {}", date.split(' ').next().unwrap_or_default(), machine)
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
-        .collect();
-    let name = name.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("results").join(name)
 }

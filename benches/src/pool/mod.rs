@@ -21,4 +21,5 @@ pub mod report;
 pub mod results;
 pub mod server;
 pub mod site;
-pub mod statistics;
+
+pub use crate::statistics;

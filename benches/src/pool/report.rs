@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use super::{
     contender::{Contender, Shape},
     operation::Operation,
-    results::{Rate, Results, spread},
+    results::{Rate, Results},
     site::Token,
+    statistics::spread,
 };
+use crate::wanted;
 
 impl Results {
     /// All of it in Markdown.
@@ -22,25 +24,12 @@ impl Results {
             self.seconds,
             self.load_before
         );
-        self.write_wanted(&mut out);
+        wanted::write(&self.wanted(), &mut out);
         self.write_limits(&mut out);
         self.write_rates(&mut out);
         self.write_lanes(&mut out);
         self.write_starts(&mut out);
         out
-    }
-
-    fn write_wanted(&self, out: &mut String) {
-        let wanted = self.wanted();
-        if wanted.is_empty() {
-            return;
-        }
-        out.push_str("## What is wanted\n\n| what | limit | measured | |\n| --- | --- | --- | --- |\n");
-        for one in wanted {
-            let verdict = if one.met { "ok" } else { "**short**" };
-            let _ = writeln!(out, "| {} | {} | {} | {verdict} |", one.what, one.limit, one.measured);
-        }
-        out.push('\n');
     }
 
     fn write_limits(&self, out: &mut String) {

@@ -8,8 +8,9 @@ use super::{
     load::Measured,
     operation::Operation,
     site::{LATENCY, Token},
-    statistics::{Spread, percentile},
+    statistics::{Spread, percentile, spread},
 };
+use crate::wanted::Wanted;
 
 /// What was measured, and where.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -117,19 +118,6 @@ pub struct Started {
     pub p50: Spread,
     /// Microseconds of processor time per signature.
     pub cpu: Spread,
-}
-
-/// What is wanted, and what came of it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Wanted {
-    /// In words.
-    pub what: String,
-    /// The limit in words.
-    pub limit: String,
-    /// What was measured, in words.
-    pub measured: String,
-    /// Whether it is met.
-    pub met: bool,
 }
 
 impl Rate {
@@ -323,12 +311,6 @@ impl Beside {
             met: self.busy.median <= limit,
         }
     }
-}
-
-/// A median with its spread, for readers.
-pub fn spread(value: Spread, digits: usize, unit: &str) -> String {
-    let Spread { median, min, max } = value;
-    format!("{median:.digits$}{unit} ({min:.digits$}..{max:.digits$})")
 }
 
 #[cfg(test)]

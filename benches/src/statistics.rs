@@ -38,6 +38,12 @@ pub fn percentile(sorted: &[Duration], share: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }
 
+/// A median with its spread, for readers.
+pub fn spread(value: Spread, digits: usize, unit: &str) -> String {
+    let Spread { median, min, max } = value;
+    format!("{median:.digits$}{unit} ({min:.digits$}..{max:.digits$})")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,88 @@
+//! The results for readers, in Markdown.
+
+use std::fmt::Write as _;
+
+use super::{
+    contender::Contender,
+    results::{Results, Row, size},
+};
+use crate::wanted;
+
+impl Results {
+    /// All of it in Markdown.
+    pub fn markdown(&self) -> String {
+        let mut out = format!(
+            "# Whole messages\n\n{}; {}; {}. One thread, keys in software; medians of {} rounds of {} s for each, all \
+             contenders in the same rounds. Load average before: {}.\n\n",
+            self.machine,
+            self.date,
+            self.versions.join("; "),
+            self.rounds,
+            self.seconds,
+            self.load_before
+        );
+        self.write_times(&mut out);
+        self.write_memory(&mut out);
+        wanted::write(&self.wanted(), &mut out);
+        out
+    }
+
+    fn write_times(&self, out: &mut String) {
+        let Some(first) = self.rows.first() else { return };
+        let columns: Vec<Contender> = first.times.iter().map(|(contender, ..)| *contender).collect();
+        out.push_str(
+            "Microseconds per message, from MIME entity to S/MIME message with its base64 and back, with the \
+             certification path. Limit: hash, cipher and base64 alone, in the processor's cache, and one operation of \
+             the key. OpenSSL: `SMIME_write_CMS` and `SMIME_read_CMS` in the same process, streaming; it makes line \
+             ends canonical, and with `CMS_BINARY` does not. `openssl cms`: a process for each message, from file to \
+             file.\n\n| operation | key | message |",
+        );
+        for contender in &columns {
+            let _ = write!(out, " {} |", contender.title());
+        }
+        out.push_str(" of limit | × OpenSSL | × binary | × process |\n| --- | --- | ---: |");
+        out.push_str(&" ---: |".repeat(columns.len() + 4));
+        out.push('\n');
+        for row in &self.rows {
+            write_row(row, &columns, out);
+        }
+        out.push('\n');
+    }
+
+    fn write_memory(&self, out: &mut String) {
+        if self.memory.is_empty() {
+            return;
+        }
+        out.push_str(
+            "## Memory\n\nThe most that was allocated at once, beside the message that went in, in parts of it.\n\n\
+             | what | message in | times the message |\n| --- | ---: | ---: |\n",
+        );
+        for cost in &self.memory {
+            let _ = writeln!(out, "| {} | {} | {:.2} |", cost.what, size(cost.input), cost.ratio());
+        }
+        out.push('\n');
+    }
+}
+
+fn write_row(row: &Row, columns: &[Contender], out: &mut String) {
+    let _ = write!(out, "| {} | {} | {} |", row.operation.title(), row.key.title(), size(row.size));
+    for contender in columns {
+        let spread = row.of(*contender).unwrap_or_default();
+        let _ = write!(out, " {} ({}..{}) |", time(spread.median), time(spread.min), time(spread.max));
+    }
+    let limit = row.ratio(Contender::Limit).map_or_else(String::new, |ratio| format!("{:.2}", ratio.median));
+    let _ = write!(out, " {limit} |");
+    for contender in [Contender::Openssl, Contender::OpensslBinary, Contender::Process] {
+        let ratio = row.ratio(contender);
+        let _ = match ratio {
+            Some(ratio) => write!(out, " {:.2} ({:.2}..{:.2}) |", ratio.median, ratio.min, ratio.max),
+            None => write!(out, " |"),
+        };
+    }
+    out.push('\n');
+}
+
+/// Microseconds with three digits that say something.
+fn time(microseconds: f64) -> String {
+    if microseconds < 100.0 { format!("{microseconds:.1}") } else { format!("{microseconds:.0}") }
+}
