@@ -1,7 +1,8 @@
-//! What is encrypted here others open, and the reverse, cell by cell: OpenSSL, gpgsm, NSS.
+//! What is encrypted here OpenSSL opens, and the reverse: every cipher with every kind of key. Other peers, and
+//! signatures, are in the matrix (`tests/interop`).
 //!
-//! A cell that a peer cannot do must fail at the peer, so that this file is wrong, and not silent, when a newer
-//! one can. `cargo nextest run -p smime --test peers --no-capture` prints the cells.
+//! A cell that OpenSSL cannot do must fail there, so that this file is wrong, and not silent, when a newer one can.
+//! `cargo nextest run -p smime --test peers --no-capture` prints the cells.
 
 #![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
 #![expect(clippy::print_stdout, reason = "the cells are to be read")]
@@ -12,17 +13,12 @@ use std::{
 };
 
 use smime::{
-    Certificate,
-    algorithm::DigestAlgorithm::{self, Sha1, Sha256, Sha384, Sha512},
-    cipher::ContentCipher::{self, Aes128Cbc, Aes192Cbc, Aes256Cbc, ChaCha20Poly1305},
+    algorithm::DigestAlgorithm::{Sha1, Sha256, Sha384, Sha512},
+    cipher::ContentCipher::{self, Aes256Cbc, ChaCha20Poly1305},
     cms::{Keep, Object, Proof, RecipientKey, RsaTransport, rekey, seal},
-    testing::{MemoryKey, fixtures},
+    testing::fixtures,
 };
-use testkit::{
-    Person, Pki, Workdir,
-    peers::{Gpgsm, Nss},
-    pki::{Key, Profile},
-};
+use testkit::Workdir;
 
 const CONTENT: &[u8] = b"Content-Type: text/plain\r\n\r\nFor your eyes only.\r\n";
 
@@ -176,103 +172,4 @@ fn openssl_opens_its_own_messages_that_were_given_other_recipients_here() {
         }
         println!("OpenSSL writes, we rekey, OpenSSL reads: {}", form.join(" "));
     }
-}
-
-/// Somebody whose key gpgsm and NSS take too.
-struct World {
-    pki: Pki,
-    erin: Person,
-    workdir: Workdir,
-}
-
-impl World {
-    fn new(name: &str, key: Key) -> Self {
-        let workdir = Workdir::new(name).unwrap();
-        let pki = Pki::new(&workdir.directory("pki").unwrap()).unwrap();
-        let erin = pki.issue(&Profile::new("erin", "erin@partner.example", key)).unwrap();
-        Self { pki, erin, workdir }
-    }
-
-    fn certificate(&self) -> Certificate {
-        Certificate::from_pem(&std::fs::read_to_string(&self.erin.certificate).unwrap()).unwrap().remove(0)
-    }
-
-    fn open(&self, octets: &[u8]) -> Vec<u8> {
-        let pem = std::fs::read_to_string(&self.erin.key).unwrap();
-        let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-        let pkcs8 = data_encoding::BASE64.decode(base64.as_bytes()).unwrap();
-        let key = MemoryKey::from_pkcs8(&pkcs8, self.certificate()).unwrap();
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(octets) else { unreachable!() };
-        enveloped.open(enveloped.recipient_for(&self.certificate()).unwrap(), &key).unwrap()
-    }
-}
-
-/// How a key is encrypted to erin, and whether a peer opens that.
-type Cell = (Option<DigestAlgorithm>, ContentCipher, bool);
-
-fn seal_cells(world: &World, cells: &[Cell], decrypt: impl Fn(&[u8]) -> Result<Vec<u8>, String>, peer: &str) {
-    for &(oaep, cipher, can) in cells {
-        let transport = oaep.map_or(RsaTransport::Pkcs1, RsaTransport::Oaep);
-        let key = RecipientKey::new(world.certificate()).unwrap().with_rsa_transport(transport);
-        let octets = seal(&[CONTENT], cipher, &[key]).unwrap();
-        let opened = decrypt(&octets).and_then(|content| {
-            if content == CONTENT {
-                Ok(())
-            } else {
-                Err(format!("{} octets of something else", content.len()))
-            }
-        });
-        println!("we write, {peer} reads: {transport:?}, {}: {opened:?}", cipher.name());
-        assert_eq!(opened.is_ok(), can, "{peer}: {transport:?}, {}: {opened:?}", cipher.name());
-    }
-}
-
-#[test]
-fn gpgsm_opens_what_it_can_and_what_it_encrypts_is_opened_here() {
-    let world = World::new("seal-gpgsm", Key::Rsa2048);
-    let gpgsm = Gpgsm::new(&world.workdir, &world.pki, Some(&world.erin)).unwrap();
-    let cells = [
-        (None, Aes128Cbc, true),
-        (None, Aes192Cbc, true),
-        (None, Aes256Cbc, true),
-        // Debian 12's version knows neither.
-        (None, ContentCipher::Aes256Gcm, false),
-        (Some(Sha256), Aes256Cbc, false),
-    ];
-    let decrypt = |octets: &[u8]| gpgsm.decrypt(octets).map_err(|error| format!("{error:#}"));
-    seal_cells(&world, &cells, decrypt, "gpgsm");
-    let octets = gpgsm.encrypt(CONTENT, &[&world.erin]).unwrap();
-    assert_eq!(world.open(&octets), CONTENT);
-}
-
-#[test]
-fn nss_opens_what_it_can_and_what_it_encrypts_is_opened_here() {
-    let cells = [
-        (None, Aes128Cbc, true),
-        (None, Aes192Cbc, true),
-        (None, Aes256Cbc, true),
-        // NSS 3.87 knows neither AuthEnvelopedData nor, in CMS, OAEP.
-        (None, ContentCipher::Aes256Gcm, false),
-        (Some(Sha256), Aes256Cbc, false),
-    ];
-    let world = World::new("seal-nss", Key::Rsa2048);
-    let nss = Nss::new(&world.workdir, &world.pki).unwrap();
-    nss.import(&world.pki, &world.erin).unwrap();
-    let decrypt = |octets: &[u8]| nss.decrypt(octets).map_err(|error| format!("{error:#}"));
-    seal_cells(&world, &cells, decrypt, "NSS");
-    let octets = nss.encrypt(CONTENT, &world.erin).unwrap();
-    assert_eq!(world.open(&octets), CONTENT);
-}
-
-#[test]
-fn key_agreement_is_unknown_to_nss_whoever_writes_it() {
-    let world = World::new("seal-nss-ec", Key::P256);
-    let nss = Nss::new(&world.workdir, &world.pki).unwrap();
-    nss.import(&world.pki, &world.erin).unwrap();
-    let decrypt = |octets: &[u8]| nss.decrypt(octets).map_err(|error| format!("{error:#}"));
-    seal_cells(&world, &[(None, Aes128Cbc, false)], decrypt, "NSS, P-256,");
-    let certificate = world.erin.certificate.to_str().unwrap();
-    let options = ["-encrypt", "-outform", "DER", "-aes-128-cbc", "-recip", certificate];
-    assert!(nss.decrypt(&openssl(&world.workdir, CONTENT, &options).unwrap()).is_err(), "OpenSSL's");
-    assert!(nss.encrypt(CONTENT, &world.erin).is_err());
 }
