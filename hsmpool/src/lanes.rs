@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +33,8 @@ pub(crate) struct Lanes {
 #[derive(Debug, Default)]
 struct State {
     lanes: [VecDeque<Box<Request>>; 2],
+    /// How many are out to look for another token; their room is kept.
+    away: [usize; 2],
     /// Workers that wait.
     idle: usize,
     /// Callers that wait for room.
@@ -75,8 +78,9 @@ impl Lanes {
                 drop(state);
                 return Err(Refused::Out(request));
             }
-            if state.lane(lane).len() < self.capacity {
-                self.take_in(state, lane, request);
+            if state.taken(lane) < self.capacity {
+                state.lane(lane).push_back(request);
+                self.wake_worker(state);
                 return Ok(());
             }
             let left = patience.saturating_duration_since(Instant::now());
@@ -99,19 +103,26 @@ impl Lanes {
         }
     }
 
-    /// Puts a request back that has been in before: it has its place already, so there is room.
+    /// Puts a request back that has been in before: it has its place already, so there is room, and it stands
+    /// before all that came later. Only a request under which more than one connection was lost may be what loses
+    /// them; it stands behind the others.
     pub(crate) fn restore(&self, request: Box<Request>) -> Result<(), Refused> {
-        let state = self.lock();
+        let mut state = self.lock();
         if state.refuses {
             drop(state);
             return Err(Refused::Out(request));
         }
-        self.take_in(state, place(request.lane), request);
+        let lane = state.lane(place(request.lane));
+        let at = match request.history.losses {
+            0 | 1 => lane.partition_point(|other| other.submitted <= request.submitted),
+            _ => lane.len(),
+        };
+        lane.insert(at, request);
+        self.wake_worker(state);
         Ok(())
     }
 
-    fn take_in(&self, mut state: MutexGuard<'_, State>, lane: usize, request: Box<Request>) {
-        state.lane(lane).push_back(request);
+    fn wake_worker(&self, state: MutexGuard<'_, State>) {
         let wake = state.idle > 0;
         drop(state);
         if wake {
@@ -175,7 +186,10 @@ impl Lanes {
     pub(crate) fn refuse(&self) -> VecDeque<Box<Request>> {
         let mut state = self.lock();
         state.refuses = true;
-        self.empty(state)
+        let requests = state.empty();
+        drop(state);
+        self.room.iter().for_each(Condvar::notify_all);
+        requests
     }
 
     /// Takes requests in again.
@@ -183,16 +197,18 @@ impl Lanes {
         self.lock().refuses = false;
     }
 
-    /// Gives back what waits, in the order in which it would have been served.
+    /// Gives out what waits, in the order in which it would have been served, and keeps its room until
+    /// [`Self::settle`]: nobody gets before those that come back.
     pub(crate) fn drain(&self) -> VecDeque<Box<Request>> {
-        self.empty(self.lock())
+        let mut state = self.lock();
+        state.away = state.lanes.each_ref().map(VecDeque::len);
+        state.empty()
     }
 
-    fn empty(&self, mut state: MutexGuard<'_, State>) -> VecDeque<Box<Request>> {
-        let requests = state.lanes.iter_mut().flat_map(std::mem::take).collect();
-        drop(state);
+    /// What was given out has come back, or has found its place elsewhere.
+    pub(crate) fn settle(&self) {
+        self.lock().away = [0; 2];
         self.room.iter().for_each(Condvar::notify_all);
-        requests
     }
 
     /// Gives back those that nothing needs to be done for any more.
@@ -201,7 +217,7 @@ impl Lanes {
         let mut state = self.lock();
         for (lane, room) in state.lanes.iter_mut().zip(&self.room) {
             if lane.iter().any(|request| request.is_over(now)) {
-                let (out, kept) = std::mem::take(lane).into_iter().partition(|request| request.is_over(now));
+                let (out, kept) = mem::take(lane).into_iter().partition(|request| request.is_over(now));
                 *lane = kept;
                 let out: VecDeque<_> = out;
                 over.extend(out);
@@ -231,6 +247,16 @@ impl State {
     fn lane(&mut self, lane: usize) -> &mut VecDeque<Box<Request>> {
         let [interactive, bulk] = &mut self.lanes;
         if lane == 0 { interactive } else { bulk }
+    }
+
+    /// How many places are taken.
+    fn taken(&self, lane: usize) -> usize {
+        let places = self.lanes.get(lane).zip(self.away.get(lane));
+        places.map_or(0, |(waiting, away)| waiting.len() + away)
+    }
+
+    fn empty(&mut self) -> VecDeque<Box<Request>> {
+        self.lanes.iter_mut().flat_map(mem::take).collect()
     }
 
     fn block(&mut self, lane: usize, change: isize) {
@@ -301,6 +327,44 @@ mod tests {
         // What was in before has its place.
         lanes.restore(request(Lane::Bulk)).unwrap();
         assert_eq!(lanes.waiting(), [1, 3]);
+    }
+
+    fn served(lanes: &Lanes) -> Box<Request> {
+        match lanes.pop(LONG, &run_on(), || {}) {
+            Next::Serve(request, _) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_comes_back_stands_where_it_stood_unless_it_may_be_what_loses_connections() {
+        for (losses, order) in [(0, [0, 1, 2, 3]), (1, [0, 1, 2, 3]), (2, [1, 2, 3, 0])] {
+            let lanes = Lanes::new(100);
+            let requests: Vec<_> = (0..4).map(|_| request(Lane::Interactive)).collect();
+            let submitted: Vec<_> = requests.iter().map(|request| request.submitted).collect();
+            requests.into_iter().for_each(|request| lanes.push(request, now()).unwrap());
+            let mut first = served(&lanes);
+            let second = served(&lanes);
+            first.history.losses = losses;
+            lanes.restore(second).unwrap();
+            lanes.restore(first).unwrap();
+            let served: Vec<_> = (0..4).map(|_| served(&lanes).submitted).collect();
+            assert_eq!(served, order.map(|number: usize| submitted[number]), "{losses} losses");
+        }
+    }
+
+    #[test]
+    fn what_looks_for_another_token_keeps_its_room_until_it_is_settled() {
+        let lanes = Lanes::new(2);
+        lanes.push(request(Lane::Bulk), now()).unwrap();
+        lanes.push(request(Lane::Bulk), now()).unwrap();
+        let mut out = lanes.drain();
+        assert!(matches!(lanes.push(request(Lane::Bulk), now()), Err(Refused::Full(_))));
+        lanes.push(request(Lane::Interactive), now()).unwrap();
+        lanes.restore(out.pop_front().unwrap()).unwrap();
+        lanes.settle();
+        lanes.push(request(Lane::Bulk), now()).unwrap();
+        assert!(matches!(lanes.push(request(Lane::Bulk), now()), Err(Refused::Full(_))));
     }
 
     #[test]

@@ -297,3 +297,6 @@ impl Backend {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,7 +114,7 @@ impl Token {
         self.lock_phase().clone()
     }
 
-    /// Changes the phase. What waits for a token that is no longer up looks for another.
+    /// Changes the phase. What waits for a token that is no longer up looks for another, if there are others.
     pub(crate) fn set_phase(&self, phase: &Phase) {
         let (stands, sessions) = match phase {
             Phase::Connecting => (CONNECTING, 0),
@@ -131,6 +131,7 @@ impl Token {
         self.stands.store(stands, Ordering::Release);
         let homeless = match phase {
             Phase::Up { .. } => VecDeque::new(),
+            Phase::Connecting if self.is_alone() => VecDeque::new(),
             Phase::Connecting => self.lanes.drain(),
             Phase::Down(_) => self.lanes.refuse(),
         };
@@ -138,6 +139,12 @@ impl Token {
         for request in homeless {
             self.hand_back(request, Failed::NotBegun);
         }
+        self.lanes.settle();
+    }
+
+    /// Whether there is no other that could be asked.
+    fn is_alone(&self) -> bool {
+        self.router.upgrade().is_some_and(|router| router.backends.len() == 1)
     }
 
     /// Gives a request that was not carried out here back to the router.

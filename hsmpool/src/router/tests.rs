@@ -1,0 +1,102 @@
+//! The router and the lanes of its tokens, without a module.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32},
+    },
+    thread,
+};
+
+use super::*;
+use crate::{
+    PinSource, TokenSettings,
+    lanes::Next,
+    request::{Lane, tests::counted},
+    token::Phase,
+};
+
+const LONG: Duration = Duration::from_mins(1);
+
+/// Tokens that work, by their queues and sessions.
+fn router(tokens: &[(usize, usize)]) -> (Arc<Router>, Vec<Arc<Token>>) {
+    let settings = |queue| TokenSettings {
+        module: PathBuf::from("module.so"),
+        label: "mail".into(),
+        pin: PinSource::File("pin".into()),
+        sessions: None,
+        queue,
+        deadline: LONG,
+    };
+    let router = Arc::new_cyclic(|router| {
+        let of = |(number, (queue, _)): (usize, &(usize, usize))| {
+            Backend::Token(Arc::new(Token::new(&settings(*queue), number, Weak::clone(router))))
+        };
+        Router::new(tokens.iter().enumerate().map(of).collect())
+    });
+    let of = |backend: &Backend| match backend {
+        Backend::Token(token) => Arc::clone(token),
+        Backend::Remote(_) => unreachable!("there are none"),
+    };
+    let started: Vec<_> = router.backends.iter().map(of).collect();
+    for (token, (_, sessions)) in started.iter().zip(tokens) {
+        token.set_phase(&Phase::Up { sessions: *sessions });
+    }
+    (router, started)
+}
+
+fn lose_connection(token: &Token) {
+    token.set_phase(&Phase::Connecting);
+    token.set_phase(&Phase::Up { sessions: 1 });
+}
+
+/// What a worker gets next.
+fn served(token: &Token) -> Box<Request> {
+    match token.lanes.pop(LONG, &AtomicBool::new(false), || {}) {
+        Next::Serve(request, _) => request,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn requests_keep_their_order_and_number_when_a_connection_is_lost() {
+    // The other of two is out of use, so all come back to where they were.
+    for others in [0, 1] {
+        let (router, tokens) = router(&[(4, 1), (4, 1)][..=others]);
+        for other in &tokens[1..] {
+            other.set_phase(&Phase::Down(PoolError::Closed));
+        }
+        let first: Vec<_> = (0..4)
+            .map(|_| {
+                let (request, _) = counted(Lane::Interactive, LONG);
+                let submitted = request.submitted;
+                router.submit(request);
+                submitted
+            })
+            .collect();
+        let begun = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    router.submit(counted(Lane::Interactive, LONG).0);
+                });
+            }
+            while begun.load(Ordering::Relaxed) < 20 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            for _ in 0..10 {
+                lose_connection(&tokens[0]);
+                // Time for those who wait for room to take it, if there were any.
+                thread::sleep(Duration::from_millis(10));
+                assert_eq!(tokens[0].waiting_in(Lane::Interactive), 4);
+            }
+            let order: Vec<_> = (0..4).map(|_| served(&tokens[0]).submitted).collect();
+            for _ in 0..20 {
+                served(&tokens[0]);
+            }
+            assert_eq!(order, first, "with {others} others");
+        });
+    }
+}
