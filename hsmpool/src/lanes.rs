@@ -1,7 +1,7 @@
 //! The queue of a token: two lanes, each with a length; the interactive one is served first.
 //!
 //! One lock for both, taken once to put a request in and once to take it out. Whoever waits is counted, so
-//! that nobody is woken in vain.
+//! that nobody is woken in vain. Room in a full lane goes to those who have waited for it longest.
 
 use std::{
     collections::VecDeque,
@@ -10,13 +10,18 @@ use std::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread::{self, Thread},
     time::{Duration, Instant},
 };
 
 use crate::{
+    line::Line,
     remote::flush_corked,
     request::{Lane, Request},
 };
+
+/// How often those who wait for room ask themselves whether to stay.
+pub(crate) const RECONSIDER: Duration = Duration::from_millis(100);
 
 /// Requests that wait for a token.
 #[derive(Debug)]
@@ -24,23 +29,28 @@ pub(crate) struct Lanes {
     state: Mutex<State>,
     /// Workers wait for requests here.
     work: Condvar,
-    /// Callers wait for room here, each lane's for its own.
-    room: [Condvar; 2],
     /// How many may wait in a lane.
     capacity: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    lanes: [VecDeque<Box<Request>>; 2],
-    /// How many are out to look for another token; their room is kept.
-    away: [usize; 2],
+    interactive: Queue,
+    bulk: Queue,
     /// Workers that wait.
     idle: usize,
-    /// Callers that wait for room.
-    blocked: [usize; 2],
     /// Whether nothing is taken in.
     refuses: bool,
+}
+
+/// One lane.
+#[derive(Debug, Default)]
+struct Queue {
+    requests: VecDeque<Box<Request>>,
+    /// How many are out to look for another token; their room is kept.
+    away: usize,
+    /// Callers that wait for room.
+    line: Line,
 }
 
 /// A request that was not taken in.
@@ -65,41 +75,62 @@ pub(crate) enum Next {
 
 impl Lanes {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { state: Mutex::default(), work: Condvar::new(), room: Default::default(), capacity }
+        Self { state: Mutex::default(), work: Condvar::new(), capacity }
     }
 
-    /// Puts a request into its lane; waits for room until `patience` ends.
-    pub(crate) fn push(&self, request: Box<Request>, patience: Instant) -> Result<(), Refused> {
-        let lane = place(request.lane);
+    /// Puts a request into its lane. While that is full it waits in line, at most until its deadline; `stay` is
+    /// asked, without the lock, before it waits and again every now and then.
+    pub(crate) fn push(&self, request: Box<Request>, stay: impl Fn(&Request) -> bool) -> Result<(), Refused> {
         let mut state = self.lock();
-        let mut flushed = false;
+        if state.refuses {
+            drop(state);
+            return Err(Refused::Out(request));
+        }
+        let queue = state.queue(request.lane);
+        if queue.has_room(self.capacity, queue.line.len()) {
+            queue.requests.push_back(request);
+            self.wake_worker(state);
+            return Ok(());
+        }
+        drop(state);
+        // What this thread has to say must not wait with it.
+        flush_corked();
+        self.wait_in_line(request, stay)
+    }
+
+    fn wait_in_line(&self, request: Box<Request>, stay: impl Fn(&Request) -> bool) -> Result<(), Refused> {
+        let lane = request.lane;
+        let mut state = self.lock();
+        let turn = state.queue(lane).line.join();
+        let mut stays = true;
         loop {
-            if state.refuses {
+            let refuses = state.refuses;
+            let queue = state.queue(lane);
+            let comes_in = !refuses && queue.has_room(self.capacity, queue.line.before(turn));
+            if refuses || comes_in || !stays {
+                queue.line.leave(turn);
+                if comes_in {
+                    queue.requests.push_back(request);
+                    self.wake_worker(state);
+                    return Ok(());
+                }
+                // Those behind have moved up.
+                let next = queue.next_in_line(self.capacity);
                 drop(state);
-                return Err(Refused::Out(request));
+                if let Some(next) = next {
+                    next.unpark();
+                }
+                return Err(if refuses { Refused::Out(request) } else { Refused::Full(request) });
             }
-            if state.taken(lane) < self.capacity {
-                state.lane(lane).push_back(request);
-                self.wake_worker(state);
-                return Ok(());
+            drop(state);
+            stays = stay(&request);
+            let left = request.deadline.saturating_duration_since(Instant::now());
+            if stays && !left.is_zero() {
+                thread::park_timeout(left.min(RECONSIDER));
+            } else {
+                stays = false;
             }
-            let left = patience.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                drop(state);
-                return Err(Refused::Full(request));
-            }
-            if !flushed {
-                // What this thread has to say must not wait with it.
-                flushed = true;
-                drop(state);
-                flush_corked();
-                state = self.lock();
-                continue;
-            }
-            state.block(lane, 1);
-            let waited = self.room_of(lane).wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.block(lane, -1);
+            state = self.lock();
         }
     }
 
@@ -112,12 +143,12 @@ impl Lanes {
             drop(state);
             return Err(Refused::Out(request));
         }
-        let lane = state.lane(place(request.lane));
+        let requests = &mut state.queue(request.lane).requests;
         let at = match request.history.losses {
-            0 | 1 => lane.partition_point(|other| other.submitted <= request.submitted),
-            _ => lane.len(),
+            0 | 1 => requests.partition_point(|other| other.submitted <= request.submitted),
+            _ => requests.len(),
         };
-        lane.insert(at, request);
+        requests.insert(at, request);
         self.wake_worker(state);
         Ok(())
     }
@@ -146,13 +177,14 @@ impl Lanes {
                 }
                 return Next::Stop;
             }
-            for lane in [0, 1] {
-                if let Some(request) = state.lane(lane).pop_front() {
-                    let wake = state.blocked.get(lane).is_some_and(|blocked| *blocked > 0);
-                    let behind = state.lane(lane).len();
+            for lane in [Lane::Interactive, Lane::Bulk] {
+                let queue = state.queue(lane);
+                if let Some(request) = queue.requests.pop_front() {
+                    let next = queue.next_in_line(self.capacity);
+                    let behind = queue.requests.len();
                     drop(state);
-                    if wake {
-                        self.room_of(lane).notify_one();
+                    if let Some(next) = next {
+                        next.unpark();
                     }
                     return Next::Serve(request, behind);
                 }
@@ -186,10 +218,7 @@ impl Lanes {
     pub(crate) fn refuse(&self) -> VecDeque<Box<Request>> {
         let mut state = self.lock();
         state.refuses = true;
-        let requests = state.empty();
-        drop(state);
-        self.room.iter().for_each(Condvar::notify_all);
-        requests
+        state.queues().into_iter().flat_map(Queue::empty).collect()
     }
 
     /// Takes requests in again.
@@ -201,41 +230,48 @@ impl Lanes {
     /// [`Self::settle`]: nobody gets before those that come back.
     pub(crate) fn drain(&self) -> VecDeque<Box<Request>> {
         let mut state = self.lock();
-        state.away = state.lanes.each_ref().map(VecDeque::len);
-        state.empty()
+        let mut out = VecDeque::new();
+        for queue in state.queues() {
+            queue.away = queue.requests.len();
+            out.append(&mut queue.requests);
+        }
+        out
     }
 
     /// What was given out has come back, or has found its place elsewhere.
     pub(crate) fn settle(&self) {
-        self.lock().away = [0; 2];
-        self.room.iter().for_each(Condvar::notify_all);
+        for queue in self.lock().queues() {
+            if mem::take(&mut queue.away) > 0 {
+                queue.line.wake_all();
+            }
+        }
     }
 
     /// Gives back those that nothing needs to be done for any more.
     pub(crate) fn remove_over(&self, now: Instant) -> VecDeque<Box<Request>> {
         let mut over = VecDeque::new();
-        let mut state = self.lock();
-        for (lane, room) in state.lanes.iter_mut().zip(&self.room) {
-            if lane.iter().any(|request| request.is_over(now)) {
-                let (out, kept) = mem::take(lane).into_iter().partition(|request| request.is_over(now));
-                *lane = kept;
-                let out: VecDeque<_> = out;
+        for queue in self.lock().queues() {
+            if queue.requests.iter().any(|request| request.is_over(now)) {
+                let all = mem::take(&mut queue.requests);
+                let (out, kept): (VecDeque<_>, _) = all.into_iter().partition(|request| request.is_over(now));
+                queue.requests = kept;
                 over.extend(out);
-                room.notify_all();
+                queue.line.wake_all();
             }
         }
-        drop(state);
         over
     }
 
     /// How many wait: interactive, bulk.
     pub(crate) fn waiting(&self) -> [usize; 2] {
-        self.lock().lanes.each_ref().map(VecDeque::len)
+        self.lock().queues().map(|queue| queue.requests.len())
     }
 
-    fn room_of(&self, lane: usize) -> &Condvar {
-        let [interactive, bulk] = &self.room;
-        if lane == 0 { interactive } else { bulk }
+    /// Whether somebody who came now would have to wait for room.
+    pub(crate) fn is_full(&self, lane: Lane) -> bool {
+        let mut state = self.lock();
+        let queue = state.queue(lane);
+        !queue.has_room(self.capacity, queue.line.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -244,185 +280,40 @@ impl Lanes {
 }
 
 impl State {
-    fn lane(&mut self, lane: usize) -> &mut VecDeque<Box<Request>> {
-        let [interactive, bulk] = &mut self.lanes;
-        if lane == 0 { interactive } else { bulk }
-    }
-
-    /// How many places are taken.
-    fn taken(&self, lane: usize) -> usize {
-        let places = self.lanes.get(lane).zip(self.away.get(lane));
-        places.map_or(0, |(waiting, away)| waiting.len() + away)
-    }
-
-    fn empty(&mut self) -> VecDeque<Box<Request>> {
-        self.lanes.iter_mut().flat_map(mem::take).collect()
-    }
-
-    fn block(&mut self, lane: usize, change: isize) {
-        if let Some(blocked) = self.blocked.get_mut(lane) {
-            *blocked = blocked.saturating_add_signed(change);
+    fn queue(&mut self, lane: Lane) -> &mut Queue {
+        match lane {
+            Lane::Interactive => &mut self.interactive,
+            Lane::Bulk => &mut self.bulk,
         }
     }
 
+    fn queues(&mut self) -> [&mut Queue; 2] {
+        [&mut self.interactive, &mut self.bulk]
+    }
+
     fn waiting(&self) -> usize {
-        self.lanes.iter().map(VecDeque::len).sum()
+        self.interactive.requests.len() + self.bulk.requests.len()
     }
 }
 
-fn place(lane: Lane) -> usize {
-    match lane {
-        Lane::Interactive => 0,
-        Lane::Bulk => 1,
+impl Queue {
+    /// Whether there is room for one before whom so many wait for it.
+    fn has_room(&self, capacity: usize, before: usize) -> bool {
+        self.requests.len() + self.away + before < capacity
+    }
+
+    /// Who comes in by the room that one has left.
+    fn next_in_line(&self, capacity: usize) -> Option<Thread> {
+        let room = capacity.saturating_sub(self.requests.len() + self.away);
+        self.line.last_of(room)
+    }
+
+    /// Gives everything back, as nothing is taken in any more.
+    fn empty(&mut self) -> VecDeque<Box<Request>> {
+        self.line.wake_all();
+        mem::take(&mut self.requests)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{sync::Arc, thread};
-
-    use super::*;
-    use crate::request::tests::counted;
-
-    const LONG: Duration = Duration::from_mins(1);
-    const SHORT: Duration = Duration::from_millis(30);
-
-    fn request(lane: Lane) -> Box<Request> {
-        counted(lane, LONG).0
-    }
-
-    fn now() -> Instant {
-        Instant::now()
-    }
-
-    fn run_on() -> AtomicBool {
-        AtomicBool::new(false)
-    }
-
-    #[test]
-    fn interactive_requests_overtake_all_bulk_requests() {
-        let lanes = Lanes::new(100);
-        for lane in [Lane::Bulk, Lane::Bulk, Lane::Interactive, Lane::Bulk, Lane::Interactive] {
-            lanes.push(request(lane), now()).unwrap();
-        }
-        assert_eq!(lanes.waiting(), [2, 3]);
-        let order: Vec<Lane> = (0..5)
-            .map(|_| match lanes.pop(SHORT, &run_on(), || {}) {
-                Next::Serve(request, _) => request.lane,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(order[..2], [Lane::Interactive; 2]);
-        assert_eq!(order[2..], [Lane::Bulk; 3]);
-        assert!(matches!(lanes.pop(SHORT, &run_on(), || {}), Next::Idle));
-    }
-
-    #[test]
-    fn a_full_lane_takes_nothing_in_and_does_not_fill_the_other() {
-        let lanes = Lanes::new(2);
-        lanes.push(request(Lane::Bulk), now()).unwrap();
-        lanes.push(request(Lane::Bulk), now()).unwrap();
-        assert!(matches!(lanes.push(request(Lane::Bulk), now() + SHORT), Err(Refused::Full(_))));
-        lanes.push(request(Lane::Interactive), now()).unwrap();
-        // What was in before has its place.
-        lanes.restore(request(Lane::Bulk)).unwrap();
-        assert_eq!(lanes.waiting(), [1, 3]);
-    }
-
-    fn served(lanes: &Lanes) -> Box<Request> {
-        match lanes.pop(LONG, &run_on(), || {}) {
-            Next::Serve(request, _) => request,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_comes_back_stands_where_it_stood_unless_it_may_be_what_loses_connections() {
-        for (losses, order) in [(0, [0, 1, 2, 3]), (1, [0, 1, 2, 3]), (2, [1, 2, 3, 0])] {
-            let lanes = Lanes::new(100);
-            let requests: Vec<_> = (0..4).map(|_| request(Lane::Interactive)).collect();
-            let submitted: Vec<_> = requests.iter().map(|request| request.submitted).collect();
-            requests.into_iter().for_each(|request| lanes.push(request, now()).unwrap());
-            let mut first = served(&lanes);
-            let second = served(&lanes);
-            first.history.losses = losses;
-            lanes.restore(second).unwrap();
-            lanes.restore(first).unwrap();
-            let served: Vec<_> = (0..4).map(|_| served(&lanes).submitted).collect();
-            assert_eq!(served, order.map(|number: usize| submitted[number]), "{losses} losses");
-        }
-    }
-
-    #[test]
-    fn what_looks_for_another_token_keeps_its_room_until_it_is_settled() {
-        let lanes = Lanes::new(2);
-        lanes.push(request(Lane::Bulk), now()).unwrap();
-        lanes.push(request(Lane::Bulk), now()).unwrap();
-        let mut out = lanes.drain();
-        assert!(matches!(lanes.push(request(Lane::Bulk), now()), Err(Refused::Full(_))));
-        lanes.push(request(Lane::Interactive), now()).unwrap();
-        lanes.restore(out.pop_front().unwrap()).unwrap();
-        lanes.settle();
-        lanes.push(request(Lane::Bulk), now()).unwrap();
-        assert!(matches!(lanes.push(request(Lane::Bulk), now()), Err(Refused::Full(_))));
-    }
-
-    #[test]
-    fn a_caller_gets_the_room_that_a_worker_makes() {
-        let lanes = Arc::new(Lanes::new(1));
-        lanes.push(request(Lane::Bulk), now()).unwrap();
-        let pushing = {
-            let lanes = Arc::clone(&lanes);
-            thread::spawn(move || lanes.push(request(Lane::Bulk), now() + LONG).is_ok())
-        };
-        thread::sleep(SHORT);
-        for _ in 0..2 {
-            assert!(matches!(lanes.pop(LONG, &run_on(), || {}), Next::Serve(..)));
-        }
-        assert!(pushing.join().unwrap());
-    }
-
-    #[test]
-    fn a_worker_that_waits_can_be_stopped() {
-        let (lanes, stop) = (Arc::new(Lanes::new(1)), Arc::new(run_on()));
-        let waiting = {
-            let (lanes, stop) = (Arc::clone(&lanes), Arc::clone(&stop));
-            thread::spawn(move || lanes.pop(LONG, &stop, || {}))
-        };
-        thread::sleep(SHORT);
-        stop.store(true, Ordering::Release);
-        lanes.wake_workers();
-        assert!(matches!(waiting.join().unwrap(), Next::Stop));
-        lanes.push(request(Lane::Interactive), now()).unwrap();
-        assert!(matches!(lanes.pop(LONG, &stop, || {}), Next::Stop), "it takes no request along");
-        assert_eq!(lanes.waiting(), [1, 0]);
-    }
-
-    #[test]
-    fn a_token_that_is_out_gives_everything_back_and_wakes_those_who_wait_for_room() {
-        let lanes = Arc::new(Lanes::new(1));
-        lanes.push(request(Lane::Bulk), now()).unwrap();
-        let pushing = {
-            let lanes = Arc::clone(&lanes);
-            thread::spawn(move || lanes.push(request(Lane::Bulk), now() + LONG))
-        };
-        thread::sleep(SHORT);
-        assert_eq!(lanes.refuse().len(), 1);
-        assert!(matches!(pushing.join().unwrap(), Err(Refused::Out(_))));
-        assert!(matches!(lanes.restore(request(Lane::Bulk)), Err(Refused::Out(_))));
-        lanes.admit();
-        lanes.restore(request(Lane::Bulk)).unwrap();
-    }
-
-    #[test]
-    fn requests_whose_time_is_over_give_their_room_back() {
-        let lanes = Lanes::new(2);
-        lanes.push(request(Lane::Interactive), now()).unwrap();
-        lanes.push(counted(Lane::Interactive, SHORT).0, now()).unwrap();
-        assert!(lanes.remove_over(now()).is_empty());
-        let over = lanes.remove_over(now() + SHORT);
-        assert_eq!(over.len(), 1);
-        assert_eq!(lanes.waiting(), [1, 0]);
-        lanes.push(request(Lane::Interactive), now()).unwrap();
-    }
-}
+mod tests;

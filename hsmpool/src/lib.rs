@@ -25,6 +25,7 @@ mod histogram;
 mod index;
 mod key;
 mod lanes;
+mod line;
 mod login;
 mod mechanisms;
 mod metrics;

@@ -19,15 +19,12 @@ use smime::key::KeyError;
 
 use crate::{
     PoolError,
-    lanes::Refused,
+    lanes::{RECONSIDER, Refused},
     public_key::KeyName,
     remote::Remote,
-    request::{Outcome, Request},
+    request::{Lane, Outcome, Request},
     token::Token,
 };
-
-/// How often the place of a request is chosen anew while all lanes are full.
-const RECONSIDER: Duration = Duration::from_millis(100);
 
 /// How many lost connections one request may meet before it is held for their cause.
 const MOST_LOSSES: u32 = 8;
@@ -86,10 +83,22 @@ impl Backend {
         }
     }
 
-    fn push(&self, request: Box<Request>, patience: Instant) -> Result<(), Refused> {
+    /// Takes in a request. While there is no room it waits, as long as `stay` is true.
+    fn push(&self, request: Box<Request>, stay: impl Fn(&Request) -> bool) -> Result<(), Refused> {
         match self {
-            Self::Token(token) => token.lanes.push(request, patience),
-            Self::Remote(remote) => remote.push(request, patience),
+            Self::Token(token) => token.lanes.push(request, stay),
+            Self::Remote(remote) => {
+                let patience = request.deadline.min(Instant::now() + RECONSIDER);
+                remote.push(request, patience)
+            }
+        }
+    }
+
+    /// Whether a new request would have to wait for room.
+    fn is_full(&self, lane: Lane) -> bool {
+        match self {
+            Self::Token(token) => token.lanes.is_full(lane),
+            Self::Remote(remote) => remote.is_full(lane),
         }
     }
 
@@ -141,8 +150,7 @@ impl Router {
                 return self.give_up(request);
             };
             request.is_at(number);
-            let patience = request.deadline.min(Instant::now() + RECONSIDER);
-            request = match backend.push(request, patience) {
+            request = match backend.push(request, |request| self.stays(request, number)) {
                 Ok(()) => return,
                 Err(Refused::Full(request)) if request.is_over(Instant::now()) => {
                     let (token, waiting) = (backend.label().to_owned(), self.waiting(number, &request));
@@ -152,6 +160,12 @@ impl Router {
                 Err(Refused::Full(request) | Refused::Out(request)) => request,
             }
         }
+    }
+
+    /// Whether a request does well to wait for room at backend `number`: another may have some meanwhile.
+    fn stays(&self, request: &Request, number: usize) -> bool {
+        let is_best = |(best, backend): (usize, &Backend)| best == number || backend.is_full(request.lane);
+        !request.is_over(Instant::now()) && self.choose(request, None).is_some_and(is_best)
     }
 
     /// Takes back a request that backend `number` did not carry out. Never blocks.

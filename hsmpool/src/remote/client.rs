@@ -137,6 +137,10 @@ impl Remote {
         self.link(lane).in_use()
     }
 
+    pub(crate) fn is_full(&self, lane: Lane) -> bool {
+        self.link(lane).is_full()
+    }
+
     pub(crate) fn push(&self, request: Box<Request>, patience: Instant) -> Result<(), Refused> {
         self.use_lane(request.lane);
         self.link(request.lane).push(request, patience)

@@ -252,6 +252,11 @@ impl Link {
         self.lock().in_use()
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        let state = self.lock();
+        state.in_use() >= state.window()
+    }
+
     /// Ends the connection, if there is one; its reader finds out.
     pub(super) fn hang_up(&self) {
         let mut state = self.lock();

@@ -10,12 +10,7 @@ use std::{
 };
 
 use super::*;
-use crate::{
-    PinSource, TokenSettings,
-    lanes::Next,
-    request::{Lane, tests::counted},
-    token::Phase,
-};
+use crate::{PinSource, TokenSettings, lanes::Next, request::tests::counted, token::Phase};
 
 const LONG: Duration = Duration::from_mins(1);
 
