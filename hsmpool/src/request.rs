@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -236,7 +237,7 @@ impl Ticket {
             }
             Waiter::Continuation(reply) => {
                 drop(waiter);
-                reply(outcome());
+                call(reply, outcome());
                 true
             }
             other => {
@@ -248,6 +249,16 @@ impl Ticket {
 
     fn lock(&self) -> MutexGuard<'_, Waiter> {
         self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Calls a function of the caller's. It may be the watch that does, or a worker amid a batch of answers: a panic
+/// there is the caller's defect, and nobody else's loss.
+fn call(reply: Box<dyn FnOnce(Outcome) + Send>, outcome: Outcome) {
+    if panic::catch_unwind(AssertUnwindSafe(|| reply(outcome))).is_err() {
+        tracing::error!(
+            "a function that was given to be called with an answer panicked; this is a defect of the program"
+        );
     }
 }
 
@@ -394,6 +405,17 @@ pub(crate) mod tests {
         drop(request);
         let outcome = caller.wait(deadline).unwrap();
         assert!(matches!(outcome, Err(KeyError::Unavailable { .. })), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_reply_that_panics_harms_nobody_but_its_caller() {
+        let panics = || {
+            let reply = Box::new(|_| panic!("a defect of the caller's"));
+            Request::with_continuation(name(), operation(), Lane::Bulk, LONG, reply)
+        };
+        assert!(panics().watch().expire(|_| error()));
+        panics().answer(Err(error()));
+        drop(panics());
     }
 
     #[test]

@@ -153,3 +153,25 @@ fn a_session_that_hangs_is_replaced_and_its_own_closed_when_the_call_comes_back(
         assert_eq!(lab.counters().begun(Function::Login), 1);
     });
 }
+
+#[test]
+fn a_reply_that_panics_costs_no_other_request_its_deadline() {
+    const DEADLINE: Duration = Duration::from_millis(400);
+    isolated(|mut lab| {
+        let (_pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(2) });
+        lab.control.add(Rule::hang().on([Function::Sign])).unwrap();
+        let panicked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&panicked);
+        // The watch calls it.
+        key.submit_sign(&digest(), ALGORITHM, move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            panic!("a defect of the caller's");
+        });
+        eventually("it is called", LIMIT, || panicked.load(Ordering::SeqCst) == 1);
+        let (told, answers) = mpsc::channel();
+        key.submit_sign(&digest(), ALGORITHM, move |result| told.send(result).unwrap());
+        let answer = answers.recv_timeout(LIMIT).unwrap();
+        assert!(matches!(answer, Err(KeyError::Deadline { .. })), "{answer:?}");
+        lab.control.clear().unwrap();
+    });
+}
