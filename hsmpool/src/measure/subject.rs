@@ -2,14 +2,26 @@
 
 use std::fmt;
 
-use aws_lc_rs::rsa::{Pkcs1PublicEncryptingKey, PublicEncryptingKey};
-use cryptoki::{mechanism::Mechanism, object::Attribute};
+use aws_lc_rs::{
+    agreement,
+    rsa::{OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, Pkcs1PublicEncryptingKey, PublicEncryptingKey},
+};
+use cryptoki::{
+    mechanism::{
+        Mechanism, MechanismType,
+        rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource},
+    },
+    object::Attribute,
+};
 use smime::{
     Certificate,
+    agreement::{AgreementCurve, OriginatorPublicKey},
+    algorithm::{DigestAlgorithm, SignatureAlgorithm},
     key::{ContentEncryptionKey, SignatureInput},
 };
 
 use crate::{
+    agree::agree,
     call::CallError,
     generate::generate_pair,
     index::{Index, KeyObject, Object, Permissions},
@@ -36,15 +48,24 @@ pub struct Subject {
 pub enum Use {
     /// RSASSA-PKCS1-v1_5 (`CKM_RSA_PKCS`) or ECDSA (`CKM_ECDSA`) over a digest, or Ed25519 (`CKM_EDDSA`).
     Sign,
+    /// RSASSA-PSS (`CKM_RSA_PKCS_PSS`) over a digest.
+    SignPss,
     /// RSAES-PKCS1-v1_5 (`CKM_RSA_PKCS`).
     Decrypt,
+    /// RSAES-OAEP (`CKM_RSA_PKCS_OAEP`) with SHA-1, the only hash that all tokens have.
+    DecryptOaep,
+    /// Diffie-Hellman on an elliptic curve (`CKM_ECDH1_DERIVE`), and the secret read out.
+    Agree,
 }
 
 impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sign => "sign",
+            Self::SignPss => "sign PSS",
             Self::Decrypt => "decrypt",
+            Self::DecryptOaep => "decrypt OAEP",
+            Self::Agree => "agree",
         })
     }
 }
@@ -66,8 +87,10 @@ pub(super) struct Work {
 
 #[derive(Debug)]
 enum Question {
-    Sign(SignatureInput<'static>),
+    Sign(SignatureInput<'static>, SignatureAlgorithm),
     Decrypt(Vec<u8>),
+    DecryptOaep(Vec<u8>),
+    Agree(OriginatorPublicKey),
 }
 
 impl Work {
@@ -75,11 +98,14 @@ impl Work {
     pub(super) fn ask(&self, session: &OpenSession) -> Result<(), CallError> {
         let key = PrivateKey { gate: None, session, object: self.key };
         let answered = match &self.question {
-            Question::Sign(input) => {
-                let Some(algorithm) = self.public_key.signature_algorithms().first() else { return Ok(()) };
-                sign(key, &self.public_key, input, *algorithm).map(drop)
-            }
+            Question::Sign(input, algorithm) => sign(key, &self.public_key, input, *algorithm).map(drop),
             Question::Decrypt(octets) => key.decrypt(&Mechanism::RsaPkcs, octets, octets.len()).map(drop),
+            Question::DecryptOaep(octets) => {
+                let parameters =
+                    PkcsOaepParams::new(MechanismType::SHA1, PkcsMgfType::MGF1_SHA1, PkcsOaepSource::empty());
+                key.decrypt(&Mechanism::RsaPkcsOaep(parameters), octets, octets.len()).map(drop)
+            }
+            Question::Agree(originator) => agree(key, &self.public_key, originator).map(drop),
         };
         answered.map_err(|error| match error {
             OperationError::Call(error) => error,
@@ -138,15 +164,26 @@ fn uses(
         let work = question.map(|question| Work { key, public_key: public_key.clone(), question });
         Prepared { subject, work }
     };
+    let sign = |algorithm| Ok(Question::Sign(SignatureInput::of(algorithm, b"measured"), algorithm));
     let mut all = Vec::new();
-    if let Some(algorithm) = public_key.signature_algorithms().first()
-        && may_sign
-    {
-        all.push(prepared(Use::Sign, Ok(Question::Sign(SignatureInput::of(*algorithm, b"measured")))));
+    if may_sign {
+        let first = public_key.signature_algorithms().first();
+        all.extend(first.map(|algorithm| prepared(Use::Sign, sign(*algorithm))));
+        let pss = SignatureAlgorithm::RsaPss(DigestAlgorithm::Sha256);
+        if public_key.signature_algorithms().contains(&pss) {
+            all.push(prepared(Use::SignPss, sign(pss)));
+        }
     }
-    if matches!(public_key, PublicKey::Rsa { .. }) && may_decrypt {
-        let ciphertext = encrypt(info).ok_or_else(|| "nothing can be encrypted to the public key".to_owned());
-        all.push(prepared(Use::Decrypt, ciphertext.map(Question::Decrypt)));
+    if may_decrypt && matches!(public_key, PublicKey::Rsa { .. }) {
+        let ciphertext =
+            |octets: Option<Vec<u8>>| octets.ok_or("nothing can be encrypted to the public key".to_owned());
+        let (pkcs1, oaep) = (encrypt_pkcs1(info), encrypt_oaep(info));
+        all.push(prepared(Use::Decrypt, ciphertext(pkcs1).map(Question::Decrypt)));
+        all.push(prepared(Use::DecryptOaep, ciphertext(oaep).map(Question::DecryptOaep)));
+    }
+    if may_decrypt && let Some(curve) = public_key.agreement_curve() {
+        let originator = originator(curve).ok_or("no key can be made to agree with".to_owned());
+        all.push(prepared(Use::Agree, originator.map(Question::Agree)));
     }
     all
 }
@@ -161,11 +198,34 @@ fn kind(public_key: &PublicKey) -> String {
 }
 
 /// A random key, encrypted by RSAES-PKCS1-v1_5.
-fn encrypt(public_key_info: &[u8]) -> Option<Vec<u8>> {
+fn encrypt_pkcs1(public_key_info: &[u8]) -> Option<Vec<u8>> {
     let secret = ContentEncryptionKey::random(32).ok()?;
     let public = PublicEncryptingKey::from_der(public_key_info).ok()?;
     let mut room = vec![0; public.key_size_bytes()];
     let written = Pkcs1PublicEncryptingKey::new(public).ok()?.encrypt(secret.expose(), &mut room).ok()?.len();
     room.truncate(written);
     Some(room)
+}
+
+/// A random key, encrypted by RSAES-OAEP.
+fn encrypt_oaep(public_key_info: &[u8]) -> Option<Vec<u8>> {
+    let secret = ContentEncryptionKey::random(32).ok()?;
+    let public = PublicEncryptingKey::from_der(public_key_info).ok()?;
+    let mut room = vec![0; public.key_size_bytes()];
+    let public = OaepPublicEncryptingKey::new(public).ok()?;
+    let written = public.encrypt(&OAEP_SHA1_MGF1SHA1, secret.expose(), &mut room, None).ok()?.len();
+    room.truncate(written);
+    Some(room)
+}
+
+/// The public half of a new key.
+fn originator(curve: AgreementCurve) -> Option<OriginatorPublicKey> {
+    let algorithm = match curve {
+        AgreementCurve::P256 => &agreement::ECDH_P256,
+        AgreementCurve::P384 => &agreement::ECDH_P384,
+        AgreementCurve::P521 => &agreement::ECDH_P521,
+        AgreementCurve::X25519 => &agreement::X25519,
+    };
+    let private = agreement::PrivateKey::generate(algorithm).ok()?;
+    OriginatorPublicKey::new(curve, private.compute_public_key().ok()?.as_ref())
 }
