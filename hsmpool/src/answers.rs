@@ -82,7 +82,7 @@ const MANY: usize = 4;
 /// So many answers go out together at most …
 const MOST: usize = 16;
 /// … and fewer, where the first would be held back for longer than about this.
-const HOLD_LIMIT: Duration = Duration::from_millis(2);
+const HOLD_LIMIT: Duration = Duration::from_millis(5);
 /// An answer whose time is over sooner is not held back.
 const SPARE: Duration = Duration::from_millis(200);
 

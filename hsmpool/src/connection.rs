@@ -165,6 +165,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether the module has been initialised anew, for another token's sake.
+    pub(crate) fn is_over(&self) -> bool {
+        self.module.is_over()
+    }
+
     /// How many workers are at work or will soon be.
     pub(crate) fn sessions(&self) -> usize {
         self.crew.len()

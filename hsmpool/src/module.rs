@@ -1,6 +1,9 @@
 //! PKCS#11 modules of this process: each is loaded once, initialised by its first user and finalised
 //! after its last.
 //!
+//! Between `C_Initialize` and `C_Finalize` a module has one life. Its numbers of sessions and objects mean nothing
+//! in the next, or another token's session and key: what belongs to a life that is over is never used again.
+//!
 //! A loaded module is never unloaded: vendors' libraries leave threads and exit handlers behind that
 //! crash when their code is gone.
 
@@ -9,7 +12,11 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     process,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use cryptoki::{
@@ -18,7 +25,7 @@ use cryptoki::{
     session::Session,
 };
 
-use crate::{PoolError, call::CallError, raw::Raw};
+use crate::{PoolError, call::CallError, connection::END_LIMIT, raw::Raw};
 
 /// An initialised module. While one of these lives, `C_Finalize` is not called; a thread that hangs in
 /// a call holds one, so nothing is torn down under it.
@@ -27,14 +34,31 @@ pub(crate) struct Module {
     raw: Option<Arc<Raw>>,
     /// Whether sessions of `pkcs11` are sessions of `raw`; found out with the first.
     raw_knows_sessions: OnceLock<bool>,
-    loaded: Arc<Mutex<Loaded>>,
+    /// The life of the library that this belongs to.
+    life: u64,
+    library: Arc<Library>,
+}
+
+/// A library of this process.
+#[derive(Default)]
+struct Library {
+    loaded: Mutex<Loaded>,
+    /// The number of its present life. Changed under the lock; read without, as `C_Initialize` may hang.
+    life: AtomicU64,
+    /// The last user of a life that is over has gone.
+    forgotten: Condvar,
 }
 
 #[derive(Default)]
 struct Loaded {
     pkcs11: Option<Pkcs11>,
     raw: Option<Arc<Raw>>,
+    /// Users in its present life.
     users: usize,
+    /// Users that are left from lives which somebody else has ended.
+    former: usize,
+    /// When such an end was last found out.
+    ended: Option<Instant>,
     /// Whether we initialised it: what somebody else in this process initialised is not ours to finalise.
     initialised_here: bool,
     /// The process that did: a child of it shares nothing but the code (PKCS #11 2.40 5.4 C_Initialize).
@@ -48,11 +72,11 @@ impl Module {
         // `libfoo.so` and the file that it links to are the same module. A bare name is left to the
         // loader's search path.
         let key = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let loaded = {
+        let library = {
             let mut modules = modules().lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(modules.entry(key).or_default())
         };
-        let mut guard = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = library.lock();
         let pkcs11 = if let Some(pkcs11) = &guard.pkcs11 {
             pkcs11.clone()
         } else {
@@ -63,14 +87,22 @@ impl Module {
         let raw = guard.raw.clone();
         let process = process::id();
         if guard.process != process {
-            (guard.process, guard.users, guard.initialised_here) = (process, 0, false);
+            (guard.process, guard.users, guard.former, guard.initialised_here) = (process, 0, 0, false);
+            library.begin_another_life();
         }
-        if guard.users == 0 || is_finalised(&pkcs11) {
+        let mut guard = library.without_former_users(guard, &pkcs11);
+        if guard.users == 0 {
             guard.initialised_here = initialize(&pkcs11, path)?;
         }
         guard.users += 1;
+        let life = library.life.load(Ordering::Acquire);
         drop(guard);
-        Ok(Arc::new(Self { pkcs11, raw, raw_knows_sessions: OnceLock::new(), loaded }))
+        Ok(Arc::new(Self { pkcs11, raw, raw_knows_sessions: OnceLock::new(), life, library }))
+    }
+
+    /// Whether the module has been initialised anew since, so that handles stand for other things now.
+    pub(crate) fn is_over(&self) -> bool {
+        self.library.life.load(Ordering::Acquire) != self.life
     }
 
     /// The functions.
@@ -104,7 +136,14 @@ impl fmt::Debug for Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        let mut guard = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.library.lock();
+        if self.is_over() {
+            guard.former = guard.former.saturating_sub(1);
+            if guard.former == 0 {
+                self.library.forgotten.notify_all();
+            }
+            return;
+        }
         guard.users = guard.users.saturating_sub(1);
         if guard.users == 0 && guard.initialised_here {
             guard.initialised_here = false;
@@ -116,8 +155,42 @@ impl Drop for Module {
     }
 }
 
-fn modules() -> &'static Mutex<HashMap<PathBuf, Arc<Mutex<Loaded>>>> {
-    static MODULES: OnceLock<Mutex<HashMap<PathBuf, Arc<Mutex<Loaded>>>>> = OnceLock::new();
+impl Library {
+    fn lock(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_another_life(&self) {
+        self.life.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// If somebody else has called `C_Finalize`, the life is over for its other users too, who find out within
+    /// moments, each between two calls. Until then, or until it is clear that some of them hang, it is not
+    /// initialised again: a call that is about to be made would meet another's session of the same number.
+    fn without_former_users<'a>(
+        &self,
+        mut guard: MutexGuard<'a, Loaded>,
+        pkcs11: &Pkcs11,
+    ) -> MutexGuard<'a, Loaded> {
+        loop {
+            if guard.users > 0 && is_finalised(pkcs11) {
+                guard.former += std::mem::take(&mut guard.users);
+                guard.ended = Some(Instant::now());
+                self.begin_another_life();
+            }
+            let waited = guard.ended.map_or(END_LIMIT, |ended| ended.elapsed());
+            let left = END_LIMIT.saturating_sub(waited);
+            if guard.users > 0 || guard.former == 0 || left.is_zero() {
+                return guard;
+            }
+            let woken = self.forgotten.wait_timeout(guard, left);
+            guard = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn modules() -> &'static Mutex<HashMap<PathBuf, Arc<Library>>> {
+    static MODULES: OnceLock<Mutex<HashMap<PathBuf, Arc<Library>>>> = OnceLock::new();
     MODULES.get_or_init(Mutex::default)
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use cryptoki::{session::Session, slot::Slot};
+use cryptoki::{error::RvError, session::Session, slot::Slot};
 
 use crate::{call::CallError, module::Module};
 
-/// An open session. It keeps its module initialised.
+/// An open session. It keeps its module initialised. After the life of the module in which it was opened, its number
+/// may be that of another session, maybe with another token: then it is neither used nor closed.
 #[derive(Debug)]
 pub(crate) struct OpenSession {
     /// `None` only while being dropped.
@@ -26,6 +27,7 @@ pub(crate) enum Access {
 
 impl OpenSession {
     pub(crate) fn open(module: &Arc<Module>, slot: Slot, access: Access) -> Result<Self, CallError> {
+        in_its_life(module, "C_OpenSession")?;
         // "no_drop", because the wrapper's own drop logs an error for every session that died before.
         let session = match access {
             Access::ReadOnly => module.pkcs11().open_ro_session_no_drop(slot),
@@ -37,14 +39,21 @@ impl OpenSession {
     /// Closes the session and opens a new one in its place. Closed first: a token may allow only one.
     pub(crate) fn reopen(&mut self) -> Result<(), CallError> {
         self.close();
+        in_its_life(&self.module, "C_OpenSession")?;
         self.session = Some(self.module.pkcs11().open_ro_session_no_drop(self.slot)?);
         Ok(())
     }
 
     /// The session itself, or the error of one that could not be opened again.
     pub(crate) fn get(&self) -> Result<&Session, CallError> {
-        let closed = CallError::new("C_OpenSession", cryptoki::error::RvError::SessionClosed);
+        self.check_life()?;
+        let closed = CallError::new("C_OpenSession", RvError::SessionClosed);
         self.session.as_ref().ok_or(closed)
+    }
+
+    /// Whether what the session did up to now was done by itself, and not by another of its number.
+    pub(crate) fn check_life(&self) -> Result<(), CallError> {
+        in_its_life(&self.module, "C_GetSessionInfo")
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -56,11 +65,16 @@ impl OpenSession {
     }
 
     fn close(&mut self) {
-        if let Some(session) = self.session.take() {
+        let session = self.session.take().filter(|_| !self.module.is_over());
+        if let Some(session) = session {
             // An error says that it is closed already, or that nothing can be done.
             let _ = session.close();
         }
     }
+}
+
+fn in_its_life(module: &Module, function: &'static str) -> Result<(), CallError> {
+    if module.is_over() { Err(CallError::new(function, RvError::CryptokiNotInitialized)) } else { Ok(()) }
 }
 
 impl Drop for OpenSession {

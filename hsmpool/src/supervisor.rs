@@ -6,9 +6,11 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, select_biased};
+use cryptoki::error::RvError;
 
 use crate::{
     PoolError,
+    call::CallError,
     connection::{Condition, Connection},
     token::{Phase, Token},
 };
@@ -130,6 +132,10 @@ fn watch(
 ) -> Option<PoolError> {
     let mut sessions = connection.sessions();
     loop {
+        if connection.is_over() {
+            let over = CallError::new("C_GetSessionInfo", RvError::CryptokiNotInitialized);
+            return Some(PoolError::call(token.label(), over));
+        }
         match connection.tend(Instant::now()) {
             Condition::Hanging(workers) if !outage.is_open() => {
                 let for_at_least = token.settings.deadline;

@@ -171,7 +171,7 @@ impl Worker {
             return Err(unknown().into());
         };
         let key = PrivateKey { gate: Some(&self.token.gate), session: &self.session, object };
-        match &request.operation {
+        let answer = match &request.operation {
             Operation::Sign { input, algorithm } => {
                 sign(key, public_key, input, *algorithm).map(Answer::Signature)
             }
@@ -179,7 +179,10 @@ impl Worker {
                 decrypt(key, public_key, encrypted_key, algorithm, &self.token).map(Answer::Unwrapped)
             }
             Operation::Agree { originator } => agree(key, public_key, originator).map(Answer::Agreed),
-        }
+        };
+        // Between the calls of one operation the module may have been initialised anew.
+        self.session.check_life()?;
+        answer
     }
 
     /// Does what the table says, once each. `Ok`: ask again.

@@ -51,6 +51,8 @@ struct State {
     rest: Option<(Buffer, usize)>,
     flusher: bool,
     closed: bool,
+    /// Threads that wait for `changed`: to notify nobody is a system call too.
+    watchers: usize,
 }
 
 impl Outbox {
@@ -89,7 +91,7 @@ impl Outbox {
     pub(super) fn wait_below(&self, octets: usize) {
         let mut state = self.lock();
         while state.backlog >= octets && !state.closed {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state, None);
         }
     }
 
@@ -102,7 +104,24 @@ impl Outbox {
             if left.is_zero() {
                 return;
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wait(state, Some(left));
+        }
+    }
+
+    /// Waits until something was sent, or the outbox was closed.
+    fn wait<'s>(&self, mut state: MutexGuard<'s, State>, limit: Option<Duration>) -> MutexGuard<'s, State> {
+        state.watchers += 1;
+        state = match limit {
+            Some(limit) => self.changed.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.watchers -= 1;
+        state
+    }
+
+    fn tell(&self, state: &State) {
+        if state.watchers > 0 {
+            self.changed.notify_all();
         }
     }
 
@@ -138,7 +157,7 @@ impl Outbox {
                 break;
             };
             state.backlog = state.backlog.saturating_sub(len);
-            self.changed.notify_all();
+            self.tell(&state);
             if len < batch.len() {
                 self.leave_to_flusher(state, batch, len);
                 return;
@@ -167,9 +186,7 @@ impl Outbox {
     fn leave_to_flusher(self: &Arc<Self>, mut state: MutexGuard<'_, State>, batch: Buffer, sent: usize) {
         state.rest = Some((batch, sent));
         if state.flusher {
-            drop(state);
-            self.changed.notify_all();
-            return;
+            return self.tell(&state);
         }
         state.flusher = true;
         drop(state);
@@ -191,7 +208,7 @@ impl Outbox {
                 if let Some(rest) = state.rest.take() {
                     break rest;
                 }
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.wait(state, None);
             };
             drop(state);
             while sent < batch.len() {
@@ -201,8 +218,7 @@ impl Outbox {
                         sent += len;
                         let mut state = self.lock();
                         state.backlog = state.backlog.saturating_sub(len);
-                        drop(state);
-                        self.changed.notify_all();
+                        self.tell(&state);
                     }
                     Ok(_) if room => {}
                     _ => return self.close(),

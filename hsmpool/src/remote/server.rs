@@ -68,9 +68,17 @@ struct Connection {
     stream: Arc<UnixStream>,
     lane: Lane,
     gate: Arc<dyn Gate>,
-    /// Requests without an answer. `None`: not submitted yet.
-    outstanding: Mutex<HashMap<u64, Option<Pending>>>,
+    outstanding: Mutex<Outstanding>,
     answered: Condvar,
+}
+
+/// Requests without an answer.
+#[derive(Default)]
+struct Outstanding {
+    /// `None`: not submitted yet.
+    requests: HashMap<u64, Option<Pending>>,
+    /// Threads that wait for answers: to notify nobody is a system call too.
+    waiting: usize,
 }
 
 /// The duty to answer a request, and to close its record.
@@ -308,27 +316,29 @@ impl Connection {
     /// Notes a request, once there is room for it. `false`: it is there already.
     fn begin(&self, id: u64) -> bool {
         let mut outstanding = self.lock();
-        while outstanding.len() >= usize::try_from(WINDOW).unwrap_or(usize::MAX) {
+        while outstanding.requests.len() >= usize::try_from(WINDOW).unwrap_or(usize::MAX) {
             drop(outstanding);
             flush_corked();
             outstanding = self.lock();
-            if outstanding.len() >= usize::try_from(WINDOW).unwrap_or(usize::MAX) {
+            if outstanding.requests.len() >= usize::try_from(WINDOW).unwrap_or(usize::MAX) {
+                outstanding.waiting += 1;
                 outstanding = self.answered.wait(outstanding).unwrap_or_else(PoisonError::into_inner);
+                outstanding.waiting -= 1;
             }
         }
-        outstanding.insert(id, None).is_none()
+        outstanding.requests.insert(id, None).is_none()
     }
 
     fn submitted(&self, id: u64, pending: Pending) {
         // It may have been answered meanwhile.
-        if let Some(place) = self.lock().get_mut(&id) {
+        if let Some(place) = self.lock().requests.get_mut(&id) {
             *place = Some(pending);
         }
     }
 
     fn cancel(&self, id: u64) {
         // Its duty is dropped with it, and so fulfilled.
-        let pending = self.lock().get_mut(&id).and_then(Option::take);
+        let pending = self.lock().requests.get_mut(&id).and_then(Option::take);
         if let Some(pending) = pending {
             pending.cancel();
         }
@@ -336,7 +346,7 @@ impl Connection {
 
     /// Nobody waits for answers any more.
     fn give_up(&self) {
-        let pending: Vec<Pending> = self.lock().values_mut().filter_map(Option::take).collect();
+        let pending: Vec<Pending> = self.lock().requests.values_mut().filter_map(Option::take).collect();
         for pending in pending {
             pending.cancel();
         }
@@ -353,24 +363,31 @@ impl Connection {
             // That fits.
             let _ = self.outbox.append(&FromServer::Answer { id, result });
         }
-        self.lock().remove(&id);
-        self.answered.notify_all();
+        let mut outstanding = self.lock();
+        outstanding.requests.remove(&id);
+        let wake = outstanding.waiting > 0;
+        drop(outstanding);
+        if wake {
+            self.answered.notify_all();
+        }
         self.outbox.send_soon();
     }
 
     fn wait_until_answered(&self, until: Instant) {
         let mut outstanding = self.lock();
-        while !outstanding.is_empty() {
+        while !outstanding.requests.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
+            outstanding.waiting += 1;
             outstanding =
                 self.answered.wait_timeout(outstanding, left).unwrap_or_else(PoisonError::into_inner).0;
+            outstanding.waiting -= 1;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Option<Pending>>> {
+    fn lock(&self) -> MutexGuard<'_, Outstanding> {
         self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

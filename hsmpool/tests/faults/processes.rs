@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use hsmpool::{Pool, PoolError, TokenSettings, TokenState};
 use smime::key::KeyError;
+use testmodule::{Function, Rule};
 
 use crate::support::{eventually, isolated, sign, status};
 
@@ -34,6 +35,58 @@ fn a_module_that_somebody_else_finalised_or_made_new_is_used_again() {
                     && pool.status().iter().all(|status| status.state == TokenState::Up)
             });
         }
+    });
+}
+
+#[test]
+fn no_session_of_a_module_s_last_life_signs_with_another_token_s_key() {
+    isolated(|lab| {
+        let second_only = lab.add_token_with_another_key("second");
+        let second = TokenSettings { label: "second".into(), ..lab.settings(2) };
+        // The second token comes first, so it has the numbers that the other will have in the next life.
+        let (second, second_key) = {
+            let pool = Pool::start(&[second]).unwrap();
+            pool.ready(LIMIT).unwrap();
+            let key = pool.key(&second_only);
+            (pool, key)
+        };
+        sign(&second_key, b"before").unwrap();
+        let (_mail, mail_key) = lab.pool(&lab.settings(2));
+        for _ in 0..3 {
+            Pkcs11::new(&lab.module).unwrap().finalize().unwrap();
+            // It notices, and has the module initialised again.
+            sign(&mail_key, b"by the first that notices").unwrap();
+            for _ in 0..8 {
+                // A signature by the other token's key would not verify.
+                sign(&second_key, b"by nobody else's key").unwrap();
+            }
+        }
+        assert_eq!(status(&second).state, TokenState::Up);
+    });
+}
+
+#[test]
+fn a_call_that_outlives_its_module_s_life_does_no_harm_to_the_next() {
+    isolated(|mut lab| {
+        let second_only = lab.add_token_with_another_key("second");
+        let deadline = Duration::from_millis(400);
+        let second = TokenSettings { label: "second".into(), deadline, ..lab.settings(1) };
+        let pool = Pool::start(&[second]).unwrap();
+        pool.ready(LIMIT).unwrap();
+        let (mail, mail_key) = lab.pool(&lab.settings(1));
+        let hang = lab.control.add(Rule::hang().on([Function::Sign]).token("second")).unwrap();
+        sign(&pool.key(&second_only), b"hangs").unwrap_err();
+        eventually("a call hangs", LIMIT, || lab.counters().running(Function::Sign) > 0);
+        Pkcs11::new(&lab.module).unwrap().finalize().unwrap();
+        sign(&mail_key, b"in the next life").unwrap();
+        let lost = mail.metrics().remove(0).lost;
+        lab.control.remove(hang).unwrap();
+        eventually("the call is back", LIMIT, || lab.counters().running(Function::Sign) == 0);
+        for _ in 0..20 {
+            sign(&mail_key, b"undisturbed").unwrap();
+            sign(&pool.key(&second_only), b"by itself").unwrap();
+        }
+        assert_eq!(mail.metrics().remove(0).lost, lost, "nobody else has closed its session");
     });
 }
 

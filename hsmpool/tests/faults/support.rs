@@ -55,16 +55,12 @@ pub(crate) fn in_child(body: impl FnOnce(Lab)) -> Option<Ended> {
 
 impl Lab {
     fn new(tokens: Tokens, directory: &Path) -> Self {
-        let mut make = tokens.command("openssl").unwrap();
-        make.args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=p256", "-newkey", "ec"]);
-        make.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", "key.pem", "-out", "certificate.pem"]);
-        command::succeed("openssl", &mut make).unwrap();
-        let pem = fs::read_to_string(directory.join("certificate.pem")).unwrap();
+        let certificate = make_key(&tokens, directory, "key");
         let lab = Self {
             directory: directory.to_owned(),
             module: testmodule::library().unwrap(),
             control: Control::new(directory).unwrap(),
-            certificate: Certificate::from_pem(&pem).unwrap().remove(0),
+            certificate,
             tokens,
         };
         lab.add_token("mail");
@@ -75,6 +71,19 @@ impl Lab {
     pub(crate) fn add_token(&self, label: &str) {
         self.tokens.init(label, PIN).unwrap();
         self.tokens.import(label, PIN, &self.directory.join("key.pem"), "key", "01").unwrap();
+    }
+
+    /// Makes a token that holds another key.
+    pub(crate) fn add_token_with_another_key(&self, label: &str) -> Certificate {
+        let certificate = self.a_key_of_no_token(label);
+        self.tokens.init(label, PIN).unwrap();
+        self.tokens.import(label, PIN, &self.directory.join(format!("{label}.pem")), "key", "01").unwrap();
+        certificate
+    }
+
+    /// Makes a key that no token has.
+    pub(crate) fn a_key_of_no_token(&self, name: &str) -> Certificate {
+        make_key(&self.tokens, &self.directory, name)
     }
 
     pub(crate) fn settings(&self, sessions: usize) -> TokenSettings {
@@ -111,6 +120,17 @@ impl Lab {
         let key = pool.key(&self.certificate);
         (pool, key)
     }
+}
+
+/// Makes a key, and a certificate.
+fn make_key(tokens: &Tokens, directory: &Path, name: &str) -> Certificate {
+    let (key, certificate) = (format!("{name}.pem"), format!("{name}.certificate.pem"));
+    let mut make = tokens.command("openssl").unwrap();
+    make.args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=p256", "-newkey", "ec"]);
+    make.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", &key, "-out", &certificate]);
+    command::succeed("openssl", &mut make).unwrap();
+    let pem = fs::read_to_string(directory.join(certificate)).unwrap();
+    Certificate::from_pem(&pem).unwrap().remove(0)
 }
 
 /// Signs a message; a signature that is given must verify with the public key.
