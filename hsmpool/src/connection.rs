@@ -314,7 +314,7 @@ fn default_sessions(limit: Option<u64>) -> usize {
 fn read_keys(token: &Token, session: &OpenSession) -> Result<(), PoolError> {
     let label = token.label();
     let before = token.index();
-    let index = session.get().and_then(|session| token.refresh_index(session, before.generation));
+    let index = session.get().and_then(|session| token.read_index(session));
     let index = index.map_err(|error| PoolError::call(label, error))?;
     if index.len() == 0 && before.len() > 0 {
         return Err(PoolError::KeysGone { label: label.to_owned(), before: before.len() });

@@ -20,7 +20,7 @@ use crate::{
 /// The private keys of a token at one time.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// Grows with every pass; tells whether somebody has looked again meanwhile.
+    /// Grows with every pass that is kept; tells whether somebody has looked again meanwhile.
     pub(crate) generation: u64,
     by_public_key: HashMap<PublicKey, KeyObject>,
     /// RSA keys whose object shows a modulus but no exponent.
@@ -59,12 +59,12 @@ enum Kind {
 
 impl Index {
     /// Looks at all keys of the token.
-    pub(crate) fn read(session: &Session, generation: u64) -> Result<Self, CallError> {
+    pub(crate) fn read(session: &Session) -> Result<Self, CallError> {
         let private = objects(session, ObjectClass::PRIVATE_KEY)?;
         let unclear = private.iter().any(|object| object.public_key().is_none());
         let public = if unclear { objects(session, ObjectClass::PUBLIC_KEY)? } else { Vec::new() };
         let public = PublicObjects::of(&public);
-        let mut index = Self { generation, ..Self::default() };
+        let mut index = Self::default();
         for object in private {
             index.insert(&object, &public);
         }

@@ -131,7 +131,7 @@ fn log_in(settings: &TokenSettings, access: Access) -> Result<OpenSession, PoolE
     let (slot, _) = modules::find(&module, &settings.module, &settings.label)?;
     let session =
         OpenSession::open(&module, slot, access).map_err(|error| PoolError::call(&settings.label, error))?;
-    let gate = LoginGate::new(&settings.label, &settings.pin);
+    let gate = LoginGate::of_process(settings);
     gate.log_in(&session).map_err(|error| error.into_pool_error(&settings.label))?;
     Ok(session)
 }

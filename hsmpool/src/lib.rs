@@ -42,6 +42,7 @@ mod recovery;
 mod remote;
 mod request;
 mod router;
+mod searches;
 mod session;
 mod settings;
 mod shortcomings;

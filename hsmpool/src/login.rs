@@ -1,13 +1,17 @@
 //! Logging in, once per token and never twice with a PIN that was rejected.
 //!
 //! PKCS #11 counts wrong PINs, and after a few (often three) the token is locked. All logins of a token,
-//! the supervisor's and the workers', therefore pass one gate that remembers what was rejected.
+//! the supervisor's and the workers', therefore pass one gate that remembers what was rejected. They pass one after
+//! the other, but one that hangs keeps no other back for ever. A PIN that was right before is not held for wrong
+//! because the token fails.
 
 use std::{
     collections::HashMap,
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use cryptoki::{error::RvError, session::SessionState, session::UserType};
@@ -19,13 +23,27 @@ use crate::{
     modules::{self, TokenInfo},
     pin::{self, Pin, PinHash, PinSalt},
     session::OpenSession,
+    supervisor::Pauses,
 };
+
+/// After two logins in a row that failed for no clear reason though the PIN was right before: the first pause.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest. If the PIN has been changed, and the token says nothing of that, each of them may cost a try.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// A PIN that is another than before is read twice, so far apart: the file may be about to be written.
+const SETTLING: Duration = Duration::from_millis(250);
+/// How often.
+const READINGS: usize = 4;
 
 /// The one way to log in to a token.
 pub(crate) struct LoginGate {
     label: String,
     source: PinSource,
+    /// For how long a login keeps others back.
+    limit: Duration,
     state: Mutex<State>,
+    /// A login is over.
+    passed: Condvar,
 }
 
 #[derive(Default)]
@@ -34,6 +52,24 @@ struct State {
     record: PinRecord,
     witness: Option<Witness>,
     warned: bool,
+    /// The login that is under way: its number, and since when.
+    under_way: Option<(u64, Instant)>,
+    /// The number of the last.
+    last: u64,
+    trouble: Option<Trouble>,
+}
+
+/// Logins with a PIN that was right before fail.
+struct Trouble {
+    error: CallError,
+    not_before: Instant,
+    pauses: Pauses,
+}
+
+/// The turn of one login.
+struct Turn<'a> {
+    gate: &'a LoginGate,
+    number: u64,
 }
 
 /// Told of each change of a record, before it matters: once it returns, the record is kept even if this process
@@ -88,9 +124,15 @@ impl LoginError {
 }
 
 impl LoginGate {
-    pub(crate) fn new(label: &str, source: &PinSource) -> Self {
+    pub(crate) fn new(settings: &TokenSettings) -> Self {
         let state = State { salt: PinSalt::random(), ..State::default() };
-        Self { label: label.to_owned(), source: source.clone(), state: Mutex::new(state) }
+        Self {
+            label: settings.label.clone(),
+            source: settings.pin.clone(),
+            limit: settings.deadline,
+            state: Mutex::new(state),
+            passed: Condvar::new(),
+        }
     }
 
     /// The gate of a token for the pools of this process: one, so that a pool that is started anew knows what
@@ -102,7 +144,7 @@ impl LoginGate {
         let module = module.canonicalize().unwrap_or_else(|_| module.clone());
         let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
         let gate = gates.get_or_insert_default().entry((module, label.clone(), pin.clone()));
-        Arc::clone(gate.or_insert_with(|| Arc::new(Self::new(label, pin))))
+        Arc::clone(gate.or_insert_with(|| Arc::new(Self::new(settings))))
     }
 
     /// Goes on with what an earlier process knew, and tells of what this one learns.
@@ -116,7 +158,10 @@ impl LoginGate {
     /// Makes sure that the user is logged in. Login is per process and token, so that of another session
     /// counts (PKCS #11 2.40 5.6 C_Login).
     pub(crate) fn log_in(&self, session: &OpenSession) -> Result<(), LoginError> {
-        let mut state = self.lock();
+        if is_logged_in(session)? {
+            return Ok(());
+        }
+        let turn = self.wait_for_turn()?;
         if is_logged_in(session)? {
             return Ok(());
         }
@@ -124,51 +169,92 @@ impl LoginGate {
         if !token.login_required {
             return Ok(());
         }
-        let pin = self.read_pin(&mut state).map_err(LoginError::Refused)?;
-        let hash = pin.hash(&state.salt);
-        self.refuse_rejected(&state, &hash)?;
+        let (pin, hash) = self.pin_to_try()?;
         self.refuse_last_try(&token)?;
-        self.give(&mut state, session, UserType::User, &pin, hash)
+        self.give(&turn, session, UserType::User, &pin, hash)
     }
 
     /// Gives the PIN once more, for the operation that the session has begun with a key that wants it at every
     /// use (`CKU_CONTEXT_SPECIFIC`, PKCS #11 2.40 5.6 C_Login). Sessions do so one after the other: a PIN that is
     /// rejected for one must not be tried by the others, nor for a login, which the token counts alike.
     pub(crate) fn authenticate(&self, session: &OpenSession) -> Result<(), LoginError> {
-        let mut state = self.lock();
-        let pin = self.read_pin(&mut state).map_err(LoginError::Refused)?;
-        let hash = pin.hash(&state.salt);
-        self.refuse_rejected(&state, &hash)?;
+        let turn = self.wait_for_turn()?;
+        let (pin, hash) = self.pin_to_try()?;
         // The PIN that was taken the last time locks nothing, and this is done for every message.
-        if state.record.accepted.as_ref() != Some(&hash) {
+        if self.lock().record.accepted.as_ref() != Some(&hash) {
             self.refuse_last_try(&modules::info(session.module(), session.slot())?)?;
         }
-        self.give(&mut state, session, UserType::ContextSpecific, &pin, hash)
+        self.give(&turn, session, UserType::ContextSpecific, &pin, hash)
+    }
+
+    /// Waits for the end of another login. One that hangs has a deadline, as everything has. After it a PIN that
+    /// was right before may be given beside it; another PIN may not, as the first try may have been one too many.
+    fn wait_for_turn(&self) -> Result<Turn<'_>, LoginError> {
+        let mut state = self.lock();
+        while let Some((_, since)) = state.under_way {
+            let left = self.limit.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.passed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.under_way.is_some() && state.record.accepted.is_none() {
+            return Err(CallError::malformed("C_Login", "nothing yet to another session").into());
+        }
+        state.last += 1;
+        let number = state.last;
+        state.under_way = Some((number, Instant::now()));
+        Ok(Turn { gate: self, number })
+    }
+
+    /// The PIN, if it may be tried.
+    fn pin_to_try(&self) -> Result<(Pin, PinHash), LoginError> {
+        let (pin, hash) = self.read_pin().map_err(LoginError::Refused)?;
+        let state = self.lock();
+        if let Some((rejected, reason)) = &state.record.rejected
+            && *rejected == hash
+        {
+            return Err(LoginError::Refused(self.error(reason)));
+        }
+        match &state.trouble {
+            Some(trouble) if Instant::now() < trouble.not_before => Err(trouble.error.into()),
+            _ => Ok((pin, hash)),
+        }
     }
 
     /// `C_Login`, and what is to be remembered of it.
     fn give(
         &self,
-        state: &mut State,
+        turn: &Turn<'_>,
         session: &OpenSession,
         user: UserType,
         pin: &Pin,
         hash: PinHash,
     ) -> Result<(), LoginError> {
-        let before = state.record.clone();
-        let unless_it_returns = before.clone().after_doubt(&hash, "no answer");
-        state.note(unless_it_returns);
-        let result = session.get()?.login_with_raw(user, &pin.to_auth_pin());
-        let (record, result) = self.judge(before, session, hash, result.map_err(CallError::from));
+        let before = {
+            let mut state = self.lock();
+            let before = state.record.clone();
+            state.note(before.clone().after_doubt(&hash, "no answer"));
+            before
+        };
+        let result = session.get()?.login_with_raw(user, &pin.to_auth_pin()).map_err(CallError::from);
+        let counted = result.is_err()
+            && modules::info(session.module(), session.slot())
+                .is_ok_and(|token| token.pin_count_low || token.pin_locked);
+        let mut state = self.lock();
+        let in_turn = state.under_way.is_some_and(|(number, _)| number == turn.number);
+        let before = if in_turn { before } else { state.record.clone() };
+        let (record, result) = self.judge(before, hash, counted, result);
+        match &result {
+            Ok(()) => state.trouble = None,
+            Err(LoginError::Call(error)) if !error.rv().is_some_and(says_nothing_of_the_pin) => {
+                state.is_in_trouble(*error);
+            }
+            Err(_) => {}
+        }
         state.note(record);
         result
-    }
-
-    fn refuse_rejected(&self, state: &State, hash: &PinHash) -> Result<(), LoginError> {
-        match &state.record.rejected {
-            Some((rejected, reason)) if rejected == hash => Err(LoginError::Refused(self.error(reason))),
-            _ => Ok(()),
-        }
     }
 
     /// The token's flags cost nothing to ask for, a login may cost the last try.
@@ -183,12 +269,13 @@ impl LoginGate {
         }
     }
 
-    /// What a login's result makes of the record, and of the login.
+    /// What a login's result makes of the record, and of the login. `counted`: the token tells that a wrong PIN was
+    /// given.
     fn judge(
         &self,
         before: PinRecord,
-        session: &OpenSession,
         hash: PinHash,
+        counted: bool,
         result: Result<(), CallError>,
     ) -> (PinRecord, Result<(), LoginError>) {
         let Err(error) = result else {
@@ -205,11 +292,13 @@ impl LoginGate {
             }
             Some(rv) if says_nothing_of_the_pin(rv) => return (before, Err(error.into())),
             // Anything else may have cost a try. If the token tells that it did, or at the second time,
-            // the PIN is held for wrong: of three tries one is left to the operator.
+            // the PIN is held for wrong: of three tries one is left to the operator. One that was right before
+            // is so still: it is the token that fails.
             _ => {
                 let code = error.code.to_string();
-                let counted = modules::info(session.module(), session.slot())
-                    .is_ok_and(|token| token.pin_count_low || token.pin_locked);
+                if !counted && before.accepted.as_ref() == Some(&hash) {
+                    return (before, Err(error.into()));
+                }
                 if !counted && before.doubtful.as_ref() != Some(&hash) {
                     return (PinRecord { doubtful: Some(hash), ..before }, Err(error.into()));
                 }
@@ -249,14 +338,43 @@ impl LoginGate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_pin(&self, state: &mut State) -> Result<Pin, PoolError> {
-        if !state.warned && pin::is_world_readable(&self.source) {
-            state.warned = true;
+    /// Reads the PIN. If it is not one that has been tried, it must be the same twice: a file that is about to be
+    /// written must not cost a try.
+    fn read_pin(&self) -> Result<(Pin, PinHash), PoolError> {
+        if pin::is_world_readable(&self.source) && !std::mem::replace(&mut self.lock().warned, true) {
             let path = self.source.place();
             let path = path.display();
             tracing::warn!(token = self.label, %path, "everybody may read the PIN file: chmod o-r");
         }
-        Pin::read(&self.source)
+        let mut pin = Pin::read(&self.source)?;
+        for _ in 0..READINGS {
+            let hash = {
+                let state = self.lock();
+                let hash = pin.hash(&state.salt);
+                if !state.record.has_another_than(&hash) {
+                    return Ok((pin, hash));
+                }
+                hash
+            };
+            thread::sleep(SETTLING);
+            let again = Pin::read(&self.source)?;
+            if again == pin {
+                return Ok((pin, hash));
+            }
+            pin = again;
+        }
+        let reason = "it changes all the time".to_owned();
+        Err(PoolError::PinFile { path: self.source.place(), reason })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        if state.under_way.is_some_and(|(number, _)| number == self.number) {
+            state.under_way = None;
+            self.gate.passed.notify_one();
+        }
     }
 }
 
@@ -277,7 +395,29 @@ impl State {
     }
 }
 
+impl State {
+    /// The second time in a row there is a pause before the next.
+    fn is_in_trouble(&mut self, error: CallError) {
+        let now = Instant::now();
+        if let Some(trouble) = &mut self.trouble {
+            trouble.error = error;
+            trouble.not_before = now + trouble.pauses.next();
+        } else {
+            let pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
+            self.trouble = Some(Trouble { error, not_before: now, pauses });
+        }
+    }
+}
+
 impl PinRecord {
+    /// Whether something is known, but not of this PIN.
+    fn has_another_than(&self, hash: &PinHash) -> bool {
+        let rejected = self.rejected.as_ref().map(|(hash, _)| hash);
+        let mut known =
+            [rejected, self.doubtful.as_ref(), self.accepted.as_ref()].into_iter().flatten().peekable();
+        known.peek().is_some() && known.all(|known| known != hash)
+    }
+
     /// What must be known after a restart: that a PIN was right is found out again at no cost. `None`: nothing.
     pub(crate) fn to_keep(&self) -> Option<Self> {
         let kept = Self { accepted: None, ..self.clone() };
@@ -334,6 +474,59 @@ fn says_nothing_of_the_pin(rv: RvError) -> bool {
 mod tests {
     use super::*;
 
+    fn gate() -> LoginGate {
+        LoginGate::new(&TokenSettings {
+            module: "module.so".into(),
+            label: "mail".into(),
+            pin: PinSource::File("pin".into()),
+            sessions: None,
+            queue: 1,
+            deadline: Duration::from_millis(50),
+        })
+    }
+
+    #[test]
+    fn a_login_that_hangs_keeps_back_no_other_whose_pin_was_right_before() {
+        let gate = gate();
+        let hanging = gate.wait_for_turn().ok();
+        let begun = Instant::now();
+        assert!(matches!(gate.wait_for_turn(), Err(LoginError::Call(_))), "it may be the last try");
+        assert!(begun.elapsed() >= gate.limit);
+        let accepted = Some(Pin::of(b"1").hash(&PinSalt::default()));
+        gate.lock().record.accepted = accepted;
+        let beside = gate.wait_for_turn().ok();
+        assert!(beside.is_some());
+        // What came back late ends nobody else's turn.
+        drop(hanging);
+        assert!(gate.lock().under_way.is_some());
+        drop(beside);
+        assert!(gate.lock().under_way.is_none());
+    }
+
+    #[test]
+    fn what_a_login_that_failed_says_of_the_pin() {
+        let salt = PinSalt::default();
+        let hash = || Pin::of(b"1234").hash(&salt);
+        let unknown = PinRecord::default;
+        let once = || PinRecord { doubtful: Some(hash()), ..unknown() };
+        let right = || PinRecord { accepted: Some(hash()), ..unknown() };
+        for (before, rv, counted, held_for_wrong) in [
+            (unknown(), RvError::PinIncorrect, false, true),
+            (right(), RvError::PinIncorrect, false, true),
+            (unknown(), RvError::DeviceError, false, false),
+            (unknown(), RvError::DeviceError, true, true),
+            (once(), RvError::DeviceError, false, true),
+            (right(), RvError::DeviceError, false, false),
+            (right(), RvError::DeviceError, true, true),
+            (once(), RvError::DeviceRemoved, false, false),
+        ] {
+            let told = format!("{before:?} {rv:?} {counted}");
+            let (record, result) = gate().judge(before, hash(), counted, Err(CallError::new("C_Login", rv)));
+            assert_eq!(record.rejected.is_some(), held_for_wrong, "{told}");
+            assert_eq!(matches!(result, Err(LoginError::Refused(_))), held_for_wrong, "{told}");
+        }
+    }
+
     #[test]
     fn a_login_that_never_ended_counts_as_one_try_unless_the_pin_was_right_before() {
         let salt = PinSalt::default();
@@ -352,7 +545,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_handed_over_is_gone_on_with_and_each_change_is_told() {
-        let gate = LoginGate::new("mail", &PinSource::File("pin".into()));
+        let gate = gate();
         let salt = PinSalt::random();
         let rejected = Some((Pin::of(b"1").hash(&salt), Rejection::Wrong));
         let record = PinRecord { rejected, ..PinRecord::default() };

@@ -124,7 +124,7 @@ pub fn measure(
     let (slot, token) = modules::find(&module, &settings.module, &settings.label)?;
     // Temporary keys live as long as this session, and so does the login.
     let first = OpenSession::open(&module, slot, Access::ReadOnly).map_err(failed)?;
-    let gate = LoginGate::new(&settings.label, &settings.pin);
+    let gate = LoginGate::of_process(settings);
     gate.log_in(&first).map_err(|error| error.into_pool_error(&settings.label))?;
     let prepared = match keys {
         Keys::Of(certificates) => subject::on_the_token(&first, certificates).map_err(failed)?,

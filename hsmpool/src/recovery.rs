@@ -21,7 +21,7 @@ pub(crate) enum Recovery {
     FindKeysAgain,
     /// The token or the module is gone: drop everything, `C_Finalize`, `C_Initialize`, with back-off.
     Reinitialise,
-    /// Only an operator can help, and trying again may do harm.
+    /// Only an operator can help, and trying again may do harm: the request fails, nothing else is done.
     GiveUp,
 }
 

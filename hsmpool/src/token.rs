@@ -24,14 +24,12 @@ use crate::{
     public_key::KeyName,
     request::{Lane, Request},
     router::{Failed, Router, Standing},
+    searches::Searches,
     session::OpenSession,
 };
 
 /// Connecting reads all keys, which takes some tokens long.
 const OPENING_LIMIT: Duration = Duration::from_mins(1);
-
-/// Looking for an unknown key reads all keys of the token; hostile mail must not make that a habit.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A token and its queue.
 #[derive(Debug)]
@@ -52,7 +50,7 @@ pub(crate) struct Token {
     pub(crate) meter: Meter,
     index: RwLock<Arc<Index>>,
     abilities: RwLock<Arc<Abilities>>,
-    last_refresh: Mutex<Option<Instant>>,
+    pub(crate) searches: Searches,
     /// What the workers do at the moment.
     activities: Mutex<Vec<Weak<Activity>>>,
     /// Since when a connection is being opened.
@@ -97,7 +95,7 @@ impl Token {
             meter: Meter::default(),
             index: RwLock::default(),
             abilities: RwLock::default(),
-            last_refresh: Mutex::default(),
+            searches: Searches::new(settings.deadline.max(OPENING_LIMIT)),
             activities: Mutex::default(),
             opening: Mutex::default(),
             running: AtomicUsize::new(0),
@@ -310,31 +308,36 @@ impl Token {
         self.index().find(key)
     }
 
+    /// Looks at the token's keys at the start of a connection. Waits for nobody: whoever else looks may hang.
+    pub(crate) fn read_index(&self, session: &Session) -> Result<Arc<Index>, CallError> {
+        Ok(self.take_over(Index::read(session)?, None))
+    }
+
     /// Looks at the token's keys again, unless somebody has since generation `seen`.
-    ///
-    /// A token that loses its connection, or its login, often shows no object at all instead of an error. An
-    /// index without keys where there were some is therefore given back, but not kept.
     pub(crate) fn refresh_index(&self, session: &Session, seen: u64) -> Result<Arc<Index>, CallError> {
-        let mut last = self.last_refresh.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.index();
         if current.generation != seen {
             return Ok(current);
         }
-        let index = Arc::new(Index::read(session, seen.wrapping_add(1))?);
-        // The first look, at the start of a connection, is nobody's habit.
-        if seen != 0 {
-            *last = Some(Instant::now());
-        }
-        if index.len() > 0 || current.len() == 0 {
-            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&index);
-        }
-        Ok(index)
+        Ok(self.take_over(Index::read(session)?, Some(seen)))
     }
 
-    /// Whether it is long enough ago that the keys were looked at to do so for an unknown one.
-    pub(crate) fn may_look_again(&self) -> bool {
-        let last = self.last_refresh.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_none_or(|at| at.elapsed() >= REFRESH_INTERVAL)
+    /// Puts an index in the place of the one of generation `seen`. Where there is another by now, that is the truer
+    /// one: a pass that took long may be of a connection that is over, and its handles of another login.
+    ///
+    /// A token that loses its connection, or its login, often shows no object at all instead of an error. An
+    /// index without keys where there were some is therefore given back, but not kept.
+    fn take_over(&self, mut index: Index, seen: Option<u64>) -> Arc<Index> {
+        let mut current = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_some_and(|seen| seen != current.generation) {
+            return Arc::clone(&current);
+        }
+        index.generation = current.generation.wrapping_add(1);
+        let index = Arc::new(index);
+        if index.len() > 0 || current.len() == 0 {
+            *current = Arc::clone(&index);
+        }
+        index
     }
 
     /// Counts an error that a fresh session did not mend; `true` when there were too many in a row.

@@ -204,12 +204,17 @@ impl Worker {
             }
             Recovery::FindKeysAgain if !tried.search => {
                 tried.search = true;
-                self.find_key_again(request, index)
+                self.find_key_again(error, request, index)
             }
-            Recovery::Keep => Err(Failure::Request(self.token_error(error))),
+            // To connect again, and to log in for that, mends neither the request nor the PIN.
+            Recovery::Keep | Recovery::GiveUp => Err(Failure::Request(self.token_error(error))),
             // A fresh session, or a fresh handle, fails the same way. It may be this key or this request, so
             // the token is given up only when nothing else works either.
-            Recovery::ReopenSession | Recovery::FindKeysAgain if !self.token.count_failure() => {
+            Recovery::ReopenSession if !self.token.count_failure() => {
+                Err(Failure::Request(self.token_error(error)))
+            }
+            // One key counts once, however many ask for it.
+            Recovery::FindKeysAgain if !self.is_first_in_vain(request) || !self.token.count_failure() => {
                 Err(Failure::Request(self.token_error(error)))
             }
             _ => Err(self.lost(error)),
@@ -254,21 +259,33 @@ impl Worker {
     }
 
     /// The key is unknown, or its handle is not valid any more.
-    fn find_key_again(&self, request: &Request, seen: &Index) -> Result<(), Failure> {
+    fn find_key_again(&self, error: CallError, request: &Request, seen: &Index) -> Result<(), Failure> {
+        let searches = &self.token.searches;
         let was_there = seen.find(&request.key).is_some();
         let no_such_key = || {
             let certificate = request.key.description.clone();
             Failure::Request(KeyError::NoSuchKey { token: self.token.label().to_owned(), certificate })
         };
-        if !was_there && !self.token.may_look_again() {
-            return Err(no_such_key());
-        }
+        let search = if was_there {
+            if request.key.public_key.as_ref().is_some_and(|key| searches.are_in_vain(key)) {
+                return Err(Failure::Request(self.token_error(error)));
+            }
+            let search = searches.for_known_key(request.deadline);
+            search.ok_or_else(|| Failure::Request(self.deadline(request)))?
+        } else {
+            searches.for_unknown_key().ok_or_else(no_such_key)?
+        };
         let fresh = self.look_again(seen)?;
+        search.succeeded();
         if fresh.find(&request.key).is_some() {
             return Ok(());
         }
         // It was there a moment ago: not a wrong certificate, but a token that lost an object.
         if was_there { Err(self.lost(no_objects())) } else { Err(no_such_key()) }
+    }
+
+    fn is_first_in_vain(&self, request: &Request) -> bool {
+        request.key.public_key.as_ref().is_some_and(|key| self.token.searches.was_in_vain(key))
     }
 
     /// Reads the keys of the token. That there are none any more is no answer: sessions without login,
@@ -288,7 +305,7 @@ impl Worker {
             Ok(_) => Ok(()),
             Err(error) => match recovery(error.code) {
                 Recovery::ReopenSession => self.reopen(&self.token.index()),
-                Recovery::Keep => Ok(()),
+                Recovery::Keep | Recovery::GiveUp => Ok(()),
                 _ => Err(self.lost(error)),
             },
         };

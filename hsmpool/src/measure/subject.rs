@@ -121,7 +121,7 @@ pub(super) fn on_the_token(
     session: &OpenSession,
     certificates: &[&Certificate],
 ) -> Result<Vec<Prepared>, CallError> {
-    let index = Index::read(session.get()?, 0)?;
+    let index = Index::read(session.get()?)?;
     let mut prepared: Vec<Prepared> = Vec::new();
     for certificate in certificates {
         let name = KeyName::of_certificate(certificate);

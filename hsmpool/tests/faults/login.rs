@@ -93,3 +93,41 @@ fn a_login_that_fails_for_no_clear_reason_is_tried_twice_at_most() {
         assert_eq!(lab.counters().begun(Function::Login), 2);
     });
 }
+
+#[test]
+fn a_pin_that_was_right_is_not_held_for_wrong_because_the_token_fails_for_a_while() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&lab.settings(2));
+        // What a network HSM says while it restarts.
+        let rule = lab.control.add(Rule::fail(ReturnValue::CKR_DEVICE_ERROR).on([Function::Login])).unwrap();
+        lab.lose_all_sessions();
+        let error = sign(&key, b"meets the loss").unwrap_err();
+        assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+        thread::sleep(Duration::from_secs(3));
+        let tries = lab.counters().applied(rule);
+        assert!((2..=4).contains(&tries), "with pauses that grow: {tries}");
+        lab.control.remove(rule).unwrap();
+        eventually("the token is up", LIMIT, || status(&pool).state == TokenState::Up);
+        sign(&key, b"afterwards").unwrap();
+    });
+}
+
+#[test]
+fn what_only_an_operator_can_mend_costs_the_request_and_no_login() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&lab.settings(4));
+        for (value, name) in
+            [(0xA0, "CKR_PIN_INCORRECT"), (0xA3, "CKR_PIN_EXPIRED"), (0xA4, "CKR_PIN_LOCKED")]
+        {
+            let rule = lab.control.add(Rule::fail(ReturnValue(value)).on([Function::SignInit])).unwrap();
+            for _ in 0..10 {
+                let error = sign(&key, b"refused").unwrap_err();
+                assert!(matches!(&error, KeyError::Token { code, .. } if code == name), "{error:?}");
+            }
+            lab.control.remove(rule).unwrap();
+            sign(&key, b"afterwards").unwrap();
+        }
+        assert_eq!((logins(&lab), lab.counters().begun(Function::Initialize)), (1, 1));
+        assert_eq!(pool.metrics().remove(0).lost, 0);
+    });
+}

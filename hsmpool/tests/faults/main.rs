@@ -17,6 +17,8 @@ mod outages;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
+mod searching;
+#[cfg(test)]
 mod storm;
 #[cfg(test)]
 mod support;
