@@ -17,6 +17,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
     let mut seeds = match target {
         "mime" => [messages(), texts()].concat(),
         "multipart_signed" => messages(),
+        "protection" => [messages(), texts(), protected()].concat(),
         "cms" | "verify" | "open" | "rekey" => fixtures(&["p7m", "p7s"]),
         "compressed" => {
             let mut seeds = fixtures(&["p7z"]);
@@ -45,6 +46,19 @@ fn files(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<Vec<u8>> {
 fn fixtures(extensions: &[&str]) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../smime/src/testing/data");
     files(&folder, |path| path.extension().is_some_and(|found| extensions.iter().any(|e| found == *e)))
+}
+
+/// Messages whose header is in the payload, by each scheme.
+fn protected() -> Vec<Vec<u8>> {
+    let of = |parameter: &str| {
+        format!(
+            "From: Alice <alice@example.org>\r\nSubject: [...]\r\nContent-Type: text/plain; charset=us-ascii;{parameter}\r\n\
+             HP-Outer: From: Alice <alice@example.org>\r\nHP-Outer: Subject: [...]\r\n\r\nSubject: hidden\r\n\r\nHello.\r\n"
+        )
+    };
+    let parameters =
+        [" hp=clear", " hp=cipher", " protected-headers=v1", " hp=cipher; hp-legacy-display=1", ""];
+    parameters.into_iter().map(|parameter| of(parameter).into_bytes()).collect()
 }
 
 fn messages() -> Vec<Vec<u8>> {

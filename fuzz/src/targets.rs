@@ -14,6 +14,10 @@ use smime::{
     message::{AuthResult, Ciphertext, Wrapped, verify},
     mime::{Canonical, Message, MimeEntity, encode_base64, single_originator, special},
     path::{Crl, RevocationMode, Trust, validate},
+    protection::{
+        ConfidentialityPolicy, FieldProtection, Payload, ProtectedHeader, Scheme, protect_encrypted,
+        protect_signed, without_legacy_display,
+    },
     testing::fixtures::{certificate as fixture, now as valid_time, trust_with_crls},
 };
 
@@ -29,9 +33,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "mime", run: mime, is_asn1: false },
     Target { name: "multipart_signed", run: multipart_signed, is_asn1: false },
+    Target { name: "protection", run: protection, is_asn1: false },
     Target { name: "cms", run: cms, is_asn1: true },
     Target { name: "open", run: open, is_asn1: true },
     Target { name: "rekey", run: rekey, is_asn1: true },
@@ -55,6 +60,36 @@ pub fn mime(octets: &[u8]) {
         assert!(octets.split(|octet| *octet == b'\n').all(|line| line.len() <= 999), "a long line is signed");
         let again = Canonical::from_entity(&MimeEntity::parse(octets));
         assert!(again.is_ok_and(|again| again.octets() == octets), "what is canonical changes");
+    }
+}
+
+/// Header protection: read, and written so that it can be read.
+pub fn protection(octets: &[u8]) {
+    let message = Message::from_stored(octets);
+    let entity = message.entity();
+    let outer = entity.header();
+    let payload = Payload::find(&entity);
+    let inner = payload.as_ref().map_or(message.entity(), Payload::entity);
+    if let Some(header) = ProtectedHeader::read(&inner, &outer) {
+        let _ = (header.differences(&outer), header.confidential().count());
+        for field in header.fields() {
+            assert_eq!(header.protection(field, false, false), FieldProtection::Unprotected);
+            let hidden = header.protection(field, true, true) == FieldProtection::SignedAndEncrypted;
+            assert!(!hidden || header.scheme() == Scheme::Cipher, "hidden, and nobody says so");
+        }
+    }
+    let _ = without_legacy_display(&inner);
+    if let Ok(canonical) = protect_signed(&entity) {
+        let written = MimeEntity::parse(canonical.octets());
+        let read = ProtectedHeader::read(&written, &outer);
+        assert!(read.is_some_and(|read| read.scheme() == Scheme::Clear), "written and not read");
+    }
+    if let Ok(protected) = protect_encrypted(&entity, ConfidentialityPolicy::Baseline) {
+        let written = MimeEntity::parse(protected.payload.octets());
+        let Some(read) = ProtectedHeader::read(&written, &outer) else { panic!("written and not read") };
+        let obscured =
+            |name: &str| protected.outer.iter().any(|change| change.name.eq_ignore_ascii_case(name));
+        assert!(read.confidential().all(obscured), "hidden inside and shown outside");
     }
 }
 

@@ -1,8 +1,6 @@
 //! The result of verification as data, in the words of RFC 7281.
 #![doc = include_str!("verdicts.md")]
 
-use std::time::{Duration, SystemTime};
-
 use super::{Form, LayerReport, Reason, SignerReport};
 use crate::{Certificate, MailAddress, path::PathError};
 
@@ -156,18 +154,6 @@ impl Verdict {
         self
     }
 
-    /// How far the message's Date, which no signature covers, is from when its signers say that they signed; the farthest
-    /// of them. `None` where none of them says (RFC 8551 2.5.1).
-    ///
-    /// A signed text that is sent once more under a new Date is a good signature still (CVE-2023-50761): what a reader
-    /// is told of it is for the callers to decide, and so is how much is much.
-    pub fn signed_apart_from(&self, date: SystemTime) -> Option<Duration> {
-        let apart = |time: SystemTime| {
-            time.duration_since(date).or_else(|_| date.duration_since(time)).unwrap_or_default()
-        };
-        self.signers().iter().filter_map(|signer| signer.signing_time).map(apart).max()
-    }
-
     /// The certificate that the verdict is about: the one that decided it.
     pub fn certificate(&self) -> Option<&Certificate> {
         let signers = self.signers();
@@ -183,6 +169,8 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::cms::AttributeError;
 

@@ -105,17 +105,12 @@ const OCTET_BLOCK: usize = OCTET_LINE * LINES;
 /// Encodes in lines of 76 characters, each with a CRLF.
 pub fn encode_base64(octets: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(base64_len(octets.len()));
-    write_base64(octets, &mut text);
-    text
-}
-
-/// Appends the same.
-pub(super) fn write_base64(octets: &[u8], text: &mut Vec<u8>) {
     let (mut lines, mut flat) = ([0; WHOLE_LINE * LINES], [0; TEXT_BLOCK]);
     for block in octets.chunks(OCTET_BLOCK) {
         let written = encode_block(block, &mut flat, &mut lines);
         text.extend_from_slice(lines.get(..written).unwrap_or_default());
     }
+    text
 }
 
 /// The length of what [`encode_base64`] makes of `len` octets.

@@ -168,7 +168,7 @@ mod tests {
         let many = line.repeat(3 * BLOCK / line.len());
         assert_eq!(hazards(many.as_bytes()), Hazards::default());
         for hazard in ["\0", "\u{fc}", "\r", "\n", " \r\n", "\r\nFrom x", "\t\r\n"] {
-            for at in (0..4).chain(BLOCK - 32..BLOCK + 4).chain(many.len() - 4..=many.len()) {
+            for at in (0..60).chain(BLOCK - 60..BLOCK + 60).chain(many.len() - 60..=many.len()) {
                 let mut octets = many.clone();
                 octets.insert_str(at, hazard);
                 let octets = octets.as_bytes();

@@ -77,7 +77,8 @@ impl<'a> HeaderField<'a> {
     pub fn unfolded(&self) -> String {
         let text = String::from_utf8_lossy(self.value);
         let text = if text.contains("\r\n") { Cow::Owned(text.replace("\r\n", "")) } else { text };
-        text.trim()
+        // No other white space is anything that may be left out (RFC 5322 2.2).
+        text.trim_matches([' ', '\t', '\r', '\n'])
             .chars()
             .map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })
             .collect()
@@ -118,6 +119,13 @@ mod tests {
     fn only_printable_names_before_a_colon_are_names() {
         let names: Vec<_> = Header::parse(HEADER).fields().iter().map(HeaderField::name).collect();
         assert_eq!(names, ["", "Subject", "subject", "", "", "empty", ""]);
+    }
+
+    #[test]
+    fn only_blanks_are_taken_off_a_value() {
+        let header = Header::parse(b"From: \x0ba@example.org\xc2\xa0 \r\n\r\n");
+        let field = header.all("From").next().unwrap();
+        assert_eq!(field.unfolded(), "\u{fffd}a@example.org\u{a0}");
     }
 
     #[test]

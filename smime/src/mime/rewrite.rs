@@ -7,11 +7,11 @@ use std::borrow::Cow;
 
 use super::{
     CanonicalError, ContentType, HeaderField, MAX_PARTS, MimeEntity, MimeError, TransferEncoding,
-    base64::{base64_len, write_base64},
-    codec::write_quoted_printable,
+    base64::{base64_len, encode_base64},
+    codec::encode_quoted_printable,
     field::{retyped, safe_field},
     hazard::hazards,
-    message::crlf,
+    message::with_crlf,
     split,
 };
 
@@ -54,21 +54,20 @@ enum Untouchable {
 /// About what a signature takes, in base64, with two certificates and long keys.
 const SIGNATURE_ROOM: usize = 8 << 10;
 
-pub(super) struct Rewriter<'a> {
-    message: &'a [u8],
+pub(super) struct Rewriter {
     out: Vec<u8>,
     path: Vec<usize>,
     seen: usize,
 }
 
-impl<'a> Rewriter<'a> {
+impl Rewriter {
     /// So many zeros, and the octets of `message` as they can be signed.
-    pub(super) fn rewrite(message: &MimeEntity<'a>, lead: usize) -> Result<Vec<u8>, CanonicalError> {
+    pub(super) fn rewrite(message: &MimeEntity<'_>, lead: usize) -> Result<Vec<u8>, CanonicalError> {
         // Most mail stays as it is, but for a word here and there; then a signature comes behind it.
         let room = lead + message.octets().len() + message.octets().len() / 64 + SIGNATURE_ROOM;
         let mut out = Vec::with_capacity(room);
         out.resize(lead, 0);
-        let mut rewriter = Self { message: message.octets(), out, path: Vec::new(), seen: 0 };
+        let mut rewriter = Self { out, path: Vec::new(), seen: 0 };
         rewriter.entity(message, Role::Root)?;
         Ok(rewriter.out)
     }
@@ -185,8 +184,7 @@ impl<'a> Rewriter<'a> {
     fn global(&mut self, entity: &MimeEntity<'_>, role: Role, media: &str) -> Result<(), CanonicalError> {
         let content_type = Some(retyped(entity.header().all("Content-Type").next(), media));
         self.header(entity, role, &Changes { encoding: Some(TransferEncoding::Base64), content_type })?;
-        self.reserve(base64_len(entity.body().len()), entity);
-        write_base64(entity.body(), &mut self.out);
+        self.out.extend_from_slice(&encode_base64(entity.body()));
         Ok(())
     }
 
@@ -241,41 +239,22 @@ impl<'a> Rewriter<'a> {
         }
         let is_text = content_type.is_some_and(has_lines);
         let body = entity.body();
-        let mended = if is_text { crlf(body) } else { Cow::Borrowed(body) };
+        let mended = if is_text { Cow::Owned(with_crlf(body)) } else { Cow::Borrowed(body) };
         let decoded = match encoding.decode(&mended) {
             Ok(decoded) => decoded,
             Err(error) => return self.keep(entity, role, Untouchable::Unreadable(error)),
         };
-        let content_type = default_type(entity, content_type, &decoded);
-        let text_len = base64_len(decoded.len());
-        let start = self.out.len();
-        if is_text && memchr::memchr(0, &decoded).is_none() {
-            let encoding = Some(TransferEncoding::QuotedPrintable);
-            self.header(entity, role, &Changes { encoding, content_type: content_type.clone() })?;
-            self.reserve(text_len, entity);
-            let limit = self.out.len() + text_len;
-            if write_quoted_printable(&decoded, limit.saturating_sub(1), &mut self.out) {
-                return Ok(());
-            }
-            // It would be longer than base64.
-            self.out.truncate(start);
-        }
-        self.header(entity, role, &Changes { encoding: Some(TransferEncoding::Base64), content_type })?;
-        self.reserve(text_len, entity);
-        write_base64(&decoded, &mut self.out);
+        let printable =
+            (is_text && memchr::memchr(0, &decoded).is_none()).then(|| encode_quoted_printable(&decoded));
+        let (encoding, body) = match printable {
+            Some(text) if text.len() < base64_len(decoded.len()) => (TransferEncoding::QuotedPrintable, text),
+            _ => (TransferEncoding::Base64, encode_base64(&decoded)),
+        };
+        let changes =
+            Changes { encoding: Some(encoding), content_type: default_type(entity, content_type, &decoded) };
+        self.header(entity, role, &changes)?;
+        self.out.extend_from_slice(&body);
         Ok(())
-    }
-
-    /// Makes room for so many octets in place of an entity's body, and for what follows the entity. Large mail would
-    /// otherwise take twice the room it needs. There is always some more, so that this does not happen at each of many
-    /// parts.
-    fn reserve(&mut self, len: usize, entity: &MimeEntity<'_>) {
-        let end = |octets: &[u8]| octets.as_ptr_range().end as usize;
-        let follows = end(self.message).saturating_sub(end(entity.octets())).min(self.message.len());
-        let needed = len + follows + SIGNATURE_ROOM;
-        if self.out.capacity() - self.out.len() < needed {
-            self.out.reserve_exact(needed + self.message.len() / 16);
-        }
     }
 
     /// Writes an entity whose body is safe.

@@ -1,7 +1,5 @@
 //! Who is said to have written it, and whose certificate it is: From, and addresses in certificates.
 
-use std::time::Duration;
-
 use smime::{
     Certificate,
     message::{AuthResult, verify},
@@ -15,7 +13,7 @@ use smime::{
 };
 
 use crate::support::{
-    ALICE, FORGED, Signed, TEXT, clear, openssl_verifies, openssl_verifies_with, refused, signature, verdict,
+    ALICE, FORGED, Signed, clear, openssl_verifies, openssl_verifies_with, refused, signature, verdict,
 };
 
 /// A mail that bob, who is in good standing, signed, and these fields.
@@ -171,26 +169,4 @@ fn addresses_that_only_look_alike_are_not_the_same() {
         let mail = crate::support::mail(from, &clear(FORGED, &signature("alice", FORGED)));
         assert_ne!(verdict(&mail).result(), AuthResult::Pass, "{from}");
     }
-}
-
-/// CVE-2023-50761 (Thunderbird): an old signed text under a new Date, which no signature covers. The signature is good,
-/// so it passes; how long ago it was made is told, and a signer who says nothing of it says nothing.
-#[test]
-fn an_old_signature_under_a_new_date_is_told_apart_from_a_new_one() {
-    let entity = clear(TEXT, &signature("alice", TEXT));
-    let days = |days: u64| Duration::from_hours(24 * days);
-    let sent = now() + days(40);
-    let replayed = verdict(&crate::support::mail(ALICE, &entity));
-    assert_eq!(replayed.result(), AuthResult::Pass);
-    assert_eq!(replayed.signed_apart_from(sent), Some(days(40)));
-    assert_eq!(replayed.signed_apart_from(now() - days(3)), Some(days(3)));
-    assert_eq!(replayed.signed_apart_from(now()), Some(Duration::ZERO));
-    let mut silent = Signed::of(&signature("alice", TEXT));
-    silent
-        .attributes()
-        .retain(|attribute| attribute.get(&[0]) != &Node::oid(const_oid::db::rfc5911::ID_SIGNING_TIME));
-    let silent = clear(TEXT, &silent.sign_again("alice").to_der());
-    assert_eq!(verdict(&crate::support::mail(ALICE, &silent)).signed_apart_from(sent), None);
-    openssl_verifies("replayed", &crate::support::mail(ALICE, &entity), &[])
-        .accepts("an old signature", "Hello");
 }
