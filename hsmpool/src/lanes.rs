@@ -267,11 +267,12 @@ impl Lanes {
         self.lock().queues().map(|queue| queue.requests.len())
     }
 
-    /// Whether somebody who came now would have to wait for room.
-    pub(crate) fn is_full(&self, lane: Lane) -> bool {
+    /// How many wait, and whether somebody who came to that lane now would have to wait for room.
+    pub(crate) fn look(&self, lane: Lane) -> ([usize; 2], bool) {
         let mut state = self.lock();
+        let waiting = state.queues().map(|queue| queue.requests.len());
         let queue = state.queue(lane);
-        !queue.has_room(self.capacity, queue.line.len())
+        (waiting, !queue.has_room(self.capacity, queue.line.len()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

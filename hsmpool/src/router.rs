@@ -1,6 +1,7 @@
 //! Which token a request goes to, and where it goes when that one fails it.
 //!
-//! The least loaded of the tokens that work and are known to have the key is asked. A request that met a
+//! The least loaded of the tokens that work and are known to have the key is asked, and one with room before all
+//! others. A request that met a
 //! lost token, or an error that may be that token's own, goes to another that has not answered it yet;
 //! where there is none, a lost token's requests wait for its next connection. No request is answered
 //! twice, none gets lost, none waits for longer than its deadline.
@@ -60,6 +61,15 @@ pub(crate) enum Standing {
     Out,
 }
 
+/// How busy a backend is, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Load {
+    /// Whether the lane has no room.
+    pub(crate) is_full: bool,
+    /// Requests that are served before a new one, times a thousand, for each session.
+    pub(crate) before: usize,
+}
+
 impl Backend {
     pub(crate) fn label(&self) -> &str {
         match self {
@@ -75,11 +85,11 @@ impl Backend {
         }
     }
 
-    /// Requests that wait or run there, for each session.
-    fn load(&self) -> usize {
+    /// What a new request of that lane would stand behind there.
+    fn load(&self, lane: Lane) -> Load {
         match self {
-            Self::Token(token) => token.load(),
-            Self::Remote(remote) => remote.load(),
+            Self::Token(token) => token.load(lane),
+            Self::Remote(remote) => remote.load(lane),
         }
     }
 
@@ -91,14 +101,6 @@ impl Backend {
                 let patience = request.deadline.min(Instant::now() + RECONSIDER);
                 remote.push(request, patience)
             }
-        }
-    }
-
-    /// Whether a new request would have to wait for room.
-    fn is_full(&self, lane: Lane) -> bool {
-        match self {
-            Self::Token(token) => token.lanes.is_full(lane),
-            Self::Remote(remote) => remote.is_full(lane),
         }
     }
 
@@ -164,7 +166,8 @@ impl Router {
 
     /// Whether a request does well to wait for room at backend `number`: another may have some meanwhile.
     fn stays(&self, request: &Request, number: usize) -> bool {
-        let is_best = |(best, backend): (usize, &Backend)| best == number || backend.is_full(request.lane);
+        let is_best =
+            |(best, backend): (usize, &Backend)| best == number || backend.load(request.lane).is_full;
         !request.is_over(Instant::now()) && self.choose(request, None).is_some_and(is_best)
     }
 
@@ -254,7 +257,7 @@ impl Router {
                 Standing::Ready if lost == Some(number) => Standing::Coming,
                 standing => standing,
             };
-            Some((standing, backend.load(), number, backend))
+            Some((standing, backend.load(request.lane), number, backend))
         });
         let best = candidates.min_by_key(|(standing, load, number, _)| (*standing, *load, *number))?;
         Some((best.2, best.3))

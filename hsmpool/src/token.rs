@@ -23,7 +23,7 @@ use crate::{
     metrics::{Meter, TokenMetrics},
     public_key::KeyName,
     request::{Lane, Request},
-    router::{Failed, Router, Standing},
+    router::{Failed, Load, Router, Standing},
     searches::Searches,
     session::OpenSession,
 };
@@ -198,10 +198,16 @@ impl Token {
         self.sessions.load(Ordering::Relaxed).max(1)
     }
 
-    /// How many requests a new one would stand behind, times a thousand, for each session.
-    pub(crate) fn load(&self) -> usize {
-        let requests = self.waiting() + self.running.load(Ordering::Relaxed);
-        requests.saturating_mul(1000) / self.sessions()
+    /// What a new request of that lane would stand behind: nothing of the bulk lane that waits holds an interactive
+    /// one up.
+    pub(crate) fn load(&self, lane: Lane) -> Load {
+        let ([interactive, bulk], is_full) = self.lanes.look(lane);
+        let waiting = match lane {
+            Lane::Interactive => interactive,
+            Lane::Bulk => interactive + bulk,
+        };
+        let requests = waiting + self.running.load(Ordering::Relaxed);
+        Load { is_full, before: requests.saturating_mul(1000) / self.sessions() }
     }
 
     /// How many requests wait.

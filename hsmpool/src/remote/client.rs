@@ -32,7 +32,7 @@ use crate::{
     lanes::Refused,
     public_key::KeyName,
     request::{Lane, Request},
-    router::{Failed, Router, Standing},
+    router::{Failed, Load, Router, Standing},
     shortcomings::{Finding, Need},
 };
 
@@ -127,18 +127,20 @@ impl Remote {
         }
     }
 
-    /// Requests without an answer, times a thousand, for each session behind it.
-    pub(crate) fn load(&self) -> usize {
-        let requests = self.interactive.in_use() + self.bulk.in_use();
-        requests.saturating_mul(1000) / self.connector.sessions().max(1)
+    /// What a new request of that lane would stand behind, of those without an answer: of the bulk lane's only
+    /// what the sessions behind it are working on holds an interactive one up.
+    pub(crate) fn load(&self, lane: Lane) -> Load {
+        let sessions = self.connector.sessions().max(1);
+        let (interactive, bulk) = (self.interactive.in_use(), self.bulk.in_use());
+        let requests = match lane {
+            Lane::Interactive => interactive + bulk.min(sessions),
+            Lane::Bulk => interactive + bulk,
+        };
+        Load { is_full: self.link(lane).is_full(), before: requests.saturating_mul(1000) / sessions }
     }
 
     pub(crate) fn waiting_in(&self, lane: Lane) -> usize {
         self.link(lane).in_use()
-    }
-
-    pub(crate) fn is_full(&self, lane: Lane) -> bool {
-        self.link(lane).is_full()
     }
 
     pub(crate) fn push(&self, request: Box<Request>, patience: Instant) -> Result<(), Refused> {

@@ -95,3 +95,53 @@ fn requests_keep_their_order_and_number_when_a_connection_is_lost() {
         });
     }
 }
+
+fn waiting(tokens: &[Arc<Token>]) -> Vec<usize> {
+    tokens.iter().map(|token| token.waiting_in(Lane::Interactive)).collect()
+}
+
+fn put(token: &Token, lane: Lane, count: usize) {
+    for _ in 0..count {
+        token.lanes.push(counted(lane, LONG).0, |_| false).unwrap();
+    }
+}
+
+#[test]
+fn an_interactive_request_does_not_avoid_a_token_for_its_bulk_backlog() {
+    let (router, tokens) = router(&[(10_000, 4), (10_000, 4)]);
+    // A backlog for a key that only the first has.
+    put(&tokens[0], Lane::Bulk, 1000);
+    for _ in 0..500 {
+        router.submit(counted(Lane::Interactive, LONG).0);
+    }
+    assert_eq!(waiting(&tokens), [250, 250]);
+    // Bulk requests do: they are served behind it.
+    router.submit(counted(Lane::Bulk, LONG).0);
+    assert_eq!(tokens[1].waiting_in(Lane::Bulk), 1);
+}
+
+#[test]
+fn a_full_lane_is_not_waited_for_while_another_token_has_room() {
+    let (router, tokens) = router(&[(64, 1), (8, 16)]);
+    put(&tokens[0], Lane::Interactive, 1);
+    put(&tokens[1], Lane::Interactive, 8);
+    // The second is less loaded by far, but has no room.
+    router.submit(counted(Lane::Interactive, Duration::from_secs(20)).0);
+    assert_eq!(waiting(&tokens), [2, 8]);
+}
+
+#[test]
+fn who_waits_for_room_goes_to_another_token_that_has_some() {
+    let (router, tokens) = router(&[(2, 1), (2, 1)]);
+    put(&tokens[0], Lane::Interactive, 2);
+    put(&tokens[1], Lane::Interactive, 2);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| router.submit(counted(Lane::Interactive, LONG).0));
+        // For longer than it takes to reconsider.
+        thread::sleep(3 * RECONSIDER);
+        assert!(!waits.is_finished());
+        served(&tokens[1]);
+        waits.join().unwrap();
+    });
+    assert_eq!(waiting(&tokens), [2, 2]);
+}
