@@ -17,7 +17,7 @@ use crate::{
     connection::END_LIMIT,
     public_key::KeyName,
     remote::Remote,
-    request::{Caller, Lane, Operation, Outcome, Pending, Request},
+    request::{Caller, Lane, Operation, Outcome, Pending, Request, end_of},
     router::{Backend, Router},
     supervisor::supervise,
     token::{Phase, Token},
@@ -167,7 +167,7 @@ impl Pool {
     }
 
     /// The same pool, with another limit to how long a request may take. At first it is the longest of the
-    /// tokens' own.
+    /// tokens' own; it is never more than a day.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
@@ -178,7 +178,7 @@ impl Pool {
     /// down is tried again in the background whatever is returned here.
     pub fn ready(&self, timeout: Duration) -> Result<(), PoolError> {
         self.inner.router.forked()?;
-        let deadline = Instant::now() + timeout;
+        let deadline = end_of(timeout);
         for token in &self.inner.tokens {
             match token.wait_until_settled(deadline) {
                 Some(result) => result?,
@@ -204,7 +204,7 @@ impl Pool {
         certificates: impl IntoIterator<Item = &'c Certificate>,
         timeout: Duration,
     ) -> Result<Vec<&'c Certificate>, PoolError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = end_of(timeout);
         let certificates: Vec<&Certificate> = certificates.into_iter().collect();
         let names: Vec<KeyName> =
             certificates.iter().map(|certificate| KeyName::of_certificate(certificate)).collect();

@@ -30,6 +30,14 @@ pub enum Lane {
     Bulk,
 }
 
+/// The longest that anybody may wait: whoever says "without end" means it no longer than this.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+
+/// The end of a wait that begins now.
+pub(crate) fn end_of(wait: Duration) -> Instant {
+    Instant::now() + wait.min(LONGEST_WAIT)
+}
+
 /// One operation with one private key.
 #[derive(Clone)]
 pub(crate) enum Operation {
@@ -153,7 +161,7 @@ impl Request {
         waiter: Waiter,
     ) -> Box<Self> {
         let submitted = Instant::now();
-        let deadline = submitted + allowed;
+        let deadline = submitted + allowed.min(LONGEST_WAIT);
         let reply = Reply(Arc::new(Ticket { waiter: Mutex::new(waiter), backend: AtomicUsize::new(0) }));
         Box::new(Self { key, operation, lane, submitted, deadline, history: History::default(), reply })
     }
@@ -405,6 +413,16 @@ pub(crate) mod tests {
         drop(request);
         let outcome = caller.wait(deadline).unwrap();
         assert!(matches!(outcome, Err(KeyError::Unavailable { .. })), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_wait_without_end_has_one() {
+        let (request, _) = counted(Lane::Bulk, Duration::MAX);
+        assert_eq!(request.allowed(), LONGEST_WAIT);
+        let pool = crate::Pool::start(&[]).unwrap();
+        pool.ready(Duration::MAX).unwrap();
+        assert_eq!(pool.missing_keys([], Duration::MAX).unwrap(), Vec::<&smime::Certificate>::new());
+        assert!(pool.shortcomings([], Duration::MAX).unwrap().is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
     Pool, PoolError,
     mechanisms::Deed,
     public_key::{KeyName, PublicKey},
+    request::end_of,
     token::Token,
 };
 
@@ -45,7 +46,7 @@ impl Pool {
         timeout: Duration,
     ) -> Result<Vec<Shortcoming>, PoolError> {
         let needs: Vec<Need> = certificates.into_iter().map(Need::of).collect();
-        let findings = self.findings(&needs, Instant::now() + timeout)?;
+        let findings = self.findings(&needs, end_of(timeout))?;
         Ok(conclude(&needs, &findings))
     }
 
