@@ -19,7 +19,7 @@ pub(crate) struct Activity {
     /// Milliseconds from `origin`, plus one; 0 when idle.
     since: AtomicU64,
     /// The request that it works on.
-    request: Mutex<Option<Watch>>,
+    request: Mutex<Option<Task>>,
     /// What it has done and not handed out yet.
     pub(crate) answers: Answers,
     /// Whether it has its session.
@@ -28,6 +28,14 @@ pub(crate) struct Activity {
     left: AtomicBool,
     /// Whether its thread is done, its session closed.
     ended: AtomicBool,
+}
+
+/// A request in work.
+#[derive(Debug)]
+struct Task {
+    watch: Watch,
+    /// Whether it has been told that its time is over.
+    is_late: bool,
 }
 
 impl Activity {
@@ -64,14 +72,15 @@ impl Activity {
 
     /// Work on a request begins.
     pub(crate) fn begin_with(&self, request: Watch) {
-        *self.lock() = Some(request);
+        *self.lock() = Some(Task { watch: request, is_late: false });
         self.begin();
     }
 
-    /// The call has come back.
-    pub(crate) fn end(&self) {
+    /// The call has come back. Tells whether there was a request, and if so, whether [`Self::expire`] has told
+    /// that its time was over.
+    pub(crate) fn end(&self) -> Option<bool> {
         self.since.store(0, Ordering::Relaxed);
-        *self.lock() = None;
+        self.lock().take().map(|task| task.is_late)
     }
 
     /// For how long the present call has been running.
@@ -85,7 +94,7 @@ impl Activity {
     pub(crate) fn hangs(&self, now: Instant, limit: Duration) -> bool {
         let Some(busy) = self.busy_for(now) else { return false };
         match &*self.lock() {
-            Some(watch) => busy > limit && now >= watch.deadline,
+            Some(task) => busy > limit && now >= task.watch.deadline,
             // Its request was ended by the watch, or there was none.
             None if self.is_opened() => busy > limit,
             None => busy > limit.saturating_mul(2),
@@ -94,16 +103,23 @@ impl Activity {
 
     /// For how long the request that it works on has been over.
     pub(crate) fn overdue(&self, now: Instant) -> Option<Duration> {
-        self.lock().as_ref().and_then(|watch| now.checked_duration_since(watch.deadline))
+        self.lock().as_ref().and_then(|task| now.checked_duration_since(task.watch.deadline))
     }
 
-    /// Ends the request that it works on, if its time is over. The call itself goes on. What the call keeps from
-    /// being handed out is let go.
+    /// Ends the request that it works on, if its time is over; tells that once, also of a caller who looks at the
+    /// clock himself. The call itself goes on. What the call keeps from being handed out is let go.
     pub(crate) fn expire(&self, now: Instant, error: &dyn Fn(usize, Duration) -> KeyError) -> bool {
         self.answers.release();
-        let over = self.lock().as_ref().filter(|watch| now >= watch.deadline).cloned();
+        let mut task = self.lock();
+        let Some(late) = task.as_mut().filter(|task| now >= task.watch.deadline && !task.is_late) else {
+            return false;
+        };
+        late.is_late = true;
+        let watch = late.watch.clone();
         // Without the lock: a continuation runs.
-        over.is_some_and(|watch| watch.expire(|backend| error(backend, watch.allowed())))
+        drop(task);
+        watch.expire(|backend| error(backend, watch.allowed()));
+        true
     }
 
     /// Leaves it behind.
@@ -124,7 +140,7 @@ impl Activity {
         self.ended.load(Ordering::Acquire)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Watch>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Task>> {
         self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -49,7 +49,7 @@ pub struct TokenMetrics {
     pub module: PathBuf,
     /// Whether it works.
     pub up: bool,
-    /// Operations that gave a result, by kind: `sign`, `decrypt`, `agree`.
+    /// Operations that gave a result in time, by kind: `sign`, `decrypt`, `agree`.
     pub operations: BTreeMap<String, u64>,
     /// Calls that failed, by function and `CKR_` name, also where another try helped.
     pub errors: BTreeMap<String, u64>,

@@ -74,9 +74,10 @@ impl Worker {
     /// Works until it is to stop or the token is lost.
     pub(crate) fn run(mut self) {
         let mut guard = PanicGuard {
+            token: Arc::clone(&self.token),
+            activity: Arc::clone(&self.activity),
             stop: Arc::clone(&self.stop),
             losses: self.losses.clone(),
-            label: self.token.label().to_owned(),
             armed: true,
         };
         loop {
@@ -107,17 +108,23 @@ impl Worker {
         self.token.running.fetch_add(1, Ordering::Relaxed);
         self.activity.begin_with(request.watch());
         let result = self.carry_out(&request);
-        self.activity.end();
+        let told_late = self.activity.end().unwrap_or_default();
         self.token.running.fetch_sub(1, Ordering::Relaxed);
         let meter = &self.token.meter;
         let ended = Instant::now();
+        let is_late = told_late || ended >= request.deadline;
+        if is_late && !told_late {
+            meter.expired.fetch_add(1, Ordering::Relaxed);
+        }
         let service = ended - begun;
         meter.served(request.lane, begun.saturating_duration_since(request.submitted), service);
         let left = self.activity.is_left();
         match result {
             Ok(answer) => {
                 self.token.failures.store(0, Ordering::Relaxed);
-                meter.succeeded(&request.operation);
+                if !is_late {
+                    meter.succeeded(&request.operation);
+                }
                 let crowd = Crowd { waiting: behind / self.token.sessions(), service };
                 self.activity.answers.give(request, Ok(answer), crowd, ended);
             }
@@ -349,18 +356,65 @@ fn no_objects() -> CallError {
 
 /// Tells the supervisor when a worker ends by a panic.
 struct PanicGuard {
+    token: Arc<Token>,
+    activity: Arc<Activity>,
     stop: Arc<AtomicBool>,
     losses: Sender<PoolError>,
-    label: String,
     armed: bool,
 }
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if self.armed {
+            if self.activity.end().is_some() {
+                self.token.running.fetch_sub(1, Ordering::Relaxed);
+            }
             self.stop.store(true, Ordering::Release);
-            let reason = PoolError::WorkerEnded { label: self.label.clone() };
+            let reason = PoolError::WorkerEnded { label: self.token.label().to_owned() };
             let _ = self.losses.send(reason);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, sync::Weak};
+
+    use super::*;
+    use crate::{
+        PinSource, TokenSettings,
+        request::{Lane, tests::counted},
+    };
+
+    #[test]
+    fn a_worker_that_panics_says_so_and_is_not_counted_as_running() {
+        let settings = TokenSettings {
+            module: PathBuf::from("module.so"),
+            label: "mail".into(),
+            pin: PinSource::File("pin".into()),
+            sessions: Some(2),
+            queue: 1,
+            deadline: Duration::from_secs(1),
+        };
+        let token = Arc::new(Token::new(&settings, 0, Weak::new()));
+        let (report_loss, losses) = crossbeam_channel::unbounded();
+        // In a request, and between two.
+        for busy in [true, false] {
+            let activity = Arc::new(Activity::opening());
+            let guard = PanicGuard {
+                token: Arc::clone(&token),
+                activity: Arc::clone(&activity),
+                stop: Arc::default(),
+                losses: report_loss.clone(),
+                armed: true,
+            };
+            if busy {
+                activity.begin_with(counted(Lane::Bulk, KEEP_ALIVE).0.watch());
+                token.running.fetch_add(1, Ordering::Relaxed);
+            }
+            drop(guard);
+            assert_eq!(token.running.load(Ordering::Relaxed), 0);
+            assert!(matches!(losses.try_recv(), Ok(PoolError::WorkerEnded { .. })));
         }
     }
 }

@@ -175,3 +175,23 @@ fn a_reply_that_panics_costs_no_other_request_its_deadline() {
         lab.control.clear().unwrap();
     });
 }
+
+#[test]
+fn an_answer_that_comes_too_late_counts_as_expired_for_those_who_block_too() {
+    const DEADLINE: Duration = Duration::from_millis(400);
+    isolated(|mut lab| {
+        let settings = TokenSettings { deadline: Duration::from_secs(10), ..lab.settings(2) };
+        let (pool, _) = lab.pool(&settings);
+        let key = pool.with_deadline(DEADLINE).key(&lab.certificate);
+        let rule = lab.control.add(Rule::delay(2 * DEADLINE).on([Function::Sign])).unwrap();
+        let error = sign(&key, b"too late").unwrap_err();
+        assert!(matches!(error, KeyError::Deadline { .. }), "{error:?}");
+        submit(&key, &Arc::default());
+        eventually("both are done", LIMIT, || {
+            lab.counters().answered(Function::Sign) == 2 && pool.metrics().remove(0).running == 0
+        });
+        lab.control.remove(rule).unwrap();
+        let metrics = pool.metrics().remove(0);
+        assert_eq!((metrics.expired, metrics.operations["sign"]), (2, 0));
+    });
+}
