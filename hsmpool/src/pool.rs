@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fmt, io,
+    fmt, io, mem,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     thread::{self, JoinHandle},
@@ -17,7 +17,7 @@ use crate::{
     connection::END_LIMIT,
     public_key::KeyName,
     remote::Remote,
-    request::{Caller, Lane, Operation, Outcome, Pending, Request, end_of},
+    request::{Caller, Lane, Operation, Outcome, Pending, Request, end_of, in_reply},
     router::{Backend, Router},
     supervisor::supervise,
     token::{Phase, Token},
@@ -293,7 +293,7 @@ impl Pool {
 
     /// Ends the workers, closes the sessions, finalises the modules. Requests that wait end with
     /// [`smime::key::KeyError::Unavailable`], later ones too. A call that hangs in a module is waited for a few seconds
-    /// only. Dropping the last clone does the same.
+    /// only; in a function that is called with an answer nothing is waited for. Dropping the last clone does the same.
     pub fn close(&self) {
         self.inner.close();
     }
@@ -341,9 +341,34 @@ impl Inner {
         }
         self.router.close();
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Running { shutdown, ended, supervisors }) = running else { return };
+        let Some(running) = running else { return };
+        let remotes = self.remotes.clone();
+        if in_reply() {
+            // This thread may be one of those that are waited for. Without another they end all the same, unseen.
+            let _ = thread::Builder::new().name("token-close".into()).spawn(move || running.end(&remotes));
+        } else {
+            running.end(&remotes);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.router.forked().is_ok() {
+            self.close();
+        } else {
+            // Dropping a channel's end takes a lock, which a thread may hold that is not here.
+            mem::forget(self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}
+
+impl Running {
+    /// Ends the threads and waits for them, not for long.
+    fn end(self, remotes: &[Arc<Remote>]) {
+        let Self { shutdown, ended, supervisors } = self;
         thread::scope(|scope| {
-            for remote in &self.remotes {
+            for remote in remotes {
                 if thread::Builder::new().spawn_scoped(scope, || remote.close()).is_err() {
                     remote.close();
                 }
@@ -361,18 +386,14 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
 /// Whether these settings make sense.
 pub(crate) fn check_all(settings: &[TokenSettings]) -> Result<(), PoolError> {
     let mut seen = HashSet::new();
     for token in settings {
         check(token)?;
-        if !seen.insert((&token.module, &token.label)) {
+        // However it is written: the same module under two names is the same module.
+        let module = token.module.canonicalize().unwrap_or_else(|_| token.module.clone());
+        if !seen.insert((module, &token.label)) {
             let (module, label) = (token.module.clone(), token.label.clone());
             return Err(PoolError::DuplicateToken { module, label });
         }
@@ -393,4 +414,43 @@ fn check(token: &TokenSettings) -> Result<(), PoolError> {
         return wrong("deadline", format!("{:?}", token.deadline), "some milliseconds");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::TryRecvError;
+
+    use super::*;
+    use crate::PinSource;
+
+    #[test]
+    fn a_module_by_another_name_is_no_other_token() {
+        let token = |module: PathBuf, label: &str| TokenSettings {
+            module,
+            label: label.into(),
+            pin: PinSource::File("pin".into()),
+            sessions: None,
+            queue: 1,
+            deadline: Duration::from_secs(1),
+        };
+        // A file that is there, and a link to it.
+        let (file, link) = (std::env::current_exe().unwrap(), PathBuf::from("/proc/self/exe"));
+        let twice = check_all(&[token(file.clone(), "mail"), token(link.clone(), "mail")]);
+        assert!(matches!(twice, Err(PoolError::DuplicateToken { .. })), "{twice:?}");
+        check_all(&[token(file, "mail"), token(link, "other")]).unwrap();
+    }
+
+    #[test]
+    fn in_a_forked_child_the_threads_channels_are_left_alone() {
+        for (router, sees) in [
+            (Router::of_another_process(), TryRecvError::Empty),
+            (Router::new(Vec::new()), TryRecvError::Disconnected),
+        ] {
+            let (shutdown, closed) = crossbeam_channel::bounded(0);
+            let (_, ended) = crossbeam_channel::bounded(0);
+            let running = Mutex::new(Some(Running { shutdown, ended, supervisors: Vec::new() }));
+            drop(Inner { router: Arc::new(router), tokens: Vec::new(), remotes: Vec::new(), running });
+            assert_eq!(closed.try_recv(), Err(sees));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What a caller asks of a token, and how the answer comes back: once, whatever happens.
 
 use std::{
+    cell::Cell,
     fmt,
     panic::{self, AssertUnwindSafe},
     sync::{
@@ -263,11 +264,22 @@ impl Ticket {
 /// Calls a function of the caller's. It may be the watch that does, or a worker amid a batch of answers: a panic
 /// there is the caller's defect, and nobody else's loss.
 fn call(reply: Box<dyn FnOnce(Outcome) + Send>, outcome: Outcome) {
+    let before = IN_REPLY.replace(true);
     if panic::catch_unwind(AssertUnwindSafe(|| reply(outcome))).is_err() {
         tracing::error!(
             "a function that was given to be called with an answer panicked; this is a defect of the program"
         );
     }
+    IN_REPLY.set(before);
+}
+
+thread_local! {
+    static IN_REPLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a function of a caller's. It may be one of the pool's, which must not wait for itself.
+pub(crate) fn in_reply() -> bool {
+    IN_REPLY.get()
 }
 
 impl Caller {

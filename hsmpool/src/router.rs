@@ -145,6 +145,12 @@ impl Router {
         Self { backends, closed: AtomicBool::new(false), process: process::id() }
     }
 
+    /// As a child of a fork sees it.
+    #[cfg(test)]
+    pub(crate) fn of_another_process() -> Self {
+        Self { process: 0, ..Self::new(Vec::new()) }
+    }
+
     /// Takes in a request. Blocks only while all lanes are full, at most until the request's deadline.
     pub(crate) fn submit(&self, mut request: Box<Request>) {
         loop {

@@ -195,3 +195,24 @@ fn an_answer_that_comes_too_late_counts_as_expired_for_those_who_block_too() {
         assert_eq!((metrics.expired, metrics.operations["sign"]), (2, 0));
     });
 }
+
+#[test]
+fn the_last_pool_may_be_dropped_in_a_reply() {
+    isolated(|mut lab| {
+        let (pool, key) =
+            lab.pool(&TokenSettings { deadline: Duration::from_millis(400), ..lab.settings(2) });
+        lab.control.add(Rule::hang().on([Function::Sign])).unwrap();
+        let (told, took) = mpsc::channel();
+        // The watch calls it, which closing would wait for, for some seconds.
+        key.submit_sign(&digest(), ALGORITHM, move |_| {
+            let begun = Instant::now();
+            drop(pool);
+            told.send(begun.elapsed()).unwrap();
+        });
+        drop(key);
+        let took = took.recv_timeout(LIMIT).unwrap();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        lab.control.clear().unwrap();
+        eventually("the module is given back", LIMIT, || lab.counters().begun(Function::Finalize) == 1);
+    });
+}
