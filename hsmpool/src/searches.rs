@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,6 +24,8 @@ pub(crate) struct Searches {
     limit: Duration,
     state: Mutex<State>,
     ended: Condvar,
+    /// Whether any key is known as unusable; all others pay no more than this look.
+    has_unusable: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +48,7 @@ pub(crate) struct Search<'a> {
 
 impl Searches {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, state: Mutex::default(), ended: Condvar::new() }
+        Self { limit, state: Mutex::default(), ended: Condvar::new(), has_unusable: AtomicBool::new(false) }
     }
 
     /// For a key that is unknown: not while another looks, nor soon after.
@@ -73,7 +78,19 @@ impl Searches {
     pub(crate) fn was_in_vain(&self, key: &PublicKey) -> bool {
         let mut state = self.lock();
         state.unusable.retain(|_, at| at.elapsed() < INTERVAL);
+        self.has_unusable.store(true, Ordering::Relaxed);
         state.unusable.insert(key.clone(), Instant::now()).is_none()
+    }
+
+    /// Notes that a key has worked: what went before was a passing trouble.
+    pub(crate) fn has_worked(&self, key: Option<&PublicKey>) {
+        if self.has_unusable.load(Ordering::Relaxed)
+            && let Some(key) = key
+        {
+            let mut state = self.lock();
+            state.unusable.remove(key);
+            self.has_unusable.store(!state.unusable.is_empty(), Ordering::Relaxed);
+        }
     }
 
     fn is_under_way(&self, state: &State) -> bool {
@@ -152,5 +169,8 @@ mod tests {
         assert!(searches.was_in_vain(&one));
         assert!(!searches.was_in_vain(&one));
         assert!(searches.are_in_vain(&one) && !searches.are_in_vain(&other));
+        searches.has_worked(Some(&one));
+        assert!(!searches.are_in_vain(&one), "it was a passing trouble");
+        assert!(searches.was_in_vain(&one));
     }
 }

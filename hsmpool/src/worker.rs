@@ -122,6 +122,7 @@ impl Worker {
         match result {
             Ok(answer) => {
                 self.token.failures.store(0, Ordering::Relaxed);
+                self.token.searches.has_worked(request.key.public_key.as_ref());
                 if !is_late {
                     meter.succeeded(&request.operation);
                 }
