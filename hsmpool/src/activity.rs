@@ -122,6 +122,16 @@ impl Activity {
         true
     }
 
+    /// Ends the request that it works on, whenever its time is over: nobody will hear of its call any more.
+    pub(crate) fn give_up(&self, error: &KeyError) {
+        self.answers.release();
+        let watch = self.lock().as_ref().map(|task| task.watch.clone());
+        // Without the lock: a continuation runs.
+        if let Some(watch) = watch {
+            watch.expire(|_| error.clone());
+        }
+    }
+
     /// Leaves it behind.
     pub(crate) fn leave(&self) {
         self.left.store(true, Ordering::Release);

@@ -3,8 +3,8 @@
 use std::{
     io,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -16,10 +16,11 @@ use cryptoki::{error::RvError, slot::Slot};
 use crate::{
     PoolError,
     activity::Activity,
-    call::CallError,
-    login,
+    call::{CallError, Code},
+    login::{self, LoginError},
     module::Module,
     modules,
+    recovery::{Recovery, recovery},
     session::{Access, OpenSession},
     settings::DEFAULT_SESSIONS,
     supervisor::{FIRST_PAUSE, LONGEST_PAUSE, Pauses},
@@ -55,6 +56,7 @@ pub(crate) struct Connection {
     report_loss: Sender<PoolError>,
     /// Set to end the workers.
     stop: Arc<AtomicBool>,
+    openings: Arc<Openings>,
     slot: Slot,
     /// Dropped last: `C_Finalize` after all sessions are closed.
     module: Arc<Module>,
@@ -64,6 +66,13 @@ pub(crate) struct Connection {
 struct Hand {
     thread: JoinHandle<()>,
     activity: Arc<Activity>,
+}
+
+/// Sessions in the place of others that could not be opened, one after the other.
+#[derive(Debug, Default)]
+struct Openings {
+    failed: AtomicUsize,
+    reason: Mutex<Option<PoolError>>,
 }
 
 /// How a connection is doing.
@@ -121,6 +130,7 @@ impl Connection {
             losses,
             report_loss,
             stop: Arc::new(AtomicBool::new(false)),
+            openings: Arc::default(),
             slot,
             module,
         };
@@ -150,11 +160,19 @@ impl Connection {
         }
         let (token, module, slot) = (Arc::clone(&self.token), Arc::clone(&self.module), self.slot);
         let (stop, losses, alone) = (Arc::clone(&self.stop), self.report_loss.clone(), self.size == 1);
+        let openings = Arc::clone(&self.openings);
         let ending = Ending(Arc::clone(&activity));
         let at_work = Arc::clone(&activity);
         let thread = thread::Builder::new().name("token-worker".to_owned()).spawn(move || {
             let _ending = ending;
-            let session = session.map_or_else(|| open_another(&token, &module, slot, &at_work), Some);
+            let session = session.or_else(|| {
+                let opened = open_another(&token, &module, slot);
+                // Of one that was left behind meanwhile nobody wants to know.
+                if at_work.is_left() { None } else { openings.note(&token, opened, &losses, &stop) }
+            });
+            if session.is_some() {
+                at_work.opened();
+            }
             drop(module);
             if let Some(session) = session {
                 Worker { token, session, activity: at_work, alone, stop, losses }.run();
@@ -188,6 +206,12 @@ impl Connection {
         // Workers end by themselves only when the connection is lost, which they say first. Whoever opened a
         // session now would log in once more.
         if self.stop.load(Ordering::Acquire) {
+            return Condition::Unclear;
+        }
+        let nobody_works = self.left.is_empty() && !self.crew.iter().any(|hand| hand.activity.is_opened());
+        if let Some(reason) = self.openings.in_vain().filter(|_| nobody_works) {
+            self.stop.store(true, Ordering::Release);
+            let _ = self.report_loss.send(reason);
             return Condition::Unclear;
         }
         let hanging = self.crew.iter().filter(|hand| hand.activity.hangs(now, limit)).count();
@@ -234,7 +258,9 @@ impl Connection {
         let (hanging, others): (Vec<&Hand>, Vec<&Hand>) =
             self.crew.iter().partition(|hand| hand.activity.hangs(now, limit));
         match others.iter().filter(|hand| hand.activity.is_opened()).count() {
-            0 if others.is_empty() => Condition::Hanging(hanging.len() + self.left.len()),
+            0 if others.is_empty() && hanging.len() + self.left.len() > 0 => {
+                Condition::Hanging(hanging.len() + self.left.len())
+            }
             0 => Condition::Unclear,
             working => Condition::Working(working),
         }
@@ -279,30 +305,66 @@ impl Drop for Ending {
     }
 }
 
-/// A session in the place of one that hangs. Mostly it finds the login that the others keep.
-fn open_another(token: &Token, module: &Arc<Module>, slot: Slot, activity: &Activity) -> Option<OpenSession> {
-    let label = token.label();
-    let open = || -> Result<OpenSession, PoolError> {
-        let failed = |error| PoolError::call(label, error);
-        let session = OpenSession::open(module, slot, Access::ReadOnly).map_err(failed)?;
-        if !login::is_open(&session).map_err(failed)? {
-            // All others have come back meanwhile and are closed. Handles do not outlive a login.
-            token.gate.log_in(&session).map_err(|error| error.into_pool_error(label))?;
-            read_keys(token, &session)?;
+impl Openings {
+    /// Notes how the opening of a session ended. An error that only a new connection mends is a loss like any
+    /// worker's; otherwise it is one if that goes on and nobody else works.
+    fn note(
+        &self,
+        token: &Token,
+        opened: Result<OpenSession, NotOpened>,
+        losses: &Sender<PoolError>,
+        stop: &AtomicBool,
+    ) -> Option<OpenSession> {
+        let NotOpened { reason, code } = match opened {
+            Ok(session) => {
+                self.failed.store(0, Ordering::Relaxed);
+                return Some(session);
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(token = token.label(), %reason, "no session in the place of one that hangs");
+        // The session that hangs may be the one too many; it is closed when its call comes back.
+        let is_full = code == Some(Code::Ckr(RvError::SessionCount));
+        if !is_full && code.is_some_and(|code| recovery(code) == Recovery::Reinitialise) {
+            stop.store(true, Ordering::Release);
+            let _ = losses.send(reason);
+        } else {
+            *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+            self.failed.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(session)
-    };
-    match open() {
-        Ok(session) if !activity.is_left() => {
-            activity.opened();
-            Some(session)
-        }
-        Ok(_) => None,
-        Err(reason) => {
-            tracing::warn!(token = label, %reason, "no session in the place of one that hangs");
-            None
-        }
+        None
     }
+
+    /// Why, if the last few all failed.
+    fn in_vain(&self) -> Option<PoolError> {
+        const TOO_MANY: usize = 3;
+        let are = self.failed.load(Ordering::Relaxed) >= TOO_MANY;
+        are.then(|| self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone())?
+    }
+}
+
+/// Why there is no session.
+struct NotOpened {
+    reason: PoolError,
+    /// What the module returned, if it was the module.
+    code: Option<Code>,
+}
+
+/// A session in the place of one that hangs. Mostly it finds the login that the others keep.
+fn open_another(token: &Token, module: &Arc<Module>, slot: Slot) -> Result<OpenSession, NotOpened> {
+    let label = token.label();
+    let failed =
+        |error: CallError| NotOpened { reason: PoolError::call(label, error), code: Some(error.code) };
+    let session = OpenSession::open(module, slot, Access::ReadOnly).map_err(failed)?;
+    if !login::is_open(&session).map_err(failed)? {
+        // All others have come back meanwhile and are closed. Handles do not outlive a login.
+        token.gate.log_in(&session).map_err(|error| match error {
+            LoginError::Call(error) => failed(error),
+            LoginError::Refused(reason) => NotOpened { reason, code: None },
+        })?;
+        read_keys(token, &session).map_err(|reason| NotOpened { reason, code: None })?;
+    }
+    Ok(session)
 }
 
 /// How many sessions to open where nobody says how many.

@@ -161,6 +161,17 @@ pub enum PoolError {
         /// For how long at least.
         for_at_least: Duration,
     },
+    /// An attempt to connect does not end.
+    #[error(
+        "token \"{label}\": connecting has been hanging in a call to the module for {for_at_least:?}. Check the token \
+         and its network; if it lasts, start the program again"
+    )]
+    Connecting {
+        /// The token's label.
+        label: String,
+        /// For how long at least.
+        for_at_least: Duration,
+    },
     /// A worker thread ended unasked.
     #[error(
         "token \"{label}\": a worker thread ended by itself; this is a defect of the program or the module"
@@ -264,6 +275,7 @@ impl PoolError {
         match self {
             Self::Call { .. }
             | Self::Hanging { .. }
+            | Self::Connecting { .. }
             | Self::NotReady { .. }
             | Self::Server { transient: true, .. }
             | Self::TooManySessions { .. } => Fault::Transient,

@@ -342,12 +342,14 @@ impl Inner {
         self.router.close();
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
-        let remotes = self.remotes.clone();
+        let (tokens, remotes) = (self.tokens.clone(), self.remotes.clone());
         if in_reply() {
             // This thread may be one of those that are waited for. Without another they end all the same, unseen.
-            let _ = thread::Builder::new().name("token-close".into()).spawn(move || running.end(&remotes));
+            let _ = thread::Builder::new()
+                .name("token-close".into())
+                .spawn(move || running.end(&tokens, &remotes));
         } else {
-            running.end(&remotes);
+            running.end(&tokens, &remotes);
         }
     }
 }
@@ -365,7 +367,7 @@ impl Drop for Inner {
 
 impl Running {
     /// Ends the threads and waits for them, not for long.
-    fn end(self, remotes: &[Arc<Remote>]) {
+    fn end(self, tokens: &[Arc<Token>], remotes: &[Arc<Remote>]) {
         let Self { shutdown, ended, supervisors } = self;
         thread::scope(|scope| {
             for remote in remotes {
@@ -378,10 +380,14 @@ impl Running {
         if ended.recv_timeout(CLOSE_LIMIT) == Err(RecvTimeoutError::Timeout) {
             let hanging = supervisors.iter().filter(|supervisor| !supervisor.is_finished()).count();
             tracing::warn!(hanging, "tokens do not answer: left behind without closing their sessions");
-            return;
+        } else {
+            for supervisor in supervisors {
+                let _ = supervisor.join();
+            }
         }
-        for supervisor in supervisors {
-            let _ = supervisor.join();
+        // The watch has ended too, so what waits for calls that hang has nobody else.
+        for token in tokens {
+            token.give_up_all();
         }
     }
 }

@@ -31,6 +31,9 @@ use crate::{
 /// Connecting reads all keys, which takes some tokens long.
 const OPENING_LIMIT: Duration = Duration::from_mins(1);
 
+/// Connecting again is waited for, but not for that long by everybody who asks.
+const AGAIN_LIMIT: Duration = Duration::from_secs(5);
+
 /// A token and its queue.
 #[derive(Debug)]
 pub(crate) struct Token {
@@ -114,6 +117,11 @@ impl Token {
 
     /// Changes the phase. What waits for a token that is no longer up looks for another, if there are others.
     pub(crate) fn set_phase(&self, phase: &Phase) {
+        self.settle(self.enter(phase));
+    }
+
+    /// What waits here and can no longer stay.
+    fn enter(&self, phase: &Phase) -> VecDeque<Box<Request>> {
         let (stands, sessions) = match phase {
             Phase::Connecting => (CONNECTING, 0),
             Phase::Up { sessions } => (UP, *sessions),
@@ -134,6 +142,10 @@ impl Token {
             Phase::Down(_) => self.lanes.refuse(),
         };
         self.phase_changed.notify_all();
+        homeless
+    }
+
+    fn settle(&self, homeless: VecDeque<Box<Request>>) {
         for request in homeless {
             self.hand_back(request, Failed::NotBegun);
         }
@@ -258,6 +270,7 @@ impl Token {
         now: Instant,
         error: &dyn Fn(usize, Duration) -> KeyError,
     ) -> VecDeque<Box<Request>> {
+        self.watch_opening();
         let activities = self.activities.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ended =
             activities.iter().filter_map(Weak::upgrade).filter(|activity| activity.expire(now, error));
@@ -265,6 +278,36 @@ impl Token {
         let expired = u64::try_from(ended.count() + over.len()).unwrap_or(u64::MAX);
         self.meter.expired.fetch_add(expired, Ordering::Relaxed);
         over
+    }
+
+    /// Takes the token out of use when it takes too long to connect, until that has ended: whoever asks would wait
+    /// his whole time for nothing.
+    fn watch_opening(&self) {
+        let is_first = self.index().generation == 0;
+        let limit = self.settings.deadline.max(if is_first { OPENING_LIMIT } else { AGAIN_LIMIT });
+        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let for_at_least = opening.map(|since| since.elapsed()).filter(|opening| *opening >= limit);
+        let Some(for_at_least) = for_at_least else { return };
+        if !matches!(self.phase(), Phase::Connecting) {
+            return;
+        }
+        let reason = PoolError::Connecting { label: self.label().to_owned(), for_at_least };
+        let module = self.settings.module.display();
+        tracing::error!(token = self.label(), %module, %reason, fault = %reason.fault(), "token is down");
+        // With the lock: the supervisor tells that connecting has ended before it tells how.
+        let homeless = self.enter(&Phase::Down(reason));
+        drop(opening);
+        self.settle(homeless);
+    }
+
+    /// Ends all that waits or runs: the pool is closed, and whoever hangs answers nobody.
+    pub(crate) fn give_up_all(&self) {
+        let closed = self.unavailable(&PoolError::Closed);
+        for request in self.lanes.refuse() {
+            request.answer(Err(closed.clone()));
+        }
+        let activities = self.activities.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        activities.iter().filter_map(Weak::upgrade).for_each(|activity| activity.give_up(&closed));
     }
 
     /// For how long the calls have been overdue that are still running though nobody waits for them any more.

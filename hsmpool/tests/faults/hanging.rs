@@ -1,15 +1,19 @@
 //! Calls that do not come back.
 
 use std::{
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
 use hsmpool::{Pool, PoolError, TokenKey, TokenSettings, TokenState};
-use smime::key::KeyError;
-use testmodule::{Function, Rule};
+use smime::{
+    algorithm::{DigestAlgorithm::Sha256, SignatureAlgorithm},
+    key::{Digest, KeyError},
+};
+use testmodule::{Function, ReturnValue, Rule};
 
-use crate::support::{eventually, isolated, sign, status};
+use crate::support::{Lab, eventually, isolated, sign, status};
 
 const DEADLINE: Duration = Duration::from_millis(400);
 /// What a loaded machine may add.
@@ -143,5 +147,103 @@ fn a_pool_with_hanging_workers_can_be_closed() {
         assert_eq!(lab.counters().begun(Function::Finalize), 0);
         let error = fails_in_time(&key);
         assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+    });
+}
+
+/// Closes the pool while a call hangs for which requests wait whose deadline is far.
+fn all_are_answered_at_the_end(lab: &Lab, pool: &Pool, hanging: Function) {
+    let key = pool.key(&lab.certificate);
+    let (told, answers) = mpsc::channel();
+    for _ in 0..3 {
+        let told = told.clone();
+        let digest = Digest::of(Sha256, b"never signed").into();
+        let reply = move |outcome| told.send(outcome).unwrap();
+        drop(key.submit_sign(&digest, SignatureAlgorithm::Ecdsa(Sha256), reply));
+    }
+    eventually("a call hangs", LIMIT, || lab.counters().running(hanging) == 1);
+    pool.close();
+    for _ in 0..3 {
+        let outcome = answers.recv_timeout(DEADLINE).unwrap();
+        assert!(matches!(outcome, Err(KeyError::Unavailable { .. })), "{outcome:?}");
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_session_that_hangs_is_told_when_the_pool_is_closed() {
+    isolated(|mut lab| {
+        let (pool, _) = lab.pool(&TokenSettings { deadline: Duration::from_mins(5), ..lab.settings(1) });
+        lab.control.add(Rule::hang().on([Function::Sign])).unwrap();
+        all_are_answered_at_the_end(&lab, &pool, Function::Sign);
+    });
+}
+
+#[test]
+fn whoever_waits_for_a_connection_that_hangs_is_told_when_the_pool_is_closed() {
+    isolated(|mut lab| {
+        lab.control.add(Rule::hang().on([Function::Login])).unwrap();
+        let settings = TokenSettings { deadline: Duration::from_mins(5), ..lab.settings(1) };
+        let pool = Pool::start(&[settings]).unwrap();
+        all_are_answered_at_the_end(&lab, &pool, Function::Login);
+    });
+}
+
+#[test]
+fn a_lone_session_that_hung_while_its_token_was_lost_is_connected_again() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(1) });
+        let hang = lab.control.add(Rule::hang().on([Function::Sign]).next(1)).unwrap();
+        // No session can be opened before C_Finalize and C_Initialize (yubihsm-shell 541).
+        let removed = Rule::fail(ReturnValue::CKR_DEVICE_REMOVED).on([Function::OpenSession]);
+        let removed = lab.control.add(removed).unwrap();
+        fails_in_time(&key);
+        eventually("a session in its place is tried", LIMIT, || lab.counters().applied(removed) > 0);
+        lab.control.remove(hang).unwrap();
+        eventually("the call is back", LIMIT, || lab.counters().running(Function::Sign) == 0);
+        eventually("the module is initialised anew", LIMIT, || {
+            lab.counters().begun(Function::Initialize) > 1
+        });
+        lab.control.remove(removed).unwrap();
+        eventually("the token is up", LIMIT, || status(&pool).state == TokenState::Up);
+        sign(&key, b"back again").unwrap();
+    });
+}
+
+#[test]
+fn a_lone_session_that_hung_is_replaced_though_sessions_could_not_be_opened_for_a_while() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(1) });
+        let hang = lab.control.add(Rule::hang().on([Function::Sign]).next(1)).unwrap();
+        let broken = Rule::fail(ReturnValue::CKR_GENERAL_ERROR).on([Function::OpenSession]);
+        let broken = lab.control.add(broken).unwrap();
+        fails_in_time(&key);
+        eventually("a session in its place is tried", LIMIT, || lab.counters().applied(broken) > 0);
+        lab.control.remove(hang).unwrap();
+        // Nothing hangs any more, and that is not said of it.
+        eventually(
+            "the reason is told",
+            LIMIT,
+            || matches!(status(&pool).state, TokenState::Down { reason } if reason.contains("CKR_GENERAL_ERROR")),
+        );
+        lab.control.remove(broken).unwrap();
+        eventually("the token is up", LIMIT, || status(&pool).state == TokenState::Up);
+        sign(&key, b"back again").unwrap();
+    });
+}
+
+#[test]
+fn a_token_that_hangs_while_it_is_connected_again_is_out_of_use_until_it_answers() {
+    isolated(|mut lab| {
+        let (pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(2) });
+        let hang = lab.control.add(Rule::hang().on([Function::Login])).unwrap();
+        lab.lose_all_sessions();
+        fails_in_time(&key);
+        eventually("it is out of use", LIMIT, || matches!(status(&pool).state, TokenState::Down { .. }));
+        let TokenState::Down { reason } = status(&pool).state else { panic!("{:?}", status(&pool)) };
+        assert!(reason.contains("connecting has been hanging"), "{reason}");
+        let error = fails_in_time(&key);
+        assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
+        lab.control.remove(hang).unwrap();
+        eventually("the token is up", LIMIT, || status(&pool).state == TokenState::Up);
+        sign(&key, b"back again").unwrap();
     });
 }
