@@ -70,6 +70,8 @@ struct Trouble {
 struct Turn<'a> {
     gate: &'a LoginGate,
     number: u64,
+    /// Whether another login hangs meanwhile.
+    is_beside_another: bool,
 }
 
 /// Told of each change of a record, before it matters: once it returns, the record is kept even if this process
@@ -169,7 +171,7 @@ impl LoginGate {
         if !token.login_required {
             return Ok(());
         }
-        let (pin, hash) = self.pin_to_try()?;
+        let (pin, hash) = self.pin_to_try(&turn)?;
         self.refuse_last_try(&token)?;
         self.give(&turn, session, UserType::User, &pin, hash)
     }
@@ -179,7 +181,7 @@ impl LoginGate {
     /// rejected for one must not be tried by the others, nor for a login, which the token counts alike.
     pub(crate) fn authenticate(&self, session: &OpenSession) -> Result<(), LoginError> {
         let turn = self.wait_for_turn()?;
-        let (pin, hash) = self.pin_to_try()?;
+        let (pin, hash) = self.pin_to_try(&turn)?;
         // The PIN that was taken the last time locks nothing, and this is done for every message.
         if self.lock().record.accepted.as_ref() != Some(&hash) {
             self.refuse_last_try(&modules::info(session.module(), session.slot())?)?;
@@ -199,19 +201,23 @@ impl LoginGate {
             let woken = self.passed.wait_timeout(state, left);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if state.under_way.is_some() && state.record.accepted.is_none() {
-            return Err(CallError::malformed("C_Login", "nothing yet to another session").into());
+        let is_beside_another = state.under_way.is_some();
+        if is_beside_another && state.record.accepted.is_none() {
+            return Err(no_answer_yet());
         }
         state.last += 1;
         let number = state.last;
         state.under_way = Some((number, Instant::now()));
-        Ok(Turn { gate: self, number })
+        Ok(Turn { gate: self, number, is_beside_another })
     }
 
     /// The PIN, if it may be tried.
-    fn pin_to_try(&self) -> Result<(Pin, PinHash), LoginError> {
+    fn pin_to_try(&self, turn: &Turn<'_>) -> Result<(Pin, PinHash), LoginError> {
         let (pin, hash) = self.read_pin().map_err(LoginError::Refused)?;
         let state = self.lock();
+        if turn.is_beside_another && state.record.accepted.as_ref() != Some(&hash) {
+            return Err(no_answer_yet());
+        }
         if let Some((rejected, reason)) = &state.record.rejected
             && *rejected == hash
         {
@@ -438,6 +444,11 @@ impl PinRecord {
     }
 }
 
+/// Another session's login hangs.
+fn no_answer_yet() -> LoginError {
+    CallError::malformed("C_Login", "nothing yet to another session").into()
+}
+
 /// Whether private keys can be used without another login.
 pub(crate) fn is_open(session: &OpenSession) -> Result<bool, CallError> {
     Ok(is_logged_in(session)? || !modules::info(session.module(), session.slot())?.login_required)
@@ -475,10 +486,14 @@ mod tests {
     use super::*;
 
     fn gate() -> LoginGate {
+        gate_of("pin".into())
+    }
+
+    fn gate_of(pin: PathBuf) -> LoginGate {
         LoginGate::new(&TokenSettings {
             module: "module.so".into(),
             label: "mail".into(),
-            pin: PinSource::File("pin".into()),
+            pin: PinSource::File(pin),
             sessions: None,
             queue: 1,
             deadline: Duration::from_millis(50),
@@ -501,6 +516,40 @@ mod tests {
         assert!(gate.lock().under_way.is_some());
         drop(beside);
         assert!(gate.lock().under_way.is_none());
+    }
+
+    #[test]
+    fn beside_a_login_that_hangs_only_the_pin_that_was_right_is_tried() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pin");
+        let gate = gate_of(file.clone());
+        let accepted = Some(Pin::of(b"1234").hash(&gate.lock().salt));
+        gate.lock().record.accepted = accepted;
+        let hanging = gate.wait_for_turn().ok();
+        assert!(hanging.is_some());
+        for (pin, may_be_tried) in [("1234", true), ("4321", false)] {
+            std::fs::write(&file, pin).unwrap();
+            let turn = gate.wait_for_turn().unwrap();
+            assert_eq!(gate.pin_to_try(&turn).is_ok(), may_be_tried, "{pin}");
+            // The next finds the first still hanging.
+            std::mem::forget(turn);
+        }
+    }
+
+    #[test]
+    fn a_pin_file_that_is_about_to_be_written_costs_no_try() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pin");
+        let gate = gate_of(file.clone());
+        let accepted = Some(Pin::of(b"1234").hash(&gate.lock().salt));
+        gate.lock().record.accepted = accepted;
+        std::fs::write(&file, "43").unwrap();
+        thread::scope(|scope| {
+            let read = scope.spawn(|| gate.read_pin().unwrap().0);
+            thread::sleep(SETTLING / 5);
+            std::fs::write(&file, "4321").unwrap();
+            assert!(read.join().unwrap() == Pin::of(b"4321"));
+        });
     }
 
     #[test]
