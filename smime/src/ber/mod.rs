@@ -126,9 +126,14 @@ pub enum BerError {
     /// Deeper than [`MAX_DEPTH`].
     #[error("elements are nested deeper than {MAX_DEPTH}")]
     Depth,
-    /// More than [`MAX_ELEMENTS`], or more than one in four octets and [`MAX_SMALL`].
-    #[error("there are more elements than are taken in so many octets")]
-    TooMany,
+    /// More than [`MAX_ELEMENTS`], or more than one in eight octets and [`MAX_SMALL`].
+    #[error("there are more than {limit} elements, which is what is taken in {octets} octets")]
+    TooMany {
+        /// How many are taken.
+        limit: usize,
+        /// In how many octets.
+        octets: usize,
+    },
     /// A string in segments that are not of its kind.
     #[error("the string at octet {0} has segments of another type")]
     Segments(usize),
@@ -146,9 +151,12 @@ pub enum BerError {
 pub const MAX_DEPTH: usize = 64;
 /// How many elements one object may have; content in segments of 100 octets reaches it at 100 MB.
 pub const MAX_ELEMENTS: usize = 1_000_000;
-/// How many elements an object may have whatever their length. Of more, each takes four octets of it on average:
-/// each takes 24 octets here, and nobody's message shall take more than ten times its length.
+/// How many elements an object may have whatever their length. Of more, each takes [`OCTETS_PER_ELEMENT`] of it on
+/// average: each takes 24 octets here, twice while there is made room for more, and 16 as a segment; nobody's message
+/// shall take more than ten times its length.
 pub const MAX_SMALL: usize = 50_000;
+/// See [`MAX_SMALL`]. Certificates and CRLs have one element in 10 octets or more, segments are of 100 and more.
+pub const OCTETS_PER_ELEMENT: usize = 8;
 
 /// An element that is still open while the tree is built.
 struct Open {
@@ -161,7 +169,7 @@ impl<'a> Tree<'a> {
     /// Takes apart the first BER value in `octets`.
     pub fn parse(octets: &'a [u8]) -> Result<Self, BerError> {
         let mut nodes: Vec<Packed> = Vec::new();
-        let max_elements = (octets.len() / 4).clamp(MAX_SMALL, MAX_ELEMENTS);
+        let max_elements = (octets.len() / OCTETS_PER_ELEMENT).clamp(MAX_SMALL, MAX_ELEMENTS);
         let mut open: Vec<Open> = Vec::new();
         let mut at = 0;
         loop {
@@ -178,7 +186,7 @@ impl<'a> Tree<'a> {
                 }
             } else {
                 if nodes.len() >= max_elements {
-                    return Err(BerError::TooMany);
+                    return Err(BerError::TooMany { limit: max_elements, octets: octets.len() });
                 }
                 let node = nodes.len();
                 let end = match header.length {
@@ -348,9 +356,12 @@ mod tests {
             Tree::parse(&octets).map(|tree| tree.root().children().count())
         };
         assert_eq!(of(MAX_SMALL - 2, 0), Ok(MAX_SMALL - 1));
-        assert_eq!(of(MAX_SMALL - 1, 0), Err(BerError::TooMany));
-        assert_eq!(of(2 * MAX_SMALL, 4 * MAX_SMALL + 100), Ok(2 * MAX_SMALL + 1));
-        assert_eq!(of(2 * MAX_SMALL, 4 * MAX_SMALL - 100), Err(BerError::TooMany));
+        assert_eq!(
+            of(MAX_SMALL - 1, 0),
+            Err(BerError::TooMany { limit: MAX_SMALL, octets: 2 * MAX_SMALL + 4 })
+        );
+        assert_eq!(of(2 * MAX_SMALL, 12 * MAX_SMALL + 100), Ok(2 * MAX_SMALL + 1));
+        assert!(matches!(of(2 * MAX_SMALL, 12 * MAX_SMALL - 100), Err(BerError::TooMany { .. })));
     }
 
     #[test]
