@@ -8,6 +8,7 @@ use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
     iv::FixedLength,
 };
+use zeroize::Zeroizing;
 
 use super::{
     OpenError,
@@ -98,7 +99,7 @@ fn gcm(
     if tag_len == 16 {
         return open(&sealed, nonce, segments, authentication);
     }
-    let mut content = segments.concat();
+    let mut content = Zeroizing::new(segments.concat());
     // The engine knows whole tags only. So: decrypt in counter mode, seal again, compare the beginning of the tag.
     let mut counter = [0; 16];
     for (to, from) in counter.iter_mut().zip(nonce.iter().chain(&[0, 0, 0, 2])) {
@@ -107,14 +108,14 @@ fn gcm(
     let unbound = UnboundCipherKey::new(cipher, key.expose()).map_err(undecryptable)?;
     let start = DecryptionContext::Iv128(FixedLength::from(counter));
     DecryptingKey::ctr(unbound)
-        .and_then(|key| key.decrypt(&mut content, start).map(drop))
+        .and_then(|key| key.decrypt(content.as_mut_slice(), start).map(drop))
         .map_err(undecryptable)?;
-    let plain = content.clone();
+    let mut plain = content.clone();
     let nonce = Nonce::assume_unique_for_key(nonce);
-    let tag = sealed.seal_in_place_separate_tag(nonce, aad, &mut content).map_err(undecryptable)?;
+    let tag = sealed.seal_in_place_separate_tag(nonce, aad, content.as_mut_slice()).map_err(undecryptable)?;
     let beginning = tag.as_ref().get(..tag_len).ok_or(OpenError::Undecryptable)?;
     verify_slices_are_equal(beginning, mac).map_err(undecryptable)?;
-    Ok(plain)
+    Ok(std::mem::take(&mut *plain))
 }
 
 /// ChaCha20-Poly1305 (RFC 8103 section 3), whose tag has always 16 octets; the engine takes no other.
@@ -131,7 +132,8 @@ fn chacha20_poly1305(
     open(&LessSafeKey::new(key), nonce, segments, authentication)
 }
 
-/// Opens content with a whole tag. Content in one piece is read where it is.
+/// Opens content with a whole tag. Content in one piece is read where it is. What was decrypted and is not right is
+/// wiped: the engine leaves that to us.
 fn open(
     key: &LessSafeKey,
     nonce: [u8; 12],
@@ -141,11 +143,11 @@ fn open(
     let Authentication { attributes, mac } = authentication;
     let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(attributes));
     if let [whole] = segments {
-        let mut content = vec![0; whole.len()];
+        let mut content = Zeroizing::new(vec![0; whole.len()]);
         key.open_separate_gather(nonce, aad, whole, mac, &mut content).map_err(undecryptable)?;
-        return Ok(content);
+        return Ok(std::mem::take(&mut *content));
     }
-    let mut content = segments.concat();
-    key.open_in_place_separate_tag(nonce, aad, mac, &mut content).map_err(undecryptable)?;
-    Ok(content)
+    let mut content = Zeroizing::new(segments.concat());
+    key.open_in_place_separate_tag(nonce, aad, mac, content.as_mut_slice()).map_err(undecryptable)?;
+    Ok(std::mem::take(&mut *content))
 }
