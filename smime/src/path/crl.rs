@@ -5,8 +5,15 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use der::{Decode, Encode};
-use x509_cert::{crl::CertificateList, ext::pkix::KeyUsage};
+use der::{Decode, Encode, Sequence, asn1::BitString};
+use spki::AlgorithmIdentifierOwned;
+use x509_cert::{
+    Version,
+    crl::{CertificateList, RevokedCert, TbsCertList},
+    ext::pkix::KeyUsage,
+    name::Name,
+    time::Time,
+};
 
 use super::{
     Budget, PathError,
@@ -37,6 +44,44 @@ struct Inner {
 #[error("not a certificate revocation list: {0}")]
 pub struct CrlError(der::Error);
 
+/// A list of version 1, which does not say so: the field is missing where it is not 2 (RFC 5280 5.1.2.1).
+#[derive(Sequence)]
+struct ListV1 {
+    list: TbsListV1,
+    signature_algorithm: AlgorithmIdentifierOwned,
+    signature: BitString,
+}
+
+#[derive(Sequence)]
+struct TbsListV1 {
+    signature: AlgorithmIdentifierOwned,
+    issuer: Name,
+    this_update: Time,
+    next_update: Option<Time>,
+    revoked_certificates: Option<Vec<RevokedCert>>,
+}
+
+impl From<ListV1> for CertificateList {
+    fn from(read: ListV1) -> Self {
+        let TbsListV1 { signature, issuer, this_update, next_update, revoked_certificates } = read.list;
+        let version = Version::V1;
+        let crl_extensions = None;
+        Self {
+            tbs_cert_list: TbsCertList {
+                version,
+                signature,
+                issuer,
+                this_update,
+                next_update,
+                revoked_certificates,
+                crl_extensions,
+            },
+            signature_algorithm: read.signature_algorithm,
+            signature: read.signature,
+        }
+    }
+}
+
 /// What the CRLs say of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Status {
@@ -46,9 +91,10 @@ pub(super) enum Status {
 }
 
 impl Crl {
-    /// Decodes a CRL.
+    /// Decodes a CRL of version 2 or 1.
     pub fn from_der(octets: &[u8]) -> Result<Self, CrlError> {
-        let decoded = CertificateList::from_der(octets).map_err(CrlError)?;
+        let decoded = CertificateList::from_der(octets)
+            .or_else(|error| ListV1::from_der(octets).map(Into::into).map_err(|_| CrlError(error)))?;
         let list = &decoded.tbs_cert_list;
         let entries = list.revoked_certificates.as_deref().unwrap_or_default();
         let mut revoked: Vec<_> = entries
@@ -154,4 +200,31 @@ pub(super) fn status(
         }
     }
     Ok(Status::Unknown(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4134's list of what CarlRSA revoked, from 1999.
+    const OF_VERSION_1: &str = "3082013330819d300d06092a864886f70d010104050030123110300e060355040313074361726c525341170d39393038\
+        32373037303030305a30693021021046346bc7800056bc11d36e2ec410b3b0170d3939303832323037303030305a3021\
+        021046346bc7800056bc11d36e2ed59a3090170d3939303832323037303030305a3021021046346bc7800056bc11d36e\
+        2ecd5d71d0170d3939303832343037303030305a300d06092a864886f70d010104050003818100bfb397aa53f0322116\
+        2b77927a6bbb97c8dceaf1fa6616300eb59e5cf081d45eb36ec1886b8cd45ec54dfb475e66f35dabe5b4183660a84d9c\
+        3c89ec6f27bf35507181c2b9445b6289191231a97b9ad3cc66cb11d90b104777ad4f22d9e57f30f25bfc9451a558763b\
+        1fa846a61ff6a1de55a1ed318869970f08d3d40c605b1e";
+
+    #[test]
+    fn a_list_of_version_1_is_read_with_all_that_it_revokes() {
+        let digits: Vec<u32> = OF_VERSION_1.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        let octet = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).unwrap();
+        let mut octets: Vec<u8> = digits.chunks(2).map(octet).collect();
+        let crl = Crl::from_der(&octets).unwrap();
+        assert_eq!(crl.inner.revoked.len(), 3);
+        assert_eq!(crl.inner.unusable, None);
+        assert!(crl.inner.decoded.tbs_cert_list.next_update.is_none());
+        octets.push(0);
+        assert!(Crl::from_der(&octets).is_err());
+    }
 }
