@@ -20,9 +20,9 @@ pub(crate) fn as_entity(octets: Vec<u8>) -> Vec<u8> {
     let octets = if has_lf_lines { Message::from_stored(&octets).octets().to_vec() } else { octets };
     let entity = MimeEntity::parse(&octets);
     let header = entity.header();
-    let fields = header.fields();
-    let is_header = fields.iter().all(|field| !field.name().is_empty())
-        && fields.iter().any(|field| is_content_field(field.name()));
+    let mut fields = header.fields();
+    let is_header = fields.clone().all(|field| !field.name().is_empty())
+        && fields.any(|field| is_content_field(field.name()));
     if octets.starts_with(b"\r\n") || (is_header && entity.has_empty_line()) {
         return octets;
     }

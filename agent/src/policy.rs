@@ -198,7 +198,7 @@ fn exemption(message: &MimeEntity<'_>, claim: Option<Crypto>) -> Option<PassReas
 /// Mail that a list sends on (RFC 2919, RFC 2369), or that calls itself bulk.
 fn is_of_list(message: &MimeEntity<'_>) -> bool {
     let header = message.header();
-    header.fields().iter().any(|field| {
+    header.fields().any(|field| {
         field.is("List-Id")
             || field.is("List-Post")
             || (field.is("Precedence")

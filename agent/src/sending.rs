@@ -30,7 +30,7 @@ pub(crate) fn content_fields(entity: &MimeEntity<'_>) -> Vec<FieldRef> {
     let header = entity.header();
     let mut seen: HashMap<String, u32> = HashMap::new();
     let mut fields = Vec::new();
-    for field in header.fields().iter().filter(|field| is_content_field(field.name())) {
+    for field in header.fields().filter(|field| is_content_field(field.name())) {
         let index = seen.entry(field.name().to_ascii_lowercase()).or_default();
         *index += 1;
         fields.push(FieldRef { name: field.name().to_owned(), index: *index });

@@ -170,7 +170,7 @@ proptest! {
         let message = Message::from_stored(&pieces.concat());
         let entity = message.entity();
         let header = entity.header();
-        let fields: Vec<_> = header.fields().iter().map(|field| field.octets().to_vec()).collect();
+        let fields: Vec<_> = header.fields().map(|field| field.octets().to_vec()).collect();
         prop_assert_eq!(&fields.concat()[..], message.octets().get(..fields.concat().len()).unwrap());
         if fields.is_empty() {
             return Ok(());
@@ -182,7 +182,7 @@ proptest! {
         // The other fields are the same without it: none grows, none is lost.
         let edited = without.concat();
         let left: Vec<_> =
-            Header::parse(&edited).fields().iter().map(|field| field.octets().to_vec()).collect();
+            Header::parse(&edited).fields().map(|field| field.octets().to_vec()).collect();
         let is_fold = |field: &[u8]| field.first().is_some_and(|octet| matches!(octet, b' ' | b'\t'));
         if !left.iter().chain(&without).chain([&taken]).any(|field| is_fold(field)) {
             prop_assert_eq!(&left, &without);

@@ -31,7 +31,7 @@ pub(super) fn protection(message: &MimeEntity<'_>, claim: Option<Crypto>) -> Pro
         return Protection::None;
     }
     // Some programs begin the body at a line that is no field.
-    let is_clear = message.header().fields().iter().all(|field| !field.name().is_empty());
+    let is_clear = message.header().fields().all(|field| !field.name().is_empty());
     let Some(content_type) = message.content_type().ok().filter(|_| is_clear) else {
         return Protection::Doubtful;
     };

@@ -12,6 +12,8 @@ use super::MimeError;
 pub struct ContentType {
     media: String,
     parameters: Vec<(String, String)>,
+    /// The names that RFC 2231's sections or encoding were undone for.
+    in_sections: Vec<String>,
 }
 
 impl ContentType {
@@ -25,14 +27,15 @@ impl ContentType {
         cursor.skip_blanks()?;
         let subtype = cursor.token("a subtype is expected")?;
         let media = format!("{kind}/{subtype}").to_ascii_lowercase();
-        Ok(Self { media, parameters: cursor.parameters()? })
+        let (parameters, in_sections) = cursor.parameters()?;
+        Ok(Self { media, parameters, in_sections })
     }
 
     /// A media type that we write: lower case, with these parameters.
     pub fn new(media: &str, parameters: &[(&str, &str)]) -> Self {
         let parameters =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { media: media.to_owned(), parameters }
+        Self { media: media.to_owned(), parameters, in_sections: Vec::new() }
     }
 
     /// `type/subtype` in lower case.
@@ -56,6 +59,11 @@ impl ContentType {
         parameter(&self.parameters, name)
     }
 
+    /// Whether a parameter was written by RFC 2231, of which some programs read nothing.
+    pub(crate) fn is_in_sections(&self, name: &str) -> bool {
+        self.in_sections.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
     /// All parameters in the order of their first appearance; names are in lower case.
     pub fn parameters(&self) -> &[(String, String)] {
         &self.parameters
@@ -67,7 +75,7 @@ pub(super) fn disposition(value: &[u8]) -> Result<(String, Vec<(String, String)>
     let mut cursor = Cursor { field: "Content-Disposition", octets: value, at: 0 };
     cursor.skip_blanks()?;
     let kind = cursor.token("a disposition is expected")?.to_ascii_lowercase();
-    Ok((kind, cursor.parameters()?))
+    Ok((kind, cursor.parameters()?.0))
 }
 
 /// The value of a field that holds one token and nothing else.
@@ -171,7 +179,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// `*(";" attribute "=" value)` up to the end.
-    fn parameters(&mut self) -> Result<Vec<(String, String)>, MimeError> {
+    fn parameters(&mut self) -> Result<Parameters, MimeError> {
         let mut collected = Collector::default();
         for _ in 0..MAX_PARAMETERS {
             self.skip_blanks()?;
@@ -210,6 +218,9 @@ pub(super) fn is_token(octet: u8) -> bool {
 fn is_bare_value(octet: u8) -> bool {
     is_token(octet) || b"/:?=@".contains(&octet)
 }
+
+/// Parameters, and the names of those that RFC 2231 was undone for.
+type Parameters = (Vec<(String, String)>, Vec<String>);
 
 /// Parameters by name in the order of their first appearance, with RFC 2231's pieces apart.
 #[derive(Default)]
@@ -252,8 +263,12 @@ impl Collector {
         pieces.sections.insert(number, (value, encoded)).map_or(Ok(()), |_| Err(ambiguous()))
     }
 
-    fn finish(self, cursor: &Cursor<'_>) -> Result<Vec<(String, String)>, MimeError> {
-        self.names
+    fn finish(self, cursor: &Cursor<'_>) -> Result<Parameters, MimeError> {
+        let in_sections =
+            self.names.iter().filter(|(_, pieces)| !pieces.sections.is_empty()).map(|(name, _)| name.clone());
+        let in_sections = in_sections.collect();
+        let parameters: Result<_, MimeError> = self
+            .names
             .into_iter()
             .map(|(name, pieces)| {
                 let value = match pieces.plain {
@@ -267,7 +282,8 @@ impl Collector {
                 };
                 Ok((name, value))
             })
-            .collect()
+            .collect();
+        Ok((parameters?, in_sections))
     }
 }
 

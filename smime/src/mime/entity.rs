@@ -214,7 +214,7 @@ impl Message {
 /// The value of a field that may be there once.
 fn single<'a>(header: &Header<'a>, name: &str) -> Result<Option<&'a [u8]>, MimeError> {
     let mut fields = header.all(name);
-    let first = fields.next().map(super::HeaderField::value);
+    let first = fields.next().map(|field| field.value());
     if fields.next().is_some() {
         return Err(MimeError::Ambiguous { what: name.to_owned() });
     }

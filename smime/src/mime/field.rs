@@ -172,8 +172,9 @@ mod tests {
 
     fn safe(octets: &str) -> Result<String, Hazard> {
         let header = Header::parse(octets.as_bytes());
-        assert_eq!(header.fields().len(), 1, "{octets:?}");
-        safe_field(&header.fields()[0]).map(|field| String::from_utf8(field.into_owned()).unwrap())
+        assert_eq!(header.fields().count(), 1, "{octets:?}");
+        safe_field(&header.fields().next().unwrap())
+            .map(|field| String::from_utf8(field.into_owned()).unwrap())
     }
 
     #[test]
@@ -223,7 +224,7 @@ mod tests {
     fn raw_latin1_is_written_with_its_charset() {
         let safe = |octets: &[u8]| {
             let header = Header::parse(octets);
-            String::from_utf8(safe_field(&header.fields()[0]).unwrap().into_owned()).unwrap()
+            String::from_utf8(safe_field(&header.fields().next().unwrap()).unwrap().into_owned()).unwrap()
         };
         for (field, written) in [
             (

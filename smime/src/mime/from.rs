@@ -4,7 +4,7 @@
 //! this reads a strict subset of the grammar, and what it does not understand is an error. No address
 //! ever comes out of a display name, a comment, a quoted string or an encoded word.
 
-use super::{Header, MimeEntity};
+use super::{Header, HeaderField, MimeEntity};
 use crate::{Fault, MailAddress, address::AddressError};
 
 /// Why the originator of a message is not clear.
@@ -79,13 +79,10 @@ fn malformed(reason: &'static str) -> FromError {
 
 /// Whether a line is no field, but for the line that mailbox files put in front of a message.
 fn has_line_without_name(header: &Header<'_>) -> bool {
-    let mut fields = header.fields();
-    if let [first, rest @ ..] = fields
-        && first.octets().starts_with(b"From ")
-    {
-        fields = rest;
-    }
-    fields.iter().any(|field| field.name().is_empty())
+    let is_fault = |(at, field): (usize, HeaderField<'_>)| {
+        field.name().is_empty() && !(at == 0 && field.octets().starts_with(b"From "))
+    };
+    header.fields().enumerate().any(is_fault)
 }
 
 fn has_bare_line_end(octets: &[u8]) -> bool {

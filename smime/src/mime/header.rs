@@ -4,34 +4,89 @@
 
 use std::borrow::Cow;
 
-/// The fields of a header in the order of the octets.
-#[derive(Clone, Debug)]
+use crate::Fault;
+
+/// The fields of a header in the order of the octets. They are found as they are asked for: nothing is kept of a
+/// header, however many lines it has.
+#[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
-    fields: Vec<HeaderField<'a>>,
+    octets: &'a [u8],
+}
+
+/// How many fields a header may have where something is kept of each. Mail has less than two hundred.
+pub const MAX_HEADER_FIELDS: usize = 10_000;
+
+/// How many octets a header may have where something is kept of its fields. MTAs take 100 KB or so.
+pub const MAX_HEADER_OCTETS: usize = 1 << 20;
+
+/// A header larger than any that is met: more than [`MAX_HEADER_FIELDS`] or [`MAX_HEADER_OCTETS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a header of {count} {what}, more than the {limit} that are taken")]
+#[non_exhaustive]
+pub struct HeaderTooLarge {
+    /// Of what it has too many.
+    pub what: &'static str,
+    /// How many it has.
+    pub count: usize,
+    /// How many are taken.
+    pub limit: usize,
+}
+
+impl HeaderTooLarge {
+    /// Whose fault it is: always the message's.
+    pub fn fault(&self) -> Fault {
+        Fault::Message
+    }
 }
 
 impl<'a> Header<'a> {
     /// Reads header octets with CRLF line ends, up to the empty line or the end. The octets of the
     /// fields, joined, are the octets that were read.
     pub fn parse(octets: &'a [u8]) -> Self {
-        let mut fields = Vec::new();
-        let mut rest = octets;
-        while !rest.is_empty() && !rest.starts_with(b"\r\n") {
-            let (field, tail) = rest.split_at(field_len(rest));
-            fields.push(HeaderField::new(field));
-            rest = tail;
-        }
-        Self { fields }
+        Self { octets }
     }
 
     /// All fields.
-    pub fn fields(&self) -> &[HeaderField<'a>] {
-        &self.fields
+    pub fn fields(&self) -> Fields<'a> {
+        Fields { rest: self.octets }
     }
 
     /// All fields of a name, whose case does not matter.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &HeaderField<'a>> {
-        self.fields.iter().filter(move |field| field.is(name))
+    pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = HeaderField<'a>> + use<'a, 'n> {
+        self.fields().filter(move |field| field.is(name))
+    }
+
+    /// That this is no larger than any header that is met, for whoever keeps its fields.
+    pub fn check_size(&self) -> Result<(), HeaderTooLarge> {
+        let (fields, octets) =
+            self.fields().fold((0, 0), |(fields, octets), field| (fields + 1, octets + field.octets().len()));
+        for (what, count, limit) in
+            [("fields", fields, MAX_HEADER_FIELDS), ("octets", octets, MAX_HEADER_OCTETS)]
+        {
+            if count > limit {
+                return Err(HeaderTooLarge { what, count, limit });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The fields of a [`Header`], one after the other.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = HeaderField<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() || self.rest.starts_with(b"\r\n") {
+            return None;
+        }
+        let (field, rest) = self.rest.split_at(field_len(self.rest));
+        self.rest = rest;
+        Some(HeaderField::new(field))
     }
 }
 
@@ -110,14 +165,14 @@ mod tests {
     #[test]
     fn no_octet_of_a_header_is_lost() {
         let header = Header::parse(HEADER);
-        let joined: Vec<u8> = header.fields().iter().flat_map(HeaderField::octets).copied().collect();
+        let joined: Vec<u8> = header.fields().flat_map(|field| field.octets().to_vec()).collect();
         assert!(HEADER.starts_with(&joined));
         assert_eq!(&HEADER[joined.len()..], b"\r\nBody: x\r\n");
     }
 
     #[test]
     fn only_printable_names_before_a_colon_are_names() {
-        let names: Vec<_> = Header::parse(HEADER).fields().iter().map(HeaderField::name).collect();
+        let names: Vec<_> = Header::parse(HEADER).fields().map(|field| field.name()).collect();
         assert_eq!(names, ["", "Subject", "subject", "", "", "empty", ""]);
     }
 
@@ -142,13 +197,31 @@ mod tests {
     #[test]
     fn a_last_line_without_line_end_is_a_field() {
         let header = Header::parse(b"A: 1\r\nB: 2\r\n ");
-        assert_eq!(header.fields().len(), 2);
-        assert_eq!(header.fields()[1].octets(), b"B: 2\r\n ");
+        assert_eq!(header.fields().count(), 2);
+        assert_eq!(header.fields().nth(1).unwrap().octets(), b"B: 2\r\n ");
     }
 
     #[test]
     fn control_characters_do_not_reach_the_unfolded_text() {
         let header = Header::parse(b"Subject: a\rb\nc\0d\xffe\r\n");
-        assert_eq!(header.fields()[0].unfolded(), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e");
+        assert_eq!(header.fields().next().unwrap().unfolded(), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e");
+    }
+
+    #[test]
+    fn a_header_is_too_large_by_its_fields_or_by_its_octets_and_says_how_many() {
+        let check = |header: &[u8]| Header::parse(header).check_size().map_err(|error| error.to_string());
+        let body = "a:\r\n".repeat(2 * MAX_HEADER_FIELDS);
+        assert_eq!(check(&["a:\r\n".repeat(MAX_HEADER_FIELDS), body].join("\r\n").into_bytes()), Ok(()));
+        let many = "a\r\n".repeat(MAX_HEADER_FIELDS + 1);
+        assert_eq!(
+            check(many.as_bytes()),
+            Err("a header of 10001 fields, more than the 10000 that are taken".into())
+        );
+        let long = format!("A: {}\r\n", "x".repeat(MAX_HEADER_OCTETS - 5));
+        assert_eq!(check(long.as_bytes()), Ok(()));
+        assert_eq!(
+            check(format!("{long}\t\r\n").as_bytes()),
+            Err("a header of 1048579 octets, more than the 1048576 that are taken".into())
+        );
     }
 }

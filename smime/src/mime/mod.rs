@@ -34,7 +34,7 @@ pub use error::{CanonicalError, MimeError};
 pub(crate) use field::safe_field;
 pub use from::{FromError, originators, single_originator};
 pub use hazard::Hazard;
-pub use header::{Header, HeaderField};
+pub use header::{Fields, Header, HeaderField, HeaderTooLarge, MAX_HEADER_FIELDS, MAX_HEADER_OCTETS};
 pub(crate) use message::crlf;
 pub use message::{Message, MessageBuilder};
 pub use multipart::{MAX_PARTS, Multipart, split};

@@ -182,7 +182,7 @@ impl Rewriter {
 
     /// Writes a message type as the sibling that may be encoded (RFC 6532 3.7, RFC 6533).
     fn global(&mut self, entity: &MimeEntity<'_>, role: Role, media: &str) -> Result<(), CanonicalError> {
-        let content_type = Some(retyped(entity.header().all("Content-Type").next(), media));
+        let content_type = Some(retyped(entity.header().all("Content-Type").next().as_ref(), media));
         self.header(entity, role, &Changes { encoding: Some(TransferEncoding::Base64), content_type })?;
         self.out.extend_from_slice(&encode_base64(entity.body()));
         Ok(())
@@ -279,7 +279,7 @@ impl Rewriter {
     fn keep(&mut self, entity: &MimeEntity<'_>, role: Role, why: Untouchable) -> Result<(), CanonicalError> {
         let start = self.out.len();
         if role == Role::Root {
-            for field in entity.header().fields().iter().filter(|field| is_content_field(field)) {
+            for field in entity.header().fields().filter(is_content_field) {
                 self.out.extend_from_slice(field.octets());
                 self.end_line();
             }
@@ -310,9 +310,9 @@ impl Rewriter {
             .map(|encoding| format!("Content-Transfer-Encoding: {}\r\n", encoding.as_str()).into_bytes());
         let mut content_type = changes.content_type.clone();
         let header = entity.header();
-        let counts = |field: &&HeaderField<'_>| role != Role::Root || is_content_field(field);
-        let fields: Vec<_> = header.fields().iter().filter(counts).collect();
-        if role == Role::Root && fields.is_empty() && content_type.is_none() {
+        let counts = |field: &HeaderField<'_>| role != Role::Root || is_content_field(field);
+        let fields = header.fields().filter(counts);
+        if role == Role::Root && fields.clone().next().is_none() && content_type.is_none() {
             content_type = Some(b"Content-Type: text/plain; charset=us-ascii\r\n".to_vec());
         }
         for field in fields {
@@ -331,7 +331,7 @@ impl Rewriter {
                 self.out.extend_from_slice(&change);
                 continue;
             }
-            let safe = safe_field(field).map_err(|hazard| CanonicalError::HeaderNotSafe {
+            let safe = safe_field(&field).map_err(|hazard| CanonicalError::HeaderNotSafe {
                 part: self.part(),
                 field: field.name().to_owned(),
                 hazard,
@@ -372,7 +372,7 @@ fn is_content_field(field: &HeaderField<'_>) -> bool {
 
 /// Some agents begin the body at such a line.
 fn has_line_without_name(entity: &MimeEntity<'_>) -> bool {
-    entity.header().fields().iter().any(|field| field.name().is_empty())
+    entity.header().fields().any(|field| field.name().is_empty())
 }
 
 /// Whether an agent that reads more into a broken Content-Type than we do could find parts.

@@ -61,14 +61,14 @@ fn storage_fault(octets: &[u8]) -> bool {
 fn compare(name: &str, is_root: bool, before: &MimeEntity<'_>, after: &MimeEntity<'_>) {
     let media = before.content_type().map(|known| known.media().to_owned()).unwrap_or_default();
     let is_identity = before.transfer_encoding().is_ok_and(TransferEncoding::is_identity);
-    if !is_root && before.header().fields().iter().any(|field| field.name().is_empty()) {
+    if !is_root && before.header().fields().any(|field| field.name().is_empty()) {
         assert!(before.octets() == after.octets(), "{name}: an entity with a doubtful header was changed");
         return;
     }
     let fields = |entity: &MimeEntity<'_>| -> Vec<Vec<u8>> {
         let changes = ["content-transfer-encoding", "content-type", "mime-version"];
         let header = entity.header();
-        let kept = header.fields().iter().filter(|field| {
+        let kept = header.fields().filter(|field| {
             let name = field.name().to_ascii_lowercase();
             name.starts_with("content-")
                 && !changes.contains(&name.as_str())

@@ -39,11 +39,6 @@ impl ProtectedField {
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
-
-    /// Whether both have the same name and value, but for the case of the name and the folding.
-    fn is_same(&self, other: &Self) -> bool {
-        self.is(&other.name) && self.value == other.value
-    }
 }
 
 /// A value without what folding adds: each run of blanks is one.

@@ -1,9 +1,11 @@
 //! Protected header fields read (RFC 9788 4).
 
+use std::{cmp::Ordering, collections::HashMap};
+
 use super::{HP_OUTER, ProtectedField, is_structural, one_line};
 use crate::{
     MailAddress,
-    mime::{FromError, Header, MimeEntity, single_originator},
+    mime::{FromError, Header, HeaderTooLarge, MimeEntity, single_originator},
 };
 
 /// How header fields are in a payload.
@@ -57,8 +59,8 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProtectedHeader {
     scheme: Scheme,
-    fields: Vec<ProtectedField>,
-    outer: Vec<ProtectedField>,
+    fields: Listed,
+    outer: Listed,
     from: Result<MailAddress, FromError>,
 }
 
@@ -68,9 +70,21 @@ impl ProtectedHeader {
     ///
     /// `None` where the payload does not say that its header is protected. `outer` is the header of the message: a
     /// `message/rfc822` counts as RFC 8551's scheme only where both have the same Message-ID, or else it is a
-    /// forwarded message (RFC 9788 4.10.1).
-    pub fn read(payload: &MimeEntity<'_>, outer: &Header<'_>) -> Option<Self> {
+    /// forwarded message (RFC 9788 4.10.1). A header that says it is protected and is larger than any that is met is an
+    /// error.
+    pub fn read(payload: &MimeEntity<'_>, outer: &Header<'_>) -> Result<Option<Self>, HeaderTooLarge> {
+        let Some((scheme, entity)) = Self::find(payload, outer) else { return Ok(None) };
+        entity.header().check_size()?;
+        Ok(Some(Self::of(scheme, &entity)))
+    }
+
+    /// Which scheme a payload says it follows, and where its fields are.
+    fn find<'a>(payload: &MimeEntity<'a>, outer: &Header<'_>) -> Option<(Scheme, MimeEntity<'a>)> {
         let content_type = payload.content_type().ok()?;
+        if content_type.is_in_sections("hp") {
+            // One word needs no RFC 2231, and readers differ in whether they undo it.
+            return None;
+        }
         let is_v1 = |value: &str| value.eq_ignore_ascii_case("v1");
         let scheme = match content_type.parameter("hp").map(str::to_ascii_lowercase).as_deref() {
             Some("clear") => Scheme::Clear,
@@ -83,7 +97,7 @@ impl ProtectedHeader {
             _ => return None,
         };
         if scheme != Scheme::Rfc8551 {
-            return Some(Self::of(scheme, payload));
+            return Some((scheme, *payload));
         }
         let inner = payload.embedded().ok()?;
         let id = |header: &Header<'_>| {
@@ -91,24 +105,25 @@ impl ProtectedHeader {
             ids.next().map(|field| one_line(&field.unfolded())).filter(|_| ids.next().is_none())
         };
         let is_same = id(&inner.header()).is_some_and(|inside| Some(inside) == id(outer));
-        is_same.then(|| Self::of(scheme, &inner))
+        is_same.then_some((scheme, inner))
     }
 
     fn of(scheme: Scheme, entity: &MimeEntity<'_>) -> Self {
         let header = entity.header();
         let mut fields = Vec::new();
         let mut outer = Vec::new();
-        for field in header.fields().iter().filter(|field| !field.name().is_empty()) {
+        for field in header.fields().filter(|field| !field.name().is_empty()) {
             if field.is(HP_OUTER) {
                 outer.extend(hp_outer(&field.unfolded()));
             } else if !is_structural(field.name()) {
-                fields.push(ProtectedField::of(field));
+                fields.push(ProtectedField::of(&field));
             }
         }
         if scheme != Scheme::Cipher {
             // Of no meaning without encryption (RFC 9788 2.2).
             outer.clear();
         }
+        let (fields, outer) = (Listed::new(fields), Listed::new(outer));
         Self { scheme, fields, outer, from: single_originator(entity) }
     }
 
@@ -119,17 +134,17 @@ impl ProtectedHeader {
 
     /// The protected fields in their order, without those that describe the payload as a part.
     pub fn fields(&self) -> &[ProtectedField] {
-        &self.fields
+        &self.fields.list
     }
 
     /// What the sender says the outer header was, where it was encrypted (RFC 9788 2.2).
     pub fn outer(&self) -> &[ProtectedField] {
-        &self.outer
+        &self.outer.list
     }
 
     /// All values of a field.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.fields.iter().filter(move |field| field.is(name)).map(|field| field.value.as_str())
+        self.fields().iter().filter(move |field| field.is(name)).map(|field| field.value.as_str())
     }
 
     /// Who wrote it, by the protected From. Readers and filters before us went by the outer one: where this is another,
@@ -141,13 +156,11 @@ impl ProtectedHeader {
     /// How a protected field was protected, in a message that came with a good signature around this payload, or
     /// encrypted, or both (RFC 9788 4.3.1). The word of the scheme is not taken for either.
     pub fn protection(&self, field: &ProtectedField, is_signed: bool, is_encrypted: bool) -> FieldProtection {
-        if !self.fields.iter().any(|own| own.is_same(field)) {
+        if !self.fields.contains(field) {
             return FieldProtection::Unprotected;
         }
         // Without HP-Outer nobody vouches that the outer header was what came.
-        let is_hidden = is_encrypted
-            && self.scheme == Scheme::Cipher
-            && !self.outer.iter().any(|outer| outer.is_same(field));
+        let is_hidden = is_encrypted && self.scheme == Scheme::Cipher && !self.outer.contains(field);
         match (is_signed, is_hidden) {
             (false, false) => FieldProtection::Unprotected,
             (true, false) => FieldProtection::SignedOnly,
@@ -158,37 +171,74 @@ impl ProtectedHeader {
 
     /// The names of the fields that the sender hid: those that an answer must hide too (RFC 9788 6.1).
     pub fn confidential(&self) -> impl Iterator<Item = &str> {
-        let is_hidden = |field: &&ProtectedField| !self.outer.iter().any(|outer| outer.is_same(field));
-        let fields = self.fields.iter().filter(|_| self.scheme == Scheme::Cipher);
-        fields.filter(is_hidden).map(|field| field.name.as_str())
+        let fields = self.fields().iter().filter(|_| self.scheme == Scheme::Cipher);
+        fields.filter(|field| !self.outer.contains(field)).map(|field| field.name.as_str())
     }
 
     /// Where the protected fields and those of the message's own header differ, each field once. Fields that carriers
-    /// add are among them: what may take whose place is for the caller, by a list of what it knows.
-    pub fn differences(&self, outer: &Header<'_>) -> Vec<Difference> {
+    /// add are among them: what may take whose place is for the caller, by a list of what it knows. An outer header
+    /// larger than any that is met is an error.
+    pub fn differences(&self, outer: &Header<'_>) -> Result<Vec<Difference>, HeaderTooLarge> {
+        outer.check_size()?;
         let outside: Vec<_> = outer
             .fields()
-            .iter()
             .filter(|field| !field.name().is_empty() && !is_structural(field.name()))
-            .map(ProtectedField::of)
+            .map(|field| ProtectedField::of(&field))
             .collect();
-        let values = |fields: &[ProtectedField], name: &str| -> Vec<String> {
-            fields.iter().filter(|field| field.is(name)).map(|field| field.value.clone()).collect()
-        };
-        let mut found: Vec<Difference> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        for field in self.fields.iter().chain(&outside) {
-            if !seen.insert(field.name.to_ascii_lowercase()) {
-                continue;
-            }
-            let (inner, outer) = (values(&self.fields, &field.name), values(&outside, &field.name));
-            if inner != outer {
-                let by_sender = self.scheme == Scheme::Cipher && outer == values(&self.outer, &field.name);
-                found.push(Difference { name: field.name.clone(), inner, outer, by_sender });
+        let mut by_name: HashMap<String, [Vec<&str>; 3]> = HashMap::new();
+        for (at, fields) in [self.fields(), &outside, self.outer()].into_iter().enumerate() {
+            for field in fields {
+                let values = by_name.entry(field.name.to_ascii_lowercase()).or_default();
+                values.get_mut(at).into_iter().for_each(|values| values.push(&field.value));
             }
         }
-        found
+        let owned = |values: Vec<&str>| values.into_iter().map(str::to_owned).collect();
+        let mut found: Vec<Difference> = Vec::new();
+        for field in self.fields().iter().chain(&outside) {
+            // Of more fields of the name the first has taken all.
+            let Some([inner, outer, stated]) = by_name.remove(&field.name.to_ascii_lowercase()) else {
+                continue;
+            };
+            if inner != outer {
+                let by_sender = self.scheme == Scheme::Cipher && outer == stated;
+                let name = field.name.clone();
+                found.push(Difference { name, inner: owned(inner), outer: owned(outer), by_sender });
+            }
+        }
+        Ok(found)
     }
+}
+
+/// Fields in their order, among which one is found without a look at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Listed {
+    list: Vec<ProtectedField>,
+    /// The indices of the fields, by [`order`].
+    sorted: Vec<usize>,
+}
+
+impl Listed {
+    fn new(list: Vec<ProtectedField>) -> Self {
+        let mut sorted: Vec<_> = (0..list.len()).collect();
+        sorted.sort_by(|one, other| match (list.get(*one), list.get(*other)) {
+            (Some(one), Some(other)) => order(one, other),
+            _ => Ordering::Equal,
+        });
+        Self { list, sorted }
+    }
+
+    /// Whether a field of the same name and value is among them.
+    fn contains(&self, field: &ProtectedField) -> bool {
+        let found = |at: &usize| self.list.get(*at).map_or(Ordering::Less, |own| order(own, field));
+        self.sorted.binary_search_by(found).is_ok()
+    }
+}
+
+/// By the name, whose case does not matter, then by the value: equal are fields that say the same.
+fn order(one: &ProtectedField, other: &ProtectedField) -> Ordering {
+    let name = |octet: u8| octet.to_ascii_lowercase();
+    let names = one.name.bytes().map(name).cmp(other.name.bytes().map(name));
+    names.then_with(|| one.value.cmp(&other.value))
 }
 
 /// `HP-Outer: Name: value`.

@@ -4,8 +4,8 @@ use super::{HP_OUTER, OBSCURED_SUBJECT};
 use crate::{
     Fault,
     mime::{
-        Canonical, CanonicalError, ContentType, Hazard, Header, HeaderField, MimeEntity, MimeError,
-        is_smime_or_pgp, safe_field,
+        Canonical, CanonicalError, ContentType, Hazard, Header, HeaderField, HeaderTooLarge, MimeEntity,
+        MimeError, is_smime_or_pgp, safe_field,
     },
 };
 
@@ -62,7 +62,7 @@ enum Outside {
 pub struct HeaderChange {
     /// The field; all of the name.
     pub name: String,
-    /// Its value from now on, or that it goes.
+    /// The value of the one field that is left, or that all go.
     pub value: Option<&'static str>,
 }
 
@@ -105,6 +105,9 @@ pub enum ProtectError {
     /// A line of the header is no field: readers would disagree on what is protected.
     #[error("a line of the header is no field")]
     HeaderLine,
+    /// The header is larger than any that is met.
+    #[error(transparent)]
+    TooLarge(#[from] HeaderTooLarge),
 }
 
 impl ProtectError {
@@ -123,7 +126,7 @@ pub fn protect_signed(message: &MimeEntity<'_>) -> Result<Canonical, ProtectErro
     let header = message.header();
     let mut fields = Vec::new();
     for field in protected(&header)? {
-        fields.extend(safe(field)?);
+        fields.extend(safe(&field)?);
     }
     compose(message, &fields, "clear")
 }
@@ -138,9 +141,12 @@ pub fn protect_encrypted(
     let (mut fields, mut exposed) = (Vec::new(), Vec::new());
     let mut outer: Vec<HeaderChange> = Vec::new();
     for field in protected(&header)? {
-        let safe_octets = safe(field)?;
+        let safe_octets = safe(&field)?;
         let outside = policy.outside(field.name());
+        let is_changed = outer.iter().any(|change| field.is(&change.name));
         let shown = match outside {
+            // The first of the name stands for all.
+            Outside::Other(_) if is_changed => None,
             Outside::Same => Some(safe_octets.clone()),
             Outside::Other(value) => Some(format!("{}: {value}\r\n", field.name()).into_bytes()),
             Outside::Gone => None,
@@ -148,7 +154,7 @@ pub fn protect_encrypted(
         if let Some(shown) = shown {
             let line = [HP_OUTER.as_bytes(), b": ", &shown].concat();
             for field in Header::parse(&line).fields() {
-                exposed.extend(safe(field)?);
+                exposed.extend(safe(&field)?);
             }
         }
         let value = match outside {
@@ -157,7 +163,7 @@ pub fn protect_encrypted(
             Outside::Gone => Some(None),
         };
         if let Some(value) = value
-            && !outer.iter().any(|change| change.name.eq_ignore_ascii_case(field.name()))
+            && !is_changed
         {
             outer.push(HeaderChange { name: field.name().to_owned(), value });
         }
@@ -167,12 +173,14 @@ pub fn protect_encrypted(
     Ok(ProtectedMessage { payload: compose(message, &fields, "cipher")?, outer })
 }
 
-fn protected<'h, 'a>(header: &'h Header<'a>) -> Result<Vec<&'h HeaderField<'a>>, ProtectError> {
-    if header.fields().iter().any(|field| field.name().is_empty() && !field.octets().starts_with(b"From ")) {
+/// The fields that go into the payload. Each is written there, so there may not be more than any header has.
+fn protected<'a>(header: &Header<'a>) -> Result<Vec<HeaderField<'a>>, ProtectError> {
+    header.check_size()?;
+    if header.fields().any(|field| field.name().is_empty() && !field.octets().starts_with(b"From ")) {
         return Err(ProtectError::HeaderLine);
     }
-    let is_protected = |field: &&HeaderField<'_>| PROTECTED.iter().any(|name| field.is(name));
-    Ok(header.fields().iter().filter(is_protected).collect())
+    let is_protected = |field: &HeaderField<'_>| PROTECTED.iter().any(|name| field.is(name));
+    Ok(header.fields().filter(is_protected).collect())
 }
 
 /// A field with its line end, as it can be signed.
@@ -205,7 +213,7 @@ fn compose(message: &MimeEntity<'_>, fields: &[u8], hp: &str) -> Result<Canonica
     let mut is_said = false;
     for field in header.fields() {
         if field.is("Content-Type") {
-            octets.extend_from_slice(&with_parameter(field, hp)?);
+            octets.extend_from_slice(&with_parameter(&field, hp)?);
             is_said = true;
         } else {
             octets.extend_from_slice(field.octets());
@@ -229,7 +237,7 @@ fn with_parameter(field: &HeaderField<'_>, hp: &str) -> Result<Vec<u8>, ProtectE
     let octets = [line, format!(";\r\n hp=\"{hp}\"\r\n").as_bytes()].concat();
     // A comment or an odd value at the end would swallow it.
     let written = Header::parse(&octets);
-    let after = written.fields().first().and_then(|field| ContentType::parse(field.value()).ok());
+    let after = written.fields().next().and_then(|field| ContentType::parse(field.value()).ok());
     let after = after.ok_or(ProtectError::ContentType)?;
     let is_same = after.media() == before.media()
         && after
