@@ -34,9 +34,9 @@ const MAX_TIME: Duration = Duration::from_secs(1);
 const HANGS: Duration = Duration::from_secs(20);
 /// How much memory an execution may take for each octet of its input …
 const MAX_RATIO: usize = 10;
-/// … beyond what the smallest message may take. Content of a megabyte may come of any few octets of zlib, and a
-/// vector that grows to it is there twice while it moves.
-const ALLOWANCE: usize = 4 << 20;
+/// … beyond what the smallest message may take: what is kept of ten thousand short fields, or content of 256 KiB,
+/// which may come of any few octets of zlib.
+const ALLOWANCE: usize = 3 << 20;
 
 /// What is being run, for the watchdog: its start in milliseconds, or 0.
 static STARTED: AtomicU64 = AtomicU64::new(0);

@@ -30,9 +30,35 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "path" => paths(),
         _ => Vec::new(),
     };
+    seeds.extend(amplified(target));
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     seeds.extend(files(&corpus, |_| true));
     seeds
+}
+
+/// Few and large: what is kept of each small piece shows only where there are many.
+fn amplified(target: &str) -> Vec<Vec<u8>> {
+    let header = |from: &str, line: &str| [from, &line.repeat(AMPLIFIED / line.len()), "\r\nx\r\n"].concat();
+    let seeds = match target {
+        "mime" | "multipart_signed" => {
+            ["a\r\n", "a:\r\n"].map(|line| header("From: a@example.org\r\n", line)).to_vec()
+        }
+        "protection" => vec![header("Content-Type: text/plain; hp=cipher\r\n", "a:\r\n")],
+        "cms" => return vec![segmented(b"\x04\x02ab"), segmented(b"\x04\x06abcdef")],
+        _ => Vec::new(),
+    };
+    seeds.into_iter().map(String::into_bytes).collect()
+}
+
+/// How large they are.
+const AMPLIFIED: usize = 600_000;
+
+/// SignedData without a signer, whose content is in segments like this one.
+fn segmented(segment: &[u8]) -> Vec<u8> {
+    let start = b"\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\xa0\x80\x30\x80\x02\x01\x01\x31\x00\
+        \x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01\xa0\x80\x24\x80";
+    let end = [&[0; 6][..], &[0x31, 0], &[0; 6]].concat();
+    [&start[..], &segment.repeat(AMPLIFIED / segment.len()), &end].concat()
 }
 
 fn files(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<Vec<u8>> {
