@@ -10,14 +10,17 @@ use const_oid::db::rfc5911;
 use der::{Encode, asn1::ObjectIdentifier};
 use smime::{
     ber::{Element, Tag, Tree},
-    cms,
+    cipher::ContentCipher,
+    cms::{self, RecipientKey},
     key::Digest,
     message::{
         AuthResult, Ciphertext, CompressedMessage, Finding, Form, LayerReport, Reason, Verdict, compress,
         sign, verify,
     },
     mime::{Canonical, Message, MimeEntity, encode_base64, single_originator},
+    protection::Payload,
     testing::{
+        Node,
         fixtures::{certificate, data, key, now, trust},
         hostile::wrap,
     },
@@ -254,6 +257,101 @@ fn a_ciphertext_is_found_only_where_it_is_all_there_is() {
             assert_eq!(ciphertext.object, data("der.p7m"), "{what}");
         }
     }
+}
+
+/// RFC 8551 3.1.2: what is inside needs no transfer encoding, and its octets are what they are.
+#[test]
+fn layers_inside_may_be_binary() {
+    let binary = |smime_type: &str, object: &[u8]| {
+        let head = format!(
+            "Content-Type: application/pkcs7-mime; smime-type={smime_type}\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+        );
+        [head.as_bytes(), object].concat()
+    };
+    let compressed = |entity: &[u8]| pkcs7("; smime-type=compressed-data", &cms::compress(entity).unwrap());
+    let signed = |entity: &[u8]| {
+        let object = cms::sign_opaque(entity, &key("alice"), &[certificate("ca")], now()).unwrap();
+        pkcs7("; smime-type=signed-data", &object)
+    };
+    // A bare LF stands in the objects; nearly every large one has some.
+    let text = format!("{TEXT}\n");
+    let object = cms::sign_opaque(text.as_bytes(), &key("alice"), &[certificate("ca")], now()).unwrap();
+    let entity = compressed(&binary("signed-data", &object));
+    assert_eq!(verdict(&entity).result(), AuthResult::Pass, "{}", verdict(&entity).reason());
+    let part: &[u8] = b"Content-Type: image/x\r\nContent-Transfer-Encoding: binary\r\n\r\na\nb\r\n";
+    let signature = String::from_utf8(encode_base64(&signed_object(part))).unwrap();
+    let multipart = format!(
+        "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b\r\n\r\n--b\r\n{}\r\n--b\r\n\
+         Content-Type: application/pkcs7-signature\r\nContent-Transfer-Encoding: base64\r\n\r\n{signature}\r\n--b--\r\n",
+        std::str::from_utf8(part).unwrap()
+    );
+    let entity = compressed(multipart.as_bytes());
+    assert_eq!(verdict(&entity).result(), AuthResult::Pass, "{}", verdict(&entity).reason());
+    let payload = Payload::find(&MimeEntity::parse(entity.as_bytes())).unwrap();
+    assert_eq!(payload.entity().octets(), part);
+    // An LF in each of these ciphertexts.
+    let to = RecipientKey::new(certificate("bob")).unwrap();
+    let with_lf = (0..200_u8).filter_map(|octet| {
+        let cipher = ContentCipher::Aes256Gcm;
+        let object = cms::seal(&[&[octet; 300]], cipher, std::slice::from_ref(&to)).unwrap();
+        object.contains(&b'\n').then_some(object)
+    });
+    let mut looked = 0;
+    for object in with_lf.take(5) {
+        let inside = binary("authEnveloped-data", &object);
+        let mut lf_alone = binary("authEnveloped-data", &[]);
+        lf_alone.retain(|octet| *octet != b'\r');
+        lf_alone.extend_from_slice(&object);
+        for entity in [signed(&inside), compressed(&inside), signed(&lf_alone), compressed(&lf_alone)] {
+            let found = Ciphertext::find(&MimeEntity::parse(entity.as_bytes()));
+            assert_eq!(found.map(|found| found.object), Some(object.clone()));
+        }
+        looked += 1;
+    }
+    assert_eq!(looked, 5);
+}
+
+/// Only a signature with a signer, over what stands in its place, makes a cryptographic payload.
+#[test]
+fn what_protects_nothing_is_no_layer_of_a_payload() {
+    let layers =
+        |entity: &str| Payload::find(&MimeEntity::parse(entity.as_bytes())).map(|found| found.layers());
+    let beside = |object: &[u8]| {
+        format!(
+            "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b\r\n\r\n--b\r\n\
+             {TEXT}\r\n--b\r\nContent-Type: application/pkcs7-signature\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\n{}\r\n--b--\r\n",
+            String::from_utf8(encode_base64(object)).unwrap()
+        )
+    };
+    let content = wrap(Tag::OCTET_STRING, &[TEXT.into()]);
+    let of_nobody = {
+        let tree_of = embed(&signed_object(b""), Some(content.clone()));
+        let mut node = Node::parse(&tree_of);
+        node.at(&[1, 0]).nodes().last_mut().unwrap().nodes().clear();
+        node.to_der()
+    };
+    for (what, entity, found) in [
+        ("nothing", TEXT.to_owned(), Some(0)),
+        ("a signature", clear(TEXT), Some(1)),
+        ("an opaque signature", opaque(TEXT), Some(1)),
+        ("two signatures", clear(&opaque(TEXT)), Some(2)),
+        ("compression", compressed(TEXT), Some(0)),
+        ("compression around a signature", compressed(&clear(TEXT)), Some(1)),
+        ("certificates beside", beside(&cms::certificates_only(&[certificate("ca")]).unwrap()), None),
+        ("garbage beside", beside(b"garbage"), None),
+        ("another content inside", beside(&embed(&signed_object(TEXT.as_bytes()), Some(content))), None),
+        ("a content that nobody signed", pkcs7("; smime-type=signed-data", &of_nobody), None),
+        ("a signature beside", beside(&signed_object(TEXT.as_bytes())), Some(1)),
+    ] {
+        assert_eq!(layers(&entity), found, "{what}\n{entity}");
+    }
+    // Nor is a ciphertext found behind what nobody signed.
+    let certificates =
+        beside(&cms::certificates_only(&[certificate("ca")]).unwrap()).replacen(TEXT, &sealed(), 1);
+    assert_eq!(Ciphertext::find(&MimeEntity::parse(certificates.as_bytes())), None);
+    let signature = beside(&signed_object(TEXT.as_bytes())).replacen(TEXT, &sealed(), 1);
+    assert!(Ciphertext::find(&MimeEntity::parse(signature.as_bytes())).is_some());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The layers of S/MIME around a message's content (RFC 8551 section 3.7, RFC 2634 section 1.1).
 
-use super::{Reason, SignerReport, Wrapped};
+use super::{Reason, SignerReport, Wrapped, signed_octets};
 use crate::{
     cms::Object,
-    mime::{Canonical, MAX_DEPTH, MimeEntity},
+    mime::{MAX_DEPTH, MimeEntity, TransferEncoding, crlf},
 };
 
 /// The form of a layer.
@@ -67,7 +67,7 @@ impl Ciphertext {
                 Ok(Object::SignedData(signed))
                     if signed.content().is_none() && !signed.signer_infos().is_empty() =>
                 {
-                    Self::find_below(&content, true, depth + 1)
+                    Self::find_below(&MimeEntity::parse(&signed_octets(&content)), true, depth + 1)
                 }
                 _ => None,
             },
@@ -79,7 +79,7 @@ impl Ciphertext {
                     }
                     Object::SignedData(_) => return None,
                     Object::CompressedData(compressed) => {
-                        Some((with_crlf(compressed.decompress().ok()?), is_signed))
+                        Some((kept_if_smime(compressed.decompress().ok()?)?, is_signed))
                     }
                 };
                 match content {
@@ -96,8 +96,8 @@ impl Ciphertext {
 /// How much of a content is looked at to see whether it may be S/MIME: a header is shorter.
 const MAX_HEADER: usize = 16 << 10;
 
-/// The content in one piece if by its header it may be S/MIME; large content of another kind is not copied.
-pub(super) fn joined_if_smime(segments: &[&[u8]]) -> Option<Vec<u8>> {
+/// The start of a content in one piece, to read its header by.
+pub(super) fn head(segments: &[&[u8]]) -> Vec<u8> {
     let mut head = Vec::new();
     for segment in segments {
         let room = MAX_HEADER.saturating_sub(head.len());
@@ -106,16 +106,43 @@ pub(super) fn joined_if_smime(segments: &[&[u8]]) -> Option<Vec<u8>> {
             break;
         }
     }
-    Wrapped::is_claimed(&MimeEntity::parse(&with_crlf(head))).then(|| with_crlf(segments.concat()))
+    normalised(head)
 }
 
-/// The content of an object with CRLF for every line end. NSS and others sign, encrypt and compress text with LF alone,
-/// and nothing between here and there has mended it.
-pub(super) fn with_crlf(octets: Vec<u8>) -> Vec<u8> {
-    let is_bare = |at: usize| at.checked_sub(1).is_none_or(|before| octets.get(before) != Some(&b'\r'));
-    if memchr::memchr_iter(b'\n', &octets).any(is_bare) {
-        Canonical::from_signed_part(&octets).into_octets()
+/// The content in one piece if by its header it may be S/MIME; large content of another kind is not copied.
+pub(super) fn joined_if_smime(segments: &[&[u8]]) -> Option<Vec<u8>> {
+    Wrapped::is_claimed(&MimeEntity::parse(&head(segments))).then(|| normalised(segments.concat()))
+}
+
+/// The content if by its header it may be S/MIME; large content of another kind is left alone.
+pub(super) fn kept_if_smime(octets: Vec<u8>) -> Option<Vec<u8>> {
+    Wrapped::is_claimed(&MimeEntity::parse(&head(&[&octets]))).then(|| normalised(octets))
+}
+
+/// The content of an object as an entity: with CRLF where its header has LF alone. NSS and others sign, encrypt and
+/// compress text in that form, and nothing between here and there has mended it. Any other content stays as it is: inside
+/// an object a body may be of any octets (RFC 8551 3.1.2), and an LF among them is no line end.
+pub(crate) fn normalised(mut octets: Vec<u8>) -> Vec<u8> {
+    let first = memchr::memchr2(b'\r', b'\n', &octets).and_then(|at| octets.get(at));
+    if first != Some(&b'\n') {
+        return octets;
+    }
+    let end = if octets.starts_with(b"\n") {
+        1
     } else {
-        octets
+        memchr::memmem::find(&octets, b"\n\n").map_or(octets.len(), |at| at + 2)
+    };
+    let header = octets.get(..end).unwrap_or_default();
+    if memchr::memchr(b'\r', header).is_some() {
+        return octets;
+    }
+    let header = crlf(header).into_owned();
+    match MimeEntity::parse(&header).transfer_encoding() {
+        // Of any octets, or of lines that need no CR to be decoded.
+        Ok(TransferEncoding::Binary | TransferEncoding::Base64) => {
+            octets.splice(..end, header);
+            octets
+        }
+        _ => crlf(&octets).into_owned(),
     }
 }

@@ -17,6 +17,7 @@ mod wrapped;
 
 pub use compress::{CompressedMessage, compress};
 pub use finding::{Finding, Findings, SignerReport};
+pub(crate) use layer::normalised;
 pub use layer::{Ciphertext, Form, LayerReport};
 pub use opaque::{OpaqueMessage, certificates_only, sign_opaque};
 pub use reason::Reason;
@@ -24,4 +25,5 @@ pub use seal::{SealedMessage, seal, seal_signed};
 pub use sign::{SignedMessage, sign, sign_in_place};
 pub use verdict::{AuthResult, Verdict};
 pub use verify::{VerifiedSigner, verify, verify_within};
+pub(crate) use wrapped::signed_octets;
 pub use wrapped::{Wrapped, WrappedError};

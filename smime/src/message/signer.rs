@@ -30,7 +30,7 @@ pub(super) struct Examiner<'a, 'o> {
 impl<'a, 'o> Examiner<'a, 'o> {
     pub(super) fn new(
         signed_data: &'a SignedData<'o>,
-        content: Vec<&'a [u8]>,
+        content: &'a [&'a [u8]],
         trust: &'a Trust,
         at: SystemTime,
         budget: &'a mut Budget,
@@ -210,12 +210,12 @@ fn reason_of(path: &ValidPath) -> Reason {
 
 /// The content's digests, each made once: several signers often share one.
 struct Digests<'a> {
-    segments: Vec<&'a [u8]>,
+    segments: &'a [&'a [u8]],
     known: Vec<Digest>,
 }
 
 impl<'a> Digests<'a> {
-    fn of(segments: Vec<&'a [u8]>) -> Self {
+    fn of(segments: &'a [&'a [u8]]) -> Self {
         Self { segments, known: Vec::new() }
     }
 
@@ -230,7 +230,7 @@ impl<'a> Digests<'a> {
 
     /// What a signature without signed attributes is over.
     fn input(&mut self, algorithm: SignatureAlgorithm) -> SignatureInput<'a> {
-        match self.segments.as_slice() {
+        match self.segments {
             _ if !algorithm.signs_octets() => self.get(algorithm.digest()).into(),
             [all] => SignatureInput::Octets(Cow::Borrowed(all)),
             segments => SignatureInput::Octets(Cow::Owned(segments.concat())),

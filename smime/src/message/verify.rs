@@ -8,14 +8,15 @@ use std::time::SystemTime;
 
 use super::{
     AuthResult, Finding, Form, LayerReport, Reason, SignerReport, Verdict, Wrapped,
-    layer::{joined_if_smime, with_crlf},
+    layer::{head, joined_if_smime, kept_if_smime},
+    signed_octets,
     signer::Examiner,
 };
 use crate::{
     Certificate, MailAddress,
     capabilities::Capabilities,
     cms::{Object, SignedData},
-    mime::{FromError, MAX_DEPTH, MimeEntity, crlf},
+    mime::{FromError, MAX_DEPTH, MimeEntity, TransferEncoding},
     path::{Budget, PathError, Trust, ValidPath},
 };
 
@@ -129,13 +130,9 @@ impl Walk<'_> {
         match wrapped {
             Wrapped::Clear { content, object } => match Object::parse(&object) {
                 Ok(Object::SignedData(signed_data)) => {
-                    let is_whole = {
-                        // What Canonical::from_signed_part takes, without a copy where it would be the same.
-                        let signed = crlf(content.octets());
-                        self.look_at_signed(Form::MultipartSigned, &signed_data, Some(&signed), depth)
-                    };
-                    if is_whole {
-                        self.look(&content, depth + 1);
+                    let signed = signed_octets(&content);
+                    if self.look_at_signed(Form::MultipartSigned, &signed_data, Some(&signed), depth) {
+                        self.look(&MimeEntity::parse(&signed), depth + 1);
                     }
                 }
                 Ok(Object::EnvelopedData(_)) => self.settle(Reason::Encrypted),
@@ -160,7 +157,10 @@ impl Walk<'_> {
                     Ok(content) => {
                         self.layers
                             .push(LayerReport::without_signers(Form::CompressedData, Reason::NotSigned));
-                        self.look(&MimeEntity::parse(&with_crlf(content)), depth + 1);
+                        match kept_if_smime(content) {
+                            Some(content) => self.look(&MimeEntity::parse(&content), depth + 1),
+                            None => self.settle(Reason::NotSigned),
+                        }
                     }
                     Err(error) => self.settle(Reason::Unreadable(error.to_string())),
                 },
@@ -184,26 +184,32 @@ impl Walk<'_> {
         // The IMAP section of the signature: part 2 of multipart/signed, or the body of a single part. What is
         // compressed has no sections.
         let part = if form == Form::MultipartSigned && depth == 0 { "2" } else { "1" };
-        let content = match (detached, signed_data.content()) {
+        let beside = detached.map(|content| [content]);
+        let content = match (&beside, signed_data.content()) {
             (Some(_), Some(_)) => Err(Reason::EmbeddedContent),
-            (Some(content), None) => Ok(vec![content]),
-            (None, Some(segments)) => Ok(segments.to_vec()),
+            (Some(content), None) => Ok(content.as_slice()),
+            (None, Some(segments)) => Ok(segments),
             (None, None) => Err(Reason::NoContent),
         };
         let is_whole = content.is_ok();
+        // In a message the octets of a multipart/signed are those on the way; elsewhere binary parts may be of any.
+        let is_any =
+            (depth > 0 || detached.is_none()) && content.as_ref().is_ok_and(|segments| is_binary(segments));
+        let is_changing = |content: &[&[u8]]| !is_any && changes_on_the_way(content, detached.is_some());
         let (mut report, decided) = match content {
             Err(reason) => (LayerReport::without_signers(form, reason.clone()), Decided::without(reason)),
             Ok(content) => {
                 let examiner = Examiner::new(signed_data, content, self.trust, self.at, self.budget);
                 let (signers, verified) = examiner.examine();
-                self.judge(form, signers, verified)
+                let (mut report, mut decided) = self.judge(form, signers, verified);
+                if AuthResult::from(&decided.reason) == AuthResult::Pass && is_changing(content) {
+                    report.reason = Reason::NotTransportSafe;
+                    decided = Decided { reason: Reason::NotTransportSafe, sender: None, ..decided };
+                }
+                (report, decided)
             }
         };
-        let mut decided = Decided { part: Some(part), ..decided };
-        if AuthResult::from(&decided.reason) == AuthResult::Pass && detached.is_some_and(changes_on_the_way) {
-            report.reason = Reason::NotTransportSafe;
-            decided = Decided { reason: Reason::NotTransportSafe, sender: None, ..decided };
-        }
+        let decided = Decided { part: Some(part), ..decided };
         report.decides = self.decided.is_none();
         self.layers.push(report);
         self.decided.get_or_insert(decided);
@@ -243,19 +249,36 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a signed part holds what no agent may send (RFC 5321 2.3.8, RFC 5322 2.3) and readers take for different
-/// things: a NUL, which ends the text for some, or a CR without LF, which is a line end for some. `octets` have no
-/// LF without CR. Long lines and 8-bit text are against the rules too, but all readers see the same.
-fn changes_on_the_way(octets: &[u8]) -> bool {
-    let count = |octet, block| memchr::memchr_iter(octet, block).count();
-    let (mut crs, mut lfs) = (0, 0);
-    // Block by block, which stays in the processor's cache.
-    for block in octets.chunks(32 << 10) {
-        if memchr::memchr(0, block).is_some() {
+/// Whether a signed content is labelled as one whose octets mean what its type says, and not lines of text.
+fn is_binary(content: &[&[u8]]) -> bool {
+    let head = head(content);
+    let entity = MimeEntity::parse(&head);
+    entity.transfer_encoding() == Ok(TransferEncoding::Binary)
+        && entity
+            .content_type()
+            .is_ok_and(|content_type| !content_type.media().to_ascii_lowercase().starts_with("text/"))
+}
+
+/// Whether a signed content holds what no agent may send (RFC 5321 2.3.8, RFC 5322 2.3) and readers take for different
+/// things: a NUL, which ends the text for some, or a CR without LF, which is a line end for some. Long lines and 8-bit
+/// text are against the rules too, but all readers see the same; and a CR that nothing follows is no line end that somebody
+/// could see text behind (NSS ends an opaque content in one).
+fn changes_on_the_way(content: &[&[u8]], is_followed: bool) -> bool {
+    let mut after_cr = false;
+    for segment in content {
+        let (Some((first, next)), Some(last)) = (segment.split_first(), segment.last()) else { continue };
+        if after_cr && *first != b'\n' || *last == 0 {
             return true;
         }
-        crs += count(b'\r', block);
-        lfs += count(b'\n', block);
+        after_cr = *last == b'\r';
+        #[expect(
+            clippy::needless_bitwise_bool,
+            reason = "without branches many octets are looked at in one step"
+        )]
+        let is_bad = |bad, (one, next): (&u8, &u8)| bad | (*one == 0) | ((*one == b'\r') & (*next != b'\n'));
+        if segment.iter().zip(next).fold(false, is_bad) {
+            return true;
+        }
     }
-    crs != lfs
+    after_cr && is_followed
 }

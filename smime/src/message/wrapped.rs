@@ -1,6 +1,11 @@
 //! S/MIME recognised by the media types of RFC 8551 section 3.2 and their older spellings.
 
-use crate::mime::{ContentType, MimeEntity, MimeError};
+use std::borrow::Cow;
+
+use crate::mime::{
+    ContentType, MimeEntity, MimeError, TransferEncoding, crlf, has_bare_lf, has_bare_line_end,
+    has_line_without_name,
+};
 
 /// What an entity turns out to be. Only the entity itself is looked at, never what is inside a
 /// `multipart/mixed` beside other parts: text there is not covered by a signature, and a ciphertext
@@ -31,13 +36,18 @@ pub enum WrappedError {
     /// The second part is no CMS signature.
     #[error("the second part of multipart/signed is {0} and no CMS signature")]
     NoSignature(String),
+    /// A header with a bare CR or LF, or with a line that is no field: some programs see other fields there, or the
+    /// end of the header, and show what stands behind it.
+    #[error("the header can be read in more ways than one")]
+    Header,
     /// A part cannot be decoded.
     #[error(transparent)]
     Mime(#[from] MimeError),
 }
 
 impl<'a> Wrapped<'a> {
-    /// Recognises S/MIME. `None` for everything else, PGP included.
+    /// Recognises S/MIME. `None` for everything else, PGP included. Where all readers do not see the same header, it is an
+    /// error.
     pub fn read(entity: &MimeEntity<'a>) -> Result<Option<Self>, WrappedError> {
         let Ok(content_type) = entity.content_type() else {
             // What the type is depends on who reads it; it is no S/MIME for us.
@@ -47,6 +57,7 @@ impl<'a> Wrapped<'a> {
             return Self::read_clear(entity, &content_type);
         }
         if is_opaque(entity, &content_type) {
+            check_header(entity)?;
             return Ok(Some(Self::Opaque(entity.decoded_body()?.into_owned())));
         }
         Ok(None)
@@ -63,6 +74,7 @@ impl<'a> Wrapped<'a> {
         if content_type.parameter("protocol").is_some_and(|protocol| !is_signature_type(protocol)) {
             return Ok(None);
         }
+        check_header(entity)?;
         let multipart = entity.multipart()?;
         // Mail programs that read the boundary otherwise, or look for parts elsewhere, would show a part
         // that is not the signed one.
@@ -84,8 +96,29 @@ impl<'a> Wrapped<'a> {
             return Err(WrappedError::NoSignature(media.media().chars().take(100).collect()));
         }
         let object = signature.decoded_body()?.into_owned();
-        Ok(Some(Self::Clear { content: MimeEntity::parse(content), object }))
+        let content = MimeEntity::parse(content);
+        if has_bare_lf(content.header_octets()) {
+            // As a CRLF, which it is when the signature is checked, it may end the header elsewhere.
+            return Err(WrappedError::Header);
+        }
+        Ok(Some(Self::Clear { content, object }))
     }
+}
+
+/// The octets that a `multipart/signed` signs: with CRLF for every bare LF, unless the part is labelled as binary, whose
+/// octets are what they are (RFC 8551 3.1.1). Without a copy where that is the same.
+pub(crate) fn signed_octets<'a>(content: &MimeEntity<'a>) -> Cow<'a, [u8]> {
+    match content.transfer_encoding() {
+        Ok(TransferEncoding::Binary) => Cow::Borrowed(content.octets()),
+        _ => crlf(content.octets()),
+    }
+}
+
+fn check_header(entity: &MimeEntity<'_>) -> Result<(), WrappedError> {
+    if has_bare_line_end(entity.header_octets()) || has_line_without_name(&entity.header()) {
+        return Err(WrappedError::Header);
+    }
+    Ok(())
 }
 
 /// Whether a Content-Type can be read in one way only: without comments, quoted pairs and RFC 2231's

@@ -78,14 +78,15 @@ fn malformed(reason: &'static str) -> FromError {
 }
 
 /// Whether a line is no field, but for the line that mailbox files put in front of a message.
-fn has_line_without_name(header: &Header<'_>) -> bool {
+pub(crate) fn has_line_without_name(header: &Header<'_>) -> bool {
     let is_fault = |(at, field): (usize, HeaderField<'_>)| {
         field.name().is_empty() && !(at == 0 && field.octets().starts_with(b"From "))
     };
     header.fields().enumerate().any(is_fault)
 }
 
-fn has_bare_line_end(octets: &[u8]) -> bool {
+/// Whether there is a CR or an LF that is no part of a CRLF.
+pub(crate) fn has_bare_line_end(octets: &[u8]) -> bool {
     let crlfs = memchr::memmem::find_iter(octets, b"\r\n").count();
     memchr::memchr2_iter(b'\r', b'\n', octets).count() != 2 * crlfs
 }

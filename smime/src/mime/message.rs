@@ -108,7 +108,8 @@ fn body_start(octets: &[u8]) -> usize {
     memchr::memmem::find(octets, b"\r\n\r\n").map_or(octets.len(), |at| at + 4)
 }
 
-fn has_bare_lf(octets: &[u8]) -> bool {
+/// Whether an LF stands without a CR before it.
+pub(crate) fn has_bare_lf(octets: &[u8]) -> bool {
     bare_lfs(octets).next().is_some()
 }
 

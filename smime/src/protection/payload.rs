@@ -2,8 +2,8 @@
 
 use crate::{
     cms::Object,
-    message::Wrapped,
-    mime::{Canonical, MAX_DEPTH, MimeEntity},
+    message::{Wrapped, normalised, signed_octets},
+    mime::{MAX_DEPTH, MimeEntity},
 };
 
 /// What the layers around it cover.
@@ -15,28 +15,39 @@ pub struct Payload {
 
 impl Payload {
     /// Takes off signatures and compression, as far as no key is needed. `None` where a ciphertext is inside, which is to
-    /// be opened first, or where a layer is no good form of one. Whether the signatures are good is not looked at.
+    /// be opened first, or where a layer is no good form of one: a signature without signers, or one that is no
+    /// `SignedData` or not over what stands beside it. Whether the signatures are good is not looked at; where one is,
+    /// what is found is what it covers.
     pub fn find(entity: &MimeEntity<'_>) -> Option<Self> {
-        Self::below(entity, 0)
+        Self::below(entity, 0, 0)
     }
 
-    fn below(entity: &MimeEntity<'_>, layers: usize) -> Option<Self> {
+    fn below(entity: &MimeEntity<'_>, layers: usize, depth: usize) -> Option<Self> {
         let Some(wrapped) = Wrapped::read(entity).ok()? else {
             return Some(Self { octets: entity.octets().to_vec(), layers });
         };
-        if layers >= MAX_DEPTH {
+        if depth >= MAX_DEPTH {
             return None;
         }
         match wrapped {
-            Wrapped::Clear { content, .. } => Self::below(&content, layers + 1),
+            Wrapped::Clear { content, object } => match Object::parse(&object).ok()? {
+                Object::SignedData(signed)
+                    if signed.content().is_none() && !signed.signer_infos().is_empty() =>
+                {
+                    Self::below(&MimeEntity::parse(&signed_octets(&content)), layers + 1, depth + 1)
+                }
+                _ => None,
+            },
             Wrapped::Opaque(object) => {
-                let content = match Object::parse(&object).ok()? {
-                    Object::SignedData(signed) => signed.content()?.concat(),
-                    Object::CompressedData(compressed) => compressed.decompress().ok()?,
-                    Object::EnvelopedData(_) => return None,
+                let (content, layers) = match Object::parse(&object).ok()? {
+                    Object::SignedData(signed) if !signed.signer_infos().is_empty() => {
+                        (signed.content()?.concat(), layers + 1)
+                    }
+                    // Anybody can compress.
+                    Object::CompressedData(compressed) => (compressed.decompress().ok()?, layers),
+                    Object::SignedData(_) | Object::EnvelopedData(_) => return None,
                 };
-                let content = Canonical::from_signed_part(&content);
-                Self::below(&MimeEntity::parse(content.octets()), layers + 1)
+                Self::below(&MimeEntity::parse(&normalised(content)), layers, depth + 1)
             }
         }
     }
@@ -46,8 +57,8 @@ impl Payload {
         MimeEntity::parse(&self.octets)
     }
 
-    /// How many layers were taken off. Without any there is no cryptographic payload, and nothing in it counts unless it
-    /// was opened before.
+    /// How many signatures were taken off; compression protects nothing. Without any there is no cryptographic payload, and
+    /// nothing in it counts unless it was opened before.
     pub fn layers(&self) -> usize {
         self.layers
     }

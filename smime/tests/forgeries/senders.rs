@@ -45,6 +45,7 @@ fn whatever_from_shows_only_its_one_address_is_compared_with_the_certificate() {
         ("From: alice@example.org\r\nFrom: bob@example.org\r\n", "not clear"),
         ("From: bob@example.org\r\nFrom: alice@example.org\r\n", "not clear"),
         ("From: bob@example.org\r\nfrom : alice@example.org\r\n", "not clear"),
+        ("From: bob@example.org\nFrom: alice@example.org\r\n", "not clear"),
         ("From: alice@example.org\r\nSender: bob@example.org\r\n", "not of the sender"),
         ("From: alice@example.org\r\nReply-To: bob@example.org\r\n", "not of the sender"),
         ("From:\r\nSender: bob@example.org\r\n", "not clear"),
@@ -55,7 +56,6 @@ fn whatever_from_shows_only_its_one_address_is_compared_with_the_certificate() {
         ("From: bob@example.org@example.net\r\n", "not clear"),
         ("From: @example.net:bob@example.org\r\n", "not clear"),
         ("From: bob@example.org\0@example.net\r\n", "not clear"),
-        ("From: bob@example.org\rFrom: alice@example.org\r\n", "not clear"),
         ("From: bob@example.org.\r\n", "not clear"),
         ("From: b\u{43e}b@example.org\r\n", "not of the sender"),
         ("From: bob@ex\u{200b}ample.org\r\n", "not clear"),
@@ -77,10 +77,12 @@ fn a_second_from_behind_a_broken_line_does_not_pass() {
         "From: alice@example.org\r\nthis is no field\r\nFrom: bob@example.org\r\n",
         "this is no field\r\nFrom: bob@example.org\r\n",
         " From: alice@example.org\r\nFrom: bob@example.org\r\n",
-        "From: bob@example.org\nFrom: alice@example.org\r\n",
+        "From: bob@example.org\rFrom: alice@example.org\r\n",
     ] {
-        let verdict = verdict(&signed_by_bob(fields));
-        refused(fields, &verdict, AuthResult::Policy, "not clear");
+        let mail = signed_by_bob(fields);
+        refused(fields, &verdict(&mail), AuthResult::Neutral, "in more ways than one");
+        // From is not clear for whoever asks for it alone, either.
+        assert!(single_originator(&Message::from_stored(mail.as_bytes()).entity()).is_err(), "{fields}");
     }
 }
 

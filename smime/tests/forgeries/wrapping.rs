@@ -1,13 +1,19 @@
 //! Where in a mail the signature stands, and what a reader may see beside it.
 
 use smime::{
-    message::{AuthResult, Reason},
-    mime::Message,
-    testing::fixtures::data,
+    MailAddress,
+    ber::Tag,
+    message::{AuthResult, Ciphertext, Reason, verify},
+    mime::{Message, MimeEntity},
+    protection::Payload,
+    testing::{
+        Node,
+        fixtures::{data, now, trust},
+    },
 };
 
 use crate::support::{
-    ALICE, FORGED, TEXT, clear, mail, opaque, openssl_verifies, refused, signature, verdict,
+    ALICE, FORGED, Signed, TEXT, clear, mail, opaque, openssl_verifies, refused, signature, verdict,
 };
 
 fn signed() -> String {
@@ -141,6 +147,40 @@ fn what_is_read_in_two_ways_does_not_pass() {
     }
 }
 
+/// The same, where nothing else is wrong: the signature covers what stands there, and only the way in which it can be
+/// cut is the matter.
+#[test]
+fn a_rightly_signed_text_that_others_cut_elsewhere_does_not_pass() {
+    let look = |mail: &str| {
+        let entity = MimeEntity::parse(mail.as_bytes());
+        verify(&entity, Ok(MailAddress::parse(ALICE).unwrap()), &trust(), now()).0
+    };
+    let of = |text: &str| mail(ALICE, &clear(text, &signature("alice", text)));
+    let good = of(TEXT);
+    assert_eq!(look(&good).result(), AuthResult::Pass);
+    assert_eq!(look(&of(&TEXT.replace("Hello", "Hello --b"))).result(), AuthResult::Pass);
+    let with_type = |from: &str, to: &str| {
+        assert!(good.contains(from));
+        good.replacen(from, to, 1)
+    };
+    // Read by RFC 2045 and 2231 each of these types is that of the good mail.
+    for (what, forged) in [
+        ("a comment", with_type("multipart/signed;", "multipart/signed (x);")),
+        ("a comment with a boundary", with_type("boundary=b", "boundary=b (; boundary=x)")),
+        ("a quoted pair", with_type("boundary=b", "boundary=\"\\b\"")),
+        ("an asterisk", with_type("boundary=b", "boundary=b; x*0=y")),
+        ("a line that begins like the delimiter", of(&TEXT.replace("Hello", "--bx\r\nHello"))),
+        ("a closing delimiter with more behind it", of(&TEXT.replace("Hello", "--b--x\r\nHello"))),
+        (
+            "a delimiter behind a bare LF",
+            of(&TEXT.replace("Hello", "x\r\n--b\r\n\r\nHello")).replacen("x\r\n--b", "x\n--b", 1),
+        ),
+        ("a delimiter behind a bare CR", of(&TEXT.replace("Hello", "x\r--b\r\n\r\nHello"))),
+    ] {
+        refused(what, &look(&forged), AuthResult::Neutral, "not clearly delimited");
+    }
+}
+
 /// CVE-2023-51764 (SMTP smuggling) and its kin: octets that servers and programs take for different line ends, or
 /// change on the way. They are signed rightly here, and still do not pass: others see another text.
 #[test]
@@ -154,6 +194,31 @@ fn signed_text_with_octets_that_change_on_the_way_does_not_pass() {
     ] {
         let forged = mail(ALICE, &clear(text, &signature("alice", text)));
         refused(what, &verdict(&forged), AuthResult::Policy, "does not survive mail transport");
+        if text.ends_with('\r') {
+            continue;
+        }
+        // Nor do they where the text is inside the signature, in one piece or in many.
+        let object = Signed::of(&signature("alice", text)).with_content(Some(text.as_bytes()));
+        for pieces in [text.len(), 1, 2, 3] {
+            let mut object = object.clone();
+            let segments: Vec<_> = text.as_bytes().chunks(pieces).map(Node::octet_string).collect();
+            *object.0.at(&[1, 0, 2, 1, 0]) = Node::constructed(Tag(0x24), segments);
+            let forged = mail(ALICE, &opaque("signed-data", &object.to_der()));
+            refused(what, &verdict(&forged), AuthResult::Policy, "does not survive mail transport");
+        }
+    }
+    // Inside, what says that it is binary may hold any octets, and all text may have LF alone.
+    for (text, result) in [
+        ("Content-Type: image/x\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\r", AuthResult::Pass),
+        ("Content-Type: text/x\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\r", AuthResult::Policy),
+        ("Content-Type: image/x\r\n\r\n\0\r", AuthResult::Policy),
+        ("Content-Type: text/plain\n\nHello\n", AuthResult::Pass),
+        // As NSS writes it.
+        ("Content-Type: text/plain\r\n\r\nHello\r", AuthResult::Pass),
+    ] {
+        let object = Signed::of(&signature("alice", text)).with_content(Some(text.as_bytes()));
+        let verdict = verdict(&mail(ALICE, &opaque("signed-data", &object.to_der())));
+        assert_eq!(verdict.result(), result, "{text:?}: {}", verdict.reason());
     }
     // A bare LF is a CRLF before anybody looks: what was signed with it is no longer what arrives.
     let text = "Content-Type: text/plain\r\n\r\nHello\nPay Mallory.\r\n";
@@ -193,4 +258,61 @@ fn micalg_means_nothing() {
         let forged = entity.replace("Hello, Bob", "Hello, Eve");
         refused(micalg, &verdict(&mail(ALICE, &forged)), AuthResult::Fail, "changed");
     }
+}
+
+/// What some programs take for the end of the header, or for a field of it: bare LF and CR, and lines that are no
+/// field. As for an entity that comes out of a ciphertext, the sender is known from elsewhere.
+#[test]
+fn a_header_that_is_cut_elsewhere_by_others_does_not_pass() {
+    let look = |entity: &str| {
+        let entity = MimeEntity::parse(entity.as_bytes());
+        let found = Payload::find(&entity).is_some();
+        (verify(&entity, Ok(MailAddress::parse(ALICE).unwrap()), &trust(), now()).0, found)
+    };
+    let signed = signed();
+    let ciphertext = opaque("enveloped-data", &data("der.p7m"));
+    assert!(Ciphertext::find(&MimeEntity::parse(ciphertext.as_bytes())).is_some());
+    let (good, found) = look(&signed);
+    assert_eq!((good.result(), found), (AuthResult::Pass, true));
+    for (what, fields) in [
+        ("a field behind a bare LF", "X: y\nContent-Type: text/html\r\n"),
+        ("an end behind a bare LF", "X: y\n\n<p>Pay Mallory.<!--\r\n"),
+        ("a field behind a bare CR", "X: y\rContent-Type: text/html\r\n"),
+        ("a line that is no field", "no field\r\n"),
+        ("blanks where a field should be", " Content-Type: text/html\r\n"),
+    ] {
+        let (verdict, found) = look(&format!("{fields}{signed}"));
+        refused(what, &verdict, AuthResult::Neutral, "in more ways than one");
+        assert!(!found, "{what}");
+        let ciphertext = format!("{fields}{ciphertext}");
+        assert_eq!(Ciphertext::find(&MimeEntity::parse(ciphertext.as_bytes())), None, "{what}");
+    }
+}
+
+/// A bare LF is digested as a CRLF: were the signed part's header read before, it would end elsewhere, and text of the
+/// body would be fields that the signature seems to cover.
+#[test]
+fn what_was_verified_is_the_payload_to_the_octet() {
+    let text = "Content-Type: text/plain; hp=\"clear\"\r\nSubject: Good\r\n\r\nX: y\r\nSubject: Pay Mallory\r\n\r\nquoted\r\n";
+    let signed = mail(ALICE, &clear(text, &signature("alice", text)));
+    let look = |mail: &str| {
+        let entity = MimeEntity::parse(mail.as_bytes());
+        let verdict = verify(&entity, Ok(MailAddress::parse(ALICE).unwrap()), &trust(), now()).0;
+        (verdict, Payload::find(&entity).map(|payload| payload.entity().octets().to_vec()))
+    };
+    let expected = Some(text.as_bytes().to_vec());
+    let (verdict, payload) = look(&signed);
+    assert_eq!((verdict.result(), payload), (AuthResult::Pass, expected.clone()));
+    for (what, from, to) in [
+        ("the end of the header", "Good\r\n\r\n", "Good\r\n\n"),
+        ("the end of a field", "\"clear\"\r\n", "\"clear\"\n"),
+        ("both line ends", "Good\r\n\r\n", "Good\n\n"),
+    ] {
+        let (verdict, payload) = look(&signed.replacen(from, to, 1));
+        refused(what, &verdict, AuthResult::Neutral, "in more ways than one");
+        assert_eq!(payload, None, "{what}");
+    }
+    // In the body it makes no difference to anybody, and what comes out is still what was digested.
+    let (verdict, payload) = look(&signed.replacen("X: y\r\n", "X: y\n", 1));
+    assert_eq!((verdict.result(), payload), (AuthResult::Pass, expected));
 }
