@@ -282,6 +282,33 @@ fn a_signature_under_other_algorithms_than_it_names_does_not_pass() {
     }
 }
 
+/// RFC 5652 3, RFC 3161, RFC 2634 2: a time stamp or a receipt is rightly signed and leads to an anchor, and is no mail.
+#[test]
+fn what_was_signed_as_something_else_than_mail_does_not_pass() {
+    let base = Signed::of(&signature("alice", FORGED)).with_content(Some(FORGED.as_bytes()));
+    let typed = |inside: ObjectIdentifier, attribute: ObjectIdentifier| {
+        let mut signed = base.clone();
+        *signed.0.at(&[1, 0, 2, 0]) = Node::oid(inside);
+        *signed.attribute(rfc5911::ID_CONTENT_TYPE) =
+            Node::attribute(rfc5911::ID_CONTENT_TYPE, [Node::oid(attribute)]);
+        verdict(&mail(ALICE, &opaque("signed-data", &signed.sign_again("alice").to_der())))
+    };
+    let data = rfc5911::ID_DATA;
+    assert_eq!(typed(data, data).result(), AuthResult::Pass);
+    for (what, oid) in [
+        ("TSTInfo", "1.2.840.113549.1.9.16.1.4"),
+        ("a receipt", "1.2.840.113549.1.9.16.1.1"),
+        ("EnvelopedData", "1.2.840.113549.1.7.3"),
+        ("SignedData", "1.2.840.113549.1.7.2"),
+    ] {
+        let oid = ObjectIdentifier::new_unwrap(oid);
+        for (inside, attribute) in [(oid, oid), (oid, data), (data, oid)] {
+            let verdict = typed(inside, attribute);
+            refused(what, &verdict, AuthResult::Fail, "not that of a MIME message");
+        }
+    }
+}
+
 /// CVE-2026-45447 (a read after free in `PKCS7_verify` for an empty digestAlgorithms). An empty list is allowed
 /// (RFC 5652 5.1); every other structure emptied spoils the signature, and none carries another text.
 #[test]
