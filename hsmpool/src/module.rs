@@ -206,9 +206,10 @@ fn load(path: &Path) -> Result<Pkcs11, PoolError> {
 }
 
 /// Whether somebody else in this process has called `C_Finalize`. A second `C_Initialize` would tell too, but
-/// there are modules that crash then.
+/// there are modules that crash then. Kryoptic answers `C_GetInfo` at any time.
 fn is_finalised(pkcs11: &Pkcs11) -> bool {
-    matches!(pkcs11.get_library_info(), Err(Error::Pkcs11(RvError::CryptokiNotInitialized, _)))
+    let says_so = |error| matches!(error, Error::Pkcs11(RvError::CryptokiNotInitialized, _));
+    pkcs11.get_library_info().is_err_and(says_so) || pkcs11.get_all_slots().is_err_and(says_so)
 }
 
 /// Returns whether it was this call that initialised the module.
