@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::HashMap};
 use super::{HP_OUTER, ProtectedField, is_structural, one_line};
 use crate::{
     MailAddress,
-    mime::{FromError, Header, HeaderTooLarge, MimeEntity, single_originator},
+    mime::{FromError, Header, HeaderTooLarge, Message, MimeEntity, single_originator},
 };
 
 /// How header fields are in a payload.
@@ -73,7 +73,9 @@ impl ProtectedHeader {
     /// forwarded message (RFC 9788 4.10.1). A header that says it is protected and is larger than any that is met is an
     /// error.
     pub fn read(payload: &MimeEntity<'_>, outer: &Header<'_>) -> Result<Option<Self>, HeaderTooLarge> {
-        let Some((scheme, entity)) = Self::find(payload, outer) else { return Ok(None) };
+        let stored = has_lf_alone_inside(payload).then(|| Message::from_stored(payload.octets()));
+        let payload = stored.as_ref().map_or(*payload, Message::entity);
+        let Some((scheme, entity)) = Self::find(&payload, outer) else { return Ok(None) };
         entity.header().check_size()?;
         Ok(Some(Self::of(scheme, &entity)))
     }
@@ -239,6 +241,14 @@ fn order(one: &ProtectedField, other: &ProtectedField) -> Ordering {
     let name = |octet: u8| octet.to_ascii_lowercase();
     let names = one.name.bytes().map(name).cmp(other.name.bytes().map(name));
     names.then_with(|| one.value.cmp(&other.value))
+}
+
+/// Whether an embedded message has no line end but LF, as the one in RFC 9788's own example has (C.3.17): there is no
+/// doubt then where its header ends.
+fn has_lf_alone_inside(payload: &MimeEntity<'_>) -> bool {
+    payload.content_type().is_ok_and(|content_type| content_type.is("message/rfc822"))
+        && payload.body().contains(&b'\n')
+        && !payload.body().windows(2).any(|pair| pair == b"\r\n")
 }
 
 /// `HP-Outer: Name: value`.
