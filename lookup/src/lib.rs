@@ -1,0 +1,14 @@
+//! Recipients' certificates from elsewhere: folders of files, LDAP directories, SMIMEA records in DNS.
+//!
+//! All sources are behind one trait, [`CertificateSource`], and give three answers: found, absent, unknown.
+//! [`Sources`] asks them in order within one budget of time. What a source says is a claim: its certificates are
+//! candidates, and whoever encrypts validates the path first.
+//!
+//! Callers block. What is asynchronous in the libraries below (LDAP, DNS) runs on one thread of its own
+//! (`reactor.rs`), and none of its types is seen outside of this crate.
+
+mod answer;
+mod source;
+
+pub use answer::{Answer, Finding, LookupError, Pin, Selector};
+pub use source::{CertificateSource, Kind};
