@@ -7,7 +7,7 @@ use der::{Decode, Encode, asn1::ObjectIdentifier};
 use spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
-use super::RecipientKey;
+use super::{EncryptionKeyPreference, RecipientKey};
 use crate::{
     Certificate,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
@@ -20,6 +20,10 @@ use crate::{
 /// id-smime-encryptionKeyPreference (RFC 8551 2.5.3).
 const ENCRYPTION_KEY_PREFERENCE: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.11");
+
+/// Microsoft's attribute for the same, older than the standard's and still written beside it or alone.
+const MICROSOFT_ENCRYPTION_KEY_PREFERENCE: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.16.4");
 
 /// id-aa-cmsAlgorithmProtect (RFC 6211 2).
 const ALGORITHM_PROTECTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.52");
@@ -37,6 +41,8 @@ pub struct SignedAttributes {
     signing_certificate: Option<CertificateHash>,
     /// SMIMECapabilities, where they can be read.
     capabilities: Option<Capabilities>,
+    /// SMIMEEncryptionKeyPreference, where it can be read.
+    key_preference: Option<EncryptionKeyPreference>,
     /// CMSAlgorithmProtection: digest and signature algorithm (RFC 6211).
     protected: Option<(AlgorithmIdentifierOwned, AlgorithmIdentifierOwned)>,
 }
@@ -90,7 +96,11 @@ impl SignedAttributes {
         let signing_time = single(element, rfc5911::ID_SIGNING_TIME, "signing-time")?;
         // These must be single too, or the signature counts as bad (RFC 8551 2.5.2, 2.5.3).
         let capabilities = single(element, rfc5911::SMIME_CAPABILITIES, "SMIMECapabilities")?;
-        single(element, ENCRYPTION_KEY_PREFERENCE, "encryptionKeyPreference")?;
+        let preferred = single(element, ENCRYPTION_KEY_PREFERENCE, "encryptionKeyPreference")?;
+        // No standard says anything of this one, so nothing that is wrong with it matters.
+        let older = || single(element, MICROSOFT_ENCRYPTION_KEY_PREFERENCE, "").ok().flatten();
+        let key_preference =
+            preferred.or_else(older).and_then(|value| EncryptionKeyPreference::read(value).ok());
         let v2 = single(element, rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, "signingCertificateV2")?;
         let v1 = single(element, rfc5911::ID_AA_SIGNING_CERTIFICATE, "signingCertificate")?;
         let signing_certificate = match (v2, v1) {
@@ -108,6 +118,7 @@ impl SignedAttributes {
             signing_time: signing_time.map(read_time).transpose()?,
             signing_certificate,
             capabilities: capabilities.and_then(|value| Capabilities::read(value.octets()).ok()),
+            key_preference,
             protected,
         })
     }
@@ -137,6 +148,12 @@ impl SignedAttributes {
     /// good (RFC 8551 2.7.1).
     pub fn capabilities(&self) -> Option<&Capabilities> {
         self.capabilities.as_ref()
+    }
+
+    /// The certificate that the signer wants to be encrypted to, by its name. Like the capabilities it is worth
+    /// something only once the signature is found good.
+    pub fn encryption_key_preference(&self) -> Option<&EncryptionKeyPreference> {
+        self.key_preference.as_ref()
     }
 
     /// Whether a CMSAlgorithmProtection attribute, if there is one, names these algorithms (RFC 6211 2).

@@ -11,6 +11,7 @@ mod derivation;
 mod enveloped_data;
 mod gcm_variants;
 mod key_agreement;
+mod key_preference;
 mod key_wrap;
 mod legacy;
 mod recipient;
@@ -30,6 +31,7 @@ pub use compressed_data::{
 };
 pub use enveloped_data::{EnvelopedData, OpenError};
 pub use key_agreement::KeyAgreement;
+pub use key_preference::EncryptionKeyPreference;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
 pub use rekey::{Keep, Proof, RekeyError, rekey};
 pub(crate) use seal::Layout as SealLayout;

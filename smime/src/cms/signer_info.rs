@@ -57,14 +57,19 @@ impl SignerInfo {
 
     /// Whether `certificate` is the one that `sid` names.
     pub fn names(&self, certificate: &Certificate) -> bool {
-        match &self.sid {
-            SignerIdentifier::IssuerAndSerialNumber(name) => {
-                name.issuer == *certificate.issuer()
-                    && name.serial_number.as_bytes() == certificate.serial_number()
-            }
-            SignerIdentifier::SubjectKeyIdentifier(identifier) => {
-                certificate.subject_key_identifier().as_deref() == Some(identifier.0.as_bytes())
-            }
+        is_named_by(&self.sid, certificate)
+    }
+}
+
+/// Whether `certificate` is one that has this name.
+pub(super) fn is_named_by(name: &SignerIdentifier, certificate: &Certificate) -> bool {
+    match name {
+        SignerIdentifier::IssuerAndSerialNumber(name) => {
+            name.issuer == *certificate.issuer()
+                && name.serial_number.as_bytes() == certificate.serial_number()
+        }
+        SignerIdentifier::SubjectKeyIdentifier(identifier) => {
+            certificate.subject_key_identifier().as_deref() == Some(identifier.0.as_bytes())
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::{
     public_key,
 };
 
-/// How many certificates are tried for one signer, where several have the key identifier it names.
+/// How many certificates are tried for one signer, where several have the key identifier it names, and returned of
+/// those it wants to be encrypted to.
 const MAX_CANDIDATES: usize = 3;
 
 /// Checks the signers of one object, each against its content.
@@ -84,8 +85,19 @@ impl<'a, 'o> Examiner<'a, 'o> {
                 report.reason = reason;
             }
             if let Some(path) = path.filter(|_| passes) {
-                let capabilities = attributes.and_then(SignedAttributes::capabilities).cloned();
-                verified.push(VerifiedSigner { certificate, path, capabilities });
+                let key_preference = attributes.and_then(SignedAttributes::encryption_key_preference);
+                let preferred = self
+                    .certificates
+                    .iter()
+                    .filter(|other| key_preference.is_some_and(|name| name.names(other)));
+                verified.push(VerifiedSigner {
+                    certificate,
+                    path,
+                    capabilities: attributes.and_then(SignedAttributes::capabilities).cloned(),
+                    signing_time: report.signing_time,
+                    key_preference: key_preference.cloned(),
+                    encryption_certificates: preferred.take(MAX_CANDIDATES).cloned().collect(),
+                });
                 break;
             }
         }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Certificate, MailAddress,
     capabilities::Capabilities,
-    cms::{Object, SignedData},
+    cms::{EncryptionKeyPreference, Object, SignedData},
     mime::{FromError, MAX_DEPTH, MimeEntity, TransferEncoding},
     path::{Budget, PathError, Trust, ValidPath},
 };
@@ -26,6 +26,9 @@ pub struct VerifiedSigner {
     pub(super) certificate: Certificate,
     pub(super) path: ValidPath,
     pub(super) capabilities: Option<Capabilities>,
+    pub(super) signing_time: Option<SystemTime>,
+    pub(super) key_preference: Option<EncryptionKeyPreference>,
+    pub(super) encryption_certificates: Vec<Certificate>,
 }
 
 impl VerifiedSigner {
@@ -42,6 +45,26 @@ impl VerifiedSigner {
     /// What the signer says its mail program can open, where it does (RFC 8551 2.5.2).
     pub fn capabilities(&self) -> Option<&Capabilities> {
         self.capabilities.as_ref()
+    }
+
+    /// When the signer says it signed (RFC 8551 2.5.1). The signer chooses it freely.
+    pub fn signing_time(&self) -> Option<SystemTime> {
+        self.signing_time
+    }
+
+    /// The certificate that the signer wants to be encrypted to, by its name, where it says so (RFC 8551 2.5.3).
+    pub fn encryption_key_preference(&self) -> Option<&EncryptionKeyPreference> {
+        self.key_preference.as_ref()
+    }
+
+    /// The certificates of the message that have the name in [`Self::encryption_key_preference`]: most often the
+    /// signer's own, or another of the same person.
+    ///
+    /// Only the name is signed. Whether one of these is a good certificate, of this signer's address and for
+    /// encryption, is to be found out like for any other: [`crate::path::validate`], [`crate::cms::RecipientKey`]. There
+    /// are several only where one is a forgery, or a certification authority gave a number or a key twice.
+    pub fn encryption_certificates(&self) -> &[Certificate] {
+        &self.encryption_certificates
     }
 
     fn is(&self, sender: &MailAddress) -> bool {
