@@ -6,7 +6,7 @@
 use std::{
     fmt::{self, Write as _},
     hash,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     algorithm::DigestAlgorithm,
     ber::{BerError, Tag, Tree, write_header},
     key::Digest,
+    path::PreparedName,
 };
 
 /// A certificate. Cloning shares it.
@@ -36,6 +37,8 @@ struct Inner {
     der: Vec<u8>,
     decoded: x509_cert::Certificate,
     fingerprint: [u8; 32],
+    /// The subject's and the issuer's name, once they were compared.
+    prepared: OnceLock<[PreparedName; 2]>,
 }
 
 /// Why octets are not a certificate.
@@ -62,7 +65,9 @@ impl Certificate {
         let decoded = x509_cert::Certificate::from_der(octets).map_err(CertificateError::Malformed)?;
         let digest = Digest::of(DigestAlgorithm::Sha256, octets);
         let fingerprint = digest.as_bytes().try_into().unwrap_or([0; 32]);
-        Ok(Self { inner: Arc::new(Inner { der: octets.to_vec(), decoded, fingerprint }) })
+        Ok(Self {
+            inner: Arc::new(Inner { der: octets.to_vec(), decoded, fingerprint, prepared: OnceLock::new() }),
+        })
     }
 
     /// Decodes all certificates of a PEM file, in its order; text around them is passed over.
@@ -103,6 +108,27 @@ impl Certificate {
     /// The issuer's name.
     pub fn issuer(&self) -> &Name {
         self.decoded().tbs_certificate().issuer()
+    }
+
+    fn prepared(&self) -> &[PreparedName; 2] {
+        self.inner.prepared.get_or_init(|| [self.subject(), self.issuer()].map(PreparedName::of))
+    }
+
+    /// The subject's name, for comparisons (RFC 5280 7.1).
+    pub(crate) fn prepared_subject(&self) -> &PreparedName {
+        let [subject, _] = self.prepared();
+        subject
+    }
+
+    /// The issuer's name, for comparisons (RFC 5280 7.1).
+    pub(crate) fn prepared_issuer(&self) -> &PreparedName {
+        let [_, issuer] = self.prepared();
+        issuer
+    }
+
+    /// Whether issuer and subject have the same name (RFC 5280 3.2). The keys may still be different.
+    pub fn is_self_issued(&self) -> bool {
+        self.prepared_subject().is(self.prepared_issuer())
     }
 
     /// The serial number's octets.

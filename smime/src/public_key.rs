@@ -71,6 +71,21 @@ pub fn is_strong(certificate: &Certificate, algorithm: SignatureAlgorithm) -> bo
         }
 }
 
+/// Whether a signature is too weak today, and was not for long: SHA-1 or SHA-224, RSA from 1024 bits. Everybody can forge
+/// those with MD5 or smaller keys.
+pub(crate) fn is_legacy(certificate: &Certificate, algorithm: SignatureAlgorithm) -> bool {
+    let large = || certificate.rsa_modulus_bits().is_some_and(|bits| bits >= 1024);
+    !is_strong(certificate, algorithm)
+        && algorithm.digest() != DigestAlgorithm::Md5
+        && match algorithm {
+            SignatureAlgorithm::RsaPkcs1(_) | SignatureAlgorithm::RsaPss(_) => large(),
+            SignatureAlgorithm::RsaPssOf(parameters) => {
+                parameters.mask_hash != DigestAlgorithm::Md5 && large()
+            }
+            SignatureAlgorithm::Ecdsa(_) | SignatureAlgorithm::Ed25519 => true,
+        }
+}
+
 /// The engine's algorithm, where it checks signatures of this kind by this key. It has none for RSA below 1024
 /// bits, and few below 2048.
 fn engine(

@@ -25,7 +25,7 @@ fn now() -> SystemTime {
 }
 
 fn trust() -> Trust {
-    Trust { anchors: vec![certificate("curves-root")], crls: Vec::new(), revocation: RevocationMode::Off }
+    Trust { anchors: vec![certificate("curves-root")], revocation: RevocationMode::Off, ..Trust::default() }
 }
 
 #[test]

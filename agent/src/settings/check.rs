@@ -198,7 +198,7 @@ impl<'a> Checker<'a> {
                 Err(reason) => self.file(title, "crls", self.resolved(&path).as_deref(), reason),
             }
         }
-        Trust { anchors, crls, revocation: section.revocation }
+        Trust { anchors, crls, revocation: section.revocation, ..Trust::default() }
     }
 
     fn milter(&mut self, section: MilterSection) -> Option<Milter> {

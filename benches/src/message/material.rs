@@ -81,8 +81,8 @@ impl Material {
             vec![person(Key::Rsa2048, "rsa", pki::Key::Rsa2048)?, person(Key::P256, "p256", pki::Key::P256)?];
         let trust = Trust {
             anchors: vec![certificate(&pki.root())?],
-            crls: Vec::new(),
             revocation: RevocationMode::Off,
+            ..Trust::default()
         };
         Ok(Self {
             trust,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::{PathError, build::SignedError};
-use crate::Certificate;
+use crate::{Certificate, algorithm::DigestAlgorithm, key::Digest};
 
 /// How many public-key operations one message may cost: twenty signers below a few CAs, with CRLs,
 /// need half of it.
@@ -32,7 +32,7 @@ pub struct Budget {
     operations: usize,
     steps: usize,
     exceeded: bool,
-    /// By issuer, and by what it is said to have signed.
+    /// By the issuer's public key, and by what it is said to have signed.
     known: HashMap<(Fingerprint, Fingerprint), Result<(), SignedError>>,
 }
 
@@ -85,7 +85,8 @@ impl Budget {
         signed: &Fingerprint,
         check: impl FnOnce() -> Result<(), SignedError>,
     ) -> Result<Result<(), SignedError>, PathError> {
-        let pair = (*issuer.fingerprint(), *signed);
+        let key = Digest::of(DigestAlgorithm::Sha256, &issuer.public_key_info());
+        let pair = (key.as_bytes().try_into().unwrap_or(*issuer.fingerprint()), *signed);
         if let Some(known) = self.known.get(&pair) {
             return Ok(*known);
         }

@@ -1,13 +1,16 @@
 //! Looks for a path from a leaf to an anchor among certificates in no order (RFC 4158, in small).
 
-use std::time::SystemTime;
+use std::{cmp::Ordering, collections::HashSet, time::SystemTime};
 
 use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
-use super::{Budget, MAX_CERTIFICATE_LEN, MAX_PATH, PathError, Trust, ValidPath, budget::is_cheap, check};
+use super::{
+    Budget, LegacySignatures, MAX_CERTIFICATE_LEN, MAX_PATH, PathError, Purpose, Strength, Trust, ValidPath,
+    budget::is_cheap, check,
+};
 use crate::{Certificate, algorithm::SignatureAlgorithm, ber::Tree, key::SignatureInput, public_key};
 
-/// Finds a valid path for `leaf` at the time `at`. `surplus` are the certificates that came with the
+/// Finds a valid path for `leaf` at the time `at`, for mail. `surplus` are the certificates that came with the
 /// message: helpers on the way, never trusted by themselves.
 pub fn validate(
     leaf: &Certificate,
@@ -26,101 +29,179 @@ pub fn validate_within(
     trust: &Trust,
     at: SystemTime,
 ) -> Result<ValidPath, PathError> {
+    validate_for(Purpose::EmailProtection, budget, leaf, surplus, trust, at)
+}
+
+/// Like [`validate_within`], for any purpose.
+pub(crate) fn validate_for(
+    purpose: Purpose,
+    budget: &mut Budget,
+    leaf: &Certificate,
+    surplus: &[Certificate],
+    trust: &Trust,
+    at: SystemTime,
+) -> Result<ValidPath, PathError> {
     let mut chain = vec![leaf.clone()];
     if trust.anchors.contains(leaf) {
-        return check::check(&chain, trust, at, budget);
+        return check::check(&chain, Strength::Strong, purpose, trust, at, budget);
     }
-    let mut search = Search { surplus, trust, at, budget, error: None };
-    match search.extend(&mut chain)? {
+    let mut search = Search { helpers: helpers(surplus, trust), purpose, trust, at, budget, error: None };
+    match search.extend(&mut chain, Strength::Strong)? {
         Some(path) => Ok(path),
-        None => Err(search.error.unwrap_or_else(|| PathError::NoPath { certificate: leaf.to_string() })),
+        None => Err(search
+            .error
+            .map_or_else(|| PathError::NoPath { certificate: leaf.to_string() }, |(_, error)| error)),
     }
 }
 
+/// Whoever may stand between leaf and anchor, each once.
+fn helpers<'a>(surplus: &'a [Certificate], trust: &'a Trust) -> Vec<Helper<'a>> {
+    let mut seen: HashSet<_> = trust.anchors.iter().map(Certificate::fingerprint).collect();
+    let ours = trust.intermediates.iter().map(|certificate| Helper { certificate, is_affordable: true });
+    let theirs = surplus
+        .iter()
+        .filter(|certificate| certificate.der().len() <= MAX_CERTIFICATE_LEN)
+        .map(|certificate| Helper { certificate, is_affordable: is_cheap(certificate) });
+    ours.chain(theirs).filter(|helper| seen.insert(helper.certificate.fingerprint())).collect()
+}
+
+#[derive(Clone, Copy)]
+struct Helper<'a> {
+    certificate: &'a Certificate,
+    /// Whether a signature may be checked with its key.
+    is_affordable: bool,
+}
+
 struct Search<'a> {
-    surplus: &'a [Certificate],
+    helpers: Vec<Helper<'a>>,
+    purpose: Purpose,
     trust: &'a Trust,
     at: SystemTime,
     budget: &'a mut Budget,
     /// The reason that says most: of the path that came furthest.
-    error: Option<PathError>,
+    error: Option<(Weight, PathError)>,
+}
+
+/// How much an error says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// Nobody issued it.
+    End,
+    /// Who is named as its issuer did not sign it, or must not have.
+    Issuer,
+    /// A path to an anchor that is not valid.
+    Path,
 }
 
 impl Search<'_> {
-    /// Tries every issuer of the last certificate. The recursion is bounded by `MAX_PATH`; an error ends
-    /// the whole search, as the budget is used up.
-    fn extend(&mut self, chain: &mut Vec<Certificate>) -> Result<Option<ValidPath>, PathError> {
+    /// Tries every issuer of the last certificate, anchors first. The recursion is bounded by `MAX_PATH`; an
+    /// error ends the whole search, as the budget is used up.
+    fn extend(
+        &mut self,
+        chain: &mut Vec<Certificate>,
+        strength: Strength,
+    ) -> Result<Option<ValidPath>, PathError> {
         self.budget.step()?;
         let Some(last) = chain.last().cloned() else { return Ok(None) };
-        let authority_key = authority_key(&last);
         let trust = self.trust;
-        for anchor in trust.anchors.iter().filter(|anchor| issued(anchor, &last, authority_key.as_deref())) {
-            if !self.is_signed_by(&last, anchor)? {
-                continue;
-            }
+        for anchor in in_order(trust.anchors.iter(), &last, |anchor| anchor) {
+            let Some(strength) = self.issued(anchor, chain, strength)? else { continue };
             chain.push(anchor.clone());
-            match check::check(chain, trust, self.at, self.budget) {
+            match check::check(chain, strength, self.purpose, trust, self.at, self.budget) {
                 Ok(path) => return Ok(Some(path)),
                 Err(PathError::TooManyChecks) => return Err(PathError::TooManyChecks),
-                Err(error) => self.error = Some(error),
+                Err(error) => self.note(Weight::Path, error),
             }
             chain.pop();
         }
-        if chain.len() + 1 >= MAX_PATH {
+        if chain.len() + 1 < MAX_PATH {
+            let helpers = self.helpers.iter().copied();
+            for helper in in_order(helpers, &last, |helper| helper.certificate) {
+                if is_there(chain, helper.certificate) {
+                    continue;
+                }
+                if !helper.is_affordable {
+                    self.note(Weight::Issuer, PathError::Algorithm { certificate: last.to_string() });
+                    continue;
+                }
+                let Some(strength) = self.issued(helper.certificate, chain, strength)? else { continue };
+                chain.push(helper.certificate.clone());
+                if let Some(path) = self.extend(chain, strength)? {
+                    return Ok(Some(path));
+                }
+                chain.pop();
+            }
+        }
+        self.note(Weight::End, PathError::NoPath { certificate: last.to_string() });
+        Ok(None)
+    }
+
+    /// Whether `issuer` may have issued the last certificate of a chain, and signed it; and how strong the
+    /// chain is with this signature.
+    fn issued(
+        &mut self,
+        issuer: &Certificate,
+        chain: &[Certificate],
+        strength: Strength,
+    ) -> Result<Option<Strength>, PathError> {
+        let (Some(last), Some(between)) = (chain.last(), chain.get(1..)) else { return Ok(None) };
+        // This costs nothing, the signature does.
+        if let Err(error) = check::check_issuer(issuer, between, self.purpose, self.at) {
+            self.note(Weight::Issuer, error);
             return Ok(None);
         }
-        let surplus = self.surplus;
-        let small = surplus.iter().filter(|issuer| issuer.der().len() <= MAX_CERTIFICATE_LEN);
-        for issuer in small.filter(|issuer| issued(issuer, &last, authority_key.as_deref())) {
-            if chain.contains(issuer) || trust.anchors.contains(issuer) {
-                continue;
+        let certificate = || last.to_string();
+        let check = || check_signature(last, issuer);
+        match self.budget.signed(issuer, last.fingerprint(), check)? {
+            Ok(()) => return Ok(Some(strength)),
+            Err(SignedError::Weak) if self.trust.legacy == LegacySignatures::Marked => {
+                return Ok(Some(Strength::Legacy));
             }
-            if !is_cheap(issuer) {
-                self.note(PathError::Algorithm { certificate: last.to_string() });
-                continue;
+            Err(SignedError::Algorithm | SignedError::Weak) => {
+                self.note(Weight::Issuer, PathError::Algorithm { certificate: certificate() });
             }
-            if !self.is_signed_by(&last, issuer)? {
-                continue;
+            Err(SignedError::Signature) => {
+                self.note(Weight::Issuer, PathError::Signature { certificate: certificate() });
             }
-            chain.push(issuer.clone());
-            if let Some(path) = self.extend(chain)? {
-                return Ok(Some(path));
-            }
-            chain.pop();
-        }
-        if self.error.is_none() {
-            self.error = Some(PathError::NoPath { certificate: last.to_string() });
         }
         Ok(None)
     }
 
-    fn is_signed_by(&mut self, certificate: &Certificate, issuer: &Certificate) -> Result<bool, PathError> {
-        let named = || certificate.to_string();
-        let check = || check_signature(certificate, issuer);
-        match self.budget.signed(issuer, certificate.fingerprint(), check)? {
-            Ok(()) => return Ok(true),
-            Err(SignedError::Algorithm) => self.note(PathError::Algorithm { certificate: named() }),
-            Err(SignedError::Signature) => self.note(PathError::Signature { certificate: named() }),
-        }
-        Ok(false)
-    }
-
-    /// Keeps why an issuer was not taken, unless more is known.
-    fn note(&mut self, error: PathError) {
-        if matches!(self.error, None | Some(PathError::NoPath { .. })) {
-            self.error = Some(error);
+    /// Keeps why there is no path this way, unless as much is known.
+    fn note(&mut self, weight: Weight, error: PathError) {
+        if self.error.as_ref().is_none_or(|(known, _)| *known < weight) {
+            self.error = Some((weight, error));
         }
     }
 }
 
-/// Whether `issuer` may have issued `certificate`, by the key identifiers where both have one, and by
-/// its name.
-fn issued(issuer: &Certificate, certificate: &Certificate, authority_key: Option<&[u8]>) -> bool {
-    let is_its_key = match (authority_key, issuer.subject_key_identifier()) {
-        (Some(wanted), Some(has)) => wanted == has.as_slice(),
-        _ => true,
-    };
-    is_its_key && issuer.subject() == certificate.issuer()
+/// Who has the name of the issuer of `certificate`, likely ones first. The key identifiers are a hint only (RFC
+/// 5280 4.2.1.1): they never hide who signed.
+fn in_order<'a, T: Copy + 'a>(
+    all: impl Iterator<Item = T>,
+    certificate: &Certificate,
+    of: impl Fn(&T) -> &'a Certificate,
+) -> Vec<T> {
+    let name = certificate.prepared_issuer();
+    let mut named: Vec<T> = all.filter(|one| of(one).prepared_subject().is(name)).collect();
+    if named.len() > 1
+        && let Some(wanted) = authority_key(certificate)
+    {
+        named.sort_by_cached_key(|one| match of(one).subject_key_identifier() {
+            Some(has) if has == wanted => Ordering::Less,
+            None => Ordering::Equal,
+            Some(_) => Ordering::Greater,
+        });
+    }
+    named
+}
+
+/// Whether a chain has this name with this key already: going round leads nowhere (RFC 4158 5.2).
+fn is_there(chain: &[Certificate], certificate: &Certificate) -> bool {
+    chain.iter().any(|other| {
+        other.public_key() == certificate.public_key()
+            && other.prepared_subject().is(certificate.prepared_subject())
+    })
 }
 
 /// The key identifier of the issuer, as a certificate gives it.
@@ -145,6 +226,8 @@ pub(super) enum SignedError {
     Algorithm,
     /// The signature does not verify.
     Signature,
+    /// It verifies, and is too weak today.
+    Weak,
 }
 
 /// Checks a certificate or CRL, SEQUENCE { to be signed, algorithm, signature }, over its exact octets.
@@ -154,7 +237,7 @@ pub(super) fn verify_signed(
     issuer: &Certificate,
 ) -> Result<(), SignedError> {
     let algorithm = SignatureAlgorithm::from_complete(algorithm).ok_or(SignedError::Algorithm)?;
-    if !public_key::is_strong(issuer, algorithm) {
+    if !public_key::is_strong(issuer, algorithm) && !public_key::is_legacy(issuer, algorithm) {
         return Err(SignedError::Algorithm);
     }
     let tree = Tree::parse(der).map_err(|_| SignedError::Signature)?;
@@ -164,8 +247,10 @@ pub(super) fn verify_signed(
     // A BIT STRING begins with the number of unused bits.
     let signature = signature.content().strip_prefix(&[0]).ok_or(SignedError::Signature)?;
     let input = SignatureInput::of(algorithm, signed.octets());
-    public_key::verify(issuer, algorithm, &input, signature).map_err(|error| match error {
-        public_key::VerifyError::Mismatch => SignedError::Signature,
-        public_key::VerifyError::KeyNotTaken { .. } => SignedError::Algorithm,
-    })
+    match public_key::verify(issuer, algorithm, &input, signature) {
+        Ok(()) if public_key::is_strong(issuer, algorithm) => Ok(()),
+        Ok(()) => Err(SignedError::Weak),
+        Err(public_key::VerifyError::Mismatch) => Err(SignedError::Signature),
+        Err(public_key::VerifyError::KeyNotTaken { .. }) => Err(SignedError::Algorithm),
+    }
 }

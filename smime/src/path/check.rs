@@ -3,20 +3,28 @@
 use std::time::SystemTime;
 
 use const_oid::db::rfc5280::{
-    ID_CE_BASIC_CONSTRAINTS, ID_CE_CERTIFICATE_POLICIES, ID_CE_EXT_KEY_USAGE, ID_CE_INHIBIT_ANY_POLICY,
-    ID_CE_ISSUER_ALT_NAME, ID_CE_KEY_USAGE, ID_CE_NAME_CONSTRAINTS, ID_CE_POLICY_CONSTRAINTS,
-    ID_CE_POLICY_MAPPINGS, ID_CE_SUBJECT_ALT_NAME,
+    ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_BASIC_CONSTRAINTS, ID_CE_CERTIFICATE_POLICIES, ID_CE_EXT_KEY_USAGE,
+    ID_CE_INHIBIT_ANY_POLICY, ID_CE_ISSUER_ALT_NAME, ID_CE_KEY_USAGE, ID_CE_NAME_CONSTRAINTS,
+    ID_CE_POLICY_CONSTRAINTS, ID_CE_POLICY_MAPPINGS, ID_CE_SUBJECT_ALT_NAME, ID_CE_SUBJECT_KEY_IDENTIFIER,
+    ID_KP_OCSP_SIGNING,
 };
-use der::asn1::ObjectIdentifier;
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, PolicyConstraints};
+use der::{Decode, asn1::ObjectIdentifier, oid::AssociatedOid};
+use x509_cert::{
+    Version,
+    ext::pkix::{
+        BasicConstraints, CertificatePolicies, ExtendedKeyUsage, InhibitAnyPolicy, KeyUsage, NameConstraints,
+        PolicyConstraints, PolicyMappings, SubjectAltName,
+    },
+};
 
-use super::{Budget, PathError, Revocation, RevocationMode, Trust, ValidPath, constraints, crl};
+use super::{
+    Budget, PathError, Purpose, Revocation, RevocationMode, Strength, Trust, ValidPath, constraints, crl,
+    policy,
+};
 use crate::Certificate;
 
-/// The extensions that are processed here, so that they may be critical. The policy extensions are
-/// processed for the initial policy set anyPolicy without an explicit policy, where only
-/// policyConstraints could make a path invalid; that one is refused.
-const UNDERSTOOD: [ObjectIdentifier; 9] = [
+/// The extensions that may be critical, because they are processed, or say nothing that could matter.
+const UNDERSTOOD: [ObjectIdentifier; 12] = [
     ID_CE_BASIC_CONSTRAINTS,
     ID_CE_KEY_USAGE,
     ID_CE_EXT_KEY_USAGE,
@@ -25,95 +33,169 @@ const UNDERSTOOD: [ObjectIdentifier; 9] = [
     ID_CE_NAME_CONSTRAINTS,
     ID_CE_CERTIFICATE_POLICIES,
     ID_CE_POLICY_MAPPINGS,
+    ID_CE_POLICY_CONSTRAINTS,
     ID_CE_INHIBIT_ANY_POLICY,
+    ID_CE_AUTHORITY_KEY_IDENTIFIER,
+    ID_CE_SUBJECT_KEY_IDENTIFIER,
 ];
 
 /// Checks `chain`, leaf first, anchor last.
 pub(super) fn check(
     chain: &[Certificate],
+    strength: Strength,
+    purpose: Purpose,
     trust: &Trust,
     at: SystemTime,
     budget: &mut Budget,
 ) -> Result<ValidPath, PathError> {
-    for certificate in chain {
-        check_validity(certificate, at)?;
-        check_extensions(certificate)?;
-    }
     let Some((leaf, issuers)) = chain.split_first() else {
         return Err(PathError::NoPath { certificate: String::new() });
     };
-    check_leaf(leaf)?;
+    check_leaf(leaf, purpose, at)?;
     for (position, issuer) in issuers.iter().enumerate() {
-        // The certificates between this issuer and the leaf, without self-issued ones (RFC 5280 4.2.1.9).
-        let between = issuers.iter().take(position).filter(|c| c.subject() != c.issuer()).count();
-        check_issuer(issuer, between)?;
-        let below = chain.get(..=position).unwrap_or_default();
-        constraints::check(issuer, below)?;
+        check_issuer(issuer, issuers.get(..position).unwrap_or_default(), purpose, at)?;
+        constraints::check(issuer, chain.get(..=position).unwrap_or_default())?;
     }
+    let policies = policy::process(chain, &trust.policies).map_err(|defect| PathError::Policy {
+        certificate: chain.get(defect.position).map(ToString::to_string).unwrap_or_default(),
+        reason: defect.reason,
+    })?;
     let revocation = match trust.revocation {
         RevocationMode::Off => Revocation::NotChecked,
         RevocationMode::HardFail | RevocationMode::SoftFail => check_revocation(chain, trust, at, budget)?,
     };
-    Ok(ValidPath { chain: chain.to_vec(), revocation })
+    Ok(ValidPath { chain: chain.to_vec(), revocation, policies, strength })
+}
+
+/// Checks what the leaf must be by itself, whoever issued it.
+fn check_leaf(leaf: &Certificate, purpose: Purpose, at: SystemTime) -> Result<(), PathError> {
+    check_certificate(leaf, at)?;
+    let refuse = |reason| Err(PathError::Usage { certificate: leaf.to_string(), reason });
+    match purpose {
+        Purpose::EmailProtection if !leaf.is_for_email() => refuse("extKeyUsage has no emailProtection"),
+        Purpose::CrlSigning if !may(leaf, KeyUsage::crl_sign) => refuse("keyUsage has no cRLSign"),
+        Purpose::OcspSigning if !is_ocsp_delegate(leaf) => refuse("extKeyUsage has no OCSPSigning"),
+        Purpose::EmailProtection | Purpose::CrlSigning | Purpose::OcspSigning => Ok(()),
+    }
+}
+
+/// Checks what an issuer must be, with the certificates `below` it down to the first issuer, which come first.
+pub(super) fn check_issuer(
+    issuer: &Certificate,
+    below: &[Certificate],
+    purpose: Purpose,
+    at: SystemTime,
+) -> Result<(), PathError> {
+    check_certificate(issuer, at)?;
+    let refuse = |reason| PathError::NotAnIssuer { certificate: issuer.to_string(), reason };
+    if issuer.subject().is_empty() {
+        return Err(refuse("it has no subject"));
+    }
+    let constraints = match issuer.extension::<BasicConstraints>() {
+        Ok(Some(constraints)) if constraints.ca => constraints,
+        _ => return Err(refuse("basicConstraints does not make it a CA")),
+    };
+    // Self-issued certificates do not count (RFC 5280 4.2.1.9).
+    let between = below.iter().filter(|certificate| !certificate.is_self_issued()).count();
+    if constraints.path_len_constraint.is_some_and(|limit| between > usize::from(limit)) {
+        return Err(refuse("the path below it is longer than its pathLenConstraint"));
+    }
+    if !may(issuer, KeyUsage::key_cert_sign) {
+        return Err(refuse("keyUsage has no keyCertSign"));
+    }
+    if purpose == Purpose::EmailProtection && !issuer.is_for_email() {
+        return Err(refuse("extKeyUsage has no emailProtection"));
+    }
+    Ok(())
+}
+
+/// Whether keyUsage is absent, or as `allows` wants it.
+fn may(certificate: &Certificate, allows: fn(&KeyUsage) -> bool) -> bool {
+    match certificate.extension::<KeyUsage>() {
+        Ok(Some(usage)) => allows(&usage),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+/// The delegate must be named as one: anyExtendedKeyUsage does not do (RFC 6960 4.2.2.2).
+fn is_ocsp_delegate(certificate: &Certificate) -> bool {
+    matches!(certificate.extension::<ExtendedKeyUsage>(), Ok(Some(usage)) if usage.0.contains(&ID_KP_OCSP_SIGNING))
+}
+
+/// Checks what every certificate of a path must be, the anchor included.
+fn check_certificate(certificate: &Certificate, at: SystemTime) -> Result<(), PathError> {
+    check_validity(certificate, at)?;
+    check_form(certificate)?;
+    check_extensions(certificate)
 }
 
 fn check_validity(certificate: &Certificate, at: SystemTime) -> Result<(), PathError> {
-    let validity = certificate.decoded().tbs_certificate().validity();
-    if at < validity.not_before.to_system_time() {
+    if at < certificate.not_before() {
         return Err(PathError::NotYetValid { certificate: certificate.to_string() });
     }
-    if at > validity.not_after.to_system_time() {
+    if at > certificate.not_after() {
         return Err(PathError::Expired { certificate: certificate.to_string() });
+    }
+    Ok(())
+}
+
+/// RFC 5280 4.1.2.1, 4.1.2.4, 4.1.2.6, 4.1.2.8.
+fn check_form(certificate: &Certificate) -> Result<(), PathError> {
+    let refuse = |reason| Err(PathError::Malformed { certificate: certificate.to_string(), reason });
+    let signed = certificate.decoded().tbs_certificate();
+    if signed.version() != Version::V3 && signed.extensions().is_some() {
+        return refuse("it has extensions, and is not of version 3");
+    }
+    let has_identifiers = signed.issuer_unique_id().is_some() || signed.subject_unique_id().is_some();
+    if signed.version() == Version::V1 && has_identifiers {
+        return refuse("it has a unique identifier, and is of version 1");
+    }
+    if certificate.issuer().is_empty() {
+        return refuse("it has no issuer");
+    }
+    if certificate.subject().is_empty() {
+        let names = signed.extensions().into_iter().flatten().find(|e| e.extn_id == ID_CE_SUBJECT_ALT_NAME);
+        if !names.is_some_and(|names| names.critical) {
+            return refuse("it has neither a subject nor a critical subjectAltName");
+        }
     }
     Ok(())
 }
 
 fn check_extensions(certificate: &Certificate) -> Result<(), PathError> {
     let extensions = certificate.decoded().tbs_certificate().extensions().map_or(&[][..], Vec::as_slice);
-    let refuse = |oid, reason| PathError::Extension { certificate: certificate.to_string(), oid, reason };
     for (position, extension) in extensions.iter().enumerate() {
         let oid = extension.extn_id;
+        let refuse = |reason| Err(PathError::Extension { certificate: certificate.to_string(), oid, reason });
         if extensions.iter().take(position).any(|earlier| earlier.extn_id == oid) {
-            return Err(refuse(oid, "it is there twice"));
+            return refuse("it is there twice");
         }
-        if oid == ID_CE_POLICY_CONSTRAINTS {
-            match certificate.extension::<PolicyConstraints>() {
-                Ok(Some(constraints)) if constraints.require_explicit_policy.is_none() => {}
-                _ => return Err(refuse(oid, "an explicit policy is required, which is not supported")),
-            }
-        } else if extension.critical && !UNDERSTOOD.contains(&oid) {
-            return Err(refuse(oid, "it is critical and not understood"));
+        if extension.critical && !UNDERSTOOD.contains(&oid) {
+            return refuse("it is critical and not understood");
+        }
+        if !is_readable(oid, extension.extn_value.as_bytes()) {
+            return refuse("it is malformed");
         }
     }
     Ok(())
 }
 
-fn check_leaf(leaf: &Certificate) -> Result<(), PathError> {
-    let refuse = |reason| PathError::Usage { certificate: leaf.to_string(), reason };
-    if !leaf.is_for_email() {
-        return Err(refuse("extKeyUsage has no emailProtection"));
+/// Whether an extension that is processed can be decoded.
+fn is_readable(oid: ObjectIdentifier, value: &[u8]) -> bool {
+    fn decodes<'a, T: Decode<'a> + AssociatedOid>(oid: ObjectIdentifier, value: &'a [u8]) -> Option<bool> {
+        (oid == T::OID).then(|| T::from_der(value).is_ok())
     }
-    Ok(())
-}
-
-fn check_issuer(issuer: &Certificate, between: usize) -> Result<(), PathError> {
-    let refuse = |reason| PathError::NotAnIssuer { certificate: issuer.to_string(), reason };
-    let constraints = match issuer.extension::<BasicConstraints>() {
-        Ok(Some(constraints)) if constraints.ca => constraints,
-        _ => return Err(refuse("basicConstraints does not make it a CA")),
-    };
-    if constraints.path_len_constraint.is_some_and(|limit| between > usize::from(limit)) {
-        return Err(refuse("the path below it is longer than its pathLenConstraint"));
-    }
-    match issuer.extension::<KeyUsage>() {
-        Ok(None) => {}
-        Ok(Some(usage)) if usage.key_cert_sign() => {}
-        _ => return Err(refuse("keyUsage has no keyCertSign")),
-    }
-    if !issuer.is_for_email() {
-        return Err(refuse("extKeyUsage has no emailProtection"));
-    }
-    Ok(())
+    decodes::<BasicConstraints>(oid, value)
+        .or_else(|| decodes::<KeyUsage>(oid, value))
+        .or_else(|| decodes::<ExtendedKeyUsage>(oid, value))
+        .or_else(|| decodes::<SubjectAltName>(oid, value))
+        .or_else(|| decodes::<NameConstraints>(oid, value))
+        .or_else(|| decodes::<CertificatePolicies>(oid, value))
+        .or_else(|| decodes::<PolicyMappings>(oid, value))
+        .or_else(|| decodes::<PolicyConstraints>(oid, value))
+        .or_else(|| decodes::<InhibitAnyPolicy>(oid, value))
+        .unwrap_or(true)
 }
 
 /// Looks every certificate but the anchor up in the CRLs of its issuer.

@@ -1,8 +1,8 @@
 //! Certification paths (RFC 5280 section 6), for e-mail protection (RFC 8550 section 4.4).
 //!
 //! `build` looks for a path among the certificates at hand and gives it to `check`; only a path that
-//! passes becomes a [`ValidPath`]. Nothing is fetched. What is not understood is refused: policy
-//! constraints, constraints on kinds of names that are not compared here, unknown critical extensions.
+//! passes becomes a [`ValidPath`]. Nothing is fetched. What is not understood is refused: constraints on
+//! kinds of names that are not compared here, unknown critical extensions.
 
 mod budget;
 mod build;
@@ -10,6 +10,7 @@ mod check;
 mod constraints;
 mod crl;
 mod name;
+mod policy;
 
 use std::time::SystemTime;
 
@@ -19,7 +20,10 @@ pub use budget::{Budget, MAX_CERTIFICATE_LEN, MAX_OPERATIONS, MAX_RSA_BITS};
 pub use build::{validate, validate_within};
 pub use crl::{Crl, CrlError};
 
+pub use policy::{PolicySettings, ValidPolicies};
+
 pub(crate) use budget::is_cheap;
+pub(crate) use name::PreparedName;
 
 use crate::Certificate;
 
@@ -31,10 +35,48 @@ pub const MAX_PATH: usize = 10;
 pub struct Trust {
     /// The trust anchors.
     pub anchors: Vec<Certificate>,
+    /// CA certificates that help to find paths, and are not trusted by themselves.
+    pub intermediates: Vec<Certificate>,
     /// CRLs at hand.
     pub crls: Vec<Crl>,
     /// What to do where revocation is not known.
     pub revocation: RevocationMode,
+    /// What is wanted of certificate policies.
+    pub policies: PolicySettings,
+    /// What to do with signatures on certificates that are too weak today.
+    pub legacy: LegacySignatures,
+}
+
+/// What to do with certificates and CRLs that are signed with SHA-1, RSA below 2048 bits or DSA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LegacySignatures {
+    /// They are not accepted.
+    #[default]
+    Refused,
+    /// The path is valid and [`Strength::Legacy`]: enough to tell what an old archive holds, never for `pass`.
+    Marked,
+}
+
+/// How strong the signatures on a path's certificates are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// Every one is acceptable today.
+    Strong,
+    /// Somebody may be able to make one of them.
+    Legacy,
+}
+
+/// What the certificate at the end of a path is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Signing or encrypting mail (RFC 8550 4.4.4).
+    EmailProtection,
+    /// Signing CRLs (RFC 5280 6.3.3 (f)).
+    #[expect(dead_code, reason = "the checks of revocation ask for it")]
+    CrlSigning,
+    /// Signing OCSP responses (RFC 6960 4.2.2.2).
+    #[expect(dead_code, reason = "the checks of revocation ask for it")]
+    OcspSigning,
 }
 
 /// What to do where no usable CRL says whether a certificate is revoked.
@@ -54,6 +96,8 @@ pub enum RevocationMode {
 pub struct ValidPath {
     chain: Vec<Certificate>,
     revocation: Revocation,
+    policies: ValidPolicies,
+    strength: Strength,
 }
 
 /// What is known of the revocation of a path's certificates.
@@ -76,6 +120,16 @@ impl ValidPath {
     /// What is known of revocation.
     pub fn revocation(&self) -> &Revocation {
         &self.revocation
+    }
+
+    /// The certificate policies that the path is valid for (RFC 5280 6.1.6).
+    pub fn policies(&self) -> &ValidPolicies {
+        &self.policies
+    }
+
+    /// How strong the signatures on its certificates are.
+    pub fn strength(&self) -> Strength {
+        self.strength
     }
 }
 
@@ -140,6 +194,22 @@ pub enum PathError {
         /// The extension.
         oid: ObjectIdentifier,
         /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A certificate that breaks the rules of its version, or has no name.
+    #[error("{certificate} is malformed: {reason}")]
+    Malformed {
+        /// Which.
+        certificate: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The path is not valid for the policies that are wanted.
+    #[error("the policies of {certificate} do not do: {reason}")]
+    Policy {
+        /// Where it showed.
+        certificate: String,
+        /// What is wrong with them.
         reason: &'static str,
     },
     /// A name is outside what an issuer may issue.

@@ -1,7 +1,8 @@
 //! Directory names compared as RFC 5280 section 7.1 asks: by their text, prepared as in RFC 4518.
 //!
-//! Only excluded subtrees are compared like this, where taking names for the same is the safe side.
-//! Links between issuers and subjects and permitted subtrees want the same octets.
+//! There are two answers. Names are surely the same where case, surplus spaces, composition and the type of
+//! string make the only difference: links between issuers and subjects and permitted subtrees want that. They may
+//! be the same where also invisible characters, width or sharp s do: excluded subtrees hold all of these.
 
 use der::{Tag, Tagged, asn1::ObjectIdentifier};
 use unicode_normalization::UnicodeNormalization;
@@ -11,28 +12,45 @@ use crate::address::is_invisible;
 
 /// A name with its values prepared for comparison.
 #[derive(Debug)]
-pub(super) struct PreparedName {
+pub(crate) struct PreparedName {
     relative: Vec<Vec<Attribute>>,
 }
 
 #[derive(Debug)]
 struct Attribute {
     kind: ObjectIdentifier,
+    value: der::Any,
     /// `None` where the type of string is not known, or the value is no such string.
     text: Option<String>,
+    /// Without what RFC 4518 takes away beyond spaces; `None` where there is any of it.
+    plain: Option<String>,
 }
 
 impl PreparedName {
-    pub(super) fn of(name: &Name) -> Self {
+    pub(crate) fn of(name: &Name) -> Self {
         Self { relative: name.iter_rdn().map(prepare_relative).collect() }
+    }
+
+    /// Whether this name is `other` (RFC 5280 7.1).
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.relative.len() == other.relative.len() && self.is_below(other)
+    }
+
+    /// Whether this name is `base` or below it.
+    pub(super) fn is_below(&self, base: &Self) -> bool {
+        self.begins_with(base, surely_equal)
     }
 
     /// Whether it cannot be ruled out that this name is `base` or below it.
     pub(super) fn may_be_below(&self, base: &Self) -> bool {
+        self.begins_with(base, may_equal)
+    }
+
+    fn begins_with(&self, base: &Self, equal: fn(&Attribute, &Attribute) -> bool) -> bool {
         let mut relative = self.relative.iter();
         base.relative.iter().all(|wanted| {
             relative.next().is_some_and(|has| {
-                let is_there = |wanted: &Attribute| has.iter().any(|has| may_equal(has, wanted));
+                let is_there = |wanted: &Attribute| has.iter().any(|has| equal(has, wanted));
                 has.len() == wanted.len() && wanted.iter().all(is_there)
             })
         })
@@ -41,11 +59,20 @@ impl PreparedName {
 
 fn prepare_relative(name: &RelativeDistinguishedName) -> Vec<Attribute> {
     name.iter()
-        .map(|attribute| Attribute {
-            kind: attribute.oid,
-            text: text(&attribute.value).map(|text| prepare(&text)),
+        .map(|attribute| {
+            let text = text(&attribute.value);
+            Attribute {
+                kind: attribute.oid,
+                value: attribute.value.clone(),
+                plain: text.as_deref().and_then(prepare_plain),
+                text: text.as_deref().map(prepare),
+            }
         })
         .collect()
+}
+
+fn surely_equal(one: &Attribute, other: &Attribute) -> bool {
+    one.kind == other.kind && (one.value == other.value || one.plain.is_some() && one.plain == other.plain)
 }
 
 fn may_equal(one: &Attribute, other: &Attribute) -> bool {
@@ -84,6 +111,19 @@ fn prepare(text: &str) -> String {
     normal.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Folds, normalises and takes surplus spaces away, where there is nothing else to take away.
+fn prepare_plain(text: &str) -> Option<String> {
+    if text.chars().any(is_ignored) {
+        return None;
+    }
+    let folded: String = if text.is_ascii() {
+        text.to_ascii_lowercase()
+    } else {
+        text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
+    };
+    Some(folded.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
+}
+
 /// Characters that RFC 4518 2.2 maps to nothing: controls, and what shows as nothing.
 fn is_ignored(c: char) -> bool {
     c.is_control()
@@ -118,6 +158,35 @@ mod tests {
         ] {
             assert_eq!(prepare(one) == prepare(other), same, "{one:?} {other:?}");
         }
+    }
+
+    #[test]
+    fn names_are_surely_the_same_but_for_case_spaces_composition_and_type_of_string() {
+        let name = |tag, octets: &[u8]| {
+            let value = der::Any::new(tag, octets).unwrap();
+            let attribute = x509_cert::attr::AttributeTypeAndValue { oid: const_oid::db::rfc4519::CN, value };
+            let relative = RelativeDistinguishedName::try_from(vec![attribute]).unwrap();
+            PreparedName { relative: vec![prepare_relative(&relative)] }
+        };
+        let utf8 = |text: &str| name(Tag::Utf8String, text.as_bytes());
+        let base = utf8("Stra\u{df}e  Z\u{fc}rich ");
+        for (other, is_same, may_be_same) in [
+            (utf8(" STRA\u{df}E Zu\u{308}rich"), true, true),
+            (name(Tag::BmpString, b"\0s\0t\0r\0a\0\xdf\0e\0 \0z\0\xfc\0r\0i\0c\0h"), true, true),
+            (utf8("strasse z\u{fc}rich"), false, true),
+            (utf8("stra\u{df}e z\u{fc}r\u{ad}ich"), false, true),
+            (utf8("stra\u{df}e zurich"), false, false),
+            (name(Tag::TeletexString, b"Stra\xdfe Z\xfcrich"), false, true),
+        ] {
+            assert_eq!(base.is(&other), is_same, "{other:?}");
+            assert_eq!(other.is_below(&base), is_same, "{other:?}");
+            assert_eq!(base.may_be_below(&other), may_be_same, "{other:?}");
+        }
+        let unreadable = || name(Tag::TeletexString, b"\xdf");
+        assert!(unreadable().is(&unreadable()));
+        let long = PreparedName::of(&Name::from_str("CN=a,O=b").unwrap());
+        let short = PreparedName::of(&Name::from_str("O=b").unwrap());
+        assert!(long.is_below(&short) && !long.is(&short) && !short.is(&long));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub fn key(name: &str) -> MemoryKey {
 
 /// The root as anchor, without CRLs.
 pub fn trust() -> Trust {
-    Trust { anchors: vec![certificate("root")], crls: Vec::new(), revocation: RevocationMode::Off }
+    Trust { anchors: vec![certificate("root")], revocation: RevocationMode::Off, ..Trust::default() }
 }
 
 /// The root as anchor, with the CRLs of root and issuing CA.

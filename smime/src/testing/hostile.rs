@@ -78,6 +78,29 @@ pub fn of_key_len(octets: usize) -> Certificate {
         Tree::parse(&info).unwrap().root().children().next().unwrap().to_der().unwrap()
     };
     fields[6] = wrap(Tag::SEQUENCE, &[algorithm, wrap(Tag::BIT_STRING, &[key])]);
+    fields.push(ca_extensions());
+    sign(&fields)
+}
+
+/// basicConstraints that make a CA, as the only extension.
+fn ca_extensions() -> Vec<u8> {
+    let value = wrap(Tag::SEQUENCE, &[wrap(Tag(0x01), &[vec![0xFF]])]);
+    let oid = const_oid::db::rfc5280::ID_CE_BASIC_CONSTRAINTS.to_der().unwrap();
+    let extension = wrap(Tag::SEQUENCE, &[oid, wrap(Tag::OCTET_STRING, &[value])]);
+    wrap(Tag::context(3), &[wrap(Tag::SEQUENCE, &[extension])])
+}
+
+/// One of many CAs with alice's name and a key each, of which none signed anything.
+pub fn namesake(number: u8) -> Certificate {
+    let mut fields = alice();
+    fields[1] = wrap(Tag::INTEGER, &[vec![2, number]]);
+    let subject = fields[5].clone();
+    fields[3] = subject;
+    // id-Ed25519 and 32 octets.
+    let mut info = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    info.resize(44, number);
+    fields[6] = info;
+    fields[7] = ca_extensions();
     sign(&fields)
 }
 

@@ -50,7 +50,7 @@ pub fn key(name: &str) -> MemoryKey {
 
 /// One of the two CAs, `ca.rsa` or `ca.25519`, as the only anchor.
 pub fn trust(anchor: &str) -> Trust {
-    Trust { anchors: vec![certificate(anchor)], crls: Vec::new(), revocation: RevocationMode::Off }
+    Trust { anchors: vec![certificate(anchor)], revocation: RevocationMode::Off, ..Trust::default() }
 }
 
 /// The CA that issued a person's certificates.

@@ -100,7 +100,7 @@ fn reader(folder: &Path, name: &str) -> Reader {
         "rfc4134" => SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 32),
         _ => anchors.first().map_or(SystemTime::now(), start),
     };
-    let trust = Trust { anchors, crls: Vec::new(), revocation: RevocationMode::Off };
+    let trust = Trust { anchors, revocation: RevocationMode::Off, ..Trust::default() };
     Reader { trust, at, keys, sender }
 }
 

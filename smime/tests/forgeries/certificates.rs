@@ -170,7 +170,7 @@ fn a_signature_made_of_a_cube_root_does_not_verify() {
     let info = [DIGEST_INFO, digest.as_bytes()].concat();
     // A length in BER's long form, whose octets some readers pass over.
     let berserk = [&[0x30, 0x85, 0, 0, 0, 0, 0x31][..], &DIGEST_INFO[2..], digest.as_bytes()].concat();
-    let trust = Trust { anchors: vec![anchor.clone()], crls: Vec::new(), revocation: RevocationMode::Off };
+    let trust = Trust { anchors: vec![anchor.clone()], revocation: RevocationMode::Off, ..Trust::default() };
     for (what, info, padding) in [
         ("little padding", &info, 8),
         ("no padding", &info, 0),

@@ -98,7 +98,7 @@ fn signed_with_address(mailbox: &str) -> (Trust, String) {
         attribute.get(&[0]) != &Node::oid(const_oid::db::rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2)
     });
     let entity = clear(FORGED, &signed.sign_again("mallory").to_der());
-    let trust = Trust { anchors: vec![anchor], crls: Vec::new(), revocation: RevocationMode::Off };
+    let trust = Trust { anchors: vec![anchor], revocation: RevocationMode::Off, ..Trust::default() };
     (trust, format!("From: {ALICE}\r\n{entity}"))
 }
 

@@ -43,7 +43,8 @@ pub struct Ours<'a> {
 impl<'a> Ours<'a> {
     /// Trusts the root.
     pub fn new(world: &'a World) -> Result<Self> {
-        let trust = Trust { anchors: vec![world.root()?], crls: Vec::new(), revocation: RevocationMode::Off };
+        let trust =
+            Trust { anchors: vec![world.root()?], revocation: RevocationMode::Off, ..Trust::default() };
         Ok(Self { world, trust, chain: vec![world.issuing()?] })
     }
 
