@@ -12,6 +12,7 @@ pub mod gate;
 pub mod log;
 pub mod maildir;
 pub mod mbox;
+mod open;
 pub mod output;
 pub mod panics;
 pub mod pipeline;

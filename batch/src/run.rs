@@ -1,9 +1,7 @@
 //! A whole run: each input opened, put through the task, written to its place, and summed up.
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -14,12 +12,10 @@ use crate::{
     archive::Kind,
     error::BatchError,
     log::{Log, Totals},
-    maildir::{MaildirSink, MaildirSource, Tree},
-    mbox::MboxSource,
-    output::{FileSink, Place, StdoutSink, sync_folder},
-    pipeline::{self, Sink, Source},
+    open::{open, places},
+    output::Place,
+    pipeline::{self, Sink},
     report::Report,
-    single::SingleSource,
     task::Task,
 };
 
@@ -111,115 +107,6 @@ fn one(
     let sink = sink.as_mut().map(|sink| &mut **sink as &mut dyn Sink);
     pipeline::run(run, &mut *source, task, sink, log)?;
     Ok(())
-}
-
-type Opened = (Box<dyn Source>, Option<Box<dyn Sink>>);
-
-fn open(
-    options: &Options,
-    input: &Path,
-    kind: Kind,
-    place: Option<Place>,
-    log: &mut Log<'_>,
-) -> Result<Opened, BatchError> {
-    let limit = options.max_message;
-    let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
-    match kind {
-        Kind::Stdin => {
-            let source = SingleSource::stream(Box::new(io::stdin()), limit);
-            let sink: Option<Box<dyn Sink>> = match place {
-                Some(place) => Some(Box::new(FileSink::create(place, None)?)),
-                None if options.output == Output::Stdout => Some(Box::new(StdoutSink)),
-                None => None,
-            };
-            Ok((Box::new(source), sink))
-        }
-        Kind::Message | Kind::Mbox => {
-            let attributes = fs::metadata(input).map_err(failed)?;
-            log.expect(attributes.len());
-            let source: Box<dyn Source> = if kind == Kind::Mbox {
-                let source = MboxSource::open(input, limit).map_err(failed)?;
-                log.survey(input, source.survey());
-                Box::new(source)
-            } else {
-                Box::new(SingleSource::file(input, limit).map_err(failed)?)
-            };
-            let sink = place.map(|place| FileSink::create(place, Some(attributes))).transpose()?;
-            Ok((source, sink.map(|sink| Box::new(sink) as Box<dyn Sink>)))
-        }
-        Kind::Maildir => {
-            let tree = Tree::of(input).map_err(|(folder, source)| BatchError::Read {
-                origin: folder.display().to_string(),
-                source,
-            })?;
-            let source = MaildirSource::new(input, &tree, limit);
-            log.left_out(input, &tree.left_out);
-            let sink = place.map(|place| MaildirSink::create(place, input, tree)).transpose()?;
-            Ok((Box::new(source), sink.map(|sink| Box::new(sink) as Box<dyn Sink>)))
-        }
-    }
-}
-
-/// Where the output of each input goes.
-fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Place>>, BatchError> {
-    let inputs = &options.inputs;
-    if inputs.len() > 1 && kinds.contains(&Kind::Stdin) {
-        return Err(BatchError::Usage("the standard input (-) cannot be one of several inputs"));
-    }
-    let output = match &options.output {
-        Output::None | Output::Rehearsal => return Ok(inputs.iter().map(|_| None).collect()),
-        Output::Stdout if matches!(kinds, [Kind::Stdin]) => return Ok(vec![None]),
-        Output::Stdout => {
-            return Err(BatchError::Usage(
-                "only one message from the standard input (-) can go to the standard output",
-            ));
-        }
-        Output::Path(output) => output,
-    };
-    if let ([input], [kind]) = (inputs.as_slice(), kinds) {
-        let refuse = |problem: &str| BatchError::Output { path: output.clone(), problem: problem.into() };
-        match kind {
-            Kind::Maildir if output.is_file() => return Err(refuse("it is a file; a Maildir is a folder")),
-            Kind::Stdin if output.is_dir() => return Err(refuse("it is a folder; name a file in it")),
-            _ => {}
-        }
-        let into_folder = *kind != Kind::Maildir && output.is_dir();
-        let target = match input.file_name() {
-            Some(name) if into_folder && *kind != Kind::Stdin => {
-                // Refused here if the folder is not empty.
-                Place::new(output, inputs)?;
-                output.join(name)
-            }
-            _ => output.clone(),
-        };
-        return Ok(vec![Some(Place::new(&target, inputs)?)]);
-    }
-    Place::new(output, inputs)?;
-    make_folder(output)?;
-    let mut places = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let real = fs::canonicalize(input)
-            .map_err(|source| BatchError::Read { origin: input.display().to_string(), source })?;
-        let Some(name) = real.file_name() else {
-            return Err(BatchError::Input { path: input.clone(), problem: "without a name" });
-        };
-        let place = Place::new(&output.join(name), inputs)?;
-        if places.iter().flatten().any(|other: &Place| other.target() == place.target()) {
-            let problem = "named like another input, so their outputs would have one name";
-            return Err(BatchError::Input { path: input.clone(), problem });
-        }
-        places.push(Some(place));
-    }
-    Ok(places)
-}
-
-fn make_folder(path: &Path) -> Result<(), BatchError> {
-    let made = match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    };
-    let durable = made.and_then(|()| sync_folder(crate::output::parent(path)));
-    durable.map_err(|source| BatchError::Write { path: path.to_owned(), source })
 }
 
 /// How many threads, if nobody says: as many as can compute, and one for each session that can wait.
