@@ -8,7 +8,12 @@
 //! (`reactor.rs`), and none of its types is seen outside of this crate.
 
 mod answer;
+mod directory;
+pub mod files;
+pub mod ldap;
+pub mod smimea;
 mod source;
 
 pub use answer::{Answer, Finding, LookupError, Pin, Selector};
+pub use directory::Directory;
 pub use source::{CertificateSource, Kind};
