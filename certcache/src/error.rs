@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use smime::{Fault, store::StoreError};
+use smime::Fault;
 
 /// Why the cache could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -19,19 +19,62 @@ pub enum CacheError {
         /// What the system says.
         reason: io::Error,
     },
-    /// Another version of this program made it.
+    /// A newer version of this program made it.
     #[error(
-        "certificate cache {}: its schema is {}, this program knows {expected}; move the folder away and import again",
-        path.display(),
-        found.map_or_else(|| "none".to_owned(), |schema| schema.to_string())
+        "certificate cache {}: its schema is {found}, this program knows {expected}; use the newer program, \
+         or move the folder away and import again",
+        path.display()
     )]
     Schema {
         /// The folder.
         path: PathBuf,
-        /// Its schema, if it has one.
-        found: Option<u32>,
+        /// Its schema.
+        found: u32,
         /// The schema of this program.
         expected: u32,
+    },
+    /// Its file system is not one whose locks and shared memory hold between processes.
+    #[error(
+        "certificate cache {}: its file system (type {kind:#x}) is a network or user-space one, or unknown, and \
+         would damage it; put it on a local disk (ext4, xfs, btrfs, zfs or tmpfs)",
+        path.display()
+    )]
+    FileSystem {
+        /// The folder.
+        path: PathBuf,
+        /// statfs(2)'s number.
+        kind: u64,
+    },
+    /// Everybody could put certificates in.
+    #[error(
+        "certificate cache {}: everybody may write to {}; take that right away (chmod o-w)",
+        path.display(), file.display()
+    )]
+    WritableByAll {
+        /// The folder.
+        path: PathBuf,
+        /// What is open.
+        file: PathBuf,
+    },
+    /// This user may not use it.
+    #[error(
+        "certificate cache {}: no permission; its folder, data.mdb and lock.mdb must be writable for this user or \
+         group, also to read (chmod g+rw, chgrp)",
+        path.display()
+    )]
+    Permission {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The data file is cut off, or no cache at all.
+    #[error(
+        "certificate cache {}: data.mdb is cut off or damaged; restore it from a backup, or move the folder away \
+         and import again",
+        path.display()
+    )]
+    Truncated {
+        /// The folder.
+        path: PathBuf,
     },
     /// It has grown to the size of its map.
     #[error("certificate cache {}: it is full (MDB_MAP_FULL); nothing was written, look-ups go on", path.display())]
@@ -53,13 +96,52 @@ pub enum CacheError {
         /// The certificate.
         certificate: String,
     },
+    /// What was to be assigned is neither an address nor `@domain`.
+    #[error("certificate cache {}: {text:?} is neither an address nor @ and a domain", path.display())]
+    NotAnAddress {
+        /// The folder.
+        path: PathBuf,
+        /// What was given.
+        text: String,
+    },
+    /// More octets than one entry may have.
+    #[error("certificate cache {}: {len} octets are more than the {limit} one entry may have", path.display())]
+    TooLarge {
+        /// The folder.
+        path: PathBuf,
+        /// How many there are.
+        len: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// There can be no more rules.
+    #[error("certificate cache {}: there are as many distrust rules as there can be", path.display())]
+    TooManyRules {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A line of an export cannot be taken.
+    #[error("certificate cache {}: line {line} of the export: {reason}", path.display())]
+    Import {
+        /// The folder.
+        path: PathBuf,
+        /// Which line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A record is not what was written.
-    #[error("certificate cache {}: the record of {fingerprint} is damaged; move the folder away and import again", path.display())]
+    #[error(
+        "certificate cache {}: the entry {key} of {table} is damaged; run `hsmime cache check`",
+        path.display()
+    )]
     Damaged {
         /// The folder.
         path: PathBuf,
-        /// The record's key in hexadecimal.
-        fingerprint: String,
+        /// Its table.
+        table: &'static str,
+        /// Its key in hexadecimal.
+        key: String,
     },
     /// LMDB or the system failed.
     #[error("certificate cache {}: {reason}", path.display())]
@@ -75,7 +157,7 @@ impl CacheError {
     /// Whose fault it is: a cache that does not work needs its operator.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::NoAddress { .. } => Fault::Message,
+            Self::NoAddress { .. } | Self::NotAnAddress { .. } | Self::TooLarge { .. } => Fault::Message,
             _ => Fault::Operator,
         }
     }
@@ -85,16 +167,13 @@ impl CacheError {
         match error {
             heed::Error::Mdb(heed::MdbError::MapFull) => Self::Full { path },
             heed::Error::EnvAlreadyOpened => Self::OpenTwice { path },
+            heed::Error::Mdb(
+                heed::MdbError::Invalid | heed::MdbError::Corrupted | heed::MdbError::PageNotFound,
+            ) => Self::Truncated { path },
+            heed::Error::Io(reason) if reason.kind() == io::ErrorKind::PermissionDenied => {
+                Self::Permission { path }
+            }
             reason => Self::Lmdb { path, reason },
         }
-    }
-
-    /// The error of the joint to the agents, which names the folder by itself.
-    pub(crate) fn into_store_error(self, path: &Path) -> StoreError {
-        let path = path.display().to_string();
-        let text = self.to_string();
-        let prefix = format!("certificate cache {path}: ");
-        let reason = text.strip_prefix(&prefix).map_or_else(|| text.clone(), str::to_owned);
-        StoreError { path, reason }
     }
 }

@@ -1,156 +1,169 @@
 //! Recipients' certificates in LMDB, shared by milter, batch and the administrator's tool.
 //!
-//! Any number of processes of one host may read while one writes. A reader never waits for a writer; a
-//! writer waits for the other. All entries of a certificate are made in one transaction: it is there with
-//! all its addresses or not at all. The folder belongs on a local disk, because LMDB's locks do not hold on
-//! a network file system.
+//! Any number of processes of one host may read and write. A reader never waits for a writer; a writer waits for
+//! the other. All entries of a certificate are made in one transaction: it is there with all its indexes or not
+//! at all. The folder belongs on a local disk, because LMDB's locks do not hold on a network file system.
 //!
-//! It is a cache: nothing in it is trusted for being there. Whoever encrypts validates the path first.
+//! Nothing in it is trusted for being there: [`Chooser`] validates before it chooses, and remembers what it
+//! found until that may have changed.
+//!
+//! - `write.rs`, `read.rs`: certificates by address, fingerprint, issuer and serial number, key identifier, subject
+//!   and expiry, with where they came from and whether they may be used.
+//! - `status.rs`: CRLs and OCSP answers. `rule.rs`: distrust rules. `log.rs`: what was changed and why.
+//! - `check.rs`, `transfer.rs`, `migrate.rs`: check, export, import, backup, another schema.
+//! - `choose/`: whom to encrypt to, and why.
 
+mod check;
+mod codec;
+mod env;
 mod error;
+mod index;
+mod key;
+mod log;
+mod migrate;
+mod place;
 mod read;
 mod record;
+mod rule;
+mod status;
+mod tables;
+mod transfer;
 mod write;
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, WithoutTls, types::Bytes};
+use heed::{MdbError, RoTxn, RwTxn};
 
+pub use check::{Found, MAX_FAULTS, Report};
 pub use error::CacheError;
+pub use log::{Event, MAX_EVENTS};
+pub use migrate::Reindexed;
 pub use read::{Entry, Stat};
-use record::{SCHEMA, SCHEMA_KEY};
-pub use record::{Source, Sources};
-pub use write::Inserted;
+pub use record::{Announced, Fingerprint, Source, Sources, TrustState};
+pub use rule::{MAX_RULES, Rule};
+pub use status::{MAX_CRL_LEN, MAX_OCSP_LEN, Status, Stored};
+pub use transfer::{DECIDED, Which};
+pub use write::{Inserted, Insertion};
+
+use env::{Store, Tried, Trouble};
+use tables::{SCHEMA, Schema, Tables};
 
 /// Address space is reserved for this many octets; on disk is what is used. About 15 million certificates.
 pub const MAP_SIZE: usize = 64 << 30;
-/// How many look-ups can go on at the same time, in all processes.
-const MAX_READERS: u32 = 1024;
-
-type Table = Database<'static, Bytes, Bytes>;
 
 /// An open cache. It can be shared by threads.
 #[derive(Debug)]
 pub struct Cache {
-    path: PathBuf,
-    env: Env<WithoutTls>,
+    store: Store,
     tables: Tables,
 }
 
-/// The tables; `record.rs` says what is in them.
-#[derive(Debug)]
-struct Tables {
-    meta: Table,
-    certificates: Table,
-    octets: Table,
-    addresses: Table,
-    absent: Table,
-}
-
-const NAMES: [&str; 5] = ["meta", "cert", "der", "by_addr", "neg"];
-
 impl Cache {
     /// Opens the cache in a folder, and makes both if they are not there. A process opens a cache once and
-    /// shares it.
+    /// shares it. One of an older schema is brought up to this program's.
     pub fn open(path: &Path) -> Result<Self, CacheError> {
-        Self::open_sized(path, MAP_SIZE)
+        Self::open_sized(path, MAP_SIZE, MAP_SIZE)
     }
 
-    /// Opens a cache that can grow to `map_size` octets, a multiple of the page size. All processes that use
-    /// a cache give the same size.
-    pub fn open_sized(path: &Path, map_size: usize) -> Result<Self, CacheError> {
-        match fs::create_dir(path) {
-            Err(reason) if reason.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(CacheError::Folder { path: path.to_owned(), reason });
-            }
-            _ => {}
-        }
-        let fail = |error| CacheError::from_heed(path, error);
-        let env = open_env(path, map_size).map_err(fail)?;
-        // A process that was killed inside a look-up would keep old pages from being used again.
-        env.clear_stale_readers().map_err(fail)?;
-        let found = open_tables(&env).map_err(fail)?;
-        let tables = match found {
+    /// Opens a cache whose map begins with `size` octets and grows to `limit`, multiples of the page size. Where
+    /// address space is short: each process maps as much as the cache has grown to.
+    pub fn open_sized(path: &Path, size: usize, limit: usize) -> Result<Self, CacheError> {
+        place::prepare(path)?;
+        place::looks_like_lmdb(path)?;
+        let store = Store::open(path, size, limit)?;
+        // Before anything but the first pages is read.
+        let must_check = store.is_short()?;
+        let tables = match adopting(&store, Tables::open)? {
             Some(tables) => tables,
-            None => create_tables(&env).map_err(fail)?,
+            None => adopting(&store, Tables::create)?
+                .ok_or_else(|| CacheError::Truncated { path: path.to_owned() })?,
         };
-        let cache = Self { path: path.to_owned(), env, tables };
+        let cache = Self { store, tables };
         cache.check_schema()?;
+        if must_check {
+            cache.read_all()?;
+        }
         Ok(cache)
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.store.path()
+    }
+
+    /// How often the map changed its size under this process, by its own writing or another one's.
+    pub fn resized(&self) -> usize {
+        self.store.resized()
+    }
+
+    /// Lets go of what processes that were killed inside a look-up held, and says how many there were. Writers do
+    /// so once a minute; without it the file would grow as long as such a process's entry is there.
+    pub fn clear_stale_readers(&self) -> Result<usize, CacheError> {
+        self.store.clear_stale_readers()
     }
 
     fn check_schema(&self) -> Result<(), CacheError> {
-        let fail = |error| self.fail(error);
-        let transaction = self.env.read_txn().map_err(fail)?;
-        let found = self.tables.meta.get(&transaction, SCHEMA_KEY).map_err(fail)?;
-        match found.and_then(|octets| octets.try_into().ok()).map(u32::from_le_bytes) {
-            Some(SCHEMA) => Ok(()),
-            found => Err(CacheError::Schema { path: self.path.clone(), found, expected: SCHEMA }),
-        }
-    }
-
-    fn fail(&self, error: heed::Error) -> CacheError {
-        CacheError::from_heed(&self.path, error)
-    }
-}
-
-fn open_env(path: &Path, map_size: usize) -> heed::Result<Env<WithoutTls>> {
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(map_size).max_readers(MAX_READERS).max_dbs(16);
-    // SAFETY: the map is undefined only if the file is changed by others than LMDB or without its locks.
-    // The files are in a folder of our own with mode 0600, no flag weakens locking or syncing, no process
-    // forks after opening, and heed refuses a second environment on the same file in one process.
-    #[expect(unsafe_code, reason = "LMDB's memory map is not safe by its nature; see SAFETY")]
-    unsafe {
-        options.open(path)
-    }
-}
-
-/// Opens the tables in a read transaction, so that a writer that hangs cannot keep us from reading.
-fn open_tables(env: &Env<WithoutTls>) -> heed::Result<Option<Tables>> {
-    let transaction = env.read_txn()?;
-    let opened = env.open_databases_and_commit(transaction, |opener, transaction| {
-        let [meta, certificates, octets, addresses, absent] =
-            NAMES.map(|name| opener.open_database::<Bytes, Bytes>(transaction, Some(name)));
-        let tables = (meta?, certificates?, octets?, addresses?, absent?);
-        Ok::<_, heed::Error>(match tables {
-            (Some(meta), Some(certificates), Some(octets), Some(addresses), Some(absent)) => {
-                CommitOrAbort::Commit([meta, certificates, octets, addresses, absent])
+        match self.read(|tables, transaction| Ok(tables.schema(transaction)?))? {
+            Some(Schema { schema: SCHEMA, .. }) => Ok(()),
+            Some(Schema { schema, min_reader }) if schema > SCHEMA => {
+                if min_reader <= SCHEMA {
+                    return Ok(());
+                }
+                Err(CacheError::Schema { path: self.path().to_owned(), found: schema, expected: SCHEMA })
             }
-            _ => CommitOrAbort::Abort(()),
-        })
-    })?;
-    Ok(opened.commit().map(Tables::new))
-}
-
-fn create_tables(env: &Env<WithoutTls>) -> heed::Result<Tables> {
-    let transaction = env.write_txn()?;
-    let created = env.create_databases_and_commit(transaction, |opener, transaction| {
-        let mut create = |name| opener.create_database::<Bytes, Bytes>(transaction, Some(name));
-        let [meta, certificates, octets, addresses, absent] = NAMES.map(&mut create);
-        let tables = [meta?, certificates?, octets?, addresses?, absent?];
-        let [meta, ..] = &tables;
-        // Another process may have been faster; its schema stays.
-        if meta.get(transaction, SCHEMA_KEY)?.is_none() {
-            meta.put(transaction, SCHEMA_KEY, &SCHEMA.to_le_bytes())?;
+            Some(_) => self.migrate(),
+            None => {
+                self.migrate()?;
+                self.begin_with_decided()
+            }
         }
-        Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(tables))
-    })?;
-    created.commit().map(Tables::new).ok_or(heed::Error::Mdb(heed::MdbError::BadTxn))
+    }
+
+    /// Reads everything, to find what is not there.
+    fn read_all(&self) -> Result<(), CacheError> {
+        self.read(|tables, transaction| {
+            for (_, table) in tables.all() {
+                for row in table.iter(transaction)? {
+                    row?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&Tables, &RoTxn<'_>) -> Tried<T>,
+    ) -> Result<T, CacheError> {
+        self.store.read(|transaction| read(&self.tables, transaction))
+    }
+
+    pub(crate) fn write<T>(
+        &self,
+        mut write: impl FnMut(&Tables, &mut RwTxn<'_>) -> Tried<T>,
+    ) -> Result<T, CacheError> {
+        self.store.write(|transaction| write(&self.tables, transaction))
+    }
+
+    pub(crate) fn fail(&self, trouble: Trouble) -> CacheError {
+        self.store.fail(trouble)
+    }
 }
 
-impl Tables {
-    fn new([meta, certificates, octets, addresses, absent]: [Table; 5]) -> Self {
-        Self { meta, certificates, octets, addresses, absent }
+/// Opens tables, again where another process has made the map larger in between.
+fn adopting<T>(store: &Store, open: impl Fn(&Store) -> heed::Result<T>) -> Result<T, CacheError> {
+    match open(store) {
+        Err(heed::Error::Mdb(MdbError::MapResized)) => {
+            store.read(|_| Ok(()))?;
+            open(store)
+        }
+        opened => opened,
     }
+    .map_err(|error| store.fail(error.into()))
 }
 
 #[cfg(test)]

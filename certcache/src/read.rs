@@ -1,17 +1,23 @@
-//! Looking certificates up.
+//! Looking certificates up by what they name.
 
 use std::time::SystemTime;
 
 use heed::RoTxn;
-use smime::{
-    Certificate, MailAddress,
-    store::{Lookup, RecipientCertificates, StoreError},
-};
+use smime::{Certificate, MailAddress};
 
 use crate::{
-    Cache, CacheError,
-    record::{Fingerprint, Record, Sources, absent_key, address_prefix, decode_time},
+    Announced, Cache, CacheError, Source, TrustState,
+    codec::Reader,
+    env::{Tried, Trouble},
+    key,
+    record::{Fingerprint, Record, Sources},
+    tables::{Table, Tables, suffixes},
 };
+
+/// How many certificates are walked over in one transaction.
+const STEP: usize = 200;
+/// How many issuers of one name are given.
+const MAX_ISSUERS: usize = 50;
 
 /// A certificate with what is known of it.
 #[derive(Clone, Debug)]
@@ -20,161 +26,269 @@ pub struct Entry {
     pub certificate: Certificate,
     /// Where it came from.
     pub sources: Sources,
+    /// Whether it may be used.
+    pub state: TrustState,
     /// When it was first put in.
     pub first_seen: SystemTime,
-    /// When it was last put in.
+    /// When it was last put in, to a day.
     pub last_seen: SystemTime,
+    /// The message it was first harvested from.
+    pub message_id: Option<String>,
+    /// What was announced beside it (RFC 8551 2.5.2).
+    pub announced: Option<Announced>,
+    /// The signing time of the last message that asked to encrypt to it (RFC 8551 2.5.3).
+    pub preferred: Option<SystemTime>,
+    /// Addresses and domains that an administrator gave it beside those it names.
+    pub assigned: Vec<String>,
 }
 
 /// How much is in a cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Certificates.
     pub certificates: u64,
     /// Pairs of an address and a certificate.
     pub addresses: u64,
-    /// Addresses known to have no certificate.
+    /// Pairs of an address and a source that has no certificate for it.
     pub absent: u64,
+    /// CRLs.
+    pub crls: u64,
+    /// OCSP answers.
+    pub ocsp: u64,
+    /// Choices that are remembered.
+    pub choices: u64,
     /// Octets of the file.
     pub file_octets: u64,
     /// Octets it can grow to.
     pub map_octets: u64,
+    /// Readers in all processes.
+    pub readers: u32,
 }
 
 impl Cache {
     /// The entry of a certificate by the SHA-256 of its DER.
     pub fn by_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<Entry>, CacheError> {
-        let transaction = self.env.read_txn().map_err(|error| self.fail(error))?;
-        self.entry(&transaction, fingerprint)
+        self.read(|tables, transaction| self.entry(tables, transaction, fingerprint))
     }
 
     /// All entries of an address, valid or not, newest certificate first.
     pub fn by_address(&self, address: &MailAddress) -> Result<Vec<Entry>, CacheError> {
-        let transaction = self.env.read_txn().map_err(|error| self.fail(error))?;
-        let (entries, damaged) = self.entries_of(&transaction, address)?;
+        let (entries, damaged) = self.entries_of(address)?;
         damaged.map_or(Ok(entries), Err)
     }
 
-    /// Gives each entry to `visit`, until that returns false. The walk is one transaction, during which the
-    /// file can only grow: `visit` is quick.
+    /// All entries with an issuer's name in DER and a serial number.
+    pub fn by_issuer_and_serial(&self, issuer: &[u8], serial: &[u8]) -> Result<Vec<Entry>, CacheError> {
+        let key = key::issuer_and_serial(key::name(issuer), serial);
+        self.by_prefix(|tables| tables.by_is, &key, usize::MAX)
+    }
+
+    /// All entries with a subject key identifier: there may be several, and not all need be the owner's
+    /// (RFC 8551 2.6).
+    pub fn by_subject_key_identifier(&self, identifier: &[u8]) -> Result<Vec<Entry>, CacheError> {
+        self.by_prefix(|tables| tables.by_ski, &key::counted(identifier), usize::MAX)
+    }
+
+    /// The entries with a subject's name in DER, such as the issuers of a certificate or the other half of a
+    /// pair for signing and encrypting. At most 50.
+    pub fn by_subject(&self, subject: &[u8]) -> Result<Vec<Entry>, CacheError> {
+        self.by_prefix(|tables| tables.by_subj, &key::name(subject), MAX_ISSUERS)
+    }
+
+    /// The entries that end in a period, the first to end first. At most `limit`.
+    pub fn expiring(
+        &self,
+        from: SystemTime,
+        until: SystemTime,
+        limit: usize,
+    ) -> Result<Vec<Entry>, CacheError> {
+        self.read(|tables, transaction| {
+            let (from, until) = (crate::codec::ordered(from), crate::codec::ordered(until));
+            let range = (std::ops::Bound::Included(&from[..]), std::ops::Bound::Unbounded);
+            let mut entries = Vec::new();
+            for row in tables.by_exp.range(transaction, &range)? {
+                let (key, _) = row?;
+                let Some((end, fingerprint)) = key.split_first_chunk::<8>() else { continue };
+                if *end >= until || entries.len() >= limit {
+                    break;
+                }
+                let Ok(fingerprint) = fingerprint.try_into() else { continue };
+                entries.extend(self.entry(tables, transaction, fingerprint)?);
+            }
+            Ok(entries)
+        })
+    }
+
+    fn by_prefix(
+        &self,
+        table: impl FnOnce(&Tables) -> Table,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Entry>, CacheError> {
+        self.read(|tables, transaction| {
+            let found = suffixes(table(tables), transaction, prefix, limit)?;
+            let entries = found.iter().map(|fingerprint| self.entry(tables, transaction, fingerprint));
+            entries.filter_map(Result::transpose).collect()
+        })
+    }
+
+    /// Gives each entry to `visit`, until that returns false. `visit` runs between transactions and may take its
+    /// time, and use the cache; what changes meanwhile is seen or not.
     pub fn for_each(
         &self,
         mut visit: impl FnMut(Result<Entry, CacheError>) -> bool,
     ) -> Result<(), CacheError> {
-        let transaction = self.env.read_txn().map_err(|error| self.fail(error))?;
-        for row in self.tables.certificates.iter(&transaction).map_err(|error| self.fail(error))? {
-            let (key, _) = row.map_err(|error| self.fail(error))?;
-            let entry = match <&Fingerprint>::try_from(key) {
-                Ok(fingerprint) => self.entry(&transaction, fingerprint).transpose(),
-                Err(_) => Some(Err(self.damaged(key))),
-            };
-            if !entry.is_none_or(&mut visit) {
-                break;
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let step = self.read(|tables, transaction| {
+                let from = after.as_deref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+                let range = (from, std::ops::Bound::<&[u8]>::Unbounded);
+                let mut step = Vec::new();
+                for row in tables.cert.range(transaction, &range)?.take(STEP) {
+                    let (key, _) = row?;
+                    let entry = match <&Fingerprint>::try_from(key) {
+                        Ok(fingerprint) => self.entry(tables, transaction, fingerprint).transpose(),
+                        Err(_) => Some(Err(self.damaged("cert", key).into())),
+                    };
+                    step.push((key.to_vec(), entry.map(|entry| entry.map_err(|trouble| self.fail(trouble)))));
+                }
+                Ok(step)
+            })?;
+            let Some((last, _)) = step.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (_, entry) in step {
+                if !entry.is_none_or(&mut visit) {
+                    return Ok(());
+                }
             }
         }
-        Ok(())
     }
 
     /// How much is in it.
     pub fn stat(&self) -> Result<Stat, CacheError> {
-        let fail = |error| self.fail(error);
-        let transaction = self.env.read_txn().map_err(fail)?;
-        Ok(Stat {
-            certificates: self.tables.certificates.len(&transaction).map_err(fail)?,
-            addresses: self.tables.addresses.len(&transaction).map_err(fail)?,
-            absent: self.tables.absent.len(&transaction).map_err(fail)?,
-            file_octets: self.env.real_disk_size().map_err(fail)?,
-            map_octets: u64::try_from(self.env.info().map_size).unwrap_or(u64::MAX),
+        self.read(|tables, transaction| {
+            let info = self.store().env().info();
+            Ok(Stat {
+                certificates: tables.cert.len(transaction)?,
+                addresses: tables.by_addr.len(transaction)?,
+                absent: tables.neg.len(transaction)?,
+                crls: tables.crl.len(transaction)?,
+                ocsp: tables.ocsp.len(transaction)?,
+                choices: tables.choice.len(transaction)?,
+                file_octets: self.store().env().real_disk_size()?,
+                map_octets: u64::try_from(self.store().limit()).unwrap_or(u64::MAX),
+                readers: info.number_of_readers,
+            })
         })
     }
 
-    fn look_up(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, CacheError> {
-        let transaction = self.env.read_txn().map_err(|error| self.fail(error))?;
-        let (entries, damaged) = self.entries_of(&transaction, address)?;
-        let usable = |certificate: &Certificate| {
-            certificate.may_encrypt() && certificate.is_for_email() && certificate.is_valid_at(at)
-        };
-        let found: Vec<Certificate> =
-            entries.into_iter().map(|entry| entry.certificate).filter(usable).collect();
-        match damaged {
-            _ if !found.is_empty() => Ok(Lookup::Found(found)),
-            Some(damaged) => Err(damaged),
-            None if self.is_absent(&transaction, address, at)? => Ok(Lookup::Absent),
-            None => Ok(Lookup::Unknown),
-        }
+    /// Whether an address is known to have no certificate at a source, or with `None` anywhere.
+    pub fn is_absent(
+        &self,
+        address: &MailAddress,
+        source: Option<Source>,
+        at: SystemTime,
+    ) -> Result<bool, CacheError> {
+        let Some(address) = key::address(address) else { return Ok(false) };
+        let key = key::pair(&address, &[source.map_or(0, Source::octet)]);
+        self.read(|tables, transaction| {
+            let until = tables.neg.get(transaction, &key)?;
+            let until = until.and_then(|octets| Reader::new(octets, 1)).and_then(|mut reader| reader.time());
+            Ok(until.is_some_and(|until| at < until))
+        })
     }
 
-    /// The good entries of an address, newest certificate first, and the error of a damaged one.
-    fn entries_of(
+    /// The good entries of an address and of its domain, newest certificate first, and the error of a damaged
+    /// one.
+    pub(crate) fn entries_of(
         &self,
-        transaction: &RoTxn<'_>,
         address: &MailAddress,
     ) -> Result<(Vec<Entry>, Option<CacheError>), CacheError> {
-        let mut entries = Vec::new();
+        self.read(|tables, transaction| self.entries_in(tables, transaction, address))
+    }
+
+    pub(crate) fn entries_in(
+        &self,
+        tables: &Tables,
+        transaction: &RoTxn<'_>,
+        address: &MailAddress,
+    ) -> Tried<(Vec<Entry>, Option<CacheError>)> {
+        let mut entries: Vec<Entry> = Vec::new();
         let mut damaged = None;
-        let Some(prefix) = address_prefix(address) else {
-            return Ok((entries, damaged));
-        };
-        let rows = self.tables.addresses.prefix_iter(transaction, &prefix);
-        for row in rows.map_err(|error| self.fail(error))? {
-            let (key, _) = row.map_err(|error| self.fail(error))?;
-            let fingerprint = key.get(prefix.len()..).unwrap_or_default();
-            let entry = match <&Fingerprint>::try_from(fingerprint) {
-                Ok(fingerprint) => self.entry(transaction, fingerprint),
-                Err(_) => Err(self.damaged(fingerprint)),
-            };
-            match entry {
-                Ok(Some(entry)) if entry.certificate.addresses().contains(address) => entries.push(entry),
-                Ok(_) => damaged = Some(self.damaged(fingerprint)),
-                Err(error @ CacheError::Damaged { .. }) => damaged = Some(error),
-                Err(error) => return Err(error),
+        for part in [key::address(address), key::domain(address)].into_iter().flatten() {
+            for fingerprint in suffixes(tables.by_addr, transaction, &key::prefix(&part), usize::MAX)? {
+                match self.entry(tables, transaction, &fingerprint) {
+                    Ok(Some(entry)) if entry.is_of(address) => {
+                        if entries.iter().all(|known| known.certificate != entry.certificate) {
+                            entries.push(entry);
+                        }
+                    }
+                    Ok(_) => damaged = Some(self.damaged("by_addr", &fingerprint)),
+                    Err(Trouble::Cache(error @ CacheError::Damaged { .. })) => damaged = Some(error),
+                    Err(error) => return Err(error),
+                }
             }
         }
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.certificate.not_before()));
         Ok((entries, damaged))
     }
 
-    fn entry(&self, transaction: &RoTxn<'_>, fingerprint: &Fingerprint) -> Result<Option<Entry>, CacheError> {
-        let fail = |error| self.fail(error);
-        let Some(record) = self.tables.certificates.get(transaction, fingerprint).map_err(fail)? else {
+    pub(crate) fn entry(
+        &self,
+        tables: &Tables,
+        transaction: &RoTxn<'_>,
+        fingerprint: &Fingerprint,
+    ) -> Tried<Option<Entry>> {
+        let stored = self.stored(tables, transaction, fingerprint)?;
+        Ok(stored.map(|(record, certificate)| Entry {
+            certificate,
+            sources: record.sources,
+            state: record.state,
+            first_seen: record.first_seen,
+            last_seen: record.last_seen,
+            message_id: record.message_id,
+            announced: record.announced,
+            preferred: record.preferred,
+            assigned: record.assigned,
+        }))
+    }
+
+    /// The record of a fingerprint and its certificate, both found good.
+    pub(crate) fn stored(
+        &self,
+        tables: &Tables,
+        transaction: &RoTxn<'_>,
+        fingerprint: &Fingerprint,
+    ) -> Tried<Option<(Record, Certificate)>> {
+        let Some(record) = tables.cert.get(transaction, fingerprint)? else {
             return Ok(None);
         };
-        let octets = self.tables.octets.get(transaction, fingerprint).map_err(fail)?;
-        let certificate = octets
+        let certificate = tables
+            .der
+            .get(transaction, fingerprint)?
             .and_then(|octets| Certificate::from_der(octets).ok())
             .filter(|certificate| certificate.fingerprint() == fingerprint);
         match (Record::decode(record), certificate) {
-            (Some(Record { sources, first_seen, last_seen }), Some(certificate)) => {
-                Ok(Some(Entry { certificate, sources, first_seen, last_seen }))
-            }
-            _ => Err(self.damaged(fingerprint)),
+            (Some(record), Some(certificate)) => Ok(Some((record, certificate))),
+            _ => Err(self.damaged("cert", fingerprint).into()),
         }
     }
 
-    fn is_absent(
-        &self,
-        transaction: &RoTxn<'_>,
-        address: &MailAddress,
-        at: SystemTime,
-    ) -> Result<bool, CacheError> {
-        let Some(key) = absent_key(address) else {
-            return Ok(false);
-        };
-        let until = self.tables.absent.get(transaction, &key).map_err(|error| self.fail(error))?;
-        let until = until.and_then(|octets| octets.try_into().ok()).and_then(decode_time);
-        Ok(until.is_some_and(|until| at < until))
-    }
-
-    pub(crate) fn damaged(&self, fingerprint: &[u8]) -> CacheError {
-        let fingerprint = data_encoding::HEXLOWER.encode(fingerprint);
-        CacheError::Damaged { path: self.path.clone(), fingerprint }
+    pub(crate) fn damaged(&self, table: &'static str, key: &[u8]) -> CacheError {
+        let key = data_encoding::HEXLOWER.encode(key);
+        CacheError::Damaged { path: self.path().to_owned(), table, key }
     }
 }
 
-impl RecipientCertificates for Cache {
-    /// Certificates for e-mail that can be encrypted to and are valid at the time, the newest first. An
-    /// expired or damaged one never hides a good one; where only damaged ones are left, that is an error.
-    fn lookup(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, StoreError> {
-        self.look_up(address, at).map_err(|error| error.into_store_error(&self.path))
+impl Entry {
+    /// Whether it is of an address: it names it, or was given it or its domain.
+    pub fn is_of(&self, address: &MailAddress) -> bool {
+        self.certificate.addresses().contains(address) || self.is_assigned(address)
+    }
+
+    /// Whether an administrator gave it the address or its domain.
+    pub fn is_assigned(&self, address: &MailAddress) -> bool {
+        let (folded, domain) = (address.folded(), format!("@{}", address.domain()).to_ascii_lowercase());
+        self.assigned.iter().any(|text| *text == folded || *text == domain)
     }
 }

@@ -1,14 +1,29 @@
-//! Putting certificates in, and taking them out.
+//! Putting certificates in, changing what is thought of them, and taking them out.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use heed::RwTxn;
 use smime::{Certificate, MailAddress};
 
 use crate::{
-    Cache, CacheError, Source, Tables,
-    record::{Fingerprint, Record, Sources, absent_key, address_key, encode_time},
+    Announced, Cache, CacheError, Source, TrustState,
+    codec::Writer,
+    env::Tried,
+    index::Index,
+    key, log,
+    record::{Fingerprint, Record},
+    tables::{Tables, delete_prefix},
 };
+
+/// `last_seen` is exact to a day, so that mail does not cause a write each time.
+const LAST_SEEN_STEP: Duration = Duration::from_hours(24);
+/// How many octets of capabilities are kept.
+const MAX_CAPABILITIES: usize = 4096;
+/// How many characters of a Message-ID are kept (RFC 5322 2.1.1 allows 998 in a line).
+const MAX_MESSAGE_ID: usize = 998;
+/// How many addresses and domains one certificate can be given.
+const MAX_ASSIGNED: usize = 100;
 
 /// What came of putting in certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,95 +34,320 @@ pub struct Inserted {
     pub known: usize,
 }
 
+/// A certificate to be put in, with all that is known of it.
+#[derive(Clone, Debug)]
+pub struct Insertion<'c> {
+    /// The certificate.
+    pub certificate: &'c Certificate,
+    /// Where it comes from.
+    pub source: Source,
+    /// Whether it may be used. What an administrator decided before stays.
+    pub state: TrustState,
+    /// The message it was harvested from.
+    pub message_id: Option<&'c str>,
+    /// What was announced beside it, with the signing time.
+    pub announced: Option<Announced>,
+    /// The signing time of a message whose encryptionKeyPreference names it.
+    pub preferred: Option<SystemTime>,
+    /// Addresses and domains (`@example.org`) that it is given beside those it names.
+    pub assigned: Vec<String>,
+    /// Why, for the log.
+    pub reason: &'c str,
+}
+
+impl<'c> Insertion<'c> {
+    /// A trusted certificate with nothing beside it.
+    pub fn new(certificate: &'c Certificate, source: Source) -> Self {
+        Self {
+            certificate,
+            source,
+            state: TrustState::Trusted,
+            message_id: None,
+            announced: None,
+            preferred: None,
+            assigned: Vec::new(),
+            reason: "",
+        }
+    }
+}
+
 impl Cache {
-    /// Puts in one certificate, or notes that it was seen again.
+    /// Puts in one certificate as trusted, or notes that it was seen again.
     pub fn insert(
         &self,
         certificate: &Certificate,
         source: Source,
         now: SystemTime,
     ) -> Result<Inserted, CacheError> {
-        self.insert_all([certificate], source, now)
+        self.put(&[Insertion::new(certificate, source)], now)
     }
 
-    /// Puts in certificates, all or none of them.
+    /// Puts in certificates as trusted, all or none of them.
     pub fn insert_all<'c>(
         &self,
         certificates: impl IntoIterator<Item = &'c Certificate>,
         source: Source,
         now: SystemTime,
     ) -> Result<Inserted, CacheError> {
-        let mut transaction = self.env.write_txn().map_err(|error| self.fail(error))?;
-        let mut inserted = Inserted::default();
-        for certificate in certificates {
-            if self.insert_one(&mut transaction, certificate, source, now)? {
-                inserted.new += 1;
-            } else {
-                inserted.known += 1;
+        let insertions: Vec<_> =
+            certificates.into_iter().map(|certificate| Insertion::new(certificate, source)).collect();
+        self.put(&insertions, now)
+    }
+
+    /// Puts in certificates with what is known of them, all or none of them. One that names no mail address and
+    /// is given none is refused, unless it is a CA's.
+    pub fn put(&self, insertions: &[Insertion<'_>], now: SystemTime) -> Result<Inserted, CacheError> {
+        let indexes: Vec<Index> =
+            insertions.iter().map(|new| Index::of(new.certificate, &new.assigned)).collect();
+        for (new, index) in insertions.iter().zip(&indexes) {
+            if index.addresses.is_empty() && !crate::record::is_ca(new.certificate) {
+                let certificate = new.certificate.to_string();
+                return Err(CacheError::NoAddress { path: self.path().to_owned(), certificate });
             }
         }
-        transaction.commit().map_err(|error| self.fail(error))?;
-        Ok(inserted)
+        self.write(|tables, transaction| {
+            let mut inserted = Inserted::default();
+            for (new, index) in insertions.iter().zip(&indexes) {
+                if insert(tables, transaction, new, index, now)? {
+                    inserted.new += 1;
+                } else {
+                    inserted.known += 1;
+                }
+            }
+            Ok(inserted)
+        })
     }
 
-    fn insert_one(
+    /// Changes whether a certificate may be used, and says whether it is there.
+    pub fn set_state(
         &self,
-        transaction: &mut RwTxn<'_>,
-        certificate: &Certificate,
-        source: Source,
+        fingerprint: &Fingerprint,
+        state: TrustState,
+        reason: &str,
         now: SystemTime,
     ) -> Result<bool, CacheError> {
-        let fail = |error| self.fail(error);
-        let fingerprint = certificate.fingerprint();
-        let addresses = certificate.addresses();
-        let keys: Vec<Vec<u8>> =
-            addresses.iter().filter_map(|address| address_key(address, fingerprint)).collect();
-        if keys.is_empty() {
-            let certificate = certificate.to_string();
-            return Err(CacheError::NoAddress { path: self.path.clone(), certificate });
-        }
-        let Tables { certificates, octets, addresses: by_address, absent, .. } = &self.tables;
-        let before = certificates.get(transaction, fingerprint).map_err(fail)?.and_then(Record::decode);
-        let record = Record {
-            sources: before.map_or_else(Sources::default, |record| record.sources).with(source),
-            first_seen: before.map_or(now, |record| record.first_seen),
-            last_seen: now,
-        };
-        certificates.put(transaction, fingerprint, &record.encode()).map_err(fail)?;
-        octets.put(transaction, fingerprint, certificate.der()).map_err(fail)?;
-        for key in &keys {
-            by_address.put(transaction, key, &[]).map_err(fail)?;
-        }
-        for key in addresses.iter().filter_map(absent_key) {
-            absent.delete(transaction, &key).map_err(fail)?;
-        }
-        Ok(before.is_none())
+        let text = format!("{}: {reason}", state.name());
+        self.change(fingerprint, "state", &text, now, |record| record.state = state)
     }
 
-    /// Notes that an address has no certificate, until a time. A certificate that comes is found before.
+    /// Gives a certificate an address that it does not name, or with `@example.org` all addresses of a domain.
+    pub fn assign(
+        &self,
+        fingerprint: &Fingerprint,
+        address_or_domain: &str,
+        reason: &str,
+        now: SystemTime,
+    ) -> Result<bool, CacheError> {
+        let text = address_or_domain.to_ascii_lowercase();
+        let is_address = MailAddress::parse(&text).is_ok()
+            || text
+                .strip_prefix('@')
+                .is_some_and(|domain| MailAddress::parse(&format!("x@{domain}")).is_ok());
+        if !is_address || key::text(&text).is_none() {
+            let text = text.chars().take(320).collect();
+            return Err(CacheError::NotAnAddress { path: self.path().to_owned(), text });
+        }
+        let reason = format!("{text}: {reason}");
+        self.change(fingerprint, "assign", &reason, now, |record| {
+            if !record.assigned.contains(&text) && record.assigned.len() < MAX_ASSIGNED {
+                record.assigned.push(text.clone());
+            }
+        })
+    }
+
+    /// Takes back what `assign` gave.
+    pub fn unassign(
+        &self,
+        fingerprint: &Fingerprint,
+        address_or_domain: &str,
+        reason: &str,
+        now: SystemTime,
+    ) -> Result<bool, CacheError> {
+        let text = address_or_domain.to_ascii_lowercase();
+        let reason = format!("no longer {text}: {reason}");
+        self.change(fingerprint, "assign", &reason, now, |record| record.assigned.retain(|own| *own != text))
+    }
+
+    fn change(
+        &self,
+        fingerprint: &Fingerprint,
+        action: &str,
+        reason: &str,
+        now: SystemTime,
+        mut change: impl FnMut(&mut Record),
+    ) -> Result<bool, CacheError> {
+        self.write(|tables, transaction| {
+            let Some((mut record, certificate)) = self.stored(tables, transaction, fingerprint)? else {
+                return Ok(false);
+            };
+            let before = Index::of(&certificate, &record.assigned);
+            change(&mut record);
+            let after = Index::of(&certificate, &record.assigned);
+            before.delete(tables, transaction)?;
+            after.put(tables, transaction)?;
+            tables.cert.put(transaction, fingerprint, &record.encode())?;
+            for index in [&before, &after] {
+                forget(tables, transaction, fingerprint, index)?;
+            }
+            log::append(tables, transaction, now, action, &HEXLOWER.encode(fingerprint), reason)?;
+            Ok(true)
+        })
+    }
+
+    /// Notes that an address has no certificate anywhere, until a time. A certificate that comes is found before.
     pub fn insert_absent(&self, address: &MailAddress, until: SystemTime) -> Result<(), CacheError> {
-        let Some(key) = absent_key(address) else {
+        self.put_absent(address, None, until)
+    }
+
+    /// Notes that an address has no certificate at one source, until a time; with `None`, at none of them.
+    pub fn put_absent(
+        &self,
+        address: &MailAddress,
+        source: Option<Source>,
+        until: SystemTime,
+    ) -> Result<(), CacheError> {
+        let Some(address) = key::address(address) else {
             return Ok(());
         };
-        let fail = |error| self.fail(error);
-        let mut transaction = self.env.write_txn().map_err(fail)?;
-        self.tables.absent.put(&mut transaction, &key, &encode_time(until)).map_err(fail)?;
-        transaction.commit().map_err(fail)
+        let source = source.map_or(0, Source::octet);
+        let value = Writer::new(1).time(until).finish();
+        self.write(|tables, transaction| {
+            Ok(tables.neg.put(transaction, &key::pair(&address, &[source]), &value)?)
+        })
     }
 
     /// Takes a certificate out, and says whether it was there.
     pub fn remove(&self, fingerprint: &Fingerprint) -> Result<bool, CacheError> {
-        let fail = |error| self.fail(error);
-        let mut transaction = self.env.write_txn().map_err(fail)?;
-        let octets = self.tables.octets.get(&transaction, fingerprint).map_err(fail)?;
-        let certificate = octets.and_then(|octets| Certificate::from_der(octets).ok());
-        let addresses = certificate.map(|certificate| certificate.addresses()).unwrap_or_default();
-        for key in addresses.iter().filter_map(|address| address_key(address, fingerprint)) {
-            self.tables.addresses.delete(&mut transaction, &key).map_err(fail)?;
-        }
-        self.tables.octets.delete(&mut transaction, fingerprint).map_err(fail)?;
-        let was_there = self.tables.certificates.delete(&mut transaction, fingerprint).map_err(fail)?;
-        transaction.commit().map_err(fail)?;
-        Ok(was_there)
+        self.remove_because(fingerprint, "", SystemTime::now())
     }
+
+    /// Takes a certificate out for a reason, and says whether it was there. One whose octets are damaged goes as
+    /// well, with all entries that lead to it.
+    pub fn remove_because(
+        &self,
+        fingerprint: &Fingerprint,
+        reason: &str,
+        now: SystemTime,
+    ) -> Result<bool, CacheError> {
+        self.write(|tables, transaction| {
+            let stored = self.stored(tables, transaction, fingerprint);
+            match stored {
+                Ok(Some((record, certificate))) => {
+                    let index = Index::of(&certificate, &record.assigned);
+                    index.delete(tables, transaction)?;
+                    forget(tables, transaction, fingerprint, &index)?;
+                }
+                Ok(None) => {}
+                Err(crate::env::Trouble::Cache(CacheError::Damaged { .. })) => {
+                    delete_entries_of(tables, transaction, fingerprint)?;
+                    tables.next_generation(transaction)?;
+                }
+                Err(trouble) => return Err(trouble),
+            }
+            tables.der.delete(transaction, fingerprint)?;
+            let was_there = tables.cert.delete(transaction, fingerprint)?;
+            if was_there {
+                log::append(tables, transaction, now, "remove", &HEXLOWER.encode(fingerprint), reason)?;
+            }
+            Ok(was_there)
+        })
+    }
+}
+
+/// Deletes the index entries that end in a fingerprint, where the certificate cannot be asked for them.
+fn delete_entries_of(tables: &Tables, transaction: &mut RwTxn<'_>, fingerprint: &Fingerprint) -> Tried<()> {
+    let Tables { by_addr, by_is, by_ski, by_subj, by_exp, .. } = *tables;
+    for table in [by_addr, by_is, by_ski, by_subj, by_exp] {
+        let mut keys = Vec::new();
+        for row in table.iter(transaction)? {
+            let (key, _) = row?;
+            if key.ends_with(fingerprint) {
+                keys.push(key.to_vec());
+            }
+        }
+        for key in keys {
+            table.delete(transaction, &key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes void what was concluded from a certificate: its path, its addresses' choices, and where it is an issuer
+/// or nobody's, everything.
+fn forget(
+    tables: &Tables,
+    transaction: &mut RwTxn<'_>,
+    fingerprint: &Fingerprint,
+    index: &Index,
+) -> Tried<()> {
+    delete_prefix(tables.path, transaction, fingerprint)?;
+    if index.addresses.is_empty() {
+        return tables.next_generation(transaction);
+    }
+    for address in &index.addresses {
+        tables.forget_choices(transaction, address)?;
+    }
+    Ok(())
+}
+
+/// Puts one certificate in, and says whether it is new.
+fn insert(
+    tables: &Tables,
+    transaction: &mut RwTxn<'_>,
+    new: &Insertion<'_>,
+    index: &Index,
+    now: SystemTime,
+) -> Tried<bool> {
+    let fingerprint = new.certificate.fingerprint();
+    let before = tables.cert.get(transaction, fingerprint)?.and_then(Record::decode);
+    let mut record = match &before {
+        Some(before) => Record { state: before.state.met_again(new.state, new.source), ..before.clone() },
+        None => Record::new(new.certificate, new.source, new.state, now),
+    };
+    record.sources = record.sources.with(new.source);
+    if now.duration_since(record.last_seen).is_ok_and(|since| since >= LAST_SEEN_STEP) {
+        record.last_seen = now;
+    }
+    if let Some(id) = new.message_id {
+        record.message_id.get_or_insert_with(|| id.chars().take(MAX_MESSAGE_ID).collect());
+    }
+    if let Some(announced) = &new.announced
+        && announced.capabilities.len() <= MAX_CAPABILITIES
+        && record.announced.as_ref().is_none_or(|known| known.at < announced.at)
+    {
+        record.announced = Some(announced.clone());
+    }
+    record.preferred = record.preferred.max(new.preferred);
+    for text in &new.assigned {
+        let text = text.to_ascii_lowercase();
+        if !record.assigned.contains(&text) && record.assigned.len() < MAX_ASSIGNED {
+            record.assigned.push(text);
+        }
+    }
+    if before.as_ref() == Some(&record) {
+        return Ok(false);
+    }
+    tables.cert.put(transaction, fingerprint, &record.encode())?;
+    tables.der.put(transaction, fingerprint, new.certificate.der())?;
+    index.put(tables, transaction)?;
+    for address in &index.addresses {
+        delete_prefix(tables.neg, transaction, &key::prefix(address))?;
+    }
+    // Seeing it again changes no choice.
+    let decides = |record: &Record| (record.state, record.preferred, record.assigned.clone());
+    if before.as_ref().map(decides) != Some(decides(&record)) {
+        forget(tables, transaction, fingerprint, index)?;
+        if record.is_ca && before.is_none() {
+            tables.next_generation(transaction)?;
+        }
+        let mut reason = format!("{}, {}", new.source.name(), record.state.name());
+        for part in [new.reason, new.message_id.unwrap_or_default()] {
+            if !part.is_empty() {
+                reason.push_str(", ");
+                reason.push_str(part);
+            }
+        }
+        log::append(tables, transaction, now, "insert", &HEXLOWER.encode(fingerprint), &reason)?;
+    }
+    Ok(before.is_none())
 }
