@@ -81,7 +81,15 @@ pub enum LookupError {
         /// What the system says.
         reason: io::Error,
     },
-    /// A server cannot be reached, or does not speak as it should.
+    /// A server cannot be reached or used, whatever it is asked.
+    #[error("{server}: {reason}")]
+    Unreachable {
+        /// The server.
+        server: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A server does not answer a question as it should.
     #[error("{server}: {reason}")]
     Server {
         /// The server.

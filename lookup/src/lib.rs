@@ -10,10 +10,13 @@
 mod answer;
 mod directory;
 pub mod files;
+mod flight;
 pub mod ldap;
 pub mod smimea;
 mod source;
+mod sources;
 
 pub use answer::{Answer, Finding, LookupError, Pin, Selector};
 pub use directory::Directory;
 pub use source::{CertificateSource, Kind};
+pub use sources::{Asked, Search, Sources};

@@ -54,7 +54,7 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Self, LookupError> {
         let name = server.to_string();
-        let fail = |reason: String| LookupError::Server { server: name.clone(), reason };
+        let fail = |reason: String| LookupError::Unreachable { server: name.clone(), reason };
         let socket = connect(server, deadline).map_err(|error| fail(error.to_string()))?;
         let timed = Timed { socket, deadline };
         let mut connection = Self {
@@ -157,7 +157,7 @@ impl Connection {
             Stream::Plain(stream) => stream.write_all(octets).and_then(|()| stream.flush()),
             Stream::Tls(stream) => stream.write_all(octets).and_then(|()| stream.flush()),
         };
-        sent.map_err(|error| self.fail(&error.to_string()))
+        sent.map_err(|error| self.broken(&error))
     }
 
     /// The next message with this number; notices end it, others are passed over.
@@ -196,7 +196,7 @@ impl Connection {
                 Ok(0) => return Err(self.fail("it hangs up")),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.fail(&error.to_string())),
+                Err(error) => return Err(self.broken(&error)),
             };
             self.received += read;
             if self.received > MAX_OCTETS {
@@ -208,6 +208,11 @@ impl Connection {
 
     fn fail(&self, reason: &str) -> LookupError {
         LookupError::Server { server: self.server.clone(), reason: reason.to_owned() }
+    }
+
+    /// That the connection broke, which has nothing to do with what was asked.
+    fn broken(&self, error: &io::Error) -> LookupError {
+        LookupError::Unreachable { server: self.server.clone(), reason: error.to_string() }
     }
 
     fn unexpected(&self, response: &Response) -> LookupError {

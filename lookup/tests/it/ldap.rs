@@ -21,11 +21,13 @@ use testkit::{
 use super::{address, found, is_absent, unknown};
 
 fn entry(name: &str, place: &str, mail: &[&str], attributes: &[(&str, &[u8])]) -> String {
-    let mail: String = mail.iter().map(|mail| format!("mail: {mail}\n")).collect();
-    let values: String =
+    let mail: Vec<String> = mail.iter().map(|mail| format!("mail: {mail}\n")).collect();
+    let values: Vec<String> =
         attributes.iter().map(|(name, value)| format!("{name}:: {}\n", BASE64.encode(value))).collect();
     format!(
-        "dn: cn={name},ou={place},{BASE}\nobjectClass: inetOrgPerson\ncn: {name}\nsn: {name}\nuid: {name}\n{mail}{values}\n"
+        "dn: cn={name},ou={place},{BASE}\nobjectClass: inetOrgPerson\ncn: {name}\nsn: {name}\nuid: {name}\n{}{}\n",
+        mail.concat(),
+        values.concat()
     )
 }
 

@@ -68,7 +68,7 @@ fn start(workdir: &Workdir) -> Result<NameServer> {
                     cname("into-the-open", "signed.example", &owner("alice", "plain.example")),
                     cname("to-nowhere", "signed.example", &owner("nobody", "nsec3.example")),
                     cname("circle", "signed.example", &owner("circle", "signed.example")),
-                    format!("*._smimecert.signed.example. TXT \"not asked for\"\n"),
+                    "*._smimecert.signed.example. TXT \"not asked for\"\n".to_owned(),
                 ],
             ),
             zone(
@@ -172,7 +172,7 @@ fn between(
     thread::spawn(move || {
         let behind = UdpSocket::bind("127.0.0.1:0").unwrap();
         behind.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let mut buffer = [0; 65_535];
+        let mut buffer = vec![0; 65_535];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             let question = buffer[..length].to_vec();
             behind.send_to(&question, dns).unwrap();
@@ -203,7 +203,7 @@ fn a_forged_denial_is_not_absence() -> Result<()> {
     let mut soa = b"\x05plain\x07example\x00".to_vec();
     soa.extend([0, 6, 0, 1, 0, 0, 1, 44]);
     let data = [b"\x00\x00".as_slice(), &[0; 19], &[60]].concat();
-    soa.extend((data.len() as u16).to_be_bytes());
+    soa.extend(u16::try_from(data.len())?.to_be_bytes());
     soa.extend(data);
     for authority in [None, Some(soa)] {
         let proxy = between(dns.address(), move |question, answer| {
