@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod archive;
+pub mod attributes;
 pub mod digest;
 pub mod error;
 pub mod gate;

@@ -1,7 +1,7 @@
 //! Both ends of a run: a source for each input, and the sink and the place for its output.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File},
     io,
     os::unix::fs::DirBuilderExt,
     path::Path,
@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     archive::Kind,
+    attributes::Attributes,
     error::BatchError,
     log::Log,
     maildir::{MaildirSink, MaildirSource, Tree},
@@ -43,8 +44,8 @@ pub(crate) fn open(
             Ok((Box::new(source), sink))
         }
         Kind::Message | Kind::Mbox => {
-            let attributes = fs::metadata(input).map_err(failed)?;
-            log.expect(attributes.len());
+            let attributes = File::open(input).and_then(|file| Attributes::of(&file)).map_err(failed)?;
+            log.expect(attributes.metadata().len());
             let source: Box<dyn Source> = if kind == Kind::Mbox {
                 let source = MboxSource::open(input, limit).map_err(failed)?;
                 log.survey(input, source.survey());

@@ -4,13 +4,14 @@ use std::{
     ffi::OsString,
     fs::{self, File, Metadata, TryLockError},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::{
+    attributes::Attributes,
     digest::{CopyError, Summed},
     error::BatchError,
     pipeline::{Outgoing, Sink},
@@ -167,32 +168,17 @@ pub(crate) fn new_file(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Gives a file the mode, the owner and the times of another.
-pub(crate) fn carry_over(file: &File, from: &Metadata) -> io::Result<()> {
-    let owner = file.metadata()?;
-    if (owner.uid(), owner.gid()) != (from.uid(), from.gid()) {
-        // Only root may give files away; for others the new file is theirs, as with cp.
-        match fchown(file, Some(from.uid()), Some(from.gid())) {
-            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
-            _ => {}
-        }
-    }
-    file.set_permissions(from.permissions())?;
-    let times = fs::FileTimes::new().set_accessed(from.accessed()?).set_modified(from.modified()?);
-    file.set_times(times)
-}
-
 /// One file with all that comes, one after the other: an mbox, or a single message.
 #[derive(Debug)]
 pub struct FileSink {
     place: Place,
     file: io::BufWriter<File>,
-    attributes: Option<Metadata>,
+    attributes: Option<Attributes>,
 }
 
 impl FileSink {
     /// Begins the file under its partial name. It will get the attributes given here.
-    pub fn create(place: Place, attributes: Option<Metadata>) -> Result<Self, BatchError> {
+    pub fn create(place: Place, attributes: Option<Attributes>) -> Result<Self, BatchError> {
         place.clear()?;
         let file = new_file(&place.partial)
             .and_then(|file| lock(&file).map(|()| file))
@@ -217,7 +203,7 @@ impl Sink for FileSink {
     fn finish(&mut self) -> Result<(), BatchError> {
         let flushed = self.file.flush().and_then(|()| {
             let file = self.file.get_ref();
-            self.attributes.as_ref().map_or(Ok(()), |from| carry_over(file, from))?;
+            self.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file))?;
             file.sync_all()
         });
         flushed.map_err(|source| self.failed(source))?;

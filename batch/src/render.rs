@@ -31,9 +31,18 @@ pub fn readings(stored: &Stored) -> Readings {
     Readings { message: with_body(&likely), other }
 }
 
+/// A message made ready to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// All its octets, with what the archive puts around it.
+    pub octets: Vec<u8>,
+    /// What that is.
+    pub frame: Frame,
+}
+
 /// The octets to store in place of `stored`, now that `message` has become `changed`. The line ends are
 /// those of the stored message; a body that did not change keeps its octets.
-pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Vec<u8> {
+pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Rendered {
     let line_end = LineEnd::of(stored.content());
     let (stored_header, stored_body) = split(stored.content());
     let mut header = line_end.apply(changed.header());
@@ -47,7 +56,7 @@ pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Vec<u8> 
         } else {
             header.extend_from_slice(&line_end.apply(changed.body()));
         }
-        return header;
+        return Rendered { octets: header, frame: Frame::File };
     };
 
     let mut body = if changed.body() == message.body() {
@@ -67,13 +76,15 @@ pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Vec<u8> 
     }
     out.extend_from_slice(line_end.octets());
     out.extend_from_slice(&body);
+    let content_end = out.len();
     if separator > 0 {
         let at = stored.octets.len().saturating_sub(separator);
         out.extend_from_slice(stored.octets.get(at..).unwrap_or_default());
     } else if followed {
         out.extend_from_slice(line_end.octets());
     }
-    out
+    let separator = out.len() - content_end;
+    Rendered { octets: out, frame: Frame::Mbox { from_line, separator, followed, quoting } }
 }
 
 /// How the lines of a stored message end.
@@ -192,7 +203,7 @@ mod tests {
 
         let changed = Message::from_stored(b"Subject: x\r\n\r\ngood\r\nmorning\r\n");
         assert_eq!(
-            render(&stored, &message, &changed),
+            render(&stored, &message, &changed).octets,
             b"From - \nSubject: x\nContent-Length: 13\nLines: 2\n\ngood\nmorning\n\n"
         );
     }
@@ -211,7 +222,7 @@ mod tests {
         let message = readings(&stored).message;
         let changed = Message::from_stored(b"A: 2\n\nFrom here\n>From there");
         assert_eq!(
-            render(&stored, &message, &changed),
+            render(&stored, &message, &changed).octets,
             b"From - \r\nA: 2\r\n\r\n>From here\r\n>>From there\r\n\r\n"
         );
     }
@@ -221,6 +232,9 @@ mod tests {
         let stored = in_mbox("From - \n", "A: 1\n\n>From mixed\r\nends\n\rand\n", "\n");
         let message = readings(&stored).message;
         let changed = Message::from_stored(&[b"B: 2\r\n\r\n", message.body()].concat());
-        assert_eq!(render(&stored, &message, &changed), b"From - \nB: 2\n\n>From mixed\r\nends\n\rand\n\n");
+        assert_eq!(
+            render(&stored, &message, &changed).octets,
+            b"From - \nB: 2\n\n>From mixed\r\nends\n\rand\n\n"
+        );
     }
 }

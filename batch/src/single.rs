@@ -1,13 +1,14 @@
 //! One message: a file, or the standard input.
 
 use std::{
-    fs::{File, Metadata},
+    fs::File,
     io::{self, BufReader, Cursor, Read},
     path::Path,
     sync::Arc,
 };
 
 use crate::{
+    attributes::Attributes,
     mbox::{Part, Shape, Splitter, shape},
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
@@ -17,7 +18,7 @@ use crate::{
 pub struct SingleSource {
     origin: Origin,
     input: Option<Box<dyn Read + Send>>,
-    attributes: Option<Metadata>,
+    attributes: Option<Attributes>,
     limit: usize,
 }
 
@@ -25,7 +26,7 @@ impl SingleSource {
     /// From a file.
     pub fn file(path: &Path, limit: usize) -> io::Result<Self> {
         let file = File::open(path)?;
-        let attributes = Some(file.metadata()?);
+        let attributes = Some(Attributes::of(&file)?);
         let origin = Origin { file: path.into(), offset: None };
         Ok(Self { origin, input: Some(Box::new(file)), attributes, limit })
     }
@@ -46,8 +47,10 @@ impl Source for SingleSource {
         let mut octets = Vec::new();
         input.by_ref().take(self.limit as u64 + 1).read_to_end(&mut octets)?;
         if octets.len() > self.limit {
+            let len = attributes.as_ref().map_or(u64::MAX, |attributes| attributes.metadata().len());
             let octets = Box::new(Cursor::new(octets).chain(input));
-            return Ok(Some(Piece::Large(Large { attributes, origin, octets })));
+            let message = Some((Frame::File, len));
+            return Ok(Some(Piece::Large(Large { attributes, origin, message, octets })));
         }
         octets.shrink_to_fit();
         let untouchable = if is_compressed(&octets) {

@@ -2,13 +2,12 @@
 
 use std::{
     fmt,
-    fs::Metadata,
     io::{self, Read},
     path::Path,
     sync::Arc,
 };
 
-use crate::mbox::Quoting;
+use crate::{attributes::Attributes, mbox::Quoting};
 
 /// Where a message was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +36,8 @@ pub struct Stored {
     pub octets: Vec<u8>,
     /// What the archive put around it.
     pub frame: Frame,
-    /// Times, mode and owner of the file, if it is one of its own.
-    pub attributes: Option<Metadata>,
+    /// What its file has besides octets, if it is one of its own.
+    pub attributes: Option<Attributes>,
     /// Why it is not to be touched, if so.
     pub untouchable: Option<Untouchable>,
 }
@@ -140,10 +139,12 @@ pub enum Piece {
 
 /// Octets that are not kept in memory.
 pub struct Large {
-    /// Times, mode and owner of the file, if it is one of its own.
-    pub attributes: Option<Metadata>,
+    /// What its file has besides octets, if it is one of its own.
+    pub attributes: Option<Attributes>,
     /// Where they were found.
     pub origin: Origin,
+    /// What the archive put around a message, and how many octets there are; `None` if this is no message.
+    pub message: Option<(Frame, u64)>,
     /// All of them, with what the archive put around a message.
     pub octets: Box<dyn Read + Send>,
 }

@@ -1,16 +1,14 @@
 //! What a worker does with one message: read it, run the task, render the result.
 
-use std::{
-    fs::Metadata,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use smime::{Fault, mime::Message};
 
 use crate::{
+    attributes::Attributes,
     digest::Summed,
     render::{readings, render},
-    stored::{Origin, Stored},
+    stored::{Frame, Origin, Stored},
     task::{self, Done, Failed, Task, Work},
 };
 
@@ -40,8 +38,10 @@ pub struct Finished {
 pub struct Place {
     /// Where it was found.
     pub origin: Origin,
-    /// Times, mode and owner.
-    pub attributes: Option<Metadata>,
+    /// What its file has besides octets, if it is one of its own.
+    pub attributes: Option<Attributes>,
+    /// What the archive puts around the message, as it is now.
+    pub frame: Frame,
 }
 
 /// Works on one message. Whatever happens, its octets come out again, new or old.
@@ -69,15 +69,19 @@ pub(crate) fn work(task: &dyn Task, stored: Stored, index: u64) -> Finished {
         Ok((done, rendered)) => (Ok(done), rendered),
         Err(failed) => (Err(failed), None),
     };
-    let output = rendered.as_deref().map_or_else(|| input.clone(), Summed::of);
+    let output = rendered.as_ref().map_or_else(|| input.clone(), |rendered| Summed::of(&rendered.octets));
     Finished {
         index,
         message_id,
         result,
         input,
         output,
-        octets: rendered.unwrap_or(stored.octets),
-        place: Place { origin: stored.origin, attributes: stored.attributes },
+        place: Place {
+            origin: stored.origin,
+            attributes: stored.attributes,
+            frame: rendered.as_ref().map_or(stored.frame, |rendered| rendered.frame),
+        },
+        octets: rendered.map_or(stored.octets, |rendered| rendered.octets),
         elapsed: began.elapsed(),
     }
 }

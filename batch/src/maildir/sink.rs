@@ -18,7 +18,7 @@ use super::{name::with_sizes, tree::Tree};
 use crate::{
     digest::Summed,
     error::BatchError,
-    output::{self, Place, carry_over, new_file, sync_folder},
+    output::{self, Place, new_file, sync_folder},
     pipeline::{Outgoing, Sink},
     stored::Large,
 };
@@ -128,7 +128,7 @@ impl Sink for MaildirSink {
         let octets = outgoing.octets;
         self.write(&outgoing.place.origin.file, outgoing.changed.then_some(octets), |file| {
             file.write_all(octets).map_err(Err)?;
-            outgoing.place.attributes.as_ref().map_or(Ok(()), |from| carry_over(file, from)).map_err(Err)
+            outgoing.place.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)
         })?;
         self.commit_if_many(octets.len() as u64)
     }
@@ -138,7 +138,7 @@ impl Sink for MaildirSink {
         let attributes = large.attributes.clone();
         let sum = self.write(&origin, None, |file| {
             let sum = output::copy(large, file)?;
-            attributes.as_ref().map_or(Ok(()), |from| carry_over(file, from)).map_err(Err)?;
+            attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)?;
             Ok(sum)
         })?;
         self.commit_if_many(sum.size)?;

@@ -10,6 +10,7 @@ use std::{
 
 use super::{name::base, tree::Tree};
 use crate::{
+    attributes::Attributes,
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
 };
@@ -69,18 +70,20 @@ impl MaildirSource {
             return Err(io::Error::other("it is not a file"));
         }
         let mut file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if metadata.len() > self.limit as u64 {
+        let attributes = Attributes::of(&file)?;
+        let len = attributes.metadata().len();
+        if len > self.limit as u64 {
             let octets = Box::new(file);
-            return Ok(Piece::Large(Large { origin, attributes: Some(metadata), octets }));
+            let message = Some((Frame::File, len));
+            return Ok(Piece::Large(Large { origin, attributes: Some(attributes), message, octets }));
         }
-        let mut octets = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+        let mut octets = Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 1);
         file.by_ref().take(self.limit as u64 + 1).read_to_end(&mut octets)?;
-        if octets.len() as u64 != metadata.len() {
+        if octets.len() as u64 != len {
             return Err(io::Error::other("it was changed while it was read"));
         }
         let untouchable = is_compressed(&octets).then_some(Untouchable::Compressed);
-        let attributes = Some(metadata);
+        let attributes = Some(attributes);
         Ok(Piece::Message(Stored { origin, octets, frame: Frame::File, attributes, untouchable }))
     }
 

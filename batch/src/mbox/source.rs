@@ -45,24 +45,25 @@ impl MboxSource {
         &self.survey
     }
 
-    fn part(&self, offset: u64, len: u64) -> io::Result<Large> {
+    fn part(&self, offset: u64, len: u64, frame: Option<Frame>) -> io::Result<Large> {
         let origin = Origin { file: Arc::clone(&self.path), offset: Some(offset) };
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(offset))?;
-        Ok(Large { origin, attributes: None, octets: Box::new(file.take(len)) })
+        let message = frame.map(|frame| (frame, len));
+        Ok(Large { origin, attributes: None, message, octets: Box::new(file.take(len)) })
     }
 
     fn stored(&mut self, found: Found) -> io::Result<Piece> {
         let origin = Origin { file: Arc::clone(&self.path), offset: Some(found.offset) };
         let first = std::mem::take(&mut self.first);
-        let Some(octets) = found.octets else {
-            return self.part(found.offset, found.len).map(Piece::Large);
-        };
         let frame = Frame::Mbox {
             from_line: found.from_line,
             separator: found.separator,
             followed: found.followed,
             quoting: Some(self.survey.quoting()),
+        };
+        let Some(octets) = found.octets else {
+            return self.part(found.offset, found.len, Some(frame)).map(Piece::Large);
         };
         let mut stored = Stored { origin, octets, frame, attributes: None, untouchable: None };
         stored.untouchable = match found.doubt {
@@ -78,7 +79,7 @@ impl MboxSource {
 impl Source for MboxSource {
     fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         match self.splitter.next_part()? {
-            Some(Part::Preamble { len }) => self.part(0, len).map(|part| Some(Piece::Verbatim(part))),
+            Some(Part::Preamble { len }) => self.part(0, len, None).map(|part| Some(Piece::Verbatim(part))),
             Some(Part::Message(found)) => self.stored(*found).map(Some),
             None if state(&self.splitter.probe().0)? != self.state => {
                 Err(io::Error::other("the file was changed while it was read"))

@@ -1,0 +1,142 @@
+//! What a file has besides octets: owner, mode, times, extended attributes. Read from one file, given to another.
+
+use std::{
+    ffi::CString,
+    fs::{self, File, Metadata},
+    io,
+    os::unix::fs::{MetadataExt, fchown},
+    time::SystemTime,
+};
+
+use rustix::{
+    fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr},
+    io::Errno,
+};
+
+/// What a file has besides octets.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    metadata: Metadata,
+    /// Extended attributes that the owner may set, and access lists.
+    extended: Vec<(CString, Vec<u8>)>,
+}
+
+impl Attributes {
+    /// Those of an open file.
+    pub fn of(file: &File) -> io::Result<Self> {
+        Ok(Self { metadata: file.metadata()?, extended: extended(file)? })
+    }
+
+    /// Size, times and the like.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// When the file was modified, which for a message of its own is when it was received.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.metadata.modified().ok()
+    }
+
+    /// The extended attribute of this name.
+    pub fn extended(&self, name: &str) -> Option<&[u8]> {
+        let mut all = self.extended.iter();
+        all.find(|(known, _)| known.as_bytes() == name.as_bytes()).map(|(_, value)| &value[..])
+    }
+
+    /// Gives a file the same owner, mode, times and extended attributes, as far as may be.
+    pub(crate) fn carry_over(&self, file: &File) -> io::Result<()> {
+        let (from, to) = (&self.metadata, file.metadata()?);
+        if (to.uid(), to.gid()) != (from.uid(), from.gid()) {
+            // Only root may give files away; for others the new file is theirs, as with cp.
+            match fchown(file, Some(from.uid()), Some(from.gid())) {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+                _ => {}
+            }
+        }
+        file.set_permissions(from.permissions())?;
+        for (name, value) in &self.extended {
+            set_extended(file, name, value)?;
+        }
+        let times = fs::FileTimes::new().set_accessed(from.accessed()?).set_modified(from.modified()?);
+        file.set_times(times)
+    }
+}
+
+/// Sets an extended attribute. A file system that has none, or has no room for it, keeps the file without.
+pub(crate) fn set_extended(file: &File, name: &std::ffi::CStr, value: &[u8]) -> io::Result<()> {
+    match fsetxattr(file, name, value, XattrFlags::empty()) {
+        Ok(())
+        | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::TOOBIG | Errno::RANGE | Errno::NOSPC) => {
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn extended(file: &File) -> io::Result<Vec<(CString, Vec<u8>)>> {
+    // Nearly all files have none, and then this is one call.
+    let names = match grown(|buffer| flistxattr(file, buffer)) {
+        Ok(names) => names,
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for name in names.split(|&octet| octet == 0).filter(|name| is_carried(name)) {
+        let Ok(name) = CString::new(name) else { continue };
+        match grown(|buffer| fgetxattr(file, &name, buffer)) {
+            Ok(value) => found.push((name, value)),
+            // Somebody removed it, or it is not ours to read.
+            Err(Errno::NODATA | Errno::PERM | Errno::ACCESS | Errno::NOTSUP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// Labels of the kernel's (`security.`, `trusted.`) belong to the file and are given anew.
+fn is_carried(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name == b"system.posix_acl_access"
+}
+
+fn grown(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; 512];
+    loop {
+        match read(&mut buffer) {
+            Ok(len) => {
+                buffer.truncate(len);
+                return Ok(buffer);
+            }
+            // The kernel has nothing longer than 64 KiB.
+            Err(Errno::RANGE) if buffer.len() <= 1 << 16 => buffer.resize(buffer.len() * 4, 0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gets_the_mode_the_times_and_the_extended_attributes_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| File::create(folder.path().join(name)).unwrap());
+        let large = vec![7; 3000];
+        for (name, value) in [(c"user.small", &b"x"[..]), (c"user.large", &large)] {
+            set_extended(&from, name, value).unwrap();
+        }
+        from.set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
+        from.set_times(fs::FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
+        let attributes = Attributes::of(&from).unwrap();
+        attributes.carry_over(&to).unwrap();
+        let carried = Attributes::of(&to).unwrap();
+        assert_eq!(carried.extended, attributes.extended);
+        assert_eq!(carried.modified(), Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(carried.metadata.mode(), attributes.metadata.mode());
+        if attributes.extended("user.small").is_some() {
+            assert_eq!(carried.extended("user.large"), Some(&large[..]));
+        }
+    }
+
+    use std::os::unix::fs::PermissionsExt;
+}
