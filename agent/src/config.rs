@@ -5,6 +5,7 @@
 
 mod problem;
 mod reader;
+mod source;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ pub use reader::At;
 pub(crate) use reader::Report;
 use reader::{Document, Section};
 use smime::path::RevocationMode;
+pub(crate) use source::{LdapSection, LookupSection, PlaceSection, SourceSection};
 
 /// All sections. Sections with a mistake are left out and complained of.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) keyd: Option<KeydSection>,
     pub(crate) cache: Option<At<PathBuf>>,
     pub(crate) trust: TrustSection,
+    pub(crate) sources: Vec<SourceSection>,
+    pub(crate) lookup: LookupSection,
     pub(crate) milter: Option<MilterSection>,
     pub(crate) identities: Vec<IdentitySection>,
     pub(crate) rules: Vec<RuleSection>,
@@ -192,6 +196,10 @@ impl Config {
                 section.required("path", path)
             }),
             trust: document.section("[trust]", report, |section| Some(trust(section))).unwrap_or_default(),
+            sources: document.sections("[[source]]", report, source::source),
+            lookup: document
+                .section("[lookup]", report, |section| Some(source::lookup(section)))
+                .unwrap_or_default(),
             milter: document.section("[milter]", report, milter),
             identities: document.sections("[[identity]]", report, identity),
             rules: document.sections("[[rule]]", report, rule),
@@ -366,7 +374,7 @@ mod tests {
             (
                 "[[quotas]]\n".to_owned(),
                 "line 1: unknown section [quotas]; the sections are `[[token]]`, `[pool]`, `[keyd]`, `[cache]`, `[trust]`, \
-                 `[milter]`, `[[identity]]`, `[[rule]]`, `[log]`"
+                 `[[source]]`, `[lookup]`, `[milter]`, `[[identity]]`, `[[rule]]`, `[log]`"
                     .to_owned(),
             ),
             ("listen = 1\n".to_owned(), "line 1: `listen` stands outside of any section".to_owned()),

@@ -9,6 +9,7 @@ mod display;
 mod keyd;
 mod listen;
 mod pattern;
+mod source;
 mod warnings;
 
 use std::{
@@ -23,6 +24,7 @@ use smime::{Certificate, MailAddress, path::Trust};
 pub use keyd::{Keyd, KeydClient, Keys, Peer, start_pool};
 pub use listen::Listen;
 pub use pattern::SenderPattern;
+pub use source::{LdapPlace, LookupSettings, Place, SourceSettings, SourcesError, start_sources};
 pub use warnings::Warning;
 
 use crate::config::{Config, ConfigError, LogFormat, Report, SignRule};
@@ -39,6 +41,7 @@ pub struct Settings {
     keyd: Option<Keyd>,
     cache: Option<PathBuf>,
     trust: Trust,
+    lookup: LookupSettings,
     milter: Option<Milter>,
     identities: Vec<IdentitySettings>,
     rules: Vec<Rule>,
@@ -193,6 +196,11 @@ impl Settings {
     /// Whom to believe: anchors and revocation lists.
     pub fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// Where certificates are looked up that the cache does not have.
+    pub fn lookup(&self) -> &LookupSettings {
+        &self.lookup
     }
 
     /// The milter's section; the other programs do without.

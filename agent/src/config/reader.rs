@@ -238,6 +238,20 @@ impl<'a, 'i> Section<'a, 'i> {
         None
     }
 
+    /// True or false.
+    pub(super) fn boolean(&mut self, key: &'static str) -> Option<At<bool>> {
+        let value = self.take(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(flag) => Some(self.at(value, *flag)),
+            other => self.wrong_type(key, value, "true or false", other),
+        }
+    }
+
+    /// A key that is not read, and not complained of.
+    pub(super) fn allow(&mut self, key: &'static str) {
+        let _ = self.take(key);
+    }
+
     /// A list of texts; empty where the key is absent.
     pub(super) fn strings(&mut self, key: &'static str) -> Vec<At<String>> {
         let expected = "a list of texts, like [\"one\", \"two\"]";

@@ -32,10 +32,10 @@ const MAX_FILE: u64 = 256 << 20;
 
 /// Checks sections and reports what is wrong with them.
 pub(super) struct Checker<'a> {
-    folder: &'a Path,
+    pub(super) folder: &'a Path,
     /// Whether the program loads the modules and reads the PINs itself.
     uses_tokens: bool,
-    report: &'a mut Report,
+    pub(super) report: &'a mut Report,
 }
 
 impl<'a> Checker<'a> {
@@ -60,6 +60,7 @@ impl<'a> Checker<'a> {
             keyd,
             cache: self.cache(config.cache),
             trust: self.trust(config.trust),
+            lookup: self.lookup(config.sources, config.lookup),
             milter: config.milter.and_then(|section| self.milter(section)),
             identities,
             rules: config.rules.into_iter().filter_map(|section| self.rule(section)).collect(),
@@ -311,12 +312,17 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn resolved(&self, path: &At<PathBuf>) -> At<PathBuf> {
+    pub(super) fn resolved(&self, path: &At<PathBuf>) -> At<PathBuf> {
         At { line: path.line, value: self.folder.join(&path.value) }
     }
 
     /// The path, if a file is there.
-    fn existing(&mut self, section: &'static str, key: &'static str, path: &At<PathBuf>) -> Option<PathBuf> {
+    pub(super) fn existing(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        path: &At<PathBuf>,
+    ) -> Option<PathBuf> {
         let path = self.resolved(path);
         let reason = match fs::metadata(&path.value) {
             Ok(found) if found.is_dir() => "this is a folder".to_owned(),
@@ -342,7 +348,7 @@ impl<'a> Checker<'a> {
         None
     }
 
-    fn certificates(
+    pub(super) fn certificates(
         &mut self,
         section: &'static str,
         key: &'static str,
@@ -362,12 +368,18 @@ impl<'a> Checker<'a> {
         })
     }
 
-    fn wrong(&mut self, section: &'static str, key: &'static str, value: &At<String>, reason: &str) {
+    pub(super) fn wrong(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        value: &At<String>,
+        reason: &str,
+    ) {
         let (value, reason, line) = (format!("{:?}", value.value), reason.to_owned(), value.line);
         self.report.add(line, Problem::WrongValue { key, section, value, reason });
     }
 
-    fn file(&mut self, section: &'static str, key: &'static str, path: At<&Path>, reason: String) {
+    pub(super) fn file(&mut self, section: &'static str, key: &'static str, path: At<&Path>, reason: String) {
         self.report.add(path.line, Problem::File { key, section, path: path.value.to_owned(), reason });
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::SystemTime};
 use hsmpool::PinSource;
 use smime::MailAddress;
 
-use super::{Logins, Settings};
+use super::{Logins, LookupSettings, Settings};
 use crate::config::revocation_word;
 
 impl fmt::Display for Settings {
@@ -55,6 +55,13 @@ impl fmt::Display for Settings {
         let (anchors, crls, revocation) =
             (trust.anchors.len(), trust.crls.len(), revocation_word(trust.revocation));
         row("trust", format_args!("{anchors} anchors, {crls} revocation lists, revocation {revocation}"))?;
+        for source in &self.lookup.sources {
+            row("source", format_args!("{source}"))?;
+        }
+        if !self.lookup.sources.is_empty() {
+            let LookupSettings { budget, absent, .. } = &self.lookup;
+            row("", format_args!("asked within {budget:?} in all; absence is believed for {absent:?}"))?;
+        }
         if let Some(milter) = &self.milter {
             row("milter", format_args!("listens at {} as {}", milter.listen, milter.authserv_id))?;
             let networks: Vec<String> = milter.trusted_networks.iter().map(ToString::to_string).collect();
