@@ -13,7 +13,8 @@ use smime::{
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
     message::{AuthResult, Ciphertext, Wrapped, verify},
     mime::{Canonical, Message, MimeEntity, encode_base64, single_originator, special},
-    path::{Crl, RevocationMode, Trust, validate},
+    path::{RevocationMode, Trust, validate},
+    revocation::Crl,
     protection::{
         ConfidentialityPolicy, FieldProtection, Payload, ProtectedHeader, Scheme, protect_encrypted,
         protect_signed, without_legacy_display,

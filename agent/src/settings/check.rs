@@ -12,10 +12,7 @@ use std::{
 use hsmpool::{Lane, PinSource, TokenSettings, server::Permission};
 use ipnet::IpNet;
 use smime::{
-    Certificate, MailAddress,
-    algorithm::DigestAlgorithm,
-    key::Digest,
-    path::{Crl, Trust},
+    Certificate, MailAddress, algorithm::DigestAlgorithm, key::Digest, path::Trust, revocation::Crl,
 };
 
 use super::{

@@ -214,7 +214,7 @@ fn unknown(what: &dyn std::fmt::Display) -> Reason {
 
 fn reason_of(path: &ValidPath) -> Reason {
     match path.revocation() {
-        Revocation::Good => Reason::AllGood,
+        Revocation::Good { .. } => Reason::AllGood,
         Revocation::Unknown(why) => Reason::RevocationUnknown(why.clone()),
         Revocation::NotChecked => Reason::RevocationNotChecked,
     }

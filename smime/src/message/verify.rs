@@ -4,7 +4,7 @@
 //! entity, with signed attributes; every signer's certificate leads to an anchor for e-mail and is not
 //! revoked; and one of them has the single From address. Everything else has a word of its own.
 
-use std::time::SystemTime;
+use std::{borrow::Cow, time::SystemTime};
 
 use super::{
     AuthResult, Finding, Form, LayerReport, Reason, SignerReport, Verdict, Wrapped,
@@ -17,7 +17,8 @@ use crate::{
     capabilities::Capabilities,
     cms::{EncryptionKeyPreference, Object, SignedData},
     mime::{FromError, MAX_DEPTH, MimeEntity, TransferEncoding},
-    path::{Budget, PathError, Trust, ValidPath},
+    path::{Budget, PathError, RevocationMode, Trust, ValidPath},
+    revocation::Evidence,
 };
 
 /// A signer whose signature, certificate and path were checked: only [`verify`] makes one.
@@ -135,6 +136,14 @@ impl Decided {
     }
 }
 
+/// What is trusted, and beside it the CRLs and OCSP responses that came with the signatures.
+fn with_evidence<'a>(trust: &'a Trust, signed_data: &SignedData<'_>) -> Cow<'a, Trust> {
+    if signed_data.crls().is_empty() || trust.revocation == RevocationMode::Off {
+        return Cow::Borrowed(trust);
+    }
+    Cow::Owned(trust.with_evidence(Evidence::from_cms(signed_data.crls())))
+}
+
 impl Walk<'_> {
     /// Decides without signers, unless a layer further out has decided.
     fn settle(&mut self, reason: Reason) {
@@ -222,7 +231,8 @@ impl Walk<'_> {
         let (mut report, decided) = match content {
             Err(reason) => (LayerReport::without_signers(form, reason.clone()), Decided::without(reason)),
             Ok(content) => {
-                let examiner = Examiner::new(signed_data, content, self.trust, self.at, self.budget);
+                let trust = with_evidence(self.trust, signed_data);
+                let examiner = Examiner::new(signed_data, content, &trust, self.at, self.budget);
                 let (signers, verified) = examiner.examine();
                 let (mut report, mut decided) = self.judge(form, signers, verified);
                 if AuthResult::from(&decided.reason) == AuthResult::Pass && is_changing(content) {

@@ -3,7 +3,7 @@
 //! Whoever writes a message chooses how many signers and certificates it has and how they refer to each
 //! other. Without one limit for all of it, a small message would keep a processor busy for minutes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use super::{PathError, build::SignedError};
 use crate::{Certificate, algorithm::DigestAlgorithm, key::Digest};
@@ -32,6 +32,8 @@ pub struct Budget {
     operations: usize,
     steps: usize,
     exceeded: bool,
+    /// How long others were waited for.
+    waited: Duration,
     /// By the issuer's public key, and by what it is said to have signed.
     known: HashMap<(Fingerprint, Fingerprint), Result<(), SignedError>>,
 }
@@ -45,7 +47,14 @@ impl Default for Budget {
 impl Budget {
     /// A budget of so many public-key operations.
     pub fn of(operations: usize) -> Self {
-        Self { limit: operations, operations: 0, steps: 0, exceeded: false, known: HashMap::new() }
+        Self {
+            limit: operations,
+            operations: 0,
+            steps: 0,
+            exceeded: false,
+            waited: Duration::ZERO,
+            known: HashMap::new(),
+        }
     }
 
     /// How many public-key operations were made.
@@ -56,6 +65,11 @@ impl Budget {
     /// Whether something was left undone: then nothing may be concluded from what was not found.
     pub fn is_exceeded(&self) -> bool {
         self.exceeded
+    }
+
+    /// How long a source of CRLs and OCSP responses was waited for, to be added to by who waits.
+    pub(crate) fn waited(&mut self) -> &mut Duration {
+        &mut self.waited
     }
 
     /// Asks for one public-key operation.
@@ -69,7 +83,7 @@ impl Budget {
     }
 
     /// Asks for one step of a search.
-    pub(super) fn step(&mut self) -> Result<(), PathError> {
+    pub(crate) fn step(&mut self) -> Result<(), PathError> {
         if self.exceeded || self.steps >= MAX_STEPS {
             self.exceeded = true;
             return Err(PathError::TooManyChecks);
@@ -79,7 +93,7 @@ impl Budget {
     }
 
     /// Whether `issuer` signed what has the fingerprint `signed`: known already, or found by `check`.
-    pub(super) fn signed(
+    pub(crate) fn signed(
         &mut self,
         issuer: &Certificate,
         signed: &Fingerprint,

@@ -43,9 +43,10 @@ pub(crate) fn validate_for(
 ) -> Result<ValidPath, PathError> {
     let mut chain = vec![leaf.clone()];
     if trust.anchors.contains(leaf) {
-        return check::check(&chain, Strength::Strong, purpose, trust, at, budget);
+        return check::check(&chain, Strength::Strong, purpose, surplus, trust, at, budget);
     }
-    let mut search = Search { helpers: helpers(surplus, trust), purpose, trust, at, budget, error: None };
+    let mut search =
+        Search { helpers: helpers(surplus, trust), surplus, purpose, trust, at, budget, error: None };
     match search.extend(&mut chain, Strength::Strong)? {
         Some(path) => Ok(path),
         None => Err(search
@@ -74,6 +75,7 @@ struct Helper<'a> {
 
 struct Search<'a> {
     helpers: Vec<Helper<'a>>,
+    surplus: &'a [Certificate],
     purpose: Purpose,
     trust: &'a Trust,
     at: SystemTime,
@@ -107,7 +109,7 @@ impl Search<'_> {
         for anchor in in_order(trust.anchors.iter(), &last, |anchor| anchor) {
             let Some(strength) = self.issued(anchor, chain, strength)? else { continue };
             chain.push(anchor.clone());
-            match check::check(chain, strength, self.purpose, trust, self.at, self.budget) {
+            match check::check(chain, strength, self.purpose, self.surplus, trust, self.at, self.budget) {
                 Ok(path) => return Ok(Some(path)),
                 Err(PathError::TooManyChecks) => return Err(PathError::TooManyChecks),
                 Err(error) => self.note(Weight::Path, error),
@@ -221,7 +223,7 @@ fn check_signature(certificate: &Certificate, issuer: &Certificate) -> Result<()
 
 /// Why a certificate or CRL is not validly signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SignedError {
+pub(crate) enum SignedError {
     /// The algorithm or the key is not accepted.
     Algorithm,
     /// The signature does not verify.
@@ -230,23 +232,33 @@ pub(super) enum SignedError {
     Weak,
 }
 
-/// Checks a certificate or CRL, SEQUENCE { to be signed, algorithm, signature }, over its exact octets.
-pub(super) fn verify_signed(
+/// Checks a certificate, SEQUENCE { to be signed, algorithm, signature }, over its exact octets.
+fn verify_signed(
     der: &[u8],
     algorithm: &spki::AlgorithmIdentifierOwned,
     issuer: &Certificate,
 ) -> Result<(), SignedError> {
-    let algorithm = SignatureAlgorithm::from_complete(algorithm).ok_or(SignedError::Algorithm)?;
-    if !public_key::is_strong(issuer, algorithm) && !public_key::is_legacy(issuer, algorithm) {
-        return Err(SignedError::Algorithm);
-    }
     let tree = Tree::parse(der).map_err(|_| SignedError::Signature)?;
     let mut fields = tree.root().children();
     let signed = fields.next().ok_or(SignedError::Signature)?;
     let signature = fields.nth(1).ok_or(SignedError::Signature)?;
     // A BIT STRING begins with the number of unused bits.
     let signature = signature.content().strip_prefix(&[0]).ok_or(SignedError::Signature)?;
-    let input = SignatureInput::of(algorithm, signed.octets());
+    verify_parts(signed.octets(), algorithm, signature, issuer)
+}
+
+/// Checks the signature of a CA or responder over exactly these octets.
+pub(crate) fn verify_parts(
+    signed: &[u8],
+    algorithm: &spki::AlgorithmIdentifierOwned,
+    signature: &[u8],
+    issuer: &Certificate,
+) -> Result<(), SignedError> {
+    let algorithm = SignatureAlgorithm::from_complete(algorithm).ok_or(SignedError::Algorithm)?;
+    if !public_key::is_strong(issuer, algorithm) && !public_key::is_legacy(issuer, algorithm) {
+        return Err(SignedError::Algorithm);
+    }
+    let input = SignatureInput::of(algorithm, signed);
     match public_key::verify(issuer, algorithm, &input, signature) {
         Ok(()) if public_key::is_strong(issuer, algorithm) => Ok(()),
         Ok(()) => Err(SignedError::Weak),

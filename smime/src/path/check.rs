@@ -18,10 +18,9 @@ use x509_cert::{
 };
 
 use super::{
-    Budget, PathError, Purpose, Revocation, RevocationMode, Strength, Trust, ValidPath, constraints, crl,
-    policy,
+    Budget, PathError, Purpose, Revocation, RevocationMode, Strength, Trust, ValidPath, constraints, policy,
 };
-use crate::Certificate;
+use crate::{Certificate, revocation};
 
 /// The extensions that may be critical, because they are processed, or say nothing that could matter.
 const UNDERSTOOD: [ObjectIdentifier; 12] = [
@@ -44,6 +43,7 @@ pub(super) fn check(
     chain: &[Certificate],
     strength: Strength,
     purpose: Purpose,
+    surplus: &[Certificate],
     trust: &Trust,
     at: SystemTime,
     budget: &mut Budget,
@@ -60,10 +60,13 @@ pub(super) fn check(
         certificate: chain.get(defect.position).map(ToString::to_string).unwrap_or_default(),
         reason: defect.reason,
     })?;
-    let revocation = match trust.revocation {
-        RevocationMode::Off => Revocation::NotChecked,
-        RevocationMode::HardFail | RevocationMode::SoftFail => check_revocation(chain, trust, at, budget)?,
+    let (revocation, of_revocation) = match trust.revocation {
+        RevocationMode::Off => (Revocation::NotChecked, Strength::Strong),
+        RevocationMode::HardFail | RevocationMode::SoftFail => {
+            revocation::check(chain, surplus, trust, at, budget)?
+        }
     };
+    let strength = if of_revocation == Strength::Legacy { Strength::Legacy } else { strength };
     Ok(ValidPath { chain: chain.to_vec(), revocation, policies, strength })
 }
 
@@ -196,30 +199,4 @@ fn is_readable(oid: ObjectIdentifier, value: &[u8]) -> bool {
         .or_else(|| decodes::<PolicyConstraints>(oid, value))
         .or_else(|| decodes::<InhibitAnyPolicy>(oid, value))
         .unwrap_or(true)
-}
-
-/// Looks every certificate but the anchor up in the CRLs of its issuer.
-fn check_revocation(
-    chain: &[Certificate],
-    trust: &Trust,
-    at: SystemTime,
-    budget: &mut Budget,
-) -> Result<Revocation, PathError> {
-    let mut state = Revocation::Good;
-    for (certificate, issuer) in chain.iter().zip(chain.iter().skip(1)) {
-        match crl::status(certificate, issuer, &trust.crls, at, budget)? {
-            crl::Status::Good => {}
-            crl::Status::Revoked { since } => {
-                return Err(PathError::Revoked { certificate: certificate.to_string(), since });
-            }
-            crl::Status::Unknown(reason) => {
-                let certificate = certificate.to_string();
-                if trust.revocation == RevocationMode::HardFail {
-                    return Err(PathError::RevocationUnknown { certificate, reason });
-                }
-                state = Revocation::Unknown(format!("{certificate}: {reason}"));
-            }
-        }
-    }
-    Ok(state)
 }

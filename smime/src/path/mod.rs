@@ -8,24 +8,28 @@ mod budget;
 mod build;
 mod check;
 mod constraints;
-mod crl;
 mod name;
 mod policy;
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use der::asn1::ObjectIdentifier;
 
 pub use budget::{Budget, MAX_CERTIFICATE_LEN, MAX_OPERATIONS, MAX_RSA_BITS};
 pub use build::{validate, validate_within};
-pub use crl::{Crl, CrlError};
+
+pub use crate::revocation::{Crl, CrlError};
 
 pub use policy::{PolicySettings, ValidPolicies};
 
 pub(crate) use budget::is_cheap;
+pub(crate) use build::{SignedError, validate_for, verify_parts};
 pub(crate) use name::PreparedName;
 
-use crate::Certificate;
+use crate::{
+    Certificate,
+    revocation::{OcspResponse, RevocationSource, Witness},
+};
 
 /// How long a path may be, leaf and anchor included.
 pub const MAX_PATH: usize = 10;
@@ -39,6 +43,10 @@ pub struct Trust {
     pub intermediates: Vec<Certificate>,
     /// CRLs at hand.
     pub crls: Vec<Crl>,
+    /// OCSP responses at hand.
+    pub ocsp: Vec<OcspResponse>,
+    /// Who is asked for more of both, once a path has reached an anchor.
+    pub revocation_source: Option<Arc<dyn RevocationSource>>,
     /// What to do where revocation is not known.
     pub revocation: RevocationMode,
     /// What is wanted of certificate policies.
@@ -72,14 +80,12 @@ pub(crate) enum Purpose {
     /// Signing or encrypting mail (RFC 8550 4.4.4).
     EmailProtection,
     /// Signing CRLs (RFC 5280 6.3.3 (f)).
-    #[expect(dead_code, reason = "the checks of revocation ask for it")]
     CrlSigning,
     /// Signing OCSP responses (RFC 6960 4.2.2.2).
-    #[expect(dead_code, reason = "the checks of revocation ask for it")]
     OcspSigning,
 }
 
-/// What to do where no usable CRL says whether a certificate is revoked.
+/// What to do where no usable CRL or OCSP response says whether a certificate is revoked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RevocationMode {
     /// The path is not valid: the verdict is `temperror`.
@@ -87,7 +93,7 @@ pub enum RevocationMode {
     /// The path is valid, and the verdict says that revocation is not known.
     #[default]
     SoftFail,
-    /// CRLs are not looked at, and the verdict says so.
+    /// Nobody is asked, and the verdict says so.
     Off,
 }
 
@@ -103,8 +109,13 @@ pub struct ValidPath {
 /// What is known of the revocation of a path's certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// A current CRL of each issuer does not list them.
-    Good,
+    /// For each of them a current CRL or OCSP response says that it is not revoked.
+    Good {
+        /// Until when all of this holds; `None` where the path is an anchor alone, which nobody revokes.
+        until: Option<SystemTime>,
+        /// What told it of the leaf.
+        by: Option<Witness>,
+    },
     /// It is not known of this certificate, for this reason.
     Unknown(String),
     /// It was not asked for.
@@ -218,7 +229,7 @@ pub enum PathError {
         /// Which.
         certificate: String,
     },
-    /// A CRL lists it.
+    /// A CRL lists it, or an OCSP responder says so.
     #[error("{certificate} was revoked")]
     Revoked {
         /// Which.

@@ -28,7 +28,12 @@ struct Attribute {
 
 impl PreparedName {
     pub(crate) fn of(name: &Name) -> Self {
-        Self { relative: name.iter_rdn().map(prepare_relative).collect() }
+        Self::of_relative(name.iter_rdn())
+    }
+
+    /// A name of these parts, the outermost first.
+    pub(crate) fn of_relative<'a>(parts: impl Iterator<Item = &'a RelativeDistinguishedName>) -> Self {
+        Self { relative: parts.map(prepare_relative).collect() }
     }
 
     /// Whether this name is `other` (RFC 5280 7.1).

@@ -15,7 +15,8 @@ use std::{
 use super::MemoryKey;
 use crate::{
     Certificate,
-    path::{Crl, RevocationMode, Trust},
+    path::{RevocationMode, Trust},
+    revocation::Crl,
 };
 
 /// The octets of a file in `src/testing/data`.

@@ -7,7 +7,8 @@ use smime::{
     cms::{Object, SignedData},
     message::{Ciphertext, verify},
     mime::{Message, MimeEntity, encode_base64, single_originator},
-    path::{Crl, Trust},
+    path::Trust,
+    revocation::Crl,
 };
 
 use crate::keys::Key;
