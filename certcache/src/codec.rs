@@ -129,6 +129,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// So many octets.
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.chunk()
+    }
+
     pub(crate) fn octets(&mut self) -> Option<&'a [u8]> {
         let len = usize::try_from(self.u32()?).ok()?;
         let (octets, rest) = self.0.split_at_checked(len)?;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use smime::Fault;
+use smime::{Fault, store::StoreError};
 
 /// Why the cache could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -175,5 +175,14 @@ impl CacheError {
             }
             reason => Self::Lmdb { path, reason },
         }
+    }
+
+    /// The error of the joint to the agents, which names the folder by itself.
+    pub(crate) fn into_store_error(self, path: &Path) -> StoreError {
+        let path = path.display().to_string();
+        let text = self.to_string();
+        let prefix = format!("certificate cache {path}: ");
+        let reason = text.strip_prefix(&prefix).map_or_else(|| text.clone(), str::to_owned);
+        StoreError { path, reason }
     }
 }

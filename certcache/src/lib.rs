@@ -14,6 +14,7 @@
 //! - `choose/`: whom to encrypt to, and why.
 
 mod check;
+mod choose;
 mod codec;
 mod env;
 mod error;
@@ -28,6 +29,7 @@ mod rule;
 mod status;
 mod tables;
 mod transfer;
+mod weak;
 mod write;
 
 use std::path::Path;
@@ -35,6 +37,7 @@ use std::path::Path;
 use heed::{MdbError, RoTxn, RwTxn};
 
 pub use check::{Found, MAX_FAULTS, Report};
+pub use choose::{CachedStatus, Candidate, Candidates, Chooser, MAX_AGE, Refusal, Remembered, Take};
 pub use error::CacheError;
 pub use log::{Event, MAX_EVENTS};
 pub use migrate::Reindexed;

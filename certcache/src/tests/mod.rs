@@ -1,5 +1,6 @@
 //! Tests of the cache as a whole, each in a folder of its own; `testdata` is made by agent's `make.sh`.
 
+mod choose;
 mod damage;
 mod entries;
 mod growth;
@@ -11,6 +12,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 

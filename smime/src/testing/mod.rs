@@ -1,5 +1,6 @@
 //! A private key in memory, for tests only: production keys stay on their token.
 
+pub mod authority;
 pub mod fixtures;
 pub mod hostile;
 pub mod large;

@@ -1,0 +1,149 @@
+//! Path and revocation of one certificate, with the issuers and the status that the cache has.
+
+use std::{sync::Arc, time::SystemTime};
+
+use der::Encode;
+use smime::{
+    Certificate,
+    path::{MAX_PATH, PathError, Revocation, Strength, Trust, ValidPath, validate},
+};
+
+use super::status::CachedStatus;
+use super::{MAX_AGE, REFUSED_AGE, UNKNOWN_AGE};
+use crate::{Cache, CacheError, Entry, Rule, TrustState};
+
+/// How many issuers are tried for one certificate.
+const MAX_ISSUERS: usize = 50;
+/// How many characters of a reason are kept.
+const MAX_REASON: usize = 300;
+
+/// What came of looking for a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PathResult {
+    pub(crate) outcome: Outcome,
+    pub(crate) until: SystemTime,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// There is one, and nothing on it is revoked.
+    Good,
+    /// There is one, and nobody could say or asked whether it is revoked.
+    Unchecked(String),
+    /// There is none because it is not known whether something on it is revoked.
+    Unknown(String),
+    /// Something on it is revoked.
+    Revoked(String),
+    /// There is none.
+    Untrusted(String),
+    /// There is one, and a rule forbids it.
+    Rule(u64, String),
+}
+
+/// Validates with one trust configuration.
+#[derive(Debug)]
+pub(super) struct Judge {
+    cache: Arc<Cache>,
+    trust: Trust,
+}
+
+impl Judge {
+    pub(super) fn new(cache: Arc<Cache>, mut trust: Trust) -> Self {
+        let further = trust.revocation_source.take();
+        trust.revocation_source = Some(Arc::new(CachedStatus::new(Arc::clone(&cache), further)));
+        Self { cache, trust }
+    }
+
+    /// Looks for a path of the certificate at a time.
+    pub(super) fn judge(
+        &self,
+        entry: &Entry,
+        rules: &[Rule],
+        at: SystemTime,
+    ) -> Result<PathResult, CacheError> {
+        let certificate = &entry.certificate;
+        let issuers = self.issuers(certificate)?;
+        let age = |age| at.checked_add(age).unwrap_or(at);
+        let (outcome, until) = match validate(certificate, &issuers, &self.trust, at) {
+            Ok(path) => self.of_path(&path, rules, at)?,
+            Err(error @ PathError::Revoked { .. }) => (Outcome::Revoked(text(&error)), age(MAX_AGE)),
+            Err(error @ PathError::RevocationUnknown { .. }) => {
+                (Outcome::Unknown(text(&error)), age(UNKNOWN_AGE))
+            }
+            Err(error) => (Outcome::Untrusted(text(&error)), age(REFUSED_AGE)),
+        };
+        Ok(PathResult { outcome, until })
+    }
+
+    /// What a valid path is worth, and until when.
+    fn of_path(
+        &self,
+        path: &ValidPath,
+        rules: &[Rule],
+        at: SystemTime,
+    ) -> Result<(Outcome, SystemTime), CacheError> {
+        let age = |age| at.checked_add(age).unwrap_or(at);
+        let chain = path.chain();
+        let ends = chain.iter().map(Certificate::not_after).min().unwrap_or(at).min(age(MAX_AGE));
+        if let Some(rule) = rules.iter().find(|rule| rule.forbids(chain)) {
+            return Ok((Outcome::Rule(rule.number, rule.comment.clone()), ends));
+        }
+        if path.strength() != Strength::Strong {
+            return Ok((Outcome::Untrusted("a signature on its path is too weak today".to_owned()), ends));
+        }
+        if self.has_distrusted_issuer(chain)? {
+            return Ok((Outcome::Untrusted("an issuer is distrusted by an administrator".to_owned()), ends));
+        }
+        Ok(match path.revocation() {
+            Revocation::Good { until, .. } => (Outcome::Good, until.map_or(ends, |until| ends.min(until))),
+            Revocation::Unknown(why) => {
+                let why = format!("revocation not known: {}", short(why));
+                (Outcome::Unchecked(why), ends.min(age(UNKNOWN_AGE)))
+            }
+            Revocation::NotChecked => (Outcome::Unchecked("revocation not checked".to_owned()), ends),
+        })
+    }
+
+    /// CA certificates of the cache that may lead on from a certificate, whatever their own path.
+    fn issuers(&self, certificate: &Certificate) -> Result<Vec<Certificate>, CacheError> {
+        let mut found: Vec<Certificate> = Vec::new();
+        let mut names = vec![certificate.issuer().to_der().unwrap_or_default()];
+        for _ in 0..MAX_PATH {
+            let mut next = Vec::new();
+            for name in &names {
+                for entry in self.cache.by_subject(name)? {
+                    let is_new = !found.contains(&entry.certificate);
+                    let may_issue =
+                        crate::record::is_ca(&entry.certificate) && entry.state != TrustState::Distrusted;
+                    if is_new && may_issue && found.len() < MAX_ISSUERS {
+                        next.push(entry.certificate.issuer().to_der().unwrap_or_default());
+                        found.push(entry.certificate);
+                    }
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            names = next;
+        }
+        Ok(found)
+    }
+
+    fn has_distrusted_issuer(&self, chain: &[Certificate]) -> Result<bool, CacheError> {
+        for issuer in chain.iter().skip(1) {
+            let entry = self.cache.by_fingerprint(issuer.fingerprint())?;
+            if entry.is_some_and(|entry| entry.state == TrustState::Distrusted) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn text(error: &PathError) -> String {
+    short(&error.to_string())
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(MAX_REASON).collect()
+}

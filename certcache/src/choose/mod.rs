@@ -1,0 +1,214 @@
+//! Whom to encrypt to: every certificate of an address, and why it was taken or not.
+//!
+//! `candidate.rs` says what can be found of a certificate, `judge.rs` looks for its path and revocation, `rank.rs`
+//! puts those that may be used in order, `memory.rs` remembers what came of it. A look-up whose result is remembered
+//! only reads.
+
+mod candidate;
+mod judge;
+mod memory;
+mod rank;
+mod status;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use smime::{
+    Certificate, MailAddress,
+    algorithm::DigestAlgorithm,
+    key::Digest,
+    path::Trust,
+    store::{Lookup, RecipientCertificates, StoreError},
+};
+
+pub use candidate::{Candidate, Refusal};
+pub use memory::Remembered;
+pub use status::CachedStatus;
+
+use crate::{Cache, CacheError};
+use judge::Judge;
+use memory::Memory;
+
+/// How long a result is remembered at most, where nothing in it ends earlier.
+pub const MAX_AGE: Duration = Duration::from_hours(12);
+/// How long it is remembered that a certificate has no valid path, or an address nothing to encrypt to.
+const REFUSED_AGE: Duration = Duration::from_mins(30);
+/// How long it is remembered that nobody could say whether a certificate is revoked.
+const UNKNOWN_AGE: Duration = Duration::from_mins(5);
+
+/// Which of the certificates that may be used are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Take {
+    /// One: the one asked for last in a signed message (RFC 8551 2.5.3), or else the newest.
+    #[default]
+    Newest,
+    /// All: the owner may have lost the key to any of them.
+    All,
+}
+
+/// Chooses certificates to encrypt to, with one trust configuration. It can be shared by threads.
+pub struct Chooser {
+    cache: Arc<Cache>,
+    take: Take,
+    identity: Identity,
+    judge: Judge,
+    memory: Memory,
+}
+
+/// What stands for a trust configuration in what is remembered.
+pub(crate) type Identity = [u8; 16];
+
+/// All certificates of an address, those that are taken first.
+#[derive(Debug)]
+pub struct Candidates {
+    /// What was found of each.
+    pub candidates: Vec<Candidate>,
+    /// The error of a record that cannot be read.
+    pub damaged: Option<CacheError>,
+    /// Until when this holds, if nothing changes.
+    pub until: SystemTime,
+}
+
+impl Candidates {
+    /// The certificates to encrypt to.
+    pub fn chosen(&self) -> impl Iterator<Item = &Certificate> {
+        let taken = self.candidates.iter().filter(|candidate| candidate.is_taken());
+        taken.map(|candidate| &candidate.entry.certificate)
+    }
+}
+
+impl Chooser {
+    /// Chooses by this trust configuration. What was remembered under another one does not count.
+    pub fn new(cache: Arc<Cache>, trust: Trust, take: Take) -> Self {
+        let identity = identity(&trust, take);
+        let memory = Memory::new(Arc::clone(&cache));
+        Self { judge: Judge::new(Arc::clone(&cache), trust), cache, take, identity, memory }
+    }
+
+    /// The cache it chooses from.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// What is remembered of an address, in one transaction that only reads; `None` where it must be found out.
+    pub fn remembered(
+        &self,
+        address: &MailAddress,
+        at: SystemTime,
+    ) -> Result<Option<Remembered>, CacheError> {
+        self.cache.remembered(address, &self.identity, at)
+    }
+
+    /// Everything that is known of an address's certificates, each with the reason it is taken or not. Paths and
+    /// revocation are those remembered, or found out now.
+    pub fn candidates(&self, address: &MailAddress, at: SystemTime) -> Result<Candidates, CacheError> {
+        self.find_out(address, at, true)
+    }
+
+    /// Like [`Self::candidates`], with nothing taken from memory.
+    pub fn candidates_anew(&self, address: &MailAddress, at: SystemTime) -> Result<Candidates, CacheError> {
+        self.find_out(address, at, false)
+    }
+
+    fn find_out(
+        &self,
+        address: &MailAddress,
+        at: SystemTime,
+        remember: bool,
+    ) -> Result<Candidates, CacheError> {
+        let gathered = self.cache.gather(address)?;
+        let rules = self.cache.rules()?;
+        let mut results = Vec::new();
+        let judged = gathered.entries.into_iter().map(|entry| {
+            let mut candidate = Candidate::of(entry, address, at);
+            if candidate.needs_path() {
+                let fingerprint = candidate.entry.certificate.fingerprint();
+                let known =
+                    if remember { self.cache.path_result(fingerprint, &self.identity, at)? } else { None };
+                let result = if let Some(known) = known {
+                    known
+                } else {
+                    let result = self.judge.judge(&candidate.entry, &rules, at)?;
+                    results.push((*fingerprint, result.clone()));
+                    result
+                };
+                candidate.set_path(result);
+            }
+            Ok(candidate)
+        });
+        let mut candidates = judged.collect::<Result<Vec<_>, CacheError>>()?;
+        rank::rank(&mut candidates, self.take);
+        let until = rank::until(&candidates, at);
+        let found = Candidates { candidates, damaged: gathered.damaged, until };
+        self.memory.remember(memory::Found {
+            address: address.clone(),
+            identity: self.identity,
+            inputs: gathered.inputs,
+            results,
+            chosen: found.chosen().map(|certificate| *certificate.fingerprint()).collect(),
+            is_whole: found.damaged.is_none(),
+            from: at,
+            until,
+        });
+        Ok(found)
+    }
+
+    /// Waits until what was found out so far is written down, at most for a time.
+    pub fn flush(&self, within: Duration) -> bool {
+        self.memory.flush(within)
+    }
+
+    fn look_up(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, CacheError> {
+        match self.remembered(address, at)? {
+            Some(Remembered::Chosen(certificates)) => return Ok(Lookup::Found(certificates)),
+            Some(Remembered::Nothing) => {}
+            None => {
+                let found = self.candidates(address, at)?;
+                let chosen: Vec<_> = found.chosen().cloned().collect();
+                if !chosen.is_empty() {
+                    return Ok(Lookup::Found(chosen));
+                }
+                if let Some(damaged) = found.damaged {
+                    return Err(damaged);
+                }
+            }
+        }
+        Ok(if self.cache.is_absent(address, None, at)? { Lookup::Absent } else { Lookup::Unknown })
+    }
+}
+
+impl RecipientCertificates for Chooser {
+    /// Certificates with a valid path, for e-mail and encryption, not revoked as far as the trust configuration
+    /// asks for that. An expired, damaged or foreign one never hides a good one; where only damaged ones are left,
+    /// that is an error.
+    fn lookup(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, StoreError> {
+        self.look_up(address, at).map_err(|error| error.into_store_error(self.cache.path()))
+    }
+}
+
+impl fmt::Debug for Chooser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chooser")
+            .field("cache", &self.cache.path())
+            .field("take", &self.take)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A hash over all of a trust configuration that decides: anchors, intermediates, modes, policies, files of CRLs.
+fn identity(trust: &Trust, take: Take) -> Identity {
+    let mut parts =
+        vec![format!("1 {take:?} {:?} {:?} {:?}", trust.revocation, trust.policies, trust.legacy)];
+    for certificates in [&trust.anchors, &trust.intermediates] {
+        let mut fingerprints: Vec<_> = certificates.iter().map(Certificate::fingerprint).collect();
+        fingerprints.sort();
+        parts.push(format!("{fingerprints:?}"));
+    }
+    parts.extend(trust.crls.iter().map(|crl| format!("{:?}", crl.fingerprint())));
+    parts.extend(trust.ocsp.iter().map(|answer| format!("{:?}", answer.fingerprint())));
+    let digest = Digest::of(DigestAlgorithm::Sha256, parts.join(" ").as_bytes());
+    digest.as_bytes().first_chunk().copied().unwrap_or_default()
+}

@@ -1,0 +1,408 @@
+//! Whom to encrypt to, and why not to the others.
+
+use std::time::Duration;
+
+use const_oid::db::rfc5280;
+use der::Encode;
+use smime::{
+    path::{RevocationMode, Trust},
+    store::{Lookup, RecipientCertificates},
+    testing::{
+        authority::{Authority, Wanted},
+        fixtures::{self, now},
+    },
+};
+use x509_cert::ext::pkix::KeyUsages;
+
+use super::*;
+use crate::{Chooser, Refusal, Remembered, Take};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// A cache, a CA that is trusted, and a chooser.
+struct Site {
+    _folder: TempDir,
+    cache: Arc<Cache>,
+    root: Authority,
+    chooser: Chooser,
+}
+
+fn trust(root: &Authority, revocation: RevocationMode) -> Trust {
+    Trust { anchors: vec![root.certificate().clone()], revocation, ..Trust::default() }
+}
+
+fn site_with(revocation: RevocationMode, take: Take) -> Site {
+    let (folder, cache) = cache();
+    let cache = Arc::new(cache);
+    let root = Authority::root("Root", "bob");
+    let chooser = Chooser::new(Arc::clone(&cache), trust(&root, revocation), take);
+    Site { _folder: folder, cache, root, chooser }
+}
+
+fn site() -> Site {
+    site_with(RevocationMode::Off, Take::Newest)
+}
+
+impl Site {
+    fn put(&self, certificate: &Certificate, state: TrustState) {
+        let insertion = Insertion { state, ..Insertion::new(certificate, Source::Harvested) };
+        self.cache.put(&[insertion], now()).unwrap();
+    }
+
+    fn issue(&self, wanted: &Wanted<'_>) -> Certificate {
+        self.root.issue(wanted)
+    }
+
+    /// The chosen ones, which are remembered afterwards.
+    fn chosen(&self) -> Vec<Certificate> {
+        self.chosen_of("alice@example.org")
+    }
+
+    fn chosen_of(&self, text: &str) -> Vec<Certificate> {
+        let address = address(text);
+        let first = self.chooser.lookup(&address, now()).unwrap();
+        assert!(self.chooser.flush(Duration::from_secs(20)));
+        let again = self.chooser.lookup(&address, now()).unwrap();
+        match (first, again) {
+            (Lookup::Found(first), Lookup::Found(again)) => {
+                assert_eq!(first, again, "what is remembered differs from what was found");
+                first
+            }
+            (Lookup::Found(_), other) | (other, Lookup::Found(_)) => panic!("remembered: {other:?}"),
+            _ => Vec::new(),
+        }
+    }
+
+    fn refusal(&self, certificate: &Certificate) -> Option<Refusal> {
+        let found = self.chooser.candidates(&address("alice@example.org"), now()).unwrap();
+        let candidate = found.candidates.iter().find(|it| it.entry.certificate == *certificate);
+        candidate.unwrap().refusal.clone()
+    }
+
+    fn is_remembered(&self) -> bool {
+        self.chooser.remembered(&address("alice@example.org"), now()).unwrap().is_some()
+    }
+}
+
+#[test]
+fn each_certificate_that_is_not_taken_says_why_and_hides_no_good_one() {
+    let other_root = Authority::root("Other", "bob");
+    let good = Wanted { serial: 1, ..Wanted::default() };
+    let later = Wanted { serial: 2, from: now() - DAY, ..Wanted::default() };
+    let tls = [rfc5280::ID_KP_SERVER_AUTH];
+    let cases: [(&str, Wanted<'_>, TrustState); 10] = [
+        ("expired", Wanted { until: now() - DAY / 2, ..later.clone() }, TrustState::Trusted),
+        ("not valid yet", Wanted { from: now() + DAY, ..later.clone() }, TrustState::Trusted),
+        (
+            "not for encrypting (keyUsage)",
+            Wanted { usage: KeyUsages::DigitalSignature.into(), ..later.clone() },
+            TrustState::Trusted,
+        ),
+        ("not for e-mail (extKeyUsage)", Wanted { purposes: &tls, ..later.clone() }, TrustState::Trusted),
+        ("distrusted by an administrator", later.clone(), TrustState::Distrusted),
+        ("a candidate only", later.clone(), TrustState::Candidate),
+        ("pending", later.clone(), TrustState::Pending),
+        ("the RSA key", Wanted { key: "rsa1024", ..later.clone() }, TrustState::Trusted),
+        ("expired", Wanted { until: now() - DAY / 2, ..later.clone() }, TrustState::Pinned),
+        ("superseded", Wanted { from: good.from - DAY, ..later.clone() }, TrustState::Trusted),
+    ];
+    for (reason, wanted, state) in cases {
+        let site = site();
+        let (good, bad) = (site.issue(&good), site.issue(&wanted));
+        site.put(&good, TrustState::Trusted);
+        site.put(&bad, state);
+        let refusal = site.refusal(&bad).unwrap_or_else(|| panic!("{reason} is taken")).to_string();
+        assert!(refusal.starts_with(reason), "{reason}: {refusal}");
+        assert_eq!(site.chosen(), [good], "{reason}");
+    }
+    let site = site();
+    let (good, bad) = (site.issue(&good), other_root.issue(&later));
+    site.put(&good, TrustState::Trusted);
+    site.put(&bad, TrustState::Trusted);
+    let refusal = site.refusal(&bad).unwrap();
+    assert!(matches!(refusal, Refusal::Untrusted(_)), "{refusal}");
+    assert_eq!(site.chosen(), [good]);
+}
+
+#[test]
+fn the_preferred_then_the_newest_is_taken_or_all_that_are_valid() {
+    let wanted = |serial, age: u32| Wanted { serial, from: now() - DAY * age, ..Wanted::default() };
+    let site = site();
+    let [old, new, newest] =
+        [(1, 30), (2, 20), (3, 10)].map(|(serial, age)| site.issue(&wanted(serial, age)));
+    for certificate in [&old, &new, &newest] {
+        site.put(certificate, TrustState::Trusted);
+    }
+    assert_eq!(site.chosen(), std::slice::from_ref(&newest));
+    let all = Chooser::new(Arc::clone(&site.cache), trust(&site.root, RevocationMode::Off), Take::All);
+    let Lookup::Found(found) = all.lookup(&address("alice@example.org"), now()).unwrap() else { panic!() };
+    assert_eq!(found, [newest.clone(), new.clone(), old.clone()]);
+    let preferring =
+        |certificate, at| Insertion { preferred: Some(at), ..Insertion::new(certificate, Source::Harvested) };
+    site.cache.put(&[preferring(&old, now() - DAY), preferring(&new, now() - DAY * 2)], now()).unwrap();
+    assert_eq!(site.chosen(), std::slice::from_ref(&old));
+    site.cache.set_state(new.fingerprint(), TrustState::Pinned, "", now()).unwrap();
+    assert_eq!(site.chosen(), std::slice::from_ref(&new));
+    site.cache.set_state(new.fingerprint(), TrustState::Distrusted, "", now()).unwrap();
+    assert_eq!(site.chosen(), [old]);
+}
+
+#[test]
+fn of_a_pair_for_signing_and_encrypting_the_one_for_encrypting_is_taken() {
+    let site = site();
+    let signs = site.issue(&Wanted {
+        serial: 1,
+        from: now() - DAY,
+        usage: KeyUsages::DigitalSignature.into(),
+        ..Wanted::default()
+    });
+    let encrypts = site.issue(&Wanted {
+        serial: 2,
+        key: "revoked",
+        usage: KeyUsages::KeyEncipherment.into(),
+        ..Wanted::default()
+    });
+    site.put(&signs, TrustState::Trusted);
+    site.put(&encrypts, TrustState::Trusted);
+    assert_eq!(site.chosen(), [encrypts]);
+    assert_eq!(site.refusal(&signs), Some(Refusal::KeyUsage));
+}
+
+#[test]
+fn a_pending_certificate_waits_until_those_before_it_have_ended_or_somebody_agrees() {
+    for (ends, chosen) in [("not", 0), ("expired", 1), ("revoked", 1), ("distrusted", 1), ("agreed", 1)] {
+        let site = site_with(RevocationMode::SoftFail, Take::Newest);
+        let until = if ends == "expired" { now() - DAY } else { now() + DAY };
+        let first = site.issue(&Wanted { serial: 1, until, ..Wanted::default() });
+        let second =
+            site.issue(&Wanted { serial: 2, key: "revoked", from: now() - DAY, ..Wanted::default() });
+        site.put(&first, TrustState::Trusted);
+        site.put(&second, TrustState::Pending);
+        match ends {
+            "revoked" => put_crl(&site, &[&first], now() - DAY),
+            "distrusted" => {
+                site.cache.set_state(first.fingerprint(), TrustState::Distrusted, "", now()).unwrap();
+            }
+            "agreed" => {
+                site.cache.set_state(second.fingerprint(), TrustState::Trusted, "", now()).unwrap();
+            }
+            _ => {}
+        }
+        let expected = [&first, &second][chosen];
+        assert_eq!(site.chosen(), std::slice::from_ref(expected), "{ends}");
+    }
+}
+
+fn put_crl(site: &Site, revoked: &[&Certificate], this_update: SystemTime) {
+    let next_update = this_update + DAY * 3;
+    let status = Status {
+        der: site.root.crl(revoked, this_update, next_update),
+        this_update,
+        next_update: Some(next_update),
+        fetched: now(),
+        url: None,
+        etag: None,
+    };
+    let issuer = site.root.certificate().subject().to_der().unwrap();
+    assert_eq!(site.cache.put_crl(&issuer, "", &status).unwrap(), Stored::New);
+}
+
+#[test]
+fn a_crl_that_comes_later_takes_back_what_was_remembered() {
+    let site = site_with(RevocationMode::HardFail, Take::Newest);
+    let (old, new) = (
+        site.issue(&Wanted { serial: 1, ..Wanted::default() }),
+        site.issue(&Wanted { serial: 2, from: now() - DAY, ..Wanted::default() }),
+    );
+    site.put(&old, TrustState::Trusted);
+    site.put(&new, TrustState::Trusted);
+    assert_eq!(site.chosen(), []);
+    assert!(matches!(site.refusal(&new), Some(Refusal::RevocationUnknown(_))));
+    put_crl(&site, &[], now() - DAY * 2);
+    assert_eq!(site.chosen(), std::slice::from_ref(&new));
+    put_crl(&site, &[&new], now() - DAY);
+    assert!(!site.is_remembered());
+    assert_eq!(site.chosen(), [old]);
+    assert!(matches!(site.refusal(&new), Some(Refusal::Revoked(_))));
+    // What is remembered holds no longer than the CRL.
+    let found = site.chooser.candidates(&address("alice@example.org"), now() + DAY * 2 - DAY / 4).unwrap();
+    assert_eq!(found.until, now() + DAY * 2);
+    // A pinned one needs no path; that it is revoked still counts.
+    site.cache.set_state(new.fingerprint(), TrustState::Pinned, "", now()).unwrap();
+    assert!(matches!(site.refusal(&new), Some(Refusal::Revoked(_))));
+}
+
+type Change = fn(&Site, &Certificate);
+
+#[test]
+fn whatever_may_change_a_choice_makes_it_void() {
+    let alice = |site: &Site| site.issue(&Wanted::default());
+    let changes: [(&str, Change); 8] = [
+        ("another certificate", |site, _| {
+            site.put(&site.issue(&Wanted { serial: 9, ..Wanted::default() }), TrustState::Trusted);
+        }),
+        ("a state", |site, own| {
+            assert!(site.cache.set_state(own.fingerprint(), TrustState::Distrusted, "", now()).unwrap());
+        }),
+        ("removal", |site, own| assert!(site.cache.remove(own.fingerprint()).unwrap())),
+        ("a rule", |site, own| {
+            site.cache.add_rule(&own.issuer().to_der().unwrap(), None, "", now()).map(drop).unwrap();
+        }),
+        ("a CRL", |site, _| put_crl(site, &[], now() - DAY)),
+        ("an issuer", |site, _| {
+            site.put(site.root.intermediate("Below", "revoked").certificate(), TrustState::Trusted);
+        }),
+        ("a domain's certificate", |site, _| {
+            let wanted = Wanted { addresses: &["gate@example.net"], serial: 5, ..Wanted::default() };
+            let gate = site.issue(&wanted);
+            site.put(&gate, TrustState::Trusted);
+            assert!(site.cache.assign(gate.fingerprint(), "@example.org", "", now()).unwrap());
+        }),
+        ("an OCSP answer", |site, own| {
+            let status = Status {
+                der: vec![1],
+                this_update: now(),
+                next_update: None,
+                fetched: now(),
+                url: None,
+                etag: None,
+            };
+            assert_eq!(site.cache.put_ocsp(own, &status).unwrap(), Stored::New);
+        }),
+    ];
+    for (what, change) in changes {
+        let site = site();
+        let own = alice(&site);
+        site.put(&own, TrustState::Trusted);
+        assert_eq!(site.chosen(), std::slice::from_ref(&own), "{what}");
+        assert!(site.is_remembered());
+        // What is found out before the change and written after it does not count either.
+        let before = site.cache.gather(&address("alice@example.org")).unwrap().inputs;
+        change(&site, &own);
+        assert!(!site.is_remembered(), "{what}");
+        let after = site.cache.gather(&address("alice@example.org")).unwrap().inputs;
+        assert_ne!(before, after, "{what}");
+    }
+    // Nothing of that: a certificate of somebody else, and the same one seen again.
+    let site = site();
+    let own = alice(&site);
+    site.put(&own, TrustState::Trusted);
+    site.chosen();
+    site.put(&own, TrustState::Trusted);
+    let wanted = Wanted { addresses: &["bob@example.org"], serial: 5, ..Wanted::default() };
+    site.put(&site.issue(&wanted), TrustState::Trusted);
+    assert!(site.is_remembered());
+    // Another trust configuration, and another time.
+    let other =
+        Chooser::new(Arc::clone(&site.cache), trust(&site.root, RevocationMode::HardFail), Take::Newest);
+    let alice = address("alice@example.org");
+    assert_eq!(other.remembered(&alice, now()).unwrap(), None);
+    for at in [now() - DAY, now() + DAY] {
+        assert_eq!(site.chooser.remembered(&alice, at).unwrap(), None);
+    }
+    assert_eq!(site.chooser.remembered(&alice, now()).unwrap(), Some(Remembered::Chosen(vec![own])));
+}
+
+#[test]
+fn a_rule_against_an_issuer_is_followed_and_named() {
+    let site = site();
+    let (old, new) = (
+        site.issue(&Wanted { serial: 1, ..Wanted::default() }),
+        site.issue(&Wanted { serial: 2, from: now() - DAY, ..Wanted::default() }),
+    );
+    site.put(&old, TrustState::Trusted);
+    site.put(&new, TrustState::Trusted);
+    let issuer = new.issuer().to_der().unwrap();
+    site.cache.add_rule(&issuer, Some(now() - DAY * 2), "breach", now()).unwrap();
+    assert_eq!(site.chosen(), [old]);
+    assert_eq!(site.refusal(&new), Some(Refusal::Rule { number: 1, comment: "breach".to_owned() }));
+}
+
+#[test]
+fn an_intermediate_of_the_cache_leads_to_an_anchor_and_a_distrusted_one_does_not() {
+    let site = site();
+    let below = site.root.intermediate("Below", "revoked");
+    let alice = below.issue(&Wanted::default());
+    site.put(&alice, TrustState::Trusted);
+    assert_eq!(site.chosen(), []);
+    site.put(below.certificate(), TrustState::Candidate);
+    assert_eq!(site.chosen(), [alice]);
+    site.cache.set_state(below.certificate().fingerprint(), TrustState::Distrusted, "", now()).unwrap();
+    assert_eq!(site.chosen(), []);
+}
+
+#[test]
+fn a_domains_certificate_is_taken_where_it_was_entered_and_the_address_has_none() {
+    let site = site();
+    let gate = site.issue(&Wanted {
+        addresses: &["domain-confidentiality-authority@example.org"],
+        serial: 5,
+        ..Wanted::default()
+    });
+    site.put(&gate, TrustState::Trusted);
+    assert_eq!(site.chosen(), []);
+    assert_eq!(site.refusal(&gate), Some(Refusal::DomainNotEntered));
+    site.cache.assign(gate.fingerprint(), "@example.org", "agreed with their postmaster", now()).unwrap();
+    assert_eq!(site.chosen(), std::slice::from_ref(&gate));
+    assert_eq!(site.chosen_of("anybody@example.org"), std::slice::from_ref(&gate));
+    assert_eq!(site.chosen_of("anybody@sub.example.org"), []);
+    let own = site.issue(&Wanted::default());
+    site.put(&own, TrustState::Trusted);
+    assert_eq!(site.chosen(), [own]);
+    assert_eq!(site.chosen_of("anybody@example.org"), [gate]);
+}
+
+#[test]
+fn there_is_none_and_i_do_not_know_are_two_answers() {
+    let site = site();
+    let alice = address("alice@example.org");
+    let look_up = |at| site.chooser.lookup(&alice, at).unwrap();
+    assert!(matches!(look_up(now()), Lookup::Unknown));
+    site.cache.insert_absent(&alice, now() + DAY).unwrap();
+    assert!(matches!(look_up(now()), Lookup::Absent));
+    assert!(matches!(look_up(now() + DAY), Lookup::Unknown));
+    site.put(&site.issue(&Wanted::default()), TrustState::Trusted);
+    assert!(matches!(look_up(now()), Lookup::Found(_)));
+}
+
+#[test]
+fn a_damaged_record_never_hides_a_good_one_and_alone_is_an_error() {
+    let site = site();
+    let (good, bad) = (
+        site.issue(&Wanted { serial: 1, ..Wanted::default() }),
+        site.issue(&Wanted { serial: 2, from: now() - DAY, ..Wanted::default() }),
+    );
+    site.put(&good, TrustState::Trusted);
+    site.put(&bad, TrustState::Trusted);
+    assert_eq!(site.chosen(), std::slice::from_ref(&bad));
+    site.cache
+        .write(|tables, transaction| {
+            tables.der.put(transaction, bad.fingerprint(), good.der())?;
+            Ok(())
+        })
+        .unwrap();
+    // What is remembered names octets that are another certificate's.
+    let alice = address("alice@example.org");
+    assert_eq!(site.chooser.remembered(&alice, now()).unwrap(), None);
+    let Lookup::Found(found) = site.chooser.lookup(&alice, now()).unwrap() else { panic!() };
+    assert_eq!(found, std::slice::from_ref(&good));
+    site.cache.remove(good.fingerprint()).unwrap();
+    let error = site.chooser.lookup(&alice, now()).unwrap_err();
+    assert!(error.to_string().contains("is damaged"), "{error}");
+}
+
+#[test]
+fn the_fixtures_of_openssl_are_chosen_as_their_names_say() {
+    let (_folder, cache) = cache();
+    let cache = Arc::new(cache);
+    let names = ["alice", "encrypt-only", "server", "mallory", "ca"];
+    for name in names {
+        cache.insert(&fixtures::certificate(name), Source::Imported, now()).unwrap();
+    }
+    let chooser =
+        Chooser::new(Arc::clone(&cache), fixtures::trust_with_crls(RevocationMode::HardFail), Take::All);
+    let found = chooser.candidates(&address("alice@example.org"), now()).unwrap();
+    let mut chosen: Vec<_> = found.chosen().map(|it| it.subject().to_string()).collect();
+    chosen.sort();
+    assert_eq!(chosen, ["CN=Alice", "CN=Encrypt only"], "{:?}", found.candidates);
+}
