@@ -114,6 +114,8 @@ pub enum SignatureAlgorithm {
     RsaPssOf(PssParameters),
     /// ECDSA; the curve is the key's.
     Ecdsa(DigestAlgorithm),
+    /// DSA, in old certificates; verified, never made.
+    Dsa(DigestAlgorithm),
     /// PureEdDSA on edwards25519 (RFC 8032 5.1.6). It signs the octets themselves, not a digest.
     Ed25519,
 }
@@ -123,7 +125,7 @@ impl SignatureAlgorithm {
     /// (RFC 8419 2.3).
     pub fn digest(self) -> DigestAlgorithm {
         match self {
-            Self::RsaPkcs1(digest) | Self::RsaPss(digest) | Self::Ecdsa(digest) => digest,
+            Self::RsaPkcs1(digest) | Self::RsaPss(digest) | Self::Ecdsa(digest) | Self::Dsa(digest) => digest,
             Self::RsaPssOf(parameters) => parameters.hash,
             Self::Ed25519 => DigestAlgorithm::Sha512,
         }
@@ -146,6 +148,7 @@ impl SignatureAlgorithm {
                 AlgorithmIdentifierOwned { oid: rfc5912::ID_RSASSA_PSS, parameters: parameters.write() }
             }
             Self::Ecdsa(digest) => AlgorithmIdentifierOwned { oid: ecdsa_oid(digest), parameters: None },
+            Self::Dsa(digest) => AlgorithmIdentifierOwned { oid: dsa_oid(digest), parameters: None },
             Self::Ed25519 => AlgorithmIdentifierOwned { oid: ID_ED_25519, parameters: None },
         }
     }
@@ -157,6 +160,7 @@ impl SignatureAlgorithm {
             rfc5912::RSA_ENCRYPTION => Some(Self::RsaPkcs1(digest)),
             // Old signers write the key's OID here and leave the digest to digestAlgorithm.
             rfc5912::ID_EC_PUBLIC_KEY => Some(Self::Ecdsa(digest)),
+            ID_DSA => Some(Self::Dsa(digest)),
             _ => Self::from_complete(identifier).filter(|named| named.digest() == digest),
         }
     }
@@ -176,6 +180,9 @@ impl SignatureAlgorithm {
             rfc5912::ECDSA_WITH_SHA_256 => Self::Ecdsa(DigestAlgorithm::Sha256),
             rfc5912::ECDSA_WITH_SHA_384 => Self::Ecdsa(DigestAlgorithm::Sha384),
             rfc5912::ECDSA_WITH_SHA_512 => Self::Ecdsa(DigestAlgorithm::Sha512),
+            DSA_WITH_SHA_1 => Self::Dsa(DigestAlgorithm::Sha1),
+            DSA_WITH_SHA_224 => Self::Dsa(DigestAlgorithm::Sha224),
+            DSA_WITH_SHA_256 => Self::Dsa(DigestAlgorithm::Sha256),
             // "The parameters MUST be absent" (RFC 8410 3).
             ID_ED_25519 if identifier.parameters.is_none() => Self::Ed25519,
             _ => return None,
@@ -191,6 +198,24 @@ const MD5_WITH_RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("
 const OIW_SHA_1_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.29");
 /// ecdsa-with-SHA1 (RFC 3279 2.2.3).
 const ECDSA_WITH_SHA_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.1");
+
+/// id-dsa and id-dsa-with-sha1 (RFC 3279 2.2.2, 2.3.2).
+const ID_DSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10040.4.1");
+const DSA_WITH_SHA_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10040.4.3");
+/// id-dsa-with-sha224 and id-dsa-with-sha256 (RFC 5758 3.1).
+const DSA_WITH_SHA_224: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.1");
+const DSA_WITH_SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.2");
+
+fn dsa_oid(digest: DigestAlgorithm) -> ObjectIdentifier {
+    match digest {
+        DigestAlgorithm::Sha224 => DSA_WITH_SHA_224,
+        DigestAlgorithm::Sha256 => DSA_WITH_SHA_256,
+        // There is none with MD5, and nothing is ever written with these.
+        DigestAlgorithm::Md5 | DigestAlgorithm::Sha1 | DigestAlgorithm::Sha384 | DigestAlgorithm::Sha512 => {
+            DSA_WITH_SHA_1
+        }
+    }
+}
 
 fn ecdsa_oid(digest: DigestAlgorithm) -> ObjectIdentifier {
     match digest {

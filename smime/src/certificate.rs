@@ -62,7 +62,9 @@ pub enum CertificateError {
 impl Certificate {
     /// Decodes one certificate.
     pub fn from_der(octets: &[u8]) -> Result<Self, CertificateError> {
-        let decoded = x509_cert::Certificate::from_der(octets).map_err(CertificateError::Malformed)?;
+        let decoded = x509_cert::Certificate::from_der(octets)
+            .or_else(|error| decode_from_1970(octets).ok_or(error))
+            .map_err(CertificateError::Malformed)?;
         let digest = Digest::of(DigestAlgorithm::Sha256, octets);
         let fingerprint = digest.as_bytes().try_into().unwrap_or([0; 32]);
         Ok(Self {
@@ -203,29 +205,33 @@ impl Certificate {
         Some(identifier.0.into_bytes().into())
     }
 
-    /// The rfc822Names of subjectAltName that are mail addresses (RFC 8550 section 3). Where there is
-    /// no subjectAltName at all, the emailAddress attributes of the subject.
+    /// The mail addresses (RFC 8550 section 3): rfc822Names and SmtpUTF8Mailboxes of subjectAltName and, where it has
+    /// neither, the emailAddress attributes of the subject. What is no address in its exact form is left out.
     pub fn addresses(&self) -> Vec<MailAddress> {
-        match self.extension::<SubjectAltName>() {
-            Ok(Some(names)) => names
-                .0
-                .iter()
-                .filter_map(|name| match name {
-                    GeneralName::Rfc822Name(text) => MailAddress::parse_exact(text.as_str()).ok(),
-                    _ => None,
-                })
-                .collect(),
-            Ok(None) => self.subject_addresses(),
-            Err(_) => Vec::new(),
+        let Ok(names) = self.extension::<SubjectAltName>() else { return Vec::new() };
+        let mut has_mail = false;
+        let mut addresses = Vec::new();
+        for name in names.iter().flat_map(|names| &names.0) {
+            let address = match name {
+                GeneralName::Rfc822Name(text) => MailAddress::parse_exact(text.as_str()).ok(),
+                GeneralName::OtherName(other) if other.type_id == SMTP_UTF8_MAILBOX => {
+                    smtp_utf8_mailbox(&other.value)
+                }
+                _ => continue,
+            };
+            has_mail = true;
+            addresses.extend(address);
         }
+        if has_mail { addresses } else { self.subject_addresses() }
     }
 
+    /// At most 255 characters of ASCII (RFC 8550 section 3), in whatever type of string.
     fn subject_addresses(&self) -> Vec<MailAddress> {
-        let attributes = self.subject().iter();
-        let addresses = attributes.filter(|a| a.oid == const_oid::db::rfc3280::EMAIL_ADDRESS);
-        addresses
-            .filter_map(|a| std::str::from_utf8(a.value.value()).ok())
-            .filter_map(|text| MailAddress::parse_exact(text).ok())
+        let attributes = self.subject().iter().filter(|attribute| attribute.oid == EMAIL_ADDRESS);
+        attributes
+            .map(|attribute| attribute.value.value())
+            .filter(|octets| octets.is_ascii() && octets.len() <= MAX_EMAIL_ADDRESS)
+            .filter_map(|octets| MailAddress::parse_exact(std::str::from_utf8(octets).ok()?).ok())
             .collect()
     }
 
@@ -261,6 +267,41 @@ impl Certificate {
         }
     }
 }
+
+/// id-on-SmtpUTF8Mailbox (RFC 9598 section 3).
+pub(crate) const SMTP_UTF8_MAILBOX: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.8.9");
+/// id-emailAddress (RFC 5280 4.1.2.6).
+pub(crate) const EMAIL_ADDRESS: ObjectIdentifier = const_oid::db::rfc3280::EMAIL_ADDRESS;
+/// ub-emailaddress-length.
+const MAX_EMAIL_ADDRESS: usize = 255;
+
+/// The address of an SmtpUTF8Mailbox, which is for local parts beyond ASCII only (RFC 9598 section 3). Certificates by
+/// RFC 8398 may have U-labels in it.
+pub(crate) fn smtp_utf8_mailbox(value: &der::Any) -> Option<MailAddress> {
+    let text: String = value.decode_as().ok()?;
+    MailAddress::parse_exact(&text).ok().filter(MailAddress::is_internationalized)
+}
+
+/// Decodes a certificate whose validity begins between 1950 and 1969, which the type does not hold, as if that were the
+/// first moment of 1970: no time that is asked for is before.
+fn decode_from_1970(octets: &[u8]) -> Option<x509_cert::Certificate> {
+    const UTC_TIME: Tag = Tag(0x17);
+    let tree = Tree::parse(octets).ok()?;
+    let mut fields = tree.root().children().next()?.children();
+    fields.optional_context(0);
+    let validity = fields.nth(3)?;
+    let not_before = validity.children().next()?.expect(UTC_TIME, "UTCTime").ok()?.content();
+    let year: u8 = std::str::from_utf8(not_before.get(..2)?).ok()?.parse().ok()?;
+    let is_early = (50..70).contains(&year) && not_before.len() == FIRST_OF_1970.len();
+    let time = octets.windows(validity.octets().len()).position(|window| window == validity.octets())?;
+    let time = time + validity.octets().len() - validity.content().len();
+    let mut decoded = octets.to_vec();
+    // After the header of the time itself, which is of two octets.
+    decoded.get_mut(time + 2..)?.get_mut(..FIRST_OF_1970.len())?.copy_from_slice(FIRST_OF_1970);
+    is_early.then(|| x509_cert::Certificate::from_der(&decoded).ok())?
+}
+
+const FIRST_OF_1970: &[u8] = b"700101000000Z";
 
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {

@@ -1,5 +1,6 @@
 //! Signatures checked with a certificate's public key.
 
+mod dsa;
 mod rsa;
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
@@ -52,6 +53,13 @@ pub fn verify(
             rsa::verify(certificate.public_key(), algorithm, digest, signature)
                 .ok_or(VerifyError::KeyNotTaken { algorithm })?
         }
+        (SignatureInput::Digest(digest), None)
+            if matches!(algorithm, SignatureAlgorithm::Dsa(_))
+                && digest.algorithm() == algorithm.digest()
+                && certificate.key_algorithm() == dsa::ID_DSA =>
+        {
+            dsa::verify(certificate, digest, signature).ok_or(VerifyError::KeyNotTaken { algorithm })?
+        }
         (_, Some(_)) => false,
         (_, None) => return Err(VerifyError::KeyNotTaken { algorithm }),
     };
@@ -68,10 +76,11 @@ pub fn is_strong(certificate: &Certificate, algorithm: SignatureAlgorithm) -> bo
             // A mask by SHA-1 is no weakness that is known; but who writes it has not chosen.
             SignatureAlgorithm::RsaPssOf(parameters) => parameters.mask_hash.is_strong() && large(),
             SignatureAlgorithm::Ecdsa(_) | SignatureAlgorithm::Ed25519 => true,
+            SignatureAlgorithm::Dsa(_) => false,
         }
 }
 
-/// Whether a signature is too weak today, and was not for long: SHA-1 or SHA-224, RSA from 1024 bits. Everybody can forge
+/// Whether a signature is too weak today, and was not for long: SHA-1 or SHA-224, RSA and DSA from 1024 bits. Everybody can forge
 /// those with MD5 or smaller keys.
 pub(crate) fn is_legacy(certificate: &Certificate, algorithm: SignatureAlgorithm) -> bool {
     let large = || certificate.rsa_modulus_bits().is_some_and(|bits| bits >= 1024);
@@ -83,6 +92,7 @@ pub(crate) fn is_legacy(certificate: &Certificate, algorithm: SignatureAlgorithm
                 parameters.mask_hash != DigestAlgorithm::Md5 && large()
             }
             SignatureAlgorithm::Ecdsa(_) | SignatureAlgorithm::Ed25519 => true,
+            SignatureAlgorithm::Dsa(_) => dsa::prime_bits(certificate).is_some_and(|bits| bits >= 1024),
         }
 }
 

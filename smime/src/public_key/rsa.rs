@@ -61,7 +61,7 @@ pub(super) fn verify(
 }
 
 /// A positive INTEGER.
-fn integer(element: Element<'_, '_>) -> Option<BigUint> {
+pub(super) fn integer(element: Element<'_, '_>) -> Option<BigUint> {
     let octets = element.expect(Tag::INTEGER, "INTEGER").ok()?.content();
     let number = BigUint::from_bytes_be(octets);
     (octets.first()? & 0x80 == 0 && number.bits() > 1).then_some(number)
