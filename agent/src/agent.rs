@@ -85,6 +85,11 @@ impl Agent {
         &self.identities
     }
 
+    /// Whom to trust.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     /// The receiving half, for those who open and verify without an envelope.
     pub fn receiving(&self) -> ReceivingAgent<'_> {
         ReceivingAgent { identities: &self.identities, trust: &self.trust }

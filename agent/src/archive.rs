@@ -1,37 +1,174 @@
 //! The agents on stored mail, where there is no envelope: whoever runs this owns the archive.
+//!
+//! Here a message is signed and verified; it is signed anew in `resign.rs`, and its encryption changed in
+//! `reseal.rs`.
+
+mod reseal;
+mod resign;
 
 use std::time::SystemTime;
 
 use smime::{
-    message::Verdict,
-    mime::{Message, is_smime_or_pgp, single_originator},
+    Certificate, Fault,
+    cms::{CmsError, OpenError, RekeyError, SealError},
+    key::KeyError,
+    message::{AuthResult, Verdict, WrappedError},
+    mime::{CanonicalError, Message, is_smime_or_pgp, single_originator},
+    profile::PlanError,
 };
 
-use crate::{Agent, AgentError, Outcome, sending};
+use crate::{Agent, AgentError, Edits, sending};
+
+/// What was done with a stored message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Treated {
+    /// The edits that make it so.
+    pub edits: Edits,
+    /// What was done, in a word.
+    pub action: &'static str,
+    /// Why, in words, where the action alone does not say it.
+    pub reason: String,
+    /// What its signature is worth, or was before it was replaced.
+    pub verdict: Option<Verdict>,
+    /// Whose private key was used.
+    pub key: Option<Certificate>,
+}
+
+impl Treated {
+    /// A message that stays as it is.
+    fn kept(reason: impl Into<String>) -> Self {
+        Self { edits: Edits::default(), action: "kept", reason: reason.into(), verdict: None, key: None }
+    }
+}
+
+/// Why a stored message was left as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// An agent could not do it.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// What says that it is S/MIME cannot be read.
+    #[error("it cannot be read: {0}")]
+    Form(#[from] WrappedError),
+    /// The CMS object cannot be read.
+    #[error("it cannot be read: {0}")]
+    Object(#[from] CmsError),
+    /// No identity is among the recipients.
+    #[error("no key here is among its recipients")]
+    NotOurs,
+    /// It could not be opened.
+    #[error("not opened: {0}")]
+    Open(#[from] OpenError),
+    /// The RecipientInfos could not be exchanged.
+    #[error("not rekeyed: {0}")]
+    Rekey(#[from] RekeyError),
+    /// A signature covers the ciphertext.
+    #[error("a signature covers the ciphertext and would not hold any more; reencrypt takes it away")]
+    SignedCiphertext,
+    /// It cannot be brought into the form that is encrypted.
+    #[error("not encrypted: {0}")]
+    Canonical(#[from] CanonicalError),
+    /// There is no way to encrypt to these recipients.
+    #[error("not encrypted: {0}")]
+    Plan(#[from] PlanError),
+    /// Encrypting failed.
+    #[error("not encrypted: {0}")]
+    Seal(#[from] SealError),
+    /// A signature that is not good must not be replaced by one that is.
+    #[error("not signed anew: the old signature is worth {}: {}", .0.result().as_str(), .0.reason())]
+    OldSignature(Box<Verdict>),
+    /// Others signed it too.
+    #[error("not signed anew: {0} signers signed it, and only one would be left")]
+    SeveralSigners(usize),
+    /// What was signed would not survive transport outside of its object.
+    #[error("not signed anew: what was signed is binary and would not survive transport")]
+    NotTransportSafe,
+}
+
+impl ArchiveError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Agent(error) => error.fault(),
+            Self::Form(_) | Self::Object(_) | Self::NotTransportSafe => Fault::Message,
+            // Whoever destroys a key because a run was content must have been told.
+            Self::NotOurs => Fault::Operator,
+            Self::Open(error) => error.fault(),
+            Self::Rekey(error) => error.fault(),
+            Self::SignedCiphertext | Self::SeveralSigners(_) => Fault::Policy,
+            Self::Canonical(error) => error.fault(),
+            Self::Plan(error) => error.fault(),
+            Self::Seal(error) => error.fault(),
+            Self::OldSignature(verdict) => match verdict.result() {
+                AuthResult::TempError => Fault::Operator,
+                AuthResult::Policy => Fault::Policy,
+                _ => Fault::Message,
+            },
+        }
+    }
+
+    /// What the signature is worth, if that is the reason.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        match self {
+            Self::OldSignature(verdict) => Some(verdict),
+            _ => None,
+        }
+    }
+
+    /// Whether this says no more than that a token lacks a key, so that another one may be asked.
+    fn is_missing_key(&self) -> bool {
+        let (Self::Open(OpenError::Key(key)) | Self::Rekey(RekeyError::Open(OpenError::Key(key)))) = self
+        else {
+            return false;
+        };
+        matches!(key, KeyError::NoSuchKey { .. })
+    }
+}
+
+/// At which time certificates must have been valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsOf {
+    /// At this one.
+    Time(SystemTime),
+    /// When the signer says that it signed; where it does not say so, or a time to come, at this one. Whoever
+    /// has an expired key can write any time.
+    SigningTime(SystemTime),
+}
 
 impl Agent {
     /// Signs a message of one of our own senders, as the address in From. Other senders' mail, and what
     /// is signed or encrypted already, stays as it is.
-    pub fn sign_stored(&self, message: &Message, at: SystemTime) -> Result<Outcome, AgentError> {
+    pub fn sign_stored(&self, message: &Message, at: SystemTime) -> Result<Treated, ArchiveError> {
         let entity = message.entity();
         if is_smime_or_pgp(&entity).is_some() {
-            return Ok(Outcome::unchanged("kept", "it is signed or encrypted already".to_owned()));
+            return Ok(Treated::kept("it is signed or encrypted already"));
         }
         let from = match single_originator(&entity) {
             Ok(from) => from,
-            Err(error) => return Ok(Outcome::unchanged("kept", error.to_string())),
+            Err(error) => return Ok(Treated::kept(error.to_string())),
         };
-        match self.identities().signing_identity(&from, at) {
-            Some(identity) => {
-                let edits = sending::sign(&entity, identity, at)?;
-                Ok(Outcome { edits, ..Outcome::unchanged("signed", from.to_string()) })
-            }
-            None => Ok(Outcome::unchanged("kept", format!("there is no signing identity for {from}"))),
-        }
+        let Some(identity) = self.identities().signing_identity(&from, at) else {
+            return Ok(Treated::kept(format!("there is no signing identity for {from}")));
+        };
+        let edits = sending::sign(&entity, identity, at)?;
+        let key = Some(identity.certificate().clone());
+        Ok(Treated { edits, action: "signed", reason: from.to_string(), verdict: None, key })
     }
 
     /// Verifies a message as of a time. What is encrypted is not opened.
-    pub fn verify_stored(&self, message: &Message, as_of: SystemTime) -> Verdict {
-        self.receiving().verify(message, as_of)
+    pub fn verify_stored(&self, message: &Message, as_of: AsOf) -> Verdict {
+        match as_of {
+            AsOf::Time(at) => self.receiving().verify(message, at),
+            AsOf::SigningTime(now) => {
+                let verdict = self.receiving().verify(message, now);
+                // Of several signers all must have been valid when the last of them signed.
+                let signed = verdict.signers().iter().filter_map(|signer| signer.signing_time).max();
+                match signed.filter(|signed| *signed <= now) {
+                    Some(signed) => self.receiving().verify(message, signed),
+                    None => verdict,
+                }
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@ pub mod sending;
 pub mod settings;
 
 pub use agent::{Agent, AgentError};
+pub use archive::{ArchiveError, AsOf, Treated};
 pub use config::{ConfigError, LogFormat, SignRule};
 pub use envelope::Envelope;
 pub use identity::{Identities, Identity};

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::SystemTime};
 
 use smime::{
-    message,
+    message::{self, SignedMessage},
     mime::{Canonical, MimeEntity},
 };
 
@@ -13,7 +13,12 @@ use crate::{AgentError, Edits, FieldRef, Identity};
 pub fn sign(entity: &MimeEntity<'_>, identity: &Identity, at: SystemTime) -> Result<Edits, AgentError> {
     let canonical = Canonical::from_entity(entity)?;
     let signed = message::sign_in_place(canonical, identity.signer(), identity.chain(), at)?;
-    Ok(Edits {
+    Ok(signed_fields(entity, signed))
+}
+
+/// The edits that put a signed message in an entity's place.
+pub(crate) fn signed_fields(entity: &MimeEntity<'_>, signed: SignedMessage) -> Edits {
+    Edits {
         remove: content_fields(entity),
         append: vec![
             ("MIME-Version".to_owned(), "1.0".to_owned()),
@@ -21,7 +26,7 @@ pub fn sign(entity: &MimeEntity<'_>, identity: &Identity, at: SystemTime) -> Res
         ],
         body: Some(signed.body),
         ..Edits::default()
-    })
+    }
 }
 
 /// The fields that describe the content and so move with it: `Content-*`, and MIME-Version, of which

@@ -5,7 +5,7 @@
 use std::{fs, sync::Arc};
 
 use agent::{
-    Agent, AgentError, Entitled, Envelope, Identities, Identity, Outcome, Returned, Settings,
+    Agent, AgentError, AsOf, Entitled, Envelope, Identities, Identity, Outcome, Returned, Settings,
     settings::Logins,
 };
 use smime::{
@@ -264,7 +264,11 @@ fn a_signature_inside_a_ciphertext_passes_only_if_it_holds_and_will_hold_where_i
         assert_eq!(outcome.reason.contains("not authenticated"), marked, "{object}: {}", outcome.reason);
         let arrived = outcome.edits.apply(&Message::from_stored(message.as_bytes()));
         if result == AuthResult::Pass {
-            assert_eq!(agent.verify_stored(&arrived, now()).result(), AuthResult::Pass, "{object}");
+            assert_eq!(
+                agent.verify_stored(&arrived, AsOf::Time(now())).result(),
+                AuthResult::Pass,
+                "{object}"
+            );
         }
     }
 }
@@ -399,11 +403,14 @@ fn stored_mail_is_signed_for_our_own_senders_and_opened_for_its_owner() {
     let signed = agent.sign_stored(&stored(PLAIN), now()).unwrap();
     assert_eq!(signed.action, "signed");
     let signed = signed.edits.apply(&stored(PLAIN));
-    assert_eq!(agent.verify_stored(&signed, now()).result(), AuthResult::Pass);
+    assert_eq!(agent.verify_stored(&signed, AsOf::Time(now())).result(), AuthResult::Pass);
     for message in [signed, stored(&PLAIN.replace("alice", "zoe")), stored(&encrypted("der.p7m"))] {
         assert!(agent.sign_stored(&message, now()).unwrap().edits.is_empty());
     }
     let opened = agent.receiving().receive(&stored(&encrypted("der.p7m")), Entitled::Owner, now()).unwrap();
     assert_eq!(opened.edits.body.unwrap(), b"Hello, Bob.\r\n");
-    assert_eq!(agent.verify_stored(&stored(&encrypted("der.p7m")), now()).result(), AuthResult::None);
+    assert_eq!(
+        agent.verify_stored(&stored(&encrypted("der.p7m")), AsOf::Time(now())).result(),
+        AuthResult::None
+    );
 }

@@ -1,13 +1,19 @@
 //! The agents as tasks: sign, decrypt, verify. Here, and only here, an archive meets keys and policy.
+//!
+//! What is encrypted, again or to others, is in `encryption.rs`.
+
+mod encryption;
 
 use std::time::SystemTime;
 
-use agent::{Agent, AgentError, Entitled, Opening, Outcome};
+use agent::{Agent, AgentError, ArchiveError, AsOf, Entitled, Opening, Treated};
 use smime::{
     Fault,
     message::{AuthResult, Reason, Verdict},
     mime::{Crypto, Message, is_smime_or_pgp},
 };
+
+pub use encryption::{Encrypt, Reencrypt, Rekey};
 
 use crate::task::{Done, Failed, Task, Work};
 
@@ -22,10 +28,46 @@ pub struct Sign<'a> {
 
 impl Task for Sign<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        let Outcome { edits, action, reason, .. } =
-            self.agent.sign_stored(work.message, (self.clock)()).map_err(failed)?;
-        let message = (!edits.is_empty()).then(|| edits.apply(work.message));
-        Ok(Done { action, message, verdict: None, reason: Some(reason) })
+        done(self.agent.sign_stored(work.message, (self.clock)()), work)
+    }
+}
+
+/// Puts new signatures in the place of our own senders' old ones.
+#[derive(Debug)]
+pub struct Resign<'a> {
+    /// Has the keys.
+    pub agent: &'a Agent,
+    /// As of when the old signature must pass.
+    pub at: At,
+    /// Tells the time.
+    pub clock: fn() -> SystemTime,
+}
+
+impl Task for Resign<'_> {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        let now = (self.clock)();
+        done(self.agent.resign_stored(work.message, self.at.as_of(now), now), work)
+    }
+}
+
+/// As of when a signature is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// As of now.
+    Now,
+    /// As of when the signer says that it signed.
+    SigningTime,
+    /// As of a given time.
+    Time(SystemTime),
+}
+
+impl At {
+    fn as_of(self, now: SystemTime) -> AsOf {
+        match self {
+            Self::Now => AsOf::Time(now),
+            Self::SigningTime => AsOf::SigningTime(now),
+            Self::Time(at) => AsOf::Time(at),
+        }
     }
 }
 
@@ -34,22 +76,47 @@ impl Task for Sign<'_> {
 pub struct Decrypt<'a> {
     /// Has the keys.
     pub agent: &'a Agent,
+    /// What becomes of the signatures inside.
+    pub signatures: Signatures,
     /// Tells the time.
     pub clock: fn() -> SystemTime,
 }
 
+/// What becomes of the signatures on what was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signatures {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They are taken away; what they were worth is in the record.
+    Remove,
+}
+
 impl Task for Decrypt<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        let received =
-            self.agent.receiving().receive(work.message, Entitled::Owner, (self.clock)()).map_err(failed)?;
+        let received = self
+            .agent
+            .receiving()
+            .receive(work.message, Entitled::Owner, (self.clock)())
+            .map_err(|error| failed_agent(&error))?;
         let unopened = |fault, reason: String| Err(Failed::new(fault, reason));
         match received.opening {
-            Opening::Opened { cipher, .. } => Ok(Done {
-                action: "opened",
-                message: Some(received.edits.apply(work.message)),
-                verdict: Some(word(&received.verdict)),
-                reason: Some(format!("{cipher}; {}", received.verdict.reason())),
-            }),
+            Opening::Opened { cipher, .. } => {
+                let mut message = received.edits.apply(work.message);
+                if self.signatures == Signatures::Remove
+                    && let Some(stripped) = Agent::without_signatures(&message)
+                {
+                    message = stripped;
+                }
+                Ok(Done {
+                    message: Some(message),
+                    verdict: Some(word(&received.verdict)),
+                    signers: signers(&received.verdict),
+                    key: self.key_of(work),
+                    reason: Some(format!("{cipher}; {}", received.verdict.reason())),
+                    ..Done::unchanged("opened")
+                })
+            }
             Opening::NotEncrypted if is_broken_ciphertext(work.message, &received.verdict) => {
                 unopened(Fault::Message, received.verdict.reason().to_string())
             }
@@ -63,25 +130,40 @@ impl Task for Decrypt<'_> {
     }
 }
 
+impl Decrypt<'_> {
+    /// The first identity that the message is encrypted to, which is the one that is asked.
+    fn key_of(&self, work: &Work<'_>) -> Option<String> {
+        let layer = work.contents.layers.iter().find(|layer| !layer.recipients.is_empty())?;
+        let mut identities = self.agent.identities().iter();
+        let named = identities.find(|identity| {
+            let names = crate::inspect::KeyName::of_certificate(identity.certificate());
+            layer.recipients.iter().any(|recipient| names.contains(&recipient.key))
+        });
+        named.map(|identity| identity.certificate().to_string())
+    }
+}
+
 /// Whether a message says that it is encrypted, but cannot even be read.
 fn is_broken_ciphertext(message: &Message, verdict: &Verdict) -> bool {
     is_smime_or_pgp(&message.entity()) == Some(Crypto::SmimeOther)
         && matches!(verdict.reason(), Reason::Unreadable(_))
 }
 
-/// Tells what each signature is worth today.
+/// Tells what each signature is worth.
 #[derive(Debug)]
 pub struct Verify<'a> {
     /// Has the trust.
     pub agent: &'a Agent,
+    /// As of when.
+    pub at: At,
     /// Tells the time.
     pub clock: fn() -> SystemTime,
 }
 
 impl Task for Verify<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        let at = (self.clock)();
-        let verify = |message| self.agent.verify_stored(message, at);
+        let as_of = self.at.as_of((self.clock)());
+        let verify = |message| self.agent.verify_stored(message, as_of);
         let mut verdict = verify(work.message);
         if !is_good(&verdict)
             && let Some(other) = work.other_reading.map(verify).filter(is_good)
@@ -90,9 +172,10 @@ impl Task for Verify<'_> {
             verdict = other;
         }
         let (good, fault) = (is_good(&verdict), fault(&verdict));
+        let signers = signers(&verdict);
         let (verdict, reason) = (Some(word(&verdict)), verdict.reason().to_string());
         if good {
-            Ok(Done { verdict, reason: Some(reason), ..Done::unchanged("verified") })
+            Ok(Done { verdict, signers, reason: Some(reason), ..Done::unchanged("verified") })
         } else {
             Err(Failed { fault, reason, verdict })
         }
@@ -101,6 +184,11 @@ impl Task for Verify<'_> {
 
 fn word(verdict: &Verdict) -> String {
     verdict.result().as_str().to_owned()
+}
+
+fn signers(verdict: &Verdict) -> Vec<String> {
+    let certificates = verdict.signers().iter().filter_map(|signer| signer.certificate.as_ref());
+    certificates.map(ToString::to_string).collect()
 }
 
 /// Whether there is nothing to complain of: a good signature, or none.
@@ -117,7 +205,23 @@ fn fault(verdict: &Verdict) -> Fault {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn failed(error: AgentError) -> Failed {
+/// What an agent did, as a task tells it.
+fn done(treated: Result<Treated, ArchiveError>, work: &Work<'_>) -> Result<Done, Failed> {
+    let Treated { edits, action, reason, verdict, key } = treated.map_err(|error| Failed {
+        fault: error.fault(),
+        reason: error.to_string(),
+        verdict: error.verdict().map(word),
+    })?;
+    Ok(Done {
+        message: (!edits.is_empty()).then(|| edits.apply(work.message)),
+        verdict: verdict.as_ref().map(word),
+        signers: verdict.as_ref().map(signers).unwrap_or_default(),
+        key: key.map(|certificate| certificate.to_string()),
+        reason: Some(reason),
+        ..Done::unchanged(action)
+    })
+}
+
+fn failed_agent(error: &AgentError) -> Failed {
     Failed::new(error.fault(), error.to_string())
 }

@@ -1,16 +1,26 @@
 //! The command line.
 
-use std::path::{Path, PathBuf};
-
-use agent::settings::DEFAULT_PATH;
-use clap::{Args, Parser, Subcommand};
-
-use batch::{
-    error::BatchError,
-    run::{DEFAULT_MAX_MESSAGE, MAX_JOBS, Output},
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
 };
 
-/// Signs, decrypts and verifies archives of mail with keys on a token
+use agent::settings::DEFAULT_PATH;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use smime::{
+    cms::{Keep, Proof},
+    profile::Profile,
+};
+
+use batch::{
+    agents::At,
+    error::BatchError,
+    instant,
+    run::{DEFAULT_MAX_MESSAGE, MAX_JOBS, Output},
+    select::Selection,
+};
+
+/// Signs, encrypts, decrypts, rekeys and verifies archives of mail with keys on a token
 #[derive(Debug, Parser)]
 #[command(name = "hsmime-batch", version, after_help = EXIT_STATUS)]
 pub(crate) struct Cli {
@@ -32,10 +42,130 @@ Exit status: 0 all done, 1 some messages failed, 2 could not start or had to sto
 pub(crate) enum Command {
     /// Sign the mail of our own senders; what others sent, and what is signed or encrypted, stays as it is
     Sign(Work),
+    /// Put a new signature in the place of the old one on mail of our own senders, where the old one passes
+    Resign {
+        #[command(flatten)]
+        work: Work,
+        #[command(flatten)]
+        time: Time,
+    },
     /// Decrypt what is encrypted to one of our keys
-    Decrypt(Work),
-    /// Tell what each signature is worth today; with --output, copy the archive as it is
-    Verify(Work),
+    Decrypt {
+        #[command(flatten)]
+        work: Work,
+        /// Take away the signatures inside, too; what they were worth is in the report
+        #[arg(long)]
+        remove_signatures: bool,
+    },
+    /// Encrypt what is not encrypted; what is signed is encrypted with its signature
+    Encrypt {
+        #[command(flatten)]
+        work: Work,
+        #[command(flatten)]
+        to: To,
+    },
+    /// Open what is encrypted to one of our keys, and encrypt the same content anew with today's algorithms
+    Reencrypt {
+        #[command(flatten)]
+        work: Work,
+        #[command(flatten)]
+        to: To,
+    },
+    /// Give others the key of what is encrypted to one of ours; the encrypted content stays octet by octet
+    Rekey {
+        #[command(flatten)]
+        work: Work,
+        #[command(flatten)]
+        to: To,
+        /// Which of the recipients that are there stay: all; all others but the key that is used; none
+        #[arg(long, value_enum, default_value_t = Keeping::All)]
+        keep: Keeping,
+        /// How sure to be of the key: the content is opened with it, in memory; or the key looks right
+        #[arg(long, value_enum, default_value_t = Proving::Content)]
+        proof: Proving,
+    },
+    /// Tell what each signature is worth; with --output, copy the archive as it is
+    Verify {
+        #[command(flatten)]
+        work: Work,
+        #[command(flatten)]
+        time: Time,
+    },
+}
+
+/// As of when signatures are verified.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Time {
+    /// As of when certificates must have been valid: now; signing-time, which the signer chose; or a date such as
+    /// 2024-05-31 or 2024-05-31T12:00:00Z
+    #[arg(long, value_name = "TIME", default_value = "now", value_parser = at)]
+    pub(crate) at: At,
+}
+
+fn at(text: &str) -> Result<At, String> {
+    match text {
+        "now" => Ok(At::Now),
+        "signing-time" => Ok(At::SigningTime),
+        date => instant::parse(date).map(At::Time),
+    }
+}
+
+/// To whom to encrypt.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct To {
+    /// To the owners of the certificates in this file, PEM or DER; can be given several times
+    #[arg(long = "to-certificate", value_name = "FILE")]
+    pub(crate) certificates: Vec<PathBuf>,
+    /// To the addresses in From, To and Cc of each message, by their certificates in the cache
+    #[arg(long = "to-cached")]
+    pub(crate) cached: bool,
+    /// Which algorithms: standard, authenticated, compatible or edi-energy
+    #[arg(long, value_name = "NAME", default_value = "standard", value_parser = profile)]
+    pub(crate) profile: Profile,
+}
+
+fn profile(name: &str) -> Result<Profile, String> {
+    Profile::named(name).ok_or_else(|| {
+        let names: Vec<_> = Profile::ALL.iter().map(|profile| profile.name).collect();
+        format!("there are the profiles {}", names.join(", "))
+    })
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Keeping {
+    /// All: recipients are added
+    All,
+    /// All but the key that is used: it is replaced
+    Others,
+    /// None: only the new recipients can open it
+    None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Proving {
+    /// The content opens with it
+    Content,
+    /// It has the right length
+    Key,
+}
+
+impl From<Keeping> for Keep {
+    fn from(keeping: Keeping) -> Self {
+        match keeping {
+            Keeping::All => Self::All,
+            Keeping::Others => Self::Others,
+            Keeping::None => Self::None,
+        }
+    }
+}
+
+impl From<Proving> for Proof {
+    fn from(proving: Proving) -> Self {
+        match proving {
+            Proving::Content => Self::Content,
+            Proving::Key => Self::Key,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -49,7 +179,7 @@ pub(crate) struct Work {
     /// Replace the input (not possible yet)
     #[arg(long, conflicts_with = "output")]
     in_place: bool,
-    /// How many messages to work on at once [default: processors and sessions of the token together]
+    /// How many messages to work on at once [default: processors and twice the sessions of the token together]
     #[arg(long, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<usize>,
     /// Write one JSON line for each message to this new file [default: standard output, unless mail goes there]
@@ -61,6 +191,39 @@ pub(crate) struct Work {
     /// Copy longer messages as they are
     #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_MAX_MESSAGE)]
     pub(crate) max_message: usize,
+    #[command(flatten)]
+    selected: Selected,
+}
+
+/// Which messages to work on; all that is said must hold, and what is not selected is copied as it is.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Selection")]
+struct Selected {
+    /// Only what was written on this day or later
+    #[arg(long, value_name = "DATE", value_parser = instant::parse)]
+    since: Option<SystemTime>,
+    /// Only what was written before this day
+    #[arg(long, value_name = "DATE", value_parser = instant::parse)]
+    before: Option<SystemTime>,
+    /// Only what is from, to or copied to this address, or @domain; can be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    address: Vec<String>,
+    /// Only what lies in a file or folder with this in its path; can be given several times
+    #[arg(long, value_name = "TEXT")]
+    folder: Vec<String>,
+    /// Only what has an algorithm with this in its name; can be given several times
+    #[arg(long, value_name = "NAME")]
+    algorithm: Vec<String>,
+    /// Only what is encrypted to this key: serial number or key identifier; can be given several times
+    #[arg(long, value_name = "HEX")]
+    key: Vec<String>,
+}
+
+impl Work {
+    pub(crate) fn selection(&self) -> Selection {
+        let Selected { since, before, address, folder, algorithm, key } = self.selected.clone();
+        Selection { since, before, addresses: address, folders: folder, algorithms: algorithm, keys: key }
+    }
 }
 
 fn jobs(text: &str) -> Result<usize, String> {
@@ -73,8 +236,27 @@ fn jobs(text: &str) -> Result<usize, String> {
 impl Command {
     pub(crate) fn work(&self) -> &Work {
         match self {
-            Self::Sign(work) | Self::Decrypt(work) | Self::Verify(work) => work,
+            Self::Sign(work)
+            | Self::Resign { work, .. }
+            | Self::Decrypt { work, .. }
+            | Self::Encrypt { work, .. }
+            | Self::Reencrypt { work, .. }
+            | Self::Rekey { work, .. }
+            | Self::Verify { work, .. } => work,
         }
+    }
+
+    /// To whom to encrypt, if that is what is done.
+    pub(crate) fn to(&self) -> Option<&To> {
+        match self {
+            Self::Encrypt { to, .. } | Self::Reencrypt { to, .. } | Self::Rekey { to, .. } => Some(to),
+            _ => None,
+        }
+    }
+
+    /// Whether private keys are used.
+    pub(crate) fn uses_keys(&self) -> bool {
+        !matches!(self, Self::Verify { .. } | Self::Encrypt { .. })
     }
 
     /// Where the output goes.
@@ -87,7 +269,7 @@ impl Command {
             ));
         }
         let from_stdin = work.inputs.iter().all(|input| input == Path::new("-"));
-        let only_looks = matches!(self, Self::Verify(_));
+        let only_looks = matches!(self, Self::Verify { .. });
         match &work.output {
             _ if work.dry_run && only_looks => Ok(Output::None),
             _ if work.dry_run => Ok(Output::Rehearsal),
@@ -127,7 +309,13 @@ mod tests {
             ("sign in --in-place --output out", Err("cannot be used with")),
             ("sign in --output out --jobs 0", Err("a number from 1")),
             ("sign", Err("INPUT")),
-            ("resign in --output out", Err("unrecognized subcommand")),
+            ("resign in --output out --at signing-time", Ok(Output::Path("out".into()))),
+            ("verify in --at 2024-02-30", Err("is no date")),
+            ("verify in --at 2024-02-29 --since 2020-01-01 --key 0A:BC", Ok(Output::None)),
+            ("rekey in -o out --to-certificate x --keep others", Ok(Output::Path("out".into()))),
+            ("rekey in -o out --keep some", Err("invalid value")),
+            ("encrypt in -o out --to-cached --profile none", Err("there are the profiles")),
+            ("burn in --output out", Err("unrecognized subcommand")),
         ] {
             match (output(arguments), expected) {
                 (Ok(output), Ok(expected)) => assert_eq!(output, expected, "{arguments}"),

@@ -48,6 +48,12 @@ pub enum BatchError {
         /// Why not.
         problem: String,
     },
+    /// A certificate that shall be encrypted to is none for that.
+    #[error("{problem}")]
+    Recipient {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The arguments do not fit together.
     #[error("{0}")]
     Usage(&'static str),

@@ -1,4 +1,4 @@
-//! Signs, decrypts and verifies archives of mail: the parts of `hsmime-batch`.
+//! Signs, encrypts, decrypts, rekeys and verifies archives of mail: the parts of `hsmime-batch`.
 //!
 //! Messages come from a [`pipeline::Source`] in order, go through a [`task::Task`] on many threads, and leave
 //! through a [`pipeline::Sink`] in order. A message that fails, or in doubt, is copied octet by octet and
@@ -10,6 +10,8 @@ pub mod attributes;
 pub mod digest;
 pub mod error;
 pub mod gate;
+pub mod inspect;
+pub mod instant;
 pub mod log;
 pub mod maildir;
 pub mod mbox;
@@ -17,9 +19,11 @@ mod open;
 pub mod output;
 pub mod panics;
 pub mod pipeline;
+pub mod recipients;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod select;
 pub mod single;
 pub mod stored;
 pub mod task;

@@ -15,13 +15,16 @@ use std::{
 use agent::{Agent, Settings, settings};
 use anyhow::{Context, Result, anyhow, bail};
 use batch::{
-    agents::{Decrypt, Sign, Verify},
+    agents::{Decrypt, Encrypt, Reencrypt, Rekey, Resign, Sign, Signatures, Verify},
     log::Totals,
     panics,
+    recipients::{Cached, Recipients},
     report::Report,
     run::{self, DEFAULT_ROOM, Options, Output},
-    task::Task,
+    select::Selected,
+    task::{Identity, Task},
 };
+use certcache::Cache;
 use clap::Parser;
 use hsmpool::{Lane, Pool, TokenSettings, TokenState};
 use signal_hook::{
@@ -76,19 +79,59 @@ fn start(cli: &Cli) -> Result<Totals> {
     let pool = start_pool(&settings, &cli.command)?;
     let agent = Agent::new(&settings, &pool);
     let clock = SystemTime::now;
-    let done = match cli.command {
-        Command::Sign(_) => run_task(&options, work.report.as_deref(), &Sign { agent: &agent, clock }),
-        Command::Decrypt(_) => run_task(&options, work.report.as_deref(), &Decrypt { agent: &agent, clock }),
-        Command::Verify(_) => run_task(&options, work.report.as_deref(), &Verify { agent: &agent, clock }),
-    };
+    let (cache, cached);
+    let mut recipients = None;
+    if let Some(to) = cli.command.to() {
+        let mut found = Recipients::new(Recipients::read(&to.certificates)?, to.profile, clock())?;
+        if to.cached {
+            let path = settings.cache().context("--to-cached needs [cache] path in the configuration")?;
+            cache = Cache::open(path)?;
+            cached = Cached(&cache);
+            found = found.with_store(&cached, agent.trust());
+        }
+        if found.is_empty() {
+            bail!("say to whom to encrypt with --to-certificate or --to-cached");
+        }
+        recipients = Some(found);
+    }
+    let task = task(&cli.command, &agent, recipients.as_ref(), clock);
+    let selection = work.selection();
+    let selected = Selected { task: &*task, selection: &selection };
+    let task = if selection.is_everything() { &*task } else { &selected };
+    let done = run_task(&options, work.report.as_deref(), task);
     pool.close();
     done
 }
 
+/// What a command does with each message.
+fn task<'a>(
+    command: &Command,
+    agent: &'a Agent,
+    recipients: Option<&'a Recipients<'a>>,
+    clock: fn() -> SystemTime,
+) -> Box<dyn Task + 'a> {
+    match (command, recipients) {
+        (Command::Encrypt { .. }, Some(recipients)) => Box::new(Encrypt { recipients, clock }),
+        (Command::Reencrypt { .. }, Some(recipients)) => Box::new(Reencrypt { agent, recipients, clock }),
+        (Command::Rekey { keep, proof, .. }, Some(recipients)) => {
+            Box::new(Rekey { agent, recipients, keep: (*keep).into(), proof: (*proof).into(), clock })
+        }
+        (Command::Sign(_), _) => Box::new(Sign { agent, clock }),
+        (Command::Resign { time, .. }, _) => Box::new(Resign { agent, at: time.at, clock }),
+        (Command::Decrypt { remove_signatures, .. }, _) => {
+            let signatures = if *remove_signatures { Signatures::Remove } else { Signatures::Keep };
+            Box::new(Decrypt { agent, signatures, clock })
+        }
+        (Command::Verify { time, .. }, _) => Box::new(Verify { agent, at: time.at, clock }),
+        // Without recipients there is nothing that could be done.
+        (_, None) => Box::new(Identity),
+    }
+}
+
 /// Starts the pool, and waits until a token is there: without one, each message would fail by itself.
-/// Verifying asks no token.
+/// Who needs no private key asks no token.
 fn start_pool(settings: &Settings, command: &Command) -> Result<Pool> {
-    if matches!(command, Command::Verify(_)) {
+    if !command.uses_keys() {
         return Ok(Pool::start(&[])?);
     }
     if settings.tokens().is_empty() && settings.pool_socket().is_none() {

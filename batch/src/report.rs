@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 use smime::Fault;
 
-use crate::{digest::Summed, error::BatchError, stored::Origin};
+use crate::{digest::Summed, error::BatchError, inspect::Layer, stored::Origin};
 
 /// What became of one message.
 #[derive(Clone, Debug, Serialize)]
@@ -22,11 +22,20 @@ pub struct Record {
     /// Its `Message-ID`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+    /// The S/MIME that was found in it, from outside in.
+    #[serde(skip_serializing_if = "<[Layer]>::is_empty")]
+    pub layers: Vec<Layer>,
     /// What was done, in a word; `failed` if it was copied unchanged because of an error.
     pub action: &'static str,
     /// What verification said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
+    /// Whose signatures verification found, by certificate.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub signers: Vec<String>,
+    /// Whose private key was used, by certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Why, where the action alone does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -8,7 +8,7 @@ use std::{
 
 use smime::{Fault, mime::Message};
 
-use crate::panics;
+use crate::{inspect::Contents, panics, stored::Origin};
 
 /// One message to work on.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,10 @@ pub struct Work<'a> {
     pub index: u64,
     /// The message.
     pub message: &'a Message,
+    /// Where it was found.
+    pub origin: &'a Origin,
+    /// What S/MIME is in it.
+    pub contents: &'a Contents,
     /// Another reading of it: an mbox may not tell whether `>From ` is what the author wrote.
     pub other_reading: Option<&'a Message>,
 }
@@ -30,6 +34,10 @@ pub struct Done {
     pub message: Option<Message>,
     /// What verification said, if there was one.
     pub verdict: Option<String>,
+    /// Whose signatures were found.
+    pub signers: Vec<String>,
+    /// Whose private key was used.
+    pub key: Option<String>,
     /// Why, where the action alone does not say it.
     pub reason: Option<String>,
 }
@@ -37,7 +45,7 @@ pub struct Done {
 impl Done {
     /// The message stays as it is.
     pub fn unchanged(action: &'static str) -> Self {
-        Self { action, message: None, verdict: None, reason: None }
+        Self { action, message: None, verdict: None, signers: Vec::new(), key: None, reason: None }
     }
 }
 

@@ -7,6 +7,7 @@ use smime::{Fault, mime::Message};
 use crate::{
     attributes::Attributes,
     digest::Summed,
+    inspect::Contents,
     render::{readings, render},
     stored::{Frame, Origin, Stored},
     task::{self, Done, Failed, Task, Work},
@@ -21,6 +22,8 @@ pub struct Finished {
     pub place: Place,
     /// Its `Message-ID`.
     pub message_id: Option<String>,
+    /// What S/MIME was in it.
+    pub contents: Contents,
     /// What was done, without the message, or why not.
     pub result: Result<Done, Failed>,
     /// Sum of what was found.
@@ -48,7 +51,7 @@ pub struct Place {
 pub(crate) fn work(task: &dyn Task, stored: Stored, index: u64) -> Finished {
     let began = Instant::now();
     let input = Summed::of(&stored.octets);
-    let mut message_id = None;
+    let (mut message_id, mut contents) = (None, Contents::default());
     let worked = task::contain(|| {
         if let Some(untouchable) = stored.untouchable {
             return if untouchable.is_failure() {
@@ -59,7 +62,14 @@ pub(crate) fn work(task: &dyn Task, stored: Stored, index: u64) -> Finished {
         }
         let readings = readings(&stored);
         message_id = self::message_id(&readings.message);
-        let work = Work { index, message: &readings.message, other_reading: readings.other.as_ref() };
+        contents = Contents::of(&readings.message.entity());
+        let work = Work {
+            index,
+            message: &readings.message,
+            origin: &stored.origin,
+            contents: &contents,
+            other_reading: readings.other.as_ref(),
+        };
         let mut done = task::run(task, &work)?;
         let changed = done.message.take();
         let rendered = changed.map(|changed| render(&stored, &readings.message, &changed));
@@ -73,6 +83,7 @@ pub(crate) fn work(task: &dyn Task, stored: Stored, index: u64) -> Finished {
     Finished {
         index,
         message_id,
+        contents,
         result,
         input,
         output,

@@ -52,8 +52,11 @@ impl<'a> Writer<'a> {
             index: finished.index,
             source: finished.place.origin,
             message_id: finished.message_id,
+            layers: finished.contents.layers,
             action: FAILED,
             verdict: None,
+            signers: Vec::new(),
+            key: None,
             reason: None,
             error: None,
             input: finished.input,
@@ -61,9 +64,9 @@ impl<'a> Writer<'a> {
             elapsed_ms: u64::try_from(finished.elapsed.as_millis()).unwrap_or(u64::MAX),
         };
         match finished.result {
-            Ok(Done { action, verdict, reason, .. }) => {
+            Ok(Done { action, verdict, signers, key, reason, .. }) => {
                 self.transient = 0;
-                record = Record { action, verdict, reason, ..record };
+                record = Record { action, verdict, signers, key, reason, ..record };
                 self.observer.record(&record)
             }
             Err(Failed { fault, reason, verdict }) => {
@@ -92,8 +95,11 @@ impl<'a> Writer<'a> {
             index,
             source,
             message_id: None,
+            layers: Vec::new(),
             action: FAILED,
             verdict: None,
+            signers: Vec::new(),
+            key: None,
             reason: None,
             error: Some(ErrorRecord { fault: Fault::Policy, reason }),
             output: self.writes.then(|| sum.clone()),
@@ -132,8 +138,11 @@ impl<'a> Writer<'a> {
             index,
             source,
             message_id: None,
+            layers: Vec::new(),
             action: FAILED,
             verdict: None,
+            signers: Vec::new(),
+            key: None,
             reason: None,
             error: Some(ErrorRecord { fault, reason }),
             input: Summed::of(b""),

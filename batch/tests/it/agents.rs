@@ -1,14 +1,20 @@
 //! The agents on archives, with keys in memory: what is signed verifies, what is encrypted opens.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use agent::{Agent, Identities, Identity, Settings, settings::Logins};
 use batch::{
-    agents::{Decrypt, Sign, Verify},
+    agents::{At, Decrypt, Encrypt, Reencrypt, Rekey, Resign, Sign, Signatures, Verify},
+    inspect::Contents,
+    recipients::Recipients,
+    stored::Origin,
     task::{Task, Work},
 };
 use smime::{
+    cms::{Keep, Proof},
+    message::Wrapped,
     mime::{Message, encode_base64},
+    profile::Profile,
     testing::fixtures::{certificate, data, key, now},
 };
 
@@ -25,6 +31,18 @@ fn agent(people: &[&str]) -> Agent {
         Identity::new(certificate(name), vec![certificate("ca")], Logins::Address, key(), key())
     };
     Agent::with_identities(&settings, Identities::from_parts(people.iter().map(identity), ""))
+}
+
+fn verify(agent: &Agent) -> Verify<'_> {
+    Verify { agent, at: At::Now, clock: now }
+}
+
+fn decrypt(agent: &Agent) -> Decrypt<'_> {
+    Decrypt { agent, signatures: Signatures::Keep, clock: now }
+}
+
+fn to(people: &[&str]) -> Recipients<'static> {
+    Recipients::new(people.iter().map(|name| certificate(name)).collect(), Profile::STANDARD, now()).unwrap()
 }
 
 fn run_mbox(folder: &Path, name: &str, mbox: &str, task: &dyn Task) -> (Ran, String) {
@@ -53,7 +71,7 @@ fn encrypted(object: &str) -> String {
 fn our_senders_mail_is_signed_once_and_verifies_as_it_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let agent = agent(&["alice"]);
-    let (sign, verify) = (Sign { agent: &agent, clock: now }, Verify { agent: &agent, clock: now });
+    let (sign, verify) = (Sign { agent: &agent, clock: now }, verify(&agent));
     let ours = in_mbox("From: alice@example.org\nContent-Length: 999", ">From here\nto \u{e4}\n>>From there");
     let foreign = in_mbox("From: stranger@example.net", "hello");
     let (ran, signed) = run_mbox(folder.path(), "first", &format!("{ours}{foreign}"), &sign);
@@ -76,10 +94,13 @@ fn our_senders_mail_is_signed_once_and_verifies_as_it_is_stored() {
 #[test]
 fn a_signature_over_a_genuine_quoted_line_passes_in_the_reading_in_which_it_holds() {
     let agent = agent(&["alice"]);
-    let (sign, verify) = (Sign { agent: &agent, clock: now }, Verify { agent: &agent, clock: now });
+    let (sign, verify) = (Sign { agent: &agent, clock: now }, verify(&agent));
     let genuine = Message::from_stored(b"From: alice@example.org\n\n>From me\n");
-    let signed =
-        sign.run(&Work { index: 1, message: &genuine, other_reading: None }).unwrap().message.unwrap();
+    let origin = Origin { file: Path::new("-").into(), offset: None };
+    let contents = Contents::of(&genuine.entity());
+    let work =
+        Work { index: 1, message: &genuine, origin: &origin, contents: &contents, other_reading: None };
+    let signed = sign.run(&work).unwrap().message.unwrap();
     let text = String::from_utf8(signed.octets().to_vec()).unwrap();
     assert!(
         text.contains("\r\n>From me"),
@@ -99,15 +120,163 @@ fn what_is_encrypted_to_us_is_opened_and_what_is_not_is_copied_and_named() {
     let plain = in_mbox("From: friend@example.net", "hello");
     let mbox = [encrypted("der.p7m"), plain.clone(), broken.clone(), encrypted("ber.p7m")].concat();
     let owner = agent(&["bob"]);
-    let (ran, opened) = run_mbox(folder.path(), "owner", &mbox, &Decrypt { agent: &owner, clock: now });
+    let (ran, opened) = run_mbox(folder.path(), "owner", &mbox, &decrypt(&owner));
     assert_eq!(column(&ran, "/action"), [Some("opened"), Some("kept"), Some("failed"), Some("opened")]);
     assert_eq!(column(&ran, "/error/fault"), [None, None, Some("message"), None]);
     assert!(opened.contains(&format!("{plain}{broken}")), "{opened}");
     assert!(!opened.contains(&encrypted("der.p7m")) && !opened.contains(&encrypted("ber.p7m")));
 
     let stranger = agent(&["carol"]);
-    let (ran, kept) = run_mbox(folder.path(), "stranger", &mbox, &Decrypt { agent: &stranger, clock: now });
+    let (ran, kept) = run_mbox(folder.path(), "stranger", &mbox, &decrypt(&stranger));
     assert_eq!(column(&ran, "/action"), [Some("failed"), Some("kept"), Some("failed"), Some("failed")]);
     assert_eq!(column(&ran, "/error/fault"), [Some("operator"), None, Some("message"), Some("operator")]);
     assert_eq!(kept, mbox);
+}
+
+/// Somebody else with a key for encryption.
+const NEW: &str = "encrypt-only";
+
+/// The CMS object of the only message of an mbox.
+fn object_in(mbox: &str) -> Vec<u8> {
+    let (_, message) = mbox.split_once('\n').unwrap();
+    let message = Message::from_stored(message.as_bytes());
+    let Ok(Some(Wrapped::Opaque(object))) = Wrapped::read(&message.entity()) else { panic!("{mbox}") };
+    object
+}
+
+#[test]
+fn rekeyed_mail_opens_with_the_new_key_and_not_one_octet_of_content_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bob, carol) = (agent(&["bob"]), agent(&[NEW]));
+    let recipients = to(&[NEW]);
+    for (object, keep, bob_opens) in
+        [("der.p7m", Keep::All, true), ("ber.p7m", Keep::Others, false), ("gcm.p7m", Keep::None, false)]
+    {
+        let name = |step: &str| format!("{object}.{step}");
+        let (ran, opened) = run_mbox(folder.path(), &name("before"), &encrypted(object), &decrypt(&bob));
+        assert_eq!(column(&ran, "/action"), [Some("opened")], "{object}");
+
+        let rekey = Rekey { agent: &bob, recipients: &recipients, keep, proof: Proof::Content, clock: now };
+        let (ran, rekeyed) = run_mbox(folder.path(), &name("rekeyed"), &encrypted(object), &rekey);
+        assert_eq!(column(&ran, "/action"), [Some("rekeyed")], "{object}");
+        assert!(column(&ran, "/key")[0].unwrap().contains("Bob"), "{:?}", ran.report);
+        // The encrypted content is at the end of the object, with some length or end octets around it.
+        let (before, after) = (object_in(&encrypted(object)), object_in(&rekeyed));
+        let content = &before[before.len() - 80..before.len() - 16];
+        assert!(after.windows(content.len()).any(|octets| octets == content), "{object}");
+
+        let (ran, by_carol) = run_mbox(folder.path(), &name(NEW), &rekeyed, &decrypt(&carol));
+        assert_eq!(column(&ran, "/action"), [Some("opened")], "{object}");
+        assert_eq!(by_carol, opened, "{object}");
+        let (ran, _) = run_mbox(folder.path(), &name("bob"), &rekeyed, &decrypt(&bob));
+        assert_eq!(column(&ran, "/action") == [Some("opened")], bob_opens, "{object}");
+
+        let (ran, again) = run_mbox(
+            folder.path(),
+            &name("again"),
+            &rekeyed,
+            &Rekey { agent: &carol, keep: Keep::All, ..rekey },
+        );
+        assert_eq!(column(&ran, "/action"), [Some("kept")], "{object}");
+        assert_eq!(again, rekeyed, "{object}: who is there already is not added twice");
+    }
+}
+
+#[test]
+fn a_signed_ciphertext_is_not_rekeyed_but_can_be_encrypted_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let bob = agent(&["alice", "bob"]);
+    // A signature around the ciphertext: given a message that is signed as it is,
+    let sealed = encrypted("der.p7m").replace("friend@example.net", "alice@example.org");
+    let message = Message::from_stored(sealed.split_once('\n').unwrap().1.as_bytes());
+    let canonical = smime::mime::Canonical::from_entity(&message.entity()).unwrap();
+    let signed = smime::message::sign(&canonical, &key("alice"), &[certificate("ca")], now()).unwrap();
+    let header = format!("From: alice@example.org\nMIME-Version: 1.0\nContent-Type: {}", signed.content_type);
+    let mbox = in_mbox(&header, String::from_utf8(signed.body).unwrap().trim_end()).replace("\r\n", "\n");
+    let recipients = to(&[NEW]);
+    // it is named and kept where the content must stay,
+    let rekey =
+        Rekey { agent: &bob, recipients: &recipients, keep: Keep::All, proof: Proof::Key, clock: now };
+    let (ran, kept) = run_mbox(folder.path(), "rekey", &mbox, &rekey);
+    assert_eq!(column(&ran, "/action"), [Some("failed")], "{:?}", ran.report);
+    assert!(column(&ran, "/error/reason")[0].unwrap().contains("a signature covers the ciphertext"));
+    assert_eq!(kept, mbox);
+    // and the signature's worth is recorded where it goes.
+    let anew = Reencrypt { agent: &bob, recipients: &recipients, clock: now };
+    let (ran, anew) = run_mbox(folder.path(), "anew", &mbox, &anew);
+    assert_eq!(column(&ran, "/action"), [Some("encrypted anew")], "{:?}", ran.report);
+    assert!(column(&ran, "/verdict")[0].is_some());
+    let (ran, _) = run_mbox(folder.path(), "opened", &anew, &decrypt(&agent(&[NEW])));
+    assert_eq!(column(&ran, "/action"), [Some("opened")], "{anew}");
+}
+
+#[test]
+fn what_is_encrypted_comes_out_as_it_was_signed_also_after_it_was_encrypted_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alice, bob, carol) = (agent(&["alice"]), agent(&["bob"]), agent(&[NEW]));
+    let mail = in_mbox("From: alice@example.org\nSubject: x", ">From here\nto \u{e4}");
+    let (_, signed) = run_mbox(folder.path(), "signed", &mail, &Sign { agent: &alice, clock: now });
+    let (to_bob, to_carol) = (to(&["bob"]), to(&[NEW]));
+    let encrypt = Encrypt { recipients: &to_bob, clock: now };
+    let (ran, sealed) = run_mbox(folder.path(), "sealed", &signed, &encrypt);
+    assert_eq!(column(&ran, "/action"), [Some("encrypted")], "{:?}", ran.report);
+    assert!(!sealed.contains("multipart/signed"), "{sealed}");
+    let (ran, again) = run_mbox(folder.path(), "again", &sealed, &encrypt);
+    assert_eq!((column(&ran, "/action"), &again), (vec![Some("kept")], &sealed));
+
+    let anew = Reencrypt { agent: &bob, recipients: &to_carol, clock: now };
+    let (ran, anew) = run_mbox(folder.path(), "anew", &sealed, &anew);
+    assert_eq!(column(&ran, "/action"), [Some("encrypted anew")], "{:?}", ran.report);
+    let (ran, opened) = run_mbox(folder.path(), "opened", &anew, &decrypt(&carol));
+    assert_eq!(column(&ran, "/verdict"), [Some("pass")], "{:?}", ran.report);
+    assert!(column(&ran, "/signers/0")[0].unwrap().contains("Alice"), "{:?}", ran.report);
+    let (ran, _) = run_mbox(folder.path(), "verified", &opened, &verify(&carol));
+    assert_eq!(column(&ran, "/verdict"), [Some("pass")], "{opened}");
+
+    let bare = Decrypt { signatures: Signatures::Remove, ..decrypt(&carol) };
+    let (ran, bare) = run_mbox(folder.path(), "bare", &anew, &bare);
+    assert_eq!(column(&ran, "/verdict"), [Some("pass")], "{:?}", ran.report);
+    assert!(bare.contains("to =C3=A4") && !bare.contains("signed"), "{bare}");
+}
+
+#[test]
+fn only_our_senders_good_signatures_are_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = agent(&["alice"]);
+    let mail = in_mbox("From: alice@example.org\nSubject: x", "the price is 5");
+    let (_, signed) = run_mbox(folder.path(), "signed", &mail, &Sign { agent: &alice, clock: now });
+    let changed = signed.replace("price is 5", "price is 6");
+    let plain = in_mbox("From: alice@example.org", "hello");
+    let mbox = [signed.clone(), changed.clone(), plain.clone()].concat();
+    let resign = |agent| Resign { agent, at: At::SigningTime, clock: || now() + Duration::from_hours(1) };
+    let (ran, anew) = run_mbox(folder.path(), "anew", &mbox, &resign(&alice));
+    assert_eq!(column(&ran, "/action"), [Some("signed anew"), Some("failed"), Some("kept")]);
+    assert_eq!(column(&ran, "/verdict"), [Some("pass"), Some("fail"), None]);
+    assert!(anew.ends_with(&format!("{changed}{plain}")), "what somebody changed is not made genuine");
+    assert!(!anew.starts_with(&signed));
+    let (ran, _) = run_mbox(folder.path(), "verified", &anew, &verify(&alice));
+    assert_eq!(column(&ran, "/verdict"), [Some("pass"), Some("fail"), Some("none")]);
+
+    let (ran, kept) = run_mbox(folder.path(), "foreign", &mbox, &resign(&agent(&["bob"])));
+    assert_eq!(column(&ran, "/action"), [Some("kept"), Some("kept"), Some("kept")]);
+    assert_eq!(kept, mbox);
+}
+
+#[test]
+fn an_old_signature_is_worth_what_it_was_when_it_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = agent(&["alice"]);
+    let mail = in_mbox("From: alice@example.org\nSubject: x", "hello");
+    let (_, signed) = run_mbox(folder.path(), "signed", &mail, &Sign { agent: &alice, clock: now });
+    let later = || certificate("alice").not_after() + Duration::from_hours(1);
+    for (name, at, verdict) in [
+        ("now", At::Now, "policy"),
+        ("then", At::SigningTime, "pass"),
+        ("given", At::Time(now()), "pass"),
+        ("before", At::Time(certificate("alice").not_before() - Duration::from_hours(1)), "policy"),
+    ] {
+        let verify = Verify { agent: &alice, at, clock: later };
+        let (ran, _) = run_mbox(folder.path(), name, &signed, &verify);
+        assert_eq!(column(&ran, "/verdict"), [Some(verdict)], "{name}");
+    }
 }

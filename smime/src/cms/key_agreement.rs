@@ -74,6 +74,11 @@ impl KeyAgreement {
         self.keys.iter().map(|(rid, _)| !gone.iter().any(|certificate| recipient::names(rid, certificate)))
     }
 
+    /// The names of the recipients' certificates.
+    pub fn identifiers(&self) -> impl Iterator<Item = &RecipientIdentifier> {
+        self.keys.iter().map(|(rid, _)| rid)
+    }
+
     /// The key-agreement scheme, which names the key derivation too.
     pub fn scheme(&self) -> ObjectIdentifier {
         self.scheme

@@ -110,6 +110,11 @@ impl KeyTransport {
         names(&self.rid, certificate)
     }
 
+    /// The name of the recipient's certificate.
+    pub fn identifier(&self) -> &RecipientIdentifier {
+        &self.rid
+    }
+
     /// How the key is encrypted; the object identifier where it is not known here.
     pub fn algorithm(&self) -> Result<&KeyEncryptionAlgorithm, der::asn1::ObjectIdentifier> {
         self.algorithm.as_ref().ok_or(self.algorithm_oid)

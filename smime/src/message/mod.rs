@@ -21,7 +21,7 @@ pub(crate) use layer::normalised;
 pub use layer::{Ciphertext, Form, LayerReport};
 pub use opaque::{OpaqueMessage, certificates_only, sign_opaque};
 pub use reason::Reason;
-pub use seal::{SealedMessage, seal, seal_signed};
+pub use seal::{SealedMessage, seal, seal_content, seal_signed};
 pub use sign::{SignedMessage, sign, sign_in_place};
 pub use verdict::{AuthResult, Verdict};
 pub use verify::{VerifiedSigner, verify, verify_within};

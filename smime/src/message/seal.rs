@@ -30,6 +30,11 @@ pub fn seal(entity: &Canonical, plan: &SealPlan) -> Result<SealedMessage, SealEr
     seal_segments(&[entity.octets()], plan)
 }
 
+/// Encrypts octets as they are: what came out of another ciphertext, and shall come out of this one unchanged.
+pub fn seal_content(content: &[u8], plan: &SealPlan) -> Result<SealedMessage, SealError> {
+    seal_segments(&[content], plan)
+}
+
 /// Encrypts a message that [`super::sign()`] made: signed, then encrypted (RFC 8551 3.7). It is not copied to be
 /// put together.
 pub fn seal_signed(signed: &SignedMessage, plan: &SealPlan) -> Result<SealedMessage, SealError> {

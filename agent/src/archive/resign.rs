@@ -1,0 +1,86 @@
+//! Stored mail signed anew, or no longer: the layer of a signature taken off (RFC 8551 3.5).
+
+use std::time::SystemTime;
+
+use smime::{
+    cms::Object,
+    message::{self, AuthResult, Wrapped},
+    mime::{Canonical, MAX_DEPTH, Message, MimeEntity, single_originator},
+};
+
+use super::{ArchiveError, AsOf, Treated};
+use crate::{
+    Agent, AgentError,
+    opened::{as_entity, is_transport_safe, put_in_place},
+    sending::signed_fields,
+};
+
+impl Agent {
+    /// Puts a new signature in the place of the old one on a message of one of our own senders. The old one must
+    /// pass as of `as_of`: a new signature on what somebody changed would make it genuine. Everything else stays
+    /// as it is.
+    pub fn resign_stored(
+        &self,
+        message: &Message,
+        as_of: AsOf,
+        at: SystemTime,
+    ) -> Result<Treated, ArchiveError> {
+        let entity = message.entity();
+        let Some(content) = signed_content(&entity)? else {
+            return Ok(Treated::kept("it is not signed"));
+        };
+        let verdict = self.verify_stored(message, as_of);
+        let kept = |reason: String| Treated { verdict: Some(verdict.clone()), ..Treated::kept(reason) };
+        let from = match single_originator(&entity) {
+            Ok(from) => from,
+            Err(error) => return Ok(kept(error.to_string())),
+        };
+        let Some(identity) = self.identities().signing_identity(&from, at) else {
+            return Ok(kept(format!("there is no signing identity for {from}")));
+        };
+        if verdict.result() != AuthResult::Pass {
+            return Err(ArchiveError::OldSignature(Box::new(verdict)));
+        }
+        if verdict.signers().len() > 1 {
+            return Err(ArchiveError::SeveralSigners(verdict.signers().len()));
+        }
+        if !is_transport_safe(&content) {
+            return Err(ArchiveError::NotTransportSafe);
+        }
+        let canonical = Canonical::from_signed_part(&content);
+        let signed = message::sign_in_place(canonical, identity.signer(), identity.chain(), at)
+            .map_err(AgentError::from)?;
+        let edits = signed_fields(&entity, signed);
+        let key = Some(identity.certificate().clone());
+        Ok(Treated { edits, action: "signed anew", reason: from.to_string(), verdict: Some(verdict), key })
+    }
+
+    /// Takes the signatures at the root away, and leaves what they cover. `None` where there is none.
+    pub fn without_signatures(message: &Message) -> Option<Message> {
+        let mut stripped: Option<Message> = None;
+        for _ in 0..MAX_DEPTH {
+            let current = stripped.as_ref().unwrap_or(message);
+            let entity = current.entity();
+            let content = signed_content(&entity).ok().flatten();
+            match content.and_then(|content| put_in_place(&entity, &as_entity(content))) {
+                Some(edits) => stripped = Some(edits.apply(current)),
+                None => break,
+            }
+        }
+        stripped
+    }
+}
+
+/// What the signature at the root covers. `None` where there is none.
+fn signed_content(entity: &MimeEntity<'_>) -> Result<Option<Vec<u8>>, ArchiveError> {
+    match Wrapped::read(entity)? {
+        None => Ok(None),
+        Some(Wrapped::Clear { content, .. }) => Ok(Some(content.octets().to_vec())),
+        Some(Wrapped::Opaque(object)) => match Object::parse(&object)? {
+            Object::SignedData(signed) if !signed.signer_infos().is_empty() => {
+                Ok(signed.content().map(<[&[u8]]>::concat))
+            }
+            _ => Ok(None),
+        },
+    }
+}

@@ -1,0 +1,83 @@
+//! Encrypt, reencrypt, rekey, as tasks.
+
+use std::time::SystemTime;
+
+use agent::Agent;
+use smime::cms::{Keep, Proof};
+
+use super::done;
+use crate::{
+    recipients::Recipients,
+    task::{Done, Failed, Task, Work},
+};
+
+/// Encrypts what is not encrypted.
+#[derive(Debug)]
+pub struct Encrypt<'a> {
+    /// To whom.
+    pub recipients: &'a Recipients<'a>,
+    /// Tells the time.
+    pub clock: fn() -> SystemTime,
+}
+
+impl Task for Encrypt<'_> {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        if work.contents.is_encrypted_as_a_whole() {
+            return Ok(Done { reason: Some("it is encrypted already".into()), ..Done::unchanged("kept") });
+        }
+        let to = self.recipients.of(work.message, (self.clock)())?;
+        done(Agent::encrypt_stored(work.message, &to, self.recipients.profile()), work)
+    }
+}
+
+/// Opens what is encrypted to us, and encrypts it anew.
+#[derive(Debug)]
+pub struct Reencrypt<'a> {
+    /// Has the keys.
+    pub agent: &'a Agent,
+    /// To whom.
+    pub recipients: &'a Recipients<'a>,
+    /// Tells the time.
+    pub clock: fn() -> SystemTime,
+}
+
+impl Task for Reencrypt<'_> {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        if !work.contents.may_be_encrypted() {
+            return Ok(not_encrypted());
+        }
+        let now = (self.clock)();
+        let to = self.recipients.of(work.message, now)?;
+        done(self.agent.reencrypt_stored(work.message, &to, self.recipients.profile(), now), work)
+    }
+}
+
+/// Gives others the keys of what is encrypted to us.
+#[derive(Debug)]
+pub struct Rekey<'a> {
+    /// Has the keys.
+    pub agent: &'a Agent,
+    /// To whom.
+    pub recipients: &'a Recipients<'a>,
+    /// What becomes of the recipients that are there.
+    pub keep: Keep,
+    /// How sure to be of the key.
+    pub proof: Proof,
+    /// Tells the time.
+    pub clock: fn() -> SystemTime,
+}
+
+impl Task for Rekey<'_> {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        if !work.contents.may_be_encrypted() {
+            return Ok(not_encrypted());
+        }
+        let to = self.recipients.of(work.message, (self.clock)())?;
+        let profile = self.recipients.profile();
+        done(self.agent.rekey_stored(work.message, &to, profile, self.keep, self.proof), work)
+    }
+}
+
+fn not_encrypted() -> Done {
+    Done { reason: Some("it is not encrypted".into()), ..Done::unchanged("kept") }
+}

@@ -1,0 +1,150 @@
+//! Which messages of an archive are worked on; the others are copied as they are.
+
+use std::time::SystemTime;
+
+use smime::mime::Message;
+
+use crate::{
+    instant,
+    recipients::listed,
+    task::{Done, Failed, Task, Work},
+};
+
+/// What a message must be; all that is said must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Written at this time or later.
+    pub since: Option<SystemTime>,
+    /// Written before this time.
+    pub before: Option<SystemTime>,
+    /// From, to or copied to one of these: an address, or `@` and a domain.
+    pub addresses: Vec<String>,
+    /// In a file or folder with one of these in its path.
+    pub folders: Vec<String>,
+    /// With one of these algorithms in a layer, or a part of its name.
+    pub algorithms: Vec<String>,
+    /// Encrypted to one of these keys: serial number or key identifier, in hexadecimal.
+    pub keys: Vec<String>,
+}
+
+impl Selection {
+    /// Whether every message is selected.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn selects(&self, work: &Work<'_>) -> bool {
+        let of_time = || {
+            if self.since.is_none() && self.before.is_none() {
+                return true;
+            }
+            // What has no date is in no period.
+            instant::of_message(work.message).is_some_and(|at| {
+                self.since.is_none_or(|since| at >= since) && self.before.is_none_or(|before| at < before)
+            })
+        };
+        let path = work.origin.file.to_string_lossy();
+        any(&self.folders, |folder| path.contains(folder.as_str()))
+            && any(&self.algorithms, |name| {
+                let name = name.to_ascii_lowercase();
+                let algorithms = || work.contents.layers.iter().flat_map(|layer| &layer.algorithms);
+                algorithms().any(|algorithm| algorithm.to_ascii_lowercase().contains(&name))
+            })
+            && any(&self.keys, |key| work.contents.recipients().any(|recipient| recipient.key.is_called(key)))
+            && any(&self.addresses, |address| has_address(work.message, address))
+            && of_time()
+    }
+}
+
+/// Whether one of them is right; where nothing is said, everything is.
+fn any(wanted: &[String], is_right: impl FnMut(&String) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(is_right)
+}
+
+fn has_address(message: &Message, wanted: &str) -> bool {
+    let entity = message.entity();
+    let header = entity.header();
+    let wanted = wanted.to_lowercase();
+    ["From", "Sender", "To", "Cc", "Bcc"].iter().any(|name| {
+        header.all(name).any(|field| {
+            listed(&field.unfolded()).unwrap_or_default().iter().any(|address| {
+                let address = address.to_lowercase();
+                address == wanted || (wanted.starts_with('@') && address.ends_with(&wanted))
+            })
+        })
+    })
+}
+
+/// Works on what is selected.
+pub struct Selected<'a> {
+    /// What to do with it.
+    pub task: &'a dyn Task,
+    /// What is selected.
+    pub selection: &'a Selection,
+}
+
+impl Task for Selected<'_> {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        if self.selection.selects(work) { self.task.run(work) } else { Ok(Done::unchanged("not selected")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        inspect::{Contents, KeyName, Layer, RecipientName},
+        stored::Origin,
+        task::Identity,
+    };
+
+    #[test]
+    fn a_message_is_selected_if_all_that_is_said_holds() {
+        let words = |text: &str| vec![text.to_owned()];
+        let date = |text| Some(instant::parse(text).unwrap());
+        let all = Selection::default;
+        for (selection, expected) in [
+            (all(), true),
+            (Selection { since: date("2024-05-31"), before: date("2024-06-01"), ..all() }, true),
+            (Selection { since: date("2024-06-01"), ..all() }, false),
+            (Selection { before: date("2024-05-31"), ..all() }, false),
+            (Selection { addresses: words("ALICE@example.org"), ..all() }, true),
+            (Selection { addresses: words("@example.net"), ..all() }, true),
+            (Selection { addresses: words("lice@example.org"), ..all() }, false),
+            (Selection { addresses: words("@ample.org"), ..all() }, false),
+            (Selection { folders: words("/.Sent/"), ..all() }, true),
+            (Selection { folders: words("/.Drafts/"), ..all() }, false),
+            (Selection { algorithms: words("des-ede3"), ..all() }, true),
+            (Selection { algorithms: words("AES"), ..all() }, false),
+            (Selection { keys: words("0a:bc"), ..all() }, true),
+            (Selection { keys: words("BC"), ..all() }, false),
+            (Selection { keys: vec!["BC".into(), "ABC".into()], ..all() }, true),
+            (Selection { keys: words("0ABC"), folders: words("x"), ..all() }, false),
+        ] {
+            let message = Message::from_stored(
+                b"From: Alice <alice@example.org>\nTo: a <b@example.net>, c@d\nDate: 31 May 2024 12:00 +0000\n\nx",
+            );
+            let key = KeyName::Issued { issuer: "CN=CA".into(), serial: "0ABC".into() };
+            let layer = Layer {
+                form: "enveloped-data",
+                algorithms: vec!["DES-EDE3-CBC".into()],
+                recipients: vec![RecipientName { key, operation: "RSA-PKCS1" }],
+                signers: Vec::new(),
+                attached: false,
+            };
+            let origin = Origin { file: Path::new("/mail/.Sent/cur/1").into(), offset: None };
+            let contents = Contents { layers: vec![layer] };
+            let work = Work {
+                index: 1,
+                message: &message,
+                origin: &origin,
+                contents: &contents,
+                other_reading: None,
+            };
+            let done = Selected { task: &Identity, selection: &selection }.run(&work).unwrap();
+            assert_eq!(done.action == "copied", expected, "{selection:?}");
+        }
+    }
+}
