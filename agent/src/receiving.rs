@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::SystemTime};
 
 use smime::{
-    MailAddress,
+    MailAddress, Room,
     algorithm::ContentEncryptionAlgorithm,
     cms::{EncryptedKey, EnvelopedData, Object, OpenError},
     message::{Ciphertext, Reason, Verdict, Wrapped, verify, verify_within},
@@ -112,9 +112,17 @@ impl<'i> ReceivingAgent<'i> {
         let outer = message.entity();
         let sender = single_originator(&outer);
         let mut budget = Budget::default();
-        let Opened { content, opening, around } = self.open(&outer, entitled, &sender, &mut budget, at)?;
+        let room = Room::of(message.octets().len());
+        let Opened { content, opening, around } =
+            self.open(&outer, entitled, &sender, &mut budget, room, at)?;
         let (content, opening, edits) = match content {
             Cow::Borrowed(_) => (content, opening, Edits::default()),
+            // The body will be there twice, and encoded in between where mail transport would change it.
+            Cow::Owned(ref octets) if !is_transport_safe(octets) && room.left() < 4 * octets.len() => (
+                Cow::Borrowed(outer.octets()),
+                Opening::Failed("the content inside is too large".to_owned()),
+                Edits::default(),
+            ),
             Cow::Owned(ref octets) => match put_in_place(&outer, octets) {
                 Some(edits) => (content, opening, edits),
                 None => (
@@ -125,7 +133,9 @@ impl<'i> ReceivingAgent<'i> {
             },
         };
         let entity = MimeEntity::parse(&content);
-        let (mut verdict, _) = verify_within(&mut budget, &entity, sender, self.trust, at);
+        let made = edits.body.as_ref().map_or(0, |body| body.len() + content.len());
+        let (mut verdict, _) =
+            verify_within(&mut budget, room.without(made), &entity, sender, self.trust, at);
         if edits.body.is_some() {
             verdict = around.into_iter().rev().fold(verdict, Verdict::inside);
         }
@@ -153,6 +163,7 @@ impl<'i> ReceivingAgent<'i> {
         entitled: Entitled<'_>,
         sender: &Result<MailAddress, FromError>,
         budget: &mut Budget,
+        whole: Room,
         at: SystemTime,
     ) -> Result<Opened<'m>, AgentError> {
         let mut opened = Opened {
@@ -162,11 +173,21 @@ impl<'i> ReceivingAgent<'i> {
         };
         for _ in 0..MAX_DEPTH {
             let entity = MimeEntity::parse(&opened.content);
-            let Some(ciphertext) = Ciphertext::find(&entity) else { break };
+            let room = opened.leaves_of(whole);
+            let Some(ciphertext) = Ciphertext::find_within(&entity, room) else { break };
+            // Beside it there will be its content.
+            if room.without(ciphertext.object.len()).take(ciphertext.object.len()).is_err() {
+                if matches!(opened.opening, Opening::NotEncrypted) {
+                    opened.opening = Opening::Failed("the ciphertext inside is too large".to_owned());
+                }
+                break;
+            }
             match (self.open_layer(&ciphertext, entitled)?, &opened.opening) {
                 (Layer::Opened(octets, cipher), before) => {
                     if ciphertext.is_signed {
-                        let (verdict, _) = verify_within(budget, &entity, sender.clone(), self.trust, at);
+                        let room = room.without(ciphertext.object.len() + octets.len());
+                        let (verdict, _) =
+                            verify_within(budget, room, &entity, sender.clone(), self.trust, at);
                         opened.around.push(verdict);
                     }
                     let mut protection = Protection::of(&cipher);
@@ -185,7 +206,7 @@ impl<'i> ReceivingAgent<'i> {
             }
         }
         if matches!(opened.opening, Opening::Opened { .. })
-            && let Some(content) = decompressed(&opened.content)
+            && let Some(content) = decompressed(&opened.content, opened.leaves_of(whole))
         {
             opened.content = Cow::Owned(content);
         }
@@ -240,15 +261,30 @@ struct Opened<'m> {
     around: Vec<Verdict>,
 }
 
+impl Opened<'_> {
+    /// What is left of the room of the whole message beside the content.
+    fn leaves_of(&self, whole: Room) -> Room {
+        match &self.content {
+            Cow::Borrowed(_) => whole,
+            Cow::Owned(made) => whole.without(made.len()),
+        }
+    }
+}
+
 /// What is compressed, without its compression: few mail programs can undo it. `None` where it is not, or cannot
-/// be undone.
-fn decompressed(octets: &[u8]) -> Option<Vec<u8>> {
-    let mut content = None;
+/// be undone in the room that is left.
+fn decompressed(octets: &[u8], whole: Room) -> Option<Vec<u8>> {
+    let mut content: Option<Vec<u8>> = None;
     for _ in 0..MAX_DEPTH {
+        let mut room = whole.without(content.as_ref().map_or(0, Vec::len));
         let entity = MimeEntity::parse(content.as_deref().unwrap_or(octets));
-        let Ok(Some(Wrapped::Opaque(object))) = Wrapped::read(&entity) else { break };
-        let Ok(Object::CompressedData(compressed)) = Object::parse(&object) else { break };
-        let Ok(inside) = compressed.decompress() else { break };
+        let Ok(Some(Wrapped::Opaque(object))) = Wrapped::read_within(&entity, &mut room) else { break };
+        let Ok(Object::CompressedData(compressed)) = Object::parse_within(&object, room) else { break };
+        let Ok(inside) = compressed.decompress_within(&mut room) else { break };
+        // It will be there twice: as an entity, and as the body that takes the ciphertext's place.
+        if room.take(inside.len()).is_err() {
+            break;
+        }
         content = Some(as_entity(inside));
     }
     content

@@ -9,6 +9,8 @@ use agent::{
 };
 use smime::{
     MailAddress,
+    cipher::ContentCipher,
+    cms::{self, RecipientKey},
     message::{AuthResult, Form, Reason, Wrapped, compress, sign},
     mime::{Canonical, Message, encode_base64},
     testing::fixtures::{certificate, data, key, now, trust},
@@ -221,4 +223,41 @@ fn compression_alone_is_left_to_the_reader() {
     assert_eq!(received.verdict.layers().first().map(|layer| layer.form), Some(Form::CompressedData));
     assert!(Wrapped::read(&Message::from_stored(delivered.as_bytes()).entity()).is_ok_and(|w| w.is_some()));
     assert!(delivered.contains("compressed-data"));
+}
+
+#[test]
+fn what_was_opened_is_decompressed_as_far_as_the_whole_message_has_room() {
+    let sealed = |entity: &str| {
+        let bob = [RecipientKey::new(certificate("bob")).unwrap()];
+        pkcs7(&cms::seal(&[entity.as_bytes()], ContentCipher::Aes256Gcm, &bob).unwrap())
+    };
+    // Half of the room: it is there as an entity, and as the body in the ciphertext's place.
+    let log =
+        format!("Content-Type: text/plain\r\n\r\n{}", "connect from mail.example.org\r\n".repeat(12_000));
+    assert!(log.len() > 350_000);
+    for entity in [
+        sealed(&compressed(&log)),
+        compressed(&sealed(&compressed(&log))),
+        sealed(&compressed(&compressed(&log))),
+    ] {
+        let (received, delivered) = receive(&from("alice", &entity), &BOB);
+        assert!(matches!(received.opening, Opening::Opened { .. }), "{:?}", received.opening);
+        assert!(entity.len() < 10_000 && delivered.ends_with("connect from mail.example.org\r\n"));
+    }
+    // Layers that grow by themselves are left, outside of ciphertext and inside.
+    let padded = |entity: &str| format!("X-Padding: {}\r\n{entity}", "a".repeat(600_000));
+    let nested = |inner: String| (0..9).fold(inner, |entity, _| compressed(&padded(&entity)));
+    let (received, delivered) = receive(&from("alice", &sealed(&nested(compressed(&log)))), &BOB);
+    assert!(matches!(received.opening, Opening::Opened { .. }), "{:?}", received.opening);
+    assert!(delivered.len() < 20_000 && delivered.contains("compressed-data"), "{}", delivered.len());
+    let outside = from("alice", &nested(sealed(&log)));
+    let (received, delivered) = receive(&outside, &BOB);
+    assert_eq!(received.opening, Opening::NotEncrypted);
+    assert_eq!(delivered, outside);
+    // What mail transport would change is encoded, which takes more.
+    let text = format!("Content-Type: text/plain; charset=utf-8\r\n\r\n{}", "ü".repeat(240_000));
+    let large = from("alice", &sealed(&compressed(&text)));
+    let (received, delivered) = receive(&large, &BOB);
+    assert_eq!(received.opening, Opening::Failed("the content inside is too large".to_owned()));
+    assert_eq!(delivered, large);
 }

@@ -18,6 +18,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
+use smime::room;
 use smime_fuzz::{
     memory::{self, Counting},
     mutate::{Random, mutant},
@@ -34,9 +35,8 @@ const MAX_TIME: Duration = Duration::from_secs(1);
 const HANGS: Duration = Duration::from_secs(20);
 /// How much memory an execution may take for each octet of its input …
 const MAX_RATIO: usize = 10;
-/// … beyond what the smallest message may take: what is kept of ten thousand short fields, or content of 256 KiB,
-/// which may come of any few octets of zlib.
-const ALLOWANCE: usize = 3 << 20;
+/// … beyond what the shortest message may take: the room that any has, and what zlib takes.
+const ALLOWANCE: usize = room::ALWAYS + (128 << 10);
 
 /// What is being run, for the watchdog: its start in milliseconds, or 0.
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -177,8 +177,8 @@ fn execute(target: Target, input: &[u8], seen: &mut Seen) -> Result<(), String> 
             ));
         }
         seen.most_memory = seen.most_memory.max(used);
-        // Of small inputs the ratio says nothing.
-        if input.len() >= 1024 {
+        // Of small inputs the ratio says nothing but what the allowance is.
+        if input.len() >= ALLOWANCE / MAX_RATIO {
             seen.highest_ratio = seen.highest_ratio.max(used as f64 / input.len() as f64);
         }
         if took <= MAX_TIME {

@@ -30,8 +30,11 @@ impl Random {
     }
 }
 
-/// Inputs grow no longer than this.
+/// Inputs grow no longer than this, or than what they are made of.
 const MAX_LEN: usize = 1 << 16;
+
+/// Of those that are longer only one in so many is taken: each costs as much time as hundreds of others.
+const LARGE: usize = 256;
 
 /// What parsers stumble over in text.
 const WORDS: [&[u8]; 24] = [
@@ -83,7 +86,11 @@ const ELEMENTS: [&[u8]; 16] = [
 
 /// One of the seeds with one to eight changes.
 pub fn mutant(seeds: &[Vec<u8>], is_asn1: bool, random: &mut Random) -> Vec<u8> {
-    let Some(seed) = seeds.get(random.below(seeds.len())) else { return Vec::new() };
+    let Some(mut seed) = seeds.get(random.below(seeds.len())) else { return Vec::new() };
+    if seed.len() > MAX_LEN && random.below(LARGE) != 0 {
+        seed = seeds.iter().find(|seed| seed.len() <= MAX_LEN).unwrap_or(seed);
+    }
+    let max_len = seed.len().max(MAX_LEN);
     let mut octets = seed.clone();
     if is_asn1 && random.below(2) == 0 {
         for _ in 0..=random.below(3) {
@@ -91,7 +98,7 @@ pub fn mutant(seeds: &[Vec<u8>], is_asn1: bool, random: &mut Random) -> Vec<u8> 
             octets = change_element(&octets, other, random).unwrap_or(octets);
         }
         if random.below(2) == 0 {
-            octets.truncate(MAX_LEN);
+            octets.truncate(max_len);
             return octets;
         }
     }
@@ -99,7 +106,7 @@ pub fn mutant(seeds: &[Vec<u8>], is_asn1: bool, random: &mut Random) -> Vec<u8> 
     for _ in 0..=random.below(8) {
         change(&mut octets, seeds, words, random);
     }
-    octets.truncate(MAX_LEN);
+    octets.truncate(max_len);
     octets
 }
 

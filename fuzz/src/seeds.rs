@@ -4,13 +4,18 @@ use std::{fs, path::Path};
 
 use smime::{
     Certificate,
-    cms::compress,
+    ber::Tag,
+    cms::{self, compress},
+    key::Digest,
     mime::encode_base64,
     testing::{
-        fixtures::{certificate, data},
+        Node,
+        fixtures::{certificate, data, key, now},
         hostile,
     },
 };
+
+use crate::mutate::Random;
 
 /// The seeds of a target.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
@@ -45,6 +50,11 @@ fn amplified(target: &str) -> Vec<Vec<u8>> {
         }
         "protection" => vec![header("Content-Type: text/plain; hp=cipher\r\n", "a:\r\n")],
         "cms" => return vec![segmented(b"\x04\x02ab"), segmented(b"\x04\x06abcdef")],
+        "verify" => {
+            return [vec![segmented(b"\x04\x02ab"), segmented(b"\x04\x06abcdef")], crowded()].concat();
+        }
+        "open" | "rekey" => return vec![named(&data("der.p7m"), &[1, 0, 1, 0, 1, 0])],
+        "compressed" => return bombs(),
         _ => Vec::new(),
     };
     seeds.into_iter().map(String::into_bytes).collect()
@@ -59,6 +69,71 @@ fn segmented(segment: &[u8]) -> Vec<u8> {
         \x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01\xa0\x80\x24\x80";
     let end = [&[0; 6][..], &[0x31, 0], &[0; 6]].concat();
     [&start[..], &segment.repeat(AMPLIFIED / segment.len()), &end].concat()
+}
+
+/// SignedData with names that take much more memory than octets: of certificates, and of a signer.
+fn crowded() -> Vec<Vec<u8>> {
+    let object = opaque(&data("entity.txt"));
+    let certificate = named(certificate("alice").der(), &[0, 3]);
+    let mut certificates = Node::parse(&object);
+    certificates
+        .at(&[1, 0, 3])
+        .nodes()
+        .extend(vec![Node::parse(&certificate); AMPLIFIED / certificate.len()]);
+    vec![certificates.to_der(), named(&object, &[1, 0, 4, 0, 1, 0])]
+}
+
+/// An object with a name of many parts in place of what is at `path`.
+fn named(object: &[u8], path: &[usize]) -> Vec<u8> {
+    let common_name = Node::primitive(Tag::OBJECT_IDENTIFIER, *b"\x55\x04\x03");
+    let part = Node::set([Node::sequence([common_name, Node::primitive(Tag(0x13), *b"as many as may be")])]);
+    let mut object = Node::parse(object);
+    *object.at(path) = Node::sequence(vec![part; 2000]);
+    object.to_der()
+}
+
+/// Alice's SignedData around a content.
+fn opaque(content: &[u8]) -> Vec<u8> {
+    let digest = |algorithm| Digest::of(algorithm, content);
+    let signed = cms::sign(digest, &key("alice"), &[certificate("ca")], now()).unwrap_or_default();
+    let mut object = Node::parse(&signed);
+    let content = Node::constructed(Tag::context(0), [Node::octet_string(content)]);
+    object.at(&[1, 0, 2]).nodes().push(content);
+    object.to_der()
+}
+
+/// What makes an object of a content.
+type Layer<'l> = &'l dyn Fn(&[u8]) -> Vec<u8>;
+
+/// Compression in compression, alone and in turns with signatures: each layer with a header that shrinks to nothing, and
+/// once around what does not shrink.
+fn bombs() -> Vec<Vec<u8>> {
+    let padding = format!("X-Padding: {}\r\n", "a".repeat(AMPLIFIED / 4));
+    let mut random = Random::new(1);
+    let noise: Vec<u8> =
+        std::iter::repeat_with(|| random.draw().to_be_bytes()[0]).take(AMPLIFIED / 2).collect();
+    let entity = |object: &[u8], padding: &str| {
+        let header = format!(
+            "Content-Type: application/pkcs7-mime\r\n{padding}Content-Transfer-Encoding: binary\r\n\r\n"
+        );
+        [header.as_bytes(), object].concat()
+    };
+    let nested = |layers: &[Layer<'_>], inner: Vec<u8>| {
+        (0..8).fold(inner, |object, at| layers[at % layers.len()](&entity(&object, &padding)))
+    };
+    let compress = |content: &[u8]| cms::compress(content).unwrap_or_default();
+    let text = |octets: &[u8]| [b"Content-Type: text/plain\r\n\r\n", octets].concat();
+    let lines = text(&b"\n".repeat(8 * AMPLIFIED));
+    let nulls = [&[0x30, 0x80][..], &[5, 0].repeat(AMPLIFIED), &[0, 0]].concat();
+    let inner = [compress(&lines), compress(&entity(&nulls, "")), compress(&entity(&crowded()[0], ""))];
+    let mut seeds = vec![
+        nested(&[&compress], inner[0].clone()),
+        nested(&[&compress, &opaque], inner[0].clone()),
+        compress(&text(&[&noise[..], &vec![b'\n'; 7 * noise.len()]].concat())),
+        compress(&entity(&opaque(&text(&[&noise[..], &vec![b'\n'; 3 * noise.len()]].concat())), "")),
+    ];
+    seeds.extend(inner);
+    seeds
 }
 
 fn files(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<Vec<u8>> {

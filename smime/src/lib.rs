@@ -21,6 +21,7 @@ pub mod profile;
 pub mod protection;
 pub mod public_key;
 pub mod revocation;
+pub mod room;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -28,3 +29,4 @@ pub mod testing;
 pub use address::MailAddress;
 pub use certificate::Certificate;
 pub use fault::Fault;
+pub use room::{NoRoom, Room};

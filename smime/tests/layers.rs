@@ -168,7 +168,14 @@ fn all_layers_of_a_message_have_one_budget() {
     let entity = message.entity();
     for (limit, result) in [(10, AuthResult::Pass), (3, AuthResult::Policy), (1, AuthResult::Policy)] {
         let mut budget = Budget::of(limit);
-        let (verdict, _) = verify_within(&mut budget, &entity, single_originator(&entity), &trust(), now());
+        let (verdict, _) = verify_within(
+            &mut budget,
+            smime::Room::of(4000),
+            &entity,
+            single_originator(&entity),
+            &trust(),
+            now(),
+        );
         assert_eq!(verdict.result(), result, "{limit}: {}", verdict.reason());
     }
 }
@@ -183,11 +190,70 @@ fn what_bouncycastle_compresses_is_read() {
 }
 
 #[test]
-fn a_bomb_is_not_looked_into() {
-    let bomb = compressed(&format!("Content-Type: text/plain\r\n\r\n{}", "a".repeat(4 << 20)));
-    let verdict = verdict(&bomb);
-    assert_eq!(verdict.result(), AuthResult::Neutral);
-    assert!(verdict.reason().to_string().contains("more than is taken"), "{}", verdict.reason());
+fn bombs_are_not_looked_into_however_they_are_packed() {
+    let text = |len: usize| format!("Content-Type: text/plain\r\n\r\n{}", "a".repeat(len));
+    // Each layer is harmless by itself, and all of them together are not.
+    let padded = |entity: &str| format!("X-Padding: {}\r\n{entity}", "a".repeat(200_000));
+    let nested = |layers: &[fn(&str) -> String]| {
+        (0..9).fold(compressed(&text(1000)), |entity, at| layers[at % layers.len()](&padded(&entity)))
+    };
+    for bomb in [
+        compressed(&text(4 << 20)),
+        nested(&[compressed]),
+        nested(&[compressed, opaque]),
+        compressed(&nested(&[compressed, clear])),
+    ] {
+        assert!(bomb.len() < 50_000, "{}", bomb.len());
+        let verdict = verdict(&bomb);
+        assert_eq!(verdict.result(), AuthResult::Neutral, "{}", verdict.reason());
+        assert!(verdict.reason().to_string().contains("more than is taken"), "{}", verdict.reason());
+        assert!(Ciphertext::find(&MimeEntity::parse(bomb.as_bytes())).is_none());
+        assert!(Payload::find(&MimeEntity::parse(bomb.as_bytes())).is_none());
+    }
+}
+
+#[test]
+fn what_shrinks_well_is_read_though_it_grows() {
+    let lines = |count: usize| {
+        let line = |at| {
+            format!("2026-11-21T09:{:02}:{:02}Z mx postfix/smtpd[{at}]: connect\r\n", at / 60 % 60, at % 60)
+        };
+        (0..count).map(line).collect::<String>()
+    };
+    let log = format!("Content-Type: text/plain; name=mail.log\r\n\r\n{}", lines(6000));
+    let signed = compressed(&clear(&log));
+    assert!(log.len() > 300_000 && signed.len() < log.len() / 6, "{} of {}", signed.len(), log.len());
+    assert_eq!(verdict(&signed).result(), AuthResult::Pass, "{}", verdict(&signed).reason());
+    assert_eq!(verdict(&compressed(&opaque(&log))).result(), AuthResult::Pass);
+    // In both orders, and where mail programs compress again what is compressed.
+    assert_eq!(verdict(&clear(&compressed(&log))).result(), AuthResult::Pass);
+    assert_eq!(verdict(&compressed(&compressed(&clear(&log)))).result(), AuthResult::Pass);
+    // The same lines of LF.
+    assert_eq!(verdict(&compressed(&clear(&log).replace("\r\n", "\n"))).result(), AuthResult::Pass);
+    let payload = Payload::find(&MimeEntity::parse(signed.as_bytes())).unwrap();
+    assert_eq!(payload.entity().octets(), log.as_bytes());
+    let empty = format!("Content-Type: text/csv\r\n\r\n{}", ";;;;;;;;\r\n".repeat(30_000));
+    let signed = compressed(&clear(&empty));
+    assert!(signed.len() < empty.len() / 30);
+    assert_eq!(verdict(&signed).result(), AuthResult::Pass, "{}", verdict(&signed).reason());
+}
+
+#[test]
+fn a_layer_is_seen_below_a_header_of_any_length_that_is_met() {
+    let field = format!("X-Padding: {}\r\n", "a".repeat(980));
+    for fields in [0, 3, 4, 17, 60, 200] {
+        let long = |entity: &str| field.repeat(fields) + entity;
+        let expected = [Form::CompressedData, Form::MultipartSigned];
+        for entity in [compressed(&long(&clear(TEXT))), compressed(&long(&clear(TEXT)).replace("\r\n", "\n"))]
+        {
+            let verdict = verdict(&entity);
+            assert_eq!(verdict.result(), AuthResult::Pass, "{fields}: {}", verdict.reason());
+            assert_eq!(verdict.layers().iter().map(|layer| layer.form).collect::<Vec<_>>(), expected);
+        }
+        let inside = opaque(&long(&clear(TEXT)));
+        assert_eq!(verdict(&inside).layers().len(), 2, "{fields}");
+        assert!(Ciphertext::find(&MimeEntity::parse(opaque(&long(&sealed())).as_bytes())).is_some());
+    }
 }
 
 #[test]

@@ -441,7 +441,7 @@ fn verdict_within(budget: &mut Budget, object: &[u8], trust: &Trust) -> Verdict 
     let message = clear(ALICE, &entity(), object);
     let message = Message::from_stored(message.as_bytes());
     let entity = message.entity();
-    verify_within(budget, &entity, single_originator(&entity), trust, now()).0
+    verify_within(budget, smime::Room::of(0), &entity, single_originator(&entity), trust, now()).0
 }
 
 #[test]

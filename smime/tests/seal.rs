@@ -15,8 +15,8 @@ use smime::{
         RecipientKeyError, RsaTransport, SealError, seal,
     },
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
-    message::{self, AuthResult, SealedMessage, Wrapped, sign, verify},
-    mime::{Canonical, Message, single_originator},
+    message::{self, AuthResult, Ciphertext, SealedMessage, Wrapped, sign, verify},
+    mime::{Canonical, Message, MimeEntity, single_originator},
     profile::SealPlan,
     testing::{
         fixtures::{certificate, data, key, now, trust},
@@ -238,6 +238,12 @@ fn nobody_and_too_many_are_refused() {
     assert!(matches!(error, SealError::TooManyRecipients(501)), "{error}");
     let octets = seal(&[b"x"], cipher, &many[1..]).unwrap();
     assert_eq!(enveloped(&octets).recipients().len(), MAX_RECIPIENTS);
+    // So many are found also around a text that is much shorter.
+    let mail = [
+        "Content-Type: application/pkcs7-mime\r\nContent-Transfer-Encoding: binary\r\n\r\n".as_bytes(),
+        &octets,
+    ];
+    assert!(Ciphertext::find(&MimeEntity::parse(&mail.concat())).is_some());
     assert_eq!(open_first_p256(&octets, &many[7]).unwrap(), b"x");
 }
 

@@ -5,7 +5,6 @@ use smime::{
     cms::{self, EnvelopedData, Keep, Object, Proof, RecipientKey},
     message::{self, Ciphertext, SealedMessage, Wrapped},
     mime::{Canonical, Crypto, Message, MimeEntity, encode_base64, is_smime_or_pgp, single_originator},
-    path::Budget,
     profile::{Correspondent, Profile, SealPlan, plan},
 };
 use std::time::SystemTime;
@@ -52,7 +51,7 @@ impl Agent {
         let Some(ciphertext) = find(&entity)? else { return Ok(Treated::kept("it is not encrypted")) };
         let verdict = ciphertext.is_signed.then(|| {
             let sender = single_originator(&entity);
-            message::verify_within(&mut Budget::default(), &entity, sender, self.trust(), at).0
+            message::verify(&entity, sender, self.trust(), at).0
         });
         let plan = plan_for(recipients, profile)?;
         let Object::EnvelopedData(enveloped) = Object::parse(&ciphertext.object)? else {

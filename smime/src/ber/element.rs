@@ -40,6 +40,17 @@ impl<'t, 'a> Element<'t, 'a> {
         self.tree.octets.get(node.content..node.content_end).unwrap_or_default()
     }
 
+    /// How many elements this is, with those inside.
+    pub(crate) fn size(&self) -> usize {
+        self.node().next.saturating_sub(self.index)
+    }
+
+    /// How many elements with this tag are inside.
+    pub(crate) fn count_inside(&self, tag: Tag) -> usize {
+        let inside = self.tree.nodes.get(self.index + 1..self.node().next).unwrap_or_default();
+        inside.iter().filter(|inner| inner.node().tag == tag).count()
+    }
+
     /// The element if its tag is `tag`.
     pub fn expect(self, tag: Tag, expected: &'static str) -> Result<Self, BerError> {
         if self.tag() == tag { Ok(self) } else { Err(self.unexpected(expected)) }
@@ -63,8 +74,10 @@ impl<'t, 'a> Element<'t, 'a> {
             return Ok(vec![self.content()]);
         }
         let node = self.node();
-        let mut segments = Vec::new();
-        for inner in self.tree.nodes.get(self.index + 1..node.next).unwrap_or_default() {
+        let inside = self.tree.nodes.get(self.index + 1..node.next).unwrap_or_default();
+        let count = inside.iter().filter(|inner| !inner.node().tag.is_constructed()).count();
+        let mut segments = Vec::with_capacity(count);
+        for inner in inside {
             let inner = inner.node();
             if inner.tag.primitive() != Tag::OCTET_STRING {
                 return Err(BerError::Segments(node.start));

@@ -152,11 +152,13 @@ pub const MAX_DEPTH: usize = 64;
 /// How many elements one object may have; content in segments of 100 octets reaches it at 100 MB.
 pub const MAX_ELEMENTS: usize = 1_000_000;
 /// How many elements an object may have whatever their length. Of more, each takes [`OCTETS_PER_ELEMENT`] of it on
-/// average: each takes 24 octets here, twice while there is made room for more, and 16 as a segment; nobody's message
-/// shall take more than ten times its length.
+/// average: each takes 24 octets here, and 16 as a segment; nobody's message shall take more than ten times its length.
 pub const MAX_SMALL: usize = 50_000;
 /// See [`MAX_SMALL`]. Certificates and CRLs have one element in 10 octets or more, segments are of 100 and more.
 pub const OCTETS_PER_ELEMENT: usize = 8;
+
+/// How much memory an element takes: in the tree, and as a segment.
+const OCTETS_OF_ELEMENT: usize = size_of::<Packed>() + size_of::<&[u8]>();
 
 /// An element that is still open while the tree is built.
 struct Open {
@@ -168,8 +170,15 @@ struct Open {
 impl<'a> Tree<'a> {
     /// Takes apart the first BER value in `octets`.
     pub fn parse(octets: &'a [u8]) -> Result<Self, BerError> {
-        let mut nodes: Vec<Packed> = Vec::new();
+        Self::parse_within(octets, usize::MAX)
+    }
+
+    /// Takes apart the first BER value in `octets` if its elements need no more than `room` octets of memory.
+    pub(crate) fn parse_within(octets: &'a [u8], room: usize) -> Result<Self, BerError> {
         let max_elements = (octets.len() / OCTETS_PER_ELEMENT).clamp(MAX_SMALL, MAX_ELEMENTS);
+        let max_elements = max_elements.min(room / OCTETS_OF_ELEMENT);
+        // Growing would take three times the memory for a moment.
+        let mut nodes: Vec<Packed> = Vec::with_capacity(count(octets, max_elements));
         let mut open: Vec<Open> = Vec::new();
         let mut at = 0;
         loop {
@@ -244,6 +253,32 @@ impl<'a> Tree<'a> {
     pub fn trailing(&self) -> &'a [u8] {
         self.octets.get(self.used..).unwrap_or_default()
     }
+}
+
+/// How many elements the first value in `octets` has, where it is well-formed, up to a limit.
+fn count(octets: &[u8], limit: usize) -> usize {
+    let mut elements = 0;
+    let (mut at, mut end) = (0, octets.len());
+    let mut indefinite = 0_usize;
+    while at < end && elements < limit {
+        let Ok(header) = Header::read(octets, at) else { break };
+        if header.tag.0 == 0 {
+            indefinite = indefinite.saturating_sub(1);
+            if indefinite == 0 && end == octets.len() {
+                break;
+            }
+            at = header.content;
+            continue;
+        }
+        elements += 1;
+        let after = header.length.map(|length| header.content.saturating_add(length));
+        indefinite += usize::from(after.is_none());
+        if elements == 1 {
+            end = after.unwrap_or(end).min(end);
+        }
+        at = if header.tag.is_constructed() { header.content } else { after.unwrap_or(end) };
+    }
+    elements
 }
 
 fn close(nodes: &mut [Packed], node: usize, content_end: usize, end: usize) {

@@ -13,7 +13,7 @@ use super::{
     signer_info::decode,
 };
 use crate::{
-    Fault,
+    Fault, NoRoom, Room,
     ber::{Element, Tag, write_header},
 };
 
@@ -25,15 +25,8 @@ pub struct CompressedData<'a> {
     content: Content<'a>,
 }
 
-/// Content is never decompressed to more octets than these.
+/// Content is never decompressed to more octets than these, whatever [`Room`] there is.
 pub const MAX_DECOMPRESSED: usize = 128 << 20;
-
-/// … nor, beyond [`UNSUSPICIOUS`], to more than so many times its length. Mail seldom shrinks to a
-/// twentieth; zlib at its best to a thousandth.
-pub const MAX_EXPANSION: usize = 32;
-
-/// Content of so many octets may come of any few.
-pub const UNSUSPICIOUS: usize = 256 << 10;
 
 /// Why content was not decompressed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +54,12 @@ pub enum DecompressError {
     },
 }
 
+impl From<NoRoom> for DecompressError {
+    fn from(error: NoRoom) -> Self {
+        Self::TooLarge { limit: error.limit }
+    }
+}
+
 impl DecompressError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
@@ -79,24 +78,62 @@ impl<'a> CompressedData<'a> {
         Ok(Self { algorithm: algorithm.oid, content_type, content })
     }
 
-    /// The content: a MIME entity. It is made piece by piece, and not beyond the limits.
+    /// The content: a MIME entity, in the room of a message of nothing but this object.
     pub fn decompress(&self) -> Result<Vec<u8>, DecompressError> {
+        let segments = self.content.iter().flatten();
+        self.decompress_within(&mut Room::of(segments.map(|segment| segment.len()).sum()))
+    }
+
+    /// The content: a MIME entity, in the room that is left of the message around it, from which it takes its own. For
+    /// what has none nothing is made.
+    pub fn decompress_within(&self, room: &mut Room) -> Result<Vec<u8>, DecompressError> {
         if self.algorithm != ZLIB_COMPRESS {
             return Err(DecompressError::Unsupported { what: "compression", oid: self.algorithm });
         }
         if self.content_type != ID_DATA {
             return Err(DecompressError::Unsupported { what: "content", oid: self.content_type });
         }
-        inflate(self.content.as_deref().ok_or(DecompressError::NoContent)?)
+        let segments = self.content.as_deref().ok_or(DecompressError::NoContent)?;
+        room.take(size_of_val(segments))?;
+        let limit = room.left().min(MAX_DECOMPRESSED);
+        let len = inflated_len(segments, limit)?;
+        room.take(len)?;
+        inflate(segments, len)
     }
 }
 
-fn inflate(segments: &[&[u8]]) -> Result<Vec<u8>, DecompressError> {
-    let compressed: usize = segments.iter().map(|segment| segment.len()).sum();
-    let limit = compressed.saturating_mul(MAX_EXPANSION).clamp(UNSUSPICIOUS, MAX_DECOMPRESSED);
+/// The length of the content, of which nothing is kept.
+fn inflated_len(segments: &[&[u8]], limit: usize) -> Result<usize, DecompressError> {
+    let mut len = 0;
+    let mut piece = Vec::with_capacity(PIECE);
+    run(segments, |stream, rest| {
+        piece.clear();
+        let status = stream.decompress_vec(rest, &mut piece, FlushDecompress::None)?;
+        len += piece.len();
+        Ok((status, piece.len(), len <= limit))
+    })
+    .and_then(|within| if within { Ok(len) } else { Err(DecompressError::TooLarge { limit }) })
+}
+
+/// The content, whose length is known.
+fn inflate(segments: &[&[u8]], len: usize) -> Result<Vec<u8>, DecompressError> {
+    // Without an octet to spare zlib does not see the end of its stream.
+    let mut content = Vec::with_capacity(len + 1);
+    run(segments, |stream, rest| {
+        let before = content.len();
+        let status = stream.decompress_vec(rest, &mut content, FlushDecompress::None)?;
+        Ok((status, content.len() - before, true))
+    })?;
+    Ok(content)
+}
+
+/// Runs a stream over the segments to its end, or until a step says that there is more than is taken. A step returns the
+/// status, how much it made, and whether to go on.
+fn run(
+    segments: &[&[u8]],
+    mut step: impl FnMut(&mut Decompress, &[u8]) -> Result<(Status, usize, bool), flate2::DecompressError>,
+) -> Result<bool, DecompressError> {
     let mut stream = Decompress::new(true);
-    let mut content = Vec::new();
-    let mut piece = vec![0; PIECE];
     let mut ended = false;
     for segment in segments {
         let mut rest = *segment;
@@ -109,27 +146,23 @@ fn inflate(segments: &[&[u8]]) -> Result<Vec<u8>, DecompressError> {
                 }
                 return Err(DecompressError::Damaged);
             }
-            let before = (stream.total_in(), stream.total_out());
-            let status = stream
-                .decompress(rest, &mut piece, FlushDecompress::None)
-                .map_err(|_| DecompressError::Damaged)?;
-            let used = usize::try_from(stream.total_in() - before.0).unwrap_or(usize::MAX);
-            let made = usize::try_from(stream.total_out() - before.1).unwrap_or(usize::MAX);
+            let before = stream.total_in();
+            let (status, made, goes_on) = step(&mut stream, rest).map_err(|_| DecompressError::Damaged)?;
+            if !goes_on {
+                return Ok(false);
+            }
+            let used = usize::try_from(stream.total_in() - before).unwrap_or(usize::MAX);
             rest = rest.get(used..).unwrap_or_default();
-            if content.len() + made > limit {
-                return Err(DecompressError::TooLarge { limit });
-            }
-            content.extend_from_slice(piece.get(..made).unwrap_or_default());
             ended = status == Status::StreamEnd;
-            if !ended && rest.is_empty() && made < PIECE {
-                break;
-            }
             if !ended && used == 0 && made == 0 {
+                if rest.is_empty() {
+                    break;
+                }
                 return Err(DecompressError::Damaged);
             }
         }
     }
-    if ended { Ok(content) } else { Err(DecompressError::Damaged) }
+    if ended { Ok(true) } else { Err(DecompressError::Damaged) }
 }
 
 /// Compresses content and returns a `CompressedData` in a `ContentInfo`, in DER.
@@ -171,13 +204,17 @@ pub(super) const ID_COMPRESSED_DATA: ObjectIdentifier =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cms::Object;
+    use crate::{cms::Object, room};
 
     fn decompressed(object: &[u8]) -> Result<Vec<u8>, DecompressError> {
         match Object::parse(object) {
             Ok(Object::CompressedData(compressed)) => compressed.decompress(),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn inflate(segments: &[&[u8]]) -> Result<Vec<u8>, DecompressError> {
+        super::inflate(segments, inflated_len(segments, usize::MAX)?)
     }
 
     fn deflate(content: &[u8]) -> Vec<u8> {
@@ -188,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_is_compressed_comes_back_whatever_its_size() {
-        for len in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 2 * UNSUSPICIOUS] {
+        for len in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 10 * PIECE] {
             // Of octets that do not repeat soon.
             let mut state = 1_u32;
             let mut next = || {
@@ -237,31 +274,30 @@ mod tests {
     }
 
     #[test]
-    fn bombs_are_given_up_at_the_limit() {
-        let bomb = deflate(&vec![0; 8 << 20]);
-        let limit = UNSUSPICIOUS.max(MAX_EXPANSION * bomb.len());
-        assert!(limit < 1 << 19, "{limit}");
-        assert_eq!(inflate(&[&bomb]), Err(DecompressError::TooLarge { limit }));
-        // Nor does what cannot be compressed buy a hundred times its length.
-        let mut state = 1_u32;
-        let mut bought: Vec<u8> = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state.to_be_bytes()[0]
-        })
-        .take(20_000)
-        .collect();
-        bought.resize(1_000_000, b'\n');
-        let bought = deflate(&bought);
-        assert!(bought.len() > 20_000);
-        assert_eq!(
-            inflate(&[&bought]),
-            Err(DecompressError::TooLarge { limit: MAX_EXPANSION * bought.len() })
-        );
-        // Small content may repeat itself as it likes.
-        let small = vec![0; UNSUSPICIOUS];
-        assert_eq!(inflate(&[&deflate(&small)]).unwrap().len(), UNSUSPICIOUS);
-        let more = vec![0; UNSUSPICIOUS + 1];
-        assert!(matches!(inflate(&[&deflate(&more)]), Err(DecompressError::TooLarge { .. })));
+    fn what_has_no_room_is_not_made() {
+        let within = |content: &[u8], room: Room| {
+            let object = compress(content).unwrap();
+            let Ok(Object::CompressedData(compressed)) = Object::parse(&object) else { panic!("other") };
+            let mut left = room;
+            let made = compressed.decompress_within(&mut left);
+            assert_eq!(left.left(), room.left() - size_of::<&[u8]>() - made.as_ref().map_or(0, Vec::len));
+            made.map(|made| made.len())
+        };
+        let too_large = |limit| Err(DecompressError::TooLarge { limit });
+        // Few octets become as many as any message may.
+        let most = room::ALWAYS - size_of::<&[u8]>();
+        assert_eq!(within(&vec![0; most], Room::of(2000)), Ok(most));
+        assert_eq!(within(&vec![0; most + 1], Room::of(2000)), too_large(most));
+        assert_eq!(within(&vec![0; 64 << 20], Room::of(90_000)), too_large(most));
+        // What is there already counts.
+        assert_eq!(within(&vec![0; most - 999], Room::of(2000).without(1000)), too_large(most - 1000));
+        // Of more octets, for each so many.
+        let len = 1 << 20;
+        let most = len * room::EXPANSION - size_of::<&[u8]>();
+        assert_eq!(within(&vec![0; most], Room::of(len)), Ok(most));
+        assert_eq!(within(&vec![0; most + 1], Room::of(len)), too_large(most));
+        // There is an end to it.
+        assert_eq!(within(&vec![0; MAX_DECOMPRESSED + 1], Room::of(len << 8)), too_large(MAX_DECOMPRESSED));
     }
 
     #[test]

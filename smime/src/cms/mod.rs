@@ -26,9 +26,7 @@ use const_oid::db::rfc5911;
 use der::asn1::ObjectIdentifier;
 
 pub use attributes::{AttributeError, SignedAttributes};
-pub use compressed_data::{
-    CompressedData, DecompressError, MAX_DECOMPRESSED, MAX_EXPANSION, UNSUSPICIOUS, compress,
-};
+pub use compressed_data::{CompressedData, DecompressError, MAX_DECOMPRESSED, compress};
 pub use enveloped_data::{EnvelopedData, OpenError};
 pub use key_agreement::KeyAgreement;
 pub use key_preference::EncryptionKeyPreference;
@@ -43,7 +41,10 @@ pub use signer_info::{SignerIdentifier, SignerInfo};
 pub(crate) use write::frame_of_opaque;
 pub use write::{SignError, certificates_only, sign, sign_opaque};
 
-use crate::ber::{BerError, Tag, Tree};
+use crate::{
+    Room,
+    ber::{BerError, Tag, Tree},
+};
 
 /// How many certificates one object may carry.
 pub const MAX_CERTIFICATES: usize = 100;
@@ -51,6 +52,12 @@ pub const MAX_CERTIFICATES: usize = 100;
 pub const MAX_SIGNERS: usize = 20;
 /// How many recipients one object may have.
 pub const MAX_RECIPIENTS: usize = 500;
+
+/// How much memory an element of a certificate may take once it is decoded. Names take most.
+const OCTETS_OF_DECODED: usize = 100;
+
+/// How much memory a relative distinguished name takes once it is decoded: a SET, and three elements in it.
+const OCTETS_OF_NAME: usize = 370;
 
 /// Why octets are not a CMS object that is read here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +80,9 @@ pub enum CmsError {
         /// The limit.
         limit: usize,
     },
+    /// More names of signers or recipients than there is room for.
+    #[error("the names of signers or recipients in the CMS object are more than are taken of this message")]
+    TooLarge,
     /// Octets follow the object.
     #[error("{0} octets follow the CMS object")]
     Trailing(usize),
@@ -96,7 +106,15 @@ pub enum Object<'a> {
 impl<'a> Object<'a> {
     /// Reads a `ContentInfo` (RFC 5652 section 3) in DER or BER.
     pub fn parse(octets: &'a [u8]) -> Result<Self, CmsError> {
-        let tree = Tree::parse(octets)?;
+        Self::of_tree(&Tree::parse(octets)?, usize::MAX)
+    }
+
+    /// Like [`Self::parse`], in the room that is left of a message.
+    pub fn parse_within(octets: &'a [u8], room: Room) -> Result<Self, CmsError> {
+        Self::of_tree(&Tree::parse_within(octets, room.left())?, room.left())
+    }
+
+    fn of_tree(tree: &Tree<'a>, room: usize) -> Result<Self, CmsError> {
         // Some senders pad the object; anything else after it may be an attempt to confuse.
         if tree.trailing().iter().any(|octet| !matches!(octet, 0 | b'\r' | b'\n')) {
             return Err(CmsError::Trailing(tree.trailing().len()));
@@ -108,6 +126,11 @@ impl<'a> Object<'a> {
         let mut inner = content.children();
         let content = inner.required("content")?;
         inner.end()?;
+        // Signers and recipients are decoded, and the names in them.
+        let sets = content.children().filter(|field| field.tag() == Tag::SET);
+        if sets.map(|set| set.count_inside(Tag::SET)).sum::<usize>() > room / OCTETS_OF_NAME {
+            return Err(CmsError::TooLarge);
+        }
         match content_type {
             rfc5911::ID_SIGNED_DATA => SignedData::read(content).map(Self::SignedData),
             rfc5911::ID_ENVELOPED_DATA => EnvelopedData::read(content).map(Self::EnvelopedData),

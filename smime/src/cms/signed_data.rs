@@ -2,9 +2,9 @@
 
 use der::asn1::ObjectIdentifier;
 
-use super::{CmsError, MAX_CERTIFICATES, MAX_SIGNERS, SignerInfo};
+use super::{CmsError, MAX_CERTIFICATES, MAX_SIGNERS, OCTETS_OF_DECODED, OCTETS_OF_NAME, SignerInfo};
 use crate::{
-    Certificate,
+    Certificate, Room,
     ber::{Element, Tag},
 };
 
@@ -16,8 +16,11 @@ pub(super) type Content<'a> = Option<Vec<&'a [u8]>>;
 pub struct SignedData<'a> {
     content_type: ObjectIdentifier,
     content: Content<'a>,
-    certificates: Vec<&'a [u8]>,
+    /// With the number of their elements.
+    certificates: Vec<(&'a [u8], usize)>,
     crls: Vec<&'a [u8]>,
+    /// How much memory each takes once it is decoded.
+    crl_costs: Vec<usize>,
     signer_infos: Vec<SignerInfo>,
 }
 
@@ -27,15 +30,17 @@ impl<'a> SignedData<'a> {
         fields.required("version")?.expect(Tag::INTEGER, "version")?;
         fields.required("digestAlgorithms")?.expect(Tag::SET, "digestAlgorithms")?;
         let (content_type, content) = read_content(fields.required("encapContentInfo")?)?;
-        let certificates = raw_set(fields.optional_context(0), "certificates", MAX_CERTIFICATES)?;
-        let crls = raw_set(fields.optional_context(1), "CRLs", MAX_CERTIFICATES)?;
+        let certificates = members(fields.optional_context(0), "certificates", MAX_CERTIFICATES)?;
+        let certificates = certificates.map(|member| (member.octets(), member.size())).collect();
+        let crls = members(fields.optional_context(1), "CRLs", MAX_CERTIFICATES)?;
+        let (crls, crl_costs) = crls.map(|member| (member.octets(), cost_of_evidence(member))).unzip();
         let signers = fields.required("signerInfos")?.expect(Tag::SET, "signerInfos")?;
         fields.end()?;
         if signers.children().count() > MAX_SIGNERS {
             return Err(CmsError::TooMany { part: "signers", limit: MAX_SIGNERS });
         }
         let signer_infos = signers.children().map(SignerInfo::read).collect::<Result<_, _>>()?;
-        Ok(Self { content_type, content, certificates, crls, signer_infos })
+        Ok(Self { content_type, content, certificates, crls, crl_costs, signer_infos })
     }
 
     /// eContentType.
@@ -50,12 +55,25 @@ impl<'a> SignedData<'a> {
 
     /// The certificates that decode; the others are no use to anybody.
     pub fn certificates(&self) -> Vec<Certificate> {
-        self.certificates.iter().filter_map(|octets| Certificate::from_der(octets).ok()).collect()
+        self.certificates.iter().filter_map(|(octets, _)| Certificate::from_der(octets).ok()).collect()
+    }
+
+    /// Like [`Self::certificates`], without those for which there is no room left of the message.
+    pub fn certificates_within(&self, room: &mut Room) -> Vec<Certificate> {
+        let fitting =
+            self.certificates.iter().filter(|(_, size)| room.take(size * OCTETS_OF_DECODED).is_ok());
+        fitting.filter_map(|(octets, _)| Certificate::from_der(octets).ok()).collect()
     }
 
     /// The CRLs' exact octets.
     pub fn crls(&self) -> &[&'a [u8]] {
         &self.crls
+    }
+
+    /// Like [`Self::crls`], without those for which there is no room left of the message.
+    pub fn crls_within(&self, room: &mut Room) -> Vec<&'a [u8]> {
+        let all = self.crls.iter().zip(&self.crl_costs);
+        all.filter(|(_, cost)| room.take(**cost).is_ok()).map(|(octets, _)| *octets).collect()
     }
 
     /// The signers. There may be none: then it is a message that carries certificates only.
@@ -83,12 +101,22 @@ pub(super) fn read_content<'a>(
     Ok((content_type, content))
 }
 
-/// The members of an implicitly tagged SET, octet by octet as received.
-pub(super) fn raw_set<'a>(
-    set: Option<Element<'_, 'a>>,
+/// The members of an implicitly tagged SET.
+fn members<'t, 'a>(
+    set: Option<Element<'t, 'a>>,
     part: &'static str,
     limit: usize,
-) -> Result<Vec<&'a [u8]>, CmsError> {
-    let members: Vec<_> = set.into_iter().flat_map(|set| set.children()).map(|m| m.octets()).collect();
-    if members.len() > limit { Err(CmsError::TooMany { part, limit }) } else { Ok(members) }
+) -> Result<impl Iterator<Item = Element<'t, 'a>>, CmsError> {
+    let members = set.into_iter().flat_map(|set| set.children());
+    if members.clone().count() > limit { Err(CmsError::TooMany { part, limit }) } else { Ok(members) }
+}
+
+/// What a member of the CRLs takes once it is decoded: a CRL its octets and as much for its entries, and its names; anything
+/// else may be of certificates.
+fn cost_of_evidence(member: Element<'_, '_>) -> usize {
+    if member.tag() == Tag::SEQUENCE {
+        2 * member.octets().len() + member.count_inside(Tag::SET) * OCTETS_OF_NAME
+    } else {
+        member.size() * OCTETS_OF_DECODED
+    }
 }

@@ -2,8 +2,9 @@
 
 use super::{Reason, SignerReport, Wrapped, signed_octets};
 use crate::{
+    NoRoom, Room,
     cms::Object,
-    mime::{MAX_DEPTH, MimeEntity, TransferEncoding, crlf},
+    mime::{MAX_DEPTH, MAX_HEADER_OCTETS, MimeEntity, TransferEncoding, count_bare_lfs, with_crlf},
 };
 
 /// The form of a layer.
@@ -52,40 +53,50 @@ pub struct Ciphertext {
 }
 
 impl Ciphertext {
-    /// Finds it. `None` where the message holds none in its place, or is nested too deep.
+    /// Finds it. `None` where the message holds none in its place, is nested too deep or would grow too large.
     pub fn find(entity: &MimeEntity<'_>) -> Option<Self> {
-        Self::find_below(entity, false, 0)
+        Self::find_within(entity, Room::of(entity.octets().len()))
     }
 
-    fn find_below(entity: &MimeEntity<'_>, is_signed: bool, depth: usize) -> Option<Self> {
-        let wrapped = Wrapped::read(entity).ok()??;
+    /// Like [`Self::find`], in the room that is left of the message that the entity was found in.
+    pub fn find_within(entity: &MimeEntity<'_>, room: Room) -> Option<Self> {
+        Self::find_below(entity, false, 0, room)
+    }
+
+    fn find_below(entity: &MimeEntity<'_>, is_signed: bool, depth: usize, before: Room) -> Option<Self> {
+        let mut room = before;
+        let wrapped = Wrapped::read_within(entity, &mut room).ok()??;
         if depth >= MAX_DEPTH {
             return None;
         }
         match wrapped {
-            Wrapped::Clear { content, object } => match Object::parse(&object) {
+            Wrapped::Clear { content, object } => match Object::parse_within(&object, room) {
                 Ok(Object::SignedData(signed))
                     if signed.content().is_none() && !signed.signer_infos().is_empty() =>
                 {
-                    Self::find_below(&MimeEntity::parse(&signed_octets(&content)), true, depth + 1)
+                    let signed = signed_octets(&content, &mut room).ok()?;
+                    Self::find_below(&MimeEntity::parse(&signed), true, depth + 1, room)
                 }
                 _ => None,
             },
             Wrapped::Opaque(object) => {
-                let content = match Object::parse(&object).ok()? {
+                let content = match Object::parse_within(&object, room).ok()? {
                     Object::EnvelopedData(_) => None,
                     Object::SignedData(signed) if !signed.signer_infos().is_empty() => {
-                        Some((joined_if_smime(signed.content()?)?, true))
+                        Some((joined_if_smime(signed.content()?, room).ok()??, true))
                     }
                     Object::SignedData(_) => return None,
                     Object::CompressedData(compressed) => {
-                        Some((kept_if_smime(compressed.decompress().ok()?)?, is_signed))
+                        let content = compressed.decompress_within(&mut room).ok()?;
+                        Some((kept_if_smime(content, room).ok()??, is_signed))
                     }
                 };
                 match content {
                     None => Some(Self { object, is_signed }),
                     Some((content, is_signed)) => {
-                        Self::find_below(&MimeEntity::parse(&content), is_signed, depth + 1)
+                        drop(object);
+                        let room = before.without(content.len());
+                        Self::find_below(&MimeEntity::parse(&content), is_signed, depth + 1, room)
                     }
                 }
             }
@@ -93,39 +104,59 @@ impl Ciphertext {
     }
 }
 
-/// How much of a content is looked at to see whether it may be S/MIME: a header is shorter.
-const MAX_HEADER: usize = 16 << 10;
-
-/// The start of a content in one piece, to read its header by.
-pub(super) fn head(segments: &[&[u8]]) -> Vec<u8> {
+/// The header of a content with its empty line, in one piece; or nothing but its start where it is of more octets than
+/// any header that is met. What is behind it need not be in one piece for it to be read.
+pub(super) fn head(segments: &[&[u8]], mut room: Room) -> Result<Vec<u8>, NoRoom> {
     let mut head = Vec::new();
-    for segment in segments {
-        let room = MAX_HEADER.saturating_sub(head.len());
-        head.extend_from_slice(segment.get(..room).unwrap_or(segment));
-        if head.len() >= MAX_HEADER {
+    let pieces = segments.iter().flat_map(|segment| segment.chunks(PIECE));
+    for piece in pieces {
+        if head.len() + piece.len() > MAX_HEADER_OCTETS {
+            break;
+        }
+        // Its end may lie between two pieces.
+        let before = head.len().saturating_sub(3);
+        // It may grow by as much while it is extended, and become twice as long in CRLF.
+        room.take(4 * piece.len())?;
+        head.extend_from_slice(piece);
+        if head.get(before..).is_some_and(ends_header) {
             break;
         }
     }
-    normalised(head)
+    normalised(head, room)
 }
 
+fn ends_header(octets: &[u8]) -> bool {
+    [&b"\r\n\r\n"[..], b"\n\n"].iter().any(|end| memchr::memmem::find(octets, end).is_some())
+}
+
+/// How much of a content is looked at at a time to find the end of its header.
+const PIECE: usize = 4 << 10;
+
 /// The content in one piece if by its header it may be S/MIME; large content of another kind is not copied.
-pub(super) fn joined_if_smime(segments: &[&[u8]]) -> Option<Vec<u8>> {
-    Wrapped::is_claimed(&MimeEntity::parse(&head(segments))).then(|| normalised(segments.concat()))
+pub(super) fn joined_if_smime(segments: &[&[u8]], mut room: Room) -> Result<Option<Vec<u8>>, NoRoom> {
+    if !is_claimed(segments, room)? {
+        return Ok(None);
+    }
+    let joined = room.joined(segments)?;
+    normalised(joined, room).map(Some)
 }
 
 /// The content if by its header it may be S/MIME; large content of another kind is left alone.
-pub(super) fn kept_if_smime(octets: Vec<u8>) -> Option<Vec<u8>> {
-    Wrapped::is_claimed(&MimeEntity::parse(&head(&[&octets]))).then(|| normalised(octets))
+pub(super) fn kept_if_smime(octets: Vec<u8>, room: Room) -> Result<Option<Vec<u8>>, NoRoom> {
+    if is_claimed(&[&octets], room)? { normalised(octets, room).map(Some) } else { Ok(None) }
+}
+
+fn is_claimed(segments: &[&[u8]], room: Room) -> Result<bool, NoRoom> {
+    Ok(Wrapped::is_claimed(&MimeEntity::parse(&head(segments, room)?)))
 }
 
 /// The content of an object as an entity: with CRLF where its header has LF alone. NSS and others sign, encrypt and
 /// compress text in that form, and nothing between here and there has mended it. Any other content stays as it is: inside
 /// an object a body may be of any octets (RFC 8551 3.1.2), and an LF among them is no line end.
-pub(crate) fn normalised(mut octets: Vec<u8>) -> Vec<u8> {
+pub(crate) fn normalised(octets: Vec<u8>, mut room: Room) -> Result<Vec<u8>, NoRoom> {
     let first = memchr::memchr2(b'\r', b'\n', &octets).and_then(|at| octets.get(at));
     if first != Some(&b'\n') {
-        return octets;
+        return Ok(octets);
     }
     let end = if octets.starts_with(b"\n") {
         1
@@ -134,15 +165,17 @@ pub(crate) fn normalised(mut octets: Vec<u8>) -> Vec<u8> {
     };
     let header = octets.get(..end).unwrap_or_default();
     if memchr::memchr(b'\r', header).is_some() {
-        return octets;
+        return Ok(octets);
     }
-    let header = crlf(header).into_owned();
-    match MimeEntity::parse(&header).transfer_encoding() {
-        // Of any octets, or of lines that need no CR to be decoded.
-        Ok(TransferEncoding::Binary | TransferEncoding::Base64) => {
-            octets.splice(..end, header);
-            octets
-        }
-        _ => crlf(&octets).into_owned(),
+    room.take(2 * header.len())?;
+    let header = with_crlf(header);
+    let encoding = MimeEntity::parse(&header).transfer_encoding();
+    // Of any octets, or of lines that need no CR to be decoded.
+    if matches!(encoding, Ok(TransferEncoding::Binary | TransferEncoding::Base64)) {
+        room.take(octets.len() + header.len())?;
+        Ok([&header, octets.get(end..).unwrap_or_default()].concat())
+    } else {
+        room.take(octets.len() + count_bare_lfs(&octets))?;
+        Ok(with_crlf(&octets))
     }
 }

@@ -6,7 +6,7 @@ use const_oid::db::rfc5911;
 
 use super::{AuthResult, Finding, Findings, Reason, SignerReport, VerifiedSigner};
 use crate::{
-    Certificate,
+    Certificate, Room,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     cms::{SignedAttributes, SignedData, SignerInfo},
     key::{Digest, SignatureInput},
@@ -35,8 +35,9 @@ impl<'a, 'o> Examiner<'a, 'o> {
         trust: &'a Trust,
         at: SystemTime,
         budget: &'a mut Budget,
+        mut room: Room,
     ) -> Self {
-        let mut certificates = signed_data.certificates();
+        let mut certificates = signed_data.certificates_within(&mut room);
         let mut seen = HashSet::new();
         certificates.retain(|certificate| seen.insert(*certificate.fingerprint()));
         Self { signed_data, certificates, digests: Digests::of(content), trust, at, budget }

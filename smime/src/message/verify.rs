@@ -13,7 +13,7 @@ use super::{
     signer::Examiner,
 };
 use crate::{
-    Certificate, MailAddress,
+    Certificate, MailAddress, Room,
     capabilities::Capabilities,
     cms::{EncryptionKeyPreference, Object, SignedData},
     mime::{FromError, MAX_DEPTH, MimeEntity, TransferEncoding},
@@ -86,20 +86,22 @@ pub fn verify(
     trust: &Trust,
     at: SystemTime,
 ) -> (Verdict, Vec<VerifiedSigner>) {
-    verify_within(&mut Budget::default(), entity, sender, trust, at)
+    let room = Room::of(entity.octets().len());
+    verify_within(&mut Budget::default(), room, entity, sender, trust, at)
 }
 
-/// Like [`verify`], with the budget in the caller's hands. Where it is exceeded the verdict is never
-/// `pass`: not everything was looked at.
+/// Like [`verify`], with the budget in the caller's hands, and in the room that is left of the message that the entity was
+/// found in. Where the budget is exceeded the verdict is never `pass`: not everything was looked at.
 pub fn verify_within(
     budget: &mut Budget,
+    room: Room,
     entity: &MimeEntity<'_>,
     sender: Result<MailAddress, FromError>,
     trust: &Trust,
     at: SystemTime,
 ) -> (Verdict, Vec<VerifiedSigner>) {
     let mut walk = Walk { budget, sender, trust, at, layers: Vec::new(), decided: None };
-    walk.look(entity, 0);
+    walk.look(entity, 0, room);
     let Walk { budget, layers, decided, .. } = walk;
     let Decided { reason, part, sender, verified } = decided.unwrap_or(Decided::without(Reason::NotSigned));
     let mut verdict = Verdict::new(reason, part, layers);
@@ -137,11 +139,11 @@ impl Decided {
 }
 
 /// What is trusted, and beside it the CRLs and OCSP responses that came with the signatures.
-fn with_evidence<'a>(trust: &'a Trust, signed_data: &SignedData<'_>) -> Cow<'a, Trust> {
+fn with_evidence<'a>(trust: &'a Trust, signed_data: &SignedData<'_>, mut room: Room) -> Cow<'a, Trust> {
     if signed_data.crls().is_empty() || trust.revocation == RevocationMode::Off {
         return Cow::Borrowed(trust);
     }
-    Cow::Owned(trust.with_evidence(Evidence::from_cms(signed_data.crls())))
+    Cow::Owned(trust.with_evidence(Evidence::from_cms(&signed_data.crls_within(&mut room))))
 }
 
 impl Walk<'_> {
@@ -150,8 +152,9 @@ impl Walk<'_> {
         self.decided.get_or_insert(Decided::without(reason));
     }
 
-    fn look(&mut self, entity: &MimeEntity<'_>, depth: usize) {
-        let wrapped = match Wrapped::read(entity) {
+    fn look(&mut self, entity: &MimeEntity<'_>, depth: usize, before: Room) {
+        let mut room = before;
+        let wrapped = match Wrapped::read_within(entity, &mut room) {
             Ok(Some(wrapped)) => wrapped,
             Ok(None) => return self.settle(Reason::NotSigned),
             Err(error) => return self.settle(Reason::Unreadable(error.to_string())),
@@ -160,11 +163,14 @@ impl Walk<'_> {
             return self.settle(Reason::Unreadable(format!("S/MIME is nested deeper than {MAX_DEPTH}")));
         }
         match wrapped {
-            Wrapped::Clear { content, object } => match Object::parse(&object) {
+            Wrapped::Clear { content, object } => match Object::parse_within(&object, room) {
                 Ok(Object::SignedData(signed_data)) => {
-                    let signed = signed_octets(&content);
-                    if self.look_at_signed(Form::MultipartSigned, &signed_data, Some(&signed), depth) {
-                        self.look(&MimeEntity::parse(&signed), depth + 1);
+                    let signed = match signed_octets(&content, &mut room) {
+                        Ok(signed) => signed,
+                        Err(error) => return self.settle(Reason::Unreadable(error.to_string())),
+                    };
+                    if self.look_at_signed(Form::MultipartSigned, &signed_data, Some(&signed), depth, room) {
+                        self.look(&MimeEntity::parse(&signed), depth + 1, room);
                     }
                 }
                 Ok(Object::EnvelopedData(_)) => self.settle(Reason::Encrypted),
@@ -173,31 +179,42 @@ impl Walk<'_> {
                 }
                 Err(error) => self.settle(Reason::Unreadable(error.to_string())),
             },
-            Wrapped::Opaque(object) => match Object::parse(&object) {
-                Ok(Object::SignedData(signed_data)) => {
-                    if self.look_at_signed(Form::SignedData, &signed_data, None, depth)
-                        && let Some(content) = signed_data.content().and_then(joined_if_smime)
-                    {
-                        self.look(&MimeEntity::parse(&content), depth + 1);
-                    }
+            Wrapped::Opaque(object) => match self.inside_opaque(&object, depth, room) {
+                Ok(Some(content)) => {
+                    drop(object);
+                    let room = before.without(content.len());
+                    self.look(&MimeEntity::parse(&content), depth + 1, room);
                 }
-                Ok(Object::EnvelopedData(_)) => {
-                    self.layers.push(LayerReport::without_signers(Form::EnvelopedData, Reason::Encrypted));
-                    self.settle(Reason::Encrypted);
-                }
-                Ok(Object::CompressedData(compressed)) => match compressed.decompress() {
-                    Ok(content) => {
-                        self.layers
-                            .push(LayerReport::without_signers(Form::CompressedData, Reason::NotSigned));
-                        match kept_if_smime(content) {
-                            Some(content) => self.look(&MimeEntity::parse(&content), depth + 1),
-                            None => self.settle(Reason::NotSigned),
-                        }
-                    }
-                    Err(error) => self.settle(Reason::Unreadable(error.to_string())),
-                },
-                Err(error) => self.settle(Reason::Unreadable(error.to_string())),
+                Ok(None) => {}
+                Err(reason) => self.settle(reason),
             },
+        }
+    }
+
+    /// Looks at an object that has its content in it, and returns that where there may be another layer in it.
+    fn inside_opaque(
+        &mut self,
+        object: &[u8],
+        depth: usize,
+        mut room: Room,
+    ) -> Result<Option<Vec<u8>>, Reason> {
+        match Object::parse_within(object, room).map_err(unreadable)? {
+            Object::SignedData(signed_data) => {
+                let is_whole = self.look_at_signed(Form::SignedData, &signed_data, None, depth, room);
+                match signed_data.content() {
+                    Some(content) if is_whole => joined_if_smime(content, room).map_err(unreadable),
+                    _ => Ok(None),
+                }
+            }
+            Object::EnvelopedData(_) => {
+                self.layers.push(LayerReport::without_signers(Form::EnvelopedData, Reason::Encrypted));
+                Err(Reason::Encrypted)
+            }
+            Object::CompressedData(compressed) => {
+                let content = compressed.decompress_within(&mut room).map_err(unreadable)?;
+                self.layers.push(LayerReport::without_signers(Form::CompressedData, Reason::NotSigned));
+                kept_if_smime(content, room).map_err(unreadable)?.map(Some).ok_or(Reason::NotSigned)
+            }
         }
     }
 
@@ -208,6 +225,7 @@ impl Walk<'_> {
         signed_data: &SignedData<'_>,
         detached: Option<&[u8]>,
         depth: usize,
+        room: Room,
     ) -> bool {
         if signed_data.signer_infos().is_empty() {
             self.settle(Reason::CertificatesOnly);
@@ -225,14 +243,16 @@ impl Walk<'_> {
         };
         let is_whole = content.is_ok();
         // In a message the octets of a multipart/signed are those on the way; elsewhere binary parts may be of any.
-        let is_any =
-            (depth > 0 || detached.is_none()) && content.as_ref().is_ok_and(|segments| is_binary(segments));
+        let is_any = (depth > 0 || detached.is_none())
+            && content.as_ref().is_ok_and(|segments| is_binary(segments, room));
         let is_changing = |content: &[&[u8]]| !is_any && changes_on_the_way(content, detached.is_some());
         let (mut report, decided) = match content {
             Err(reason) => (LayerReport::without_signers(form, reason.clone()), Decided::without(reason)),
             Ok(content) => {
-                let trust = with_evidence(self.trust, signed_data);
-                let examiner = Examiner::new(signed_data, content, &trust, self.at, self.budget);
+                // Half of what is left is for the certificates.
+                let room = room.without(room.left() / 2);
+                let trust = with_evidence(self.trust, signed_data, room);
+                let examiner = Examiner::new(signed_data, content, &trust, self.at, self.budget, room);
                 let (signers, verified) = examiner.examine();
                 let (mut report, mut decided) = self.judge(form, signers, verified);
                 if AuthResult::from(&decided.reason) == AuthResult::Pass && is_changing(content) {
@@ -282,9 +302,13 @@ impl Walk<'_> {
     }
 }
 
+fn unreadable(error: impl std::fmt::Display) -> Reason {
+    Reason::Unreadable(error.to_string())
+}
+
 /// Whether a signed content is labelled as one whose octets mean what its type says, and not lines of text.
-fn is_binary(content: &[&[u8]]) -> bool {
-    let head = head(content);
+fn is_binary(content: &[&[u8]], room: Room) -> bool {
+    let Ok(head) = head(content, room) else { return false };
     let entity = MimeEntity::parse(&head);
     entity.transfer_encoding() == Ok(TransferEncoding::Binary)
         && entity

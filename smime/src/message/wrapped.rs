@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 
-use crate::mime::{
-    ContentType, MimeEntity, MimeError, TransferEncoding, crlf, has_bare_lf, has_bare_line_end,
-    has_line_without_name,
+use crate::{
+    NoRoom, Room,
+    mime::{
+        ContentType, MimeEntity, MimeError, TransferEncoding, count_bare_lfs, has_bare_lf, has_bare_line_end,
+        has_line_without_name, with_crlf,
+    },
 };
 
 /// What an entity turns out to be. Only the entity itself is looked at, never what is inside a
@@ -43,22 +46,31 @@ pub enum WrappedError {
     /// A part cannot be decoded.
     #[error(transparent)]
     Mime(#[from] MimeError),
+    /// A part is not decoded.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
 }
 
 impl<'a> Wrapped<'a> {
     /// Recognises S/MIME. `None` for everything else, PGP included. Where all readers do not see the same header, it is an
     /// error.
     pub fn read(entity: &MimeEntity<'a>) -> Result<Option<Self>, WrappedError> {
+        Self::read_within(entity, &mut Room::of(entity.octets().len()))
+    }
+
+    /// Like [`Self::read`], in the room that is left of the message that the entity was found in; the decoded object takes
+    /// its own from it.
+    pub fn read_within(entity: &MimeEntity<'a>, room: &mut Room) -> Result<Option<Self>, WrappedError> {
         let Ok(content_type) = entity.content_type() else {
             // What the type is depends on who reads it; it is no S/MIME for us.
             return Ok(None);
         };
         if content_type.is("multipart/signed") {
-            return Self::read_clear(entity, &content_type);
+            return Self::read_clear(entity, &content_type, room);
         }
         if is_opaque(entity, &content_type) {
             check_header(entity)?;
-            return Ok(Some(Self::Opaque(entity.decoded_body()?.into_owned())));
+            return Ok(Some(Self::Opaque(decoded(entity, room)?)));
         }
         Ok(None)
     }
@@ -70,7 +82,11 @@ impl<'a> Wrapped<'a> {
             .is_ok_and(|content_type| content_type.is("multipart/signed") || is_opaque(entity, &content_type))
     }
 
-    fn read_clear(entity: &MimeEntity<'a>, content_type: &ContentType) -> Result<Option<Self>, WrappedError> {
+    fn read_clear(
+        entity: &MimeEntity<'a>,
+        content_type: &ContentType,
+        room: &mut Room,
+    ) -> Result<Option<Self>, WrappedError> {
         if content_type.parameter("protocol").is_some_and(|protocol| !is_signature_type(protocol)) {
             return Ok(None);
         }
@@ -95,7 +111,7 @@ impl<'a> Wrapped<'a> {
         if !is_signature_type(media.media()) && !by_name {
             return Err(WrappedError::NoSignature(media.media().chars().take(100).collect()));
         }
-        let object = signature.decoded_body()?.into_owned();
+        let object = decoded(&signature, room)?;
         let content = MimeEntity::parse(content);
         if has_bare_lf(content.header_octets()) {
             // As a CRLF, which it is when the signature is checked, it may end the header elsewhere.
@@ -105,13 +121,30 @@ impl<'a> Wrapped<'a> {
     }
 }
 
+/// A body without its transfer encoding.
+fn decoded(entity: &MimeEntity<'_>, room: &mut Room) -> Result<Vec<u8>, WrappedError> {
+    let body = entity.body().len();
+    // While it is made it may take as much as what it is made of.
+    let mut meanwhile = *room;
+    meanwhile.take(body)?;
+    let object = entity.decoded_body()?.into_owned();
+    room.take(object.len())?;
+    Ok(object)
+}
+
 /// The octets that a `multipart/signed` signs: with CRLF for every bare LF, unless the part is labelled as binary, whose
 /// octets are what they are (RFC 8551 3.1.1). Without a copy where that is the same.
-pub(crate) fn signed_octets<'a>(content: &MimeEntity<'a>) -> Cow<'a, [u8]> {
-    match content.transfer_encoding() {
-        Ok(TransferEncoding::Binary) => Cow::Borrowed(content.octets()),
-        _ => crlf(content.octets()),
+pub(crate) fn signed_octets<'a>(content: &MimeEntity<'a>, room: &mut Room) -> Result<Cow<'a, [u8]>, NoRoom> {
+    if content.transfer_encoding() == Ok(TransferEncoding::Binary) {
+        return Ok(Cow::Borrowed(content.octets()));
     }
+    Ok(match count_bare_lfs(content.octets()) {
+        0 => Cow::Borrowed(content.octets()),
+        more => {
+            room.take(content.octets().len() + more)?;
+            Cow::Owned(with_crlf(content.octets()))
+        }
+    })
 }
 
 fn check_header(entity: &MimeEntity<'_>) -> Result<(), WrappedError> {

@@ -118,13 +118,18 @@ fn bare_lfs(octets: &[u8]) -> impl Iterator<Item = usize> + '_ {
     memchr::memchr_iter(b'\n', octets).filter(|&at| at == 0 || octets.get(at - 1) != Some(&b'\r'))
 }
 
+/// How many LFs stand without a CR before them.
+pub(crate) fn count_bare_lfs(octets: &[u8]) -> usize {
+    bare_lfs(octets).count()
+}
+
 /// The octets with every bare LF made CRLF: those that were given where there is none.
 pub(crate) fn crlf(octets: &[u8]) -> Cow<'_, [u8]> {
     if has_bare_lf(octets) { Cow::Owned(with_crlf(octets)) } else { Cow::Borrowed(octets) }
 }
 
 /// The octets with every bare LF made CRLF, in a copy. A bare CR stays as it is.
-pub(super) fn with_crlf(octets: &[u8]) -> Vec<u8> {
+pub(crate) fn with_crlf(octets: &[u8]) -> Vec<u8> {
     let more = bare_lfs(octets).count();
     let mut out = Vec::with_capacity(octets.len() + more);
     let mut copied = 0;

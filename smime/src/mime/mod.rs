@@ -37,6 +37,6 @@ pub(crate) use from::{has_bare_line_end, has_line_without_name};
 pub use hazard::Hazard;
 pub use header::{Fields, Header, HeaderField, HeaderTooLarge, MAX_HEADER_FIELDS, MAX_HEADER_OCTETS};
 pub use message::{Message, MessageBuilder};
-pub(crate) use message::{crlf, has_bare_lf};
+pub(crate) use message::{count_bare_lfs, has_bare_lf, with_crlf};
 pub use multipart::{MAX_PARTS, Multipart, split};
 pub use structure::{Crypto, Special, is_smime_or_pgp, special};

@@ -1,6 +1,7 @@
 //! The cryptographic payload (RFC 9788 1.1, RFC 9787 4): what is left of a message without its layers of S/MIME.
 
 use crate::{
+    Room,
     cms::Object,
     message::{Wrapped, normalised, signed_octets},
     mime::{MAX_DEPTH, MimeEntity},
@@ -18,36 +19,51 @@ impl Payload {
     /// be opened first, or where a layer is no good form of one: a signature without signers, or one that is no
     /// `SignedData` or not over what stands beside it. Whether the signatures are good is not looked at; where one is,
     /// what is found is what it covers.
+    ///
+    /// The payload of what would grow too large is not found either.
     pub fn find(entity: &MimeEntity<'_>) -> Option<Self> {
-        Self::below(entity, 0, 0)
+        Self::find_within(entity, Room::of(entity.octets().len()))
     }
 
-    fn below(entity: &MimeEntity<'_>, layers: usize, depth: usize) -> Option<Self> {
-        let Some(wrapped) = Wrapped::read(entity).ok()? else {
+    /// Like [`Self::find`], in the room that is left of the message that the entity was found in.
+    pub fn find_within(entity: &MimeEntity<'_>, room: Room) -> Option<Self> {
+        Self::below(entity, 0, 0, room)
+    }
+
+    fn below(entity: &MimeEntity<'_>, layers: usize, depth: usize, before: Room) -> Option<Self> {
+        let mut room = before;
+        let Some(wrapped) = Wrapped::read_within(entity, &mut room).ok()? else {
+            room.take(entity.octets().len()).ok()?;
             return Some(Self { octets: entity.octets().to_vec(), layers });
         };
         if depth >= MAX_DEPTH {
             return None;
         }
         match wrapped {
-            Wrapped::Clear { content, object } => match Object::parse(&object).ok()? {
+            Wrapped::Clear { content, object } => match Object::parse_within(&object, room).ok()? {
                 Object::SignedData(signed)
                     if signed.content().is_none() && !signed.signer_infos().is_empty() =>
                 {
-                    Self::below(&MimeEntity::parse(&signed_octets(&content)), layers + 1, depth + 1)
+                    let signed = signed_octets(&content, &mut room).ok()?;
+                    Self::below(&MimeEntity::parse(&signed), layers + 1, depth + 1, room)
                 }
                 _ => None,
             },
             Wrapped::Opaque(object) => {
-                let (content, layers) = match Object::parse(&object).ok()? {
+                let (content, layers) = match Object::parse_within(&object, room).ok()? {
                     Object::SignedData(signed) if !signed.signer_infos().is_empty() => {
-                        (signed.content()?.concat(), layers + 1)
+                        (room.joined(signed.content()?).ok()?, layers + 1)
                     }
                     // Anybody can compress.
-                    Object::CompressedData(compressed) => (compressed.decompress().ok()?, layers),
+                    Object::CompressedData(compressed) => {
+                        (compressed.decompress_within(&mut room).ok()?, layers)
+                    }
                     Object::SignedData(_) | Object::EnvelopedData(_) => return None,
                 };
-                Self::below(&MimeEntity::parse(&normalised(content)), layers, depth + 1)
+                drop(object);
+                let content = normalised(content, room).ok()?;
+                let room = before.without(content.len());
+                Self::below(&MimeEntity::parse(&content), layers, depth + 1, room)
             }
         }
     }

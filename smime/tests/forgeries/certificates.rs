@@ -130,7 +130,8 @@ fn oversized_keys_and_signatures_cost_nothing() {
         let entity = message.entity();
         let mut budget = Budget::default();
         let sender = smime::mime::single_originator(&entity);
-        let (verdict, _) = smime::message::verify_within(&mut budget, &entity, sender, &trust(), now());
+        let (verdict, _) =
+            smime::message::verify_within(&mut budget, smime::Room::of(0), &entity, sender, &trust(), now());
         refused(&format!("{octets} octets"), &verdict, AuthResult::Policy, "not supported");
         assert_eq!(budget.operations(), 0);
     }
