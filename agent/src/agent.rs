@@ -1,27 +1,32 @@
 //! One message from plan to outcome: what the front ends call.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use hsmpool::Pool;
 use smime::{
     Fault, MailAddress,
-    cms::SignError,
+    cms::{SealError, SignError},
     key::KeyError,
     message::{AuthResult, Verdict},
-    mime::{CanonicalError, Message, MimeEntity},
+    mime::{CanonicalError, Message},
     path::Trust,
+    profile::PlanError,
+    store::{RecipientCertificates, StoreError},
 };
 
 use crate::{
-    Entitled, Envelope, Identities, Opening, Outcome, Plan, Policy, Protection, ReceivingAgent, RefuseReason,
-    Requirement, Returned, Settings, authres, sending,
+    Entitled, Envelope, Identities, Known, Opening, Outcome, Plan, Policy, Protection, ReceivingAgent,
+    RefuseReason, Returned, Settings, Share, authres, recipients::Certificates,
 };
 
 /// The agents with their policy, identities and trust.
 #[derive(Debug)]
 pub struct Agent {
     policy: Policy,
-    identities: Identities,
+    pub(crate) identities: Identities,
+    pub(crate) certificates: Certificates,
+    /// Whether somebody sends the copies of an outcome.
+    pub(crate) can_split: bool,
     trust: Trust,
     /// The name under which verdicts are written.
     authserv_id: String,
@@ -39,6 +44,48 @@ pub enum AgentError {
     /// The message cannot be brought into a form that survives transport.
     #[error("not signed: {0}")]
     Canonical(#[from] CanonicalError),
+    /// Encrypting failed.
+    #[error("not encrypted: {0}")]
+    Seal(#[from] SealError),
+    /// There is no way to encrypt to all recipients.
+    #[error("not encrypted: {0}")]
+    SealPlan(#[from] PlanError),
+    /// It could not be found out to whom to encrypt.
+    #[error("not encrypted: {0}")]
+    Store(#[from] StoreError),
+    /// Encryption is required, and nothing is known of some recipients.
+    #[error("not encrypted: no certificate is known of {recipients}, nor that there is none")]
+    UnknownCertificate {
+        /// Them.
+        recipients: String,
+    },
+    /// Encryption is required, and some recipients have no certificate.
+    #[error("not encrypted: there is no certificate of {recipients}")]
+    NoCertificate {
+        /// Them.
+        recipients: String,
+        /// Whether the rule gives such mail up.
+        is_final: bool,
+    },
+    /// Not all recipients can get the same, and the rule wants no copies.
+    #[error("its {forms} groups of recipients cannot get the same message")]
+    Mixed {
+        /// How many different messages there would have to be.
+        forms: usize,
+        /// Whether the rule gives such mail up.
+        is_final: bool,
+    },
+    /// Not all recipients can get the same, and nobody sends copies.
+    #[error(
+        "its {forms} groups of recipients cannot get the same message, and there is no `reinject` in [milter]"
+    )]
+    CannotSplit {
+        /// How many different messages there would have to be.
+        forms: usize,
+    },
+    /// A plan has a share that neither protects nor passes; a defect here.
+    #[error("the plan for some recipients is none that can be carried out")]
+    NoSuchShare,
     /// A key could not be asked.
     #[error("not opened: {0}")]
     Key(#[from] KeyError),
@@ -58,7 +105,15 @@ impl AgentError {
             Self::Canonical(error) => error.fault(),
             Self::Key(error) => error.fault(),
             Self::Refused(reason) => reason.fault(),
-            Self::NoIdentity(_) => Fault::Operator,
+            Self::NoSuchShare => Fault::Internal,
+            Self::Seal(error) => error.fault(),
+            Self::SealPlan(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+            Self::UnknownCertificate { .. }
+            | Self::NoCertificate { is_final: false, .. }
+            | Self::Mixed { is_final: false, .. } => Fault::Transient,
+            Self::NoCertificate { is_final: true, .. } | Self::Mixed { is_final: true, .. } => Fault::Policy,
+            Self::CannotSplit { .. } | Self::NoIdentity(_) => Fault::Operator,
         }
     }
 }
@@ -74,10 +129,36 @@ impl Agent {
         Self {
             policy: Policy::new(settings),
             identities,
+            certificates: Certificates::default(),
+            can_split: false,
             trust: settings.trust().clone(),
             authserv_id: settings.milter().map_or_else(String::new, |milter| milter.authserv_id.clone()),
             opened_mail_sender: settings.milter().and_then(|milter| milter.opened_mail_sender.clone()),
         }
+    }
+
+    /// Lets it encrypt to those whose certificates are in a store, and not only to our own people.
+    #[must_use]
+    pub fn with_certificates(mut self, store: Arc<dyn RecipientCertificates>) -> Self {
+        self.certificates = Certificates::new(store);
+        self
+    }
+
+    /// Lets outcomes have copies: the caller sends them. Without, mail that needs some is not treated.
+    #[must_use]
+    pub fn with_copies(mut self) -> Self {
+        self.can_split = true;
+        self
+    }
+
+    /// What is known of a recipient, given as in the envelope.
+    pub fn known(&self, recipient: &str, at: SystemTime) -> Result<Known, StoreError> {
+        self.certificates.known(&self.identities, recipient, at)
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The identities whose keys are at hand.
@@ -104,35 +185,19 @@ impl Agent {
         at: SystemTime,
     ) -> Result<Outcome, AgentError> {
         let entity = message.entity();
+        let forged = authres::forged(&entity, &self.authserv_id);
         let mut outcome = match self.policy.plan(envelope, &entity, at) {
-            Plan::Sign { from, requirement, .. } => self.sign(&entity, &from, requirement, at)?,
             Plan::Receive(_) => self.receive(envelope, message, at)?,
             Plan::Pass(reason) => Outcome::unchanged("passed", reason.to_string()),
             Plan::Refuse(reason) => return Err(AgentError::Refused(reason)),
-        };
-        outcome.edits.remove.extend(authres::forged(&entity, &self.authserv_id));
-        Ok(outcome)
-    }
-
-    fn sign(
-        &self,
-        entity: &MimeEntity<'_>,
-        from: &MailAddress,
-        requirement: Requirement,
-        at: SystemTime,
-    ) -> Result<Outcome, AgentError> {
-        let signed = match self.identities.signing_identity(from, at) {
-            Some(identity) => sending::sign(entity, identity, at),
-            None => Err(AgentError::NoIdentity(from.clone())),
-        };
-        match signed {
-            Ok(edits) => Ok(Outcome { edits, ..Outcome::unchanged("signed", from.to_string()) }),
-            // What may get better by itself is waited for, even where a signature is only wished for.
-            Err(error) if requirement == Requirement::WhenPossible && error.fault() != Fault::Transient => {
-                Ok(Outcome::unchanged("passed", error.to_string()))
+            Plan::Split(shares) => return self.send(&shares, message, &forged, at),
+            plan @ Plan::Protect(_) => {
+                let share = Share { recipients: envelope.recipients.clone(), plan };
+                return self.send(&[share], message, &forged, at);
             }
-            Err(error) => Err(error),
-        }
+        };
+        outcome.edits.remove.extend(forged);
+        Ok(outcome)
     }
 
     fn receive(&self, envelope: &Envelope, message: &Message, at: SystemTime) -> Result<Outcome, AgentError> {
@@ -154,7 +219,8 @@ impl Agent {
             Some(note) => format!("{note}; {}", received.verdict.reason()),
             None => received.verdict.reason().to_string(),
         };
-        Ok(Outcome { edits, action, reason, verdict: Some(received.verdict) }.with_short_reason())
+        let verdict = Some(received.verdict);
+        Ok(Outcome { edits, action, reason, verdict, copies: Vec::new() }.with_short_reason())
     }
 }
 

@@ -15,9 +15,16 @@ pub struct Envelope {
     pub client: Option<IpAddr>,
     /// The name the client authenticated as.
     pub login: Option<String>,
+    /// The MTA's name for the service that took it (`{daemon_name}`).
+    pub listener: Option<String>,
 }
 
 impl Envelope {
+    /// The name the client logged in with; an empty one is none.
+    pub fn login(&self) -> Option<&str> {
+        self.login.as_deref().filter(|login| !login.is_empty())
+    }
+
     /// Whether this is a bounce or another automatic answer: `MAIL FROM:<>`.
     pub fn has_null_sender(&self) -> bool {
         self.sender.is_empty()

@@ -113,6 +113,11 @@ impl Identities {
         newest_for_signing(self.exactly(&address.folded()), |identity| &identity.certificate, at)
     }
 
+    /// The identity of a certificate.
+    pub fn of_certificate(&self, certificate: &Certificate) -> Option<&Identity> {
+        self.all.iter().find(|identity| identity.certificate == *certificate)
+    }
+
     /// Every identity whose keys a recipient owns, expired ones too.
     pub fn owned_by<'a>(&'a self, recipient: &MailAddress) -> impl Iterator<Item = &'a Identity> + use<'a> {
         let exact = recipient.folded();

@@ -30,6 +30,17 @@ pub struct Edits {
     /// The new envelope sender, to whom bounces go. The null sender is never bounced
     /// to and stays what it is.
     pub sender: Option<MailAddress>,
+    /// Recipients that do not get this message, as they were given: a copy of their own is made for them.
+    pub remove_recipients: Vec<String>,
+}
+
+/// A message of its own for some of the recipients, who get another form of it than the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// As they were given.
+    pub recipients: Vec<String>,
+    /// The whole message.
+    pub octets: Vec<u8>,
 }
 
 /// What a bounce may hold of the message: `RET` of RFC 3461, 4.3.
@@ -95,12 +106,15 @@ pub struct Outcome {
     pub reason: String,
     /// What its signature is worth, where that was looked at.
     pub verdict: Option<Verdict>,
+    /// What must be sent besides. Whoever cannot send it must not deliver the message.
+    pub copies: Vec<Copy>,
 }
 
 impl Outcome {
     /// The outcome of a message that is delivered as it is.
     pub fn unchanged(action: &'static str, reason: String) -> Self {
-        Self { edits: Edits::default(), action, reason, verdict: None }.with_short_reason()
+        Self { edits: Edits::default(), action, reason, verdict: None, copies: Vec::new() }
+            .with_short_reason()
     }
 
     /// The outcome with a reason that fits into a line of a log: it may quote what a stranger wrote.

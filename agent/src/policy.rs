@@ -1,45 +1,52 @@
 //! What to do with a message, decided from envelope, header and configuration alone.
 //!
 //! [`Policy::plan`] is a pure function; the agents carry the plan out. A message is outgoing if its client
-//! logged in or is in a trusted network, and incoming otherwise. The first rule whose `from` matches the
-//! one address in `From` decides; mail that no rule matches is not signed.
+//! logged in or is in a trusted network, and incoming otherwise. For each recipient of outgoing mail the first rule
+//! decides that matches; mail that no rule matches is neither signed nor encrypted.
 //!
-//! Mail that is signed, encrypted or treated by PGP already is left alone, and so is `MAIL FROM:<>`: its
-//! notices are no mail of a person. `required` signs all the rest or refuses it. `when-possible` leaves
-//! invitations, TNEF and mail of lists alone too, because some programs no longer understand them when
-//! signed, and all that claims cryptography, whatever is behind the claim.
+//! Mail that is signed, encrypted or treated by PGP already is not signed again, and neither is mail from the null
+//! sender: its notices are no mail of a person. What must be encrypted is, unless it is ciphertext already or a
+//! notice. `required` signs all the rest or refuses it. `when-possible` leaves invitations, TNEF and mail of lists
+//! alone too, because some programs no longer understand them when signed, and all that claims cryptography,
+//! whatever is behind the claim.
 
+mod case;
 mod pgp;
 mod plan;
 mod protection;
 
-use std::{collections::HashMap, net::IpAddr, time::SystemTime};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use ipnet::IpNet;
 use smime::{
     Certificate, MailAddress,
-    mime::{
-        Crypto, FromError, MimeEntity, Special, is_smime_or_pgp, originators, single_originator, special,
-    },
+    mime::{Crypto, FromError, MimeEntity, originators, single_originator},
 };
 
-use self::protection::{Protection, protection};
-pub use plan::{PassReason, Plan, ReceiveReason, RefuseReason, Requirement};
+use self::{case::Case, protection::Protection};
+pub use plan::{PassReason, Plan, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 
 use crate::{
-    Envelope, Settings, SignRule,
+    Envelope, Level, Settings,
     identity::{base_address, newest_for_signing},
-    settings::{Logins, Rule},
+    settings::{Logins, Rule, contain},
 };
 
 /// The rules, the trusted networks, and who may sign as whom.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    rules: Vec<Rule>,
+    rules: Vec<Arc<Rule>>,
     trusted_networks: Vec<IpNet>,
     recipient_delimiter: String,
     /// By folded address.
     identities: HashMap<String, Vec<(Certificate, Logins)>>,
+}
+
+/// What a rule means for one half of the treatment: signature or encryption.
+enum Step {
+    Do(Requirement),
+    Leave(PassReason),
+    Refuse(RefuseReason),
 }
 
 impl Policy {
@@ -56,7 +63,8 @@ impl Policy {
             .milter()
             .map(|milter| (milter.trusted_networks.clone(), milter.recipient_delimiter.clone()))
             .unwrap_or_default();
-        Self { rules: settings.rules().to_vec(), trusted_networks, recipient_delimiter, identities }
+        let rules = settings.rules().iter().cloned().map(Arc::new).collect();
+        Self { rules, trusted_networks, recipient_delimiter, identities }
     }
 
     /// Decides what to do with a message that came at a time.
@@ -64,103 +72,102 @@ impl Policy {
         if !self.is_outgoing(envelope) {
             return Plan::Receive(ReceiveReason::Incoming);
         }
-        let claim = is_smime_or_pgp(message);
-        let protection = protection(message, claim);
-        match protection {
-            Protection::Whole(Crypto::SmimeOther) if self.all_recipients_own_keys(envelope) => {
-                return Plan::Receive(ReceiveReason::CiphertextForUs);
-            }
-            Protection::Whole(crypto) => return Plan::Pass(PassReason::AlreadySecured(crypto)),
-            Protection::None | Protection::Doubtful => {}
+        let case = Case::of(envelope, message, at);
+        if case.protection == Protection::Whole(Crypto::SmimeOther) && self.all_recipients_own_keys(envelope)
+        {
+            return Plan::Receive(ReceiveReason::CiphertextForUs);
         }
-        if envelope.has_null_sender() {
-            return Plan::Pass(PassReason::NullSender);
-        }
-        let (from, rule) = match self.sender_and_rule(envelope, message) {
-            Ok(found) => found,
-            Err(plan) => return plan,
+        let header = message.header();
+        let octets = message.octets().len();
+        let holds = |rule: &&Arc<Rule>| rule.conditions.hold_for(envelope, &header, octets);
+        let rules: Vec<&Arc<Rule>> = self.rules.iter().filter(holds).collect();
+        let from = match single_originator(message) {
+            Ok(from) => from,
+            Err(error) => return without_from(error, &case, &rules),
         };
-        match rule.sign {
-            SignRule::Never => Plan::Pass(PassReason::RuleNever { line: rule.line }),
-            SignRule::WhenPossible => match exemption(message, claim) {
-                Some(reason) => Plan::Pass(reason),
-                None => self.sign(envelope, from, rule, Requirement::WhenPossible, at),
-            },
-            SignRule::Required if protection == Protection::Doubtful => {
-                Plan::Refuse(RefuseReason::DoubtfulProtection)
+        // Many recipients have few rules between them.
+        let mut plans: Vec<(Option<usize>, Plan)> = Vec::new();
+        let mut shares: Vec<Share> = Vec::new();
+        for (name, recipient) in case.recipients() {
+            let rule = first_rule(&rules, &from, recipient.as_ref());
+            let line = rule.map(|rule| rule.line);
+            let known = plans.iter().find(|(known, _)| *known == line).map(|(_, plan)| plan.clone());
+            let plan = known.unwrap_or_else(|| {
+                let plan = self.plan_of(&case, &from, rule);
+                plans.push((line, plan.clone()));
+                plan
+            });
+            if matches!(plan, Plan::Refuse(_)) {
+                return plan;
             }
-            SignRule::Required => self.sign(envelope, from, rule, Requirement::Required, at),
+            match shares.iter_mut().find(|share| share.plan.is_like(&plan)) {
+                Some(share) => share.recipients.extend(name.map(str::to_owned)),
+                None => {
+                    shares.push(Share { recipients: name.map(str::to_owned).into_iter().collect(), plan });
+                }
+            }
+        }
+        match <[Share; 1]>::try_from(shares) {
+            Ok([share]) => share.plan,
+            Err(shares) => Plan::Split(shares),
         }
     }
 
-    fn sign(
-        &self,
-        envelope: &Envelope,
-        from: MailAddress,
-        rule: &Rule,
-        requirement: Requirement,
-        at: SystemTime,
-    ) -> Plan {
-        let identities = self.identities.get(&from.folded()).into_iter().flatten();
-        let identity = newest_for_signing(identities, |(certificate, _)| certificate, at);
+    /// The plan of one rule, or of none.
+    fn plan_of(&self, case: &Case<'_>, from: &MailAddress, rule: Option<&Arc<Rule>>) -> Plan {
+        let Some(rule) = rule else {
+            return Plan::Pass(case.pass_reason().unwrap_or(PassReason::NoRule { from: from.clone() }));
+        };
+        let (signature, signer) = self.signature(case, from, rule);
+        let (sign, left) = match signature {
+            Step::Do(requirement) => (Some(requirement), None),
+            Step::Leave(reason) => (None, Some(reason)),
+            Step::Refuse(reason) => return Plan::Refuse(reason),
+        };
+        let encrypt = match case.encryption(rule) {
+            Step::Do(requirement) => Some(requirement),
+            Step::Refuse(reason) => return Plan::Refuse(reason),
+            Step::Leave(reason) if sign.is_none() => {
+                // The reason of what was wanted, if anything was.
+                let of_signature = left.filter(|_| rule.sign != Level::Never || rule.encrypt == Level::Never);
+                return Plan::Pass(of_signature.unwrap_or(reason));
+            }
+            Step::Leave(_) => None,
+        };
+        Plan::Protect(Protect { from: from.clone(), sign, signer, encrypt, rule: Arc::clone(rule) })
+    }
+
+    /// Whether it is signed, and with which certificate.
+    fn signature(&self, case: &Case<'_>, from: &MailAddress, rule: &Rule) -> (Step, Option<Certificate>) {
+        let requirement = match case.signature(rule) {
+            Step::Do(requirement) => requirement,
+            other => return (other, None),
+        };
+        let of_address = self.identities.get(&from.folded()).into_iter().flatten();
+        let candidates = of_address
+            .filter(|(certificate, _)| rule.identity.as_ref().is_none_or(|only| only == certificate));
+        let identity = newest_for_signing(candidates, |(certificate, _)| certificate, case.at);
         let required = requirement == Requirement::Required;
-        match (identity, login(envelope)) {
-            (None, _) if required => Plan::Refuse(RefuseReason::NoIdentity { from }),
-            (None, _) => Plan::Pass(PassReason::NoIdentity { from }),
+        let from = from.clone();
+        let step = match (identity, case.envelope.login()) {
+            (None, _) if required => Step::Refuse(RefuseReason::NoIdentity { from }),
+            (None, _) => Step::Leave(PassReason::NoIdentity { from }),
             (Some((_, logins)), Some(login)) if !logins.allow(login, &from) => {
                 let login = login.to_owned();
                 if required {
-                    Plan::Refuse(RefuseReason::LoginMayNotUse { login, from })
+                    Step::Refuse(RefuseReason::LoginMayNotUse { login, from })
                 } else {
-                    Plan::Pass(PassReason::LoginMayNotUse { login, from })
+                    Step::Leave(PassReason::LoginMayNotUse { login, from })
                 }
             }
-            (Some(_), _) => Plan::Sign { from, requirement, line: rule.line },
-        }
-    }
-
-    /// The address in `From` and the rule for it, or what to do where there is not one of each.
-    fn sender_and_rule(
-        &self,
-        envelope: &Envelope,
-        message: &MimeEntity<'_>,
-    ) -> Result<(MailAddress, &Rule), Plan> {
-        match single_originator(message) {
-            Ok(from) => match self.rules.iter().find(|rule| rule.from.matches(&from)) {
-                Some(rule) => Ok((from, rule)),
-                None => Err(Plan::Pass(PassReason::NoRule { from })),
-            },
-            Err(error) if self.could_be_required(&error, envelope, message) => {
-                Err(Plan::Refuse(RefuseReason::From(error)))
-            }
-            Err(error) => Err(Plan::Pass(PassReason::From(error))),
-        }
-    }
-
-    /// Whether a message without one clear `From` may be one that must be signed. Its addresses, if they
-    /// can be read, and its envelope's sender tell; what cannot be read can be anybody's.
-    fn could_be_required(&self, error: &FromError, envelope: &Envelope, message: &MimeEntity<'_>) -> bool {
-        let mut candidates = match error {
-            FromError::Missing => Vec::new(),
-            FromError::SeveralMailboxes { .. } => originators(message).unwrap_or_default(),
-            _ => return self.rules.iter().any(|rule| rule.sign == SignRule::Required),
+            (Some((certificate, _)), _) => return (Step::Do(requirement), Some(certificate.clone())),
         };
-        candidates.extend(MailAddress::parse(&envelope.sender));
-        let first_rule = |from| self.rules.iter().find(|rule| rule.from.matches(from));
-        if candidates.is_empty() {
-            return self.rules.iter().any(|rule| rule.sign == SignRule::Required);
-        }
-        candidates.iter().filter_map(first_rule).any(|rule| rule.sign == SignRule::Required)
+        (step, None)
     }
 
     fn is_outgoing(&self, envelope: &Envelope) -> bool {
-        login(envelope).is_some() || envelope.client.is_some_and(|client| self.trusts(client))
-    }
-
-    fn trusts(&self, client: IpAddr) -> bool {
-        // A socket for both protocols shows an IPv4 client as ::ffff:192.0.2.1.
-        let client = client.to_canonical();
-        self.trusted_networks.iter().any(|network| network.contains(&client))
+        envelope.login().is_some()
+            || envelope.client.is_some_and(|client| contain(&self.trusted_networks, client))
     }
 
     /// One body goes to all recipients: if one of them owns no key here, it stays encrypted.
@@ -177,32 +184,48 @@ impl Policy {
     }
 }
 
-/// The name the client logged in with; an empty one is none.
-fn login(envelope: &Envelope) -> Option<&str> {
-    envelope.login.as_deref().filter(|login| !login.is_empty())
+/// The first rule about mail from an address to a recipient.
+fn first_rule<'a>(
+    rules: &[&'a Arc<Rule>],
+    from: &MailAddress,
+    recipient: Option<&MailAddress>,
+) -> Option<&'a Arc<Rule>> {
+    let matches = |rule: &&&Arc<Rule>| {
+        rule.conditions.from.matches(from) && rule.conditions.hold_for_recipient(recipient)
+    };
+    rules.iter().find(matches).copied()
 }
 
-/// Why a message that need not be signed is better not.
-fn exemption(message: &MimeEntity<'_>, claim: Option<Crypto>) -> Option<PassReason> {
-    if let Some(claim) = claim {
-        return Some(PassReason::ClaimsProtection(claim));
+/// What becomes of mail without one clear `From`: it is refused where it could be mail that a rule requires something of.
+fn without_from(error: FromError, case: &Case<'_>, rules: &[&Arc<Rule>]) -> Plan {
+    if could_be_required(&error, case, rules) {
+        return Plan::Refuse(RefuseReason::From(error));
     }
-    match special(message) {
-        Some(Special::Calendar) => return Some(PassReason::Calendar),
-        Some(Special::Tnef) => return Some(PassReason::Tnef),
-        _ => {}
-    }
-    is_of_list(message).then_some(PassReason::MailingList)
+    Plan::Pass(case.pass_reason().unwrap_or(PassReason::From(error)))
 }
 
-/// Mail that a list sends on (RFC 2919, RFC 2369), or that calls itself bulk.
-fn is_of_list(message: &MimeEntity<'_>) -> bool {
-    let header = message.header();
-    header.fields().any(|field| {
-        field.is("List-Id")
-            || field.is("List-Post")
-            || (field.is("Precedence")
-                && ["list", "bulk", "junk"].contains(&field.unfolded().to_ascii_lowercase().as_str()))
+/// Whether a message without one clear `From` may be one that must be signed or encrypted. Its addresses, if they
+/// can be read, and its envelope's sender tell; what cannot be read can be anybody's.
+fn could_be_required(error: &FromError, case: &Case<'_>, rules: &[&Arc<Rule>]) -> bool {
+    let mut candidates = match error {
+        FromError::Missing => Vec::new(),
+        FromError::SeveralMailboxes { .. } => originators(case.message).unwrap_or_default(),
+        _ => return could_be_anybodys(case, rules),
+    };
+    candidates.extend(MailAddress::parse(&case.envelope.sender));
+    if candidates.is_empty() {
+        return could_be_anybodys(case, rules);
+    }
+    case.recipients().any(|(_, recipient)| {
+        let first_rule = |from| first_rule(rules, from, recipient.as_ref());
+        candidates.iter().filter_map(first_rule).any(|rule| case.is_demanded_by(rule))
+    })
+}
+
+fn could_be_anybodys(case: &Case<'_>, rules: &[&Arc<Rule>]) -> bool {
+    case.recipients().any(|(_, recipient)| {
+        let concerns = |rule: &&&Arc<Rule>| rule.conditions.hold_for_recipient(recipient.as_ref());
+        rules.iter().filter(concerns).any(|rule| case.is_demanded_by(rule))
     })
 }
 

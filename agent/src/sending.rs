@@ -1,32 +1,134 @@
-//! RFC 8551's sending agent: signs a message for the sender it names.
+//! RFC 8551's sending agent: signs and encrypts a message for the sender it names.
 
 use std::{collections::HashMap, time::SystemTime};
 
 use smime::{
-    message::{self, SignedMessage},
-    mime::{Canonical, MimeEntity},
+    cms::SignError,
+    message::{self, OpaqueMessage, SealedMessage, SignedMessage},
+    mime::{Canonical, CanonicalError, MimeEntity},
+    profile::{Profile, SealPlan},
 };
 
-use crate::{AgentError, Edits, FieldRef, Identity};
+use crate::{AgentError, Edits, FieldRef, Identity, SignatureForm};
 
 /// Signs a whole message: its MIME entity goes into a `multipart/signed`, its other header fields stay.
 pub fn sign(entity: &MimeEntity<'_>, identity: &Identity, at: SystemTime) -> Result<Edits, AgentError> {
-    let canonical = Canonical::from_entity(entity)?;
-    let signed = message::sign_in_place(canonical, identity.signer(), identity.chain(), at)?;
-    Ok(signed_fields(entity, signed))
+    let signed = Content::signed(entity, identity, SignatureForm::Detached, &Profile::STANDARD, at)?;
+    Ok(signed.into_edits(entity))
 }
 
 /// The edits that put a signed message in an entity's place.
 pub(crate) fn signed_fields(entity: &MimeEntity<'_>, signed: SignedMessage) -> Edits {
-    Edits {
-        remove: content_fields(entity),
-        append: vec![
-            ("MIME-Version".to_owned(), "1.0".to_owned()),
-            ("Content-Type".to_owned(), signed.content_type),
-        ],
-        body: Some(signed.body),
-        ..Edits::default()
+    Content::Detached(signed).into_edits(entity)
+}
+
+/// What is to leave, or to be encrypted: a message's MIME entity, signed or not.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// As it came.
+    Plain,
+    Detached(SignedMessage),
+    Opaque(OpaqueMessage),
+}
+
+impl Content {
+    /// Signs an entity.
+    pub(crate) fn signed(
+        entity: &MimeEntity<'_>,
+        identity: &Identity,
+        form: SignatureForm,
+        profile: &Profile,
+        at: SystemTime,
+    ) -> Result<Self, AgentError> {
+        let canonical = Canonical::from_entity(entity)?;
+        let key = profile.signer(identity.signer());
+        let signed: Result<_, SignError> = match form {
+            SignatureForm::Detached => {
+                message::sign_in_place(canonical, &key, identity.chain(), at).map(Self::Detached)
+            }
+            SignatureForm::Opaque => {
+                message::sign_opaque(&canonical, &key, identity.chain(), at).map(Self::Opaque)
+            }
+        };
+        Ok(signed?)
     }
+
+    /// Whether it is signed by us.
+    pub(crate) fn is_signed(&self) -> bool {
+        !matches!(self, Self::Plain)
+    }
+
+    /// The edits that put it in the place of the message's entity.
+    pub(crate) fn into_edits(self, entity: &MimeEntity<'_>) -> Edits {
+        let (fields, body) = match self {
+            Self::Plain => return Edits::default(),
+            Self::Detached(signed) => (vec![field("Content-Type", &signed.content_type)], signed.body),
+            Self::Opaque(signed) => (
+                opaque_fields(signed.content_type, OpaqueMessage::TRANSFER_ENCODING, signed.disposition),
+                signed.body,
+            ),
+        };
+        replaced(entity, fields, body)
+    }
+
+    /// The edits that put it, encrypted, in the place of the message's entity.
+    pub(crate) fn sealed(&self, entity: &MimeEntity<'_>, plan: &SealPlan) -> Result<Edits, AgentError> {
+        let sealed = match self {
+            Self::Plain => message::seal(&whole(entity)?, plan)?,
+            Self::Detached(signed) => message::seal_signed(signed, plan)?,
+            Self::Opaque(signed) => message::seal(&as_entity(signed), plan)?,
+        };
+        let fields =
+            opaque_fields(&sealed.content_type, SealedMessage::TRANSFER_ENCODING, SealedMessage::DISPOSITION);
+        Ok(replaced(entity, fields, sealed.body))
+    }
+}
+
+/// The entity to be encrypted where it is not signed by us. What the author signed stays octet for octet; ciphertext
+/// has no lines that a transport could change.
+fn whole(entity: &MimeEntity<'_>) -> Result<Canonical, CanonicalError> {
+    let is_signed = entity
+        .content_type()
+        .is_ok_and(|known| known.is("multipart/signed") || known.media().starts_with("application/"));
+    if !is_signed {
+        return Canonical::from_entity(entity);
+    }
+    let header = entity.header();
+    let mut octets = Vec::with_capacity(entity.octets().len());
+    for field in header.fields().filter(|field| is_content_field(field.name())) {
+        octets.extend_from_slice(field.octets());
+    }
+    octets.extend_from_slice(b"\r\n");
+    octets.extend_from_slice(entity.body());
+    Ok(Canonical::from_signed_part(&octets))
+}
+
+fn as_entity(signed: &OpaqueMessage) -> Canonical {
+    let fields = opaque_fields(signed.content_type, OpaqueMessage::TRANSFER_ENCODING, signed.disposition);
+    let mut octets = Vec::with_capacity(signed.body.len() + 512);
+    for (name, value) in fields {
+        octets.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    octets.extend_from_slice(b"\r\n");
+    octets.extend_from_slice(&signed.body);
+    Canonical::from_signed_part(&octets)
+}
+
+fn replaced(entity: &MimeEntity<'_>, fields: Vec<(String, String)>, body: Vec<u8>) -> Edits {
+    let append = [field("MIME-Version", "1.0")].into_iter().chain(fields).collect();
+    Edits { remove: content_fields(entity), append, body: Some(body), ..Edits::default() }
+}
+
+fn opaque_fields(content_type: &str, encoding: &str, disposition: &str) -> Vec<(String, String)> {
+    vec![
+        field("Content-Type", content_type),
+        field("Content-Transfer-Encoding", encoding),
+        field("Content-Disposition", disposition),
+    ]
+}
+
+fn field(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 /// The fields that describe the content and so move with it: `Content-*`, and MIME-Version, of which

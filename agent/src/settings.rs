@@ -9,6 +9,7 @@ mod display;
 mod keyd;
 mod listen;
 mod pattern;
+mod rule;
 mod source;
 mod warnings;
 
@@ -23,11 +24,13 @@ use smime::{Certificate, MailAddress, path::Trust};
 
 pub use keyd::{Keyd, KeydClient, Keys, Peer, start_pool};
 pub use listen::Listen;
-pub use pattern::SenderPattern;
+pub use pattern::{AddressFile, AddressList, AddressPattern};
+pub(crate) use rule::contain;
+pub use rule::{Conditions, HeaderPattern, Rule};
 pub use source::{LdapPlace, LookupSettings, Place, SourceSettings, SourcesError, start_sources};
 pub use warnings::Warning;
 
-use crate::config::{Config, ConfigError, LogFormat, Report, SignRule};
+use crate::config::{Config, ConfigError, LogFormat, Report};
 
 /// Where the configuration is, if nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/hsmime/hsmime.toml";
@@ -108,18 +111,6 @@ impl Logins {
             Self::Any => true,
         }
     }
-}
-
-/// What to do with mail of some senders. The first rule that matches counts; where none does, mail is not
-/// signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Where it stands in the file.
-    pub line: usize,
-    /// Whose mail.
-    pub from: SenderPattern,
-    /// Whether it is signed.
-    pub sign: SignRule,
 }
 
 /// How to write the log.

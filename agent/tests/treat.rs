@@ -97,6 +97,7 @@ fn outgoing(login: &str) -> Envelope {
         recipients: vec!["friend@example.net".to_owned()],
         client: "192.0.2.7".parse().ok(),
         login: Some(login.to_owned()),
+        listener: None,
     }
 }
 
@@ -106,6 +107,7 @@ fn incoming(recipients: &[&str]) -> Envelope {
         recipients: recipients.iter().map(|r| (*r).to_owned()).collect(),
         client: "192.0.2.7".parse().ok(),
         login: None,
+        listener: None,
     }
 }
 

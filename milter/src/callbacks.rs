@@ -202,7 +202,7 @@ async fn apply<T: Treat>(
     outcome: Outcome,
     sender: &str,
 ) -> Result<Done, Failure> {
-    let Outcome { edits, action, reason, verdict } = outcome;
+    let Outcome { edits, action, reason, verdict, .. } = outcome;
     let smime = verdict.map(|verdict| verdict.result().as_str());
     let requests =
         Requests::new(edits, sender).map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;

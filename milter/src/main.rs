@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use agent::settings::{DEFAULT_PATH, Milter, start_pool};
-use agent::{Agent, Settings};
+use agent::{Agent, Settings, open_store};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use hsmpool::Lane;
@@ -84,7 +84,10 @@ fn start(arguments: &Arguments) -> Result<()> {
     let listener = runtime.block_on(Listener::open(&milter.listen))?;
     let pool = start_pool(&settings, Lane::Interactive)?;
     keys::report_missing(&settings, &pool);
-    let agent = Agent::new(&settings, &pool);
+    let mut agent = Agent::new(&settings, &pool);
+    if let Some(store) = open_store(&settings).context("the certificate cache cannot be opened")? {
+        agent = agent.with_certificates(store);
+    }
     info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
     runtime.block_on(run_until_signalled(signals, listener, limits, agent));
     // A treatment that never ends must not keep the process.

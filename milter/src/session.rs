@@ -66,6 +66,7 @@ impl Session {
             recipients: Vec::new(),
             client: text(c"{client_addr}").and_then(|value| client_address(&value)),
             login: text(c"{auth_authen}").map(Cow::into_owned),
+            listener: text(c"{daemon_name}").map(Cow::into_owned),
         };
         let envelope_octets = envelope.sender.len();
         self.transaction = Some(Transaction { envelope, envelope_octets, ..Transaction::default() });

@@ -274,6 +274,19 @@ impl<'a, 'i> Section<'a, 'i> {
         texts
     }
 
+    /// A text, or a list of texts; empty where the key is absent.
+    pub(super) fn texts(&mut self, key: &'static str) -> Vec<At<String>> {
+        match self.take(key).map(|value| (value, value.get_ref())) {
+            Some((_, DeValue::Array(_))) => self.strings(key),
+            Some((value, DeValue::String(text))) => vec![self.at(value, text.clone().into_owned())],
+            Some((value, other)) => {
+                self.wrong_type::<()>(key, value, "a text in quotes or a list of them", other);
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
     /// A list of paths; empty where the key is absent.
     pub(super) fn paths(&mut self, key: &'static str) -> Vec<At<PathBuf>> {
         self.strings(key).into_iter().map(|text| text.map(PathBuf::from)).collect()

@@ -19,6 +19,11 @@ pub(super) fn is_inline(body: &[u8]) -> bool {
     is_armour(&lines, "MESSAGE", ENCRYPTED) || is_armour(&lines, "MESSAGE", SIGNED) || is_cleartext(&lines)
 }
 
+/// Whether a body is one encrypted message and nothing else.
+pub(super) fn is_inline_ciphertext(body: &[u8]) -> bool {
+    is_armour(&lines(body), "MESSAGE", ENCRYPTED)
+}
+
 /// RFC 3156 section 4: the version, and the armoured message.
 pub(super) fn is_encrypted(multipart: &MimeEntity<'_>) -> bool {
     parts(multipart, "application/pgp-encrypted").is_some_and(|[version, message]| {

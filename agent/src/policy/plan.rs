@@ -1,24 +1,21 @@
 //! A plan for a message, and why it is this one, in words for the log.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use smime::{
-    Fault, MailAddress,
+    Certificate, Fault, MailAddress,
     mime::{Crypto, FromError},
 };
+
+use crate::settings::Rule;
 
 /// What to do with a message. It shows as the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Sign it as this address.
-    Sign {
-        /// The address in `From`.
-        from: MailAddress,
-        /// Whether it may leave without.
-        requirement: Requirement,
-        /// The line of the rule that says so.
-        line: usize,
-    },
+    /// Sign it, encrypt it, or both.
+    Protect(Protect),
+    /// Do this for these recipients and that for those.
+    Split(Vec<Share>),
     /// Decrypt and verify it.
     Receive(ReceiveReason),
     /// Let it pass as it is.
@@ -27,19 +24,58 @@ pub enum Plan {
     Refuse(RefuseReason),
 }
 
+/// How an outgoing message is protected. At least one of signature and encryption is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protect {
+    /// The address in `From`.
+    pub from: MailAddress,
+    /// Whether it may leave without the signature that is wanted; `None` where none is wanted.
+    pub sign: Option<Requirement>,
+    /// The certificate that signs; there is one if a signature is wanted.
+    pub signer: Option<Certificate>,
+    /// Whether it may leave without the encryption that is wanted; `None` where none is wanted.
+    pub encrypt: Option<Requirement>,
+    /// The rule that says so, with its further wishes.
+    pub rule: Arc<Rule>,
+}
+
+/// Some recipients, and the plan for them: one that protects, or lets pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// As they were given.
+    pub recipients: Vec<String>,
+    /// The plan.
+    pub plan: Plan,
+}
+
 impl Plan {
-    /// The plan in one word.
+    /// The plan in a word or two.
     pub fn action(&self) -> &'static str {
         match self {
-            Self::Sign { .. } => "sign",
+            Self::Protect(Protect { sign: Some(_), encrypt: None, .. }) => "sign",
+            Self::Protect(Protect { sign: None, .. }) => "encrypt",
+            Self::Protect(_) => "sign and encrypt",
+            Self::Split(_) => "split",
             Self::Receive(_) => "receive",
             Self::Pass(_) => "pass",
             Self::Refuse(_) => "refuse",
         }
     }
+
+    /// Whether two plans do the same with a message, if perhaps by different rules or for different reasons.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pass(_), Self::Pass(_)) => true,
+            (Self::Protect(a), Self::Protect(b)) => {
+                (&a.from, a.sign, &a.signer, a.encrypt) == (&b.from, b.sign, &b.signer, b.encrypt)
+                    && a.rule.does_the_same(&b.rule)
+            }
+            _ => self == other,
+        }
+    }
 }
 
-/// Whether a message may leave without the signature it should have.
+/// Whether a message may leave without the signature, or the encryption, it should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
     /// It may not.
@@ -135,15 +171,41 @@ impl RefuseReason {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sign { from, requirement: Requirement::Required, line } => {
-                write!(f, "the rule of line {line} requires a signature for {from}")
-            }
-            Self::Sign { from, requirement: Requirement::WhenPossible, line } => {
-                write!(f, "the rule of line {line} wants a signature for {from}")
+            Self::Protect(protect) => write!(f, "{protect}"),
+            Self::Split(shares) => {
+                for (at, Share { recipients, plan }) in shares.iter().enumerate() {
+                    f.write_str(if at == 0 { "" } else { "; " })?;
+                    write!(f, "for {}: {plan}", recipients.join(", "))?;
+                }
+                Ok(())
             }
             Self::Receive(reason) => write!(f, "{reason}"),
             Self::Pass(reason) => write!(f, "{reason}"),
             Self::Refuse(reason) => write!(f, "{reason}"),
+        }
+    }
+}
+
+impl Requirement {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Required => "requires",
+            Self::WhenPossible => "wants",
+        }
+    }
+}
+
+impl fmt::Display for Protect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, sign, encrypt, rule, .. } = self;
+        write!(f, "the rule of line {} ", rule.line)?;
+        match (sign, encrypt) {
+            (Some(sign), None) => write!(f, "{} a signature for {from}", sign.verb()),
+            (Some(sign), Some(encrypt)) => {
+                write!(f, "{} a signature for {from} and {} encryption", sign.verb(), encrypt.verb())
+            }
+            (None, Some(encrypt)) => write!(f, "{} encryption of {from}'s mail", encrypt.verb()),
+            (None, None) => f.write_str("wants nothing"),
         }
     }
 }

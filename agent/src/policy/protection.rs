@@ -53,6 +53,19 @@ pub(super) fn protection(message: &MimeEntity<'_>, claim: Option<Crypto>) -> Pro
     }
 }
 
+/// Whether only its recipients can read a message that is protected as a whole.
+pub(super) fn is_ciphertext(message: &MimeEntity<'_>, protection: Protection) -> bool {
+    match protection {
+        Protection::Whole(Crypto::SmimeOther) => true,
+        // `protection` has found it to be what it is called.
+        Protection::Whole(Crypto::Pgp) => match message.content_type() {
+            Ok(known) if known.media().starts_with("multipart/") => known.is("multipart/encrypted"),
+            _ => message.decoded_body().is_ok_and(|body| pgp::is_inline_ciphertext(&body)),
+        },
+        _ => false,
+    }
+}
+
 /// RFC 8551 3.2 to 3.5; nothing, if it is none of these forms.
 fn cms(message: &MimeEntity<'_>) -> Option<Protection> {
     let wrapped = Wrapped::read(message).ok()??;

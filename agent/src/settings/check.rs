@@ -1,5 +1,7 @@
 //! The checks that make [`Settings`] out of a [`Config`]: files, addresses, networks, and what must fit together.
 
+mod rule;
+
 use std::{
     collections::HashMap,
     fs,
@@ -15,13 +17,10 @@ use smime::{
     Certificate, MailAddress, algorithm::DigestAlgorithm, key::Digest, path::Trust, revocation::Crl,
 };
 
-use super::{
-    IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Rule, SenderPattern,
-    Settings,
-};
+use super::{IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Settings};
 use crate::config::{
     At, ClientSection, Config, IdentitySection, KeydSection, MilterSection, PinPlace, Problem, Report,
-    RuleSection, TokenSection, TrustSection,
+    TokenSection, TrustSection,
 };
 
 /// No file named in a configuration is longer than this; revocation lists can be long.
@@ -50,6 +49,7 @@ impl<'a> Checker<'a> {
             let reason = "there is an [[identity]] but no usable [[token]] that could hold its key";
             self.report.add(0, Problem::Contradiction { reason: reason.to_owned() });
         }
+        let rules = config.rules.into_iter().filter_map(|section| self.rule(section, &identities)).collect();
         Settings {
             path: path.to_owned(),
             tokens,
@@ -60,7 +60,7 @@ impl<'a> Checker<'a> {
             lookup: self.lookup(config.sources, config.lookup),
             milter: config.milter.and_then(|section| self.milter(section)),
             identities,
-            rules: config.rules.into_iter().filter_map(|section| self.rule(section)).collect(),
+            rules,
             log: Log { format: config.log.format, filter: config.log.filter },
         }
     }
@@ -297,16 +297,6 @@ impl<'a> Checker<'a> {
         }
         let logins = logins(section.logins);
         Some(IdentitySettings { path: path.value, certificate, chain, addresses, logins })
-    }
-
-    fn rule(&mut self, RuleSection { line, from, sign }: RuleSection) -> Option<Rule> {
-        match SenderPattern::parse(&from.value) {
-            Ok(from) => Some(Rule { line, from, sign }),
-            Err(reason) => {
-                self.wrong("[[rule]]", "from", &from, &reason);
-                None
-            }
-        }
     }
 
     pub(super) fn resolved(&self, path: &At<PathBuf>) -> At<PathBuf> {

@@ -95,7 +95,7 @@ impl fmt::Display for Settings {
             row("", format_args!("{logins}"))?;
         }
         for rule in &self.rules {
-            row("rule", format_args!("{}: sign {}", rule.from, rule.sign.as_str()))?;
+            row("rule", format_args!("{rule}"))?;
         }
         row("rule", format_args!("all others: sign never"))?;
         row("log", format_args!("{}, {}", self.log.format.as_str(), self.log.filter))

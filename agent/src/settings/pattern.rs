@@ -1,22 +1,24 @@
-//! Whose mail a rule is about: everybody's, a domain's, an address's.
+//! Addresses that a rule is about: all, those of a domain or below one, single ones, or a file of them.
 
-use std::fmt;
+use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
 use smime::MailAddress;
 
-/// The senders of a rule. Case never matters.
+/// Some addresses. Case never matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SenderPattern {
+pub enum AddressPattern {
     /// `*`.
     Any,
     /// `*@example.org`: this domain, not those below it. In lower case.
     Domain(String),
+    /// `*@*.example.org`: the domains below this one, not itself. In lower case.
+    Below(String),
     /// `alice@example.org`.
     Address(MailAddress),
 }
 
-impl SenderPattern {
-    /// Parses the value of `from`, or says what is wrong with it.
+impl AddressPattern {
+    /// Parses a pattern, or says what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text == "*" {
             return Ok(Self::Any);
@@ -30,22 +32,26 @@ impl SenderPattern {
                 }
             })?;
             if text.contains('*') {
-                return Err("a * stands for a whole local part, or alone for all senders".to_owned());
+                return Err(STAR.to_owned());
             }
             return Ok(Self::Address(address));
         };
-        if domain.contains('*') {
-            return Err("a * stands for a whole local part, or alone for all senders".to_owned());
+        let below = domain.strip_prefix("*.");
+        let plain = below.unwrap_or(domain);
+        if plain.contains('*') {
+            return Err(STAR.to_owned());
         }
-        MailAddress::parse(&format!("x@{domain}")).map_err(|error| error.reason.to_owned())?;
-        Ok(Self::Domain(domain.to_ascii_lowercase()))
+        MailAddress::parse(&format!("x@{plain}")).map_err(|error| error.reason.to_owned())?;
+        let plain = plain.to_ascii_lowercase();
+        Ok(if below.is_some() { Self::Below(plain) } else { Self::Domain(plain) })
     }
 
     /// Whether it is about mail of this address.
     pub fn matches(&self, address: &MailAddress) -> bool {
         match self {
             Self::Any => true,
-            Self::Domain(domain) => address.domain().to_ascii_lowercase() == *domain,
+            Self::Domain(domain) => address.domain().eq_ignore_ascii_case(domain),
+            Self::Below(domain) => is_below(&address.domain().to_ascii_lowercase(), domain),
             Self::Address(own) => own == address,
         }
     }
@@ -54,20 +60,117 @@ impl SenderPattern {
     pub(super) fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) => true,
-            (Self::Domain(domain), Self::Domain(below)) => domain == below,
+            (Self::Domain(domain), Self::Domain(other)) => domain == other,
+            (Self::Below(domain), Self::Below(other)) => domain == other || is_below(other, domain),
+            (Self::Below(domain), Self::Domain(other)) => is_below(other, domain),
             (_, Self::Address(address)) => self.matches(address),
             _ => false,
         }
     }
 }
 
-impl fmt::Display for SenderPattern {
+impl fmt::Display for AddressPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("*"),
             Self::Domain(domain) => write!(f, "*@{domain}"),
+            Self::Below(domain) => write!(f, "*@*.{domain}"),
             Self::Address(address) => write!(f, "{address}"),
         }
+    }
+}
+
+/// Whether a domain is one below another, both in lower case.
+fn is_below(domain: &str, above: &str) -> bool {
+    domain.strip_suffix(above).is_some_and(|rest| rest.ends_with('.'))
+}
+
+const STAR: &str = "a * stands for a whole local part, for what is below a domain as in \"*@*.example.org\", or alone \
+                    for all";
+
+/// A list of patterns and of files with patterns. An empty list is about all addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressList {
+    pub(super) patterns: Vec<AddressPattern>,
+    pub(super) files: Vec<Arc<AddressFile>>,
+}
+
+/// The patterns of a file, one on each line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressFile {
+    path: PathBuf,
+    /// Whole addresses, folded; there may be very many.
+    addresses: HashSet<String>,
+    /// In lower case.
+    domains: HashSet<String>,
+    others: Vec<AddressPattern>,
+}
+
+impl AddressFile {
+    /// Reads the text of a file. Empty lines and what follows a `#` are nothing. On a mistake the line and the
+    /// reason.
+    pub(super) fn parse(path: PathBuf, text: &str) -> Result<Self, String> {
+        let mut file = Self { path, ..Self::default() };
+        for (at, line) in text.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let pattern =
+                AddressPattern::parse(line).map_err(|reason| format!("line {}: {reason}", at + 1))?;
+            match pattern {
+                AddressPattern::Address(address) => drop(file.addresses.insert(address.folded())),
+                AddressPattern::Domain(domain) => drop(file.domains.insert(domain)),
+                other => file.others.push(other),
+            }
+        }
+        Ok(file)
+    }
+
+    fn matches(&self, address: &MailAddress) -> bool {
+        self.addresses.contains(&address.folded())
+            || self.domains.contains(&address.domain().to_ascii_lowercase())
+            || self.others.iter().any(|pattern| pattern.matches(address))
+    }
+}
+
+impl AddressList {
+    /// Whether it is about all addresses, and even about what is none.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty() && self.files.is_empty()
+    }
+
+    /// Whether it is about this address.
+    pub fn matches(&self, address: &MailAddress) -> bool {
+        self.is_empty()
+            || self.patterns.iter().any(|pattern| pattern.matches(address))
+            || self.files.iter().any(|file| file.matches(address))
+    }
+
+    /// Whether it is about what is no address.
+    pub fn matches_what_is_none(&self) -> bool {
+        self.is_empty() || self.patterns.contains(&AddressPattern::Any)
+    }
+
+    /// Whether it is surely about all that another is about.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        if self.matches_what_is_none() {
+            return true;
+        }
+        let covered = |pattern| self.patterns.iter().any(|own| own.covers(pattern));
+        !other.is_empty()
+            && other.patterns.iter().all(covered)
+            && other.files.iter().all(|file| self.files.iter().any(|own| own.path == file.path))
+    }
+}
+
+impl fmt::Display for AddressList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let patterns = self.patterns.iter().map(ToString::to_string);
+        let files = self.files.iter().map(|file| format!("file:{}", file.path.display()));
+        let all: Vec<String> = patterns.chain(files).collect();
+        f.write_str(if all.is_empty() { "*" } else { "" })?;
+        f.write_str(&all.join(", "))
     }
 }
 
@@ -83,13 +186,16 @@ mod tests {
             ("*@Example.ORG", "alice@eXample.org", true),
             ("*@example.org", "alice@sub.example.org", false),
             ("*@example.org", "alice@badexample.org", false),
+            ("*@*.example.org", "alice@a.b.Example.org", true),
+            ("*@*.example.org", "alice@example.org", false),
+            ("*@*.example.org", "alice@badexample.org", false),
             ("*@example.org", "alice@example.org.evil.net", false),
             ("alice@example.org", "ALICE@example.org", true),
             ("alice@example.org", "malice@example.org", false),
         ] {
             let address = MailAddress::parse(address).unwrap();
             assert_eq!(
-                SenderPattern::parse(pattern).unwrap().matches(&address),
+                AddressPattern::parse(pattern).unwrap().matches(&address),
                 expected,
                 "{pattern} {address}"
             );
@@ -100,13 +206,33 @@ mod tests {
     fn what_is_no_pattern_is_refused_with_a_reason() {
         for (pattern, expected) in [
             ("example.org", "did you mean \"*@example.org\"?"),
-            ("*@*.example.org", "a * stands for a whole local part, or alone for all senders"),
-            ("al*@example.org", "a * stands for a whole local part, or alone for all senders"),
+            ("*@*.*.example.org", STAR),
+            ("al*@example.org", STAR),
             ("*@", "a part beside the @ is empty"),
             ("*@example..org", "the domain has an empty label"),
             ("a@b@c", "there is more than one @"),
         ] {
-            assert_eq!(SenderPattern::parse(pattern).unwrap_err(), expected, "{pattern}");
+            assert_eq!(AddressPattern::parse(pattern).unwrap_err(), expected, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_file_is_read_line_by_line_and_its_mistakes_have_a_line() {
+        let text =
+            "# partners\n*@partner.example # all of it\n\nCarol@elsewhere.example\n*@*.group.example\n";
+        let file = AddressFile::parse("partners".into(), text).unwrap();
+        let list = AddressList { patterns: Vec::new(), files: vec![Arc::new(file)] };
+        for (address, expected) in [
+            ("x@PARTNER.example", true),
+            ("carol@elsewhere.example", true),
+            ("x@elsewhere.example", false),
+            ("x@de.group.example", true),
+            ("x@group.example", false),
+        ] {
+            assert_eq!(list.matches(&MailAddress::parse(address).unwrap()), expected, "{address}");
+        }
+        assert!(!list.matches_what_is_none());
+        let wrong = AddressFile::parse("partners".into(), "a@b.example\npartner.example\n").unwrap_err();
+        assert_eq!(wrong, "line 2: did you mean \"*@partner.example\"?");
     }
 }

@@ -230,6 +230,42 @@ fn every_check_tells_its_line_its_key_and_its_reason() {
 }
 
 #[test]
+fn every_check_of_a_rule_tells_its_line_its_key_and_its_reason() {
+    for (text, expected) in [
+        (
+            "[[rule]]\nto = [\"*@a.example\", \"file:root.crl\"]\nsign = \"never\"\n".to_owned(),
+            "line 2: `to` in [[rule]]: root.crl: line 1: did you mean \"*@-----BEGIN X509 CRL-----\"?".to_owned(),
+        ),
+        (
+            "[[rule]]\nsign = \"never\"\nheader = \"Subject\"\n".to_owned(),
+            "line 3: `header` in [[rule]] cannot be \"Subject\": it is written \"Name: value\", with * for any \
+             text in the value"
+                .to_owned(),
+        ),
+        (
+            "[[rule]]\nsign = \"never\"\nencrypt = \"required\"\nmixed = \"plain\"\n".to_owned(),
+            "line 4: `mixed = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned(),
+        ),
+        (
+            "[[rule]]\nsign = \"never\"\nencrypt-to = [\"alice-signs.pem\"]\n".to_owned(),
+            format!(
+                "line 3: `encrypt-to` in [[rule]]: alice-signs.pem: {} is not for encryption (keyUsage)",
+                certificate("alice-signs")
+            ),
+        ),
+        (
+            "[[rule]]\nsign = \"required\"\nidentity = \"bob.pem\"\n".to_owned(),
+            format!(
+                "line 3: `identity` in [[rule]]: bob.pem: {} is the certificate of no [[identity]]",
+                certificate("bob")
+            ),
+        ),
+    ] {
+        assert_eq!(complaints(&text), [expected], "{text}");
+    }
+}
+
+#[test]
 fn the_sender_of_opened_mail_must_be_an_address() {
     for (sender, reason) in [
         ("postmaster", "there is no @"),
@@ -319,6 +355,17 @@ fn what_looks_odd_is_a_warning_and_not_an_error() {
                 "the [[rule]] of line 1 requires signatures for *@example.net, but no [[identity]] has such an address"
                     .to_owned(),
                 "the [[rule]] of line 7 is never reached: the one of line 4 takes all its mail".to_owned(),
+            ],
+        ),
+        (
+            "[[rule]]\nto = \"*@a.example\"\nsign = \"never\"\nencrypt = \"required\"\n\
+             [[rule]]\nlogin = \"x\"\nto = \"*@a.example\"\nsign = \"never\"\n\
+             [[rule]]\nfrom = \"*@b.example\"\nsign = \"never\"\n"
+                .to_owned(),
+            now,
+            vec![
+                "the [[rule]] of line 1 encrypts, but without a [cache] to our own people only".to_owned(),
+                "the [[rule]] of line 5 is never reached: the one of line 1 takes all its mail".to_owned(),
             ],
         ),
         (

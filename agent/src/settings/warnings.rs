@@ -13,8 +13,8 @@ use hsmpool::PinSource;
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress};
 
-use super::{Listen, SenderPattern, Settings};
-use crate::config::SignRule;
+use super::{AddressList, Listen, Rule, Settings};
+use crate::config::Level;
 
 /// Renewing takes people some time.
 const EXPIRES_SOON: Duration = Duration::from_hours(30 * 24);
@@ -57,7 +57,7 @@ pub enum Warning {
         /// The rule's line.
         line: usize,
         /// The rule's senders.
-        from: SenderPattern,
+        from: AddressList,
     },
     /// An earlier rule takes all mail of a rule.
     NeverReached {
@@ -65,6 +65,11 @@ pub enum Warning {
         line: usize,
         /// The earlier rule's line.
         by: usize,
+    },
+    /// A rule encrypts, and there is no cache with certificates.
+    NoCache {
+        /// The rule's line.
+        line: usize,
     },
     /// All the world is a trusted network.
     TrustsEverybody {
@@ -110,6 +115,12 @@ impl fmt::Display for Warning {
                 write!(
                     f,
                     "the [[rule]] of line {line} is never reached: the one of line {by} takes all its mail"
+                )
+            }
+            Self::NoCache { line } => {
+                write!(
+                    f,
+                    "the [[rule]] of line {line} encrypts, but without a [cache] to our own people only"
                 )
             }
             Self::TrustsEverybody { network } => {
@@ -194,13 +205,17 @@ impl Settings {
 
     fn warn_of_rules(&self, warnings: &mut Vec<Warning>) {
         for (at, rule) in self.rules.iter().enumerate() {
-            if let Some(earlier) = self.rules.iter().take(at).find(|earlier| earlier.from.covers(&rule.from))
-            {
+            let covers = |earlier: &&Rule| earlier.conditions.cover(&rule.conditions);
+            if let Some(earlier) = self.rules.iter().take(at).find(covers) {
                 warnings.push(Warning::NeverReached { line: rule.line, by: earlier.line });
             }
+            if rule.encrypt != Level::Never && self.cache.is_none() {
+                warnings.push(Warning::NoCache { line: rule.line });
+            }
             let mut addresses = self.identities.iter().flat_map(|identity| &identity.addresses);
-            if rule.sign == SignRule::Required && !addresses.any(|address| rule.from.matches(address)) {
-                warnings.push(Warning::NoIdentity { line: rule.line, from: rule.from.clone() });
+            let from = &rule.conditions.from;
+            if rule.sign == Level::Required && !addresses.any(|address| from.matches(address)) {
+                warnings.push(Warning::NoIdentity { line: rule.line, from: from.clone() });
             }
         }
     }

@@ -73,6 +73,15 @@ pub fn single_originator(message: &MimeEntity<'_>) -> Result<MailAddress, FromEr
     }
 }
 
+/// The addresses that the destination fields name, those of To and Cc and of resent mail (RFC 5322 3.6.3, 3.6.6). A
+/// field that is not understood names nobody: whoever asks wants to know who is surely seen by all.
+pub fn named_recipients(message: &MimeEntity<'_>) -> Vec<MailAddress> {
+    let header = message.header();
+    let names = ["To", "Cc", "Resent-To", "Resent-Cc"];
+    let fields = header.fields().filter(|field| names.iter().any(|name| field.is(name)));
+    fields.filter_map(|field| mailboxes(field.value()).ok()).flatten().collect()
+}
+
 fn malformed(reason: &'static str) -> FromError {
     FromError::Malformed { reason }
 }

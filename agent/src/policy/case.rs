@@ -1,0 +1,135 @@
+//! One outgoing message as the rules see it: what is behind its claims, and what kind of mail it is.
+
+use std::time::SystemTime;
+
+use smime::{
+    MailAddress,
+    mime::{Crypto, MimeEntity, Special, is_smime_or_pgp, special},
+};
+
+use super::{
+    PassReason, RefuseReason, Requirement, Step,
+    protection::{Protection, is_ciphertext, protection},
+};
+use crate::{Envelope, Level, settings::Rule};
+
+/// What is the same whichever rule decides.
+pub(super) struct Case<'a> {
+    pub(super) envelope: &'a Envelope,
+    pub(super) message: &'a MimeEntity<'a>,
+    pub(super) at: SystemTime,
+    pub(super) protection: Protection,
+    claim: Option<Crypto>,
+    is_ciphertext: bool,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn of(envelope: &'a Envelope, message: &'a MimeEntity<'a>, at: SystemTime) -> Self {
+        let claim = is_smime_or_pgp(message);
+        let protection = protection(message, claim);
+        let is_ciphertext = is_ciphertext(message, protection);
+        Self { envelope, message, at, protection, claim, is_ciphertext }
+    }
+
+    /// The recipients as they were given and as addresses; where there is none, one that is no address.
+    pub(super) fn recipients(&self) -> impl Iterator<Item = (Option<&'a str>, Option<MailAddress>)> {
+        let recipients = self.envelope.recipients.iter();
+        let parsed = recipients.map(|name| (Some(name.as_str()), MailAddress::parse(name).ok()));
+        parsed.chain(self.envelope.recipients.is_empty().then_some((None, None)))
+    }
+
+    /// Why the message passes as it is where nothing is wanted of it.
+    pub(super) fn pass_reason(&self) -> Option<PassReason> {
+        match self.protection {
+            Protection::Whole(crypto) => Some(PassReason::AlreadySecured(crypto)),
+            _ if self.envelope.has_null_sender() => Some(PassReason::NullSender),
+            Protection::None | Protection::Doubtful => None,
+        }
+    }
+
+    /// Whether a rule requires something of it that it has not.
+    pub(super) fn is_demanded_by(&self, rule: &Rule) -> bool {
+        let signature = rule.sign == Level::Required && self.pass_reason().is_none();
+        let encryption = rule.encrypt == Level::Required && self.is_to_be_encrypted();
+        signature || encryption
+    }
+
+    /// Whether a rule has it signed, as far as the message itself decides.
+    pub(super) fn signature(&self, rule: &Rule) -> Step {
+        if let Some(reason) = self.pass_reason() {
+            return Step::Leave(reason);
+        }
+        match rule.sign {
+            Level::Never => Step::Leave(PassReason::RuleNever { line: rule.line }),
+            Level::WhenPossible => match self.exemption() {
+                Some(reason) => Step::Leave(reason),
+                None => Step::Do(Requirement::WhenPossible),
+            },
+            Level::Required if self.protection == Protection::Doubtful => {
+                Step::Refuse(RefuseReason::DoubtfulProtection)
+            }
+            Level::Required => Step::Do(Requirement::Required),
+        }
+    }
+
+    /// Whether a rule has it encrypted.
+    pub(super) fn encryption(&self, rule: &Rule) -> Step {
+        match rule.encrypt {
+            Level::Never => Step::Leave(PassReason::RuleNever { line: rule.line }),
+            Level::Required if !self.is_to_be_encrypted() => {
+                Step::Leave(self.pass_reason().unwrap_or(PassReason::NullSender))
+            }
+            Level::Required if self.protection == Protection::Doubtful => {
+                Step::Refuse(RefuseReason::DoubtfulProtection)
+            }
+            Level::Required => Step::Do(Requirement::Required),
+            Level::WhenPossible => {
+                let is_done = self.is_ciphertext || self.envelope.has_null_sender();
+                let reason = self.pass_reason().filter(|_| is_done);
+                match reason.or_else(|| self.exemption()) {
+                    Some(reason) => Step::Leave(reason),
+                    None => Step::Do(Requirement::WhenPossible),
+                }
+            }
+        }
+    }
+
+    /// Whether it is what a rule means that requires encryption: no ciphertext yet, and not a notice that tells of
+    /// other mail. The null sender alone makes none: everybody can write it.
+    fn is_to_be_encrypted(&self) -> bool {
+        let is_notice = self.envelope.has_null_sender() && is_notice(self.message);
+        !self.is_ciphertext && !is_notice
+    }
+
+    /// Why a message that need not be signed or encrypted is better not.
+    fn exemption(&self) -> Option<PassReason> {
+        if let Some(claim) = self.claim.filter(|_| !matches!(self.protection, Protection::Whole(_))) {
+            return Some(PassReason::ClaimsProtection(claim));
+        }
+        match special(self.message) {
+            Some(Special::Calendar) => return Some(PassReason::Calendar),
+            Some(Special::Tnef) => return Some(PassReason::Tnef),
+            _ => {}
+        }
+        is_of_list(self.message).then_some(PassReason::MailingList)
+    }
+}
+
+/// Mail that a list sends on (RFC 2919, RFC 2369), or that calls itself bulk.
+fn is_of_list(message: &MimeEntity<'_>) -> bool {
+    let header = message.header();
+    header.fields().any(|field| {
+        field.is("List-Id")
+            || field.is("List-Post")
+            || (field.is("Precedence")
+                && ["list", "bulk", "junk"].contains(&field.unfolded().to_ascii_lowercase().as_str()))
+    })
+}
+
+/// A report on other mail (RFC 6522: DSN and MDN), or an automatic answer (RFC 3834).
+fn is_notice(message: &MimeEntity<'_>) -> bool {
+    let is_report = message.content_type().is_ok_and(|known| known.is("multipart/report"));
+    let header = message.header();
+    let mut automatic = header.all("Auto-Submitted");
+    is_report || automatic.any(|field| !field.unfolded().trim().eq_ignore_ascii_case("no"))
+}

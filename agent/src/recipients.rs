@@ -1,0 +1,227 @@
+//! To whom a message is encrypted, and in how many messages.
+//!
+//! Everybody who is named in To or Cc gets the same message. Whoever is not gets one of their own: a RecipientInfo
+//! names its recipient to all who receive it. Whoever has no certificate gets one that is not encrypted, where the
+//! rule allows that.
+
+use std::{collections::HashSet, fmt, sync::Arc, time::SystemTime};
+
+use certcache::{Cache, CacheError, Chooser, Take};
+use smime::{
+    Certificate, MailAddress,
+    cms::RecipientKey,
+    mime::{MimeEntity, named_recipients},
+    profile::{Correspondent, PlanError, Profile, SealPlan, plan},
+    store::{Lookup, RecipientCertificates, StoreError},
+};
+
+use crate::{AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings};
+
+/// Opens the cache of recipients' certificates, for a configuration that encrypts and has one. What it gives has a valid
+/// path.
+pub fn open_store(settings: &Settings) -> Result<Option<Arc<dyn RecipientCertificates>>, CacheError> {
+    let encrypts = settings.rules().iter().any(|rule| rule.encrypt != Level::Never);
+    let Some(path) = settings.cache().filter(|_| encrypts) else {
+        return Ok(None);
+    };
+    let cache = Arc::new(Cache::open(path)?);
+    Ok(Some(Arc::new(Chooser::new(cache, settings.trust().clone(), Take::default()))))
+}
+
+/// Where certificates of recipients come from: our own identities, and a store.
+#[derive(Clone, Default)]
+pub(crate) struct Certificates {
+    store: Option<Arc<dyn RecipientCertificates>>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("has_store", &self.store.is_some()).finish()
+    }
+}
+
+/// What is known of one recipient.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// It is encrypted to all of these: which of them the recipient still has the key of, only the recipient knows.
+    Certificates(Vec<Certificate>),
+    /// There is none.
+    Absent,
+    /// Nothing is known, or nothing usable.
+    Unknown,
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificates(certificates) => {
+                let all: Vec<String> = certificates.iter().map(ToString::to_string).collect();
+                f.write_str(&all.join(", "))
+            }
+            Self::Absent => f.write_str("is known to have no certificate"),
+            Self::Unknown => f.write_str("nothing is known"),
+        }
+    }
+}
+
+/// Some recipients who get the same message.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    /// As they were given.
+    pub(crate) recipients: Vec<String>,
+    /// `None`: it is not encrypted.
+    pub(crate) seal: Option<SealPlan>,
+}
+
+impl Certificates {
+    pub(crate) fn new(store: Arc<dyn RecipientCertificates>) -> Self {
+        Self { store: Some(store) }
+    }
+
+    /// What is known of a recipient, given as in the envelope.
+    pub(crate) fn known(
+        &self,
+        identities: &Identities,
+        recipient: &str,
+        at: SystemTime,
+    ) -> Result<Known, StoreError> {
+        let Ok(address) = MailAddress::parse(recipient) else {
+            return Ok(Known::Unknown);
+        };
+        let own = identities.owned_by(&address).map(|identity| identity.certificate().clone());
+        let own = usable(own, at);
+        if !own.is_empty() {
+            return Ok(Known::Certificates(own));
+        }
+        let Some(store) = &self.store else {
+            return Ok(Known::Unknown);
+        };
+        Ok(match store.lookup(&address, at)? {
+            Lookup::Absent => Known::Absent,
+            Lookup::Unknown => Known::Unknown,
+            Lookup::Found(found) => match usable(found.into_iter(), at) {
+                found if found.is_empty() => Known::Unknown,
+                found => Known::Certificates(found),
+            },
+        })
+    }
+}
+
+/// Those that can be encrypted to at a time; one that cannot hides no other.
+fn usable(certificates: impl Iterator<Item = Certificate>, at: SystemTime) -> Vec<Certificate> {
+    let is_usable = |certificate: &Certificate| {
+        certificate.is_valid_at(at)
+            && certificate.is_for_email()
+            && RecipientKey::new(certificate.clone()).is_ok()
+    };
+    certificates.filter(is_usable).collect()
+}
+
+/// A recipient with certificates.
+type Reachable<'a> = (&'a str, Vec<Certificate>);
+
+/// Puts the recipients of a message that is to be encrypted into groups.
+pub(crate) fn groups(
+    protect: &Protect,
+    recipients: &[String],
+    message: &MimeEntity<'_>,
+    known: impl Fn(&str) -> Result<Known, StoreError>,
+) -> Result<Vec<Group>, AgentError> {
+    let rule = &protect.rule;
+    let required = protect.encrypt == Some(Requirement::Required);
+    let (mut reachable, mut absent, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    for recipient in recipients {
+        match known(recipient)? {
+            Known::Certificates(certificates) => reachable.push((recipient.as_str(), certificates)),
+            Known::Absent => absent.push(recipient.clone()),
+            Known::Unknown => unknown.push(recipient.clone()),
+        }
+    }
+    if required && !unknown.is_empty() {
+        return Err(AgentError::UnknownCertificate { recipients: unknown.join(", ") });
+    }
+    if required && !absent.is_empty() {
+        let recipients = absent.join(", ");
+        let is_final = rule.no_certificate == NoCertificate::Refuse;
+        return Err(AgentError::NoCertificate { recipients, is_final });
+    }
+    let mut plain = [absent, unknown].concat();
+    let also = also_to(protect, &known)?;
+    let mut groups = Vec::new();
+    for group in circles(reachable, message) {
+        match seal_plans(&group, &also, &rule.profile) {
+            Ok(plans) => groups.extend(plans),
+            Err(error) if required => return Err(AgentError::SealPlan(error)),
+            Err(_) => plain.extend(group.iter().map(|(recipient, _)| (*recipient).to_owned())),
+        }
+    }
+    if !plain.is_empty() {
+        groups.push(Group { recipients: plain, seal: None });
+    }
+    if groups.len() > 1 && rule.mixed == Mixed::Plain && !required {
+        return Ok(vec![Group { recipients: recipients.to_vec(), seal: None }]);
+    }
+    Ok(groups)
+}
+
+/// The certificates that the rule adds for the sender and for an archive.
+fn also_to(
+    protect: &Protect,
+    known: impl Fn(&str) -> Result<Known, StoreError>,
+) -> Result<Vec<Certificate>, AgentError> {
+    let mut also = protect.rule.also_to.clone();
+    if protect.rule.to_sender {
+        // Without one the sender cannot read what was sent, which harms nobody else.
+        if let Known::Certificates(own) = known(protect.from.as_str())? {
+            also.extend(own);
+        }
+    }
+    Ok(also)
+}
+
+/// Those who may know of each other, and everybody else alone.
+fn circles<'a>(reachable: Vec<Reachable<'a>>, message: &MimeEntity<'_>) -> Vec<Vec<Reachable<'a>>> {
+    let named: HashSet<String> = named_recipients(message).iter().map(MailAddress::folded).collect();
+    let is_named = |recipient: &str| {
+        MailAddress::parse(recipient).is_ok_and(|recipient| named.contains(&recipient.folded()))
+    };
+    let (open, hidden): (Vec<_>, Vec<_>) =
+        reachable.into_iter().partition(|(recipient, _)| is_named(recipient));
+    let mut circles: Vec<Vec<Reachable<'a>>> = Vec::new();
+    let mut certificates = 0;
+    for one in open {
+        certificates += one.1.len();
+        match circles.last_mut() {
+            Some(circle) if certificates <= MAX_TOGETHER => circle.push(one),
+            _ => {
+                certificates = one.1.len();
+                circles.push(vec![one]);
+            }
+        }
+    }
+    circles.extend(hidden.into_iter().map(|one| vec![one]));
+    circles
+}
+
+/// One plan for a group, or one for each where they open no cipher in common.
+fn seal_plans(
+    group: &[Reachable<'_>],
+    also: &[Certificate],
+    profile: &Profile,
+) -> Result<Vec<Group>, PlanError> {
+    let together = |some: &[Reachable<'_>]| {
+        let certificates = some.iter().flat_map(|(_, certificates)| certificates).chain(also);
+        let correspondents: Vec<_> = certificates
+            .map(|certificate| Correspondent { certificate, capabilities: None, profile })
+            .collect();
+        let recipients = some.iter().map(|(recipient, _)| (*recipient).to_owned()).collect();
+        Ok(Group { recipients, seal: Some(plan(&correspondents)?) })
+    };
+    match together(group) {
+        Err(PlanError::NoCommonCipher { .. }) if group.len() > 1 => group.chunks(1).map(together).collect(),
+        other => other.map(|group| vec![group]),
+    }
+}
+
+/// Certificates in one message; below what our own reader takes, with room for a sender and an archive.
+const MAX_TOGETHER: usize = 400;

@@ -1,0 +1,143 @@
+//! The checks that make a [`Rule`] of its section.
+
+use std::{path::PathBuf, sync::Arc};
+
+use smime::Certificate;
+
+use super::{Checker, parse_network};
+use crate::{
+    config::{At, ConditionKeys, Level, Mixed, Problem, RuleSection},
+    settings::{AddressFile, AddressList, AddressPattern, Conditions, HeaderPattern, IdentitySettings, Rule},
+};
+
+const TITLE: &str = "[[rule]]";
+
+impl Checker<'_> {
+    pub(super) fn rule(&mut self, section: RuleSection, identities: &[IdentitySettings]) -> Option<Rule> {
+        let RuleSection { line, conditions, encrypt, mixed, .. } = section;
+        if encrypt.value == Level::Required && mixed.value == Mixed::Plain {
+            let reason = "`mixed = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned();
+            self.report.add(mixed.line, Problem::Contradiction { reason });
+        }
+        let conditions = self.conditions(conditions);
+        let identity = section.identity.map(|path| self.own_certificate(&path, identities));
+        let mut also_to = Vec::new();
+        for path in &section.also_to {
+            for certificate in self.certificates(TITLE, "encrypt-to", path).into_iter().take(1) {
+                if certificate.may_encrypt() {
+                    also_to.push(certificate);
+                } else {
+                    let reason = format!("{certificate} is not for encryption (keyUsage)");
+                    self.file(TITLE, "encrypt-to", self.resolved(path).as_deref(), reason);
+                }
+            }
+        }
+        Some(Rule {
+            line,
+            conditions: conditions?,
+            sign: section.sign,
+            form: section.form,
+            identity: match identity {
+                Some(found) => Some(found?),
+                None => None,
+            },
+            profile: section.profile,
+            encrypt: encrypt.value,
+            to_sender: section.to_sender,
+            also_to,
+            no_certificate: section.no_certificate,
+            mixed: mixed.value,
+        })
+    }
+
+    /// All conditions or none: with one left out a rule would be about more mail than was meant.
+    fn conditions(&mut self, keys: ConditionKeys) -> Option<Conditions> {
+        let mut networks = Vec::new();
+        let mut is_whole = true;
+        for network in &keys.network {
+            match parse_network(&network.value) {
+                Ok(parsed) => networks.push(parsed),
+                Err(reason) => {
+                    self.wrong(TITLE, "network", network, &reason);
+                    is_whole = false;
+                }
+            }
+        }
+        let mut headers = Vec::new();
+        for header in &keys.header {
+            match HeaderPattern::parse(&header.value) {
+                Ok(parsed) => headers.push(parsed),
+                Err(reason) => {
+                    self.wrong(TITLE, "header", header, &reason);
+                    is_whole = false;
+                }
+            }
+        }
+        let (null, senders): (Vec<_>, Vec<_>) = keys.sender.into_iter().partition(|one| one.value == "<>");
+        let senders = self.addresses("sender", senders);
+        let from = self.addresses("from", keys.from);
+        let to = self.addresses("to", keys.to);
+        let values = |all: Vec<At<String>>| all.into_iter().map(|one| one.value).collect();
+        is_whole.then_some(Conditions {
+            listeners: values(keys.listener),
+            networks,
+            logins: values(keys.login),
+            senders: senders?,
+            null_sender: !null.is_empty(),
+            from: from?,
+            to: to?,
+            headers,
+            larger_than: keys.larger_than.map(|limit| limit.value),
+            smaller_than: keys.smaller_than.map(|limit| limit.value),
+        })
+    }
+
+    fn addresses(&mut self, key: &'static str, listed: Vec<At<String>>) -> Option<AddressList> {
+        let mut list = AddressList::default();
+        let mut is_whole = true;
+        for one in listed {
+            let done = match one.value.strip_prefix("file:") {
+                Some(path) => {
+                    let path = At { line: one.line, value: PathBuf::from(path) };
+                    self.address_file(key, &path).map(|file| list.files.push(Arc::new(file)))
+                }
+                None => match AddressPattern::parse(&one.value) {
+                    Ok(pattern) => {
+                        list.patterns.push(pattern);
+                        Some(())
+                    }
+                    Err(reason) => {
+                        self.wrong(TITLE, key, &one, &reason);
+                        None
+                    }
+                },
+            };
+            is_whole &= done.is_some();
+        }
+        is_whole.then_some(list)
+    }
+
+    fn address_file(&mut self, key: &'static str, path: &At<PathBuf>) -> Option<AddressFile> {
+        let octets = self.octets(TITLE, key, path)?;
+        let resolved = self.resolved(path);
+        let parsed = String::from_utf8(octets)
+            .map_err(|_| "it is not UTF-8".to_owned())
+            .and_then(|text| AddressFile::parse(resolved.value.clone(), &text));
+        parsed.map_err(|reason| self.file(TITLE, key, resolved.as_deref(), reason)).ok()
+    }
+
+    /// The certificate in a file, if it is that of an `[[identity]]`.
+    fn own_certificate(
+        &mut self,
+        path: &At<PathBuf>,
+        identities: &[IdentitySettings],
+    ) -> Option<Certificate> {
+        let certificate = self.certificates(TITLE, "identity", path).into_iter().next()?;
+        if identities.iter().any(|identity| identity.certificate == certificate) {
+            return Some(certificate);
+        }
+        let reason = format!("{certificate} is the certificate of no [[identity]]");
+        self.file(TITLE, "identity", self.resolved(path).as_deref(), reason);
+        None
+    }
+}

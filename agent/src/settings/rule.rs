@@ -1,0 +1,267 @@
+//! A [`Rule`]: which mail it is about, and what is done with it.
+//!
+//! Rules are for outgoing mail, whose client logged in or is in a trusted network: what they find in the header was
+//! written by somebody we know.
+
+use std::{fmt, net::IpAddr};
+
+use ipnet::IpNet;
+use smime::{Certificate, MailAddress, mime::Header, profile::Profile};
+
+use super::AddressList;
+use crate::{
+    Envelope,
+    config::{Level, Mixed, NoCertificate, SignatureForm},
+};
+
+/// What to do with some mail. For each recipient the first rule that matches counts; where none does, mail is
+/// neither signed nor encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Where it stands in the file.
+    pub line: usize,
+    /// Which mail.
+    pub conditions: Conditions,
+    /// Whether it is signed.
+    pub sign: Level,
+    /// How a signature is put to it.
+    pub form: SignatureForm,
+    /// The only certificate of the sender's to sign with; otherwise it is the newest.
+    pub identity: Option<Certificate>,
+    /// With which algorithms.
+    pub profile: Profile,
+    /// Whether it is encrypted.
+    pub encrypt: Level,
+    /// Whether it is encrypted to its sender, too.
+    pub to_sender: bool,
+    /// Certificates to which it is encrypted, too: an archive's.
+    pub also_to: Vec<Certificate>,
+    /// What becomes of it if it must be encrypted and somebody has no certificate.
+    pub no_certificate: NoCertificate,
+    /// What becomes of it if not all of its recipients can get the same.
+    pub mixed: Mixed,
+}
+
+/// Which mail a rule is about: all that was given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// The MTA's names for the service that took the mail (`{daemon_name}`).
+    pub listeners: Vec<String>,
+    /// The client's networks.
+    pub networks: Vec<IpNet>,
+    /// The client's logins; `*` is anybody who logged in.
+    pub logins: Vec<String>,
+    /// `MAIL FROM`; `<>` is the null sender.
+    pub senders: AddressList,
+    /// Whether `MAIL FROM:<>` is among the senders.
+    pub null_sender: bool,
+    /// The one address in `From`.
+    pub from: AddressList,
+    /// The recipient.
+    pub to: AddressList,
+    /// Fields of the header, of which one must match.
+    pub headers: Vec<HeaderPattern>,
+    /// More octets than this.
+    pub larger_than: Option<u64>,
+    /// Fewer octets than this.
+    pub smaller_than: Option<u64>,
+}
+
+/// A field and a text that its value must be; `*` in it is any text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderPattern {
+    name: String,
+    /// In lower case, between the asterisks.
+    pieces: Vec<String>,
+}
+
+impl Rule {
+    /// Whether another rule does the same, if perhaps with other mail.
+    pub(crate) fn does_the_same(&self, other: &Self) -> bool {
+        let of = |rule: &Self| Self { line: 0, conditions: Conditions::default(), ..rule.clone() };
+        self.line == other.line || of(self) == of(other)
+    }
+}
+
+impl Conditions {
+    /// Whether they hold for what is the same for all recipients, but for `From`.
+    pub(crate) fn hold_for(&self, envelope: &Envelope, header: &Header<'_>, octets: usize) -> bool {
+        let octets = u64::try_from(octets).unwrap_or(u64::MAX);
+        is_any_or(&self.listeners, |all| {
+            envelope.listener.as_ref().is_some_and(|own| all.iter().any(|one| one == own))
+        }) && is_any_or(&self.networks, |all| envelope.client.is_some_and(|client| contain(all, client)))
+            && is_any_or(&self.logins, |all| {
+                envelope
+                    .login()
+                    .is_some_and(|own| all.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(own)))
+            })
+            && self.hold_for_sender(&envelope.sender)
+            && is_any_or(&self.headers, |all| all.iter().any(|pattern| pattern.matches(header)))
+            && self.larger_than.is_none_or(|limit| octets > limit)
+            && self.smaller_than.is_none_or(|limit| octets < limit)
+    }
+
+    /// Whether they hold for `MAIL FROM`.
+    fn hold_for_sender(&self, sender: &str) -> bool {
+        if sender.is_empty() {
+            return self.null_sender || (self.senders.is_empty());
+        }
+        if self.null_sender && self.senders.is_empty() {
+            return false;
+        }
+        MailAddress::parse(sender)
+            .map_or_else(|_| self.senders.matches_what_is_none(), |sender| self.senders.matches(&sender))
+    }
+
+    /// Whether they hold for a recipient, `None` being one that is no plain address.
+    pub(crate) fn hold_for_recipient(&self, recipient: Option<&MailAddress>) -> bool {
+        recipient.map_or_else(|| self.to.matches_what_is_none(), |recipient| self.to.matches(recipient))
+    }
+
+    /// Whether they surely hold wherever others hold.
+    pub(super) fn cover(&self, others: &Self) -> bool {
+        let Self { listeners, networks, logins, senders, null_sender, from, to, headers, .. } = self;
+        (listeners.is_empty() || *listeners == others.listeners)
+            && (networks.is_empty() || *networks == others.networks)
+            && (logins.is_empty() || *logins == others.logins)
+            && (headers.is_empty() || *headers == others.headers)
+            && (self.larger_than.is_none() || self.larger_than == others.larger_than)
+            && (self.smaller_than.is_none() || self.smaller_than == others.smaller_than)
+            && ((!null_sender && senders.is_empty())
+                || (*null_sender == others.null_sender && *senders == others.senders))
+            && from.covers(&others.from)
+            && to.covers(&others.to)
+    }
+}
+
+impl HeaderPattern {
+    /// Parses `Name: value`, or says what is wrong with it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once(':')
+            .ok_or_else(|| "it is written \"Name: value\", with * for any text in the value".to_owned())?;
+        if name.is_empty() || !name.bytes().all(|octet| octet.is_ascii_graphic()) {
+            return Err("a field's name is printable US-ASCII without spaces".to_owned());
+        }
+        let pieces = value.trim().to_lowercase().split('*').map(str::to_owned).collect();
+        Ok(Self { name: name.to_owned(), pieces })
+    }
+
+    /// Whether a field of the header matches.
+    pub fn matches(&self, header: &Header<'_>) -> bool {
+        header.all(&self.name).any(|field| self.matches_value(&field.unfolded()))
+    }
+
+    fn matches_value(&self, value: &str) -> bool {
+        let value = value.trim().to_lowercase();
+        let (Some((first, others)), Some(last)) = (self.pieces.split_first(), self.pieces.last()) else {
+            return false;
+        };
+        let Some(mut rest) = value.strip_prefix(first.as_str()) else {
+            return false;
+        };
+        let Some((_, between)) = others.split_last() else {
+            return rest.is_empty(); // no asterisk
+        };
+        for piece in between {
+            match rest.split_once(piece.as_str()) {
+                Some((_, behind)) => rest = behind,
+                None => return false,
+            }
+        }
+        rest.ends_with(last.as_str())
+    }
+}
+
+fn is_any_or<T>(listed: &[T], holds: impl FnOnce(&[T]) -> bool) -> bool {
+    listed.is_empty() || holds(listed)
+}
+
+/// Whether an address is in one of the networks. A socket for both protocols shows an IPv4 client as
+/// `::ffff:192.0.2.1`.
+pub(crate) fn contain(networks: &[IpNet], client: IpAddr) -> bool {
+    let client = client.to_canonical();
+    networks.iter().any(|network| network.contains(&client))
+}
+
+impl fmt::Display for HeaderPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.pieces.join("*"))
+    }
+}
+
+impl fmt::Display for Conditions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.from)?;
+        let mut also = |name: &str, text: String| {
+            if text.is_empty() { Ok(()) } else { write!(f, ", {name} {text}") }
+        };
+        if !self.to.is_empty() {
+            also("to", self.to.to_string())?;
+        }
+        let null = if self.null_sender { "<>" } else { "" };
+        let senders = if self.senders.is_empty() { String::new() } else { self.senders.to_string() };
+        also("sender", [null, &senders].join(if senders.is_empty() { "" } else { " " }).trim().to_owned())?;
+        also("listener", self.listeners.join(" "))?;
+        also("network", joined(&self.networks))?;
+        also("login", self.logins.join(" "))?;
+        also("header", joined(&self.headers))?;
+        also("larger than", self.larger_than.map_or_else(String::new, |limit| limit.to_string()))?;
+        also("smaller than", self.smaller_than.map_or_else(String::new, |limit| limit.to_string()))
+    }
+}
+
+fn joined<T: ToString>(all: &[T]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: sign {}", self.conditions, self.sign.as_str())?;
+        if self.sign != Level::Never && self.form != SignatureForm::default() {
+            write!(f, " {}", self.form.as_str())?;
+        }
+        if self.encrypt != Level::Never {
+            write!(f, ", encrypt {}", self.encrypt.as_str())?;
+            f.write_str(if self.to_sender { ", to the sender too" } else { "" })?;
+            for certificate in &self.also_to {
+                write!(f, ", to {certificate} too")?;
+            }
+            write!(f, ", without certificate {}", self.no_certificate.as_str())?;
+            write!(f, ", mixed {}", self.mixed.as_str())?;
+        }
+        if self.profile.name == Profile::STANDARD.name {
+            Ok(())
+        } else {
+            write!(f, ", profile {}", self.profile.name)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_pattern_matches_whole_values_without_regard_to_case() {
+        let header = b"Subject: [Secure] the\r\n  plan\r\nX-Sign:yes\r\nX-Many: a\r\nX-Many: b\r\n";
+        for (pattern, expected) in [
+            ("subject: [secure]*", true),
+            ("Subject: *plan", true),
+            ("Subject: *the*plan*", true),
+            ("Subject: *", true),
+            ("Subject: [secure]", false),
+            ("Subject: *plan*the*", false),
+            ("Subject: *n*n", false),
+            ("X-Sign: YES", true),
+            ("X-Sign: no", false),
+            ("X-Many: b", true),
+            ("X-Gone: *", false),
+        ] {
+            let parsed = HeaderPattern::parse(pattern).unwrap();
+            assert_eq!(parsed.matches(&Header::parse(header)), expected, "{pattern}");
+        }
+        assert!(HeaderPattern::parse("Subject").is_err());
+        assert!(HeaderPattern::parse("Sub ject: x").is_err());
+    }
+}
