@@ -34,7 +34,7 @@ pub(crate) struct Cli {
 const EXIT_STATUS: &str = "\
 An input is a Maildir, an mbox, a file with one message, or - for one message on the standard input. It is \
 only read. The output appears under its name when all of it is on the disk; until then it is called \
-OUTPUT.hsmime-partial. A message that fails is copied unchanged and named.
+OUTPUT.hsmime-partial, and a run that was cut off goes on with --resume. A message that fails is copied unchanged and named.
 
 Exit status: 0 all done, 1 some messages failed, 2 could not start or had to stop, and then there is no output.";
 
@@ -185,6 +185,9 @@ pub(crate) struct Work {
     /// Write one JSON line for each message to this new file [default: standard output, unless mail goes there]
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) report: Option<PathBuf>,
+    /// Go on where a run with the same arguments was cut off, if there is one; it left OUTPUT.hsmime-journal
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Do everything, with the keys, but write no archive
     #[arg(long)]
     dry_run: bool,

@@ -54,6 +54,14 @@ pub enum BatchError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What was begun cannot be gone on with.
+    #[error("cannot go on with {}: {problem}; begin anew without --resume", journal.display())]
+    Resume {
+        /// The journal of what was begun.
+        journal: PathBuf,
+        /// Why not.
+        problem: &'static str,
+    },
     /// The arguments do not fit together.
     #[error("{0}")]
     Usage(&'static str),

@@ -12,6 +12,7 @@ pub mod error;
 pub mod gate;
 pub mod inspect;
 pub mod instant;
+mod journal;
 pub mod log;
 pub mod maildir;
 pub mod mbox;

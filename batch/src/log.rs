@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     error::BatchError,
     mbox::Survey,
@@ -30,12 +32,33 @@ pub struct Log<'a> {
 }
 
 /// What became of all messages.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Saved", into = "Saved")]
 pub struct Totals {
     /// For each action, and each verdict, how many messages and octets.
     rows: BTreeMap<(String, String), (u64, u64)>,
     failed: u64,
     elapsed: Duration,
+}
+
+/// Totals in a journal: each row, and how many failed.
+#[derive(Serialize, Deserialize)]
+struct Saved(Vec<(String, String, u64, u64)>, u64);
+
+impl From<Totals> for Saved {
+    fn from(totals: Totals) -> Self {
+        let rows = totals.rows.into_iter();
+        let rows = rows.map(|((action, what), (messages, octets))| (action, what, messages, octets));
+        Self(rows.collect(), totals.failed)
+    }
+}
+
+impl From<Saved> for Totals {
+    fn from(Saved(rows, failed): Saved) -> Self {
+        let rows = rows.into_iter();
+        let rows = rows.map(|(action, what, messages, octets)| ((action, what), (messages, octets)));
+        Self { rows: rows.collect(), failed, elapsed: Duration::ZERO }
+    }
 }
 
 impl Totals {
@@ -99,6 +122,21 @@ impl<'a> Log<'a> {
     /// What became of the messages so far.
     pub fn totals(&self) -> Totals {
         Totals { elapsed: self.began.elapsed(), ..self.totals.clone() }
+    }
+
+    /// Goes on where an earlier run was: with what it had counted, and a report of that length.
+    pub(crate) fn go_on(&mut self, totals: &Totals, report: u64) -> Result<(), BatchError> {
+        self.totals = totals.clone();
+        self.report.cut(report)?;
+        if totals.messages() > 0 {
+            self.say(&format!("going on after {} messages", totals.messages()));
+        }
+        Ok(())
+    }
+
+    /// There is nothing to go on with: a report that is there is another run's.
+    pub(crate) fn begin_anew(&self) -> Result<(), BatchError> {
+        self.report.check_new()
     }
 
     /// An input of this size comes next.
@@ -182,6 +220,10 @@ impl<'a> Log<'a> {
 }
 
 impl Observer for Log<'_> {
+    fn checkpoint(&mut self) -> Result<(u64, Totals), BatchError> {
+        Ok((self.report.sync()?, self.totals.clone()))
+    }
+
     fn record(&mut self, record: &Record) -> Result<(), BatchError> {
         self.report.add(record)?;
         self.totals.add(record);

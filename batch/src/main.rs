@@ -5,7 +5,9 @@
 mod cli;
 
 use std::{
+    env, fs,
     io::{self, Write},
+    os::unix::ffi::OsStrExt,
     path::Path,
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
@@ -16,16 +18,18 @@ use agent::{Agent, Settings, settings};
 use anyhow::{Context, Result, anyhow, bail};
 use batch::{
     agents::{Decrypt, Encrypt, Reencrypt, Rekey, Resign, Sign, Signatures, Verify},
+    digest::Summed,
     log::Totals,
     panics,
     recipients::{Cached, Recipients},
     report::Report,
-    run::{self, DEFAULT_ROOM, Options, Output},
+    run::{self, DEFAULT_ROOM, Journaling, NOTE_EVERY, Options, Output},
     select::Selected,
     task::{Identity, Task},
 };
 use certcache::Cache;
 use clap::Parser;
+use data_encoding::HEXLOWER;
 use hsmpool::{Lane, Pool, TokenSettings, TokenState};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -75,6 +79,7 @@ fn start(cli: &Cli) -> Result<Totals> {
         jobs: work.jobs.unwrap_or_else(|| run::default_jobs(sessions)),
         room: DEFAULT_ROOM,
         max_message: work.max_message,
+        journal: Some(Journaling { resume: work.resume, request: request(&cli.config)?, every: NOTE_EVERY }),
     };
     let pool = start_pool(&settings, &cli.command)?;
     let agent = Agent::new(&settings, &pool);
@@ -98,9 +103,26 @@ fn start(cli: &Cli) -> Result<Totals> {
     let selection = work.selection();
     let selected = Selected { task: &*task, selection: &selection };
     let task = if selection.is_everything() { &*task } else { &selected };
-    let done = run_task(&options, work.report.as_deref(), task);
+    let done = run_task(&options, work.report.as_deref(), work.resume, task);
     pool.close();
     done
+}
+
+/// What is asked for: a run can go on with what another began only if it is asked for the same.
+fn request(config: &Path) -> Result<String> {
+    let config = fs::read(config).with_context(|| config.display().to_string())?;
+    let mut words = vec![Summed::of(&config).sha256];
+    let mut arguments = env::args_os().skip(1);
+    while let Some(word) = arguments.next() {
+        match word.to_str() {
+            // These change nothing in what comes out.
+            Some("--resume") => {}
+            Some("--jobs") => drop(arguments.next()),
+            Some(word) if word.starts_with("--jobs=") => {}
+            _ => words.push(HEXLOWER.encode(word.as_bytes())),
+        }
+    }
+    Ok(words.join(" "))
 }
 
 /// What a command does with each message.
@@ -160,7 +182,7 @@ fn start_pool(settings: &Settings, command: &Command) -> Result<Pool> {
 /// How long the tokens may take to be there.
 const TOKEN_LIMIT: Duration = Duration::from_mins(1);
 
-fn run_task(options: &Options, report: Option<&Path>, task: &dyn Task) -> Result<Totals> {
+fn run_task(options: &Options, report: Option<&Path>, resume: bool, task: &dyn Task) -> Result<Totals> {
     let stop = stop_flag().context("signals cannot be received")?;
     let to_stdout = Path::new("-");
     let report = match report {
@@ -168,7 +190,7 @@ fn run_task(options: &Options, report: Option<&Path>, task: &dyn Task) -> Result
             bail!("mail and report cannot both go to the standard output");
         }
         Some(path) if path == to_stdout => Report::stdout(),
-        Some(path) => run::open_report(path, &options.inputs)?,
+        Some(path) => run::open_report(path, &options.inputs, resume)?,
         None if options.output == Output::Stdout => Report::none(),
         None => Report::stdout(),
     };
@@ -176,7 +198,10 @@ fn run_task(options: &Options, report: Option<&Path>, task: &dyn Task) -> Result
         let error = anyhow::Error::from(stopped.error);
         match stopped.partial {
             Some(partial) => {
-                anyhow!("{error:#}; there is no output, and {} is incomplete", partial.display())
+                anyhow!(
+                    "{error:#}; there is no output, and {} is incomplete; go on with --resume",
+                    partial.display()
+                )
             }
             None => error,
         }

@@ -11,6 +11,7 @@ use crate::{
     archive::Kind,
     attributes::Attributes,
     error::BatchError,
+    journal::Done,
     log::Log,
     maildir::{MaildirSink, MaildirSource, Tree},
     mbox::MboxSource,
@@ -29,6 +30,7 @@ pub(crate) fn open(
     input: &Path,
     kind: Kind,
     place: Option<Place>,
+    done: Option<&Done>,
     log: &mut Log<'_>,
 ) -> Result<Opened, BatchError> {
     let limit = options.max_message;
@@ -53,7 +55,11 @@ pub(crate) fn open(
             } else {
                 Box::new(SingleSource::file(input, limit).map_err(failed)?)
             };
-            let sink = place.map(|place| FileSink::create(place, Some(attributes))).transpose()?;
+            let sink = place.map(|place| match done.and_then(|done| done.last.output) {
+                Some(length) => FileSink::resume(place, length, Some(attributes)),
+                None => FileSink::create(place, Some(attributes)),
+            });
+            let sink = sink.transpose()?;
             Ok((source, sink.map(|sink| Box::new(sink) as Box<dyn Sink>)))
         }
         Kind::Maildir => {
@@ -63,7 +69,11 @@ pub(crate) fn open(
             })?;
             let source = MaildirSource::new(input, &tree, limit);
             log.left_out(input, &tree.left_out);
-            let sink = place.map(|place| MaildirSink::create(place, input, tree)).transpose()?;
+            let sink = place.map(|place| match done {
+                Some(done) => MaildirSink::resume(place, input, tree, &done.outputs),
+                None => MaildirSink::create(place, input, tree),
+            });
+            let sink = sink.transpose()?;
             Ok((Box::new(source), sink.map(|sink| Box::new(sink) as Box<dyn Sink>)))
         }
     }
@@ -75,6 +85,11 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
     if inputs.len() > 1 && kinds.contains(&Kind::Stdin) {
         return Err(BatchError::Usage("the standard input (-) cannot be one of several inputs"));
     }
+    let begun = options.journal.as_ref().is_some_and(|journal| journal.resume);
+    if begun && inputs.len() > 1 {
+        return Err(BatchError::Usage("--resume goes on with one input; give each a run of its own"));
+    }
+    let place = if begun { Place::of_begun } else { Place::new };
     let output = match &options.output {
         Output::None | Output::Rehearsal => return Ok(inputs.iter().map(|_| None).collect()),
         Output::Stdout if matches!(kinds, [Kind::Stdin]) => return Ok(vec![None]),
@@ -96,12 +111,12 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
         let target = match input.file_name() {
             Some(name) if into_folder && *kind != Kind::Stdin => {
                 // Refused here if the folder is not empty.
-                Place::new(output, inputs)?;
+                place(output, inputs)?;
                 output.join(name)
             }
             _ => output.clone(),
         };
-        return Ok(vec![Some(Place::new(&target, inputs)?)]);
+        return Ok(vec![Some(place(&target, inputs)?)]);
     }
     Place::new(output, inputs)?;
     make_folder(output)?;

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File, Metadata, TryLockError},
-    io::{self, Write},
+    io::{self, Seek, SeekFrom, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -14,7 +14,7 @@ use crate::{
     attributes::Attributes,
     digest::{CopyError, Summed},
     error::BatchError,
-    pipeline::{Outgoing, Sink},
+    pipeline::{Mark, Outgoing, Sink},
     stored::Large,
 };
 
@@ -28,6 +28,13 @@ pub struct Place {
 impl Place {
     /// Checks that `target` is free, and no part of an input.
     pub fn new(target: &Path, inputs: &[PathBuf]) -> Result<Self, BatchError> {
+        let place = Self::of_begun(target, inputs)?;
+        place.check_free(target)?;
+        Ok(place)
+    }
+
+    /// Without a look at what is there: an earlier run may have begun, or even ended, here.
+    pub(crate) fn of_begun(target: &Path, inputs: &[PathBuf]) -> Result<Self, BatchError> {
         let refuse = |problem: String| BatchError::Output { path: target.to_owned(), problem };
         let parent = parent(target);
         let real_parent = fs::canonicalize(parent)
@@ -45,18 +52,32 @@ impl Place {
                 return Err(refuse(format!("it would lie within the input {}", input.display())));
             }
         }
-        match fs::symlink_metadata(&real) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(refuse(error.to_string())),
-            Ok(metadata) => occupied(&real, &real_parent, &metadata).map_err(|error| match error {
-                Occupied::Because(problem) => refuse(problem.into()),
-                Occupied::Unknown(error) => refuse(error.to_string()),
-            })?,
-        }
         let mut partial_name = OsString::from(name);
         partial_name.push(PARTIAL);
         let partial = real_parent.join(partial_name);
         Ok(Self { target: real, partial })
+    }
+
+    /// Checks that the target, as it was given, is free.
+    pub(crate) fn check_free(&self, given: &Path) -> Result<(), BatchError> {
+        let refuse = |problem: String| BatchError::Output { path: given.to_owned(), problem };
+        match fs::symlink_metadata(&self.target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(refuse(error.to_string())),
+            Ok(metadata) => {
+                occupied(&self.target, parent(&self.target), &metadata).map_err(|error| match error {
+                    Occupied::Because(problem) => refuse(problem.into()),
+                    Occupied::Unknown(error) => refuse(error.to_string()),
+                })
+            }
+        }
+    }
+
+    /// Where the journal of a run that writes here is.
+    pub(crate) fn journal(&self) -> PathBuf {
+        let mut name = self.target.file_name().map(OsString::from).unwrap_or_default();
+        name.push(JOURNAL);
+        self.target.with_file_name(name)
     }
 
     /// The name it has until it is complete.
@@ -153,6 +174,9 @@ pub(crate) fn lock(file: &File) -> io::Result<()> {
 /// What the name of output ends in until it is complete. Nobody else's files are called that.
 const PARTIAL: &str = ".hsmime-partial";
 
+/// What the name of a journal ends in.
+const JOURNAL: &str = ".hsmime-journal";
+
 /// The folder a path is in.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -186,6 +210,25 @@ impl FileSink {
         Ok(Self { place, file: io::BufWriter::with_capacity(1 << 20, file), attributes })
     }
 
+    /// Goes on with a file that an earlier run began, after so many octets that are known to be good.
+    pub(crate) fn resume(
+        place: Place,
+        length: u64,
+        attributes: Option<Attributes>,
+    ) -> Result<Self, BatchError> {
+        let opened = File::options().write(true).open(&place.partial).and_then(|mut file| {
+            lock(&file)?;
+            if file.metadata()?.len() < length {
+                return Err(io::Error::other("it is shorter than its journal says"));
+            }
+            file.set_len(length)?;
+            file.seek(SeekFrom::Start(length))?;
+            Ok(file)
+        });
+        let file = opened.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
+        Ok(Self { place, file: io::BufWriter::with_capacity(1 << 20, file), attributes })
+    }
+
     fn failed(&self, source: io::Error) -> BatchError {
         BatchError::Write { path: self.place.partial.clone(), source }
     }
@@ -198,6 +241,15 @@ impl Sink for FileSink {
 
     fn copy(&mut self, large: Large) -> Result<Summed, BatchError> {
         copy(large, &mut self.file).map_err(|error| error.unwrap_or_else(|source| self.failed(source)))
+    }
+
+    fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
+        let durable = self.file.flush().and_then(|()| {
+            let mut file = self.file.get_ref();
+            file.sync_data()?;
+            file.stream_position()
+        });
+        durable.map(|length| Some(Mark::Length(length))).map_err(|source| self.failed(source))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

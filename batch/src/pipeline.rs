@@ -7,12 +7,13 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use rayon::{ScopeFifo, ThreadPool};
@@ -21,6 +22,8 @@ use crate::{
     digest::Summed,
     error::BatchError,
     gate::{self, Gate},
+    journal::{Done, Journal},
+    log::Totals,
     report::Record,
     stored::{Large, Origin, Piece, Stored},
     task::Task,
@@ -42,8 +45,21 @@ pub trait Sink: Send {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError>;
     /// Adds what is too large for memory, or belongs to no message; gives its sum.
     fn copy(&mut self, large: Large) -> Result<Summed, BatchError>;
+    /// Makes what came so far durable, and tells what there is. `None`: nobody can go on with such an output.
+    fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
+        Ok(None)
+    }
     /// Makes all of it durable and puts it in place.
     fn finish(&mut self) -> Result<(), BatchError>;
+}
+
+/// How far an output is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A file of this length.
+    Length(u64),
+    /// These files, below its root, were added since the last mark.
+    Files(Vec<PathBuf>),
 }
 
 /// A message on its way out.
@@ -61,34 +77,49 @@ pub struct Outgoing<'a> {
 pub trait Observer: Send {
     /// One more.
     fn record(&mut self, record: &Record) -> Result<(), BatchError>;
+    /// Makes what was told durable; gives the length of the report, and what became of all messages so far.
+    fn checkpoint(&mut self) -> Result<(u64, Totals), BatchError>;
+}
+
+/// Notes how far a run is, and knows how far an earlier one was.
+pub(crate) struct Keeping {
+    pub(crate) journal: Journal,
+    pub(crate) done: Done,
+    /// How often to note it.
+    pub(crate) every: Duration,
 }
 
 /// How a run is done.
 #[derive(Clone, Copy, Debug)]
-pub struct Run<'a> {
+pub(crate) struct Run<'a> {
     /// The threads that work.
-    pub pool: &'a ThreadPool,
+    pub(crate) pool: &'a ThreadPool,
     /// The room between reader and writer, see [`gate`].
-    pub room: u64,
+    pub(crate) room: u64,
     /// Set when somebody asked to stop.
-    pub stop: &'a AtomicBool,
+    pub(crate) stop: &'a AtomicBool,
     /// How many messages came before, in other inputs.
-    pub before: u64,
+    pub(crate) before: u64,
     /// Whether records tell what was written, or would have been.
-    pub writes: bool,
+    pub(crate) writes: bool,
 }
 
 /// Runs the task on all that the source gives, and puts the sink's output in place. Gives the number of
 /// messages.
-pub fn run<'a>(
+pub(crate) fn run<'a>(
     run: Run<'_>,
     source: &mut dyn Source,
     task: &dyn Task,
     sink: Option<&'a mut dyn Sink>,
     observer: &'a mut dyn Observer,
+    keeping: Option<Keeping>,
 ) -> Result<u64, BatchError> {
     let gate = Gate::new(run.room);
-    let mut writer = Writer::new(sink, observer, run.writes);
+    let (journal, done) = match keeping {
+        Some(Keeping { journal, done, every }) => (Some((journal, every)), done),
+        None => (None, Done::default()),
+    };
+    let mut writer = Writer::new(sink, observer, run.writes, journal);
     let (read, written) = thread::scope(|threads| {
         let (sender, receiver) = mpsc::channel();
         let (gate, writer) = (&gate, &mut writer);
@@ -96,7 +127,7 @@ pub fn run<'a>(
         let read = run.pool.in_place_scope_fifo(|scope| {
             // Moved in here, so that the writer sees the end when the last worker is done.
             let sender = sender;
-            read_all(run, source, task, gate, scope, &sender)
+            read_all(run, source, task, &done, gate, scope, &sender)
         });
         (read, writing.join())
     });
@@ -106,6 +137,7 @@ pub fn run<'a>(
         return Err(BatchError::Incomplete { read: read.pieces, written });
     }
     if !read.to_the_end {
+        writer.checkpoint()?;
         return Err(BatchError::Interrupted);
     }
     writer.finish()?;
@@ -140,6 +172,7 @@ fn read_all<'scope>(
     run: Run<'scope>,
     source: &mut dyn Source,
     task: &'scope dyn Task,
+    done: &Done,
     gate: &'scope Gate,
     scope: &ScopeFifo<'scope>,
     sender: &mpsc::Sender<Queued>,
@@ -154,6 +187,9 @@ fn read_all<'scope>(
             read.to_the_end = true;
             break;
         };
+        if is_done(&piece, done) {
+            continue;
+        }
         if !matches!(piece, Piece::Verbatim(_)) {
             read.messages += 1;
         }
@@ -186,6 +222,15 @@ fn read_all<'scope>(
         read.pieces += 1;
     }
     Ok(read)
+}
+
+/// Whether an earlier run wrote a piece.
+fn is_done(piece: &Piece, done: &Done) -> bool {
+    match piece {
+        Piece::Message(stored) => done.has(&stored.origin, Some(&stored.octets)),
+        Piece::Large(large) | Piece::Verbatim(large) => done.has(&large.origin, None),
+        Piece::Unreadable { .. } | Piece::Vanished { .. } => false,
+    }
 }
 
 /// A message on its way to a worker.

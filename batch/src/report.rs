@@ -1,8 +1,8 @@
 //! One JSON line for each message.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, IsTerminal, Write},
+    fs::{self, File},
+    io::{self, BufWriter, IsTerminal, Seek, SeekFrom, Write},
     path::Path,
 };
 
@@ -102,6 +102,52 @@ impl Report {
             name,
             file: (!is_device).then_some(copy),
         })
+    }
+
+    /// Opens the report of an earlier run to go on with it; see [`Self::cut`]. A new file if there is none.
+    pub fn reopen(path: &Path) -> Result<Self, BatchError> {
+        if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0) {
+            return Self::create(path);
+        }
+        let failed = |source| BatchError::Report { report: path.display().to_string(), source };
+        let file = File::options().write(true).open(path).map_err(failed)?;
+        let copy = file.try_clone().map_err(failed)?;
+        Ok(Self {
+            on_terminal: false,
+            to: Some(BufWriter::new(Box::new(file))),
+            name: path.display().to_string(),
+            file: Some(copy),
+        })
+    }
+
+    /// Has the file end here, before anything is added: what comes after is of messages that are done again. An
+    /// error if the file is shorter.
+    pub(crate) fn cut(&mut self, length: u64) -> Result<(), BatchError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let cut = file.metadata().and_then(|metadata| {
+            if metadata.len() < length {
+                return Err(io::Error::other("it is shorter than it was"));
+            }
+            file.set_len(length)?;
+            file.seek(SeekFrom::Start(length)).map(|_| ())
+        });
+        cut.map_err(|source| BatchError::Report { report: self.name.clone(), source })
+    }
+
+    /// An error if something is in it already.
+    pub(crate) fn check_new(&self) -> Result<(), BatchError> {
+        let is_new = self.file.as_ref().map_or(Ok(true), |file| Ok(file.metadata()?.len() == 0));
+        let checked = is_new.and_then(|is_new| {
+            is_new.then_some(()).ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))
+        });
+        checked.map_err(|source| BatchError::Report { report: self.name.clone(), source })
+    }
+
+    /// Sees that the lines so far are on the disk; gives their length.
+    pub(crate) fn sync(&mut self) -> Result<u64, BatchError> {
+        self.finish()?;
+        let length = self.file.as_mut().map_or(Ok(0), Seek::stream_position);
+        length.map_err(|source| BatchError::Report { report: self.name.clone(), source })
     }
 
     /// To the standard output.

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
+    time::Duration,
 };
 
 use rayon::ThreadPool;
@@ -11,10 +12,11 @@ use rayon::ThreadPool;
 use crate::{
     archive::Kind,
     error::BatchError,
+    journal::{Done, Job, Journal},
     log::{Log, Totals},
     open::{open, places},
     output::Place,
-    pipeline::{self, Sink},
+    pipeline::{self, Keeping, Sink},
     report::Report,
     task::Task,
 };
@@ -32,7 +34,23 @@ pub struct Options {
     pub room: u64,
     /// Messages with more octets are copied as they are.
     pub max_message: usize,
+    /// Whether to keep a journal, so that a run that is cut off can be gone on with.
+    pub journal: Option<Journaling>,
 }
+
+/// How a journal is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journaling {
+    /// Whether to go on with what an earlier run began, if there is anything.
+    pub resume: bool,
+    /// What is asked for, in any words: a run goes on only with what it began with.
+    pub request: String,
+    /// How often it is noted how far the run is.
+    pub every: Duration,
+}
+
+/// How often it is noted how far a run is, if nobody says.
+pub const NOTE_EVERY: Duration = Duration::from_secs(5);
 
 /// Where to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +114,21 @@ fn one(
     log: &mut Log<'_>,
     stop: &AtomicBool,
 ) -> Result<(), BatchError> {
-    let (mut source, mut sink) = open(options, input, kind, place, log)?;
+    let begun = match (&place, &options.journal, kind) {
+        (Some(place), Some(journaling), Kind::Mbox | Kind::Maildir | Kind::Message) => {
+            Some(begin(options, journaling, input, place, log)?)
+        }
+        _ => None,
+    };
+    if let Some(Begun { keeping, .. }) = &begun
+        && keeping.done.complete
+        && place.as_ref().is_some_and(|place| !place.partial().exists() && place.target().exists())
+    {
+        // It was cut off between its last two steps.
+        return begun.map_or(Ok(()), |begun| begun.keeping.journal.remove());
+    }
+    let done = begun.as_ref().filter(|begun| begun.goes_on).map(|begun| &begun.keeping.done);
+    let (mut source, mut sink) = open(options, input, kind, place, done, log)?;
     let run = pipeline::Run {
         pool,
         room: options.room,
@@ -105,8 +137,46 @@ fn one(
         writes: options.output != Output::None,
     };
     let sink = sink.as_mut().map(|sink| &mut **sink as &mut dyn Sink);
-    pipeline::run(run, &mut *source, task, sink, log)?;
+    pipeline::run(run, &mut *source, task, sink, log, begun.map(|begun| begun.keeping))?;
     Ok(())
+}
+
+/// A journal, and whether an earlier run's output is gone on with.
+struct Begun {
+    keeping: Keeping,
+    goes_on: bool,
+}
+
+fn begin(
+    options: &Options,
+    journaling: &Journaling,
+    input: &Path,
+    place: &Place,
+    log: &mut Log<'_>,
+) -> Result<Begun, BatchError> {
+    let job = Job::new(&journaling.request, input)
+        .map_err(|source| BatchError::Read { origin: input.display().to_string(), source })?;
+    let every = journaling.every;
+    if journaling.resume
+        && let Some((journal, done)) = Journal::resume(&place.journal(), &job)?
+    {
+        let goes_on = done.last.messages > 0 || done.complete;
+        log.go_on(&done.last.totals, done.last.report)?;
+        if !goes_on {
+            place.check_free(place.target())?;
+        }
+        return Ok(Begun { keeping: Keeping { journal, done, every }, goes_on });
+    }
+    if journaling.resume {
+        log.begin_anew()?;
+    }
+    if let Output::Path(output) = &options.output {
+        place.check_free(if output.is_dir() { place.target() } else { output })?;
+    }
+    // What an earlier run left goes first: with a new journal beside it, it would be taken for this run's.
+    place.clear()?;
+    let journal = Journal::begin(place.journal(), &job)?;
+    Ok(Begun { keeping: Keeping { journal, done: Done::default(), every }, goes_on: false })
 }
 
 /// How many threads, if nobody says: as many as can compute, and one for each session that can wait.
@@ -131,13 +201,13 @@ fn is_within(path: &Path, input: &Path) -> bool {
     input.is_dir() && parent.starts_with(input)
 }
 
-/// Opens a report that is no part of an input.
-pub fn open_report(path: &Path, inputs: &[PathBuf]) -> Result<Report, BatchError> {
+/// Opens a report that is no part of an input; to go on with it, one that is there.
+pub fn open_report(path: &Path, inputs: &[PathBuf], resume: bool) -> Result<Report, BatchError> {
     if inputs.iter().any(|input| is_within(path, input)) {
         return Err(BatchError::Report {
             report: path.display().to_string(),
             source: io::Error::other("it would lie within an input"),
         });
     }
-    Report::create(path)
+    if resume { Report::reopen(path) } else { Report::create(path) }
 }

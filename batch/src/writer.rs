@@ -1,11 +1,14 @@
 //! What is done with each piece in order: written, recorded, and the run stopped when nothing works.
 
+use std::time::{Duration, Instant};
+
 use smime::Fault;
 
 use crate::{
     digest::{CopyError, Summed},
     error::BatchError,
-    pipeline::{Observer, Outgoing, Ready, Sink},
+    journal::{self, Checkpoint, Journal},
+    pipeline::{Mark, Observer, Outgoing, Ready, Sink},
     report::{ErrorRecord, Record},
     stored::{Large, Origin},
     task::{Done, Failed},
@@ -19,14 +22,78 @@ pub(crate) struct Writer<'a> {
     writes: bool,
     /// Messages in a row that failed for a reason outside of them.
     transient: u32,
+    notes: Option<Notes>,
+}
+
+/// What will be in the journal next.
+struct Notes {
+    journal: Journal,
+    every: Duration,
+    /// When it was noted last.
+    noted: Instant,
+    /// Octets since then.
+    octets: u64,
+    next: Checkpoint,
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) fn new(sink: Option<&'a mut dyn Sink>, observer: &'a mut dyn Observer, writes: bool) -> Self {
-        Self { sink, observer, writes, transient: 0 }
+    pub(crate) fn new(
+        sink: Option<&'a mut dyn Sink>,
+        observer: &'a mut dyn Observer,
+        writes: bool,
+        journal: Option<(Journal, Duration)>,
+    ) -> Self {
+        let notes = journal.map(|(journal, every)| Notes {
+            journal,
+            every,
+            noted: Instant::now(),
+            octets: 0,
+            next: Checkpoint::default(),
+        });
+        Self { sink, observer, writes, transient: 0, notes }
     }
 
     pub(crate) fn write(&mut self, ready: Ready) -> Result<(), BatchError> {
+        self.note(&ready);
+        self.write_piece(ready)?;
+        let is_due = |notes: &Notes| notes.octets >= NOTE_OCTETS || notes.noted.elapsed() >= notes.every;
+        if self.notes.as_ref().is_some_and(is_due) { self.checkpoint() } else { Ok(()) }
+    }
+
+    fn note(&mut self, ready: &Ready) {
+        let Some(notes) = &mut self.notes else { return };
+        let (origin, sum) = match ready {
+            Ready::Finished(finished) => (&finished.place.origin, Some(&finished.input)),
+            Ready::Large { large, .. } | Ready::Verbatim(large) => (&large.origin, None),
+            Ready::Unreadable { .. } | Ready::Vanished { .. } => return,
+        };
+        notes.octets += sum.map_or(0, |sum| sum.size);
+        match origin.offset {
+            Some(offset) => notes.next.offset = Some(offset),
+            None => notes.next.inputs.push(journal::input_name(origin, sum)),
+        }
+    }
+
+    /// Makes all so far durable and notes it in the journal, if there is one.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), BatchError> {
+        let (Some(notes), Some(sink)) = (&mut self.notes, &mut self.sink) else { return Ok(()) };
+        let mut next = Checkpoint { offset: notes.next.offset, ..Checkpoint::default() };
+        match sink.checkpoint()? {
+            None => return Ok(()),
+            Some(Mark::Length(length)) => next.output = Some(length),
+            Some(Mark::Files(files)) => {
+                next.outputs = files.iter().map(|p| journal::output_name(p)).collect();
+            }
+        }
+        next.inputs = std::mem::take(&mut notes.next.inputs);
+        (next.report, next.totals) = self.observer.checkpoint()?;
+        next.messages = next.totals.messages();
+        notes.journal.checkpoint(next)?;
+        (notes.noted, notes.octets) = (Instant::now(), 0);
+        Ok(())
+    }
+
+    fn write_piece(&mut self, ready: Ready) -> Result<(), BatchError> {
         match ready {
             Ready::Finished(finished) => self.finished(*finished),
             Ready::Large { index, large } => self.large(index, large),
@@ -39,8 +106,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Puts the output in place.
-    pub(crate) fn finish(self) -> Result<(), BatchError> {
-        self.sink.map_or(Ok(()), Sink::finish)
+    pub(crate) fn finish(mut self) -> Result<(), BatchError> {
+        self.checkpoint()?;
+        if let Some(notes) = &mut self.notes {
+            notes.journal.complete()?;
+        }
+        self.sink.map_or(Ok(()), Sink::finish)?;
+        self.notes.map_or(Ok(()), |notes| notes.journal.remove())
     }
 
     fn finished(&mut self, finished: Finished) -> Result<(), BatchError> {
@@ -151,6 +223,9 @@ impl<'a> Writer<'a> {
         })
     }
 }
+
+/// After how many octets it is noted how far the run is.
+const NOTE_OCTETS: u64 = 64 << 20;
 
 /// The action of a message that was copied unchanged because of an error.
 pub(crate) const FAILED: &str = "failed";

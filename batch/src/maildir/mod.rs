@@ -7,6 +7,7 @@ mod sink;
 mod source;
 mod tree;
 
+pub(crate) use name::base;
 pub use sink::MaildirSink;
 pub use source::MaildirSource;
 pub use tree::Tree;

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The unique part, by which a message is known whatever its flags.
-pub(super) fn base(name: &OsStr) -> &OsStr {
+pub(crate) fn base(name: &OsStr) -> &OsStr {
     let octets = name.as_bytes();
     OsStr::from_bytes(octets.split(|&octet| octet == b':').next().unwrap_or(octets))
 }

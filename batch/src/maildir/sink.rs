@@ -4,7 +4,7 @@
 //! files is several times faster than an `fsync` for each.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     ffi::OsStr,
     fs::{self, DirBuilder, File},
     io::{self, Write},
@@ -19,7 +19,7 @@ use crate::{
     digest::Summed,
     error::BatchError,
     output::{self, Place, new_file, sync_folder},
-    pipeline::{Outgoing, Sink},
+    pipeline::{Mark, Outgoing, Sink},
     stored::Large,
 };
 
@@ -35,6 +35,8 @@ pub struct MaildirSink {
     /// Written into `tmp`, not yet in their folder.
     pending: Vec<Pending>,
     pending_octets: u64,
+    /// What was added since somebody asked, below the root.
+    added: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,46 @@ impl MaildirSink {
                 builder.create(&path).map_err(|source| failed(&path, source))?;
             }
         }
-        Ok(Self { place, input: input.to_owned(), tree, root: open, pending: Vec::new(), pending_octets: 0 })
+        Ok(Self {
+            place,
+            input: input.to_owned(),
+            tree,
+            root: open,
+            pending: Vec::new(),
+            pending_octets: 0,
+            added: Vec::new(),
+        })
+    }
+
+    /// Goes on with a Maildir that an earlier run began. What is in it and not among `known` is removed: the run was
+    /// cut off before it noted these, and does them again.
+    pub(crate) fn resume(
+        place: Place,
+        input: &Path,
+        tree: Tree,
+        known: &HashSet<PathBuf>,
+    ) -> Result<Self, BatchError> {
+        let root = place.partial().to_owned();
+        let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
+        let open = File::open(&root).map_err(|source| failed(&root, source))?;
+        output::lock(&open).map_err(|source| failed(&root, source))?;
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).recursive(true);
+        for folder in &tree.folders {
+            for part in ["cur", "new", "tmp"] {
+                let below = folder.join(part);
+                let path = root.join(&below);
+                builder.create(&path).map_err(|source| failed(&path, source))?;
+                for entry in fs::read_dir(&path).map_err(|source| failed(&path, source))? {
+                    let name = entry.map_err(|source| failed(&path, source))?.file_name();
+                    if !known.contains(&below.join(&name)) {
+                        fs::remove_file(path.join(&name)).map_err(|source| failed(&path, source))?;
+                    }
+                }
+            }
+        }
+        let input = input.to_owned();
+        Ok(Self { place, input, tree, root: open, pending: Vec::new(), pending_octets: 0, added: Vec::new() })
     }
 
     /// Writes a file into `tmp`, to be renamed into the folder where `origin` was.
@@ -82,6 +123,9 @@ impl MaildirSink {
         let failed = |source| BatchError::Write { path: from.clone(), source };
         let mut file = new_file(&from).map_err(failed)?;
         let written = write(&mut file).map_err(|error| error.unwrap_or_else(failed))?;
+        if let Ok(below) = to.strip_prefix(self.place.partial()) {
+            self.added.push(below.to_owned());
+        }
         self.pending.push(Pending { from, to });
         Ok(written)
     }
@@ -143,6 +187,11 @@ impl Sink for MaildirSink {
         })?;
         self.commit_if_many(sum.size)?;
         Ok(sum)
+    }
+
+    fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
+        self.commit()?;
+        Ok(Some(Mark::Files(std::mem::take(&mut self.added))))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

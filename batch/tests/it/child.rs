@@ -12,9 +12,11 @@ use std::{
 use batch::{
     gate::{OVERHEAD, WEIGHT},
     report::Report,
-    run::{Options, Output, run},
+    run::{Journaling, Options, Output, open_report, run},
     task::{Done, Failed, Task, Work},
 };
+
+use crate::support::Shout;
 
 /// What the other process does with each message.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,8 @@ pub(crate) enum Pace {
     SlowFirst,
     /// Nothing, a millisecond each.
     Slow,
+    /// It writes the body in capitals, half a millisecond each.
+    Shouting,
 }
 
 impl Task for Pace {
@@ -32,6 +36,10 @@ impl Task for Pace {
         match self {
             Self::SlowFirst if work.index == 1 => thread::sleep(Duration::from_secs(1)),
             Self::Slow => thread::sleep(Duration::from_millis(1)),
+            Self::Shouting => {
+                thread::sleep(Duration::from_micros(500));
+                return Shout.run(work);
+            }
             _ => {}
         }
         Ok(Done::unchanged("copied"))
@@ -54,6 +62,7 @@ fn as_another_process() {
     let pace = match std::env::var("BATCH_PACE").unwrap().as_str() {
         "Slow" => Pace::Slow,
         "SlowFirst" => Pace::SlowFirst,
+        "Shouting" => Pace::Shouting,
         _ => Pace::Fast,
     };
     let output = path("BATCH_OUTPUT");
@@ -63,8 +72,17 @@ fn as_another_process() {
         jobs: 4,
         room: ROOM,
         max_message: MAX_MESSAGE,
+        journal: std::env::var_os("BATCH_RESUME").map(|_| Journaling {
+            resume: true,
+            request: "what the other process does".into(),
+            every: Duration::from_millis(5),
+        }),
     };
-    let done = run(&options, &pace, Report::none(), &AtomicBool::new(false));
+    let report = match std::env::var_os("BATCH_RESUME") {
+        Some(report) => open_report(Path::new(&report), &options.inputs, true).unwrap(),
+        None => Report::none(),
+    };
+    let done = run(&options, &pace, report, &AtomicBool::new(false));
     fs::write(output.with_extension("status"), fs::read("/proc/self/status").unwrap()).unwrap_or_default();
     if let Err(stopped) = done {
         panic!("stopped: {:#}", describe(&stopped.error));

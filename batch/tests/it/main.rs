@@ -7,6 +7,7 @@ mod agents;
 mod child;
 mod maildir;
 mod mbox;
+mod resume;
 mod safety;
 mod splitter;
 mod support;

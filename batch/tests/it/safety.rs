@@ -171,9 +171,9 @@ fn a_report_is_never_written_over_anything_or_into_an_input() {
     let path = |name: &str| folder.path().join(name);
     fs::write(path("mbox"), sample_mbox(1)).unwrap();
     maildir(&path("mail"), 1);
-    assert!(open_report(&path("mbox"), &[path("mbox")]).is_err());
-    assert!(open_report(&path("mail/report"), &[path("mail")]).is_err());
-    assert!(open_report(&path("report"), &[path("mbox")]).is_ok());
+    assert!(open_report(&path("mbox"), &[path("mbox")], false).is_err());
+    assert!(open_report(&path("mail/report"), &[path("mail")], false).is_err());
+    assert!(open_report(&path("report"), &[path("mbox")], false).is_ok());
     assert_eq!(fs::read(path("mbox")).unwrap(), sample_mbox(1));
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn options(inputs: &[&Path], output: &Path) -> Options {
         jobs: 4,
         room: 1 << 20,
         max_message: 1 << 20,
+        journal: None,
     }
 }
 

@@ -1,0 +1,304 @@
+//! The journal of a run: what is done and safe on the disk, so that another run can go on from there.
+//!
+//! It lies beside the output under its partial name. Each line is a checksum and a JSON text; a line counts if it is
+//! whole, and nothing behind one that is not. What a line tells was made durable before it was written.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Summed,
+    error::BatchError,
+    log::Totals,
+    maildir::base,
+    output::{lock, new_file, parent, sync_folder},
+    stored::Origin,
+};
+
+/// What a run is about. A run goes on only with what it began with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    version: String,
+    /// What to do, in the words of who asked for it.
+    request: String,
+    input: PathBuf,
+    /// Size, time and inode of an input that is one file.
+    state: Option<(u64, i64, i64, u64)>,
+}
+
+impl Job {
+    /// The job of a request on an input.
+    pub(crate) fn new(request: &str, input: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(input)?;
+        let state = metadata
+            .is_file()
+            .then(|| (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(Self { version, request: request.to_owned(), input: fs::canonicalize(input)?, state })
+    }
+
+    /// Why this is not the job that was begun, if so.
+    fn differs_from(&self, begun: &Self) -> Option<&'static str> {
+        if self.version != begun.version {
+            Some("it was begun by another version of this program")
+        } else if self.request != begun.request {
+            Some("it was begun with other arguments or another configuration")
+        } else if self.input != begun.input {
+            Some("it was begun on another input")
+        } else {
+            (self.state != begun.state).then_some("the input has changed since it was begun")
+        }
+    }
+}
+
+/// Everything before this is done: written, recorded, durable.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    /// How many messages.
+    pub(crate) messages: u64,
+    /// Where in the input the last of them began, if it is one file.
+    pub(crate) offset: Option<u64>,
+    /// Which files of the input, since the checkpoint before.
+    pub(crate) inputs: Vec<String>,
+    /// How long the output is, if it is one file.
+    pub(crate) output: Option<u64>,
+    /// Which files of the output were added since the checkpoint before, below its root; their octets in base64.
+    pub(crate) outputs: Vec<String>,
+    /// How long the report is.
+    pub(crate) report: u64,
+    /// What became of them.
+    pub(crate) totals: Totals,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Line {
+    Job(Job),
+    Checkpoint(Checkpoint),
+    /// The output is durable and only has to get its name.
+    Complete,
+}
+
+/// What an earlier run has done.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// The last checkpoint.
+    pub(crate) last: Checkpoint,
+    /// The files of the input that are done.
+    inputs: HashSet<[u8; 16]>,
+    /// The files of the output.
+    pub(crate) outputs: HashSet<PathBuf>,
+    /// Whether the output only has to get its name.
+    pub(crate) complete: bool,
+}
+
+impl Done {
+    /// Whether a piece of the input is done.
+    pub(crate) fn has(&self, origin: &Origin, octets: Option<&[u8]>) -> bool {
+        match origin.offset {
+            Some(offset) => self.last.offset.is_some_and(|last| offset <= last),
+            None if self.inputs.is_empty() => false,
+            None => self.inputs.contains(&name(origin, octets.map(Summed::of).as_ref())),
+        }
+    }
+
+    fn add(&mut self, checkpoint: Checkpoint) {
+        let keys = checkpoint.inputs.iter().filter_map(|key| HEXLOWER.decode(key.as_bytes()).ok());
+        self.inputs.extend(keys.filter_map(|key| <[u8; 16]>::try_from(key).ok()));
+        self.outputs.extend(checkpoint.outputs.iter().filter_map(|path| decoded(path)));
+        self.last = Checkpoint { inputs: Vec::new(), outputs: Vec::new(), ..checkpoint };
+    }
+}
+
+/// A file of the input by folder, unique name and octets: flags change, and a message moves from `new` to `cur`. With
+/// the octets in it, none is taken for another that has its name by now. `None` for what is not kept in memory.
+fn name(origin: &Origin, sum: Option<&Summed>) -> [u8; 16] {
+    let path = &origin.file;
+    let (folder, file) = (path.parent(), path.file_name().unwrap_or_default());
+    let is_mail = folder.and_then(Path::file_name).is_some_and(|folder| folder == "cur" || folder == "new");
+    let (folder, file) = if is_mail { (folder.and_then(Path::parent), base(file)) } else { (folder, file) };
+    let mut octets = folder.map(|folder| folder.as_os_str().as_bytes().to_vec()).unwrap_or_default();
+    octets.push(0);
+    octets.extend_from_slice(file.as_bytes());
+    octets.push(0);
+    octets.extend_from_slice(sum.map_or("", |sum| &sum.sha256).as_bytes());
+    let mut key = [0; 16];
+    for (to, from) in key.iter_mut().zip(digest(&SHA256, &octets).as_ref()) {
+        *to = *from;
+    }
+    key
+}
+
+/// The same for a journal.
+pub(crate) fn input_name(origin: &Origin, sum: Option<&Summed>) -> String {
+    HEXLOWER.encode(&name(origin, sum))
+}
+
+/// A path of the output for a journal, whatever octets are in it.
+pub(crate) fn output_name(path: &Path) -> String {
+    data_encoding::BASE64.encode(path.as_os_str().as_bytes())
+}
+
+fn decoded(text: &str) -> Option<PathBuf> {
+    let octets = data_encoding::BASE64.decode(text.as_bytes()).ok()?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(&octets)))
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// Begins one, in the place of any that is there.
+    pub(crate) fn begin(path: PathBuf, job: &Job) -> Result<Self, BatchError> {
+        let made = (|| {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let file = new_file(&path)?;
+            lock(&file)?;
+            Ok(file)
+        })();
+        let file = made.map_err(|source| BatchError::Write { path: path.clone(), source })?;
+        let mut journal = Self { path, file };
+        journal.append(&Line::Job(job.clone()))?;
+        sync_folder(parent(&journal.path)).map_err(|source| journal.failed(source))?;
+        Ok(journal)
+    }
+
+    /// Opens the one of an earlier run of this job. `None` if there is none that says anything.
+    pub(crate) fn resume(path: &Path, job: &Job) -> Result<Option<(Self, Done)>, BatchError> {
+        let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
+        let file = match File::options().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed)?,
+        };
+        lock(&file).map_err(failed)?;
+        let text = fs::read(path).map_err(failed)?;
+        let (mut good, mut begun, mut done) = (0, None, Done::default());
+        for line in text.split_inclusive(|octet| *octet == b'\n') {
+            let Some(parsed) = parse(line) else { break };
+            good += line.len() as u64;
+            match parsed {
+                Line::Job(job) => begun = Some(job),
+                Line::Checkpoint(checkpoint) => done.add(checkpoint),
+                Line::Complete => done.complete = true,
+            }
+        }
+        let Some(begun) = begun else { return Ok(None) };
+        if let Some(problem) = job.differs_from(&begun) {
+            return Err(BatchError::Resume { journal: path.to_owned(), problem });
+        }
+        file.set_len(good).map_err(failed)?;
+        let mut journal = Self { path: path.to_owned(), file };
+        io::Seek::seek(&mut journal.file, io::SeekFrom::End(0)).map_err(failed)?;
+        Ok(Some((journal, done)))
+    }
+
+    /// Notes that all this is done and durable.
+    pub(crate) fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), BatchError> {
+        self.append(&Line::Checkpoint(checkpoint))
+    }
+
+    /// Notes that the output only has to get its name.
+    pub(crate) fn complete(&mut self) -> Result<(), BatchError> {
+        self.append(&Line::Complete)
+    }
+
+    /// The output has its name: nothing is left to be known.
+    pub(crate) fn remove(self) -> Result<(), BatchError> {
+        fs::remove_file(&self.path).map_err(|source| self.failed(source))
+    }
+
+    fn append(&mut self, line: &Line) -> Result<(), BatchError> {
+        let text = serde_json::to_string(line).map_err(|error| self.failed(error.into()))?;
+        let line = format!("{} {text}\n", checksum(text.as_bytes()));
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        written.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> BatchError {
+        BatchError::Write { path: self.path.clone(), source }
+    }
+}
+
+fn parse(line: &[u8]) -> Option<Line> {
+    let text = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
+    let (sum, text) = text.split_once(' ')?;
+    if sum != checksum(text.as_bytes()) {
+        return None;
+    }
+    serde_json::from_str(text).ok()
+}
+
+fn checksum(octets: &[u8]) -> String {
+    let sum = digest(&SHA256, octets);
+    HEXLOWER.encode(sum.as_ref().get(..8).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(messages: u64) -> Checkpoint {
+        Checkpoint { messages, offset: Some(messages * 10), output: Some(messages), ..Checkpoint::default() }
+    }
+
+    #[test]
+    fn only_whole_lines_count_and_what_is_behind_them_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, input) = (folder.path().join("journal"), folder.path().join("in"));
+        fs::write(&input, "x").unwrap();
+        let job = Job::new("sign", &input).unwrap();
+        let mut journal = Journal::begin(path.clone(), &job).unwrap();
+        for messages in 1..=3 {
+            journal.checkpoint(checkpoint(messages)).unwrap();
+        }
+        drop(journal);
+        let whole = fs::read(&path).unwrap();
+        let ends: Vec<usize> = memchr::memchr_iter(b'\n', &whole).map(|at| at + 1).collect();
+        for length in 0..=whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let lines = ends.iter().filter(|end| **end <= length).count();
+            match Journal::resume(&path, &job).unwrap() {
+                None => assert_eq!(lines, 0, "{length}"),
+                Some((_, done)) => assert_eq!(done.last.messages + 1, lines as u64, "{length}"),
+            }
+        }
+        // A damaged line ends it, too.
+        let mut damaged = whole.clone();
+        damaged[ends[1] + 30] ^= 1;
+        fs::write(&path, damaged).unwrap();
+        let (mut journal, done) = Journal::resume(&path, &job).unwrap().unwrap();
+        assert_eq!(done.last.messages, 1);
+        journal.checkpoint(checkpoint(7)).unwrap();
+        drop(journal);
+        assert_eq!(Journal::resume(&path, &job).unwrap().unwrap().1.last.messages, 7);
+    }
+
+    #[test]
+    fn a_run_goes_on_only_with_what_it_began_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, input) = (folder.path().join("journal"), folder.path().join("in"));
+        fs::write(&input, "x").unwrap();
+        let job = Job::new("sign", &input).unwrap();
+        drop(Journal::begin(path.clone(), &job).unwrap());
+        assert!(Journal::resume(&path, &job).unwrap().is_some());
+        let refused = |job: &Job| Journal::resume(&path, job).unwrap_err().to_string();
+        assert!(refused(&Job::new("decrypt", &input).unwrap()).contains("other arguments"));
+        fs::write(&input, "xy").unwrap();
+        assert!(refused(&Job::new("sign", &input).unwrap()).contains("has changed"));
+    }
+}
