@@ -1,6 +1,13 @@
 //! The command line.
 
+mod cert;
+
 use std::path::PathBuf;
+
+pub(crate) use cert::{
+    CacheCommand, CertCommand, CheckArguments, DistrustArguments, ImportArguments, ListArguments,
+    TrustArguments,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use smime::MailAddress;
@@ -12,7 +19,10 @@ To begin, write the token into the configuration, then:
   hsmime key csr --key alice --address alice@example.org --out alice.csr
 Let a CA sign alice.csr, name the certificate in an [[identity]], and let
   hsmime doctor
-check it all. Exit codes: 0 all done, 1 something failed and is named, 2 the configuration cannot be used.";
+check it all. Recipients' certificates come by
+  hsmime cert import partner.p7b
+  hsmime cert list --address bob@partner.example
+Exit codes: 0 all done, 1 something failed and is named, 2 the configuration cannot be used.";
 
 /// Looks after the tokens, keys and certificates of hsmime-milter and hsmime-batch.
 #[derive(Debug, Parser)]
@@ -162,28 +172,6 @@ pub(crate) struct CsrArguments {
     /// A file that is not there yet; stdout if absent.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum CertCommand {
-    /// Puts recipients' certificates into the cache.
-    Import {
-        /// PEM files, which may hold several certificates, or DER files.
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
-    /// Lists the certificates of the cache.
-    List {
-        /// Only of this address.
-        #[arg(long, value_name = "ADDRESS")]
-        address: Option<MailAddress>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum CacheCommand {
-    /// Says how much is in the cache.
-    Stat,
 }
 
 #[cfg(test)]

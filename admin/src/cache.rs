@@ -1,12 +1,23 @@
-//! `hsmime cache stat`, and opening the configured cache.
+//! `hsmime cache`: the certificate cache as a whole.
 
-use std::io::Write;
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Write},
+    path::Path,
+    time::SystemTime,
+};
 
 use agent::Settings;
-use anyhow::{Result, bail};
-use certcache::Cache;
+use anyhow::{Context as _, Result, bail};
+use certcache::{Cache, Which};
+use serde_json::json;
 
-use crate::Done;
+use crate::{
+    Done,
+    cert::write_json,
+    table::{Table, count},
+    time::moment,
+};
 
 /// The configured cache.
 pub(crate) fn open(settings: &Settings) -> Result<Cache> {
@@ -17,13 +28,168 @@ pub(crate) fn open(settings: &Settings) -> Result<Cache> {
 }
 
 /// Says how much is in the cache.
-pub(crate) fn stat(settings: &Settings, out: &mut dyn Write) -> Result<Done> {
+pub(crate) fn stat(settings: &Settings, json: bool, out: &mut dyn Write) -> Result<Done> {
     let cache = open(settings)?;
     let stat = cache.stat()?;
+    if json {
+        let value = json!({
+            "folder": cache.path(),
+            "certificates": stat.certificates,
+            "addresses": stat.addresses,
+            "absent": stat.absent,
+            "crls": stat.crls,
+            "ocsp": stat.ocsp,
+            "choices": stat.choices,
+            "readers": stat.readers,
+            "octets": stat.file_octets,
+            "limit_octets": stat.map_octets,
+        });
+        write_json(out, &value)?;
+        return Ok(Done::All);
+    }
     writeln!(out, "folder        {}", cache.path().display())?;
     writeln!(out, "certificates  {}", stat.certificates)?;
     writeln!(out, "addresses     {}", stat.addresses)?;
     writeln!(out, "known absent  {}", stat.absent)?;
+    writeln!(out, "CRLs          {}", stat.crls)?;
+    writeln!(out, "OCSP answers  {}", stat.ocsp)?;
+    writeln!(out, "choices       {} remembered", stat.choices)?;
+    writeln!(out, "readers       {}", stat.readers)?;
     writeln!(out, "size          {} KiB of {} GiB", stat.file_octets >> 10, stat.map_octets >> 30)?;
+    Ok(Done::All)
+}
+
+/// Looks at everything, and mends what can be mended if that is wanted.
+pub(crate) fn check(settings: &Settings, repair: bool, json: bool, out: &mut dyn Write) -> Result<Done> {
+    let cache = open(settings)?;
+    let mut report = cache.check()?;
+    let mut mended = None;
+    if repair && !report.is_good() {
+        mended = Some(cache.reindex()?);
+        report = cache.check()?;
+    }
+    if json {
+        let named: Vec<_> = report
+            .named
+            .iter()
+            .map(|fault| json!({"table": fault.table, "key": fault.key, "fault": fault.what}))
+            .collect();
+        let value = json!({
+            "certificates": report.certificates,
+            "index_entries": report.index_entries,
+            "values": report.values,
+            "faults": report.faults,
+            "named": named,
+            "repaired": mended.map(|mended| json!({"kept": mended.kept, "dropped": mended.dropped})),
+        });
+        write_json(out, &value)?;
+    } else {
+        if let Some(mended) = mended {
+            let kept = count(mended.kept, "certificate", "certificates");
+            let dropped = count(mended.dropped, "record that cannot be read", "records that cannot be read");
+            writeln!(out, "made the indexes anew: {kept} kept, {dropped} taken out")?;
+        }
+        let mut table = Table::new(["TABLE", "FAULT", "KEY"]);
+        for fault in &report.named {
+            table.row([fault.table.to_owned(), fault.what.to_owned(), fault.key.clone()]);
+        }
+        if !report.named.is_empty() {
+            table.write(out)?;
+        }
+        let faults = count(usize::try_from(report.faults).unwrap_or(usize::MAX), "fault", "faults");
+        writeln!(
+            out,
+            "{} certificates, {} index entries, {} other values: {faults}",
+            report.certificates, report.index_entries, report.values
+        )?;
+        if !report.is_good() && !repair {
+            writeln!(out, "export what is left (hsmime cache export), then run hsmime cache check --repair")?;
+        }
+    }
+    Ok(if report.is_good() { Done::All } else { Done::Partly })
+}
+
+/// Writes everything as lines of JSON.
+pub(crate) fn export(
+    settings: &Settings,
+    file: Option<&Path>,
+    decided: bool,
+    out: &mut dyn Write,
+) -> Result<Done> {
+    let cache = open(settings)?;
+    let which = if decided { Which::Decided } else { Which::All };
+    let Some(path) = file else {
+        cache.export(which, out)?;
+        return Ok(Done::All);
+    };
+    let file = File::create_new(path).with_context(|| path.display().to_string())?;
+    let mut written = BufWriter::new(file);
+    let exported = cache.export(which, &mut written).map_err(anyhow::Error::from);
+    let exported = exported.and_then(|lines| {
+        written.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(lines)
+    });
+    let lines = exported.inspect_err(|_| {
+        // Half an export is none.
+        let _ = std::fs::remove_file(path);
+    })?;
+    writeln!(out, "{} in {}", count(lines.saturating_sub(1), "line", "lines"), path.display())?;
+    Ok(Done::All)
+}
+
+/// Reads what `export` wrote.
+pub(crate) fn import(settings: &Settings, file: &Path, now: SystemTime, out: &mut dyn Write) -> Result<Done> {
+    let cache = open(settings)?;
+    let inserted = if file == Path::new("-") {
+        cache.import(&mut std::io::stdin().lock(), now)?
+    } else {
+        let opened = File::open(file).with_context(|| file.display().to_string())?;
+        cache.import(&mut BufReader::new(opened), now)?
+    };
+    cache.keep_decided()?;
+    writeln!(out, "{} new, {} known already", inserted.new, inserted.known)?;
+    Ok(Done::All)
+}
+
+/// Copies the cache while it is used.
+pub(crate) fn backup(settings: &Settings, folder: &Path, out: &mut dyn Write) -> Result<Done> {
+    let cache = open(settings)?;
+    cache.backup(folder)?;
+    writeln!(out, "copied {} to {}", cache.path().display(), folder.display())?;
+    Ok(Done::All)
+}
+
+/// Takes out what has ended.
+pub(crate) fn sweep(settings: &Settings, now: SystemTime, out: &mut dyn Write) -> Result<Done> {
+    let swept = open(settings)?.sweep(now)?;
+    writeln!(out, "{} taken out", count(swept, "entry", "entries"))?;
+    Ok(Done::All)
+}
+
+/// Lists the last changes.
+pub(crate) fn log(settings: &Settings, limit: usize, json: bool, out: &mut dyn Write) -> Result<Done> {
+    let events = open(settings)?.events(limit)?;
+    if json {
+        let rows: Vec<_> = events
+            .iter()
+            .map(|event| {
+                json!({
+                    "number": event.number,
+                    "at": moment(event.at),
+                    "action": event.action,
+                    "subject": event.subject,
+                    "reason": event.reason,
+                })
+            })
+            .collect();
+        write_json(out, &json!({"events": rows}))?;
+        return Ok(Done::All);
+    }
+    let mut table = Table::new(["WHEN", "ACTION", "SUBJECT", "REASON"]);
+    for event in events {
+        let subject: String = event.subject.chars().take(16).collect();
+        table.row([moment(event.at), event.action, subject, event.reason]);
+    }
+    table.write(out)?;
     Ok(Done::All)
 }

@@ -1,130 +1,41 @@
-//! `hsmime cert import` and `hsmime cert list`.
+//! `hsmime cert`: recipients' certificates in the cache.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+pub(crate) mod change;
+pub(crate) mod check;
+pub(crate) mod find;
+pub(crate) mod import;
+pub(crate) mod list;
+
+use std::time::SystemTime;
 
 use agent::Settings;
-use anyhow::Result;
-use certcache::{Cache, CacheError, Entry, Source};
+use anyhow::{Result, bail};
+use certcache::{Cache, Entry};
 use data_encoding::HEXLOWER;
-use smime::{Certificate, MailAddress, path::validate};
+use serde_json::{Value, json};
+use smime::{Certificate, path::validate};
 
-use crate::{Done, cache, table::Table};
+use crate::time::moment;
 
-/// Puts the certificates of files into the cache. A file that fails is named and the others go on.
-pub(crate) fn import(
-    settings: &Settings,
-    files: &[PathBuf],
-    now: SystemTime,
-    out: &mut dyn Write,
-) -> Result<Done> {
-    let cache = cache::open(settings)?;
-    let mut table = Table::new(["FILE", "ADDRESSES", "SUBJECT", "VALID UNTIL", "RESULT"]);
-    let mut done = Done::All;
-    for file in files {
-        let name = file.display().to_string();
-        match read(file) {
-            Ok(certificates) => {
-                for certificate in &certificates {
-                    let result = put_in(&cache, settings, certificate, &certificates, now);
-                    let result = result.unwrap_or_else(|error| {
-                        done = Done::Partly;
-                        format!("FAILED: {error}")
-                    });
-                    let subject = certificate.subject().to_string();
-                    let until = day(certificate.not_after());
-                    table.row([name.clone(), addresses(certificate), subject, until, result]);
-                }
-            }
-            Err(reason) => {
-                done = Done::Partly;
-                let empty = String::new;
-                table.row([name, empty(), empty(), empty(), format!("FAILED: {reason}")]);
-            }
-        }
-    }
-    table.write(out)?;
-    Ok(done)
+/// How many digits of a fingerprint tables show, and how few name one.
+const SHORT: usize = 16;
+const SHORTEST: usize = 8;
+
+/// The beginning of a certificate's fingerprint.
+pub(crate) fn short(certificate: &Certificate) -> String {
+    let mut text = HEXLOWER.encode(certificate.fingerprint());
+    text.truncate(SHORT);
+    text
 }
 
-fn read(file: &Path) -> Result<Vec<Certificate>, String> {
-    let octets = fs::read(file).map_err(|error| error.to_string())?;
-    let read = match octets.first() {
-        Some(0x30) => Certificate::from_der(&octets).map(|certificate| vec![certificate]),
-        _ => Certificate::from_pem(&String::from_utf8_lossy(&octets)),
-    };
-    read.map_err(|error| error.to_string())
+/// The addresses it names.
+pub(crate) fn addresses(certificate: &Certificate) -> String {
+    let addresses: Vec<String> = certificate.addresses().iter().map(ToString::to_string).collect();
+    addresses.join(", ")
 }
 
-/// What came of it in words: nobody should wonder later why a certificate is not used.
-fn put_in(
-    cache: &Cache,
-    settings: &Settings,
-    certificate: &Certificate,
-    beside: &[Certificate],
-    now: SystemTime,
-) -> Result<String, CacheError> {
-    // CA certificates often follow the one that is meant.
-    if certificate.addresses().is_empty() {
-        return Ok("skipped: it names no mail address".to_owned());
-    }
-    let inserted = cache.insert(certificate, Source::Imported, now)?;
-    let mut words = vec![if inserted.new > 0 { "new".to_owned() } else { "known already".to_owned() }];
-    if let Some(fault) = encrypting_fault(certificate, now) {
-        words.push(format!("but {fault}"));
-    }
-    if !settings.trust().anchors.is_empty()
-        && let Err(error) = validate(certificate, beside, settings.trust(), now)
-    {
-        words.push(format!("but not trusted: {error}"));
-    }
-    Ok(words.join(", "))
-}
-
-/// Lists the cache.
-pub(crate) fn list(
-    settings: &Settings,
-    address: Option<&MailAddress>,
-    now: SystemTime,
-    out: &mut dyn Write,
-) -> Result<Done> {
-    let cache = cache::open(settings)?;
-    let mut table = Table::new(["FINGERPRINT", "ADDRESSES", "SUBJECT", "VALID UNTIL", "SOURCE", "STATE"]);
-    let mut failed = None;
-    if let Some(address) = address {
-        cache.by_address(address)?.iter().for_each(|entry| table.row(row(entry, now)));
-    } else {
-        cache.for_each(|entry| {
-            match entry {
-                Ok(entry) => table.row(row(&entry, now)),
-                Err(error) => failed = Some(error),
-            }
-            true
-        })?;
-    }
-    table.write(out)?;
-    failed.map_or(Ok(Done::All), |error| Err(error.into()))
-}
-
-fn row(entry: &Entry, now: SystemTime) -> [String; 6] {
-    let certificate = &entry.certificate;
-    let fingerprint = HEXLOWER.encode(certificate.fingerprint());
-    [
-        fingerprint.get(..16).unwrap_or_default().to_owned(),
-        addresses(certificate),
-        certificate.subject().to_string(),
-        day(certificate.not_after()),
-        entry.sources.names().collect::<Vec<_>>().join(", "),
-        encrypting_fault(certificate, now).unwrap_or("usable").to_owned(),
-    ]
-}
-
-/// Why nothing is encrypted to a certificate now.
-fn encrypting_fault(certificate: &Certificate, now: SystemTime) -> Option<&'static str> {
+/// Why nothing is encrypted to a certificate now, as far as it says so itself.
+pub(crate) fn encrypting_fault(certificate: &Certificate, now: SystemTime) -> Option<&'static str> {
     if !certificate.may_encrypt() {
         Some("not for encrypting (keyUsage)")
     } else if !certificate.is_for_email() {
@@ -138,15 +49,87 @@ fn encrypting_fault(certificate: &Certificate, now: SystemTime) -> Option<&'stat
     }
 }
 
-pub(crate) fn addresses(certificate: &Certificate) -> String {
-    let addresses: Vec<String> = certificate.addresses().iter().map(ToString::to_string).collect();
-    addresses.join(", ")
+/// Why a certificate has no path to an anchor; `None` where it has one, or there is no anchor to lead to.
+pub(crate) fn path_fault(
+    certificate: &Certificate,
+    beside: &[Certificate],
+    settings: &Settings,
+    now: SystemTime,
+) -> Option<String> {
+    if settings.trust().anchors.is_empty() {
+        return None;
+    }
+    validate(certificate, beside, settings.trust(), now).err().map(|error| error.to_string())
 }
 
-/// A day in ISO 8601.
-pub(crate) fn day(time: SystemTime) -> String {
-    der::DateTime::try_from(time).map_or_else(
-        |_| "?".to_owned(),
-        |date| format!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day()),
-    )
+/// What is known of a certificate, for programs; `docs/json.md` describes it.
+pub(crate) fn certificate_json(certificate: &Certificate, now: SystemTime) -> Value {
+    let addresses: Vec<String> = certificate.addresses().iter().map(ToString::to_string).collect();
+    json!({
+        "fingerprint": HEXLOWER.encode(certificate.fingerprint()),
+        "subject": certificate.subject().to_string(),
+        "issuer": certificate.issuer().to_string(),
+        "serial": certificate.serial_hex(),
+        "addresses": addresses,
+        "not_before": moment(certificate.not_before()),
+        "not_after": moment(certificate.not_after()),
+        "fault": encrypting_fault(certificate, now),
+    })
+}
+
+/// The same with what the cache knows of it.
+pub(crate) fn entry_json(entry: &Entry, now: SystemTime) -> Value {
+    let mut value = certificate_json(&entry.certificate, now);
+    if let Value::Object(object) = &mut value {
+        object.extend([
+            ("state".to_owned(), entry.state.name().into()),
+            ("sources".to_owned(), entry.sources.names().collect::<Vec<_>>().into()),
+            ("assigned".to_owned(), entry.assigned.clone().into()),
+            ("first_seen".to_owned(), moment(entry.first_seen).into()),
+            ("last_seen".to_owned(), moment(entry.last_seen).into()),
+            ("message_id".to_owned(), entry.message_id.clone().into()),
+        ]);
+    }
+    value
+}
+
+/// The one certificate whose fingerprint begins so.
+pub(crate) fn entry_of(cache: &Cache, fingerprint: &str) -> Result<Entry> {
+    let digits: String = fingerprint.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
+    if digits.len() < SHORTEST || digits.len() > 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        bail!(
+            "{fingerprint:?} is no fingerprint: give at least {SHORTEST} digits of one that `hsmime cert list` shows"
+        );
+    }
+    if let Ok(whole) = HEXLOWER.decode(digits.as_bytes())
+        && let Ok(whole) = <[u8; 32]>::try_from(whole)
+    {
+        return match cache.by_fingerprint(&whole)? {
+            Some(entry) => Ok(entry),
+            None => bail!("no certificate in the cache has the fingerprint {digits}"),
+        };
+    }
+    let mut found: Vec<Entry> = Vec::new();
+    cache.for_each(|entry| {
+        // A record that cannot be read is not the one that is meant; `cache check` names it.
+        let matching =
+            entry.ok().filter(|e| HEXLOWER.encode(e.certificate.fingerprint()).starts_with(&digits));
+        found.extend(matching);
+        found.len() < 2
+    })?;
+    match (found.pop(), found.pop()) {
+        (Some(entry), None) => Ok(entry),
+        (Some(one), Some(other)) => {
+            let [one, other] = [one, other].map(|entry| HEXLOWER.encode(entry.certificate.fingerprint()));
+            bail!("several certificates begin with {digits}, such as {one} and {other}; give more of it")
+        }
+        (None, _) => bail!("no certificate in the cache begins with {digits}; see `hsmime cert list`"),
+    }
+}
+
+/// Writes a value for programs.
+pub(crate) fn write_json(out: &mut dyn std::io::Write, value: &Value) -> Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
 }

@@ -16,8 +16,9 @@ use smime::path::{PathError, Revocation, validate};
 
 use crate::{
     Done,
-    cert::{addresses, day},
+    cert::addresses,
     table::{Table, count},
+    time::day,
 };
 
 /// How something is doing.

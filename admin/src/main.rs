@@ -8,7 +8,9 @@ mod cert;
 mod csr;
 mod doctor;
 mod key;
+mod read;
 mod table;
+mod time;
 mod token;
 
 use std::{
@@ -17,7 +19,7 @@ use std::{
     time::SystemTime,
 };
 
-use agent::ConfigError;
+use agent::{ConfigError, Settings};
 use anyhow::Result;
 use clap::Parser;
 
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
     let now = SystemTime::now();
-    let settings = || agent::Settings::load(&arguments.config);
+    let settings = || Settings::load(&arguments.config);
     match &arguments.command {
         Command::Token(TokenCommand::List { module: Some(module) }) => {
             token::list(std::slice::from_ref(module), out)
@@ -66,10 +68,45 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
         Command::Key(KeyCommand::Generate(arguments)) => key::generate(&settings()?, arguments, out),
         Command::Key(KeyCommand::List { token }) => key::list(&settings()?, token.as_deref(), out),
         Command::Key(KeyCommand::Csr(arguments)) => csr::request(&settings()?, arguments, out),
-        Command::Cert(CertCommand::Import { files }) => cert::import(&settings()?, files, now, out),
-        Command::Cert(CertCommand::List { address }) => cert::list(&settings()?, address.as_ref(), now, out),
-        Command::Cache(CacheCommand::Stat) => cache::stat(&settings()?, out),
+        Command::Cert(command) => cert(&settings()?, command, now, out),
+        Command::Cache(command) => cache(&settings()?, command, now, out),
         Command::Doctor => doctor::examine(&arguments.config, now, out),
+    }
+}
+
+fn cert(settings: &Settings, command: &CertCommand, now: SystemTime, out: &mut dyn Write) -> Result<Done> {
+    match command {
+        CertCommand::Import(arguments) => cert::import::import(settings, arguments, now, out),
+        CertCommand::List(arguments) => cert::list::list(settings, arguments, now, out),
+        CertCommand::Show { fingerprint, pem, json } => {
+            cert::list::show(settings, fingerprint, (*pem, *json), now, out)
+        }
+        CertCommand::Remove { fingerprint, reason } => {
+            cert::change::remove(settings, fingerprint, reason, now, out)
+        }
+        CertCommand::Trust(arguments) => cert::change::trust(settings, arguments, now, out),
+        CertCommand::Distrust(arguments) => cert::change::distrust(settings, arguments, now, out),
+        CertCommand::Rules { remove, reason, json } => {
+            cert::change::rules(settings, *remove, reason, *json, now, out)
+        }
+        CertCommand::Check(arguments) => cert::check::check(settings, arguments, now, out),
+        CertCommand::Find { address, store, json } => {
+            cert::find::find(settings, address, (*store, *json), now, out)
+        }
+    }
+}
+
+fn cache(settings: &Settings, command: &CacheCommand, now: SystemTime, out: &mut dyn Write) -> Result<Done> {
+    match command {
+        CacheCommand::Stat { json } => cache::stat(settings, *json, out),
+        CacheCommand::Check { repair, json } => cache::check(settings, *repair, *json, out),
+        CacheCommand::Export { out: file, decided } => {
+            cache::export(settings, file.as_deref(), *decided, out)
+        }
+        CacheCommand::Import { file } => cache::import(settings, file, now, out),
+        CacheCommand::Backup { folder } => cache::backup(settings, folder, out),
+        CacheCommand::Sweep => cache::sweep(settings, now, out),
+        CacheCommand::Log { limit, json } => cache::log(settings, *limit, *json, out),
     }
 }
 

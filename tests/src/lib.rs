@@ -27,7 +27,7 @@ pub mod token;
 pub mod wait;
 pub mod workdir;
 
-pub use anyhow::{Context, Result, bail, ensure};
+pub use anyhow::{Context, Error, Result, bail, ensure};
 pub use config::Config;
 pub use lab::Lab;
 pub use pki::{Person, Pki};
