@@ -21,7 +21,7 @@ Let a CA sign alice.csr, name the certificate in an [[identity]], and let
   hsmime doctor
 check it all. Recipients' certificates come by
   hsmime cert import partner.p7b
-  hsmime cert list --address bob@partner.example
+  hsmime explain bob@partner.example
 Exit codes: 0 all done, 1 something failed and is named, 2 the configuration cannot be used.";
 
 /// Looks after the tokens, keys and certificates of hsmime-milter and hsmime-batch.
@@ -49,6 +49,17 @@ pub(crate) enum Command {
     /// The certificate cache itself.
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Says which certificates an address has, and of each why it is encrypted to or not.
+    Explain {
+        /// The address.
+        address: MailAddress,
+        /// Validates everything anew instead of taking what is remembered.
+        #[arg(long)]
+        anew: bool,
+        /// Writes JSON for programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Tries everything the configuration names, and says what to do where it fails.
     Doctor,
 }

@@ -7,6 +7,7 @@ mod cache;
 mod cert;
 mod csr;
 mod doctor;
+mod explain;
 mod key;
 mod read;
 mod table;
@@ -70,6 +71,9 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
         Command::Key(KeyCommand::Csr(arguments)) => csr::request(&settings()?, arguments, out),
         Command::Cert(command) => cert(&settings()?, command, now, out),
         Command::Cache(command) => cache(&settings()?, command, now, out),
+        Command::Explain { address, anew, json } => {
+            explain::explain(&settings()?, address, (*anew, *json), now, out)
+        }
         Command::Doctor => doctor::examine(&arguments.config, now, out),
     }
 }

@@ -13,6 +13,7 @@ use testkit::{
     command::Finished,
     ensure,
     pki::{Key, Profile},
+    slapd::{BASE, Slapd},
 };
 
 /// A folder with a configuration, a cache and a CA; no token, because none is needed.
@@ -331,5 +332,96 @@ fn a_cache_is_exported_imported_copied_checked_and_mended() -> Result<()> {
     fs::write(desk.workdir.join("bad.jsonl"), "{\"type\":\"hsmime-certcache\",\"version\":1}\nnonsense\n")?;
     let bad = desk.run("cache import bad.jsonl")?;
     ensure!(bad.code() == Some(1) && bad.stderr.contains("line 2 of the export: no JSON"), "{bad:?}");
+    Ok(())
+}
+
+#[test]
+fn explain_says_of_each_certificate_why_it_is_taken_or_not() -> Result<()> {
+    let desk = Desk::new("explain", "")?;
+    let named = |mut profile: Profile, name: &str| {
+        profile.name = name.to_owned();
+        profile
+    };
+    desk.issue(&named(bob(), "good"))?;
+    desk.issue(&named(bob().expired(), "old"))?;
+    desk.issue(&named(bob().for_purpose("serverAuth"), "server"))?;
+    let mut signs = named(bob(), "signs");
+    signs.key = Key::Ed25519;
+    desk.issue(&signs)?;
+    // Of another CA: it names the address, and leads to no anchor.
+    let other = Desk::new("explain-other", "")?;
+    let stranger = other.pki.issue(&named(bob(), "stranger"))?.certificate.display().to_string();
+    let line = format!("cert import good.pem old.pem server.pem signs.pem {stranger}");
+    ensure!(desk.run(&line)?.success(), "no import");
+    let shown = desk.run("explain Bob@partner.example")?;
+    ensure!(shown.success(), "{shown:?}");
+    let text = shown.text();
+    for expected in [
+        "expired",
+        "extKeyUsage",
+        "not trusted: ",
+        "a key that nothing is encrypted to",
+        "revocation not checked",
+    ] {
+        ensure!(text.contains(expected), "{expected:?} is not in {text}");
+    }
+    ensure!(text.lines().filter(|line| line.contains("  yes  ")).count() == 1, "{text}");
+    ensure!(text.ends_with("mail to Bob@partner.example is encrypted to 1 certificate\n"), "{text}");
+    let value = desk.json("explain bob@partner.example --anew --json")?;
+    let candidates = value["candidates"].as_array().cloned().unwrap_or_default();
+    ensure!(candidates.len() == 5 && candidates[0]["taken"] == true, "{value}");
+    ensure!(candidates[1..].iter().all(|c| c["taken"] == false && c["refusal"].is_string()), "{value}");
+    let taken = candidates[0]["fingerprint"].as_str().unwrap_or_default().to_owned();
+    ensure!(desk.run(&format!("cert distrust {taken} --reason lost"))?.success(), "no distrust");
+    let shown = desk.run("explain bob@partner.example")?.text();
+    ensure!(shown.contains("distrusted by an administrator"), "{shown}");
+    ensure!(shown.ends_with("cannot be encrypted: none of its certificates is taken\n"), "{shown}");
+    let nobody = desk.run("explain nobody@partner.example")?;
+    ensure!(
+        nobody.success() && nobody.text().contains("import one with `hsmime cert import FILE`"),
+        "{nobody:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn find_asks_the_sources_and_stores_what_they_have_if_asked_to() -> Result<()> {
+    let workdir = Workdir::new("find-servers")?;
+    let files = workdir.directory("partners")?;
+    let slapd = Slapd::start(&workdir, "")?;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let more = format!(
+        "[[source]]\nkind = \"ldap\"\nname = \"staff\"\nurl = \"{}\"\nbase = \"{BASE}\"\n\
+         [[source]]\nkind = \"directory\"\nname = \"partners\"\npath = \"{}\"\n[lookup]\nbudget-ms = 3000\n",
+        slapd.ldap(),
+        files.display()
+    );
+    let desk = Desk::new("find", &more)?;
+    let absent = desk.run("cert find bob@partner.example")?;
+    ensure!(
+        absent.success() && absent.text().lines().filter(|l| l.ends_with("absent")).count() == 2,
+        "{absent:?}"
+    );
+    fs::copy(desk.issue(&bob())?, files.join("bob.pem"))?;
+    let found = desk.json("cert find bob@partner.example --json")?;
+    ensure!(found["answers"][0]["answer"] == "absent" && found["answers"][1]["answer"] == "found", "{found}");
+    let first = &found["certificates"][0];
+    // Its issuer is in the same file.
+    ensure!(first["kind"] == "directory" && first["refused"].is_null(), "{found}");
+    ensure!(
+        desk.json("cert list --json")?["certificates"].as_array().is_some_and(Vec::is_empty),
+        "it was stored"
+    );
+    let stored = desk.run("cert find bob@partner.example --store")?;
+    ensure!(stored.success() && stored.text().contains("1 new certificate put into the cache"), "{stored:?}");
+    let listed = desk.json("cert list --json --address bob@partner.example")?;
+    ensure!(listed["certificates"][0]["sources"][0] == "directory", "{listed}");
+    let chosen = desk.run("explain bob@partner.example")?.text();
+    ensure!(chosen.ends_with("is encrypted to 1 certificate\n"), "{chosen}");
+    // A server that is down is named, and the exit code says so.
+    let down = more.replace(&slapd.ldap(), &format!("ldap://{gone}"));
+    let desk = Desk::new("find-down", &down)?;
+    let unknown = desk.run("cert find carol@partner.example")?;
+    ensure!(unknown.code() == Some(1) && unknown.text().contains("UNKNOWN: ldap://127.0.0.1"), "{unknown:?}");
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use smime::{Certificate, Fault, algorithm::DigestAlgorithm, key::Digest};
+use smime::{Certificate, Fault, MailAddress, algorithm::DigestAlgorithm, key::Digest};
+use x509_cert::ext::pkix::BasicConstraints;
 
 /// Three answers, because "there is none" and "I don't know" lead to different mail; as
 /// [`smime::store::Lookup`] has them.
@@ -21,8 +22,40 @@ pub enum Answer {
 pub struct Finding {
     /// Certificates that name the address. Nobody has looked whether they are valid.
     pub certificates: Vec<Certificate>,
+    /// CA certificates that came with them, and may help to find their paths. Nobody trusts them for being there.
+    pub issuers: Vec<Certificate>,
     /// What the owner of the domain says of the address's certificates without giving them (RFC 8162).
     pub pins: Vec<Pin>,
+}
+
+impl Finding {
+    /// Those of a bag that name the address, and the CA certificates beside them.
+    pub(crate) fn of(bag: impl IntoIterator<Item = Certificate>, address: &MailAddress) -> Self {
+        let mut finding = Self::default();
+        for certificate in bag {
+            let (list, limit) = if certificate.addresses().contains(address) {
+                (&mut finding.certificates, MAX_CERTIFICATES)
+            } else if is_ca(&certificate) {
+                (&mut finding.issuers, MAX_ISSUERS)
+            } else {
+                continue;
+            };
+            if list.len() < limit && !list.contains(&certificate) {
+                list.push(certificate);
+            }
+        }
+        if finding.certificates.is_empty() { Self::default() } else { finding }
+    }
+}
+
+/// How many certificates of an address are looked at.
+const MAX_CERTIFICATES: usize = 200;
+/// How many CA certificates beside them.
+pub(crate) const MAX_ISSUERS: usize = 50;
+
+/// Whether a certificate may issue others (RFC 5280 4.2.1.9).
+pub(crate) fn is_ca(certificate: &Certificate) -> bool {
+    matches!(certificate.extension::<BasicConstraints>(), Ok(Some(BasicConstraints { ca: true, .. })))
 }
 
 /// A pin of an SMIMEA record: the certificates of an address are those that match one.

@@ -12,7 +12,11 @@ use std::{
 
 use smime::{Certificate, MailAddress};
 
-use crate::{Answer, CertificateSource, Finding, Kind, LookupError, files};
+use crate::{
+    Answer, CertificateSource, Finding, Kind, LookupError,
+    answer::{MAX_ISSUERS, is_ca},
+    files,
+};
 
 /// A folder of PEM, DER and PKCS#7 files; folders in it and hidden files are passed over.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub struct Directory {
 struct Known {
     files: HashMap<PathBuf, File>,
     by_address: HashMap<String, Vec<Certificate>>,
+    /// CA certificates by their subject as it is written.
+    authorities: HashMap<String, Vec<Certificate>>,
 }
 
 #[derive(Debug)]
@@ -82,9 +88,11 @@ impl CertificateSource for Directory {
             return Answer::Unknown(error);
         }
         match known.by_address.get(&address.folded()) {
-            Some(certificates) => {
-                Answer::Found(Finding { certificates: certificates.clone(), pins: Vec::new() })
-            }
+            Some(certificates) => Answer::Found(Finding {
+                certificates: certificates.clone(),
+                issuers: known.issuers_of(certificates),
+                pins: Vec::new(),
+            }),
             None => Answer::Absent,
         }
     }
@@ -120,7 +128,12 @@ impl Known {
 
     fn index(&mut self) {
         self.by_address.clear();
+        self.authorities.clear();
         for certificate in self.files.values().filter_map(|file| file.contents.as_ref().ok()).flatten() {
+            if is_ca(certificate) {
+                let of_name = self.authorities.entry(certificate.subject().to_string()).or_default();
+                of_name.push(certificate.clone());
+            }
             for address in certificate.addresses() {
                 let of_address = self.by_address.entry(address.folded()).or_default();
                 if !of_address.contains(certificate) {
@@ -131,6 +144,23 @@ impl Known {
         for of_address in self.by_address.values_mut() {
             of_address.sort_by_key(|c| (std::cmp::Reverse(c.not_before()), *c.fingerprint()));
         }
+    }
+}
+
+impl Known {
+    /// The CA certificates in the folder that may have issued these, and those that may have issued them.
+    fn issuers_of(&self, certificates: &[Certificate]) -> Vec<Certificate> {
+        let mut issuers: Vec<Certificate> = Vec::new();
+        let mut names: Vec<String> = certificates.iter().map(|c| c.issuer().to_string()).collect();
+        while let Some(name) = names.pop() {
+            for authority in self.authorities.get(&name).into_iter().flatten() {
+                if issuers.len() < MAX_ISSUERS && !issuers.contains(authority) {
+                    names.push(authority.issuer().to_string());
+                    issuers.push(authority.clone());
+                }
+            }
+        }
+        issuers
     }
 }
 
@@ -210,6 +240,12 @@ mod tests {
         write("more.p7c", &certificates_only(&two).unwrap());
         write("again.crt", two[0].der());
         assert_eq!(found(&directory, "alice@example.org"), Some(2));
+        write("authorities.pem", &fixtures::data("ca.pem"));
+        let alice = MailAddress::parse("alice@example.org").unwrap();
+        let Answer::Found(finding) = directory.find(&alice, Instant::now()) else {
+            panic!("alice is gone");
+        };
+        assert_eq!(finding.issuers, [fixtures::certificate("ca")]);
         fs::remove_file(folder.path().join("more.p7c")).unwrap();
         assert_eq!(found(&directory, "alice@example.org"), Some(1));
     }

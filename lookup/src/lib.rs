@@ -12,11 +12,13 @@ mod directory;
 pub mod files;
 mod flight;
 pub mod ldap;
+mod refill;
 pub mod smimea;
 mod source;
 mod sources;
 
 pub use answer::{Answer, Finding, LookupError, Pin, Selector};
 pub use directory::Directory;
+pub use refill::Refill;
 pub use source::{CertificateSource, Kind};
 pub use sources::{Asked, Search, Sources};

@@ -203,6 +203,19 @@ impl Search {
         all.filter(|(certificate, _)| !taken.iter().any(|(known, _)| known == certificate)).collect()
     }
 
+    /// The CA certificates that came with what was found, each once, with who has it.
+    pub fn issuers(&self) -> Vec<(&Certificate, Kind)> {
+        let mut issuers: Vec<(&Certificate, Kind)> = Vec::new();
+        for (finding, kind) in self.findings() {
+            for issuer in &finding.issuers {
+                if !issuers.iter().any(|(known, _)| *known == issuer) {
+                    issuers.push((issuer, kind));
+                }
+            }
+        }
+        issuers
+    }
+
     /// The three answers in one: found, where any certificate was; unknown, where any source did not know.
     pub fn lookup(&self) -> Lookup {
         let found = self.certificates();

@@ -4,8 +4,7 @@ use std::{io::Write, time::SystemTime};
 
 use agent::{Settings, settings::start_sources};
 use anyhow::{Result, bail};
-use certcache::{Insertion, Source};
-use lookup::{Answer, Asked, Kind, Search};
+use lookup::{Answer, Asked, Kind, Refill, Search};
 use serde_json::{Value, json};
 use smime::{Certificate, MailAddress};
 
@@ -29,7 +28,7 @@ pub(crate) fn find(
     }
     let sources = start_sources(settings.lookup())?;
     let search = sources.find(address, now);
-    let stored = if store { keep(settings, &search, now)? } else { 0 };
+    let stored = if store { Refill::keep(&cache::open(settings)?, &search, now)? } else { 0 };
     if json {
         write_json(out, &to_json(address, &search, settings, now))?;
     } else {
@@ -39,22 +38,6 @@ pub(crate) fn find(
         }
     }
     Ok(if search.is_unknown() { Done::Partly } else { Done::All })
-}
-
-fn keep(settings: &Settings, search: &Search, now: SystemTime) -> Result<usize> {
-    let cache = cache::open(settings)?;
-    let found = search.certificates();
-    let insertions: Vec<_> = found.iter().map(|(c, kind)| Insertion::new(c, source(*kind))).collect();
-    Ok(cache.put(&insertions, now)?.new)
-}
-
-/// What the cache calls a kind of source.
-fn source(kind: Kind) -> Source {
-    match kind {
-        Kind::Ldap => Source::Ldap,
-        Kind::Smimea => Source::Smimea,
-        _ => Source::Directory,
-    }
 }
 
 fn write(search: &Search, settings: &Settings, now: SystemTime, out: &mut dyn Write) -> Result<()> {
@@ -69,7 +52,11 @@ fn write(search: &Search, settings: &Settings, now: SystemTime, out: &mut dyn Wr
         table.row([short(certificate), kind.to_string(), addresses(certificate), subject, until, state]);
     };
     for (certificate, kind) in search.certificates() {
-        row(certificate, kind, state(certificate, settings, now).unwrap_or_else(|| "usable".to_owned()));
+        row(
+            certificate,
+            kind,
+            state(certificate, search, settings, now).unwrap_or_else(|| "usable".to_owned()),
+        );
     }
     for (certificate, kind) in search.refused() {
         row(certificate, kind, NOT_PINNED.to_owned());
@@ -83,9 +70,12 @@ fn write(search: &Search, settings: &Settings, now: SystemTime, out: &mut dyn Wr
 
 const NOT_PINNED: &str = "not taken: DNS names another one (SMIMEA)";
 
-fn state(certificate: &Certificate, settings: &Settings, now: SystemTime) -> Option<String> {
+fn state(certificate: &Certificate, search: &Search, settings: &Settings, now: SystemTime) -> Option<String> {
+    let issuers: Vec<Certificate> = search.issuers().into_iter().map(|(issuer, _)| issuer.clone()).collect();
     let fault = encrypting_fault(certificate, now).map(str::to_owned);
-    fault.or_else(|| path_fault(certificate, &[], settings, now).map(|fault| format!("not trusted: {fault}")))
+    fault.or_else(|| {
+        path_fault(certificate, &issuers, settings, now).map(|fault| format!("not trusted: {fault}"))
+    })
 }
 
 fn words(asked: &Asked) -> String {
@@ -129,7 +119,8 @@ fn to_json(address: &MailAddress, search: &Search, settings: &Settings, now: Sys
         }
         row
     };
-    let taken = search.certificates().into_iter().map(|(c, kind)| row(c, kind, state(c, settings, now)));
+    let taken =
+        search.certificates().into_iter().map(|(c, kind)| row(c, kind, state(c, search, settings, now)));
     let refused = search.refused().into_iter().map(|(c, kind)| row(c, kind, Some(NOT_PINNED.to_owned())));
     let (answers, certificates) = (answers.collect::<Vec<_>>(), taken.chain(refused).collect::<Vec<_>>());
     json!({"address": address.as_str(), "answers": answers, "certificates": certificates})

@@ -46,8 +46,6 @@ pub struct Ldap {
 
 /// How many entries a look-up may bring: several people share an address, but not many.
 const MAX_ENTRIES: u32 = 50;
-/// How many certificates of them are looked at.
-const MAX_CERTIFICATES: usize = 200;
 /// RFC 4523 2.1 wants `;binary` with `userCertificate`; `userSMIMECertificate` is met with and without.
 const ATTRIBUTES: [&str; 3] =
     ["userCertificate;binary", "userSMIMECertificate;binary", "userSMIMECertificate"];
@@ -68,7 +66,7 @@ impl Ldap {
         Ok(Self { name: name.into(), settings, tls })
     }
 
-    fn ask(&self, address: &MailAddress, deadline: Instant) -> Result<Vec<Certificate>, LookupError> {
+    fn ask(&self, address: &MailAddress, deadline: Instant) -> Result<Finding, LookupError> {
         let LdapSettings { server, base, filter, attributes, bind, .. } = &self.settings;
         let mut connection = Connection::open(server, self.tls.as_ref(), deadline)?;
         if let Some((name, password)) = bind {
@@ -82,11 +80,11 @@ impl Ldap {
             size_limit: MAX_ENTRIES,
             time_limit: u32::try_from(left).unwrap_or(u32::MAX).max(1),
         })?;
-        let certificates = certificates(&found, address);
+        let finding = certificates(&found, address);
         let answer = match found.result.code {
-            LdapResult::SUCCESS => Ok(certificates),
+            LdapResult::SUCCESS => Ok(finding),
             // Some is better than nothing; none of what is there, though, is not none.
-            LdapResult::SIZE_LIMIT_EXCEEDED if !certificates.is_empty() => Ok(certificates),
+            LdapResult::SIZE_LIMIT_EXCEEDED if !finding.certificates.is_empty() => Ok(finding),
             LdapResult::REFERRAL => {
                 Err(connection.refused("it refers to another server, and is not followed"))
             }
@@ -108,25 +106,16 @@ impl CertificateSource for Ldap {
 
     fn find(&self, address: &MailAddress, deadline: Instant) -> Answer {
         match self.ask(address, deadline) {
-            Ok(certificates) if certificates.is_empty() => Answer::Absent,
-            Ok(certificates) => Answer::Found(Finding { certificates, pins: Vec::new() }),
+            Ok(finding) if finding.certificates.is_empty() => Answer::Absent,
+            Ok(finding) => Answer::Found(finding),
             Err(error) => Answer::Unknown(error),
         }
     }
 }
 
-/// All certificates of all entries that name the address. Both attributes are read by what is in them: a certificate,
-/// or `SignedData` with certificates. What does not decode is of no use to anybody.
-fn certificates(found: &Found, address: &MailAddress) -> Vec<Certificate> {
+/// All certificates of all entries. Both attributes are read by what is in them: a certificate, or `SignedData` with
+/// certificates. What does not decode is of no use to anybody.
+fn certificates(found: &Found, address: &MailAddress) -> Finding {
     let read = found.entries.iter().flatten().filter_map(|value| files::read(value).ok());
-    let mut certificates: Vec<Certificate> = Vec::new();
-    for certificate in read.flat_map(|contents| contents.certificates) {
-        if certificates.len() < MAX_CERTIFICATES
-            && certificate.addresses().contains(address)
-            && !certificates.contains(&certificate)
-        {
-            certificates.push(certificate);
-        }
-    }
-    certificates
+    Finding::of(read.flat_map(|contents| contents.certificates), address)
 }

@@ -39,7 +39,7 @@ impl CertificateSource for Scripted {
         match &self.does {
             Does::Find(names) => {
                 let certificates = names.iter().map(|name| fixtures::certificate(name)).collect();
-                Answer::Found(Finding { certificates, pins: Vec::new() })
+                Answer::Found(Finding { certificates, ..Finding::default() })
             }
             Does::Pin(name) => {
                 let digest = Digest::of(DigestAlgorithm::Sha256, fixtures::certificate(name).der());
@@ -48,7 +48,7 @@ impl CertificateSource for Scripted {
                     digest: Some(DigestAlgorithm::Sha256),
                     data: digest.as_bytes().to_vec(),
                 };
-                Answer::Found(Finding { certificates: Vec::new(), pins: vec![pin] })
+                Answer::Found(Finding { pins: vec![pin], ..Finding::default() })
             }
             Does::HaveNone => Answer::Absent,
             Does::BeDown => {

@@ -1,0 +1,153 @@
+//! The cache, and behind it the sources: what agents ask.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use certcache::{Cache, CacheError, Chooser, Insertion, Source};
+use smime::{
+    MailAddress,
+    store::{Lookup, RecipientCertificates, StoreError},
+};
+
+use crate::{Kind, Search, Sources};
+
+/// Certificates out of the cache, which is filled from the sources where it has none that may be used.
+#[derive(Debug)]
+pub struct Refill {
+    chooser: Arc<Chooser>,
+    sources: Sources,
+    absent: Duration,
+}
+
+impl Refill {
+    /// Asks `sources` where `chooser` knows nothing, and remembers for `absent` that nobody has anything.
+    pub fn new(chooser: Arc<Chooser>, sources: Sources, absent: Duration) -> Self {
+        Self { chooser, sources, absent }
+    }
+
+    /// Puts what was found into the cache: as trusted, which is to say that its path decides. Says how many of the
+    /// address's certificates are new.
+    pub fn keep(cache: &Cache, search: &Search, now: SystemTime) -> Result<usize, CacheError> {
+        let [found, issuers] = [search.certificates(), search.issuers()].map(|certificates| {
+            certificates.into_iter().map(|(c, kind)| Insertion::new(c, source(kind))).collect::<Vec<_>>()
+        });
+        if found.is_empty() {
+            return Ok(0);
+        }
+        if !issuers.is_empty() {
+            cache.put(&issuers, now)?;
+        }
+        Ok(cache.put(&found, now)?.new)
+    }
+
+    fn ask(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, CacheError> {
+        let cache = self.chooser.cache();
+        let search = self.sources.find(address, at);
+        Self::keep(cache, &search, at)?;
+        let found = self.chooser.candidates(address, at)?;
+        let chosen: Vec<_> = found.chosen().cloned().collect();
+        if !chosen.is_empty() {
+            return Ok(Lookup::Found(chosen));
+        }
+        if search.is_unknown() {
+            return Ok(Lookup::Unknown);
+        }
+        if !self.absent.is_zero() {
+            cache.put_absent(address, None, at + self.absent)?;
+        }
+        Ok(Lookup::Absent)
+    }
+}
+
+impl RecipientCertificates for Refill {
+    /// What the cache chooses; and where it has nothing that may be used, and has not asked not long ago, what it
+    /// chooses once the sources were asked. Whoever could not be asked makes nothing absent.
+    fn lookup(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, StoreError> {
+        match self.chooser.lookup(address, at)? {
+            Lookup::Unknown if !self.sources.is_empty() => {
+                self.ask(address, at).map_err(|error| StoreError {
+                    path: self.chooser.cache().path().display().to_string(),
+                    reason: error.to_string(),
+                })
+            }
+            known => Ok(known),
+        }
+    }
+}
+
+/// What the cache calls a kind of source.
+fn source(kind: Kind) -> Source {
+    match kind {
+        Kind::Directory => Source::Directory,
+        Kind::Ldap => Source::Ldap,
+        Kind::Smimea => Source::Smimea,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use certcache::Take;
+    use smime::testing::fixtures;
+
+    use super::*;
+    use crate::{CertificateSource, Directory};
+
+    fn refill(folder: &std::path::Path, absent: Duration) -> Refill {
+        let cache = Arc::new(Cache::open(&folder.join("cache")).unwrap());
+        let chooser = Arc::new(Chooser::new(cache, fixtures::trust(), Take::default()));
+        let directory: Arc<dyn CertificateSource> = Arc::new(Directory::new("files", folder.join("files")));
+        let sources = Sources::new(vec![directory], Duration::from_secs(20)).with_rest(Duration::ZERO);
+        Refill::new(chooser, sources, absent)
+    }
+
+    fn alice() -> MailAddress {
+        MailAddress::parse("alice@example.org").unwrap()
+    }
+
+    #[test]
+    fn what_sources_have_is_chosen_by_the_cache_s_rules_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = folder.path().join("files");
+        fs::create_dir(&files).unwrap();
+        let refill = refill(folder.path(), Duration::ZERO);
+        let now = fixtures::now();
+        // One that leads to no anchor is kept, and not encrypted to.
+        fs::write(files.join("mallory.pem"), fixtures::data("mallory.pem")).unwrap();
+        let mallory = fixtures::certificate("mallory").addresses().remove(0);
+        assert!(matches!(refill.lookup(&mallory, now).unwrap(), Lookup::Absent));
+        assert_eq!(refill.chooser.cache().by_address(&mallory).unwrap().len(), 1);
+        fs::write(files.join("alice.pem"), fixtures::data("alice.pem")).unwrap();
+        fs::write(files.join("ca.pem"), fixtures::data("ca.pem")).unwrap();
+        let Lookup::Found(found) = refill.lookup(&alice(), now).unwrap() else {
+            panic!("alice was not found");
+        };
+        assert_eq!(found, [fixtures::certificate("alice")]);
+        // And without the source.
+        fs::remove_dir_all(&files).unwrap();
+        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Found(_)));
+        let entries = refill.chooser.cache().by_address(&alice()).unwrap();
+        assert!(entries.iter().all(|entry| entry.sources.names().eq(["directory"])), "{entries:?}");
+    }
+
+    #[test]
+    fn absence_is_remembered_for_a_while_and_ignorance_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = folder.path().join("files");
+        let refill = refill(folder.path(), Duration::from_mins(1));
+        let now = fixtures::now();
+        // The folder is not there: nobody knows.
+        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Unknown));
+        fs::create_dir(&files).unwrap();
+        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent));
+        for name in ["alice.pem", "ca.pem"] {
+            fs::write(files.join(name), fixtures::data(name)).unwrap();
+        }
+        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent));
+        let later = now + Duration::from_mins(2);
+        assert!(matches!(refill.lookup(&alice(), later).unwrap(), Lookup::Found(_)));
+    }
+}
