@@ -1,15 +1,12 @@
 //! What an input is, by looking at it.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader},
-    path::Path,
-};
+use std::{fs::File, io::BufRead, path::Path, str::FromStr};
 
 use crate::{
+    compress::Compression,
     error::BatchError,
     maildir::Tree,
-    mbox::{Shape, begins_header, shape},
+    mbox::{Shape, Splitter, Variant, begins_header, shape, start},
 };
 
 /// What an input is.
@@ -19,10 +16,44 @@ pub enum Kind {
     Stdin,
     /// A Maildir, or a folder with Maildirs in it.
     Maildir,
+    /// A folder with `.eml` files in it, or below it.
+    Tree,
     /// A file of messages.
     Mbox,
     /// A file that is one message.
     Message,
+}
+
+/// What an output is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An mbox, or a folder with one for each folder of a Maildir.
+    Mbox(Variant),
+    /// A Maildir.
+    Maildir,
+    /// A tree of `.eml` files.
+    Eml,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = [
+            ("mbox", Self::Mbox(Variant::Mboxrd)),
+            ("mboxrd", Self::Mbox(Variant::Mboxrd)),
+            ("mboxo", Self::Mbox(Variant::Mboxo)),
+            ("mboxcl", Self::Mbox(Variant::Mboxcl)),
+            ("mboxcl2", Self::Mbox(Variant::Mboxcl2)),
+            ("maildir", Self::Maildir),
+            ("eml", Self::Eml),
+        ];
+        let found = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, format)| *format).ok_or_else(|| {
+            let names: Vec<_> = known.iter().map(|(known, _)| *known).collect();
+            format!("one of {} is needed", names.join(", "))
+        })
+    }
 }
 
 impl Kind {
@@ -39,20 +70,38 @@ impl Kind {
                 origin: folder.display().to_string(),
                 source,
             })?;
-            let none = tree.folders.is_empty();
-            return if none { Err(problem("a folder, but not a Maildir")) } else { Ok(Self::Maildir) };
+            if !tree.folders.is_empty() {
+                return Ok(Self::Maildir);
+            }
+            let is_tree = tree
+                .left_out
+                .iter()
+                .any(|file| file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("eml")));
+            let none = "a folder, but not a Maildir, and without .eml files";
+            return if is_tree { Ok(Self::Tree) } else { Err(problem(none)) };
         }
         if !metadata.is_file() {
             return Err(problem("neither a file nor a folder"));
         }
-        let file = BufReader::new(File::open(path).map_err(failed)?);
-        match first_line(file).map_err(failed)?.as_deref() {
+        let file = File::open(path).map_err(failed)?;
+        let compression = Compression::of_file(&file).map_err(failed)?;
+        let opened = || start(&file, compression);
+        match opened().and_then(first_line).map_err(failed)?.as_deref() {
             None => Ok(Self::Mbox),
             Some(line) if matches!(shape(line), Shape::Dated | Shape::Undated) => Ok(Self::Mbox),
             Some(line) if begins_header(line) && !is_named_mbox(path) => Ok(Self::Message),
+            Some(_) if begins_somewhere(opened().map_err(failed)?).map_err(failed)? => Ok(Self::Mbox),
             Some(_) => Err(problem("neither an mbox, which begins with a From_ line, nor a message")),
         }
     }
+}
+
+/// Whether in something that is no message, a From_ line begins one further on.
+fn begins_somewhere(input: impl BufRead) -> std::io::Result<bool> {
+    let nothing: &[u8] = b"";
+    let mut splitter = Splitter::new(input, nothing, 0);
+    splitter.next_part()?;
+    Ok(splitter.has_next())
 }
 
 /// The first line that is not empty, without a byte order mark and at most the beginning of a long one.

@@ -14,6 +14,7 @@ use smime::{
 
 use batch::{
     agents::At,
+    archive::Format,
     error::BatchError,
     instant,
     run::{DEFAULT_MAX_MESSAGE, MAX_JOBS, Output},
@@ -32,9 +33,10 @@ pub(crate) struct Cli {
 }
 
 const EXIT_STATUS: &str = "\
-An input is a Maildir, an mbox, a file with one message, or - for one message on the standard input. It is \
-only read. The output appears under its name when all of it is on the disk; until then it is called \
-OUTPUT.hsmime-partial, and a run that was cut off goes on with --resume. A message that fails is copied unchanged and named.
+An input is a Maildir, an mbox, a folder with .eml files, a file with one message, or - for one message on the \
+standard input. It is only read. The output appears under its name when all of it is on the disk; until then it is \
+called OUTPUT.hsmime-partial, and a run that was cut off goes on with --resume. A message that fails is copied \
+unchanged and named.
 
 Exit status: 0 all done, 1 some messages failed, 2 could not start or had to stop, and then there is no output.";
 
@@ -176,6 +178,9 @@ pub(crate) struct Work {
     /// Where to write: a new file or Maildir; for several inputs a new folder; - is the standard output
     #[arg(long, short, value_name = "OUTPUT")]
     output: Option<PathBuf>,
+    /// What to write, if not what the input is: mbox (mboxrd), mboxo, mboxcl, mboxcl2, maildir, eml
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
     /// Replace the input (not possible yet)
     #[arg(long, conflicts_with = "output")]
     in_place: bool,
@@ -277,7 +282,10 @@ impl Command {
             _ if work.dry_run && only_looks => Ok(Output::None),
             _ if work.dry_run => Ok(Output::Rehearsal),
             Some(output) if output == Path::new("-") => Ok(Output::Stdout),
-            Some(output) => Ok(Output::Path(output.clone())),
+            Some(output) => Ok(match work.format {
+                Some(format) => Output::Converted(output.clone(), format),
+                None => Output::Path(output.clone()),
+            }),
             None if only_looks => Ok(Output::None),
             None if from_stdin => Ok(Output::Stdout),
             None => Err(BatchError::Usage("say where to write with --output")),
@@ -302,6 +310,8 @@ mod tests {
             ("--config x decrypt a b -o out", Ok(Output::Path("out".into()))),
             ("decrypt - --config x", Ok(Output::Stdout)),
             ("sign - --output out", Ok(Output::Path("out".into()))),
+            ("verify a -o b --format Maildir", Ok(Output::Converted("b".into(), Format::Maildir))),
+            ("verify a -o b --format mbx", Err("one of mbox, mboxrd,")),
             ("verify in", Ok(Output::None)),
             ("verify -", Ok(Output::None)),
             ("verify in --output out", Ok(Output::Path("out".into()))),

@@ -53,3 +53,46 @@ pub enum CopyError {
     /// Where it goes to.
     Write(io::Error),
 }
+
+/// Sums up what is read or written through it.
+pub(crate) struct Tally<T> {
+    inner: T,
+    context: Context,
+    size: u64,
+}
+
+impl<T> Tally<T> {
+    pub(crate) fn new(inner: T) -> Self {
+        Self { inner, context: Context::new(&SHA256), size: 0 }
+    }
+
+    /// The sum of all so far.
+    pub(crate) fn sum(self) -> Summed {
+        Summed { size: self.size, sha256: HEXLOWER.encode(self.context.finish().as_ref()) }
+    }
+
+    fn add(&mut self, octets: &[u8]) {
+        self.context.update(octets);
+        self.size += octets.len() as u64;
+    }
+}
+
+impl<R: Read> Read for Tally<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(out)?;
+        self.add(out.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+impl<W: Write> Write for Tally<W> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(octets)?;
+        self.add(octets.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

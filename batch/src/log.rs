@@ -146,9 +146,16 @@ impl<'a> Log<'a> {
 
     /// Says what a first look at an mbox found.
     pub(crate) fn survey(&self, path: &Path, survey: &Survey) {
-        let Survey { messages, preamble, doubtful, .. } = survey;
-        let quoting = survey.quoting().as_str();
-        self.say(&format!("{}: {messages} messages, read as {quoting}", path.display()));
+        let Survey { messages, preamble, doubtful, wrong_lengths, .. } = survey;
+        let variant = survey.variant().as_str();
+        let writer = survey.writer.map_or(String::new(), |writer| format!(" of {}", writer.as_str()));
+        self.say(&format!("{}: {messages} messages, read as {variant}{writer}", path.display()));
+        if *wrong_lengths > 0 {
+            self.say(&format!(
+                "{}: the Content-Length of {wrong_lengths} messages is wrong and not believed",
+                path.display()
+            ));
+        }
         if *preamble > 3 {
             self.say(&format!("{}: {preamble} octets before the first message are kept", path.display()));
         }

@@ -4,21 +4,24 @@ use std::{
     fs::{self, DirBuilder, File},
     io,
     os::unix::fs::DirBuilderExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
-    archive::Kind,
+    archive::{Format, Kind},
     attributes::Attributes,
     error::BatchError,
     journal::Done,
+    large::PREAMBLE,
     log::Log,
-    maildir::{MaildirSink, MaildirSource, Tree},
-    mbox::MboxSource,
+    maildir::{MaildirDelivery, MaildirSink, MaildirSource, Tree},
+    mbox::{MboxSink, MboxSource},
     output::{FileSink, Place, StdoutSink, sync_folder},
     pipeline::{Sink, Source},
     run::{Options, Output},
     single::SingleSource,
+    stored::{Large, Origin},
+    tree::{Listing, Naming, TreeSink, TreeSource},
 };
 
 /// A source, and a sink if something is written.
@@ -35,12 +38,15 @@ pub(crate) fn open(
 ) -> Result<Opened, BatchError> {
     let limit = options.max_message;
     let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
+    let named =
+        |(folder, source): (PathBuf, _)| BatchError::Read { origin: folder.display().to_string(), source };
+    let format = options.output.format();
     match kind {
         Kind::Stdin => {
             let source = SingleSource::stream(Box::new(io::stdin()), limit);
-            let sink: Option<Box<dyn Sink>> = match place {
-                Some(place) => Some(Box::new(FileSink::create(place, None)?)),
-                None if options.output == Output::Stdout => Some(Box::new(StdoutSink)),
+            let sink = match place {
+                Some(place) => Some(of_file(place, input, None, format, None)?),
+                None if options.output == Output::Stdout => Some(Box::new(StdoutSink) as Box<dyn Sink>),
                 None => None,
             };
             Ok((Box::new(source), sink))
@@ -55,27 +61,104 @@ pub(crate) fn open(
             } else {
                 Box::new(SingleSource::file(input, limit).map_err(failed)?)
             };
-            let sink = place.map(|place| match done.and_then(|done| done.last.output) {
-                Some(length) => FileSink::resume(place, length, Some(attributes)),
-                None => FileSink::create(place, Some(attributes)),
-            });
-            let sink = sink.transpose()?;
-            Ok((source, sink.map(|sink| Box::new(sink) as Box<dyn Sink>)))
+            Ok((
+                source,
+                place.map(|place| of_file(place, input, Some(attributes), format, done)).transpose()?,
+            ))
         }
         Kind::Maildir => {
-            let tree = Tree::of(input).map_err(|(folder, source)| BatchError::Read {
-                origin: folder.display().to_string(),
-                source,
-            })?;
+            let tree = Tree::of(input).map_err(named)?;
             let source = MaildirSource::new(input, &tree, limit);
             log.left_out(input, &tree.left_out);
-            let sink = place.map(|place| match done {
-                Some(done) => MaildirSink::resume(place, input, tree, &done.outputs),
-                None => MaildirSink::create(place, input, tree),
-            });
-            let sink = sink.transpose()?;
-            Ok((Box::new(source), sink.map(|sink| Box::new(sink) as Box<dyn Sink>)))
+            let sink = place.map(|place| of_maildir(place, input, tree, format, done)).transpose()?;
+            Ok((Box::new(source), sink))
         }
+        Kind::Tree => {
+            let listing = Listing::of(input).map_err(named)?;
+            let source = TreeSource::new(input, &listing, limit);
+            log.left_out(input, &listing.left_out);
+            let sink = place.map(|place| of_tree(place, input, &listing, format)).transpose()?;
+            Ok((Box::new(source), sink))
+        }
+    }
+}
+
+/// The output for a file, or for the standard input.
+fn of_file(
+    place: Place,
+    input: &Path,
+    attributes: Option<Attributes>,
+    format: Option<Format>,
+    done: Option<&Done>,
+) -> Result<Box<dyn Sink>, BatchError> {
+    let modified = attributes.as_ref().and_then(Attributes::modified);
+    Ok(match format {
+        None => match done.and_then(|done| done.last.output) {
+            Some(length) => Box::new(FileSink::resume(place, length, attributes)?),
+            None => Box::new(FileSink::create(place, attributes)?),
+        },
+        Some(Format::Mbox(variant)) => Box::new(MboxSink::file(place, variant)?),
+        Some(Format::Maildir) => Box::new(MaildirDelivery::create(place, modified)?),
+        Some(Format::Eml) => Box::new(TreeSink::create(place, input, Naming::ByNumber, &[])?),
+    })
+}
+
+/// The output for a Maildir.
+fn of_maildir(
+    place: Place,
+    input: &Path,
+    tree: Tree,
+    format: Option<Format>,
+    done: Option<&Done>,
+) -> Result<Box<dyn Sink>, BatchError> {
+    Ok(match format {
+        None | Some(Format::Maildir) => match done {
+            Some(done) => Box::new(MaildirSink::resume(place, input, tree, &done.outputs)?),
+            None => Box::new(MaildirSink::create(place, input, tree)?),
+        },
+        Some(Format::Eml) => Box::new(TreeSink::create(place, input, Naming::AsInMaildir, &tree.folders)?),
+        Some(Format::Mbox(variant)) => {
+            let mut sink = match tree.folders.as_slice() {
+                [_] => MboxSink::file(place, variant)?,
+                folders => MboxSink::folders(place, variant, input, folders)?,
+            };
+            if tree.kept.iter().any(|kept| kept == Path::new(PREAMBLE)) {
+                let failed = |source| BatchError::Read { origin: PREAMBLE.into(), source };
+                let octets = Box::new(File::open(input.join(PREAMBLE)).map_err(failed)?);
+                // It goes where a message of the root goes.
+                let origin = Origin { file: input.join("cur").join(PREAMBLE).into(), offset: None };
+                sink.copy(Large { attributes: None, origin, message: None, octets })?;
+            }
+            Box::new(sink)
+        }
+    })
+}
+
+/// The output for a tree of `.eml` files.
+fn of_tree(
+    place: Place,
+    input: &Path,
+    listing: &Listing,
+    format: Option<Format>,
+) -> Result<Box<dyn Sink>, BatchError> {
+    Ok(match format {
+        None | Some(Format::Eml) => {
+            Box::new(TreeSink::create(place, input, Naming::AsTheyAre, &listing.folders)?)
+        }
+        Some(Format::Mbox(variant)) => Box::new(MboxSink::file(place, variant)?),
+        Some(Format::Maildir) => {
+            let modified = fs::metadata(input).and_then(|metadata| metadata.modified()).ok();
+            Box::new(MaildirDelivery::create(place, modified)?)
+        }
+    })
+}
+
+/// Whether the output for this input is a folder.
+fn makes_folder(input: &Path, kind: Kind, format: Option<Format>) -> bool {
+    match (format, kind) {
+        (Some(Format::Maildir | Format::Eml), _) | (None, Kind::Maildir | Kind::Tree) => true,
+        (Some(Format::Mbox(_)), Kind::Maildir) => Tree::of(input).is_ok_and(|tree| tree.folders.len() != 1),
+        _ => false,
     }
 }
 
@@ -98,16 +181,18 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
                 "only one message from the standard input (-) can go to the standard output",
             ));
         }
-        Output::Path(output) => output,
+        Output::Path(output) | Output::Converted(output, _) => output,
     };
     if let ([input], [kind]) = (inputs.as_slice(), kinds) {
         let refuse = |problem: &str| BatchError::Output { path: output.clone(), problem: problem.into() };
-        match kind {
-            Kind::Maildir if output.is_file() => return Err(refuse("it is a file; a Maildir is a folder")),
-            Kind::Stdin if output.is_dir() => return Err(refuse("it is a folder; name a file in it")),
-            _ => {}
+        let is_folder = makes_folder(input, *kind, options.output.format());
+        if is_folder && output.is_file() {
+            return Err(refuse("it is a file; a Maildir is a folder, as is a tree of files"));
         }
-        let into_folder = *kind != Kind::Maildir && output.is_dir();
+        if !is_folder && *kind == Kind::Stdin && output.is_dir() {
+            return Err(refuse("it is a folder; name a file in it"));
+        }
+        let into_folder = !is_folder && output.is_dir();
         let target = match input.file_name() {
             Some(name) if into_folder && *kind != Kind::Stdin => {
                 // Refused here if the folder is not empty.

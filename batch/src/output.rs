@@ -12,6 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::{
     attributes::Attributes,
+    compress::{Compression, Encoder},
     digest::{CopyError, Summed},
     error::BatchError,
     pipeline::{Mark, Outgoing, Sink},
@@ -196,7 +197,7 @@ pub(crate) fn new_file(path: &Path) -> io::Result<File> {
 #[derive(Debug)]
 pub struct FileSink {
     place: Place,
-    file: io::BufWriter<File>,
+    file: Option<Encoder>,
     attributes: Option<Attributes>,
 }
 
@@ -207,7 +208,9 @@ impl FileSink {
         let file = new_file(&place.partial)
             .and_then(|file| lock(&file).map(|()| file))
             .map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
-        Ok(Self { place, file: io::BufWriter::with_capacity(1 << 20, file), attributes })
+        let file = Encoder::new(file, Compression::of_name(&place.target));
+        let file = file.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
+        Ok(Self { place, file: Some(file), attributes })
     }
 
     /// Goes on with a file that an earlier run began, after so many octets that are known to be good.
@@ -226,7 +229,9 @@ impl FileSink {
             Ok(file)
         });
         let file = opened.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
-        Ok(Self { place, file: io::BufWriter::with_capacity(1 << 20, file), attributes })
+        let file = Encoder::new(file, None);
+        let file = file.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
+        Ok(Self { place, file: Some(file), attributes })
     }
 
     fn failed(&self, source: io::Error) -> BatchError {
@@ -236,16 +241,23 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
-        self.file.write_all(outgoing.octets).map_err(|source| self.failed(source))
+        let written = self.file.as_mut().map_or(Ok(()), |file| file.write_all(outgoing.octets));
+        written.map_err(|source| self.failed(source))
     }
 
-    fn copy(&mut self, large: Large) -> Result<Summed, BatchError> {
-        copy(large, &mut self.file).map_err(|error| error.unwrap_or_else(|source| self.failed(source)))
+    fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
+        let copied = match &mut self.file {
+            Some(file) => copy_all(large, file),
+            None => Err(Err(io::ErrorKind::NotFound.into())),
+        };
+        copied.map_err(|error| error.unwrap_or_else(|source| self.failed(source)))
     }
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
-        let durable = self.file.flush().and_then(|()| {
-            let mut file = self.file.get_ref();
+        // Nobody can go on in the middle of a compressed stream.
+        let Some(Encoder::Plain(to)) = &mut self.file else { return Ok(None) };
+        let durable = to.flush().and_then(|()| {
+            let mut file = to.get_ref();
             file.sync_data()?;
             file.stream_position()
         });
@@ -253,12 +265,12 @@ impl Sink for FileSink {
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {
-        let flushed = self.file.flush().and_then(|()| {
-            let file = self.file.get_ref();
-            self.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file))?;
+        let finished = self.file.take().map_or(Ok(()), |file| {
+            let file = file.finish()?;
+            self.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(&file))?;
             file.sync_all()
         });
-        flushed.map_err(|source| self.failed(source))?;
+        finished.map_err(|source| self.failed(source))?;
         self.place.put_in_place()
     }
 }
@@ -272,8 +284,8 @@ impl Sink for StdoutSink {
         io::stdout().lock().write_all(outgoing.octets).map_err(to_stdout)
     }
 
-    fn copy(&mut self, large: Large) -> Result<Summed, BatchError> {
-        copy(large, &mut io::stdout().lock()).map_err(|error| error.unwrap_or_else(to_stdout))
+    fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
+        copy_all(large, &mut io::stdout().lock()).map_err(|error| error.unwrap_or_else(to_stdout))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {
@@ -285,10 +297,30 @@ fn to_stdout(source: io::Error) -> BatchError {
     BatchError::Write { path: "the standard output".into(), source }
 }
 
+/// What was copied without being kept in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// The sum of what was read.
+    pub read: Summed,
+    /// The sum of what was written, which another kind of archive may have changed.
+    pub written: Summed,
+}
+
+impl Copied {
+    /// Written as it was read.
+    pub(crate) fn as_is(sum: Summed) -> Self {
+        Self { read: sum.clone(), written: sum }
+    }
+}
+
 /// Copies; an error of the writing side is for the caller to name.
-pub(crate) fn copy(mut large: Large, to: &mut dyn Write) -> Result<Summed, Result<BatchError, io::Error>> {
-    Summed::of_copy(&mut large.octets, to).map_err(|error| match error {
+pub(crate) fn copy_all(
+    mut large: Large,
+    to: &mut dyn Write,
+) -> Result<Copied, Result<BatchError, io::Error>> {
+    let copied = Summed::of_copy(&mut large.octets, to).map_err(|error| match error {
         CopyError::Read(source) => Ok(BatchError::Read { origin: large.origin.to_string(), source }),
         CopyError::Write(source) => Err(source),
-    })
+    });
+    copied.map(Copied::as_is)
 }

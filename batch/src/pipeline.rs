@@ -19,11 +19,12 @@ use std::{
 use rayon::{ScopeFifo, ThreadPool};
 
 use crate::{
-    digest::Summed,
     error::BatchError,
+    form::Form,
     gate::{self, Gate},
     journal::{Done, Journal},
     log::Totals,
+    output::Copied,
     report::Record,
     stored::{Large, Origin, Piece, Stored},
     task::Task,
@@ -41,10 +42,14 @@ pub trait Source {
 
 /// Where messages go to, in order. Nothing appears under its final name before [`Sink::finish`].
 pub trait Sink: Send {
+    /// What messages must look like, if the archive is of another kind than the input.
+    fn form(&self) -> Option<Form> {
+        None
+    }
     /// Adds a message.
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError>;
-    /// Adds what is too large for memory, or belongs to no message; gives its sum.
-    fn copy(&mut self, large: Large) -> Result<Summed, BatchError>;
+    /// Adds what is too large for memory, or belongs to no message.
+    fn copy(&mut self, large: Large) -> Result<Copied, BatchError>;
     /// Makes what came so far durable, and tells what there is. `None`: nobody can go on with such an output.
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         Ok(None)
@@ -115,6 +120,7 @@ pub(crate) fn run<'a>(
     keeping: Option<Keeping>,
 ) -> Result<u64, BatchError> {
     let gate = Gate::new(run.room);
+    let form = sink.as_ref().and_then(|sink| sink.form());
     let (journal, done) = match keeping {
         Some(Keeping { journal, done, every }) => (Some((journal, every)), done),
         None => (None, Done::default()),
@@ -127,7 +133,7 @@ pub(crate) fn run<'a>(
         let read = run.pool.in_place_scope_fifo(|scope| {
             // Moved in here, so that the writer sees the end when the last worker is done.
             let sender = sender;
-            read_all(run, source, task, &done, gate, scope, &sender)
+            read_all(run, source, Doing { task, form }, &done, gate, scope, &sender)
         });
         (read, writing.join())
     });
@@ -171,7 +177,7 @@ pub(crate) enum Ready {
 fn read_all<'scope>(
     run: Run<'scope>,
     source: &mut dyn Source,
-    task: &'scope dyn Task,
+    doing: Doing<'scope>,
     done: &Done,
     gate: &'scope Gate,
     scope: &ScopeFifo<'scope>,
@@ -207,7 +213,7 @@ fn read_all<'scope>(
             Piece::Message(stored) => {
                 let job = Job { stored, index, sequence: read.pieces, charge };
                 let sender = sender.clone();
-                scope.spawn_fifo(move |_| job.run(task, gate, &sender));
+                scope.spawn_fifo(move |_| job.run(doing, gate, &sender));
                 None
             }
             Piece::Large(large) => Some(Ready::Large { index, large }),
@@ -233,6 +239,13 @@ fn is_done(piece: &Piece, done: &Done) -> bool {
     }
 }
 
+/// What is done with each message.
+#[derive(Clone, Copy)]
+struct Doing<'a> {
+    task: &'a dyn Task,
+    form: Option<Form>,
+}
+
 /// A message on its way to a worker.
 struct Job {
     stored: Stored,
@@ -242,9 +255,10 @@ struct Job {
 }
 
 impl Job {
-    fn run(self, task: &dyn Task, gate: &Gate, sender: &mpsc::Sender<Queued>) {
+    fn run(self, doing: Doing<'_>, gate: &Gate, sender: &mpsc::Sender<Queued>) {
         if !gate.is_closed() {
-            let ready = Ready::Finished(Box::new(worker::work(task, self.stored, self.index)));
+            let ready =
+                Ready::Finished(Box::new(worker::work(doing.task, self.stored, self.index, doing.form)));
             let _ = sender.send(Queued { sequence: self.sequence, charge: self.charge, ready });
         }
     }

@@ -89,21 +89,21 @@ pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Rendered
 
 /// How the lines of a stored message end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LineEnd {
+pub(crate) enum LineEnd {
     Lf,
     CrLf,
 }
 
 impl LineEnd {
     /// That of the first line.
-    fn of(stored: &[u8]) -> Self {
+    pub(crate) fn of(stored: &[u8]) -> Self {
         match memchr::memchr(b'\n', stored) {
             Some(at) if at > 0 && stored.get(at - 1) == Some(&b'\r') => Self::CrLf,
             _ => Self::Lf,
         }
     }
 
-    fn octets(self) -> &'static [u8] {
+    pub(crate) fn octets(self) -> &'static [u8] {
         match self {
             Self::Lf => b"\n",
             Self::CrLf => b"\r\n",
@@ -128,7 +128,7 @@ impl LineEnd {
 }
 
 /// The header with the empty line after it, and the body.
-fn split(content: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(content: &[u8]) -> (&[u8], &[u8]) {
     let mut at = 0;
     for line in lines(content) {
         at += line.len();
@@ -139,7 +139,7 @@ fn split(content: &[u8]) -> (&[u8], &[u8]) {
     content.split_at(at)
 }
 
-fn lines(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
     octets.split_inclusive(|&octet| octet == b'\n')
 }
 
@@ -156,6 +156,11 @@ fn is_length(line: &[u8]) -> bool {
     (name.eq_ignore_ascii_case(b"Content-Length") || name.eq_ignore_ascii_case(b"Lines"))
         && !value.is_empty()
         && value.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether a line is a `Content-Length` with a number.
+pub(crate) fn is_content_length(line: &[u8]) -> bool {
+    is_length(line) && line.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'C'))
 }
 
 /// The same length field for another body.

@@ -10,7 +10,7 @@ use std::{
 use rayon::ThreadPool;
 
 use crate::{
-    archive::Kind,
+    archive::{Format, Kind},
     error::BatchError,
     journal::{Done, Job, Journal},
     log::{Log, Totals},
@@ -63,6 +63,18 @@ pub enum Output {
     Stdout,
     /// For one input a new archive, or a place in an empty folder; for several a new folder.
     Path(PathBuf),
+    /// As with `Path`, but an archive of this format.
+    Converted(PathBuf, Format),
+}
+
+impl Output {
+    /// The format asked for, if it is to be another than the input's.
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Self::Converted(_, format) => Some(*format),
+            _ => None,
+        }
+    }
 }
 
 /// What was done before a run had to stop.

@@ -7,6 +7,7 @@ use smime::{Fault, mime::Message};
 use crate::{
     attributes::Attributes,
     digest::Summed,
+    form::{self, Form, Formed, Kept},
     inspect::Contents,
     render::{readings, render},
     stored::{Frame, Origin, Stored},
@@ -45,10 +46,12 @@ pub struct Place {
     pub attributes: Option<Attributes>,
     /// What the archive puts around the message, as it is now.
     pub frame: Frame,
+    /// What an archive of another kind has no place for.
+    pub kept: Kept,
 }
 
 /// Works on one message. Whatever happens, its octets come out again, new or old.
-pub(crate) fn work(task: &dyn Task, stored: Stored, index: u64) -> Finished {
+pub(crate) fn work(task: &dyn Task, stored: Stored, index: u64, form: Option<Form>) -> Finished {
     let began = Instant::now();
     let input = Summed::of(&stored.octets);
     let (mut message_id, mut contents) = (None, Contents::default());
@@ -79,22 +82,17 @@ pub(crate) fn work(task: &dyn Task, stored: Stored, index: u64) -> Finished {
         Ok((done, rendered)) => (Ok(done), rendered),
         Err(failed) => (Err(failed), None),
     };
-    let output = rendered.as_ref().map_or_else(|| input.clone(), |rendered| Summed::of(&rendered.octets));
-    Finished {
-        index,
-        message_id,
-        contents,
-        result,
-        input,
-        output,
-        place: Place {
-            origin: stored.origin,
-            attributes: stored.attributes,
-            frame: rendered.as_ref().map_or(stored.frame, |rendered| rendered.frame),
-        },
-        octets: rendered.map_or(stored.octets, |rendered| rendered.octets),
-        elapsed: began.elapsed(),
-    }
+    let is_as_found = rendered.is_none() && form.is_none();
+    let (octets, frame) =
+        rendered.map_or((stored.octets, stored.frame), |rendered| (rendered.octets, rendered.frame));
+    let (origin, attributes) = (stored.origin, stored.attributes);
+    let Formed { octets, frame, kept } = match form {
+        Some(form) => form::form(form, &octets, frame, &origin, attributes.as_ref()),
+        None => Formed { octets, frame, kept: Kept::default() },
+    };
+    let output = if is_as_found { input.clone() } else { Summed::of(&octets) };
+    let place = Place { origin, attributes, frame, kept };
+    Finished { index, message_id, contents, result, input, output, octets, place, elapsed: began.elapsed() }
 }
 
 /// The `Message-ID` for the report: at most 998 octets, printable.

@@ -8,6 +8,7 @@ use crate::{
     digest::{CopyError, Summed},
     error::BatchError,
     journal::{self, Checkpoint, Journal},
+    output::Copied,
     pipeline::{Mark, Observer, Outgoing, Ready, Sink},
     report::{ErrorRecord, Record},
     stored::{Large, Origin},
@@ -161,7 +162,7 @@ impl<'a> Writer<'a> {
 
     fn large(&mut self, index: u64, large: Large) -> Result<(), BatchError> {
         let source = large.origin.clone();
-        let sum = self.copy(large)?;
+        let copied = self.copy(large)?;
         let reason = "it is larger than --max-message allows".to_owned();
         self.observer.record(&Record {
             index,
@@ -174,21 +175,23 @@ impl<'a> Writer<'a> {
             key: None,
             reason: None,
             error: Some(ErrorRecord { fault: Fault::Policy, reason }),
-            output: self.writes.then(|| sum.clone()),
-            input: sum,
+            output: self.writes.then_some(copied.written),
+            input: copied.read,
             elapsed_ms: 0,
         })
     }
 
-    fn copy(&mut self, mut large: Large) -> Result<Summed, BatchError> {
+    fn copy(&mut self, mut large: Large) -> Result<Copied, BatchError> {
         if let Some(sink) = &mut self.sink {
             return sink.copy(large);
         }
-        Summed::of_copy(&mut large.octets, &mut std::io::sink()).map_err(|error| match error {
-            CopyError::Read(source) | CopyError::Write(source) => {
-                BatchError::Read { origin: large.origin.to_string(), source }
-            }
-        })
+        let copied =
+            Summed::of_copy(&mut large.octets, &mut std::io::sink()).map_err(|error| match error {
+                CopyError::Read(source) | CopyError::Write(source) => {
+                    BatchError::Read { origin: large.origin.to_string(), source }
+                }
+            })?;
+        Ok(Copied::as_is(copied))
     }
 
     /// An output without this message would look complete, so there is none.

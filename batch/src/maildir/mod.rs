@@ -2,11 +2,14 @@
 //!
 //! <https://cr.yp.to/proto/maildir.html>, <https://www.courier-mta.org/imap/README.maildirquota.html>
 
+mod commit;
+mod delivery;
 mod name;
 mod sink;
 mod source;
 mod tree;
 
+pub use delivery::MaildirDelivery;
 pub(crate) use name::base;
 pub use sink::MaildirSink;
 pub use source::MaildirSource;

@@ -1,10 +1,9 @@
-//! Writes a new Maildir: each message into `tmp`, made durable in batches, then renamed into its folder.
+//! Copies a Maildir: each message into `tmp`, made durable in batches, then renamed into its folder.
 //!
-//! The tree has its partial name until all of it is complete. In batches, because one `syncfs` for many
-//! files is several times faster than an `fsync` for each.
+//! The tree has its partial name until all of it is complete.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     ffi::OsStr,
     fs::{self, DirBuilder, File},
     io::{self, Write},
@@ -12,13 +11,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
-
-use super::{name::with_sizes, tree::Tree};
+use super::{
+    commit::{Batch, Pending},
+    name::successor,
+    tree::Tree,
+};
 use crate::{
-    digest::Summed,
     error::BatchError,
-    output::{self, Place, new_file, sync_folder},
+    output::{Copied, Place, copy_all, new_file},
     pipeline::{Mark, Outgoing, Sink},
     stored::Large,
 };
@@ -30,19 +30,9 @@ pub struct MaildirSink {
     /// Where the input is, which the paths of its messages begin with.
     input: PathBuf,
     tree: Tree,
-    /// The root, open: what `syncfs` is asked on, so that it tells errors from now on.
-    root: File,
-    /// Written into `tmp`, not yet in their folder.
-    pending: Vec<Pending>,
-    pending_octets: u64,
+    batch: Batch,
     /// What was added since somebody asked, below the root.
     added: Vec<PathBuf>,
-}
-
-#[derive(Debug)]
-struct Pending {
-    from: PathBuf,
-    to: PathBuf,
 }
 
 impl MaildirSink {
@@ -54,23 +44,14 @@ impl MaildirSink {
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(true);
         builder.create(root).map_err(|source| failed(root, source))?;
-        let open = File::open(root).map_err(|source| failed(root, source))?;
-        output::lock(&open).map_err(|source| failed(root, source))?;
+        let batch = Batch::new(root)?;
         for folder in &tree.folders {
             for part in ["cur", "new", "tmp"] {
                 let path = root.join(folder).join(part);
                 builder.create(&path).map_err(|source| failed(&path, source))?;
             }
         }
-        Ok(Self {
-            place,
-            input: input.to_owned(),
-            tree,
-            root: open,
-            pending: Vec::new(),
-            pending_octets: 0,
-            added: Vec::new(),
-        })
+        Ok(Self { place, input: input.to_owned(), tree, batch, added: Vec::new() })
     }
 
     /// Goes on with a Maildir that an earlier run began. What is in it and not among `known` is removed: the run was
@@ -83,8 +64,7 @@ impl MaildirSink {
     ) -> Result<Self, BatchError> {
         let root = place.partial().to_owned();
         let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
-        let open = File::open(&root).map_err(|source| failed(&root, source))?;
-        output::lock(&open).map_err(|source| failed(&root, source))?;
+        let batch = Batch::new(&root)?;
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(true);
         for folder in &tree.folders {
@@ -100,8 +80,7 @@ impl MaildirSink {
                 }
             }
         }
-        let input = input.to_owned();
-        Ok(Self { place, input, tree, root: open, pending: Vec::new(), pending_octets: 0, added: Vec::new() })
+        Ok(Self { place, input: input.to_owned(), tree, batch, added: Vec::new() })
     }
 
     /// Writes a file into `tmp`, to be renamed into the folder where `origin` was.
@@ -110,6 +89,7 @@ impl MaildirSink {
         origin: &Path,
         octets: Option<&[u8]>,
         write: impl FnOnce(&mut File) -> Result<T, Result<BatchError, io::Error>>,
+        size: impl FnOnce(&T) -> u64,
     ) -> Result<T, BatchError> {
         let unexpected = || BatchError::Input { path: origin.to_owned(), problem: "not in the Maildir" };
         let below = origin.strip_prefix(&self.input).map_err(|_| unexpected())?;
@@ -117,7 +97,7 @@ impl MaildirSink {
         let part = below.parent().and_then(Path::file_name).ok_or_else(unexpected)?;
         let folder = below.parent().and_then(Path::parent).ok_or_else(unexpected)?;
         let folder = self.place.partial().join(folder);
-        let name = octets.map_or_else(|| name.to_owned(), |octets| with_sizes(name, octets));
+        let name = octets.map_or_else(|| name.to_owned(), |octets| successor(name, octets));
         let from = folder.join("tmp").join(&name);
         let to = folder.join(if part == OsStr::new("new") { "new" } else { "cur" }).join(&name);
         let failed = |source| BatchError::Write { path: from.clone(), source };
@@ -126,76 +106,42 @@ impl MaildirSink {
         if let Ok(below) = to.strip_prefix(self.place.partial()) {
             self.added.push(below.to_owned());
         }
-        self.pending.push(Pending { from, to });
+        if self.batch.add(Pending { from, to }, size(&written)) {
+            self.batch.commit()?;
+        }
         Ok(written)
-    }
-
-    fn commit_if_many(&mut self, octets: u64) -> Result<(), BatchError> {
-        self.pending_octets += octets;
-        let many = self.pending.len() >= BATCH || self.pending_octets >= BATCH_OCTETS;
-        if many { self.commit() } else { Ok(()) }
-    }
-
-    /// Makes durable what is in `tmp`, and moves it to where it belongs.
-    fn commit(&mut self) -> Result<(), BatchError> {
-        let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
-        self.sync()?;
-        let mut folders = BTreeSet::new();
-        for Pending { from, to } in &self.pending {
-            let renamed = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !to.exists() => {
-                    fs::rename(from, to)
-                }
-                renamed => renamed.map_err(io::Error::from),
-            };
-            renamed.map_err(|source| failed(to, source))?;
-            folders.insert(output::parent(to));
-        }
-        for folder in folders {
-            sync_folder(folder).map_err(|source| failed(folder, source))?;
-        }
-        self.pending.clear();
-        self.pending_octets = 0;
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<(), BatchError> {
-        syncfs(&self.root).map_err(|error| BatchError::Write {
-            path: self.place.partial().to_owned(),
-            source: error.into(),
-        })
     }
 }
 
 impl Sink for MaildirSink {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
         let octets = outgoing.octets;
-        self.write(&outgoing.place.origin.file, outgoing.changed.then_some(octets), |file| {
+        let write = |file: &mut File| {
             file.write_all(octets).map_err(Err)?;
             outgoing.place.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)
-        })?;
-        self.commit_if_many(octets.len() as u64)
+        };
+        let changed = outgoing.changed.then_some(octets);
+        self.write(&outgoing.place.origin.file, changed, write, |()| octets.len() as u64)
     }
 
-    fn copy(&mut self, large: Large) -> Result<Summed, BatchError> {
+    fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
         let origin = large.origin.file.clone();
         let attributes = large.attributes.clone();
-        let sum = self.write(&origin, None, |file| {
-            let sum = output::copy(large, file)?;
+        let write = |file: &mut File| {
+            let copied = copy_all(large, file)?;
             attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)?;
-            Ok(sum)
-        })?;
-        self.commit_if_many(sum.size)?;
-        Ok(sum)
+            Ok(copied)
+        };
+        self.write(&origin, None, write, |copied| copied.written.size)
     }
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
-        self.commit()?;
+        self.batch.commit()?;
         Ok(Some(Mark::Files(std::mem::take(&mut self.added))))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {
-        self.commit()?;
+        self.batch.commit()?;
         for kept in &self.tree.kept {
             let (from, to) = (self.input.join(kept), self.place.partial().join(kept));
             if let Some(folder) = to.parent() {
@@ -204,12 +150,7 @@ impl Sink for MaildirSink {
             }
             fs::copy(&from, &to).map_err(|source| BatchError::Write { path: to, source })?;
         }
-        self.sync()?;
+        self.batch.sync()?;
         self.place.put_in_place()
     }
 }
-
-/// How many messages are made durable at once,
-const BATCH: usize = 256;
-/// or how many octets.
-const BATCH_OCTETS: u64 = 64 << 20;

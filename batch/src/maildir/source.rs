@@ -1,28 +1,31 @@
-//! Reads the messages of a Maildir, folder by folder, `new` before `cur`.
+//! Reads the messages of a Maildir, folder by folder, in the order of their names.
 
 use std::{
     collections::{HashSet, VecDeque},
     ffi::{OsStr, OsString},
-    fs::{self, File, ReadDir},
-    io::{self, Read},
+    fs, io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use super::{name::base, tree::Tree};
 use crate::{
-    attributes::Attributes,
     pipeline::Source,
-    stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
+    stored::{Origin, Piece},
+    tree::read,
 };
 
-/// Reads the messages of a Maildir. A folder's list is read as it goes, so it may be of any length.
+/// Reads the messages of a Maildir, in the order in which servers number them. The names in one folder are in
+/// memory, about 100 octets each.
 #[derive(Debug)]
 pub struct MaildirSource {
     root: PathBuf,
     limit: usize,
     /// The folders still to read.
     open: VecDeque<PathBuf>,
-    current: Option<(PathBuf, ReadDir)>,
+    current: PathBuf,
+    /// The files of the current folder still to read, and whether they are in `new` or in `cur`.
+    names: VecDeque<(Box<OsStr>, &'static str)>,
     /// Unique names of messages that a mail program renamed in the meantime, and that were found again.
     renamed: HashSet<OsString>,
 }
@@ -30,61 +33,24 @@ pub struct MaildirSource {
 impl MaildirSource {
     /// Reads the folders of a tree. Messages over `limit` octets are not kept in memory.
     pub fn new(root: &Path, tree: &Tree, limit: usize) -> Self {
-        // A message moves from `new` to `cur`, so in this order none is missed.
-        let parts = |folder: &PathBuf| ["new", "cur"].map(|part| root.join(folder).join(part));
-        let open = tree.folders.iter().flat_map(parts).collect();
-        Self { root: root.to_owned(), limit, open, current: None, renamed: HashSet::new() }
+        let open = tree.folders.iter().map(|folder| root.join(folder)).collect();
+        let (names, current, renamed) = (VecDeque::new(), PathBuf::new(), HashSet::new());
+        Self { root: root.to_owned(), limit, open, current, names, renamed }
     }
 
     /// The next name that is a message's.
     fn next_name(&mut self) -> io::Result<Option<PathBuf>> {
         loop {
-            let Some((folder, entries)) = &mut self.current else {
+            let Some((name, part)) = self.names.pop_front() else {
                 let Some(folder) = self.open.pop_front() else { return Ok(None) };
-                match fs::read_dir(&folder) {
-                    Ok(entries) => self.current = Some((folder, entries)),
-                    // A Maildir may come without `new`.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(named(&folder, &error)),
-                }
+                self.names = names(&folder)?;
+                self.current = folder;
                 continue;
             };
-            match entries.next() {
-                Some(Ok(entry)) => {
-                    let name = entry.file_name();
-                    if name.as_encoded_bytes().starts_with(b".") || self.renamed.contains(base(&name)) {
-                        continue;
-                    }
-                    return Ok(Some(entry.path()));
-                }
-                Some(Err(error)) => return Err(named(folder, &error)),
-                None => self.current = None,
+            if !self.renamed.contains(base(&name)) {
+                return Ok(Some(self.current.join(part).join(&*name)));
             }
         }
-    }
-
-    fn read(&self, path: &Path) -> io::Result<Piece> {
-        let origin = Origin { file: path.into(), offset: None };
-        // Looked at before it is opened: opening a FIFO would wait for its writer.
-        if !fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
-        let mut file = File::open(path)?;
-        let attributes = Attributes::of(&file)?;
-        let len = attributes.metadata().len();
-        if len > self.limit as u64 {
-            let octets = Box::new(file);
-            let message = Some((Frame::File, len));
-            return Ok(Piece::Large(Large { origin, attributes: Some(attributes), message, octets }));
-        }
-        let mut octets = Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 1);
-        file.by_ref().take(self.limit as u64 + 1).read_to_end(&mut octets)?;
-        if octets.len() as u64 != len {
-            return Err(io::Error::other("it was changed while it was read"));
-        }
-        let untouchable = is_compressed(&octets).then_some(Untouchable::Compressed);
-        let attributes = Some(attributes);
-        Ok(Piece::Message(Stored { origin, octets, frame: Frame::File, attributes, untouchable }))
     }
 
     /// Finds a message again whose flags were changed, or that moved from `new` to `cur`.
@@ -107,9 +73,9 @@ impl MaildirSource {
 impl Source for MaildirSource {
     fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         let Some(path) = self.next_name()? else { return Ok(None) };
-        let read = match self.read(&path) {
+        let read = match read(&path, self.limit) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match self.find_again(&path)? {
-                Some(found) => self.read(&found),
+                Some(found) => read(&found, self.limit),
                 None => Err(error),
             },
             read => read,
@@ -129,4 +95,33 @@ impl Source for MaildirSource {
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The messages of one folder: by the time that their names begin with, then by name.
+fn names(folder: &Path) -> io::Result<VecDeque<(Box<OsStr>, &'static str)>> {
+    let mut names = Vec::new();
+    // A message moves from `new` to `cur`, so in this order none is missed.
+    for part in ["new", "cur"] {
+        let path = folder.join(part);
+        let entries = match fs::read_dir(&path) {
+            // A Maildir may come without `new`.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(|error| named(&path, &error))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(|error| named(&path, &error))?.file_name();
+            if !name.as_bytes().starts_with(b".") {
+                names.push((name.into_boxed_os_str(), part));
+            }
+        }
+    }
+    names.sort_unstable_by(|(one, _), (other, _)| order(one).cmp(&order(other)));
+    Ok(names.into())
+}
+
+fn order(name: &OsStr) -> (u64, &[u8]) {
+    let octets = name.as_bytes();
+    let digits = octets.iter().take_while(|octet| octet.is_ascii_digit()).count();
+    let time = octets.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok());
+    (time.and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX), octets)
 }

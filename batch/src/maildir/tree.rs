@@ -58,4 +58,5 @@ impl Tree {
 const MAIL: [&str; 3] = ["cur", "new", "tmp"];
 
 /// Without `dovecot-keywords` the flags `a` to `z` have no meaning.
-const KEPT: [&str; 4] = ["maildirfolder", "subscriptions", "courierimapsubscribed", "dovecot-keywords"];
+const KEPT: [&str; 5] =
+    ["maildirfolder", "subscriptions", "courierimapsubscribed", "dovecot-keywords", crate::large::PREAMBLE];

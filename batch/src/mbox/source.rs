@@ -1,16 +1,16 @@
-//! Reads the messages of an mbox file in order.
+//! Reads the messages of an mbox file in order; it may be compressed.
 
 use std::{
-    fs::File,
-    io::{self, BufReader, Read, Seek, SeekFrom},
+    fs::{File, Metadata},
+    io::{self, BufRead, Read},
+    os::unix::fs::MetadataExt,
     path::Path,
-    sync::Arc,
-    time::SystemTime,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
     splitter::{Found, Part, Splitter},
-    survey::{FileProbe, READ_SIZE, Survey},
+    survey::{MboxProbe, Survey, start},
 };
 use crate::{
     pipeline::Source,
@@ -18,26 +18,32 @@ use crate::{
 };
 
 /// Reads the messages of an mbox file in order.
-#[derive(Debug)]
 pub struct MboxSource {
     path: Arc<Path>,
-    splitter: Splitter<BufReader<File>, FileProbe<File>>,
+    file: File,
+    splitter: Splitter<Box<dyn BufRead + Send>, MboxProbe>,
     survey: Survey,
-    /// Size and time at the beginning: an mbox that changes while it is read is not what comes out.
-    state: (u64, SystemTime),
+    /// The file at the beginning: an mbox that changes while it is read is not what comes out.
+    state: State,
     first: bool,
+    /// Reads what is too large for memory, behind the splitter.
+    behind: Option<Arc<Mutex<Behind>>>,
 }
 
 impl MboxSource {
     /// Opens a file and surveys it. Messages over `limit` octets are not kept in memory.
     pub fn open(path: &Path, limit: usize) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let state = state(&file)?;
-        let survey = Survey::of(&file)?;
-        file.seek(SeekFrom::Start(0))?;
-        let probe = FileProbe(file.try_clone()?);
-        let splitter = Splitter::new(BufReader::with_capacity(READ_SIZE, file), probe, limit);
-        Ok(Self { path: path.into(), splitter, survey, state, first: true })
+        Self::of(File::open(path)?, path, limit)
+    }
+
+    /// Reads an open file.
+    pub fn of(file: File, path: &Path, limit: usize) -> io::Result<Self> {
+        let state = State::of(&file.metadata()?);
+        let probe = MboxProbe::of(&file)?;
+        let survey = Survey::of(&file, &probe)?;
+        let input = start(&file, survey.compression)?;
+        let splitter = Splitter::new(input, probe, limit);
+        Ok(Self { path: path.into(), file, splitter, survey, state, first: true, behind: None })
     }
 
     /// What the first look found.
@@ -45,12 +51,17 @@ impl MboxSource {
         &self.survey
     }
 
-    fn part(&self, offset: u64, len: u64, frame: Option<Frame>) -> io::Result<Large> {
+    fn part(&mut self, offset: u64, len: u64, frame: Option<Frame>) -> io::Result<Large> {
         let origin = Origin { file: Arc::clone(&self.path), offset: Some(offset) };
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(offset))?;
         let message = frame.map(|frame| (frame, len));
-        Ok(Large { origin, attributes: None, message, octets: Box::new(file.take(len)) })
+        if self.behind.is_none() {
+            let input = start(&self.file, self.survey.compression)?;
+            self.behind = Some(Arc::new(Mutex::new(Behind { input, at: 0, file: self.file.try_clone()? })));
+        }
+        let Some(behind) = self.behind.clone() else { return Err(io::ErrorKind::NotFound.into()) };
+        let compressed = self.survey.compression.is_some();
+        let octets = Box::new(Passage { behind, compressed, at: offset, end: offset.saturating_add(len) });
+        Ok(Large { origin, attributes: None, message, octets })
     }
 
     fn stored(&mut self, found: Found) -> io::Result<Piece> {
@@ -60,7 +71,7 @@ impl MboxSource {
             from_line: found.from_line,
             separator: found.separator,
             followed: found.followed,
-            quoting: Some(self.survey.quoting()),
+            quoting: self.survey.quoting(),
         };
         let Some(octets) = found.octets else {
             return self.part(found.offset, found.len, Some(frame)).map(Piece::Large);
@@ -81,7 +92,7 @@ impl Source for MboxSource {
         match self.splitter.next_part()? {
             Some(Part::Preamble { len }) => self.part(0, len, None).map(|part| Some(Piece::Verbatim(part))),
             Some(Part::Message(found)) => self.stored(*found).map(Some),
-            None if state(&self.splitter.probe().0)? != self.state => {
+            None if State::of(&self.file.metadata()?) != self.state => {
                 Err(io::Error::other("the file was changed while it was read"))
             }
             None => Ok(None),
@@ -93,13 +104,68 @@ impl Source for MboxSource {
     }
 }
 
-fn state(file: &File) -> io::Result<(u64, SystemTime)> {
-    let metadata = file.metadata()?;
-    Ok((metadata.len(), metadata.modified()?))
+/// By what one sees that somebody else has written into a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl State {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// A second reader, which goes where the splitter was. The parts are asked for in their order.
+struct Behind {
+    input: Box<dyn BufRead + Send>,
+    at: u64,
+    file: File,
+}
+
+/// A part of the archive.
+struct Passage {
+    behind: Arc<Mutex<Behind>>,
+    compressed: bool,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Passage {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(out.len());
+        let out = out.get_mut(..room).unwrap_or_default();
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = if self.compressed {
+            let skip = self.at.checked_sub(behind.at);
+            let skip =
+                skip.ok_or_else(|| io::Error::other("a part of a compressed file is asked for again"))?;
+            let skipped = io::copy(&mut behind.input.by_ref().take(skip), &mut io::sink())?;
+            behind.at += skipped;
+            let read = behind.input.read(out)?;
+            behind.at += read as u64;
+            read
+        } else {
+            std::os::unix::fs::FileExt::read_at(&behind.file, out, self.at)?
+        };
+        if read == 0 && room > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter"));
+        }
+        self.at += read as u64;
+        Ok(read)
+    }
 }
 
 /// Whether this is the pseudo message in which c-client (UW IMAP, Alpine) keeps a folder's state.
-fn is_folder_data(content: &[u8]) -> bool {
+pub(crate) fn is_folder_data(content: &[u8]) -> bool {
     let header = content.split(|&octet| octet == b'\n').take_while(|line| !line.trim_ascii().is_empty());
     let mut lines = header.take(100);
     lines.any(|line| line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"X-IMAP:")))

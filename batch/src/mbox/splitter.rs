@@ -14,6 +14,8 @@ pub struct Found {
     pub offset: u64,
     /// All of its octets.
     pub len: u64,
+    /// Its From_ line.
+    pub first_line: Vec<u8>,
     /// How many of them are the From_ line.
     pub from_line: usize,
     /// How many at the end are the empty line that belongs to the mbox.
@@ -30,6 +32,10 @@ pub struct Found {
     pub requoted: u64,
     /// Lines `From ` that are text.
     pub bare: u64,
+    /// Of these the ones that look like a From_ line, and that only a `Content-Length` keeps from being one.
+    pub protected: u64,
+    /// Whether its `Content-Length` is right, if it has one.
+    pub length: Option<bool>,
     /// The octets, unless there are more than the limit.
     pub octets: Option<Vec<u8>>,
 }
@@ -46,24 +52,35 @@ pub enum Part {
     Message(Box<Found>),
 }
 
-/// Looks up what is at an offset of the archive, to test what a `Content-Length` claims.
+/// Looks elsewhere into the archive, to test what a `Content-Length` claims.
 pub trait Probe {
-    /// At most `max` octets at `offset`; none at or after the end.
-    fn at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>>;
-    /// Where the archive ends.
-    fn end(&self) -> io::Result<u64>;
+    /// Whether a message may end at this offset: there the archive ends, or a From_ line begins, with or without an
+    /// empty line before it.
+    fn may_end_at(&self, offset: u64) -> io::Result<bool>;
 }
 
-impl Probe for &[u8] {
-    fn at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
-        let rest = self.get(start..).unwrap_or_default();
-        Ok(rest.get(..max.min(rest.len())).unwrap_or_default().to_vec())
+impl<P: Probe + ?Sized> Probe for &P {
+    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
+        (**self).may_end_at(offset)
     }
+}
 
-    fn end(&self) -> io::Result<u64> {
-        Ok(self.len() as u64)
+impl Probe for [u8] {
+    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(self.get(start..).is_some_and(is_end))
     }
+}
+
+/// Whether these octets, the next of an archive, are its end or begin another message.
+pub(crate) fn is_end(octets: &[u8]) -> bool {
+    let lines = octets.strip_prefix(b"\r\n").or_else(|| octets.strip_prefix(b"\n")).unwrap_or(octets);
+    if lines.is_empty() {
+        return true;
+    }
+    let mut lines = lines.split(|&octet| octet == b'\n');
+    let from_line = lines.next().unwrap_or_default();
+    matches!(shape(from_line), Shape::Dated | Shape::Undated) && lines.next().is_some_and(begins_header)
 }
 
 /// Cuts a stream into messages.
@@ -100,6 +117,26 @@ struct Reading {
     after_empty: usize,
     keep: bool,
     claim: Claim,
+    /// Where the message ends, as its `Content-Length` has it.
+    claimed: Option<u64>,
+}
+
+impl Reading {
+    /// Notes what is known when the message ends at this offset.
+    fn end_at(&mut self, end: u64) {
+        self.found.separator = self.after_empty;
+        if let Some(claimed) = self.claimed {
+            let empty = end.checked_sub(claimed).and_then(|empty| usize::try_from(empty).ok());
+            let right = empty.filter(|&empty| empty == 0 || empty == self.after_empty || self.is_believed());
+            self.found.length = Some(right.is_some());
+            // What the length leaves out is the archive's, also where the body's last line has no end.
+            self.found.separator = right.filter(|&empty| empty <= 2).unwrap_or(self.after_empty);
+        }
+    }
+
+    fn is_believed(&self) -> bool {
+        matches!(self.claim, Claim::Believed(_))
+    }
 }
 
 /// What a `Content-Length` says of this message.
@@ -126,11 +163,6 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         }
     }
 
-    /// What looks into the archive beside the reader.
-    pub fn probe(&self) -> &P {
-        &self.probe
-    }
-
     /// The next part; `None` at the end.
     pub fn next_part(&mut self) -> io::Result<Option<Part>> {
         if !self.started {
@@ -142,6 +174,11 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         }
         let Some(from_line) = self.next.take() else { return Ok(None) };
         Ok(Some(Part::Message(Box::new(self.message(from_line)?))))
+    }
+
+    /// Whether a message comes next, after a part was given out.
+    pub(crate) fn has_next(&self) -> bool {
+        self.next.is_some()
     }
 
     /// Skips what is before the first From_ line.
@@ -164,11 +201,17 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
 
     fn message(&mut self, from_line: Line) -> io::Result<Found> {
         let mut reading = Reading {
-            found: Found { offset: self.window_at, from_line: from_line.end, ..Found::default() },
+            found: Found {
+                offset: self.window_at,
+                from_line: from_line.end,
+                first_line: self.text(from_line).to_vec(),
+                ..Found::default()
+            },
             in_header: true,
             after_empty: 0,
             keep: true,
             claim: Claim::None,
+            claimed: None,
         };
         while let Some(line) = self.line()? {
             if line.starts && self.text(line).starts_with(b"From ") {
@@ -176,7 +219,7 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
                     Verdict::Begins => {
                         let message = self.window.get(..line.start).unwrap_or_default().to_vec();
                         reading.found.len = self.window_at + line.start as u64 - reading.found.offset;
-                        reading.found.separator = reading.after_empty;
+                        reading.end_at(self.window_at + line.start as u64);
                         reading.found.followed = true;
                         reading.found.octets =
                             (reading.keep && message.len() <= self.limit).then_some(message);
@@ -198,8 +241,8 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
             }
         }
         reading.found.len = self.window_at + self.window.len() as u64 - reading.found.offset;
-        reading.found.separator = reading.after_empty;
-        reading.found.cut_short = !self.at_line_start;
+        reading.end_at(self.window_at + self.window.len() as u64);
+        reading.found.cut_short = !self.at_line_start && reading.found.length != Some(true);
         reading.found.octets = reading.keep.then(|| std::mem::take(&mut self.window));
         Ok(reading.found)
     }
@@ -212,7 +255,9 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         if empty && reading.in_header {
             reading.in_header = false;
             if let Claim::Length(length) = reading.claim {
-                reading.claim = Claim::Untested((self.window_at + line.end as u64).saturating_add(length));
+                let end = (self.window_at + line.end as u64).saturating_add(length);
+                reading.claim = Claim::Untested(end);
+                reading.claimed = Some(end);
             }
         } else if reading.in_header && line.starts {
             if let Some(length) = content_length(text) {
@@ -233,12 +278,19 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         // Some writers (mboxcl2) do not quote: there the length alone says that this is still the body.
         let here = self.window_at + line.start as u64;
         if let Claim::Untested(end) = reading.claim {
-            reading.claim =
-                if end >= here && self.claim_holds(end)? { Claim::Believed(end) } else { Claim::None };
+            reading.claim = if end.saturating_add(2) >= here && self.probe.may_end_at(end)? {
+                Claim::Believed(end)
+            } else {
+                Claim::None
+            };
         }
         match reading.claim {
-            Claim::Believed(end) if here < end => Ok(Verdict::Text),
-            Claim::Believed(end) if here == end => Ok(Verdict::Begins),
+            Claim::Believed(end) if here < end => {
+                reading.found.protected += 1;
+                Ok(Verdict::Text)
+            }
+            // At the end, or after the empty line there.
+            Claim::Believed(end) if here <= end.saturating_add(2) => Ok(Verdict::Begins),
             _ => Ok(verdict),
         }
     }
@@ -255,23 +307,6 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
             (Shape::Dated, true, _) | (_, _, true) => Verdict::Doubtful,
             _ => Verdict::Text,
         })
-    }
-
-    /// Whether at `end` there is the end of the archive or a From_ line, with or without an empty line.
-    fn claim_holds(&self, end: u64) -> io::Result<bool> {
-        let archive_end = self.probe.end()?;
-        if end >= archive_end {
-            return Ok(end == archive_end);
-        }
-        let octets = self.probe.at(end, 2048)?;
-        let lines = octets.strip_prefix(b"\r\n").or_else(|| octets.strip_prefix(b"\n")).unwrap_or(&octets);
-        if lines.is_empty() {
-            return Ok(true);
-        }
-        let mut lines = lines.split(|&octet| octet == b'\n');
-        let from_line = lines.next().unwrap_or_default();
-        Ok(matches!(shape(from_line), Shape::Dated | Shape::Undated)
-            && lines.next().is_some_and(begins_header))
     }
 
     fn text(&self, line: Line) -> &[u8] {

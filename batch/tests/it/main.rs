@@ -5,6 +5,7 @@
 
 mod agents;
 mod child;
+mod corpora;
 mod maildir;
 mod mbox;
 mod resume;

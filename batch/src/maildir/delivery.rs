@@ -1,0 +1,152 @@
+//! Writes a new Maildir of messages that come from an mbox or from files: names, times and flags are made for them.
+
+use std::{
+    ffi::OsString,
+    fs::{DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    commit::{Batch, Pending},
+    name::{hash, wire_size},
+};
+use crate::{
+    error::BatchError,
+    form::{Form, Kept},
+    large::{Incoming, PREAMBLE, attach, beside, beside_octets},
+    output::{Copied, Place, new_file},
+    pipeline::{Outgoing, Sink},
+    stored::{Frame, Large},
+};
+
+/// Writes a new Maildir of messages from elsewhere.
+#[derive(Debug)]
+pub struct MaildirDelivery {
+    place: Place,
+    /// What all names begin with: the input's time, so that a run that is repeated makes the same names, and
+    /// servers, which sort by it, keep the order.
+    time: u64,
+    host: String,
+    count: u64,
+    batch: Batch,
+}
+
+impl MaildirDelivery {
+    /// Makes the Maildir under its partial name. The input was modified at `time`.
+    pub fn create(place: Place, time: Option<SystemTime>) -> Result<Self, BatchError> {
+        place.clear()?;
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).recursive(true);
+        for part in ["cur", "new", "tmp"] {
+            let path = place.partial().join(part);
+            builder.create(&path).map_err(|source| BatchError::Write { path, source })?;
+        }
+        let batch = Batch::new(place.partial())?;
+        let time =
+            time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
+        Ok(Self { place, time, host: host(), count: 0, batch })
+    }
+
+    /// Writes a message into `tmp`, and gives it the name that its octets lead to.
+    fn deliver(
+        &mut self,
+        write: impl FnOnce(&mut Sized) -> Result<(), Result<BatchError, io::Error>>,
+        kept: &Kept,
+    ) -> Result<u64, BatchError> {
+        self.count += 1;
+        let from = self.place.partial().join("tmp").join(format!("{}.{}", self.time, self.count));
+        let failed = |source| BatchError::Write { path: from.clone(), source };
+        let mut sized = Sized { file: new_file(&from).map_err(failed)?, size: 0, bare: 0, last: 0 };
+        write(&mut sized).map_err(|error| error.unwrap_or_else(failed))?;
+        attach(&sized.file, kept).map_err(failed)?;
+        let (part, info) =
+            if kept.flags.is_new() { ("new", String::new()) } else { ("cur", kept.flags.info()) };
+        let size = sized.size;
+        let unique = hash(format!("{} {} {size}", self.place.target().display(), self.count).as_bytes());
+        let name = format!(
+            "{}.Q{:010}R{unique:016x}.{},S={size},W={}{info}",
+            self.time,
+            self.count,
+            self.host,
+            size + sized.bare
+        );
+        let to = self.place.partial().join(part).join(OsString::from(name));
+        if self.batch.add(Pending { from, to }, size) {
+            self.batch.commit()?;
+        }
+        Ok(size)
+    }
+}
+
+impl Sink for MaildirDelivery {
+    fn form(&self) -> Option<Form> {
+        Some(Form::File)
+    }
+
+    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
+        let octets = outgoing.octets;
+        if outgoing.place.frame != Frame::File {
+            return beside_octets(&self.place.partial().join(PREAMBLE), octets);
+        }
+        self.deliver(|file| file.write_all(octets).map_err(Err), &outgoing.place.kept).map(|_| ())
+    }
+
+    fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
+        let Some((frame, len)) = large.message else {
+            return beside(&self.place.partial().join(PREAMBLE), large);
+        };
+        let incoming = Incoming::open(large, frame, len)?;
+        let kept = incoming.kept();
+        let mut written = None;
+        self.deliver(
+            |file| {
+                written = Some(incoming.write(None, None, file)?);
+                Ok(())
+            },
+            &kept,
+        )?;
+        written.ok_or(BatchError::Incomplete { read: 1, written: 0 })
+    }
+
+    fn finish(&mut self) -> Result<(), BatchError> {
+        self.batch.commit()?;
+        self.batch.sync()?;
+        self.place.put_in_place()
+    }
+}
+
+/// Counts what a name must tell while it is written.
+#[derive(Debug)]
+struct Sized {
+    file: File,
+    size: u64,
+    /// Line ends without CR.
+    bare: u64,
+    last: u8,
+}
+
+impl Write for Sized {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(octets)?;
+        let octets = octets.get(..written).unwrap_or_default();
+        let size = octets.len() as u64;
+        self.size += size;
+        let begins_bare = octets.first() == Some(&b'\n') && self.last == b'\r';
+        self.bare += wire_size(octets) as u64 - size - u64::from(begins_bare);
+        self.last = octets.last().copied().unwrap_or(self.last);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The name of this host, as Maildir wants it written.
+fn host() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = name.replace('/', "\\057").replace(':', "\\072").replace(',', "\\054");
+    if name.is_empty() { "localhost".into() } else { name }
+}

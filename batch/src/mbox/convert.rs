@@ -1,0 +1,294 @@
+//! A message from one mbox variant, or from none, for another: lines `From `, and `Content-Length`.
+
+use std::{
+    borrow::Cow,
+    io::{self, BufRead, Read},
+};
+
+use memchr::{memchr, memmem};
+
+use super::quoting::Quoting;
+use crate::render::{LineEnd, is_content_length, lines, split};
+
+/// The variants of mbox that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Every `>*From ` gets one more `>`, which can be undone.
+    Mboxrd,
+    /// Every `From ` gets a `>`, which cannot be undone.
+    Mboxo,
+    /// As mboxo, with `Content-Length`.
+    Mboxcl,
+    /// Nothing is quoted: `Content-Length` alone tells where a message ends.
+    Mboxcl2,
+}
+
+impl Variant {
+    /// How lines are quoted, if they are.
+    pub fn quoting(self) -> Option<Quoting> {
+        match self {
+            Self::Mboxrd => Some(Quoting::Mboxrd),
+            Self::Mboxo | Self::Mboxcl => Some(Quoting::Mboxo),
+            Self::Mboxcl2 => None,
+        }
+    }
+
+    /// Whether each message has its length in a header field.
+    pub fn has_lengths(self) -> bool {
+        matches!(self, Self::Mboxcl | Self::Mboxcl2)
+    }
+
+    /// The name people know it by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mboxrd => "mboxrd",
+            Self::Mboxo => "mboxo",
+            Self::Mboxcl => "mboxcl",
+            Self::Mboxcl2 => "mboxcl2",
+        }
+    }
+}
+
+/// A message, header and body, taken from a file of one quoting for one of another; `None` is no quoting. A
+/// `Content-Length` that was right is right again; one that was wrong stays, unless there must be a right one.
+pub fn converted(
+    content: &[u8],
+    from: Option<Quoting>,
+    to: Option<Quoting>,
+    must_have_length: bool,
+) -> Cow<'_, [u8]> {
+    let new = requoted(content, from, to);
+    let (_, old_body) = split(content);
+    let (header, body) = split(&new);
+    match with_length(header, old_body.len(), body.len(), must_have_length) {
+        Some(header) => Cow::Owned([&header, body].concat()),
+        None => new,
+    }
+}
+
+/// The lines of a message with another quoting.
+fn requoted(content: &[u8], from: Option<Quoting>, to: Option<Quoting>) -> Cow<'_, [u8]> {
+    // Most messages have no such line at all.
+    if !memmem::find_iter(content, b"From ").any(|at| begins_quotable(content, at)) {
+        return Cow::Borrowed(content);
+    }
+    let mut out = Vec::with_capacity(content.len() + 64);
+    let mut rest = content;
+    while !rest.is_empty() {
+        let end = memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, tail) = rest.split_at(end);
+        let marks = line.iter().take_while(|&&octet| octet == b'>').count();
+        let words = line.get(marks..).unwrap_or_default();
+        let marks = if words.starts_with(b"From ") { marks_for(marks, from, to) } else { marks };
+        out.resize(out.len() + marks, b'>');
+        out.extend_from_slice(words);
+        rest = tail;
+    }
+    Cow::Owned(out)
+}
+
+/// Whether before this place of a text there is nothing but `>` in its line.
+fn begins_quotable(content: &[u8], at: usize) -> bool {
+    let before = content.get(..at).unwrap_or_default();
+    let last = before.iter().rev().find(|&&octet| octet != b'>');
+    last.is_none_or(|&octet| octet == b'\n')
+}
+
+/// How many `>` a line `>*From ` gets.
+fn marks_for(marks: usize, from: Option<Quoting>, to: Option<Quoting>) -> usize {
+    let original = if from == Some(Quoting::Mboxrd) { marks.saturating_sub(1) } else { marks };
+    match to {
+        Some(Quoting::Mboxrd) => original + 1,
+        Some(Quoting::Mboxo) => original.max(1),
+        None => original,
+    }
+}
+
+/// The header with another length of the body, if something is to be changed.
+pub(crate) fn with_length(header: &[u8], old: usize, new: usize, must_have: bool) -> Option<Vec<u8>> {
+    let mut right = false;
+    let mut changed = false;
+    let mut out = Vec::with_capacity(header.len() + 32);
+    let line_end = LineEnd::of(header).octets();
+    for line in lines(header) {
+        if let Some(length) = is_content_length(line).then(|| length_in(line)).flatten() {
+            let replace = length != new as u64 && (must_have || length == old as u64);
+            right |= replace || length == new as u64;
+            if replace {
+                changed = true;
+                let name = line.split(|&octet| octet == b':').next().unwrap_or_default();
+                out.extend_from_slice(name);
+                out.extend_from_slice(format!(": {new}").as_bytes());
+                out.extend_from_slice(line_end);
+                continue;
+            }
+        } else if must_have && !right && (line == b"\n" || line == b"\r\n") {
+            changed = true;
+            out.extend_from_slice(format!("Content-Length: {new}").as_bytes());
+            out.extend_from_slice(line_end);
+        }
+        out.extend_from_slice(line);
+    }
+    changed.then_some(out)
+}
+
+fn length_in(line: &[u8]) -> Option<u64> {
+    let value = line.split(|&octet| octet == b':').nth(1)?;
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
+/// Requotes what is too large for memory while it is read.
+pub(crate) struct Requote<R> {
+    input: R,
+    from: Option<Quoting>,
+    to: Option<Quoting>,
+    /// At the start of a line: how many `>` were read, and how much of `From `.
+    start: Option<(usize, usize)>,
+    /// What is to be given out: so many `>`, then these octets of `From `.
+    owed: (usize, &'static [u8]),
+}
+
+impl<R: BufRead> Requote<R> {
+    pub(crate) fn new(input: R, from: Option<Quoting>, to: Option<Quoting>) -> Self {
+        Self { input, from, to, start: Some((0, 0)), owed: (0, b"") }
+    }
+
+    /// Reads the marks and words at the start of a line, and owes what they become.
+    fn read_start(&mut self) -> io::Result<()> {
+        while let Some((marks, words)) = self.start {
+            let next = self.input.fill_buf()?.first().copied();
+            match next {
+                Some(b'>') if words == 0 => self.start = Some((marks + 1, 0)),
+                Some(octet) if FROM.get(words) == Some(&octet) => {
+                    self.start = (words + 1 < FROM.len()).then_some((marks, words + 1));
+                    if self.start.is_none() {
+                        self.owed = (marks_for(marks, self.from, self.to), FROM);
+                    }
+                }
+                _ => {
+                    self.start = None;
+                    self.owed = (marks, FROM.get(..words).unwrap_or_default());
+                    return Ok(());
+                }
+            }
+            self.input.consume(1);
+        }
+        Ok(())
+    }
+}
+
+const FROM: &[u8] = b"From ";
+
+impl<R: BufRead> Read for Requote<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        if self.owed.0 == 0 && self.owed.1.is_empty() {
+            self.read_start()?;
+        }
+        let (marks, words) = self.owed;
+        if marks > 0 {
+            let len = marks.min(out.len());
+            out.get_mut(..len).unwrap_or_default().fill(b'>');
+            self.owed.0 -= len;
+            return Ok(len);
+        }
+        if !words.is_empty() {
+            let (now, later) = words.split_at(words.len().min(out.len()));
+            self.owed.1 = later;
+            out.get_mut(..now.len()).unwrap_or_default().copy_from_slice(now);
+            return Ok(now.len());
+        }
+        let available = self.input.fill_buf()?;
+        let line_end = memchr(b'\n', available).map_or(available.len(), |at| at + 1);
+        let len = line_end.min(out.len());
+        let taken = available.get(..len).unwrap_or_default();
+        out.get_mut(..len).unwrap_or_default().copy_from_slice(taken);
+        if taken.last() == Some(&b'\n') {
+            self.start = Some((0, 0));
+        }
+        self.input.consume(len);
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Option<Quoting>; 3] = [None, Some(Quoting::Mboxrd), Some(Quoting::Mboxo)];
+
+    fn octets() -> impl Strategy<Value = Vec<u8>> {
+        let pieces: [&[u8]; 11] = [
+            b">",
+            b"From ",
+            b"Fro",
+            b"\n",
+            b"\n\n",
+            b"\r\n",
+            b"Content-Length: 7\n",
+            b"x",
+            b"\0\xff",
+            b" ",
+            b"A: 1\n",
+        ];
+        let piece = prop_oneof![
+            8 => proptest::sample::select(pieces.to_vec()).prop_map(<[u8]>::to_vec),
+            1 => proptest::collection::vec(any::<u8>(), 0..5),
+        ];
+        proptest::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_survive_the_way_into_mboxrd_and_back(octets in octets()) {
+            let rd = Some(Quoting::Mboxrd);
+            let stored = converted(&octets, None, rd, false);
+            let bare = stored.split(|&octet| octet == b'\n').any(|line| line.starts_with(b"From "));
+            prop_assert!(!bare);
+            prop_assert_eq!(&*converted(&stored, rd, None, false), &octets[..]);
+        }
+
+        #[test]
+        fn a_large_message_is_requoted_like_a_small_one(octets in octets(), buffer in 1_usize..20) {
+            for from in ALL {
+                for to in ALL {
+                    let mut streamed = Vec::new();
+                    let input = BufReader::with_capacity(buffer, &octets[..]);
+                    io::copy(&mut Requote::new(input, from, to), &mut streamed).unwrap();
+                    prop_assert_eq!(&streamed[..], &*requoted(&octets, from, to));
+                }
+            }
+        }
+
+        #[test]
+        fn a_length_that_must_be_there_is_right(octets in octets()) {
+            for to in ALL {
+                let stored = converted(&octets, None, to, true);
+                let (header, body) = split(&stored);
+                let fields: Vec<_> = lines(header).filter(|line| is_content_length(line)).collect();
+                prop_assert!(fields.iter().all(|line| length_in(line) == Some(body.len() as u64)));
+                let has_end = lines(header).any(|line| line == b"\n" || line == b"\r\n");
+                prop_assert!(!has_end || !fields.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_is_kept_right_and_a_wrong_one_is_left() {
+        for (stored, to, expected) in [
+            ("Content-Length: 7\n\nFrom x\n", Some(Quoting::Mboxrd), "Content-Length: 8\n\n>From x\n"),
+            ("content-length:7\r\n\r\nFrom x\n", Some(Quoting::Mboxrd), "content-length: 8\r\n\r\n>From x\n"),
+            ("Content-Length: 99\n\nFrom x\n", Some(Quoting::Mboxrd), "Content-Length: 99\n\n>From x\n"),
+            ("Content-Length: 7\n\nFrom x\n", None, "Content-Length: 7\n\nFrom x\n"),
+        ] {
+            let stored = converted(stored.as_bytes(), None, to, false);
+            assert_eq!(String::from_utf8_lossy(&stored), expected);
+        }
+    }
+}

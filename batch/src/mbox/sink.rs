@@ -1,0 +1,257 @@
+//! Writes a new mbox of messages from another kind of archive, or another variant; one file, or one for each folder.
+
+use std::{
+    fs::{DirBuilder, File},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{Variant, with_length};
+use crate::{
+    compress::{Compression, Encoder},
+    digest::{CopyError, Summed, Tally},
+    error::BatchError,
+    form::{Form, around, with_flags},
+    large::Incoming,
+    output::{Copied, Place, copy_all, lock, new_file, sync_folder},
+    pipeline::{Outgoing, Sink},
+    render::{LineEnd, is_content_length, lines, split},
+    stored::{Frame, Large},
+};
+
+/// Writes a new mbox.
+#[derive(Debug)]
+pub struct MboxSink {
+    place: Place,
+    variant: Variant,
+    compression: Option<Compression>,
+    /// The input's root and its folders, if each of them gets a file.
+    folders: Option<(PathBuf, Vec<PathBuf>)>,
+    current: Option<Current>,
+    /// Keeps another run away.
+    _lock: File,
+}
+
+/// The file that is being written.
+#[derive(Debug)]
+struct Current {
+    path: PathBuf,
+    to: Encoder,
+    /// What must come before the next message, if there is one: the line end that the last one lacks.
+    missing: Vec<u8>,
+}
+
+impl MboxSink {
+    /// Begins one file for everything.
+    pub fn file(place: Place, variant: Variant) -> Result<Self, BatchError> {
+        place.clear()?;
+        let failed = |source| BatchError::Write { path: place.partial().to_owned(), source };
+        let file = new_file(place.partial()).map_err(failed)?;
+        lock(&file).map_err(failed)?;
+        let held = file.try_clone().map_err(failed)?;
+        let compression = Compression::of_name(place.target());
+        let to = Encoder::new(file, compression).map_err(failed)?;
+        let current = Some(Current { path: place.partial().to_owned(), to, missing: Vec::new() });
+        Ok(Self { place, variant, compression, folders: None, current, _lock: held })
+    }
+
+    /// Begins a folder with a file for each folder of the Maildir at `input`.
+    pub fn folders(
+        place: Place,
+        variant: Variant,
+        input: &Path,
+        folders: &[PathBuf],
+    ) -> Result<Self, BatchError> {
+        place.clear()?;
+        let root = place.partial();
+        let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).recursive(true);
+        builder.create(root).map_err(|source| failed(root, source))?;
+        let held = File::open(root).map_err(|source| failed(root, source))?;
+        lock(&held).map_err(|source| failed(root, source))?;
+        for folder in folders {
+            let path = root.join(file_for(folder));
+            let made = builder.create(crate::output::parent(&path)).and_then(|()| new_file(&path));
+            made.map_err(|source| failed(&path, source))?;
+        }
+        let folders = Some((input.to_owned(), folders.to_vec()));
+        Ok(Self { place, variant, compression: None, folders, current: None, _lock: held })
+    }
+
+    /// Turns to the file in which a message of this origin belongs.
+    fn turn_to(&mut self, origin: &Path) -> Result<&mut Current, BatchError> {
+        if let Some((root, _)) = &self.folders {
+            let folder = origin.parent().and_then(Path::parent);
+            let below = folder.and_then(|folder| folder.strip_prefix(root).ok());
+            let below = below
+                .ok_or_else(|| BatchError::Input { path: origin.into(), problem: "not in the Maildir" })?;
+            let path = self.place.partial().join(file_for(below));
+            if self.current.as_ref().is_none_or(|current| current.path != path) {
+                self.end_file()?;
+                let file = File::options().append(true).open(&path);
+                let to = file.and_then(|file| Encoder::new(file, self.compression));
+                let to = to.map_err(|source| BatchError::Write { path: path.clone(), source })?;
+                self.current = Some(Current { path, to, missing: Vec::new() });
+            }
+        }
+        let defect = || BatchError::Write {
+            path: self.place.partial().into(),
+            source: io::ErrorKind::NotFound.into(),
+        };
+        self.current.as_mut().ok_or_else(defect)
+    }
+
+    fn end_file(&mut self) -> Result<(), BatchError> {
+        let Some(Current { path, to, .. }) = self.current.take() else { return Ok(()) };
+        to.finish().and_then(|file| file.sync_all()).map_err(|source| BatchError::Write { path, source })
+    }
+
+    fn large(&mut self, incoming: Incoming) -> Result<Copied, BatchError> {
+        let (variant, partial) = (self.variant, self.place.partial().to_owned());
+        let failed = |source| BatchError::Write { path: partial.clone(), source };
+        let line_end = LineEnd::of(incoming.header()).octets();
+        let (before, after, header) = match incoming.frame {
+            Frame::Mbox { .. } => {
+                (incoming.line_before().to_vec(), incoming.separator().to_vec(), incoming.header().to_vec())
+            }
+            Frame::File => {
+                let (before, after) = around(incoming.header(), line_end, incoming.attributes.as_ref());
+                (before, after, with_flags(incoming.header(), &incoming.origin).into_owned())
+            }
+        };
+        let old_body = incoming.content_len().saturating_sub(incoming.header().len() as u64);
+        let needs_length = variant.has_lengths() || lines(&header).any(is_content_length);
+        let current = self.turn_to(&incoming.origin.file.clone())?;
+        current.to.write_all(&std::mem::take(&mut current.missing)).map_err(failed)?;
+        let mut to = Tally::new(&mut current.to);
+        to.write_all(&before).map_err(failed)?;
+        let mut last = Last { to: &mut to, last: b'\n' };
+        let read = if needs_length {
+            // How long the body becomes is known when it was written once.
+            let mut spool = spool(&partial).map_err(failed)?;
+            let written = incoming.write(Some(&header), variant.quoting(), &mut spool);
+            let read = written.map_err(|error| error.unwrap_or_else(failed))?.read;
+            with_right_length(spool, old_body, variant.has_lengths(), &mut last).map_err(failed)?;
+            read
+        } else {
+            let written = incoming.write(Some(&header), variant.quoting(), &mut last);
+            written.map_err(|error| error.unwrap_or_else(failed))?.read
+        };
+        let ended = last.last == b'\n';
+        if !ended && !after.is_empty() {
+            to.write_all(line_end).map_err(failed)?;
+        }
+        to.write_all(&after).map_err(failed)?;
+        let written = to.sum();
+        current.missing = missing(&after, ended || !after.is_empty(), line_end);
+        Ok(Copied { read, written })
+    }
+}
+
+/// What must come between a message and the next one, if it is not there.
+fn missing(separator: &[u8], ended: bool, line_end: &[u8]) -> Vec<u8> {
+    match (separator.is_empty(), ended) {
+        (false, _) => Vec::new(),
+        (true, true) => line_end.to_vec(),
+        (true, false) => line_end.repeat(2),
+    }
+}
+
+/// The file for a folder of a Maildir.
+fn file_for(folder: &Path) -> PathBuf {
+    let Some(name) = folder.file_name() else { return "INBOX.mbox".into() };
+    // Maildir++ puts a dot before its folders.
+    let name = name.to_string_lossy().into_owned();
+    let bare = name.strip_prefix('.').filter(|bare| !bare.is_empty()).unwrap_or(&name);
+    folder.with_file_name(format!("{bare}.mbox"))
+}
+
+/// A file without a name, for a large message on its way.
+fn spool(beside: &Path) -> io::Result<File> {
+    let mut path = beside.as_os_str().to_owned();
+    path.push("-large");
+    let mut options = File::options();
+    let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
+}
+
+fn with_right_length(mut spool: File, old_body: u64, must_have: bool, to: &mut dyn Write) -> io::Result<()> {
+    let len = spool.seek(SeekFrom::End(0))?;
+    spool.seek(SeekFrom::Start(0))?;
+    let mut head = Vec::new();
+    Read::take(&mut spool, 1 << 20).read_to_end(&mut head)?;
+    let (header, rest) = split(&head);
+    let body = len.saturating_sub(header.len() as u64);
+    let number = |length| usize::try_from(length).unwrap_or(usize::MAX);
+    let header =
+        with_length(header, number(old_body), number(body), must_have).unwrap_or_else(|| header.to_vec());
+    to.write_all(&header)?;
+    to.write_all(rest)?;
+    Summed::of_copy(&mut spool, to).map(|_| ()).map_err(|error| match error {
+        CopyError::Read(error) | CopyError::Write(error) => error,
+    })
+}
+
+/// Remembers how what was written ends.
+struct Last<W> {
+    to: W,
+    last: u8,
+}
+
+impl<W: Write> Write for Last<W> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(octets)?;
+        let octets = octets.get(..written).unwrap_or_default();
+        self.last = octets.last().copied().unwrap_or(self.last);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+impl Sink for MboxSink {
+    fn form(&self) -> Option<Form> {
+        Some(Form::Mbox(self.variant))
+    }
+
+    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
+        let (octets, frame) = (outgoing.octets, outgoing.place.frame);
+        let current = self.turn_to(&outgoing.place.origin.file)?;
+        let before = std::mem::take(&mut current.missing);
+        let written = current.to.write_all(&before).and_then(|()| current.to.write_all(octets));
+        written.map_err(|source| BatchError::Write { path: current.path.clone(), source })?;
+        if let Frame::Mbox { separator, .. } = frame {
+            let separator = octets.get(octets.len().saturating_sub(separator)..).unwrap_or_default();
+            current.missing = missing(separator, octets.ends_with(b"\n"), LineEnd::of(octets).octets());
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
+        if let Some((frame, len)) = large.message {
+            return self.large(Incoming::open(large, frame, len)?);
+        }
+        let current = self.turn_to(&large.origin.file.clone())?;
+        let path = current.path.clone();
+        copy_all(large, &mut current.to)
+            .map_err(|error| error.unwrap_or_else(|source| BatchError::Write { path, source }))
+    }
+
+    fn finish(&mut self) -> Result<(), BatchError> {
+        self.end_file()?;
+        if let Some((_, folders)) = &self.folders {
+            for folder in folders {
+                let path = self.place.partial().join(file_for(folder));
+                let synced = File::open(&path).and_then(|file| file.sync_all());
+                let synced = synced.and_then(|()| sync_folder(crate::output::parent(&path)));
+                synced.map_err(|source| BatchError::Write { path, source })?;
+            }
+        }
+        self.place.put_in_place()
+    }
+}

@@ -1,0 +1,9 @@
+//! A tree of `.eml` files: each message a file, in folders of any depth.
+
+mod sink;
+mod source;
+
+pub use sink::{Naming, TreeSink};
+pub use source::{Listing, TreeSource};
+
+pub(crate) use source::read;

@@ -1,0 +1,142 @@
+//! Writes a new tree of `.eml` files: as in the input, or named by number or by what a Maildir calls them.
+
+use std::{
+    ffi::OsString,
+    fs::{DirBuilder, File},
+    io::{self, Write},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::DirBuilderExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::BatchError,
+    form::{Form, Kept},
+    large::{Incoming, PREAMBLE, attach, beside, beside_octets},
+    output::{Copied, Place, copy_all, lock, new_file},
+    pipeline::{Outgoing, Sink},
+    stored::{Frame, Large},
+};
+
+/// Writes a new tree of `.eml` files.
+#[derive(Debug)]
+pub struct TreeSink {
+    place: Place,
+    input: PathBuf,
+    naming: Naming,
+    root: File,
+    count: u64,
+}
+
+/// How files are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// As in the input, octet by octet: it is such a tree itself.
+    AsTheyAre,
+    /// By number.
+    ByNumber,
+    /// By folder and unique name, without the flags.
+    AsInMaildir,
+}
+
+impl TreeSink {
+    /// Begins a tree with these folders under its partial name.
+    pub fn create(
+        place: Place,
+        input: &Path,
+        naming: Naming,
+        folders: &[PathBuf],
+    ) -> Result<Self, BatchError> {
+        place.clear()?;
+        let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).recursive(true);
+        builder.create(place.partial()).map_err(|source| failed(place.partial(), source))?;
+        let root = File::open(place.partial()).map_err(|source| failed(place.partial(), source))?;
+        lock(&root).map_err(|source| failed(place.partial(), source))?;
+        for folder in folders {
+            let path = place.partial().join(folder);
+            builder.create(&path).map_err(|source| failed(&path, source))?;
+        }
+        Ok(Self { place, input: input.to_owned(), naming, root, count: 0 })
+    }
+
+    fn path(&mut self, origin: &Path) -> Result<PathBuf, BatchError> {
+        self.count += 1;
+        let unexpected = || BatchError::Input { path: origin.to_owned(), problem: "not in the input" };
+        let below = match self.naming {
+            Naming::ByNumber => PathBuf::from(format!("{:08}.eml", self.count)),
+            Naming::AsTheyAre => origin.strip_prefix(&self.input).map_err(|_| unexpected())?.to_owned(),
+            Naming::AsInMaildir => {
+                let below = origin.strip_prefix(&self.input).map_err(|_| unexpected())?;
+                let folder = below.parent().and_then(Path::parent).ok_or_else(unexpected)?;
+                let name = below.file_name().ok_or_else(unexpected)?.as_bytes();
+                let unique = name.split(|&octet| octet == b':').next().unwrap_or(name);
+                folder.join(OsString::from_vec([unique, b".eml"].concat()))
+            }
+        };
+        Ok(self.place.partial().join(below))
+    }
+
+    fn write<T>(
+        &mut self,
+        origin: &Path,
+        write: impl FnOnce(&mut File) -> Result<T, Result<BatchError, io::Error>>,
+    ) -> Result<T, BatchError> {
+        let path = self.path(origin)?;
+        let failed = |source| BatchError::Write { path: path.clone(), source };
+        let mut file = new_file(&path).map_err(failed)?;
+        write(&mut file).map_err(|error| error.unwrap_or_else(failed))
+    }
+}
+
+impl Sink for TreeSink {
+    fn form(&self) -> Option<Form> {
+        (self.naming != Naming::AsTheyAre).then_some(Form::File)
+    }
+
+    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
+        let place = outgoing.place;
+        let kept = &place.kept;
+        if place.frame != Frame::File {
+            return beside_octets(&self.place.partial().join(PREAMBLE), outgoing.octets);
+        }
+        self.write(&place.origin.file, |file| {
+            file.write_all(outgoing.octets).map_err(Err)?;
+            place.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)?;
+            if *kept == Kept::default() { Ok(()) } else { attach(file, kept).map_err(Err) }
+        })
+    }
+
+    fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
+        let origin = large.origin.file.clone();
+        let attributes = large.attributes.clone();
+        match large.message {
+            None => beside(&self.place.partial().join(PREAMBLE), large),
+            Some((Frame::File, _)) => self.write(&origin, |file| {
+                let copied = copy_all(large, file)?;
+                attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)?;
+                Ok(copied)
+            }),
+            Some((frame, len)) => {
+                let incoming = Incoming::open(large, frame, len)?;
+                let kept = incoming.kept();
+                self.write(&origin, |file| {
+                    let copied = incoming.write(None, None, file)?;
+                    attach(file, &kept).map_err(Err)?;
+                    Ok(copied)
+                })
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), BatchError> {
+        rustix::fs::syncfs(&self.root).map_err(|error| BatchError::Write {
+            path: self.place.partial().to_owned(),
+            source: error.into(),
+        })?;
+        self.place.put_in_place()
+    }
+}

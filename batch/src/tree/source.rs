@@ -1,0 +1,114 @@
+//! Finds and reads the messages of a tree of `.eml` files, in the order of their names.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    attributes::Attributes,
+    pipeline::Source,
+    stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
+};
+
+/// What is in a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The messages, by their paths below the root, in order.
+    pub messages: Vec<PathBuf>,
+    /// All folders below the root, those above first.
+    pub folders: Vec<PathBuf>,
+    /// What is no message: other files, links, special files.
+    pub left_out: Vec<PathBuf>,
+}
+
+impl Listing {
+    /// Looks through a tree. Links are not followed.
+    pub fn of(root: &Path) -> Result<Self, (PathBuf, io::Error)> {
+        let mut listing = Self::default();
+        let mut open = vec![PathBuf::new()];
+        while let Some(folder) = open.pop() {
+            let path = root.join(&folder);
+            let failed = |error| (path.clone(), error);
+            for entry in fs::read_dir(&path).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let below = folder.join(entry.file_name());
+                let kind = entry.file_type().map_err(failed)?;
+                if kind.is_dir() {
+                    listing.folders.push(below.clone());
+                    open.push(below);
+                } else if kind.is_file() && is_named_message(&below) {
+                    listing.messages.push(below);
+                } else {
+                    listing.left_out.push(below);
+                }
+            }
+        }
+        listing.messages.sort();
+        listing.folders.sort();
+        listing.left_out.sort();
+        Ok(listing)
+    }
+}
+
+fn is_named_message(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("eml"))
+}
+
+/// Reads the messages of a tree.
+#[derive(Debug)]
+pub struct TreeSource {
+    root: PathBuf,
+    limit: usize,
+    open: VecDeque<PathBuf>,
+}
+
+impl TreeSource {
+    /// Reads what was listed. Messages over `limit` octets are not kept in memory.
+    pub fn new(root: &Path, listing: &Listing, limit: usize) -> Self {
+        Self { root: root.to_owned(), limit, open: listing.messages.iter().cloned().collect() }
+    }
+}
+
+impl Source for TreeSource {
+    fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+        let Some(below) = self.open.pop_front() else { return Ok(None) };
+        let path = self.root.join(below);
+        Ok(Some(read(&path, self.limit).unwrap_or_else(|error| {
+            let origin = Origin { file: path.as_path().into(), offset: None };
+            let vanished = error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err();
+            if vanished { Piece::Vanished { origin } } else { Piece::Unreadable { origin, error } }
+        })))
+    }
+
+    fn path(&self) -> &Path {
+        &self.root
+    }
+}
+
+/// Reads a file that is one message.
+pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Piece> {
+    let origin = Origin { file: path.into(), offset: None };
+    // Looked at before it is opened: opening a FIFO would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut file = File::open(path)?;
+    let attributes = Attributes::of(&file)?;
+    let len = attributes.metadata().len();
+    if len > limit as u64 {
+        let octets = Box::new(file);
+        let message = Some((Frame::File, len));
+        return Ok(Piece::Large(Large { origin, attributes: Some(attributes), message, octets }));
+    }
+    let mut octets = Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 1);
+    file.by_ref().take(limit as u64 + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 != len {
+        return Err(io::Error::other("it was changed while it was read"));
+    }
+    let untouchable = is_compressed(&octets).then_some(Untouchable::Compressed);
+    let attributes = Some(attributes);
+    Ok(Piece::Message(Stored { origin, octets, frame: Frame::File, attributes, untouchable }))
+}
