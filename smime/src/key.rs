@@ -28,6 +28,15 @@ pub trait Signer: fmt::Debug + Send + Sync {
         input: &SignatureInput<'_>,
         algorithm: SignatureAlgorithm,
     ) -> Result<SignatureValue, KeyError>;
+
+    /// Whether each signature must be checked with the certificate before it is used, as nearly all must be: a key behind a
+    /// label may be another than the certificate's, and what comes of a faulty token, or back over a wire, may be
+    /// wrong and give the key away. No may say only a key in this process, in software that answers for its own results,
+    /// which was found to be the certificate's; it is then worth what the same key is worth in other programs. Whoever
+    /// wraps a signer passes its answer on, or leaves this as it is.
+    fn must_be_checked(&self) -> bool {
+        true
+    }
 }
 
 /// A private key that unwraps content-encryption keys, or agrees on the keys that do.

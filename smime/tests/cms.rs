@@ -6,7 +6,10 @@
     reason = "the functions beside the tests are part of them"
 )]
 
-use smime::testing::fixtures::{certificate, data, key, now};
+use smime::testing::{
+    MemoryKey,
+    fixtures::{certificate, data, key, now},
+};
 use smime::{
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
     ber::{Element, Tag, Tree, write_header},
@@ -14,6 +17,7 @@ use smime::{
     key::{
         ContentEncryptionKey, Decryptor, Digest, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped,
     },
+    profile::Profile,
 };
 
 fn enveloped(octets: &[u8]) -> Option<EnvelopedData<'_>> {
@@ -137,9 +141,35 @@ fn what_is_signed_here_holds_the_attributes_and_the_chain() {
     }
 }
 
-/// A token whose signatures are not of its certificate's key.
+/// A key whose signatures are not of its certificate's key, and whether it wants them checked; a token says nothing of it.
 #[derive(Debug)]
 struct Faulty(smime::Certificate);
+
+/// The same, which says that it answers for itself.
+#[derive(Debug)]
+struct Certain(Faulty);
+
+impl Signer for Certain {
+    fn certificate(&self) -> &smime::Certificate {
+        self.0.certificate()
+    }
+
+    fn algorithms(&self) -> &[SignatureAlgorithm] {
+        self.0.algorithms()
+    }
+
+    fn sign(
+        &self,
+        input: &SignatureInput<'_>,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<SignatureValue, KeyError> {
+        self.0.sign(input, algorithm)
+    }
+
+    fn must_be_checked(&self) -> bool {
+        false
+    }
+}
 
 impl Signer for Faulty {
     fn certificate(&self) -> &smime::Certificate {
@@ -165,10 +195,28 @@ impl Signer for Faulty {
 
 #[test]
 fn a_signature_that_does_not_verify_never_leaves() {
-    let error =
-        cms::sign(|a| Digest::of(a, b"content"), &Faulty(certificate("alice")), &[], now()).unwrap_err();
-    assert!(matches!(error, SignError::Faulty { .. }), "{error}");
-    assert_eq!(error.fault(), smime::Fault::Operator);
+    let sign = |signer: &dyn Signer| cms::sign(|a| Digest::of(a, b"content"), signer, &[], now());
+    let faulty = Faulty(certificate("alice"));
+    for signer in [&faulty as &dyn Signer, &Profile::STANDARD.signer(&faulty)] {
+        let error = sign(signer).unwrap_err();
+        assert!(matches!(error, SignError::Faulty { .. }), "{error}");
+        assert_eq!(error.fault(), smime::Fault::Operator);
+    }
+    // Nor is a key in memory trusted to be the one of a certificate: it was compared.
+    for name in ["alice", "carol", "ed25519"] {
+        let key = |certificate| {
+            let pkcs8 = data(&format!("{name}.p8"));
+            MemoryKey::from_pkcs8(&pkcs8, certificate).unwrap()
+        };
+        assert!(!key(certificate(name)).must_be_checked(), "{name}");
+        let of_another = key(certificate("bob"));
+        assert!(of_another.must_be_checked(), "{name}");
+        let error = sign(&of_another).unwrap_err();
+        assert!(matches!(error, SignError::Faulty { .. }), "{name}: {error}");
+    }
+    // Only who says so is not checked, through a profile too.
+    let certain = Certain(faulty);
+    assert!(sign(&certain).is_ok() && sign(&Profile::STANDARD.signer(&certain)).is_ok());
 }
 
 fn wrap(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {

@@ -42,7 +42,7 @@ pub fn prepare<'t>(task: &'t Task<'_>) -> Result<Run<'t>> {
     let mut buffer = vec![0_u8; BLOCK + 16];
     let mut text = vec![0_u8; BLOCK / 3 * 4];
     Ok(match task.operation {
-        Operation::Sign | Operation::Verify => Box::new(move || {
+        Operation::Sign | Operation::SignChecked | Operation::Verify => Box::new(move || {
             let mut hash = Context::new(&SHA256);
             content.chunks(BLOCK).for_each(|block| hash.update(block));
             black_box(hash.finish());
@@ -144,7 +144,7 @@ fn key_operation<'t>(task: &'t Task<'_>) -> Result<Box<dyn FnMut() -> Result<()>
     let person = task.person;
     let algorithm = *person.key.algorithms().first().context("the key does not sign")?;
     match task.operation {
-        Operation::Sign => Ok(Box::new(move || {
+        Operation::Sign | Operation::SignChecked => Ok(Box::new(move || {
             black_box(person.key.sign(&SignatureInput::of(algorithm, b"x"), algorithm)?);
             Ok(())
         })),

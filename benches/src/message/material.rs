@@ -100,7 +100,9 @@ impl Material {
         let entity = entity(size);
         let content_len = entity.len();
         let input = match operation {
-            Operation::Sign | Operation::EncryptCbc | Operation::EncryptGcm => entity,
+            Operation::Sign | Operation::SignChecked | Operation::EncryptCbc | Operation::EncryptGcm => {
+                entity
+            }
             Operation::Verify => self.signed(person, &entity)?,
             Operation::DecryptCbc | Operation::DecryptGcm => sealed(person, operation, &entity)?,
         };

@@ -39,7 +39,7 @@ pub fn prepare<'t>(task: &'t Task<'_>, binary: bool) -> Result<Run<'t>> {
     let input = &task.input;
     let flags = if binary { ffi::CMS_BINARY } else { 0 };
     Ok(match task.operation {
-        Operation::Sign => {
+        Operation::Sign | Operation::SignChecked => {
             let mut chain = Stack::new()?;
             for one in &task.material.chain {
                 chain.push(X509::from_der(one.der())?)?;

@@ -6,8 +6,11 @@ use smime::cipher::ContentCipher;
 /// One operation on a whole message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Operation {
-    /// An entity to `multipart/signed`.
+    /// An entity to `multipart/signed`, with a key in this process.
     Sign,
+    /// The same as with a key on a token, whose every signature is checked with the certificate before it is used. OpenSSL
+    /// checks none.
+    SignChecked,
     /// `multipart/signed` to a verdict, with the certification path.
     Verify,
     /// An entity to EnvelopedData with AES-256-CBC.
@@ -22,13 +25,21 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 6] =
-        [Self::Sign, Self::Verify, Self::EncryptCbc, Self::EncryptGcm, Self::DecryptCbc, Self::DecryptGcm];
+    pub const ALL: [Self; 7] = [
+        Self::Sign,
+        Self::SignChecked,
+        Self::Verify,
+        Self::EncryptCbc,
+        Self::EncryptGcm,
+        Self::DecryptCbc,
+        Self::DecryptGcm,
+    ];
 
     /// For readers.
     pub fn title(self) -> &'static str {
         match self {
             Self::Sign => "sign",
+            Self::SignChecked => "sign, checked",
             Self::Verify => "verify",
             Self::EncryptCbc => "encrypt, AES-256-CBC",
             Self::EncryptGcm => "encrypt, AES-256-GCM",
@@ -40,7 +51,7 @@ impl Operation {
     /// The cipher, where there is one.
     pub fn cipher(self) -> Option<ContentCipher> {
         match self {
-            Self::Sign | Self::Verify => None,
+            Self::Sign | Self::SignChecked | Self::Verify => None,
             Self::EncryptCbc | Self::DecryptCbc => Some(ContentCipher::Aes256Cbc),
             Self::EncryptGcm | Self::DecryptGcm => Some(ContentCipher::Aes256Gcm),
         }

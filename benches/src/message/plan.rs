@@ -110,7 +110,9 @@ fn check(task: &Task<'_>, contender: Contender, len: usize) -> Result<()> {
     let least = match task.operation {
         _ if contender == Contender::Limit => 0,
         Operation::Verify => 0,
-        Operation::Sign | Operation::DecryptCbc | Operation::DecryptGcm => task.content_len,
+        Operation::Sign | Operation::SignChecked | Operation::DecryptCbc | Operation::DecryptGcm => {
+            task.content_len
+        }
         Operation::EncryptCbc | Operation::EncryptGcm => task.content_len / 3 * 4,
     };
     ensure!(len >= least, "{} gave {len} octets and not {least}", contender.title());

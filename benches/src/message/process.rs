@@ -16,7 +16,7 @@ pub fn prepare<'t>(task: &'t Task<'_>) -> Result<Run<'t>> {
     let files = &task.person.files;
     let (certificate, key) = (files.certificate.as_path(), files.key.as_path());
     let (flags, named): (&[&str], Vec<(&str, &Path)>) = match task.operation {
-        Operation::Sign => {
+        Operation::Sign | Operation::SignChecked => {
             (&["-sign"], vec![("-signer", certificate), ("-inkey", key), ("-certfile", issuing.as_path())])
         }
         Operation::Verify => (&["-verify"], vec![("-CAfile", root.as_path())]),

@@ -19,6 +19,7 @@ fn verify(certificate: &Certificate, algorithm: &'static dyn VerificationAlgorit
 }
 
 fn signs(key: &TokenKey, algorithm: SignatureAlgorithm, verifier: &'static dyn VerificationAlgorithm) {
+    assert!(key.must_be_checked(), "what comes from a token is checked before it is used");
     let value = key.sign(&digest(algorithm.digest()), algorithm).unwrap();
     verify(Signer::certificate(key), verifier, &value.0);
 }

@@ -45,6 +45,10 @@ impl Signer for ProfileSigner<'_> {
     ) -> Result<SignatureValue, KeyError> {
         self.signer.sign(input, algorithm)
     }
+
+    fn must_be_checked(&self) -> bool {
+        self.signer.must_be_checked()
+    }
 }
 
 #[cfg(all(test, feature = "testing"))]

@@ -17,7 +17,7 @@ use aws_lc_rs::{
     },
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
-        EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
+        EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
     },
 };
 
@@ -36,6 +36,8 @@ use crate::{
 pub struct MemoryKey {
     certificate: Certificate,
     key: Key,
+    /// Whether the certificate was found to be this key's.
+    is_matched: bool,
 }
 
 enum Key {
@@ -76,6 +78,16 @@ impl Key {
         }
         Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).ok().map(Self::Ed25519)
     }
+
+    /// The public key of those that sign, as a certificate has it.
+    fn public_key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Rsa { signing, .. } => Some(signing.public_key().as_ref()),
+            Self::Ec { signing, .. } => Some(signing.public_key().as_ref()),
+            Self::Ed25519(pair) => Some(pair.public_key().as_ref()),
+            Self::X25519(_) => None,
+        }
+    }
 }
 
 /// What stands before the 32 octets of an X25519 private key (RFC 8410 7).
@@ -84,7 +96,9 @@ const X25519_PKCS8: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x6e\x
 impl MemoryKey {
     /// A key from PKCS#8 octets: RSA, EC on P-256, P-384 or P-521, Ed25519, X25519. `None` where it is none.
     pub fn from_pkcs8(pkcs8: &[u8], certificate: Certificate) -> Option<Self> {
-        Some(Self { certificate, key: Key::from_pkcs8(pkcs8)? })
+        let key = Key::from_pkcs8(pkcs8)?;
+        let is_matched = key.public_key() == Some(certificate.public_key());
+        Some(Self { certificate, key, is_matched })
     }
 
     fn unsupported(&self, operation: impl std::fmt::Debug) -> KeyError {
@@ -141,6 +155,12 @@ impl Signer for MemoryKey {
             }
             _ => Err(self.unsupported(algorithm)),
         }
+    }
+
+    /// The engine checks what it calculates with RSA, by the same means as this crate would; for other keys there is no
+    /// more to a fault than to any other in this process's memory.
+    fn must_be_checked(&self) -> bool {
+        !self.is_matched
     }
 }
 
