@@ -28,10 +28,12 @@ impl Flags {
             let Some(colon) = memchr::memchr(b':', line) else { continue };
             let (name, value) = line.split_at(colon);
             let value = value.get(1..).unwrap_or_default().trim_ascii();
-            if name.eq_ignore_ascii_case(b"Status") {
+            // `Status: 5.1.1 (Relay access denied)` is of a delivery report.
+            let is_letters = value.len() <= 8 && value.iter().all(u8::is_ascii_alphabetic);
+            if name.eq_ignore_ascii_case(b"Status") && is_letters {
                 flags.take(value, &STATUS);
                 flags.old |= value.contains(&b'O');
-            } else if name.eq_ignore_ascii_case(b"X-Status") {
+            } else if name.eq_ignore_ascii_case(b"X-Status") && is_letters {
                 flags.take(value, &X_STATUS);
             } else if name.eq_ignore_ascii_case(b"X-Mozilla-Status") {
                 let bits = std::str::from_utf8(value).ok().and_then(|hex| u16::from_str_radix(hex, 16).ok());
@@ -109,6 +111,7 @@ mod tests {
             ("Status: O\r\n", ":2,", false),
             ("X-Status: TD\r\n", ":2,DT", false),
             ("X-Mozilla-Status: 100f\n", ":2,FPRST", false),
+            ("Status: 5.1.1 (Relay access denied)\n", ":2,", true),
             ("X-Mozilla-Status: 0000\n", ":2,", false),
             ("Subject: Status: RO\n", ":2,", true),
         ] {

@@ -8,6 +8,7 @@ mod child;
 mod corpora;
 mod maildir;
 mod mbox;
+mod readers;
 mod resume;
 mod safety;
 mod splitter;

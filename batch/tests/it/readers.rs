@@ -1,0 +1,141 @@
+//! What other programs read in the archives that are written here: Python's `mailbox`, and Dovecot.
+//!
+//! scripts/prepare installs both. Dovecot's service is not needed: `doveadm` reads with a configuration of the test's.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use batch::{archive::Format, mbox::Variant};
+use serde_json::Value;
+
+use crate::corpora::{convert, mbox, proper, walk};
+
+/// Samples of others, of which some were read, answered and so on.
+fn with_flags() -> Vec<(String, Vec<u8>)> {
+    let mut messages = proper();
+    // Python and Dovecot do not know Thunderbird's flags.
+    messages.retain(|(_, octets)| !String::from_utf8_lossy(octets).contains("X-Mozilla-Status"));
+    let flags = ["", "Status: RO\n", "Status: O\n", "Status: RO\nX-Status: F\n", "Status: RO\nX-Status: A\n"];
+    for (number, (_, octets)) in messages.iter_mut().enumerate() {
+        let said = flags[number % flags.len()];
+        let field =
+            |name: &str| octets.to_ascii_lowercase().windows(name.len()).any(|part| part == name.as_bytes());
+        if !field("status:") {
+            *octets = [format!("X-Number: {number}\n{said}").as_bytes(), octets].concat();
+        }
+    }
+    messages
+}
+
+const PYTHON: &str = r"
+import calendar, hashlib, json, mailbox, re, sys, time
+kind, path = sys.argv[1:]
+out = []
+if kind == 'mbox':
+    box = mailbox.mbox(path, create=False)
+    for key in box.keys():
+        octets = re.sub(rb'(?m)^>(>*From )', rb'\1', box.get_bytes(key))
+        message = box[key]
+        date = calendar.timegm(time.strptime(' '.join(message.get_from().split()[-5:])))
+        out.append((octets, mailbox.MaildirMessage(message).get_flags(), date))
+else:
+    box = mailbox.Maildir(path, create=False)
+    for key in sorted(box.keys()):
+        message = box[key]
+        out.append((box.get_bytes(key), message.get_flags(), int(message.get_date())))
+print(json.dumps([(hashlib.sha256(octets).hexdigest(), flags, date) for octets, flags, date in out]))
+";
+
+fn python(kind: &str, path: &Path) -> Vec<Value> {
+    let ran = Command::new("python3").args(["-c", PYTHON, kind]).arg(path).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+#[test]
+fn python_sees_the_same_messages_flags_and_dates_in_mbox_and_maildir() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let messages = with_flags();
+    fs::write(path("in"), mbox(&messages, Variant::Mboxrd, false)).unwrap();
+    convert(&path("in"), &path("maildir"), Format::Maildir);
+    convert(&path("maildir"), &path("back"), Format::Mbox(Variant::Mboxrd));
+    let before = python("mbox", &path("in"));
+    assert_eq!(before.len(), messages.len());
+    assert!(before.iter().filter(|seen| seen[1] == "FS").count() > 5, "the sample has flags");
+    for (kind, name) in [("maildir", "maildir"), ("mbox", "back")] {
+        let after = python(kind, &path(name));
+        for (number, (after, before)) in after.iter().zip(&before).enumerate() {
+            assert_eq!(after, before, "{kind}: message {number}, {}", messages[number].0);
+        }
+        assert_eq!(after.len(), before.len(), "{kind}");
+    }
+}
+
+/// What Dovecot sees: flags, time of arrival, size with CRLF, `X-Number` and body.
+fn dovecot(home: &Path, location: &str) -> Vec<Value> {
+    let settings = format!(
+        "log_path = {0}/log\nprotocols =\nssl = no\nmail_home = {0}\nmail_uid = 65534\nmail_gid = 65534\n\
+         first_valid_uid = 1\nmbox_write_locks = fcntl\n",
+        home.display()
+    );
+    let config = home.join("dovecot.conf");
+    fs::write(&config, settings).unwrap();
+    let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(home).status().unwrap();
+    assert!(owned.success());
+    let fields = "uid flags date.received hdr.x-number body";
+    let ran = Command::new("doveadm")
+        .args(["-c", config.to_str().unwrap(), "-f", "json", "-o", &format!("mail_location={location}")])
+        .args(["fetch", fields, "mailbox", "INBOX", "all"])
+        .envs([("USER", "nobody"), ("TZ", "UTC"), ("HOME", home.to_str().unwrap())])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    let log = fs::read_to_string(home.join("log")).unwrap_or_default();
+    assert!(ran.status.success() && errors.is_empty(), "{errors}{log}");
+    let seen = String::from_utf8_lossy(&ran.stdout);
+    let mut seen: Vec<Value> = serde_json::from_str(&seen).unwrap();
+    for message in &mut seen {
+        let flags: Vec<&str> =
+            message["flags"].as_str().unwrap().split(' ').filter(|flag| *flag != "\\Recent").collect();
+        let flags = flags.join(" ");
+        let body = message["body"].as_str().unwrap().replace("\n>From ", "\nFrom ");
+        let body = body.strip_prefix('>').filter(|body| body.starts_with("From ")).unwrap_or(&body);
+        message["body"] = body.replace("\r\n", "\n").into();
+        message["flags"] = flags.into();
+    }
+    seen
+}
+
+#[test]
+fn dovecot_sees_the_same_messages_flags_and_dates_in_mbox_and_maildir() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let home = folder.path().join("home");
+    fs::create_dir(&home).unwrap();
+    let path = |name: &str| home.join(name);
+    let mut messages = with_flags();
+    // Dovecot takes these fields for its own, and quotes of mboxrd for the author's.
+    messages.retain(|(_, octets)| {
+        let text = String::from_utf8_lossy(octets).to_ascii_lowercase();
+        !text.contains("content-length") && !text.contains("\n>from ")
+    });
+    assert!(messages.len() > 70, "{}", messages.len());
+    fs::write(path("in"), mbox(&messages, Variant::Mboxrd, false)).unwrap();
+    convert(&path("in"), &path("maildir"), Format::Maildir);
+    convert(&path("maildir"), &path("back"), Format::Mbox(Variant::Mboxrd));
+    let file = |name: &str| format!("mbox:{0}/folders:INBOX={0}/{name}:INDEX=MEMORY", home.display());
+    let before = dovecot(&home, &file("in"));
+    let back = dovecot(&home, &file("back"));
+    let maildir = dovecot(&home, &format!("maildir:{}/maildir", home.display()));
+    assert_eq!(before.len(), messages.len());
+    for (kind, after) in [("mbox", &back), ("Maildir", &maildir)] {
+        for (number, (after, before)) in after.iter().zip(&before).enumerate() {
+            assert_eq!(after, before, "{kind}: message {number}, {}", messages[number].0);
+        }
+        assert_eq!(after.len(), before.len(), "{kind}");
+    }
+    // It found the sizes in the names right: else it says so, and does not serve the message.
+    let log = fs::read_to_string(home.join("log")).unwrap_or_default();
+    assert!(!log.contains("size"), "{log}");
+    assert!(walk(&path("maildir")).iter().any(|file| file.ends_with("dovecot-uidlist")));
+}
