@@ -109,6 +109,8 @@ pub(crate) struct MilterSection {
     pub(crate) trusted_networks: Vec<At<String>>,
     pub(crate) recipient_delimiter: Option<At<String>>,
     pub(crate) opened_mail_sender: Option<At<String>>,
+    pub(crate) reinject: Option<At<String>>,
+    pub(crate) state: Option<At<PathBuf>>,
     pub(crate) max_connections: u64,
     pub(crate) max_message_bytes: u64,
     pub(crate) workers: Option<u64>,
@@ -250,6 +252,8 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
     let trusted_networks = section.strings("trusted-networks");
     let recipient_delimiter = section.string("recipient-delimiter");
     let opened_mail_sender = section.string("opened-mail-sender");
+    let reinject = section.string("reinject");
+    let state = section.path("state");
     let max_connections = section.number("max-connections", 1..=100_000).map_or(1024, |n| n.value);
     let bytes = section.number("max-message-bytes", 1024..=(4 << 30));
     let max_message_bytes = bytes.map_or(100 << 20, |n| n.value);
@@ -261,6 +265,8 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
         trusted_networks,
         recipient_delimiter,
         opened_mail_sender,
+        reinject,
+        state,
         max_connections,
         max_message_bytes,
         workers,

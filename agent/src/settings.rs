@@ -64,12 +64,25 @@ pub struct Milter {
     pub recipient_delimiter: String,
     /// The envelope sender that opened mail gets, so that its bounces go there; `None` leaves it.
     pub opened_mail_sender: Option<MailAddress>,
+    /// Where copies are handed back to the MTA, if they are.
+    pub reinject: Option<Reinject>,
     /// How many connections of the MTA are served at once.
     pub max_connections: usize,
     /// The longest message that is taken.
     pub max_message_bytes: usize,
     /// How many messages are worked on at once.
     pub workers: usize,
+}
+
+/// How copies for some of a message's recipients go back to the MTA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reinject {
+    /// Its host.
+    pub host: String,
+    /// Its port, where it gives mail to no content filter again.
+    pub port: u16,
+    /// The folder where copies are kept until it has taken them.
+    pub state: PathBuf,
 }
 
 /// A certificate of ours and who may use its key.

@@ -21,6 +21,7 @@ use tokio::time::{Instant as TokioInstant, interval_at, sleep};
 use tracing::{Span, warn};
 
 use crate::limits::Limits;
+use crate::spool::Prepared;
 use crate::treat::{Failure, Treat};
 
 /// The way to the treatment, shared by all connections.
@@ -31,9 +32,17 @@ pub(crate) struct Bridge<T> {
     limits: Arc<Limits>,
 }
 
+/// What becomes of a message, and its copies, which are taken away again if they are not committed.
+pub(crate) type Answer = (Outcome, Option<Prepared>);
+
 impl<T: Treat> Bridge<T> {
     pub(crate) fn new(treat: T, limits: Arc<Limits>) -> Self {
         Self { treat: Arc::new(treat), permits: Arc::new(Semaphore::new(limits.workers.max(1))), limits }
+    }
+
+    /// Whether outcomes may have copies.
+    pub(crate) fn makes_copies(&self) -> bool {
+        self.treat.makes_copies()
     }
 
     /// The treatment's answer, or a failure when it panicked, did not come before the deadline or before `cut`,
@@ -44,7 +53,7 @@ impl<T: Treat> Bridge<T> {
         message: Message,
         mta: &(impl ContextActions + Sync),
         cut: impl Future<Output = ()>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Answer, Failure> {
         let limits = &self.limits;
         let begun = AtomicBool::new(false);
         let mut work = pin!(self.work(envelope, message, &begun));
@@ -75,7 +84,7 @@ impl<T: Treat> Bridge<T> {
         envelope: Envelope,
         message: Message,
         begun: &AtomicBool,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Answer, Failure> {
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
             return pending().await; // the semaphore is never closed
         };
@@ -86,7 +95,10 @@ impl<T: Treat> Bridge<T> {
             let _permit = permit;
             let _span = span.entered();
             let start = Instant::now();
-            let answer = treat.treat(&envelope, &message, SystemTime::now());
+            let answer = treat.treat(&envelope, &message, SystemTime::now()).and_then(|mut outcome| {
+                let prepared = treat.prepare(&envelope, &message, &mut outcome)?;
+                Ok((outcome, prepared))
+            });
             if start.elapsed() > limit {
                 warn!(elapsed_ms = start.elapsed().as_millis(), "a treatment ended after its deadline");
             }

@@ -10,9 +10,11 @@ use indymilter::{
     SetErrorReply, Status,
 };
 use smime::Fault;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, error, error_span, info, warn};
 
+use crate::bridge::Answer;
 use crate::connection::{Activity, Connection};
 use crate::edits::Requests;
 use crate::reply::Reply;
@@ -57,16 +59,17 @@ fn negotiate<T: Treat>(
     offered_actions: Actions,
     offered_options: ProtoOpts,
 ) -> Status {
-    if !offered_actions.contains(ACTIONS) || !offered_options.contains(NEEDED_OPTIONS) {
+    let actions = if connection.bridge().makes_copies() { ACTIONS | Actions::DELETE_RCPT } else { ACTIONS };
+    if !offered_actions.contains(actions) || !offered_options.contains(NEEDED_OPTIONS) {
         warn!(
-            missing_actions = ?(ACTIONS - offered_actions),
+            missing_actions = ?(actions - offered_actions),
             missing_options = ?(NEEDED_OPTIONS - offered_options),
             "refused an MTA that cannot do what S/MIME needs"
         );
         return Status::Reject; // ends the connection
     }
     let options = NEEDED_OPTIONS | (WANTED_OPTIONS & offered_options);
-    cx.requested_actions = ACTIONS;
+    cx.requested_actions = actions;
     cx.requested_opts = options;
     for (stage, macros) in MACROS {
         cx.requested_macros.insert(stage, macros.to_owned());
@@ -164,7 +167,7 @@ async fn conclude<T: Treat>(
     let sender = envelope.sender.clone();
     let treated = connection.bridge().treat(envelope, message, &cx.actions, connection.cut()).await;
     let done = match treated {
-        Ok(outcome) => apply(connection, cx, outcome, &sender).await,
+        Ok(answer) => apply(connection, cx, answer, &sender).await,
         Err(failure) => Err(failure),
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -199,20 +202,31 @@ struct Done {
 async fn apply<T: Treat>(
     connection: &Connection<T>,
     cx: &EomContext<State>,
-    outcome: Outcome,
+    (outcome, prepared): Answer,
     sender: &str,
 ) -> Result<Done, Failure> {
-    let Outcome { edits, action, reason, verdict, .. } = outcome;
+    let Outcome { edits, action, reason, verdict, copies } = outcome;
+    if !copies.is_empty() {
+        return Err(Failure::new(Fault::Internal, "there are copies that nobody sends"));
+    }
     let smime = verdict.map(|verdict| verdict.result().as_str());
     let requests =
         Requests::new(edits, sender).map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;
     match timeout(connection.limits().deadline, requests.send(&cx.actions)).await {
-        Ok(Ok(())) => Ok(Done { action, reason, smime }),
+        Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            Err(Failure::new(Fault::Transient, format!("the edits did not reach the MTA: {error}")))
+            let reason = format!("the edits did not reach the MTA: {error}");
+            return Err(Failure::new(Fault::Transient, reason));
         }
-        Err(_) => Err(Failure::new(Fault::Transient, "the MTA did not take the edits in time")),
+        Err(_) => return Err(Failure::new(Fault::Transient, "the MTA did not take the edits in time")),
     }
+    if let Some(prepared) = prepared {
+        // The last thing before the answer: what fails up to here takes the copies away again.
+        let committed = spawn_blocking(move || prepared.commit()).await;
+        let committed = committed.map_err(|_| Failure::new(Fault::Internal, "the commit panicked"))?;
+        committed.map_err(|error| Failure::new(Fault::Operator, error.to_string()))?;
+    }
+    Ok(Done { action, reason, smime })
 }
 
 /// The reply to what is not even treated.
@@ -227,7 +241,7 @@ fn refuse(refusal: Refusal, to: &mut impl SetErrorReply) -> Status {
 }
 
 /// Fields are added (and inserted), removed, bodies replaced, and the sender named again with what bounces may
-/// hold; nothing else is asked for.
+/// hold; nothing else is asked for, but that recipients are removed where copies are made for them.
 const ACTIONS: Actions = Actions::ADD_HEADER
     .union(Actions::CHANGE_HEADER)
     .union(Actions::REPLACE_BODY)

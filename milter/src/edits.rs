@@ -30,12 +30,17 @@ pub(crate) enum EditError {
     /// RFC 5321, 4.1.2: no address holds a control character, and another command might begin there.
     #[error("the envelope sender holds a control character")]
     Sender,
+    /// The same.
+    #[error("a recipient holds a control character")]
+    Recipient,
 }
 
 /// Edits ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Requests {
     sender: Option<SenderRequest>,
+    /// Recipients that are removed.
+    recipients: Vec<CString>,
     fields: Vec<FieldRequest>,
     body: Option<Vec<u8>>,
 }
@@ -58,6 +63,8 @@ impl Requests {
     /// Orders and checks the edits of a message from this envelope sender.
     pub(crate) fn new(edits: Edits, sender: &str) -> Result<Self, EditError> {
         let sender = sender_request(&edits, sender)?;
+        let recipients = edits.remove_recipients.iter().map(|one| path(one, EditError::Recipient));
+        let recipients = recipients.collect::<Result<_, _>>()?;
         let mut fields = removals(&edits)?;
         for (name, value) in &edits.append {
             fields.push(FieldRequest::Append { name: field_name(name)?, value: field_value(name, value)? });
@@ -66,13 +73,16 @@ impl Requests {
         for (name, value) in edits.prepend.iter().rev() {
             fields.push(FieldRequest::Prepend { name: field_name(name)?, value: field_value(name, value)? });
         }
-        Ok(Self { sender, fields, body: edits.body })
+        Ok(Self { sender, recipients, fields, body: edits.body })
     }
 
     /// Sends them. After an error the MTA has some of the edits, so the message must not be accepted.
     pub(crate) async fn send(self, to: &(impl ContextActions + Sync)) -> Result<(), ActionError> {
         if let Some(SenderRequest { path, parameters }) = self.sender {
             to.change_sender(path, parameters).await?;
+        }
+        for recipient in self.recipients {
+            to.delete_recipient(recipient).await?;
         }
         for request in self.fields {
             match request {
@@ -101,12 +111,17 @@ fn sender_request(edits: &Edits, sender: &str) -> Result<Option<SenderRequest>, 
     if sender.is_empty() || (parameters.is_none() && new.is_none()) {
         return Ok(None);
     }
-    let path = format!("<{}>", new.unwrap_or(sender));
-    if path.contains(char::is_control) {
-        return Err(EditError::Sender);
-    }
-    let path = CString::new(path).map_err(|_| EditError::Sender)?;
+    let path = path(new.unwrap_or(sender), EditError::Sender)?;
     Ok(Some(SenderRequest { path, parameters }))
+}
+
+/// An address in angle brackets.
+fn path(address: &str, error: EditError) -> Result<CString, EditError> {
+    let path = format!("<{address}>");
+    match CString::new(path) {
+        Ok(path) if !address.contains(char::is_control) => Ok(path),
+        _ => Err(error),
+    }
 }
 
 /// One removal per field, the last of each name first.

@@ -16,7 +16,7 @@ use agent::{Agent, Settings, open_store};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use hsmpool::Lane;
-use milter::{Limits, Listener, Signals, run_until_signalled};
+use milter::{Gateway, Limits, Listener, Signals, Spool, run_until_signalled};
 use tokio::runtime::{self, Runtime};
 use tracing::{info, warn};
 
@@ -88,8 +88,16 @@ fn start(arguments: &Arguments) -> Result<()> {
     if let Some(store) = open_store(&settings).context("the certificate cache cannot be opened")? {
         agent = agent.with_certificates(store);
     }
+    // Its lock keeps a second milter from sending the same copies.
+    let spool = milter.reinject.as_ref().map(|to| Spool::open(&to.state, &to.host, to.port)).transpose()?;
     info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
-    runtime.block_on(run_until_signalled(signals, listener, limits, agent));
+    match spool {
+        Some(spool) => {
+            let gateway = Gateway::new(agent, spool);
+            runtime.block_on(run_until_signalled(signals, listener, limits, gateway));
+        }
+        None => runtime.block_on(run_until_signalled(signals, listener, limits, agent)),
+    }
     // A treatment that never ends must not keep the process.
     runtime.shutdown_background();
     pool.close();

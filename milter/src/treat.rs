@@ -2,20 +2,31 @@
 
 use std::time::SystemTime;
 
-use agent::{Agent, Envelope, Outcome};
+use agent::{Agent, AgentError, Envelope, Outcome};
 use smime::Fault;
 use smime::mime::Message;
+
+use crate::spool::Prepared;
 
 /// Decides what becomes of a message. It may block: it is called on a thread of its own.
 pub trait Treat: Send + Sync + 'static {
     /// The edits for this message, or whose fault it is that there are none.
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure>;
+
+    /// Takes the copies out of an outcome and keeps them safe, so that they can be sent once the message is answered.
+    fn prepare(&self, _: &Envelope, _: &Message, _: &mut Outcome) -> Result<Option<Prepared>, Failure> {
+        Ok(None)
+    }
+
+    /// Whether outcomes may have copies, whose recipients the MTA must let us remove.
+    fn makes_copies(&self) -> bool {
+        false
+    }
 }
 
 impl Treat for Agent {
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure> {
-        Self::treat(self, envelope, message, now)
-            .map_err(|error| Failure::new(error.fault(), error.to_string()))
+        Self::treat(self, envelope, message, now).map_err(|error| Failure::of(&error))
     }
 }
 
@@ -30,6 +41,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// What the agent's error means here.
+    pub(crate) fn of(error: &AgentError) -> Self {
+        Self::new(error.fault(), error.to_string())
+    }
+
     /// A failure with its reason in words.
     pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
         Self { fault, reason: reason.into() }

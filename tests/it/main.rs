@@ -9,6 +9,8 @@ mod common;
 #[cfg(test)]
 mod configuration;
 #[cfg(test)]
+mod copies;
+#[cfg(test)]
 mod forged;
 #[cfg(test)]
 mod hostile;

@@ -32,6 +32,12 @@ pub struct Config {
     pub authserv_id: String,
     /// The envelope sender of opened mail.
     pub opened_mail_sender: Option<String>,
+    /// The port where copies go back to the MTA, and the folder where they wait.
+    pub reinjection: Option<(u16, PathBuf)>,
+    /// The certificate cache.
+    pub cache: Option<PathBuf>,
+    /// Rules in front of the others, as they are written.
+    pub first_rules: String,
     /// Networks that need no login.
     pub trusted_networks: Vec<String>,
     /// Certificates with keys on the token.
@@ -83,6 +89,13 @@ impl Config {
         if let Some(sender) = &self.opened_mail_sender {
             let _ = writeln!(toml, "opened-mail-sender = {sender:?}");
         }
+        if let Some((port, folder)) = &self.reinjection {
+            let folder = folder.to_string_lossy();
+            let _ = writeln!(toml, "reinject = \"inet:127.0.0.1:{port}\"\nstate = {folder:?}");
+        }
+        if let Some(cache) = &self.cache {
+            let _ = writeln!(toml, "\n[cache]\npath = {:?}", cache.to_string_lossy());
+        }
         if let Some(socket) = &self.keyd_socket {
             let user = rustix::process::getuid().as_raw();
             let socket = socket.to_string_lossy();
@@ -100,6 +113,7 @@ impl Config {
                 let _ = writeln!(toml, "logins = {logins:?}");
             }
         }
+        toml.push_str(&self.first_rules);
         for (from, sign) in &self.rules {
             let _ = write!(toml, "\n[[rule]]\nfrom = {from:?}\nsign = {sign:?}\n");
         }

@@ -84,6 +84,9 @@ impl Lab {
             socket_mode: None,
             authserv_id: Self::AUTHSERV_ID.to_owned(),
             opened_mail_sender: None,
+            reinjection: None,
+            cache: None,
+            first_rules: String::new(),
             trusted_networks: vec!["192.0.2.0/24".to_owned()],
             identities: [&alice, &bob, &carol].map(identity).into(),
             rules: vec![("*@example.org".to_owned(), "required".to_owned())],
@@ -100,7 +103,12 @@ impl Lab {
     pub fn start_with(self, offer: Offer) -> Result<Running> {
         let sink = Sink::start(offer)?;
         let milter = self.start_milter()?;
-        let postfix = Postfix::start(&self.workdir, &self.config.listen, sink.port())?;
+        let postfix = Postfix::start_with(
+            &self.workdir,
+            &self.config.listen,
+            sink.port(),
+            self.config.reinjection.as_ref().map(|(port, _)| *port),
+        )?;
         Ok(Running { postfix, milter, sink, lab: self })
     }
 

@@ -27,6 +27,16 @@ impl Postfix {
     ///
     /// `milter` is written as Postfix wants it: `inet:127.0.0.1:PORT` or `unix:/path`.
     pub fn start(workdir: &Workdir, milter: &str, sink_port: u16) -> Result<Self> {
+        Self::start_with(workdir, milter, sink_port, None)
+    }
+
+    /// As [`Postfix::start`], with a second port for mail that comes back from the milter, which sees it again.
+    pub fn start_with(
+        workdir: &Workdir,
+        milter: &str,
+        sink_port: u16,
+        reinjection: Option<u16>,
+    ) -> Result<Self> {
         let base = workdir.directory("postfix")?;
         for below in ["etc", "spool", "data"] {
             fs::create_dir_all(base.join(below))?;
@@ -35,7 +45,11 @@ impl Postfix {
         chown(base.join("data"), Some(user_id("postfix")?), None)
             .context("Postfix can only be started by root")?;
         fs::write(base.join("etc/main.cf"), main_cf(&base, milter, sink_port))?;
-        fs::write(base.join("etc/master.cf"), format!("127.0.0.1:{port} inet n - n - - smtpd\n{SERVICES}"))?;
+        let ports = [Some(port), reinjection].into_iter().flatten();
+        let servers: Vec<String> =
+            ports.map(|port| format!("127.0.0.1:{port} inet n - n - - smtpd\n")).collect();
+        let servers = servers.concat();
+        fs::write(base.join("etc/master.cf"), format!("{servers}{SERVICES}"))?;
         let mut postfix = Self { base, port, master: None };
         command::succeed(PACKAGE, postfix.command("postfix").arg("check")).with_context(|| postfix.log())?;
         postfix.run()?;

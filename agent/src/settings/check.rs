@@ -17,7 +17,9 @@ use smime::{
     Certificate, MailAddress, algorithm::DigestAlgorithm, key::Digest, path::Trust, revocation::Crl,
 };
 
-use super::{IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Settings};
+use super::{
+    IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Reinject, Settings,
+};
 use crate::config::{
     At, ClientSection, Config, IdentitySection, KeydSection, MilterSection, PinPlace, Problem, Report,
     TokenSection, TrustSection,
@@ -227,6 +229,7 @@ impl<'a> Checker<'a> {
             let parsed = MailAddress::parse(&sender.value);
             parsed.map_err(|error| self.wrong(title, "opened-mail-sender", &sender, error.reason)).ok()
         });
+        let reinject = self.reinject(section.reinject, section.state);
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Some(Milter {
             listen: listen?,
@@ -234,10 +237,34 @@ impl<'a> Checker<'a> {
             trusted_networks,
             recipient_delimiter: delimiter.map_or_else(String::new, |d| d.value),
             opened_mail_sender,
+            reinject,
             max_connections: to_usize(section.max_connections),
             max_message_bytes: to_usize(section.max_message_bytes),
             workers: section.workers.map_or(2 * cores, to_usize),
         })
+    }
+
+    fn reinject(&mut self, to: Option<At<String>>, state: Option<At<PathBuf>>) -> Option<Reinject> {
+        let to = to?;
+        let Some(state) = state else {
+            let reason =
+                "`reinject` needs `state`: the folder where copies are kept until they are taken".to_owned();
+            self.report.add(to.line, Problem::Contradiction { reason });
+            return None;
+        };
+        match Listen::parse(&to.value) {
+            Ok(Listen::Tcp { host, port }) => {
+                Some(Reinject { host, port, state: self.resolved(&state).value })
+            }
+            Ok(Listen::Unix { .. }) => {
+                self.wrong("[milter]", "reinject", &to, "it is an SMTP server, like inet:127.0.0.1:10025");
+                None
+            }
+            Err(reason) => {
+                self.wrong("[milter]", "reinject", &to, &reason);
+                None
+            }
+        }
     }
 
     fn listen(&mut self, section: &MilterSection) -> Option<Listen> {

@@ -5,7 +5,7 @@ use std::{fmt, time::SystemTime};
 use hsmpool::PinSource;
 use smime::MailAddress;
 
-use super::{Logins, LookupSettings, Settings};
+use super::{Logins, LookupSettings, Reinject, Settings};
 use crate::config::revocation_word;
 
 impl fmt::Display for Settings {
@@ -69,6 +69,9 @@ impl fmt::Display for Settings {
             row("", format_args!("recipient delimiter: {}", or_none(&milter.recipient_delimiter)))?;
             let sender = milter.opened_mail_sender.as_ref().map_or("unchanged", MailAddress::as_str);
             row("", format_args!("sender of opened mail: {sender}"))?;
+            if let Some(Reinject { host, port, state }) = &milter.reinject {
+                row("", format_args!("copies go to {host}:{port}, and are kept in {}", state.display()))?;
+            }
             row(
                 "",
                 format_args!(

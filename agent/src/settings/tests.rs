@@ -230,8 +230,17 @@ fn every_check_tells_its_line_its_key_and_its_reason() {
 }
 
 #[test]
-fn every_check_of_a_rule_tells_its_line_its_key_and_its_reason() {
+fn every_check_of_rules_and_copies_tells_its_line_its_key_and_its_reason() {
     for (text, expected) in [
+        (
+            milter("reinject = \"inet:127.0.0.1:10025\"\n"),
+            "line 2: `reinject` needs `state`: the folder where copies are kept until they are taken".to_owned(),
+        ),
+        (
+            milter("reinject = \"unix:/s\"\nstate = \"s\"\n"),
+            "line 2: `reinject` in [milter] cannot be \"unix:/s\": it is an SMTP server, like inet:127.0.0.1:10025"
+                .to_owned(),
+        ),
         (
             "[[rule]]\nto = [\"*@a.example\", \"file:root.crl\"]\nsign = \"never\"\n".to_owned(),
             "line 2: `to` in [[rule]]: root.crl: line 1: did you mean \"*@-----BEGIN X509 CRL-----\"?".to_owned(),
@@ -366,6 +375,14 @@ fn what_looks_odd_is_a_warning_and_not_an_error() {
             vec![
                 "the [[rule]] of line 1 encrypts, but without a [cache] to our own people only".to_owned(),
                 "the [[rule]] of line 5 is never reached: the one of line 1 takes all its mail".to_owned(),
+            ],
+        ),
+        (
+            milter("") + "[cache]\npath = \"cache\"\n[[rule]]\nsign = \"never\"\nencrypt = \"required\"\n",
+            now,
+            vec![
+                "the [[rule]] of line 6 splits mail, but [milter] has no `reinject`: what needs copies is deferred"
+                    .to_owned(),
             ],
         ),
         (

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use smime::{Certificate, MailAddress};
 
 use super::{AddressList, Listen, Rule, Settings};
-use crate::config::Level;
+use crate::config::{Level, Mixed};
 
 /// Renewing takes people some time.
 const EXPIRES_SOON: Duration = Duration::from_hours(30 * 24);
@@ -71,6 +71,11 @@ pub enum Warning {
         /// The rule's line.
         line: usize,
     },
+    /// A rule would have copies made, and there is nowhere to send them.
+    NoReinjection {
+        /// The rule's line.
+        line: usize,
+    },
     /// All the world is a trusted network.
     TrustsEverybody {
         /// The network.
@@ -121,6 +126,12 @@ impl fmt::Display for Warning {
                 write!(
                     f,
                     "the [[rule]] of line {line} encrypts, but without a [cache] to our own people only"
+                )
+            }
+            Self::NoReinjection { line } => {
+                write!(
+                    f,
+                    "the [[rule]] of line {line} splits mail, but [milter] has no `reinject`: what needs copies is deferred"
                 )
             }
             Self::TrustsEverybody { network } => {
@@ -211,6 +222,10 @@ impl Settings {
             }
             if rule.encrypt != Level::Never && self.cache.is_none() {
                 warnings.push(Warning::NoCache { line: rule.line });
+            }
+            let has_nowhere = self.milter.as_ref().is_some_and(|milter| milter.reinject.is_none());
+            if rule.encrypt != Level::Never && rule.mixed == Mixed::Split && has_nowhere {
+                warnings.push(Warning::NoReinjection { line: rule.line });
             }
             let mut addresses = self.identities.iter().flat_map(|identity| &identity.addresses);
             let from = &rule.conditions.from;

@@ -90,6 +90,13 @@ impl OpenSsl {
         self.convert(decrypt, mail)
     }
 
+    /// How many recipients an encrypted mail names.
+    pub fn count_recipients(&self, mail: &[u8]) -> Result<usize> {
+        let printed = self.convert(cms(&["-cmsout", "-print"]), mail)?;
+        let printed = String::from_utf8_lossy(&printed);
+        Ok(printed.matches("d.ktri:").count() + printed.matches("d.kari:").count())
+    }
+
     /// Runs the command from file to file. OpenSSL writes content before it knows whether it is good, so what
     /// is in the file counts only after success.
     fn convert(&self, mut command: Command, input: &[u8]) -> Result<Vec<u8>> {

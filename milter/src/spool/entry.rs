@@ -1,0 +1,60 @@
+//! One copy in a file: a line that says what it is, its envelope, an empty line, the message with CRLF, and a last line
+//! without which it is not whole.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use super::MARKER;
+
+/// A copy's envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// `MAIL FROM` without angle brackets.
+    pub(crate) sender: String,
+    /// Each `RCPT TO` without angle brackets.
+    pub(crate) recipients: Vec<String>,
+}
+
+const FIRST: &str = "hsmime copy 1";
+const LAST: &[u8] = b"\r\nend of copy\n";
+
+impl Entry {
+    /// Writes the file. The marker goes above the message's other fields.
+    pub(crate) fn write(&self, marker: &str, octets: &[u8], to: &mut impl Write) -> io::Result<()> {
+        let mut head = format!("{FIRST}\nfrom {}\n", self.sender);
+        for recipient in &self.recipients {
+            head.push_str("to ");
+            head.push_str(recipient);
+            head.push('\n');
+        }
+        let lines = 2 + self.recipients.len();
+        if head.matches('\n').count() != lines || head.contains(['\0', '\r']) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a control character in an address"));
+        }
+        to.write_all(head.as_bytes())?;
+        to.write_all(format!("\n{MARKER}: {marker}\r\n").as_bytes())?;
+        to.write_all(octets)?;
+        to.write_all(LAST)
+    }
+
+    /// Reads a file: the envelope, and the message.
+    pub(crate) fn read(path: &Path) -> io::Result<(Self, Vec<u8>)> {
+        let octets = fs::read(path)?;
+        let broken = || io::Error::new(io::ErrorKind::InvalidData, "it is no whole copy");
+        let octets = octets.strip_suffix(LAST).ok_or_else(broken)?;
+        let end = octets.windows(2).position(|window| window == b"\n\n").ok_or_else(broken)?;
+        let (head, message) = octets.split_at(end + 2);
+        let head = std::str::from_utf8(head).map_err(|_| broken())?;
+        let mut lines = head.trim_end_matches('\n').lines();
+        if lines.next() != Some(FIRST) {
+            return Err(broken());
+        }
+        let sender = lines.next().and_then(|line| line.strip_prefix("from ")).ok_or_else(broken)?.to_owned();
+        let recipients: Option<Vec<String>> =
+            lines.map(|line| line.strip_prefix("to ").map(str::to_owned)).collect();
+        Ok((Self { sender, recipients: recipients.ok_or_else(broken)? }, message.to_vec()))
+    }
+}

@@ -1,0 +1,143 @@
+//! Mail whose recipients need different messages: each gets its own, once, and learns of no other.
+
+use std::time::Duration;
+
+use testkit::lab::Running;
+use testkit::mail::Letter;
+use testkit::pki::{Key, Person, Profile};
+use testkit::sink::Delivered;
+use testkit::smtp::Origin;
+use testkit::{Lab, mime, wait};
+
+const NOBODY: &str = "nobody@partner.example";
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Erin, dora and fred at the partner's have certificates, nobody has none.
+struct People {
+    dora: Person,
+    fred: Person,
+}
+
+fn lab(name: &str, encrypt: &str) -> (Lab, People) {
+    let mut lab = Lab::new(name).unwrap();
+    let issue = |name: &str, key| {
+        lab.pki.issue(&Profile::new(name, &format!("{name}@partner.example"), key)).unwrap()
+    };
+    let (dora, fred) = (issue("dora", Key::Rsa2048), issue("fred", Key::P256));
+    lab.config.anchors = vec![lab.pki.root(), lab.pki.issuing()];
+    lab.config.cache = Some(lab.workdir.join("cache"));
+    lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
+    lab.config.first_rules =
+        format!("\n[[rule]]\nto = \"*@partner.example\"\nsign = \"required\"\nencrypt = \"{encrypt}\"\n");
+    let files = [&lab.erin, &dora, &fred].map(|person| person.certificate.to_str().unwrap());
+    let imported = lab.admin(&[&["cert", "import"], &files[..]].concat()).unwrap();
+    assert!(imported.success(), "{imported:?}");
+    (lab, People { dora, fred })
+}
+
+/// The mail that arrived for exactly these people.
+#[track_caller]
+fn for_only<'m>(mails: &'m [Delivered], to: &[&str]) -> &'m Delivered {
+    let mut found = mails.iter().filter(|mail| mail.to == to);
+    let mail = found.next().unwrap_or_else(|| panic!("nothing for {to:?} in {mails:?}"));
+    assert!(found.next().is_none(), "twice for {to:?}");
+    let names = mime::field_names(&mail.octets);
+    assert!(!names.iter().any(|name| name == "x-hsmime-copy"), "the marker left: {names:?}");
+    mail
+}
+
+/// Only this person can open the mail, and finds a good signature.
+#[track_caller]
+fn assert_sealed_for(running: &Running, mail: &Delivered, person: &Person, recipients: usize) {
+    let openssl = running.lab.openssl().unwrap();
+    assert!(!String::from_utf8_lossy(&mail.octets).contains("the plan"), "in clear: {mail:?}");
+    assert_eq!(openssl.count_recipients(&mail.octets).unwrap(), recipients, "{mail:?}");
+    let signed = openssl.decrypt(&mail.octets, person).unwrap();
+    let text = openssl.verify(&signed).unwrap();
+    assert!(String::from_utf8_lossy(&text).contains("the plan"));
+}
+
+#[test]
+fn each_recipient_gets_what_it_can_read_and_learns_of_no_other() {
+    let (lab, People { dora, fred }) = lab("copies", "when-possible");
+    let running = lab.start().unwrap();
+    let lab = &running.lab;
+    let (alice, erin) = (lab.alice.address.as_str(), lab.erin.address.as_str());
+    let sent = Letter { from: alice, to: erin, subject: "Split" }.text("the plan");
+    let all = [erin, &dora.address, &fred.address, NOBODY];
+    let reply = running.send(&Origin::login(alice), alice, &all, &sent).unwrap();
+    assert_eq!(reply.code, 250, "{reply:?} {}", running.milter.log());
+    let mails = running.sink.wait_for(4, PATIENCE).unwrap_or_else(|error| {
+        panic!("{error}\n{}\n{}", running.milter.log(), running.postfix.log());
+    });
+    for (person, address) in [(&lab.erin, erin), (&dora, dora.address.as_str()), (&fred, &fred.address)] {
+        assert_sealed_for(&running, for_only(&mails, &[address]), person, 1);
+    }
+    let plain = for_only(&mails, &[NOBODY]);
+    lab.openssl().unwrap().verify(&plain.octets).unwrap();
+    wait::until("an empty spool", PATIENCE, || Ok((waiting(lab) == 0).then_some(()))).unwrap();
+    assert_eq!(running.sink.mails().len(), 4, "each once");
+}
+
+#[test]
+fn those_who_are_named_get_one_message() {
+    let (lab, People { dora, .. }) = lab("together", "required");
+    let running = lab.start().unwrap();
+    let lab = &running.lab;
+    let (alice, erin) = (lab.alice.address.as_str(), lab.erin.address.as_str());
+    let to = format!("{erin}, Dora <{}>", dora.address);
+    let sent = Letter { from: alice, to: &to, subject: "Together" }.text("the plan");
+    let mail = running.deliver(&Origin::login(alice), alice, &[erin, &dora.address], &sent).unwrap();
+    assert_sealed_for(&running, &mail, &lab.erin, 2);
+    assert_sealed_for(&running, &mail, &dora, 2);
+    // What must be encrypted never leaves otherwise.
+    let reply = running.send(&Origin::login(alice), alice, &[erin, NOBODY], &sent).unwrap();
+    assert_eq!(reply.code, 451, "{reply:?}");
+    assert_eq!(running.sink.mails().len(), 1);
+}
+
+#[test]
+fn copies_survive_a_server_that_is_away_and_a_milter_that_is_killed() {
+    let (mut lab, People { dora, .. }) = lab("killed", "required");
+    let back = lab.config.reinjection.clone();
+    let away = wait::free_port().unwrap();
+    // Nobody listens where copies go.
+    lab.config.reinjection = back.as_ref().map(|(_, folder)| (away, folder.clone()));
+    lab.write_config().unwrap();
+    let sink = testkit::sink::Sink::start(testkit::sink::Offer::EightBit).unwrap();
+    let milter = lab.start_milter().unwrap();
+    let port = back.as_ref().map(|(port, _)| *port);
+    let postfix =
+        testkit::postfix::Postfix::start_with(&lab.workdir, &lab.config.listen, sink.port(), port).unwrap();
+    let mut running = Running { postfix, milter, sink, lab };
+    let (alice, erin) = (running.lab.alice.address.clone(), running.lab.erin.address.clone());
+    let sent = Letter { from: &alice, to: &erin, subject: "Killed" }.text("the plan");
+    for _ in 0..3 {
+        let reply = running.send(&Origin::login(&alice), &alice, &[&erin, &dora.address], &sent).unwrap();
+        assert_eq!(reply.code, 250, "{reply:?}");
+    }
+    running.sink.wait_for(3, PATIENCE).unwrap();
+    assert_eq!(waiting(&running.lab), 3, "what the MTA was promised is on the disk");
+    running.milter.kill().unwrap();
+    assert_eq!(waiting(&running.lab), 3);
+    running.lab.config.reinjection = back;
+    running.restart_milter().unwrap();
+    let mails = running.sink.wait_for(6, PATIENCE).unwrap();
+    let copies: Vec<_> = mails.iter().filter(|mail| mail.to == [dora.address.as_str()]).collect();
+    assert_eq!(copies.len(), 3);
+    for copy in copies {
+        assert_sealed_for(&running, copy, &dora, 1);
+    }
+    wait::until("an empty spool", PATIENCE, || Ok((waiting(&running.lab) == 0).then_some(()))).unwrap();
+    assert_eq!(running.sink.mails().len(), 6, "each once");
+}
+
+/// How many copies wait in the spool.
+fn waiting(lab: &Lab) -> usize {
+    let files = std::fs::read_dir(lab.workdir.join("state")).unwrap();
+    let waits = |path: &std::path::PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("new" | "ready" | "doubtful"))
+    };
+    files.map(|file| file.unwrap().path()).filter(waits).count()
+}
