@@ -257,6 +257,8 @@ pub enum Form {
     CertificatesOnly,
     /// Signed, then encrypted.
     SignedSealed(Signing, Sealing),
+    /// Encrypted, then signed: the signature is around ciphertext alone.
+    SealedSigned(Sealing, Signing),
     /// Signed, encrypted, signed.
     Triple(Signing, Sealing),
     /// Encrypted by the peer, given another recipient here, read by the peer.
@@ -275,6 +277,7 @@ impl Form {
         match self {
             Self::Signed(signing)
             | Self::SignedSealed(signing, _)
+            | Self::SealedSigned(_, signing)
             | Self::Triple(signing, _)
             | Self::SignedCompressed(signing) => Some(signing),
             _ => None,
@@ -286,6 +289,7 @@ impl Form {
         match self {
             Self::Sealed(sealing)
             | Self::SignedSealed(_, sealing)
+            | Self::SealedSigned(sealing, _)
             | Self::Triple(_, sealing)
             | Self::Rekeyed(sealing, _)
             | Self::Added(sealing, _)

@@ -25,7 +25,10 @@ pub fn of(peer: Name, direction: Direction, form: &Form) -> Option<&'static str>
         (Form::SignedSealed(signing, sealing), Direction::WeWrite) => {
             decrypts(peer, sealing).or_else(|| verifies(peer, signing))
         }
-        (Form::Triple(signing, sealing), Direction::WeWrite) => {
+        (Form::SealedSigned(sealing, signing), Direction::TheyWrite) => {
+            encrypts(peer, sealing).or_else(|| signs(peer, signing))
+        }
+        (Form::SealedSigned(sealing, signing) | Form::Triple(signing, sealing), Direction::WeWrite) => {
             verifies(peer, signing).or_else(|| decrypts(peer, sealing))
         }
         (Form::Added(sealing, to), Direction::WeWrite) => encrypts(peer, sealing).or_else(|| {

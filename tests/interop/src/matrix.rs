@@ -168,6 +168,12 @@ impl<'a> Bench<'a> {
                 let inner = self.ours.open(&mail, first(sealing)?)?;
                 self.compare(&self.ours.verify(&Self::mail(signing, &inner)?, signing.reason.as_ref())?)
             }
+            Form::SealedSigned(sealing, signing) => {
+                let mail = Self::mail(signing, &self.peer_signs(&self.peer_seals(TEXT, sealing)?, signing)?)?;
+                let inside = self.ours.verify(&mail, signing.reason.as_ref())?;
+                let mail = Mail::carrying("peer@partner.example", &inside)?;
+                self.compare(&self.ours.open(&mail, first(sealing)?)?)
+            }
             Form::Triple(signing, sealing) => {
                 let signed = self.peer_signs(TEXT, signing)?;
                 let sealed = self.peer_seals(&signed, sealing)?;
@@ -230,6 +236,13 @@ impl<'a> Bench<'a> {
                 let mail = Mail::carrying("we@example.org", &self.we_seal(&signed, sealing)?)?;
                 let inner = self.peer.decrypt(&mail, first(sealing)?, sealing)?;
                 self.compare(&self.peer.verify(&Self::mail(signing, &inner)?, signing)?)
+            }
+            Form::SealedSigned(sealing, signing) => {
+                let sealed = self.we_seal(TEXT, sealing)?;
+                let mail = Self::mail(signing, &self.we_sign(&sealed, signing)?)?;
+                let sealed = testkit::mime::crlf(&self.peer.verify(&mail, signing)?);
+                let mail = Mail::carrying("we@example.org", &sealed)?;
+                self.compare(&self.peer.decrypt(&mail, first(sealing)?, sealing)?)
             }
             Form::Triple(signing, sealing) => {
                 let signed = self.we_sign(TEXT, signing)?;

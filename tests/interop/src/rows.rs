@@ -225,6 +225,11 @@ impl Rows {
         self.add("Signed (detached), then compressed", Form::SignedCompressed(rsa.clone()));
         self.add("Signed (opaque), then compressed", Form::SignedCompressed(rsa.clone().opaque()));
         self.add("Compressed, then encrypted", Form::CompressedSealed(cbc.clone()));
+        self.add("Encrypted, then signed (detached)", Form::SealedSigned(cbc.clone(), rsa.clone()));
+        self.add("Encrypted, then signed (opaque)", Form::SealedSigned(cbc.clone(), rsa.clone().opaque()));
+        let gcm = Sealing::to(AesGcm(256), Who::P256, Way::Ecdh(Sha256, 256));
+        let ec = Signing::by(Who::P256, Scheme::Ecdsa(Sha256));
+        self.add("Encrypted (ECDH P-256, AES-256-GCM), then signed (ECDSA)", Form::SealedSigned(gcm, ec));
         self.add("Triple wrapped, detached", Form::Triple(rsa.clone(), cbc.clone()));
         self.add("Triple wrapped, opaque", Form::Triple(rsa.opaque(), cbc));
     }
