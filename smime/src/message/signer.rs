@@ -10,7 +10,7 @@ use crate::{
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     cms::{SignedAttributes, SignedData, SignerInfo},
     key::{Digest, SignatureInput},
-    path::{self, Budget, Revocation, Trust, ValidPath},
+    path::{self, Budget, Revocation, Strength, Trust, ValidPath},
     public_key,
 };
 
@@ -133,6 +133,9 @@ impl<'a, 'o> Examiner<'a, 'o> {
             match path::validate_within(self.budget, certificate, &self.certificates, self.trust, self.at) {
                 Ok(valid) => {
                     findings.path = Finding::Good;
+                    if valid.strength() == Strength::Legacy {
+                        findings.strength = Finding::Bad(Reason::Weak);
+                    }
                     path = Some(valid);
                 }
                 Err(error) => findings.path = Finding::Bad(error.into()),

@@ -16,7 +16,7 @@ use crate::{
     Certificate, MailAddress, Room,
     capabilities::Capabilities,
     cms::{EncryptionKeyPreference, Object, SignedData},
-    mime::{FromError, MAX_DEPTH, MimeEntity, TransferEncoding},
+    mime::{Claimed, MAX_DEPTH, MimeEntity, TransferEncoding},
     path::{Budget, PathError, RevocationMode, Trust, ValidPath},
     revocation::Evidence,
 };
@@ -73,7 +73,8 @@ impl VerifiedSigner {
     }
 }
 
-/// Verifies an entity's signature for the sender that the message names, at the time `at`.
+/// Verifies an entity's signature for who the message says it is from, at the time `at`: the mailbox in From, or as
+/// [`Claimed::of`] has it.
 ///
 /// The outermost signature decides: it covers all that is shown. Around it there may be compression, which
 /// anybody can undo. What is inside it is looked at and reported, layer by layer, as far as no key is needed.
@@ -82,12 +83,12 @@ impl VerifiedSigner {
 /// none of them need be the sender.
 pub fn verify(
     entity: &MimeEntity<'_>,
-    sender: Result<MailAddress, FromError>,
+    claimed: impl Into<Claimed>,
     trust: &Trust,
     at: SystemTime,
 ) -> (Verdict, Vec<VerifiedSigner>) {
     let room = Room::of(entity.octets().len());
-    verify_within(&mut Budget::default(), room, entity, sender, trust, at)
+    verify_within(&mut Budget::default(), room, entity, claimed, trust, at)
 }
 
 /// Like [`verify`], with the budget in the caller's hands, and in the room that is left of the message that the entity was
@@ -96,11 +97,11 @@ pub fn verify_within(
     budget: &mut Budget,
     room: Room,
     entity: &MimeEntity<'_>,
-    sender: Result<MailAddress, FromError>,
+    claimed: impl Into<Claimed>,
     trust: &Trust,
     at: SystemTime,
 ) -> (Verdict, Vec<VerifiedSigner>) {
-    let mut walk = Walk { budget, sender, trust, at, layers: Vec::new(), decided: None };
+    let mut walk = Walk { budget, claimed: claimed.into(), trust, at, layers: Vec::new(), decided: None };
     walk.look(entity, 0, room);
     let Walk { budget, layers, decided, .. } = walk;
     let Decided { reason, part, sender, verified } = decided.unwrap_or(Decided::without(Reason::NotSigned));
@@ -117,7 +118,7 @@ pub fn verify_within(
 /// A walk from the outermost layer inwards.
 struct Walk<'a> {
     budget: &'a mut Budget,
-    sender: Result<MailAddress, FromError>,
+    claimed: Claimed,
     trust: &'a Trust,
     at: SystemTime,
     layers: Vec<LayerReport>,
@@ -277,11 +278,14 @@ impl Walk<'_> {
         verified: Vec<VerifiedSigner>,
     ) -> (LayerReport, Decided) {
         for signer in &mut signers {
-            signer.findings.address = match (&signer.certificate, &self.sender) {
+            signer.findings.address = match (&signer.certificate, self.claimed.addresses()) {
                 (None, _) => Finding::NotReached,
                 (_, Err(error)) => Finding::Bad(Reason::From(error.to_string())),
-                (Some(certificate), Ok(sender)) if certificate.addresses().contains(sender) => Finding::Good,
-                (Some(_), Ok(_)) => Finding::Bad(Reason::OtherSender),
+                (Some(certificate), Ok(mut claimed)) => {
+                    let addresses = certificate.addresses();
+                    let is_bound = claimed.any(|claimed| addresses.contains(claimed));
+                    if is_bound { Finding::Good } else { Finding::Bad(Reason::OtherSender) }
+                }
             };
         }
         let worst =
@@ -289,12 +293,15 @@ impl Walk<'_> {
         let mut reason = worst.cloned().unwrap_or(Reason::CertificatesOnly);
         let mut sender = None;
         if AuthResult::from(&reason) == AuthResult::Pass {
-            match &self.sender {
+            match self.claimed.addresses() {
                 Err(error) => reason = Reason::From(error.to_string()),
-                Ok(address) if verified.iter().any(|signer| signer.is(address)) => {
-                    sender = Some(address.clone());
+                Ok(mut claimed) => {
+                    sender =
+                        claimed.find(|claimed| verified.iter().any(|signer| signer.is(claimed))).cloned();
+                    if sender.is_none() {
+                        reason = Reason::OtherSender;
+                    }
                 }
-                Ok(_) => reason = Reason::OtherSender,
             }
         }
         let report = LayerReport { form, reason: reason.clone(), signers, decides: false };

@@ -82,6 +82,50 @@ pub fn named_recipients(message: &MimeEntity<'_>) -> Vec<MailAddress> {
     fields.filter_map(|field| mailboxes(field.value()).ok()).flatten().collect()
 }
 
+/// Who the signer of a message may be (RFC 8550 section 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SenderRule {
+    /// The one mailbox in From, which is what readers see.
+    #[default]
+    From,
+    /// That, or the mailbox in Sender, which few readers see: for those who send in the name of others.
+    FromOrSender,
+}
+
+/// Who a message says it is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    from: Result<MailAddress, FromError>,
+    sender: Option<MailAddress>,
+}
+
+impl Claimed {
+    /// What the fields of a message say, as far as the rule asks for them. A Sender field that is there twice, or is not one
+    /// mailbox, is none.
+    pub fn of(message: &MimeEntity<'_>, rule: SenderRule) -> Self {
+        let from = single_originator(message);
+        let header = message.header();
+        let mut fields = header.all("Sender");
+        let sender = match (rule, fields.next(), fields.next()) {
+            (SenderRule::FromOrSender, Some(field), None) => mailboxes(field.value()).ok(),
+            _ => None,
+        };
+        let sender = sender.and_then(|addresses| <[MailAddress; 1]>::try_from(addresses).ok());
+        Self { from, sender: sender.map(|[address]| address) }
+    }
+
+    /// The addresses of which the signer must have one. A message without one clear mailbox in From has none.
+    pub fn addresses(&self) -> Result<impl Iterator<Item = &MailAddress>, &FromError> {
+        self.from.as_ref().map(|from| std::iter::once(from).chain(&self.sender))
+    }
+}
+
+impl From<Result<MailAddress, FromError>> for Claimed {
+    fn from(from: Result<MailAddress, FromError>) -> Self {
+        Self { from, sender: None }
+    }
+}
+
 fn malformed(reason: &'static str) -> FromError {
     FromError::Malformed { reason }
 }

@@ -55,15 +55,22 @@ pub(crate) fn validate_for(
     }
 }
 
-/// Whoever may stand between leaf and anchor, each once.
+/// Whoever may stand between leaf and anchor, each once, and how far from an anchor.
 fn helpers<'a>(surplus: &'a [Certificate], trust: &'a Trust) -> Vec<Helper<'a>> {
     let mut seen: HashSet<_> = trust.anchors.iter().map(Certificate::fingerprint).collect();
-    let ours = trust.intermediates.iter().map(|certificate| Helper { certificate, is_affordable: true });
+    let ours = trust.intermediates.iter().map(|certificate| Helper {
+        certificate,
+        is_affordable: true,
+        distance: None,
+    });
     let theirs = surplus
         .iter()
         .filter(|certificate| certificate.der().len() <= MAX_CERTIFICATE_LEN)
-        .map(|certificate| Helper { certificate, is_affordable: is_cheap(certificate) });
-    ours.chain(theirs).filter(|helper| seen.insert(helper.certificate.fingerprint())).collect()
+        .map(|certificate| Helper { certificate, is_affordable: is_cheap(certificate), distance: None });
+    let mut helpers: Vec<_> =
+        ours.chain(theirs).filter(|helper| seen.insert(helper.certificate.fingerprint())).collect();
+    measure(&mut helpers, trust);
+    helpers
 }
 
 #[derive(Clone, Copy)]
@@ -71,6 +78,27 @@ struct Helper<'a> {
     certificate: &'a Certificate,
     /// Whether a signature may be checked with its key.
     is_affordable: bool,
+    /// How many certificates an anchor is away by the names alone, if it can be reached at all.
+    distance: Option<usize>,
+}
+
+/// Finds out who leads to an anchor by the names, which costs no check of a signature.
+fn measure(helpers: &mut [Helper<'_>], trust: &Trust) {
+    let mut reached: HashSet<&[u8]> =
+        trust.anchors.iter().map(|anchor| anchor.prepared_subject().canonical()).collect();
+    for distance in 1..MAX_PATH {
+        let mut next = HashSet::new();
+        for helper in helpers.iter_mut().filter(|helper| helper.distance.is_none()) {
+            if reached.contains(helper.certificate.prepared_issuer().canonical()) {
+                helper.distance = Some(distance);
+                next.insert(helper.certificate.prepared_subject().canonical());
+            }
+        }
+        if next.is_empty() {
+            break;
+        }
+        reached.extend(next);
+    }
 }
 
 struct Search<'a> {
@@ -106,7 +134,7 @@ impl Search<'_> {
         self.budget.step()?;
         let Some(last) = chain.last().cloned() else { return Ok(None) };
         let trust = self.trust;
-        for anchor in in_order(trust.anchors.iter(), &last, |anchor| anchor) {
+        for anchor in in_order(trust.anchors.iter(), &last, |anchor| anchor, |_| 0) {
             let Some(strength) = self.issued(anchor, chain, strength)? else { continue };
             chain.push(anchor.clone());
             match check::check(chain, strength, self.purpose, self.surplus, trust, self.at, self.budget) {
@@ -116,23 +144,23 @@ impl Search<'_> {
             }
             chain.pop();
         }
-        if chain.len() + 1 < MAX_PATH {
-            let helpers = self.helpers.iter().copied();
-            for helper in in_order(helpers, &last, |helper| helper.certificate) {
-                if is_there(chain, helper.certificate) {
-                    continue;
-                }
-                if !helper.is_affordable {
-                    self.note(Weight::Issuer, PathError::Algorithm { certificate: last.to_string() });
-                    continue;
-                }
-                let Some(strength) = self.issued(helper.certificate, chain, strength)? else { continue };
-                chain.push(helper.certificate.clone());
-                if let Some(path) = self.extend(chain, strength)? {
-                    return Ok(Some(path));
-                }
-                chain.pop();
+        let room = MAX_PATH.saturating_sub(chain.len() + 1);
+        let near = |helper: &Helper<'_>| helper.distance.is_some_and(|distance| distance <= room);
+        let helpers = self.helpers.iter().copied().filter(near);
+        for helper in in_order(helpers, &last, |helper| helper.certificate, |helper| helper.distance) {
+            if is_there(chain, helper.certificate) {
+                continue;
             }
+            if !helper.is_affordable {
+                self.note(Weight::Issuer, PathError::Algorithm { certificate: last.to_string() });
+                continue;
+            }
+            let Some(strength) = self.issued(helper.certificate, chain, strength)? else { continue };
+            chain.push(helper.certificate.clone());
+            if let Some(path) = self.extend(chain, strength)? {
+                return Ok(Some(path));
+            }
+            chain.pop();
         }
         self.note(Weight::End, PathError::NoPath { certificate: last.to_string() });
         Ok(None)
@@ -179,20 +207,23 @@ impl Search<'_> {
 
 /// Who has the name of the issuer of `certificate`, likely ones first. The key identifiers are a hint only (RFC
 /// 5280 4.2.1.1): they never hide who signed.
-fn in_order<'a, T: Copy + 'a>(
+fn in_order<'a, T: Copy + 'a, D: Ord>(
     all: impl Iterator<Item = T>,
     certificate: &Certificate,
     of: impl Fn(&T) -> &'a Certificate,
+    distance: impl Fn(&T) -> D,
 ) -> Vec<T> {
     let name = certificate.prepared_issuer();
     let mut named: Vec<T> = all.filter(|one| of(one).prepared_subject().is(name)).collect();
-    if named.len() > 1
-        && let Some(wanted) = authority_key(certificate)
-    {
-        named.sort_by_cached_key(|one| match of(one).subject_key_identifier() {
-            Some(has) if has == wanted => Ordering::Less,
-            None => Ordering::Equal,
-            Some(_) => Ordering::Greater,
+    if named.len() > 1 {
+        let wanted = authority_key(certificate);
+        named.sort_by_cached_key(|one| {
+            let hint = match (&wanted, of(one).subject_key_identifier()) {
+                (Some(wanted), Some(has)) if has == *wanted => Ordering::Less,
+                (None, _) | (_, None) => Ordering::Equal,
+                (Some(_), Some(_)) => Ordering::Greater,
+            };
+            (hint, distance(one))
         });
     }
     named

@@ -4,7 +4,7 @@
 //! string make the only difference: links between issuers and subjects and permitted subtrees want that. They may
 //! be the same where also invisible characters, width or sharp s do: excluded subtrees hold all of these.
 
-use der::{Tag, Tagged, asn1::ObjectIdentifier};
+use der::{Encode, Tag, Tagged, asn1::ObjectIdentifier};
 use unicode_normalization::UnicodeNormalization;
 use x509_cert::name::{Name, RelativeDistinguishedName};
 
@@ -14,6 +14,8 @@ use crate::address::is_invisible;
 #[derive(Debug)]
 pub(crate) struct PreparedName {
     relative: Vec<Vec<Attribute>>,
+    /// The same octets for names that are surely the same.
+    canonical: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -33,12 +35,27 @@ impl PreparedName {
 
     /// A name of these parts, the outermost first.
     pub(crate) fn of_relative<'a>(parts: impl Iterator<Item = &'a RelativeDistinguishedName>) -> Self {
-        Self { relative: parts.map(prepare_relative).collect() }
+        Self::prepared(parts.map(prepare_relative).collect())
+    }
+
+    fn prepared(relative: Vec<Vec<Attribute>>) -> Self {
+        let mut canonical = Vec::new();
+        for attributes in &relative {
+            let mut attributes: Vec<_> = attributes.iter().map(Attribute::canonical).collect();
+            attributes.sort();
+            append(&mut canonical, &attributes.concat());
+        }
+        Self { relative, canonical }
     }
 
     /// Whether this name is `other` (RFC 5280 7.1).
     pub(crate) fn is(&self, other: &Self) -> bool {
-        self.relative.len() == other.relative.len() && self.is_below(other)
+        self.canonical == other.canonical
+    }
+
+    /// The same octets for all names that are the same.
+    pub(crate) fn canonical(&self) -> &[u8] {
+        &self.canonical
     }
 
     /// Whether this name is `base` or below it.
@@ -60,6 +77,25 @@ impl PreparedName {
             })
         })
     }
+}
+
+impl Attribute {
+    /// The type, and the text or else the value as it is.
+    fn canonical(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        append(&mut out, self.kind.as_bytes());
+        out.push(u8::from(self.plain.is_some()));
+        match &self.plain {
+            Some(text) => append(&mut out, text.as_bytes()),
+            None => append(&mut out, &self.value.to_der().unwrap_or_default()),
+        }
+        out
+    }
+}
+
+fn append(out: &mut Vec<u8>, part: &[u8]) {
+    out.extend(part.len().to_be_bytes());
+    out.extend(part);
 }
 
 fn prepare_relative(name: &RelativeDistinguishedName) -> Vec<Attribute> {
@@ -171,7 +207,7 @@ mod tests {
             let value = der::Any::new(tag, octets).unwrap();
             let attribute = x509_cert::attr::AttributeTypeAndValue { oid: const_oid::db::rfc4519::CN, value };
             let relative = RelativeDistinguishedName::try_from(vec![attribute]).unwrap();
-            PreparedName { relative: vec![prepare_relative(&relative)] }
+            PreparedName::prepared(vec![prepare_relative(&relative)])
         };
         let utf8 = |text: &str| name(Tag::Utf8String, text.as_bytes());
         let base = utf8("Stra\u{df}e  Z\u{fc}rich ");

@@ -61,12 +61,11 @@ pub fn of_one_key(serial: u8) -> Certificate {
     sign(&fields)
 }
 
-/// A certificate with alice's names, the subject also as issuer, and an RSA key of so many octets that
+/// A certificate with alice's name that says it is of the root, and an RSA key of so many octets that
 /// nobody has the private half of.
 pub fn of_key_len(octets: usize) -> Certificate {
     let mut fields = alice();
-    let subject = fields[5].clone();
-    fields[3] = subject;
+    fields[3] = certificate("root").subject().to_der().unwrap();
     fields.truncate(7);
     let mut modulus = vec![0];
     modulus.resize(octets + 1, 0xA5);
@@ -82,6 +81,17 @@ pub fn of_key_len(octets: usize) -> Certificate {
     sign(&fields)
 }
 
+/// A self-issued CA with the name and the public key of a key in memory.
+pub fn of_public_key_ca(key: &impl Signer) -> Certificate {
+    let mut fields = alice();
+    fields[5] = key.certificate().subject().to_der().unwrap();
+    let subject = fields[5].clone();
+    fields[3] = subject;
+    fields[6] = key.certificate().public_key_info();
+    fields[7] = ca_extensions();
+    sign(&fields)
+}
+
 /// basicConstraints that make a CA, as the only extension.
 fn ca_extensions() -> Vec<u8> {
     let value = wrap(Tag::SEQUENCE, &[wrap(Tag(0x01), &[vec![0xFF]])]);
@@ -90,12 +100,11 @@ fn ca_extensions() -> Vec<u8> {
     wrap(Tag::context(3), &[wrap(Tag::SEQUENCE, &[extension])])
 }
 
-/// One of many CAs with alice's name and a key each, of which none signed anything.
+/// One of many CAs with alice's name and a key each, of which none signed anything. They say that the root issued them.
 pub fn namesake(number: u8) -> Certificate {
     let mut fields = alice();
     fields[1] = wrap(Tag::INTEGER, &[vec![2, number]]);
-    let subject = fields[5].clone();
-    fields[3] = subject;
+    fields[3] = certificate("root").subject().to_der().unwrap();
     // id-Ed25519 and 32 octets.
     let mut info = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     info.resize(44, number);

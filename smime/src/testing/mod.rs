@@ -1,6 +1,7 @@
 //! A private key in memory, for tests only: production keys stay on their token.
 
 pub mod authority;
+pub mod draft;
 pub mod fixtures;
 pub mod hostile;
 pub mod large;
