@@ -26,5 +26,5 @@ pub use identity::{Identities, Identity};
 pub use outcome::{Copy, Edits, FieldRef, Outcome, Returned};
 pub use policy::{PassReason, Plan, Policy, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 pub use receiving::{Entitled, Opening, Protection, Received, ReceivingAgent};
-pub use recipients::{Known, open_store};
+pub use recipients::{Known, OpenStoreError, open_store};
 pub use settings::Settings;

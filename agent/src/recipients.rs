@@ -7,25 +7,56 @@
 use std::{collections::HashSet, fmt, sync::Arc, time::SystemTime};
 
 use certcache::{Cache, CacheError, Chooser, Take};
+use lookup::Refill;
 use smime::{
-    Certificate, MailAddress,
+    Certificate, Fault, MailAddress,
     cms::RecipientKey,
     mime::{MimeEntity, named_recipients},
     profile::{Correspondent, PlanError, Profile, SealPlan, plan},
     store::{Lookup, RecipientCertificates, StoreError},
 };
 
-use crate::{AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings};
+use crate::{
+    AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings,
+    settings::{SourcesError, start_sources},
+};
 
-/// Opens the cache of recipients' certificates, for a configuration that encrypts and has one. What it gives has a valid
-/// path.
-pub fn open_store(settings: &Settings) -> Result<Option<Arc<dyn RecipientCertificates>>, CacheError> {
+/// Why there is no store of recipients' certificates.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenStoreError {
+    /// The cache cannot be opened.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A source cannot be used.
+    #[error(transparent)]
+    Sources(#[from] SourcesError),
+}
+
+impl OpenStoreError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Cache(error) => error.fault(),
+            Self::Sources(error) => error.fault(),
+        }
+    }
+}
+
+/// Opens the cache of recipients' certificates and the sources behind it, for a configuration that encrypts and has
+/// them. What it gives has a valid path.
+pub fn open_store(settings: &Settings) -> Result<Option<Arc<dyn RecipientCertificates>>, OpenStoreError> {
     let encrypts = settings.rules().iter().any(|rule| rule.encrypt != Level::Never);
     let Some(path) = settings.cache().filter(|_| encrypts) else {
         return Ok(None);
     };
     let cache = Arc::new(Cache::open(path)?);
-    Ok(Some(Arc::new(Chooser::new(cache, settings.trust().clone(), Take::default()))))
+    let chooser = Arc::new(Chooser::new(cache, settings.trust().clone(), Take::default()));
+    let lookup = settings.lookup();
+    if lookup.sources.is_empty() {
+        return Ok(Some(chooser));
+    }
+    Ok(Some(Arc::new(Refill::new(chooser, start_sources(lookup)?, lookup.absent))))
 }
 
 /// Where certificates of recipients come from: our own identities, and a store.

@@ -1,8 +1,10 @@
 //! The cache, and behind it the sources: what agents ask.
 
 use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, ThreadId},
+    time::{Duration, Instant, SystemTime},
 };
 
 use certcache::{Cache, CacheError, Chooser, Insertion, Source};
@@ -19,12 +21,25 @@ pub struct Refill {
     chooser: Arc<Chooser>,
     sources: Sources,
     absent: Duration,
+    spent: Mutex<HashMap<ThreadId, Spent>>,
 }
+
+/// How long a thread has waited for sources since a moment.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    since: Instant,
+    time: Duration,
+}
+
+/// How long one thread may wait for sources in each [`WINDOW`]. A message may have hundreds of recipients in domains
+/// that do not answer, and whoever brought it waits; what was found until then is kept, so that the next try goes on.
+const PATIENCE: Duration = Duration::from_secs(20);
+const WINDOW: Duration = Duration::from_mins(1);
 
 impl Refill {
     /// Asks `sources` where `chooser` knows nothing, and remembers for `absent` that nobody has anything.
     pub fn new(chooser: Arc<Chooser>, sources: Sources, absent: Duration) -> Self {
-        Self { chooser, sources, absent }
+        Self { chooser, sources, absent, spent: Mutex::default() }
     }
 
     /// Puts what was found into the cache: as trusted, which is to say that its path decides. Says how many of the
@@ -42,9 +57,27 @@ impl Refill {
         Ok(cache.put(&found, now)?.new)
     }
 
+    /// Whether this thread has waited long enough.
+    fn is_impatient(&self) -> bool {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.retain(|_, spent| spent.since.elapsed() < WINDOW);
+        spent.get(&thread::current().id()).is_some_and(|spent| spent.time >= PATIENCE)
+    }
+
+    fn spend(&self, time: Duration) {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Spent { since: Instant::now(), time: Duration::ZERO };
+        spent.entry(thread::current().id()).or_insert(begun).time += time;
+    }
+
     fn ask(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, CacheError> {
+        if self.is_impatient() {
+            return Ok(Lookup::Unknown);
+        }
         let cache = self.chooser.cache();
+        let started = Instant::now();
         let search = self.sources.find(address, at);
+        self.spend(started.elapsed());
         Self::keep(cache, &search, at)?;
         let found = self.chooser.candidates(address, at)?;
         let chosen: Vec<_> = found.chosen().cloned().collect();
@@ -149,5 +182,19 @@ mod tests {
         assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent));
         let later = now + Duration::from_mins(2);
         assert!(matches!(refill.lookup(&alice(), later).unwrap(), Lookup::Found(_)));
+    }
+
+    #[test]
+    fn a_thread_waits_for_sources_a_while_and_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("files")).unwrap();
+        let refill = refill(folder.path(), Duration::ZERO);
+        let now = fixtures::now();
+        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent));
+        refill.spend(PATIENCE);
+        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Unknown));
+        thread::scope(|scope| {
+            scope.spawn(|| assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent)));
+        });
     }
 }

@@ -85,7 +85,7 @@ fn start(arguments: &Arguments) -> Result<()> {
     let pool = start_pool(&settings, Lane::Interactive)?;
     keys::report_missing(&settings, &pool);
     let mut agent = Agent::new(&settings, &pool);
-    if let Some(store) = open_store(&settings).context("the certificate cache cannot be opened")? {
+    if let Some(store) = open_store(&settings).context("recipients' certificates cannot be looked up")? {
         agent = agent.with_certificates(store);
     }
     // Its lock keeps a second milter from sending the same copies.

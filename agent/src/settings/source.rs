@@ -287,6 +287,8 @@ impl fmt::Display for SourceSettings {
 mod tests {
     use std::fs;
 
+    use smime::store::Lookup;
+
     use crate::settings::{ConfigError, Settings};
 
     fn parse(text: &str) -> Result<Settings, Vec<String>> {
@@ -403,5 +405,26 @@ mod tests {
         let local =
             format!("{ldap}url = \"ldap://127.0.0.1\"\nbind-dn = \"cn=r\"\npassword-file = \"password\"\n");
         assert!(parse(&local).is_ok());
+    }
+
+    #[test]
+    fn what_the_cache_lacks_is_looked_up_at_the_sources() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("certs")).unwrap();
+        for (from, to) in [("root.pem", "root.pem"), ("bob.pem", "certs/bob.pem")] {
+            let from = format!("{}/testdata/{from}", env!("CARGO_MANIFEST_DIR"));
+            fs::copy(from, folder.path().join(to)).unwrap();
+        }
+        let text = "[cache]\npath = \"cache\"\n[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n\
+                    [[source]]\nkind = \"directory\"\npath = \"certs\"\n[[rule]]\nsign = \"never\"\nencrypt = \"when-possible\"\n";
+        let settings = Settings::parse(text, &folder.path().join("hsmime.toml")).unwrap();
+        let store = crate::open_store(&settings).unwrap().unwrap();
+        let now =
+            crate::identity::tests::certificate("root").not_before() + std::time::Duration::from_hours(24);
+        let bob = crate::identity::tests::certificate("bob");
+        let found = store.lookup(&bob.addresses()[0], now).unwrap();
+        assert!(matches!(&found, Lookup::Found(found) if *found == [bob]), "{found:?}");
+        let nobody = "nobody@example.org".parse().unwrap();
+        assert!(matches!(store.lookup(&nobody, now).unwrap(), Lookup::Absent));
     }
 }
