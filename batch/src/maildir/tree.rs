@@ -41,7 +41,7 @@ impl Tree {
                     if !(is_maildir && MAIL.iter().any(|mail| name == *mail)) {
                         open.push(below);
                     }
-                } else if KEPT.iter().any(|kept| name == *kept) {
+                } else if is_kept(&name) && entry.file_type().map_err(failed)?.is_file() {
                     tree.kept.push(below);
                 } else {
                     tree.left_out.push(below);
@@ -57,6 +57,21 @@ impl Tree {
 /// The folders a message's file can be in.
 const MAIL: [&str; 3] = ["cur", "new", "tmp"];
 
+/// Whether a file belongs to the mail. A server's lists of numbers do: they are by unique names, so that messages
+/// that stay keep their numbers, and those that change get others, as IMAP wants it. Indexes and caches are made anew.
+fn is_kept(name: &std::ffi::OsStr) -> bool {
+    KEPT.iter().any(|kept| name == *kept) || name.as_encoded_bytes().starts_with(b"dovecot-uidvalidity")
+}
+
 /// Without `dovecot-keywords` the flags `a` to `z` have no meaning.
-const KEPT: [&str; 5] =
-    ["maildirfolder", "subscriptions", "courierimapsubscribed", "dovecot-keywords", crate::large::PREAMBLE];
+const KEPT: [&str; 9] = [
+    "maildirfolder",
+    "subscriptions",
+    "courierimapsubscribed",
+    "courierimapuiddb",
+    "courierimapacl",
+    "dovecot-acl",
+    "dovecot-keywords",
+    "dovecot-uidlist",
+    crate::large::PREAMBLE,
+];

@@ -6,6 +6,7 @@
 mod convert;
 mod envelope;
 mod from_line;
+mod lock;
 mod quoting;
 mod sink;
 mod source;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    lock::{PATIENCE, lock_for_reading},
     splitter::{Found, Part, Splitter},
     survey::{MboxProbe, Survey, start},
 };
@@ -38,6 +39,7 @@ impl MboxSource {
 
     /// Reads an open file.
     pub fn of(file: File, path: &Path, limit: usize) -> io::Result<Self> {
+        lock_for_reading(&file, path, PATIENCE)?;
         let state = State::of(&file.metadata()?);
         let probe = MboxProbe::of(&file)?;
         let survey = Survey::of(&file, &probe)?;

@@ -4,8 +4,13 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use batch::{archive::Format, mbox::Variant};
+use batch::{
+    archive::Format,
+    mbox::Variant,
+    task::{Done, Failed, Task, Work},
+};
 use serde_json::Value;
+use smime::mime::Message;
 
 use crate::corpora::{convert, mbox, proper, walk};
 
@@ -104,6 +109,39 @@ fn dovecot(home: &Path, location: &str) -> Vec<Value> {
         message["flags"] = flags.into();
     }
     seen
+}
+
+/// Changes every other message.
+struct EveryOther;
+
+impl Task for EveryOther {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        let text = [b"X-Changed: yes\r\n", work.message.header(), b"\r\nchanged\r\n"].concat();
+        let message = work.index.is_multiple_of(2).then(|| Message::from_stored(&text));
+        Ok(Done { message, ..Done::unchanged("copied") })
+    }
+}
+
+#[test]
+fn dovecot_keeps_the_numbers_of_messages_that_stay_and_gives_others_to_those_that_change() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let home = folder.path().join("home");
+    fs::create_dir(&home).unwrap();
+    let path = |name: &str| home.join(name);
+    fs::write(path("in"), crate::support::sample_mbox(6)).unwrap();
+    convert(&path("in"), &path("old"), Format::Maildir);
+    let location = |name: &str| format!("maildir:{}/{name}", home.display());
+    let numbers = |seen: &[Value]| -> Vec<(String, bool)> {
+        let changed = |message: &Value| message["body"].as_str().unwrap().contains("changed");
+        seen.iter().map(|message| (message["uid"].as_str().unwrap().to_owned(), changed(message))).collect()
+    };
+    let before = numbers(&dovecot(&home, &location("old")));
+    assert_eq!(before.len(), 6);
+    crate::support::run_on(&path("old"), &path("new"), &EveryOther);
+    let after = numbers(&dovecot(&home, &location("new")));
+    let expected = [("1", false), ("3", false), ("5", false), ("7", true), ("8", true), ("9", true)];
+    assert_eq!(after, expected.map(|(uid, changed)| (uid.to_owned(), changed)));
 }
 
 #[test]
