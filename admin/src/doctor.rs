@@ -134,7 +134,7 @@ fn path(identity: &IdentitySettings, settings: &Settings, now: SystemTime, findi
         findings.add(Health::Warn, what, "not checked: [trust] names no anchors");
         return;
     }
-    match validate(certificate, &identity.chain, settings.trust(), now) {
+    match validate(certificate, &identity.chain, &settings.fetching_trust(), now) {
         Ok(path) => {
             let anchor = path.chain().last().map_or_else(String::new, |anchor| anchor.subject().to_string());
             let found = format!("valid until {until}, leads to {anchor:?}");

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use hsmpool::Pool;
+use lookup::{Fetcher, MemoryStore, RevocationStore};
 use smime::{
     Fault, MailAddress,
     cms::{SealError, SignError},
@@ -16,7 +17,7 @@ use smime::{
 
 use crate::{
     Entitled, Envelope, Identities, Known, Opening, Outcome, Plan, Policy, Protection, ReceivingAgent,
-    RefuseReason, Returned, Settings, Share, authres, recipients::Certificates,
+    RefuseReason, Returned, Settings, Share, authres, recipients::Certificates, revocation::trust_with,
 };
 
 /// The agents with their policy, identities and trust.
@@ -28,6 +29,7 @@ pub struct Agent {
     /// Whether somebody sends the copies of an outcome.
     pub(crate) can_split: bool,
     trust: Trust,
+    fetcher: Option<Arc<Fetcher>>,
     /// The name under which verdicts are written.
     authserv_id: String,
     /// The envelope sender of opened mail, if it shall not be the one who sent it.
@@ -126,15 +128,27 @@ impl Agent {
 
     /// The agent of a configuration, with the keys of these identities.
     pub fn with_identities(settings: &Settings, identities: Identities) -> Self {
+        Self::with_store(settings, identities, Box::<MemoryStore>::default())
+    }
+
+    /// The agent of a configuration, with the keys of these identities, and what it fetches of revocation in this store.
+    pub fn with_store(settings: &Settings, identities: Identities, store: Box<dyn RevocationStore>) -> Self {
+        let fetcher = settings.fetcher(store);
         Self {
             policy: Policy::new(settings),
             identities,
             certificates: Certificates::default(),
             can_split: false,
-            trust: settings.trust().clone(),
+            trust: trust_with(settings.trust(), fetcher.clone()),
+            fetcher,
             authserv_id: settings.milter().map_or_else(String::new, |milter| milter.authserv_id.clone()),
             opened_mail_sender: settings.milter().and_then(|milter| milter.opened_mail_sender.clone()),
         }
+    }
+
+    /// Who fetches what tells of revocation, if anybody does.
+    pub fn fetcher(&self) -> Option<&Arc<Fetcher>> {
+        self.fetcher.as_ref()
     }
 
     /// Lets it encrypt to those whose certificates are in a store, and not only to our own people.

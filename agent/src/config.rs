@@ -5,6 +5,7 @@
 
 mod problem;
 mod reader;
+mod revocation;
 mod rule;
 mod source;
 
@@ -15,6 +16,7 @@ pub use problem::{Complaint, ConfigError, Problem};
 pub use reader::At;
 pub(crate) use reader::Report;
 use reader::{Document, Section};
+pub(crate) use revocation::RevocationSection;
 pub(crate) use rule::{ConditionKeys, RuleSection};
 pub use rule::{Level, Mixed, NoCertificate, SignatureForm};
 use smime::path::RevocationMode;
@@ -31,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) trust: TrustSection,
     pub(crate) sources: Vec<SourceSection>,
     pub(crate) lookup: LookupSection,
+    pub(crate) revocation: RevocationSection,
     pub(crate) milter: Option<MilterSection>,
     pub(crate) identities: Vec<IdentitySection>,
     pub(crate) rules: Vec<RuleSection>,
@@ -175,6 +178,9 @@ impl Config {
             sources: document.sections("[[source]]", report, source::source),
             lookup: document
                 .section("[lookup]", report, |section| Some(source::lookup(section)))
+                .unwrap_or_default(),
+            revocation: document
+                .section("[revocation]", report, |section| Some(revocation::revocation(section)))
                 .unwrap_or_default(),
             milter: document.section("[milter]", report, milter),
             identities: document.sections("[[identity]]", report, identity),
@@ -346,7 +352,7 @@ mod tests {
             (
                 "[[quotas]]\n".to_owned(),
                 "line 1: unknown section [quotas]; the sections are `[[token]]`, `[pool]`, `[keyd]`, `[cache]`, `[trust]`, \
-                 `[[source]]`, `[lookup]`, `[milter]`, `[[identity]]`, `[[rule]]`, `[log]`"
+                 `[[source]]`, `[lookup]`, `[revocation]`, `[milter]`, `[[identity]]`, `[[rule]]`, `[log]`"
                     .to_owned(),
             ),
             ("listen = 1\n".to_owned(), "line 1: `listen` stands outside of any section".to_owned()),

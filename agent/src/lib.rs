@@ -15,6 +15,7 @@ mod outcome;
 pub mod policy;
 mod receiving;
 mod recipients;
+mod revocation;
 pub mod sending;
 pub mod settings;
 
@@ -26,5 +27,5 @@ pub use identity::{Identities, Identity};
 pub use outcome::{Copy, Edits, FieldRef, Outcome, Returned};
 pub use policy::{PassReason, Plan, Policy, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 pub use receiving::{Entitled, Opening, Protection, Received, ReceivingAgent};
-pub use recipients::{Known, OpenStoreError, open_store};
+pub use recipients::{Known, OpenStoreError, encrypts, open_cache, store_of};
 pub use settings::Settings;

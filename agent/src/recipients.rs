@@ -12,6 +12,7 @@ use smime::{
     Certificate, Fault, MailAddress,
     cms::RecipientKey,
     mime::{MimeEntity, named_recipients},
+    path::Trust,
     profile::{Correspondent, PlanError, Profile, SealPlan, plan},
     store::{Lookup, RecipientCertificates, StoreError},
 };
@@ -43,15 +44,30 @@ impl OpenStoreError {
     }
 }
 
-/// Opens the cache of recipients' certificates and the sources behind it, for a configuration that encrypts and has
-/// them. What it gives has a valid path.
-pub fn open_store(settings: &Settings) -> Result<Option<Arc<dyn RecipientCertificates>>, OpenStoreError> {
-    let encrypts = settings.rules().iter().any(|rule| rule.encrypt != Level::Never);
-    let Some(path) = settings.cache().filter(|_| encrypts) else {
+/// Opens the cache, for a configuration that has one and a use for it: recipients' certificates, or what is fetched of
+/// revocation. A process opens it once.
+pub fn open_cache(settings: &Settings) -> Result<Option<Arc<Cache>>, OpenStoreError> {
+    let is_used = encrypts(settings) || settings.fetch().is_some();
+    let cache = settings.cache().filter(|_| is_used).map(Cache::open).transpose()?;
+    Ok(cache.map(Arc::new))
+}
+
+/// Whether a rule may encrypt.
+pub fn encrypts(settings: &Settings) -> bool {
+    settings.rules().iter().any(|rule| rule.encrypt != Level::Never)
+}
+
+/// The recipients' certificates of the cache and of the sources behind it, for a configuration that encrypts. What it
+/// gives has a valid path to this trust.
+pub fn store_of(
+    settings: &Settings,
+    cache: Arc<Cache>,
+    trust: &Trust,
+) -> Result<Option<Arc<dyn RecipientCertificates>>, OpenStoreError> {
+    if !encrypts(settings) {
         return Ok(None);
-    };
-    let cache = Arc::new(Cache::open(path)?);
-    let chooser = Arc::new(Chooser::new(cache, settings.trust().clone(), Take::default()));
+    }
+    let chooser = Arc::new(Chooser::new(cache, trust.clone(), Take::default()));
     let lookup = settings.lookup();
     if lookup.sources.is_empty() {
         return Ok(Some(chooser));

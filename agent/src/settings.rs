@@ -9,6 +9,7 @@ mod display;
 mod keyd;
 mod listen;
 mod pattern;
+mod revocation;
 mod rule;
 mod source;
 mod warnings;
@@ -20,6 +21,7 @@ use std::{
 
 use hsmpool::TokenSettings;
 use ipnet::IpNet;
+use lookup::FetchSettings;
 use smime::{Certificate, MailAddress, path::Trust};
 
 pub use keyd::{Keyd, KeydClient, Keys, Peer, start_pool};
@@ -45,6 +47,7 @@ pub struct Settings {
     cache: Option<PathBuf>,
     trust: Trust,
     lookup: LookupSettings,
+    fetch: Option<FetchSettings>,
     milter: Option<Milter>,
     identities: Vec<IdentitySettings>,
     rules: Vec<Rule>,
@@ -205,6 +208,11 @@ impl Settings {
     /// Where certificates are looked up that the cache does not have.
     pub fn lookup(&self) -> &LookupSettings {
         &self.lookup
+    }
+
+    /// How CRLs and OCSP responses are fetched, if they are.
+    pub fn fetch(&self) -> Option<&FetchSettings> {
+        self.fetch.as_ref()
     }
 
     /// The milter's section; the other programs do without.

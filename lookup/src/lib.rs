@@ -1,4 +1,5 @@
-//! Recipients' certificates from elsewhere: folders of files, LDAP directories, SMIMEA records in DNS.
+//! Recipients' certificates from elsewhere: folders of files, LDAP directories, SMIMEA records in DNS. And what tells of
+//! their revocation: CRLs and OCSP responses by HTTP.
 //!
 //! All sources are behind one trait, [`CertificateSource`], and give three answers: found, absent, unknown.
 //! [`Sources`] asks them in order within one budget of time. What a source says is a claim: its certificates are
@@ -9,6 +10,7 @@
 
 mod answer;
 mod directory;
+mod fetch;
 pub mod files;
 mod flight;
 pub mod ldap;
@@ -19,6 +21,9 @@ mod sources;
 
 pub use answer::{Answer, Finding, LookupError, Pin, Selector};
 pub use directory::Directory;
+pub use fetch::{
+    CacheStore, FetchSettings, Fetcher, MemoryStore, Prefetch, ProxyError, RevocationStore, check_proxy,
+};
 pub use refill::Refill;
 pub use source::{CertificateSource, Kind};
 pub use sources::{Asked, Search, Sources};

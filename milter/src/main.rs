@@ -9,13 +9,16 @@ mod logging;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use agent::settings::{DEFAULT_PATH, Milter, start_pool};
-use agent::{Agent, Settings, open_store};
+use agent::{Agent, Identities, Settings, encrypts, open_cache, store_of};
 use anyhow::{Context as _, Result};
+use certcache::Cache;
 use clap::{Parser, Subcommand};
 use hsmpool::Lane;
+use lookup::{CacheStore, MemoryStore, Prefetch, RevocationStore};
 use milter::{Gateway, Limits, Listener, Signals, Spool, run_until_signalled};
 use tokio::runtime::{self, Runtime};
 use tracing::{info, warn};
@@ -84,10 +87,18 @@ fn start(arguments: &Arguments) -> Result<()> {
     let listener = runtime.block_on(Listener::open(&milter.listen))?;
     let pool = start_pool(&settings, Lane::Interactive)?;
     keys::report_missing(&settings, &pool);
-    let mut agent = Agent::new(&settings, &pool);
-    if let Some(store) = open_store(&settings).context("recipients' certificates cannot be looked up")? {
+    let cache = cache(&settings)?;
+    let kept: Box<dyn RevocationStore> = match &cache {
+        Some(cache) => Box::new(CacheStore::new(Arc::clone(cache))),
+        None => Box::<MemoryStore>::default(),
+    };
+    let mut agent = Agent::with_store(&settings, Identities::new(&settings, &pool), kept);
+    let store = cache.map(|cache| store_of(&settings, cache, agent.trust())).transpose();
+    if let Some(store) = store.context("recipients' certificates cannot be looked up")?.flatten() {
         agent = agent.with_certificates(store);
     }
+    let prefetch = agent.fetcher().map(|fetcher| Prefetch::start(Arc::clone(fetcher), PREFETCH));
+    let prefetch = prefetch.transpose().context("no thread that renews CRLs")?;
     // Its lock keeps a second milter from sending the same copies.
     let spool = milter.reinject.as_ref().map(|to| Spool::open(&to.state, &to.host, to.port)).transpose()?;
     info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
@@ -100,9 +111,24 @@ fn start(arguments: &Arguments) -> Result<()> {
     }
     // A treatment that never ends must not keep the process.
     runtime.shutdown_background();
+    drop(prefetch);
     pool.close();
     Ok(())
 }
+
+/// The cache that all programs share. Who encrypts cannot do without; CRLs are else kept in memory.
+fn cache(settings: &Settings) -> Result<Option<Arc<Cache>>> {
+    match open_cache(settings) {
+        Err(error) if !encrypts(settings) => {
+            warn!(%error, "CRLs and OCSP responses are kept in memory only");
+            Ok(None)
+        }
+        opened => opened.context("the certificate cache cannot be opened"),
+    }
+}
+
+/// How often CRLs are looked at that may be due to be renewed.
+const PREFETCH: Duration = Duration::from_secs(30);
 
 fn runtime(limits: &Limits) -> Result<Runtime> {
     runtime::Builder::new_multi_thread()

@@ -60,6 +60,7 @@ impl<'a> Checker<'a> {
             cache: self.cache(config.cache),
             trust: self.trust(config.trust),
             lookup: self.lookup(config.sources, config.lookup),
+            fetch: self.revocation(config.revocation),
             milter: config.milter.and_then(|section| self.milter(section)),
             identities,
             rules,
@@ -426,7 +427,7 @@ fn is_authserv_id(text: &str) -> bool {
 }
 
 /// A network like `10.0.0.0/8`, or a single address.
-fn parse_network(text: &str) -> Result<IpNet, String> {
+pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     if let Ok(network) = text.parse::<IpNet>() {
         if network.addr() == network.network() {
             return Ok(network);

@@ -3,7 +3,7 @@
 use std::{fmt, time::SystemTime};
 
 use hsmpool::PinSource;
-use smime::MailAddress;
+use smime::{MailAddress, path::RevocationMode};
 
 use super::{Logins, LookupSettings, Reinject, Settings};
 use crate::config::revocation_word;
@@ -55,6 +55,13 @@ impl fmt::Display for Settings {
         let (anchors, crls, revocation) =
             (trust.anchors.len(), trust.crls.len(), revocation_word(trust.revocation));
         row("trust", format_args!("{anchors} anchors, {crls} revocation lists, revocation {revocation}"))?;
+        match &self.fetch {
+            Some(fetch) if trust.revocation != RevocationMode::Off => {
+                let budget = fetch.budget.as_millis();
+                row("", format_args!("CRLs and OCSP responses are fetched within {budget} ms"))?;
+            }
+            _ => row("", format_args!("no CRLs or OCSP responses are fetched"))?,
+        }
         for source in &self.lookup.sources {
             row("source", format_args!("{source}"))?;
         }

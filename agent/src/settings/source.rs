@@ -418,7 +418,8 @@ mod tests {
         let text = "[cache]\npath = \"cache\"\n[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n\
                     [[source]]\nkind = \"directory\"\npath = \"certs\"\n[[rule]]\nsign = \"never\"\nencrypt = \"when-possible\"\n";
         let settings = Settings::parse(text, &folder.path().join("hsmime.toml")).unwrap();
-        let store = crate::open_store(&settings).unwrap().unwrap();
+        let cache = crate::open_cache(&settings).unwrap().unwrap();
+        let store = crate::store_of(&settings, cache, settings.trust()).unwrap().unwrap();
         let now =
             crate::identity::tests::certificate("root").not_before() + std::time::Duration::from_hours(24);
         let bob = crate::identity::tests::certificate("bob");

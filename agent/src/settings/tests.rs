@@ -50,6 +50,36 @@ fn milter(keys: &str) -> String {
 }
 
 #[test]
+fn revocation_is_fetched_as_the_file_says() {
+    let folder = folder();
+    let fetch = |text: &str| parse(&folder, &format!("{TOKEN}{text}")).unwrap().fetch().cloned();
+    let default = fetch("").unwrap();
+    assert_eq!((default.budget.as_millis(), default.max_len, default.nonce), (3_000, 20 << 20, false));
+    assert!(default.allowed.is_empty() && default.proxy.is_none());
+    assert!(fetch("[revocation]\nfetch = false\n").is_none());
+    let all = "[revocation]\nbudget-ms = 500\nmax-bytes = 100000\nallow-networks = [\"10.1.0.0/16\"]\n\
+               proxy = \"http://proxy:3128\"\nrest-seconds = 5\nnonce = true\n";
+    let given = fetch(all).unwrap();
+    assert_eq!((given.budget.as_millis(), given.max_len, given.nonce), (500, 100_000, true));
+    assert_eq!((given.rest.as_secs(), given.allowed.len()), (5, 1));
+    assert_eq!(given.proxy.as_deref(), Some("http://proxy:3128"));
+    for (text, complaint) in [
+        (
+            "allow-networks = [\"10.0.0.1/8\"]",
+            "`allow-networks` in [revocation] cannot be \"10.0.0.1/8\": there are bits beyond the prefix; did you mean \
+             10.0.0.0/8?",
+        ),
+        (
+            "proxy = \"proxy:3128\"",
+            "`proxy` in [revocation] cannot be \"proxy:3128\": it is a URL like http://proxy.example.org:3128",
+        ),
+    ] {
+        let error = parse(&folder, &format!("{TOKEN}[revocation]\n{text}\n")).unwrap_err().to_string();
+        assert!(error.contains(complaint), "{error}");
+    }
+}
+
+#[test]
 fn a_whole_file_becomes_settings() {
     let folder = folder();
     let text = format!(
@@ -97,6 +127,7 @@ token      \"mail\" of module.so, PIN in pin, sessions as it allows, 1024 may wa
 pool       in each program
 cache      none
 trust      0 anchors, 0 revocation lists, revocation soft-fail
+           CRLs and OCSP responses are fetched within 3000 ms
 milter     listens at inet:127.0.0.1:8890 as mx.example.org
            trusted networks: none
            recipient delimiter: none

@@ -197,6 +197,11 @@ impl Crl {
         self.inner.extensions.scope.is_indirect()
     }
 
+    /// Whether it tells of every reason for a revocation, and not only of some (5.2.5).
+    pub fn is_for_all_reasons(&self) -> bool {
+        self.inner.extensions.scope.is_for_all_reasons()
+    }
+
     /// How many certificates it lists.
     pub fn len(&self) -> usize {
         self.inner.entries.len()

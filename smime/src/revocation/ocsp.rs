@@ -339,8 +339,16 @@ fn read_certificates(octets: &[u8]) -> Result<Vec<Certificate>, OcspError> {
 }
 
 fn time(field: Tlv<'_>) -> Result<SystemTime, OcspError> {
-    let time = GeneralizedTime::from_der(field.octets);
-    time.map(|time| time.to_system_time()).map_err(|_| OcspError::Malformed("a time cannot be read"))
+    // Some write fractions of seconds, which RFC 5280 4.1.2.5.2 forbids: they are left out.
+    let (whole, fraction) = field.content.split_at(field.content.len().min(14));
+    let has_digits_only = match fraction {
+        [b'Z'] => true,
+        [b'.', digits @ .., b'Z'] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let der = [&[tlv::GENERALIZED_TIME, 15], whole, b"Z"].concat();
+    let time = GeneralizedTime::from_der(&der).ok().filter(|_| has_digits_only);
+    time.map(|time| time.to_system_time()).ok_or(OcspError::Malformed("a time cannot be read"))
 }
 
 /// How many certificates a response is answered for at most: we ask for one.

@@ -13,8 +13,32 @@ use super::{
 };
 use crate::{
     Certificate,
-    path::{PathError, Purpose, RevocationMode, Strength, Trust, is_cheap, validate_for},
+    path::{Budget, PathError, Purpose, RevocationMode, Strength, Trust, is_cheap, validate_for},
 };
+
+impl OcspResponse {
+    /// Whether `issuer` signed it, or whom `issuer` appointed and whose revocation need not be looked at, so that
+    /// it can be kept; what it says, and for how long, is another matter. Else the reason in words.
+    pub fn check_responder(
+        &self,
+        certificate: &Certificate,
+        issuer: &Certificate,
+        at: SystemTime,
+    ) -> Result<(), String> {
+        let (chain, trust) = ([certificate.clone(), issuer.clone()], Trust::default());
+        let (mut budget, mut pending, mut strength) = (Budget::default(), Vec::new(), Strength::Strong);
+        let mut checker = Checker {
+            chain: &chain,
+            surplus: &[],
+            trust: &trust,
+            at,
+            budget: &mut budget,
+            pending: &mut pending,
+            strength: &mut strength,
+        };
+        checker.check_responder(self, issuer, &[], at).unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
 
 impl Checker<'_> {
     /// What the newest good response says of `certificate`; `None` where none is about it.
