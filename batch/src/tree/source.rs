@@ -4,8 +4,11 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+
+use nix::libc;
 
 use crate::{
     attributes::Attributes,
@@ -91,11 +94,11 @@ impl Source for TreeSource {
 /// Reads a file that is one message.
 pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Piece> {
     let origin = Origin { file: path.into(), offset: None };
-    // Looked at before it is opened: opening a FIFO would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a file"));
+    // Looked at before it is opened: opening a FIFO would wait for its writer, and a link may lead out of the archive.
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("it is a link or a special file, and not followed"));
     }
-    let mut file = File::open(path)?;
+    let mut file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     let attributes = Attributes::of(&file)?;
     let len = attributes.metadata().len();
     if len > limit as u64 {

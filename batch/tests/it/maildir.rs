@@ -157,6 +157,20 @@ fn a_message_that_cannot_be_read_stops_the_run_and_is_named() {
 }
 
 #[test]
+fn a_link_is_not_followed_out_of_the_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    sample(&input);
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "Subject: of somebody else\n\nx\n").unwrap();
+    std::os::unix::fs::symlink(&secret, input.join("cur/0.host:2,S")).unwrap();
+    let stopped = run_with(&options(&[&input], &output), &Identity).err().unwrap();
+    let error = format!("{:?}", stopped.error);
+    assert!(error.contains("0.host") && error.contains("not followed"), "{error}");
+    assert!(!output.exists());
+}
+
+#[test]
 fn a_fifo_among_the_messages_does_not_hang_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
