@@ -9,6 +9,7 @@ pub mod authres;
 pub mod config;
 mod copies;
 mod envelope;
+pub mod harvest;
 pub mod identity;
 mod opened;
 mod outcome;

@@ -37,7 +37,9 @@ use std::path::Path;
 use heed::{MdbError, RoTxn, RwTxn};
 
 pub use check::{Found, MAX_FAULTS, Report};
-pub use choose::{CachedStatus, Candidate, Candidates, Chooser, MAX_AGE, Refusal, Remembered, Take};
+pub use choose::{
+    CachedStatus, Candidate, Candidates, Chooser, ChosenOctets, MAX_AGE, Refusal, Remembered, Take,
+};
 pub use error::CacheError;
 pub use log::{Event, MAX_EVENTS};
 pub use migrate::Reindexed;
@@ -46,6 +48,7 @@ pub use record::{Announced, Fingerprint, Source, Sources, TrustState};
 pub use rule::{MAX_RULES, Rule};
 pub use status::{MAX_CRL_LEN, MAX_OCSP_LEN, Status, Stored};
 pub use transfer::{DECIDED, Which};
+pub use weak::is_weak;
 pub use write::{Inserted, Insertion};
 
 use env::{Store, Tried, Trouble};

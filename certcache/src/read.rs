@@ -40,6 +40,8 @@ pub struct Entry {
     pub preferred: Option<SystemTime>,
     /// Addresses and domains that an administrator gave it beside those it names.
     pub assigned: Vec<String>,
+    /// The only ones of the addresses it names that it is used for; all of them where this is empty.
+    pub only: Vec<String>,
 }
 
 /// How much is in a cache.
@@ -250,6 +252,7 @@ impl Cache {
             announced: record.announced,
             preferred: record.preferred,
             assigned: record.assigned,
+            only: record.only,
         }))
     }
 
@@ -284,6 +287,12 @@ impl Entry {
     /// Whether it is of an address: it names it, or was given it or its domain.
     pub fn is_of(&self, address: &MailAddress) -> bool {
         self.certificate.addresses().contains(address) || self.is_assigned(address)
+    }
+
+    /// Whether it may be used for an address that it names: it was harvested from that address, or comes from
+    /// somebody who answers for all of it.
+    pub fn is_used_for(&self, address: &MailAddress) -> bool {
+        self.only.is_empty() || self.only.contains(&address.folded()) || self.is_assigned(address)
     }
 
     /// Whether an administrator gave it the address or its domain.

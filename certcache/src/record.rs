@@ -170,6 +170,8 @@ pub(crate) struct Record {
     pub(crate) preferred: Option<SystemTime>,
     /// Addresses and domains (`@example.org`) that an administrator gave it, beside those it names.
     pub(crate) assigned: Vec<String>,
+    /// The only ones of the addresses it names that it is used for; all of them where this is empty.
+    pub(crate) only: Vec<String>,
 }
 
 const RECORD_VERSION: u8 = 2;
@@ -189,6 +191,7 @@ impl Record {
             announced: None,
             preferred: None,
             assigned: Vec::new(),
+            only: Vec::new(),
         }
     }
 
@@ -207,9 +210,12 @@ impl Record {
             Some(Announced { at, capabilities }) => writer.u8(1).time(*at).octets(capabilities),
             None => writer.u8(0),
         };
-        let count = u16::try_from(self.assigned.len()).unwrap_or(u16::MAX);
-        let assigned = self.assigned.iter().take(usize::from(count));
-        assigned.fold(writer.u16(count), |writer, text| writer.text(text)).finish()
+        for list in [&self.assigned, &self.only] {
+            let count = u16::try_from(list.len()).unwrap_or(u16::MAX);
+            let texts = list.iter().take(usize::from(count));
+            writer = texts.fold(writer.u16(count), |writer, text| writer.text(text));
+        }
+        writer.finish()
     }
 
     pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
@@ -228,10 +234,8 @@ impl Record {
                 0 => None,
                 _ => Some(Announced { at: reader.time()?, capabilities: reader.octets()?.to_vec() }),
             },
-            assigned: {
-                let count = reader.u16()?;
-                (0..count).map(|_| reader.text().map(str::to_owned)).collect::<Option<_>>()?
-            },
+            assigned: texts(&mut reader)?,
+            only: texts(&mut reader)?,
         };
         reader.end().map(|()| record)
     }
@@ -251,6 +255,11 @@ impl Record {
             ..Self::new(certificate, Source::Imported, TrustState::Trusted, first_seen)
         })
     }
+}
+
+fn texts(reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    let count = reader.u16()?;
+    (0..count).map(|_| reader.text().map(str::to_owned)).collect()
 }
 
 /// Whether basicConstraints says CA.
@@ -279,6 +288,7 @@ mod tests {
             announced: Some(Announced { at: at(5), capabilities: vec![0x30, 0] }),
             preferred: Some(at(6)),
             assigned: vec!["@example.org".to_owned()],
+            only: vec!["alice@example.org".to_owned()],
         };
         assert_eq!(Record::decode(&record.encode()).as_ref(), Some(&record));
         let bare = Record { message_id: None, announced: None, preferred: None, assigned: vec![], ..record };

@@ -13,7 +13,7 @@ use std::{
 use data_encoding::BASE64;
 use heed::CompactionOption;
 use serde_json::{Value, json};
-use smime::Certificate;
+use smime::{Certificate, MailAddress};
 
 use crate::{
     Announced, Cache, CacheError, Entry, Inserted, Insertion, Source, TrustState,
@@ -191,6 +191,7 @@ fn to_json(entry: &Entry) -> Value {
         })),
         "preferred": entry.preferred.map(seconds),
         "assigned": entry.assigned,
+        "only": entry.only,
     })
 }
 
@@ -203,6 +204,7 @@ struct Row {
     announced: Option<Announced>,
     preferred: Option<SystemTime>,
     assigned: Vec<String>,
+    only: Vec<MailAddress>,
 }
 
 impl Row {
@@ -231,12 +233,20 @@ impl Row {
             announced,
             preferred: optional_time(value.get("preferred"))?,
             assigned: texts("assigned")?,
+            only: texts("only")?
+                .iter()
+                .map(|text| MailAddress::parse(text))
+                .collect::<Result<_, _>>()
+                .ok()?,
         })
     }
 
-    /// One for each source, so that all of them are kept.
+    /// One for each source and address, so that all of them are kept.
     fn insertions(&self) -> impl Iterator<Item = Insertion<'_>> {
-        self.sources.iter().map(|source| Insertion {
+        let only = self.only.iter().map(Some).chain(self.only.is_empty().then_some(None));
+        let each = self.sources.iter().flat_map(move |source| only.clone().map(move |only| (source, only)));
+        each.map(|(source, only)| Insertion {
+            only,
             state: self.state,
             message_id: self.message_id.as_deref(),
             announced: self.announced.clone(),

@@ -5,6 +5,11 @@ use smime::{Certificate, ber::Tree};
 /// The primes of ROCA's fingerprint: a modulus made by the faulty library is a power of 65537 modulo each.
 const PRIMES: [u64; 17] = [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
 
+/// Whether an RSA key is weak whatever its length: an exponent that encrypts nothing, or ROCA (CVE-2017-15361).
+pub fn is_weak(certificate: &Certificate) -> bool {
+    check(certificate).is_err()
+}
+
 /// Why a key is weak in a way that its length does not show.
 pub(crate) fn check(certificate: &Certificate) -> Result<(), &'static str> {
     if certificate.rsa_modulus_bits().is_none() {

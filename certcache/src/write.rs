@@ -8,7 +8,7 @@ use smime::{Certificate, MailAddress};
 
 use crate::{
     Announced, Cache, CacheError, Source, TrustState,
-    codec::Writer,
+    codec::{Reader, Writer},
     env::Tried,
     index::Index,
     key, log,
@@ -51,6 +51,8 @@ pub struct Insertion<'c> {
     pub preferred: Option<SystemTime>,
     /// Addresses and domains (`@example.org`) that it is given beside those it names.
     pub assigned: Vec<String>,
+    /// The only address, of those it names, that it is to be used for; `None` for all of them.
+    pub only: Option<&'c MailAddress>,
     /// Why, for the log.
     pub reason: &'c str,
 }
@@ -66,6 +68,7 @@ impl<'c> Insertion<'c> {
             announced: None,
             preferred: None,
             assigned: Vec::new(),
+            only: None,
             reason: "",
         }
     }
@@ -118,7 +121,53 @@ impl Cache {
         })
     }
 
-    /// Changes whether a certificate may be used, and says whether it is there.
+    /// Puts in certificates that strangers may send, unless a domain has sent as many new ones as it may on one
+    /// day: then nothing is put in, and it is `None`. Those of CAs do not count.
+    pub fn put_capped(
+        &self,
+        insertions: &[Insertion<'_>],
+        domain: &str,
+        limit: u32,
+        now: SystemTime,
+    ) -> Result<Option<Inserted>, CacheError> {
+        let indexes: Vec<Index> =
+            insertions.iter().map(|new| Index::of(new.certificate, &new.assigned)).collect();
+        let day = crate::codec::seconds(now).div_euclid(86_400);
+        let key = key::text(domain).map(|domain| key::pair(&domain, &day.to_be_bytes()));
+        let end = crate::codec::time_of((day + 1).saturating_mul(86_400)).unwrap_or(now);
+        self.write(|tables, transaction| {
+            let mut new_ones = 0;
+            for insertion in insertions {
+                let is_there = tables.cert.get(transaction, insertion.certificate.fingerprint())?.is_some();
+                new_ones += u32::from(!is_there && !crate::record::is_ca(insertion.certificate));
+            }
+            if new_ones > 0 {
+                let Some(key) = &key else { return Ok(None) };
+                let before = tables.cap.get(transaction, key)?.and_then(|value| {
+                    let mut reader = Reader::new(value, 1)?;
+                    reader.time()?;
+                    reader.u32()
+                });
+                let count = before.unwrap_or(0).saturating_add(new_ones);
+                if count > limit {
+                    return Ok(None);
+                }
+                tables.cap.put(transaction, key, &Writer::new(1).time(end).u32(count).finish())?;
+            }
+            let mut inserted = Inserted::default();
+            for (new, index) in insertions.iter().zip(&indexes) {
+                if insert(tables, transaction, new, index, now)? {
+                    inserted.new += 1;
+                } else {
+                    inserted.known += 1;
+                }
+            }
+            Ok(Some(inserted))
+        })
+    }
+
+    /// Changes whether a certificate may be used, and says whether it is there. One that is trusted or pinned by this
+    /// is so for all addresses it names.
     pub fn set_state(
         &self,
         fingerprint: &Fingerprint,
@@ -127,7 +176,12 @@ impl Cache {
         now: SystemTime,
     ) -> Result<bool, CacheError> {
         let text = format!("{}: {reason}", state.name());
-        self.change(fingerprint, "state", &text, now, |record| record.state = state)
+        self.change(fingerprint, "state", &text, now, |record| {
+            record.state = state;
+            if state >= TrustState::Trusted {
+                record.only.clear();
+            }
+        })
     }
 
     /// Gives a certificate an address that it does not name, or with `@example.org` all addresses of a domain.
@@ -324,6 +378,17 @@ fn insert(
             record.assigned.push(text);
         }
     }
+    match new.only {
+        None => record.only.clear(),
+        Some(only) if before.is_none() || !record.only.is_empty() => {
+            let only = only.folded();
+            if !record.only.contains(&only) && record.only.len() < MAX_ASSIGNED {
+                record.only.push(only);
+            }
+        }
+        // It is used for all of them already.
+        Some(_) => {}
+    }
     if before.as_ref() == Some(&record) {
         return Ok(false);
     }
@@ -334,7 +399,8 @@ fn insert(
         delete_prefix(tables.neg, transaction, &key::prefix(address))?;
     }
     // Seeing it again changes no choice.
-    let decides = |record: &Record| (record.state, record.preferred, record.assigned.clone());
+    let decides =
+        |record: &Record| (record.state, record.preferred, record.assigned.clone(), record.only.clone());
     if before.as_ref().map(decides) != Some(decides(&record)) {
         forget(tables, transaction, fingerprint, index)?;
         if record.is_ca && before.is_none() {

@@ -51,6 +51,9 @@ pub enum Refusal {
     /// It does not name the address and was not given it.
     #[error("it does not name the address")]
     OtherAddress,
+    /// It names the address, and came in a signed message from another one that it names.
+    #[error("harvested from another of its addresses; trust it to use it for this one")]
+    NotHarvestedFor,
     /// keyUsage (RFC 8550 4.4.2).
     #[error("not for encrypting (keyUsage)")]
     KeyUsage,
@@ -123,6 +126,12 @@ impl Candidate {
         self.path.as_ref().map(|result| result.until)
     }
 
+    /// Whether this keeps a new key of the address waiting: it is the address's own, and may be used now or
+    /// later.
+    pub fn comes_first(&self) -> bool {
+        !self.is_for_domain && !self.has_ended()
+    }
+
     /// Whether this was in use and has ended, or could never be used: then it does not keep others waiting.
     pub(super) fn has_ended(&self) -> bool {
         match &self.refusal {
@@ -136,6 +145,7 @@ impl Candidate {
                     | Refusal::CandidateOnly
                     | Refusal::DomainNotEntered
                     | Refusal::OtherAddress
+                    | Refusal::NotHarvestedFor
                     | Refusal::KeyUsage
                     | Refusal::ExtendedKeyUsage
                     | Refusal::Key(_)
@@ -154,6 +164,9 @@ fn refusal(entry: &Entry, address: &MailAddress, at: SystemTime) -> Option<Refus
     if !entry.is_of(address) {
         let is_domain = certificate.addresses().iter().any(|own| is_domain_authority(own, address));
         return Some(if is_domain { Refusal::DomainNotEntered } else { Refusal::OtherAddress });
+    }
+    if !entry.is_used_for(address) {
+        return Some(Refusal::NotHarvestedFor);
     }
     match RecipientKey::new(certificate.clone()) {
         Ok(_) => {}

@@ -28,7 +28,7 @@ pub use candidate::{Candidate, Refusal};
 pub use memory::Remembered;
 pub use status::CachedStatus;
 
-use crate::{Cache, CacheError};
+use crate::{Cache, CacheError, Fingerprint};
 use judge::Judge;
 use memory::Memory;
 
@@ -57,6 +57,9 @@ pub struct Chooser {
     judge: Judge,
     memory: Memory,
 }
+
+/// The fingerprint of a chosen certificate, and its octets.
+pub type ChosenOctets = (Fingerprint, Vec<u8>);
 
 /// What stands for a trust configuration in what is remembered.
 pub(crate) type Identity = [u8; 16];
@@ -100,6 +103,16 @@ impl Chooser {
         at: SystemTime,
     ) -> Result<Option<Remembered>, CacheError> {
         self.cache.remembered(address, &self.identity, at)
+    }
+
+    /// The read of [`Self::remembered`] alone: the octets of the certificates to encrypt to, neither parsed nor held
+    /// against their fingerprints.
+    pub fn remembered_octets(
+        &self,
+        address: &MailAddress,
+        at: SystemTime,
+    ) -> Result<Option<Vec<ChosenOctets>>, CacheError> {
+        self.cache.remembered_octets(address, &self.identity, at, <[u8]>::to_vec)
     }
 
     /// Everything that is known of an address's certificates, each with the reason it is taken or not. Paths and

@@ -1,6 +1,7 @@
 //! Tests of the cache as a whole, each in a folder of its own; `testdata` is made by agent's `make.sh`.
 
 mod choose;
+mod crash;
 mod damage;
 mod entries;
 mod growth;

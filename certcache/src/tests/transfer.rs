@@ -8,14 +8,15 @@ fn described(cache: &Cache) -> Vec<String> {
         .for_each(|entry| {
             let entry = entry.unwrap();
             all.push(format!(
-                "{} {:?} {:?} {:?} {:?} {:?} {:?}",
+                "{} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
                 entry.certificate,
                 entry.sources,
                 entry.state,
                 entry.message_id,
                 entry.announced,
                 entry.preferred,
-                entry.assigned
+                entry.assigned,
+                entry.only
             ));
             true
         })
@@ -25,7 +26,9 @@ fn described(cache: &Cache) -> Vec<String> {
 
 fn filled(cache: &Cache) {
     let (bob, alice) = (certificate("bob"), certificate("alice-2025"));
+    let from = address("alice@example.org");
     let harvested = Insertion {
+        only: Some(&from),
         message_id: Some("<1@example.org>"),
         announced: Some(Announced { at: year(2025), capabilities: vec![0x30, 0] }),
         preferred: Some(year(2025)),
