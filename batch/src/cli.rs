@@ -86,6 +86,18 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Proving::Content)]
         proof: Proving,
     },
+    /// Tell what is in there: layers, algorithms, the keys it is encrypted to, and what would be lost without them
+    Scan {
+        #[command(flatten)]
+        work: Work,
+        /// Ask the tokens which of our keys they have, and how fast they are
+        #[arg(long)]
+        ask_tokens: bool,
+        /// Call the messages "lost" in the report that would be if this key were destroyed: serial number or key
+        /// identifier; can be given several times
+        #[arg(long, value_name = "HEX")]
+        lost: Vec<String>,
+    },
     /// Tell what each signature is worth; with --output, copy the archive as it is
     Verify {
         #[command(flatten)]
@@ -250,6 +262,7 @@ impl Command {
             | Self::Encrypt { work, .. }
             | Self::Reencrypt { work, .. }
             | Self::Rekey { work, .. }
+            | Self::Scan { work, .. }
             | Self::Verify { work, .. } => work,
         }
     }
@@ -264,7 +277,7 @@ impl Command {
 
     /// Whether private keys are used.
     pub(crate) fn uses_keys(&self) -> bool {
-        !matches!(self, Self::Verify { .. } | Self::Encrypt { .. })
+        !matches!(self, Self::Verify { .. } | Self::Encrypt { .. } | Self::Scan { ask_tokens: false, .. })
     }
 
     /// Where the output goes.
@@ -277,7 +290,7 @@ impl Command {
             ));
         }
         let from_stdin = work.inputs.iter().all(|input| input == Path::new("-"));
-        let only_looks = matches!(self, Self::Verify { .. });
+        let only_looks = matches!(self, Self::Verify { .. } | Self::Scan { .. });
         match &work.output {
             _ if work.dry_run && only_looks => Ok(Output::None),
             _ if work.dry_run => Ok(Output::Rehearsal),

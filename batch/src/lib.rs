@@ -28,6 +28,7 @@ pub mod recipients;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod scan;
 pub mod select;
 pub mod single;
 pub mod stored;

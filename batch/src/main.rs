@@ -10,8 +10,12 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::Path,
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
-    time::{Duration, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use agent::{Agent, Settings, settings};
@@ -24,6 +28,7 @@ use batch::{
     recipients::{Cached, Recipients},
     report::Report,
     run::{self, DEFAULT_ROOM, Journaling, NOTE_EVERY, Options, Output},
+    scan::{Scan, Summary},
     select::Selected,
     task::{Identity, Task},
 };
@@ -35,6 +40,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
 };
+use smime::{Certificate, algorithm::KeyEncryptionAlgorithm, key::Decryptor};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::{Cli, Command};
@@ -99,13 +105,62 @@ fn start(cli: &Cli) -> Result<Totals> {
         }
         recipients = Some(found);
     }
+    let scan = match &cli.command {
+        Command::Scan { lost, .. } => Some(Scan::new(agent.identities(), lost.clone())),
+        _ => None,
+    };
     let task = task(&cli.command, &agent, recipients.as_ref(), clock);
+    let task = scan.as_ref().map_or(&*task, |scan| scan as &dyn Task);
     let selection = work.selection();
-    let selected = Selected { task: &*task, selection: &selection };
-    let task = if selection.is_everything() { &*task } else { &selected };
+    let selected = Selected { task, selection: &selection };
+    let task = if selection.is_everything() { task } else { &selected };
     let done = run_task(&options, work.report.as_deref(), work.resume, task);
+    if let (Some(scan), Ok(_)) = (&scan, &done) {
+        summarise(scan, &pool, cli.command.uses_keys());
+    }
     pool.close();
     done
+}
+
+/// Tells what a scan found, and what the tokens have of it.
+fn summarise(scan: &Scan, pool: &Pool, asks_tokens: bool) {
+    let found = scan.found();
+    let mut on_tokens = None;
+    let mut rate = None;
+    if asks_tokens && let Ok(missing) = pool.missing_keys(scan.ours(), TOKEN_LIMIT) {
+        let has: Vec<bool> = scan.ours().iter().map(|certificate| !missing.contains(&certificate)).collect();
+        let needed = found.keys.values().filter_map(|key| key.ours);
+        let usable = needed.filter(|place| has.get(*place) == Some(&true));
+        let usable: Vec<&Certificate> = usable.filter_map(|place| scan.ours().get(place)).collect();
+        rate = usable.first().and_then(|certificate| rate_of(pool, certificate));
+        on_tokens = Some(has);
+    }
+    let ours = scan.ours();
+    say(&format!("\n{}", Summary { found: &found, ours, on_tokens: on_tokens.as_deref(), rate }));
+}
+
+/// How many times in a second the tokens decrypt with an RSA key, measured for a second. What is decrypted is
+/// nobody's: its padding is wrong, which costs the same.
+fn rate_of(pool: &Pool, certificate: &Certificate) -> Option<f64> {
+    let octets = certificate.rsa_modulus_bits()?.div_ceil(8);
+    let mut garbage = vec![0x5A; octets];
+    *garbage.first_mut()? = 0;
+    let sessions: usize = pool.status().iter().map(|token| token.sessions).sum();
+    let (key, done, began) = (pool.key(certificate), AtomicU64::new(0), Instant::now());
+    thread::scope(|threads| {
+        for _ in 0..(2 * sessions).clamp(1, 64) {
+            threads.spawn(|| {
+                while began.elapsed() < Duration::from_secs(1)
+                    && key.decrypt_key(&garbage, &KeyEncryptionAlgorithm::RsaPkcs1).is_ok()
+                {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let done = done.into_inner() as f64;
+    Some(done / began.elapsed().as_secs_f64())
 }
 
 /// What is asked for: a run can go on with what another began only if it is asked for the same.
@@ -145,8 +200,8 @@ fn task<'a>(
             Box::new(Decrypt { agent, signatures, clock })
         }
         (Command::Verify { time, .. }, _) => Box::new(Verify { agent, at: time.at, clock }),
-        // Without recipients there is nothing that could be done.
-        (_, None) => Box::new(Identity),
+        // A scan counts by itself; without recipients there is nothing that could be done.
+        (_, _) => Box::new(Identity),
     }
 }
 

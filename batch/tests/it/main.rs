@@ -11,5 +11,6 @@ mod mbox;
 mod readers;
 mod resume;
 mod safety;
+mod scan;
 mod splitter;
 mod support;

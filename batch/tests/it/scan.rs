@@ -1,0 +1,102 @@
+//! What a scan finds without any private key.
+
+use std::{fs, path::Path, sync::Arc};
+
+use agent::{Identities, Identity, settings::Logins};
+use batch::{
+    inspect::KeyName,
+    run::{Options, Output},
+    scan::{Scan, Summary},
+};
+use smime::{
+    message::seal,
+    mime::{Canonical, Message, encode_base64},
+    profile::{Correspondent, Profile, plan},
+    testing::fixtures::{certificate, data, key},
+};
+
+use crate::support::{Ran, options, run_with};
+
+fn identities(people: &[&str]) -> Identities {
+    let identity = |name: &&str| {
+        let key = || Arc::new(key(name));
+        Identity::new(certificate(name), Vec::new(), Logins::Address, key(), key())
+    };
+    Identities::from_parts(people.iter().map(identity), "")
+}
+
+/// A message of 2014 encrypted to these people.
+fn sealed_to(people: &[&str]) -> String {
+    let certificates: Vec<_> = people.iter().map(|name| certificate(name)).collect();
+    let to: Vec<_> = certificates
+        .iter()
+        .map(|certificate| Correspondent { certificate, capabilities: None, profile: &Profile::STANDARD })
+        .collect();
+    let message = Message::from_stored(b"Content-Type: text/plain\n\nsecret\n");
+    let canonical = Canonical::from_entity(&message.entity()).unwrap();
+    let sealed = seal(&canonical, &plan(&to).unwrap()).unwrap();
+    let body = String::from_utf8(sealed.body).unwrap().replace("\r\n", "\n");
+    let content_type = sealed.content_type.replace("\r\n", "\n");
+    format!(
+        "MIME-Version: 1.0\nContent-Type: {content_type}\nContent-Transfer-Encoding: base64\n\
+         Date: Fri, 31 May 2014 12:34:56 +0000\n\n{}\n",
+        body.trim_end()
+    )
+}
+
+fn scan(folder: &Path, messages: &[String], scan: &Scan) -> Ran {
+    let input = folder.join("in");
+    let mbox: Vec<String> = messages.iter().map(|message| format!("From - \n{message}\n")).collect();
+    fs::write(&input, mbox.concat()).unwrap();
+    run_with(&Options { output: Output::None, ..options(&[&input], Path::new("")) }, scan).unwrap()
+}
+
+#[test]
+fn keys_operations_and_what_would_be_lost_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let both = sealed_to(&["bob", "encrypt-only"]);
+    let attached = format!(
+        "Content-Type: multipart/mixed; boundary=b\nDate: 1 Jan 2015 00:00:00 +0000\n\n--b\n\nhello\n--b\n\
+         Content-Type: message/rfc822\n\n{}\n--b--\n",
+        sealed_to(&["bob"])
+    );
+    let agreed = String::from_utf8(encode_base64(&data("agree-p256.p7m"))).unwrap().replace("\r\n", "\n");
+    let agreed = format!(
+        "Content-Type: application/pkcs7-mime; smime-type=enveloped-data\n\
+         Content-Transfer-Encoding: base64\n\n{agreed}\n"
+    );
+    let plain = "Subject: nothing\n\nin it\n".to_owned();
+    let messages = [sealed_to(&["bob"]), both, attached, agreed, plain];
+    let serial = certificate("bob").serial_hex();
+    let task = Scan::new(&identities(&["bob", "encrypt-only", "alice"]), vec![serial]);
+    let ran = scan(folder.path(), &messages, &task);
+    let found = task.found();
+    assert_eq!((found.messages, found.encrypted, found.closed), (5, 4, 1));
+
+    let of = |name: &str| &found.keys[&KeyName::of_certificate(&certificate(name))[0]];
+    assert_eq!((of("bob").messages, of("bob").alone, of("bob").ours), (3, 2, Some(0)));
+    assert_eq!((of("encrypt-only").messages, of("encrypt-only").alone), (1, 0));
+    assert_eq!(of("bob").operations.get("RSA-PKCS1"), Some(&3));
+    let foreign = found.keys.values().find(|key| key.ours.is_none()).unwrap();
+    assert_eq!((foreign.operations.get("ECDH"), foreign.alone), (Some(&1), 1));
+    let years: Vec<u64> = found.algorithms.keys().map(|(year, _)| *year).collect();
+    assert_eq!(years, [0, 2014, 2015]);
+
+    let actions: Vec<&str> = ran.report.iter().map(|line| line["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["lost", "scanned", "lost", "scanned", "scanned"]);
+    assert_eq!(ran.report[2]["layers"][0]["attached"], true);
+    assert_eq!(ran.report[0]["layers"][0]["recipients"][0]["operation"], "RSA-PKCS1");
+
+    let text =
+        Summary { found: &found, ours: task.ours(), on_tokens: Some(&[true, false, true]), rate: Some(0.5) }
+            .to_string();
+    for expected in [
+        "5 messages, 4 encrypted, 1 not to any",
+        "on a token",
+        "MISSING on every token",
+        "not configured here",
+        "2014",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
