@@ -8,6 +8,7 @@ use std::{
 use agent::settings::DEFAULT_PATH;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use smime::{
+    MailAddress,
     cms::{Keep, Proof},
     profile::Profile,
 };
@@ -97,6 +98,15 @@ pub(crate) enum Command {
         /// identifier; can be given several times
         #[arg(long, value_name = "HEX")]
         lost: Vec<String>,
+    },
+    /// Prove that outputs are what the report of their run says, and that the report is whole
+    Check {
+        /// The report
+        #[arg(value_name = "REPORT")]
+        report: PathBuf,
+        /// The outputs of the run, in the order of its inputs
+        #[arg(value_name = "OUTPUT", required = true)]
+        outputs: Vec<PathBuf>,
     },
     /// Tell what each signature is worth; with --output, copy the archive as it is
     Verify {
@@ -202,6 +212,9 @@ pub(crate) struct Work {
     /// Write one JSON line for each message to this new file [default: standard output, unless mail goes there]
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) report: Option<PathBuf>,
+    /// When all is done, sign the report with the key of this address, into FILE.jsonl.p7s
+    #[arg(long, value_name = "ADDRESS", requires = "report", value_parser = address)]
+    pub(crate) sign_report: Option<MailAddress>,
     /// Go on where a run with the same arguments was cut off, if there is one; it left OUTPUT.hsmime-journal
     #[arg(long)]
     pub(crate) resume: bool,
@@ -246,6 +259,10 @@ impl Work {
     }
 }
 
+fn address(text: &str) -> Result<MailAddress, String> {
+    MailAddress::parse(text).map_err(|error| error.to_string())
+}
+
 fn jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(jobs) if (1..=MAX_JOBS).contains(&jobs) => Ok(jobs),
@@ -254,8 +271,10 @@ fn jobs(text: &str) -> Result<usize, String> {
 }
 
 impl Command {
-    pub(crate) fn work(&self) -> &Work {
-        match self {
+    /// On what to work, unless something is only checked.
+    pub(crate) fn work(&self) -> Option<&Work> {
+        Some(match self {
+            Self::Check { .. } => return None,
             Self::Sign(work)
             | Self::Resign { work, .. }
             | Self::Decrypt { work, .. }
@@ -264,7 +283,7 @@ impl Command {
             | Self::Rekey { work, .. }
             | Self::Scan { work, .. }
             | Self::Verify { work, .. } => work,
-        }
+        })
     }
 
     /// To whom to encrypt, if that is what is done.
@@ -277,12 +296,20 @@ impl Command {
 
     /// Whether private keys are used.
     pub(crate) fn uses_keys(&self) -> bool {
-        !matches!(self, Self::Verify { .. } | Self::Encrypt { .. } | Self::Scan { ask_tokens: false, .. })
+        let signs_report = self.work().is_some_and(|work| work.sign_report.is_some());
+        signs_report
+            || !matches!(
+                self,
+                Self::Verify { .. }
+                    | Self::Encrypt { .. }
+                    | Self::Scan { ask_tokens: false, .. }
+                    | Self::Check { .. }
+            )
     }
 
     /// Where the output goes.
     pub(crate) fn output(&self) -> Result<Output, BatchError> {
-        let work = self.work();
+        let Some(work) = self.work() else { return Ok(Output::None) };
         if work.in_place {
             return Err(BatchError::Usage(
                 "--in-place is not possible yet, because a run that is cut off could not be resumed; \

@@ -32,6 +32,12 @@ pub enum BatchError {
         /// Why not.
         source: io::Error,
     },
+    /// The report is written, and has no signature.
+    #[error("the report was not signed: {reason}")]
+    ReportNotSigned {
+        /// Why not.
+        reason: String,
+    },
     /// An input is nothing that is known here.
     #[error("{} is {problem}", path.display())]
     Input {

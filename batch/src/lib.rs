@@ -19,6 +19,7 @@ mod journal;
 mod large;
 pub mod log;
 pub mod maildir;
+pub mod manifest;
 pub mod mbox;
 mod open;
 pub mod output;

@@ -8,7 +8,7 @@ use std::{
     env, fs,
     io::{self, Write},
     os::unix::ffi::OsStrExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -24,7 +24,7 @@ use batch::{
     agents::{Decrypt, Encrypt, Reencrypt, Rekey, Resign, Sign, Signatures, Verify},
     digest::Summed,
     log::Totals,
-    panics,
+    manifest, panics,
     recipients::{Cached, Recipients},
     report::Report,
     run::{self, DEFAULT_ROOM, Journaling, NOTE_EVERY, Options, Output},
@@ -40,7 +40,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
 };
-use smime::{Certificate, algorithm::KeyEncryptionAlgorithm, key::Decryptor};
+use smime::{Certificate, MailAddress, algorithm::KeyEncryptionAlgorithm, key::Decryptor};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::{Cli, Command};
@@ -48,6 +48,9 @@ use crate::cli::{Cli, Command};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     panics::say_place_only();
+    if let Command::Check { report, outputs } = &cli.command {
+        return check(report, outputs);
+    }
     match start(&cli) {
         Ok(totals) => {
             say(&format!("\n{totals}"));
@@ -65,8 +68,25 @@ fn say(words: &str) {
     let _ = writeln!(io::stderr(), "{words}");
 }
 
+/// Holds outputs against a report.
+fn check(report: &Path, outputs: &[PathBuf]) -> ExitCode {
+    match manifest::check(report, outputs) {
+        Ok(checked) => {
+            for problem in &checked.problems {
+                say(problem);
+            }
+            say(&format!("{} messages are as the report says, {} problems", checked.good, checked.count));
+            ExitCode::from(u8::from(checked.count > 0))
+        }
+        Err(error) => {
+            say(&format!("hsmime-batch: {:#}", anyhow::Error::from(error)));
+            ExitCode::from(2)
+        }
+    }
+}
+
 fn start(cli: &Cli) -> Result<Totals> {
-    let work = cli.command.work();
+    let work = cli.command.work().context("there is nothing to work on")?;
     let output = cli.command.output()?;
     let settings = Settings::load(&cli.config)?;
     tracing_subscriber::fmt()
@@ -115,11 +135,24 @@ fn start(cli: &Cli) -> Result<Totals> {
     let selected = Selected { task, selection: &selection };
     let task = if selection.is_everything() { task } else { &selected };
     let done = run_task(&options, work.report.as_deref(), work.resume, task);
+    let signed = match (&work.sign_report, &work.report, &done) {
+        (Some(address), Some(report), Ok(_)) => sign_report(&agent, address, report, clock()),
+        _ => Ok(()),
+    };
     if let (Some(scan), Ok(_)) = (&scan, &done) {
         summarise(scan, &pool, cli.command.uses_keys());
     }
     pool.close();
+    signed?;
     done
+}
+
+fn sign_report(agent: &Agent, address: &MailAddress, report: &Path, at: SystemTime) -> Result<()> {
+    let identity = agent.identities().signing_identity(address, at);
+    let identity = identity.with_context(|| format!("there is no signing identity for {address}"))?;
+    let signature = manifest::sign(report, identity.signer(), identity.chain(), at)?;
+    say(&format!("hsmime-batch: signed the report: {}", signature.display()));
+    Ok(())
 }
 
 /// Tells what a scan found, and what the tokens have of it.

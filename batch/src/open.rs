@@ -18,7 +18,7 @@ use crate::{
     mbox::{MboxSink, MboxSource},
     output::{FileSink, Place, StdoutSink, sync_folder},
     pipeline::{Sink, Source},
-    run::{Options, Output},
+    run::{DEFAULT_MAX_MESSAGE, Options, Output},
     single::SingleSource,
     stored::{Large, Origin},
     tree::{Listing, Naming, TreeSink, TreeSource},
@@ -160,6 +160,30 @@ fn makes_folder(input: &Path, kind: Kind, format: Option<Format>) -> bool {
         (Some(Format::Mbox(_)), Kind::Maildir) => Tree::of(input).is_ok_and(|tree| tree.folders.len() != 1),
         _ => false,
     }
+}
+
+/// A source of what is known to be of a kind, for those who only read it.
+pub(crate) fn source_of(input: &Path, kind: Kind) -> Result<Box<dyn Source>, BatchError> {
+    let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
+    Ok(match kind {
+        Kind::Stdin => Box::new(SingleSource::stream(Box::new(io::stdin()), DEFAULT_MAX_MESSAGE)),
+        Kind::Message => Box::new(SingleSource::file(input, DEFAULT_MAX_MESSAGE).map_err(failed)?),
+        Kind::Mbox => Box::new(MboxSource::open(input, DEFAULT_MAX_MESSAGE).map_err(failed)?),
+        Kind::Maildir => {
+            let tree = Tree::of(input).map_err(|(folder, source)| BatchError::Read {
+                origin: folder.display().to_string(),
+                source,
+            })?;
+            Box::new(MaildirSource::new(input, &tree, DEFAULT_MAX_MESSAGE))
+        }
+        Kind::Tree => {
+            let listing = Listing::of(input).map_err(|(folder, source)| BatchError::Read {
+                origin: folder.display().to_string(),
+                source,
+            })?;
+            Box::new(TreeSource::new(input, &listing, DEFAULT_MAX_MESSAGE))
+        }
+    })
 }
 
 /// Where the output of each input goes.

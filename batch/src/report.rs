@@ -3,13 +3,14 @@
 use std::{
     fs::{self, File},
     io::{self, BufWriter, IsTerminal, Seek, SeekFrom, Write},
+    os::unix::fs::FileExt,
     path::Path,
 };
 
 use serde::Serialize;
 use smime::Fault;
 
-use crate::{digest::Summed, error::BatchError, inspect::Layer, stored::Origin};
+use crate::{digest::Summed, error::BatchError, inspect::Layer, manifest::NOTHING_BEFORE, stored::Origin};
 
 /// What became of one message.
 #[derive(Clone, Debug, Serialize)]
@@ -76,12 +77,30 @@ fn fault<S: serde::Serializer>(fault: &Fault, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(fault.as_str())
 }
 
+/// The last line of a file of this length, without its end.
+fn last_line(file: &File, length: u64) -> io::Result<Option<Vec<u8>>> {
+    let Some(end) = length.checked_sub(1) else { return Ok(None) };
+    let mut room = 4096;
+    loop {
+        let start = end.saturating_sub(room);
+        let mut octets = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut octets, start)?;
+        match memchr::memrchr(b'\n', &octets) {
+            Some(at) => return Ok(Some(octets.split_off(at + 1))),
+            None if start == 0 => return Ok(Some(octets)),
+            None => room *= 2,
+        }
+    }
+}
+
 /// Where the lines go.
 pub struct Report {
     on_terminal: bool,
     name: String,
     to: Option<BufWriter<Box<dyn Write + Send>>>,
     file: Option<File>,
+    /// The SHA-256 of the last line: see [`crate::manifest`].
+    previous: String,
 }
 
 impl Report {
@@ -101,6 +120,7 @@ impl Report {
             to: Some(BufWriter::new(Box::new(file))),
             name,
             file: (!is_device).then_some(copy),
+            previous: NOTHING_BEFORE.to_owned(),
         })
     }
 
@@ -110,13 +130,14 @@ impl Report {
             return Self::create(path);
         }
         let failed = |source| BatchError::Report { report: path.display().to_string(), source };
-        let file = File::options().write(true).open(path).map_err(failed)?;
+        let file = File::options().read(true).write(true).open(path).map_err(failed)?;
         let copy = file.try_clone().map_err(failed)?;
         Ok(Self {
             on_terminal: false,
             to: Some(BufWriter::new(Box::new(file))),
             name: path.display().to_string(),
             file: Some(copy),
+            previous: NOTHING_BEFORE.to_owned(),
         })
     }
 
@@ -129,6 +150,9 @@ impl Report {
                 return Err(io::Error::other("it is shorter than it was"));
             }
             file.set_len(length)?;
+            if let Some(line) = last_line(file, length)? {
+                self.previous = Summed::of(&line).sha256;
+            }
             file.seek(SeekFrom::Start(length)).map(|_| ())
         });
         cut.map_err(|source| BatchError::Report { report: self.name.clone(), source })
@@ -157,12 +181,14 @@ impl Report {
             name: "on the standard output".into(),
             to: Some(BufWriter::new(Box::new(io::stdout()))),
             file: None,
+            previous: NOTHING_BEFORE.to_owned(),
         }
     }
 
     /// Nowhere.
     pub fn none() -> Self {
-        Self { on_terminal: false, name: String::new(), to: None, file: None }
+        let previous = String::new();
+        Self { on_terminal: false, name: String::new(), to: None, file: None, previous }
     }
 
     /// Whether there is one.
@@ -178,8 +204,14 @@ impl Report {
     /// Adds a line.
     pub fn add(&mut self, record: &Record) -> Result<(), BatchError> {
         let Some(to) = &mut self.to else { return Ok(()) };
-        let written = serde_json::to_writer(&mut *to, record).map_err(io::Error::from);
-        let written = written.and_then(|()| to.write_all(b"\n"));
+        let written = serde_json::to_vec(record).map_err(io::Error::from).and_then(|mut line| {
+            // One more member of the object.
+            line.pop();
+            line.extend_from_slice(format!(",\"previous\":\"{}\"}}", self.previous).as_bytes());
+            self.previous = Summed::of(&line).sha256;
+            line.push(b'\n');
+            to.write_all(&line)
+        });
         written.map_err(|source| BatchError::Report { report: self.name.clone(), source })
     }
 

@@ -7,6 +7,7 @@ mod agents;
 mod child;
 mod corpora;
 mod maildir;
+mod manifest;
 mod mbox;
 mod readers;
 mod resume;

@@ -15,6 +15,7 @@ use std::{
 
 use batch::{
     error::BatchError,
+    manifest::check,
     report::Report,
     run::{Journaling, Options, open_report, run},
     task::{Done, Failed, Task, Work},
@@ -55,6 +56,7 @@ fn report(path: &Path) -> Vec<String> {
         let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
         line.as_object_mut().unwrap().remove("elapsed_ms");
         line.as_object_mut().unwrap().remove("index");
+        line.as_object_mut().unwrap().remove("previous");
         line.to_string()
     };
     let mut lines: Vec<String> = fs::read_to_string(path).unwrap().lines().map(line).collect();
@@ -122,6 +124,8 @@ fn a_run_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrupted_one
         assert!(killed >= kills / 2, "{input}: only {killed} were killed");
         assert!(files(&whole) == files(&output), "{input}: the outputs differ");
         assert_eq!(report(&whole.with_extension("report")), report(&output.with_extension("report")));
+        let checked = check(&output.with_extension("report"), &[output]).unwrap();
+        assert_eq!(checked.count, 0, "{input}: {:?}", checked.problems);
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(!left.iter().any(|path| path.to_string_lossy().contains("hsmime")), "{left:?}");
     }
