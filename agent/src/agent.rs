@@ -16,8 +16,9 @@ use smime::{
 };
 
 use crate::{
-    Entitled, Envelope, Identities, Known, Opening, Outcome, Plan, Policy, Protection, ReceivingAgent,
-    RefuseReason, Returned, Settings, Share, authres, recipients::Certificates, revocation::trust_with,
+    Entitled, Envelope, FieldRef, Identities, Known, Opening, Outcome, Plan, Policy, Protection,
+    ReceivingAgent, RefuseReason, Returned, Settings, Share, authres, recipients::Certificates,
+    revocation::trust_with,
 };
 
 /// The agents with their policy, identities and trust.
@@ -188,6 +189,11 @@ impl Agent {
     /// The receiving half, for those who open and verify without an envelope.
     pub fn receiving(&self) -> ReceivingAgent<'_> {
         ReceivingAgent { identities: &self.identities, trust: &self.trust }
+    }
+
+    /// The fields of a message that claim to be ours, which no message keeps.
+    pub fn forged(&self, message: &Message) -> Vec<FieldRef> {
+        authres::forged(&message.entity(), &self.authserv_id)
     }
 
     /// Decides what becomes of a message and does it. Fields that claim to be ours are removed from

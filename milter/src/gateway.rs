@@ -29,7 +29,9 @@ impl Treat for Gateway {
         let markers = message.entity().header().all(MARKER).count();
         let remove = (1..).take(markers).map(|index| FieldRef { name: MARKER.to_owned(), index });
         if self.spool.is_ours(envelope, message) {
-            let edits = Edits { remove: remove.collect(), ..Edits::default() };
+            // The marker says nothing of the header: whoever saw one could send the text under another.
+            let remove = remove.chain(self.agent.forged(message)).collect();
+            let edits = Edits { remove, ..Edits::default() };
             return Ok(Outcome { edits, ..Outcome::unchanged("passed", "it is a copy of ours".to_owned()) });
         }
         let mut outcome = self.agent.treat(envelope, message, now).map_err(|error| Failure::of(&error))?;
