@@ -206,7 +206,7 @@ pub(crate) struct Work {
     /// Replace the input (not possible yet)
     #[arg(long, conflicts_with = "output")]
     in_place: bool,
-    /// How many messages to work on at once [default: processors and twice the sessions of the token together]
+    /// How many messages to work on at once [default: processors and sessions of the token together]
     #[arg(long, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<usize>,
     /// Write one JSON line for each message to this new file [default: standard output, unless mail goes there]
