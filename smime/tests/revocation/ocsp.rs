@@ -1,0 +1,161 @@
+//! OCSP responses: about whom they are, how old, and who may answer (RFC 6960 sections 3.2 and 4.2.2).
+
+use smime::{
+    Certificate,
+    algorithm::DigestAlgorithm,
+    path::Trust,
+    revocation::{OcspError, OcspResponse},
+    testing::draft::{Draft, extension, key_purposes},
+};
+
+use crate::{
+    ALICE, CA, alice, ca, check,
+    made::{List, Single, Status, answer, response},
+    trust,
+};
+
+const OCSP_SIGNING: &str = "1.3.6.1.5.5.7.3.9";
+
+fn single(status: Status) -> Single {
+    Single::of(&alice(), &ca(), status)
+}
+
+/// What the CA itself answers.
+fn says(singles: &[Single]) -> Trust {
+    trust(&[], &[answer(&ca(), CA, singles, &[])])
+}
+
+#[test]
+fn an_answer_counts_for_the_certificate_it_is_about() {
+    let bob = Draft::new("Bob", 3, "CA").numbered(11).sign(CA);
+    // Another CA of the same name.
+    let namesake = Draft::ca("CA", 9, "CA").sign(9);
+    let with = |hash| Single { hash, ..single(Status::Good) };
+    let odd = |is_critical| Single {
+        extensions: vec![extension("1.2.3.4", is_critical, &[5, 0])],
+        ..single(Status::Good)
+    };
+    check(&[
+        ("good", says(&[single(Status::Good)]), "good"),
+        ("revoked", says(&[single(Status::Revoked)]), "revoked"),
+        ("on hold", says(&[single(Status::Held)]), "revoked"),
+        ("unknown", says(&[single(Status::Unknown)]), "does not know it"),
+        ("nobody", says(&[]), "no CRL of its issuer"),
+        ("SHA-256", says(&[with(DigestAlgorithm::Sha256)]), "good"),
+        ("SHA-512", says(&[with(DigestAlgorithm::Sha512)]), "good"),
+        ("MD5", says(&[with(DigestAlgorithm::Md5)]), "no CRL of its issuer"),
+        ("another's", says(&[Single::of(&bob, &ca(), Status::Good)]), "no CRL of its issuer"),
+        (
+            "by a key of that name",
+            says(&[Single::of(&alice(), &namesake, Status::Good)]),
+            "no CRL of its issuer",
+        ),
+        (
+            "hers behind another's",
+            says(&[Single::of(&bob, &ca(), Status::Good), single(Status::Revoked)]),
+            "revoked",
+        ),
+        (
+            "hers before another's",
+            says(&[single(Status::Good), Single::of(&bob, &ca(), Status::Revoked)]),
+            "good",
+        ),
+        (
+            "twice hers, the newer counts",
+            says(&[Single { from: -5, ..single(Status::Good) }, single(Status::Revoked)]),
+            "revoked",
+        ),
+        ("what is critical", says(&[odd(true)]), "1.2.3.4 is not supported"),
+        ("what is not", says(&[odd(false)]), "good"),
+    ]);
+}
+
+#[test]
+fn an_answer_counts_until_its_end_or_for_a_day() {
+    let with = |from, until, status| Single { from, until, ..single(status) };
+    let mut brief = Draft::new("Alice", ALICE, "CA").numbered(10);
+    brief.validity = [b"\x17\x0d200101000000Z".to_vec(), b"\x17\x0d231115000000Z".to_vec()];
+    check(&[
+        ("at its end", says(&[with(-9, Some(0), Status::Good)]), "good"),
+        ("behind its end", says(&[with(-9, Some(-1), Status::Good)]), "nextUpdate has passed"),
+        ("without an end", says(&[with(-24, None, Status::Good)]), "good"),
+        ("without an end, after a day", says(&[with(-25, None, Status::Good)]), "nextUpdate has passed"),
+        ("revoked is for ever", says(&[with(-99, Some(-1), Status::Revoked)]), "revoked"),
+        ("a hold is not", says(&[with(-99, Some(-1), Status::Held)]), "nextUpdate has passed"),
+        // Mail is verified as of its time as well: whoever answers later knows more.
+        ("from later", says(&[with(2, Some(9), Status::Good)]), "good"),
+        ("from later, revoked before", says(&[with(2, Some(9), Status::Revoked)]), "revoked"),
+    ]);
+    // Once it has expired, a responder may have forgotten it.
+    let (brief, ca) = (brief.sign(CA), ca());
+    let later = Single { from: 99, until: Some(120), ..Single::of(&brief, &ca, Status::Good) };
+    let found = crate::found(&brief, &[], &trust(&[], &[answer(&ca, CA, &[later], &[])]));
+    assert!(found.contains("after the certificate had expired"), "{found}");
+}
+
+#[test]
+fn only_the_issuer_answers_and_whom_it_appointed() {
+    let no_check = || extension("1.3.6.1.5.5.7.48.1.5", false, &[5, 0]);
+    let delegate = |issuer| Draft::new("Responder", 4, issuer).numbered(40);
+    let appointed = |issuer| delegate(issuer).with(key_purposes(&[OCSP_SIGNING])).with(no_check());
+    let other = Draft::ca("Other", 9, "Other").sign(9);
+    let mut expired = appointed("CA");
+    expired.validity = [b"\x17\x0d200101000000Z".to_vec(), b"\x17\x0d210101000000Z".to_vec()];
+    let good = || [single(Status::Good)];
+    let by = |delegate: Certificate, key| {
+        trust(&[], &[answer(&delegate, key, &good(), std::slice::from_ref(&delegate))])
+    };
+    let mail = "1.3.6.1.5.5.7.3.4";
+    let checked = delegate("CA").with(key_purposes(&[OCSP_SIGNING])).sign(CA);
+    let not_signed = |key| trust(&[], &[answer(&ca(), key, &good(), &[])]);
+    check(&[
+        ("appointed", by(appointed("CA").sign(CA), 4), "good"),
+        ("without a purpose", by(delegate("CA").with(no_check()).sign(CA), 4), "no OCSPSigning"),
+        (
+            "for mail",
+            by(delegate("CA").with(key_purposes(&[mail])).with(no_check()).sign(CA), 4),
+            "no OCSPSigning",
+        ),
+        ("of another CA", by(appointed("Other").sign(9), 4), "no path"),
+        ("of another CA, in the name of this one", by(appointed("CA").sign(9), 4), "signature"),
+        ("expired", by(expired.sign(CA), 4), "expired"),
+        ("another key than the delegate's", by(appointed("CA").sign(CA), 5), "signature does not verify"),
+        ("another CA", trust(&[], &[answer(&other, 9, &good(), std::slice::from_ref(&other))]), "no path"),
+        ("another key in the CA's name", not_signed(9), "not signed by the issuer"),
+        ("herself", by(alice(), ALICE), "no OCSPSigning"),
+        ("whose revocation is not known", by(checked, 4), "whether that was revoked"),
+    ]);
+}
+
+#[test]
+fn of_a_list_and_an_answer_the_newer_counts_and_revoked_always() {
+    let both = |list: List, single| trust(&[list.sign()], &[answer(&ca(), CA, &[single], &[])]);
+    let list = |from| List::by("CA", CA).from(from, Some(24));
+    let held = |from| list(from).listing(&alice(), &[crate::made::reason(6)]);
+    let at = |from, status| Single { from, ..single(status) };
+    check(&[
+        ("a newer list", both(list(-1).listing(&alice(), &[]), at(-5, Status::Good)), "revoked"),
+        ("an older list", both(list(-5).listing(&alice(), &[]), at(-1, Status::Good)), "revoked"),
+        ("a newer answer", both(list(-5), at(-1, Status::Revoked)), "revoked"),
+        ("an older answer", both(list(-1), at(-5, Status::Revoked)), "revoked"),
+        ("an older hold", both(held(-5), at(-1, Status::Good)), "good"),
+        ("a newer hold", both(held(-1), at(-5, Status::Good)), "revoked"),
+        ("a list for who is not known", both(list(-1), at(-1, Status::Unknown)), "good"),
+    ]);
+}
+
+#[test]
+fn a_responder_that_answers_nothing_is_told_from_what_is_no_answer() {
+    let whole = response(&ca(), CA, &[single(Status::Good)], &[]);
+    assert!(OcspResponse::from_der(&whole).is_ok());
+    for (code, word) in [(1, "malformedRequest"), (2, "internalError"), (3, "tryLater"), (6, "unauthorized")]
+    {
+        let refused = [0x30, 3, 0x0A, 1, code];
+        assert_eq!(OcspResponse::from_der(&refused).unwrap_err(), OcspError::Status(word));
+    }
+    let longer = [whole.as_slice(), &[0]].concat();
+    assert!(matches!(OcspResponse::from_der(&longer), Err(OcspError::Malformed(_))));
+    for end in 0..whole.len() {
+        assert!(OcspResponse::from_der(whole.get(..end).unwrap()).is_err(), "{end} octets");
+    }
+}
