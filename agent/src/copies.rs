@@ -11,7 +11,7 @@ use crate::{
     Agent, AgentError, Copy, FieldRef, Mixed, Outcome, PassReason, Plan, Protect, Requirement, Share,
     SignatureForm,
     recipients::{Group, groups},
-    sending::Content,
+    sending::{Content, Next},
 };
 
 impl Agent {
@@ -101,7 +101,8 @@ impl Agent {
             .identities
             .of_certificate(certificate)
             .ok_or_else(|| AgentError::NoIdentity(protect.from.clone()))?;
-        let content = Content::signed(entity, identity, rule.form, &rule.profile, at)?;
+        let next = if protect.encrypt.is_some() { Next::IsEncrypted } else { Next::Leaves };
+        let content = Content::signed(entity, identity, rule.form, &rule.profile, next, at)?;
         drafts.notes.push(protect.from.to_string());
         Ok(drafts.put(way, content))
     }
@@ -168,15 +169,25 @@ impl<'s> Drafts<'s> {
     ) -> Result<Outcome, AgentError> {
         let Self { contents, groups, notes } = self;
         let mut forms = Vec::with_capacity(groups.len());
-        for (place, group) in &groups {
-            if let (Some(plan), Some((_, content))) = (&group.seal, contents.get(*place)) {
-                let action = if content.is_signed() { "signed and encrypted" } else { "encrypted" };
-                forms.push((action, content.sealed(entity, plan)?, group.recipients.clone()));
-            }
+        let mut contents: Vec<_> = contents.into_iter().map(|(_, content)| Some(content)).collect();
+        for (at, (place, group)) in groups.iter().enumerate() {
+            let (Some(plan), Some(slot)) = (&group.seal, contents.get_mut(*place)) else { continue };
+            let is_needed = groups
+                .iter()
+                .enumerate()
+                .any(|(other, (known, group))| known == place && (other > at || group.seal.is_none()));
+            let Some(content) = slot.take() else { return Err(AgentError::NoSuchShare) };
+            let action = if content.is_signed() { "signed and encrypted" } else { "encrypted" };
+            let sealed = if is_needed {
+                slot.insert(content).sealed(entity, plan)?
+            } else {
+                content.into_sealed(entity, plan)?
+            };
+            forms.push((action, sealed, group.recipients.clone()));
         }
-        for (place, (_, content)) in contents.into_iter().enumerate() {
+        for (place, content) in contents.into_iter().enumerate() {
             let of_it = |(other, group): &&(usize, Group)| *other == place && group.seal.is_none();
-            if let Some((_, group)) = groups.iter().find(of_it) {
+            if let (Some((_, group)), Some(content)) = (groups.iter().find(of_it), content) {
                 let action = if content.is_signed() { "signed" } else { "passed" };
                 forms.push((action, content.into_edits(entity), group.recipients.clone()));
             }

@@ -13,8 +13,8 @@ use crate::{AgentError, Edits, FieldRef, Identity, SignatureForm};
 
 /// Signs a whole message: its MIME entity goes into a `multipart/signed`, its other header fields stay.
 pub fn sign(entity: &MimeEntity<'_>, identity: &Identity, at: SystemTime) -> Result<Edits, AgentError> {
-    let signed = Content::signed(entity, identity, SignatureForm::Detached, &Profile::STANDARD, at)?;
-    Ok(signed.into_edits(entity))
+    let form = SignatureForm::Detached;
+    Ok(Content::signed(entity, identity, form, &Profile::STANDARD, Next::Leaves, at)?.into_edits(entity))
 }
 
 /// The edits that put a signed message in an entity's place.
@@ -31,6 +31,13 @@ pub(crate) enum Content {
     Opaque(OpaqueMessage),
 }
 
+/// What is done with signed content: where it is encrypted, there is room for that from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Leaves,
+    IsEncrypted,
+}
+
 impl Content {
     /// Signs an entity.
     pub(crate) fn signed(
@@ -38,16 +45,20 @@ impl Content {
         identity: &Identity,
         form: SignatureForm,
         profile: &Profile,
+        next: Next,
         at: SystemTime,
     ) -> Result<Self, AgentError> {
-        let canonical = Canonical::from_entity(entity)?;
+        let canonical = match (form, next) {
+            (SignatureForm::Detached, Next::Leaves) => Canonical::from_entity(entity)?,
+            (SignatureForm::Opaque, _) | (_, Next::IsEncrypted) => Canonical::to_be_enclosed(entity)?,
+        };
         let key = profile.signer(identity.signer());
         let signed: Result<_, SignError> = match form {
             SignatureForm::Detached => {
                 message::sign_in_place(canonical, &key, identity.chain(), at).map(Self::Detached)
             }
             SignatureForm::Opaque => {
-                message::sign_opaque(&canonical, &key, identity.chain(), at).map(Self::Opaque)
+                message::sign_opaque_in_place(canonical, &key, identity.chain(), at).map(Self::Opaque)
             }
         };
         Ok(signed?)
@@ -74,14 +85,26 @@ impl Content {
     /// The edits that put it, encrypted, in the place of the message's entity.
     pub(crate) fn sealed(&self, entity: &MimeEntity<'_>, plan: &SealPlan) -> Result<Edits, AgentError> {
         let sealed = match self {
-            Self::Plain => message::seal(&whole(entity)?, plan)?,
+            Self::Plain => message::seal_in_place(whole(entity)?, plan)?,
             Self::Detached(signed) => message::seal_signed(signed, plan)?,
-            Self::Opaque(signed) => message::seal(&as_entity(signed), plan)?,
+            Self::Opaque(signed) => message::seal_in_place(as_entity(signed), plan)?,
         };
-        let fields =
-            opaque_fields(&sealed.content_type, SealedMessage::TRANSFER_ENCODING, SealedMessage::DISPOSITION);
-        Ok(replaced(entity, fields, sealed.body))
+        Ok(sealed_edits(entity, sealed))
     }
+
+    /// The same where it is not needed again, and so without a copy.
+    pub(crate) fn into_sealed(self, entity: &MimeEntity<'_>, plan: &SealPlan) -> Result<Edits, AgentError> {
+        match self {
+            Self::Detached(signed) => Ok(sealed_edits(entity, message::seal_signed_in_place(signed, plan)?)),
+            other => other.sealed(entity, plan),
+        }
+    }
+}
+
+fn sealed_edits(entity: &MimeEntity<'_>, sealed: SealedMessage) -> Edits {
+    let fields =
+        opaque_fields(&sealed.content_type, SealedMessage::TRANSFER_ENCODING, SealedMessage::DISPOSITION);
+    replaced(entity, fields, sealed.body)
 }
 
 /// The entity to be encrypted where it is not signed by us. What the author signed stays octet for octet; ciphertext
@@ -91,7 +114,7 @@ fn whole(entity: &MimeEntity<'_>) -> Result<Canonical, CanonicalError> {
         .content_type()
         .is_ok_and(|known| known.is("multipart/signed") || known.media().starts_with("application/"));
     if !is_signed {
-        return Canonical::from_entity(entity);
+        return Canonical::to_be_enclosed(entity);
     }
     let header = entity.header();
     let mut octets = Vec::with_capacity(entity.octets().len());

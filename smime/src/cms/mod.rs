@@ -32,9 +32,9 @@ pub use key_agreement::KeyAgreement;
 pub use key_preference::EncryptionKeyPreference;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
 pub use rekey::{Keep, Proof, RekeyError, rekey};
-pub(crate) use seal::Layout as SealLayout;
 #[cfg(test)]
 pub(crate) use seal::transport_identifier;
+pub(crate) use seal::{Layout as SealLayout, Plain};
 pub use seal::{RecipientKey, RecipientKeyError, RsaTransport, SealError, seal};
 pub use signed_data::SignedData;
 pub use signer_info::{SignerIdentifier, SignerInfo};

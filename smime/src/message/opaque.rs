@@ -7,7 +7,7 @@ use crate::{
     Certificate,
     cms::{self, SignError},
     key::Signer,
-    mime::{Base64Buffer, Canonical, encode_base64},
+    mime::{Base64Buffer, Canonical, LEAD, encode_base64},
 };
 
 /// The body of a message whose content is in a `SignedData`, and the fields that go with it. All other
@@ -36,12 +36,35 @@ pub fn sign_opaque(
     at: SystemTime,
 ) -> Result<OpaqueMessage, SignError> {
     let frame = cms::frame_of_opaque(entity.octets(), signer, chain, at)?;
-    let object = Base64Buffer::of(&[&frame.head, entity.octets(), &frame.tail]);
-    Ok(OpaqueMessage {
+    Ok(signed(Base64Buffer::of(&[&frame.head, entity.octets(), &frame.tail])))
+}
+
+/// Like [`sign_opaque`], for those who do not need the entity any more: the object is made around it. Of
+/// [`Canonical::to_be_enclosed`], that takes no second buffer.
+pub fn sign_opaque_in_place(
+    entity: Canonical,
+    signer: &dyn Signer,
+    chain: &[Certificate],
+    at: SystemTime,
+) -> Result<OpaqueMessage, SignError> {
+    let frame = cms::frame_of_opaque(entity.octets(), signer, chain, at)?;
+    let no_room = || SignError::Encoding(der::ErrorKind::Failed.into());
+    let entity_end = frame.head.len() + entity.octets().len();
+    let object_len = entity_end + frame.tail.len();
+    let around = Base64Buffer::around(entity.into_buffer(), LEAD, object_len, frame.head.len());
+    let mut buffer = around.ok_or_else(no_room)?;
+    let object = buffer.object();
+    object.get_mut(..frame.head.len()).ok_or_else(no_room)?.copy_from_slice(&frame.head);
+    object.get_mut(entity_end..).ok_or_else(no_room)?.copy_from_slice(&frame.tail);
+    Ok(signed(buffer))
+}
+
+fn signed(object: Base64Buffer) -> OpaqueMessage {
+    OpaqueMessage {
         content_type: "application/pkcs7-mime; smime-type=signed-data;\r\n name=\"smime.p7m\"",
         disposition: "attachment; filename=\"smime.p7m\"",
         body: object.into_text(),
-    })
+    }
 }
 
 /// A message that carries certificates and says nothing of them.

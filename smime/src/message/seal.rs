@@ -4,8 +4,8 @@
 
 use super::SignedMessage;
 use crate::{
-    cms::{SealError, SealLayout},
-    mime::{Base64Buffer, Canonical},
+    cms::{Plain, SealError, SealLayout},
+    mime::{Base64Buffer, Canonical, LEAD},
     profile::SealPlan,
 };
 
@@ -41,11 +41,44 @@ pub fn seal_signed(signed: &SignedMessage, plan: &SealPlan) -> Result<SealedMess
     seal_segments(&[b"Content-Type: ", signed.content_type.as_bytes(), b"\r\n\r\n", &signed.body], plan)
 }
 
+/// Like [`seal`], for those who do not need the entity any more: it is encrypted where it is. Of
+/// [`Canonical::to_be_enclosed`], that takes no second buffer.
+pub fn seal_in_place(entity: Canonical, plan: &SealPlan) -> Result<SealedMessage, SealError> {
+    seal_buffer(entity.into_buffer(), LEAD, b"", plan)
+}
+
+/// Like [`seal_signed`], for those who do not need the signed message any more.
+pub fn seal_signed_in_place(signed: SignedMessage, plan: &SealPlan) -> Result<SealedMessage, SealError> {
+    let head = format!("Content-Type: {}\r\n\r\n", signed.content_type);
+    seal_buffer(signed.body, 0, head.as_bytes(), plan)
+}
+
 fn seal_segments(content: &[&[u8]], plan: &SealPlan) -> Result<SealedMessage, SealError> {
-    let layout = SealLayout::new(content, plan.cipher, &plan.recipients)?;
+    let layout = SealLayout::new(Plain::Segments(content), plan.cipher, &plan.recipients)?;
     let mut buffer = Base64Buffer::new(layout.len());
     layout.write(buffer.object())?;
+    Ok(sealed(buffer, plan))
+}
+
+/// Encrypts a header and, behind it, what is in a buffer from `start` on, into that buffer.
+fn seal_buffer(
+    octets: Vec<u8>,
+    start: usize,
+    header: &[u8],
+    plan: &SealPlan,
+) -> Result<SealedMessage, SealError> {
+    let content = Plain::InPlace(header.len() + octets.len().saturating_sub(start));
+    let layout = SealLayout::new(content, plan.cipher, &plan.recipients)?;
+    let no_room = || SealError::Encoding(der::ErrorKind::Failed.into());
+    let (header_at, body_at) = (layout.content_at(), layout.content_at() + header.len());
+    let mut buffer = Base64Buffer::around(octets, start, layout.len(), body_at).ok_or_else(no_room)?;
+    buffer.object().get_mut(header_at..body_at).ok_or_else(no_room)?.copy_from_slice(header);
+    layout.write(buffer.object())?;
+    Ok(sealed(buffer, plan))
+}
+
+fn sealed(buffer: Base64Buffer, plan: &SealPlan) -> SealedMessage {
     let smime_type = if plan.cipher.is_authenticated() { "authEnveloped-data" } else { "enveloped-data" };
     let content_type = format!("application/pkcs7-mime; smime-type={smime_type};\r\n name=\"smime.p7m\"");
-    Ok(SealedMessage { content_type, body: buffer.into_text() })
+    SealedMessage { content_type, body: buffer.into_text() }
 }

@@ -105,16 +105,21 @@ const OCTET_BLOCK: usize = OCTET_LINE * LINES;
 /// Encodes in lines of 76 characters, each with a CRLF.
 pub fn encode_base64(octets: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(base64_len(octets.len()));
+    encode_base64_into(octets, &mut text);
+    text
+}
+
+/// Appends what [`encode_base64`] makes of octets.
+pub(super) fn encode_base64_into(octets: &[u8], text: &mut Vec<u8>) {
     let (mut lines, mut flat) = ([0; WHOLE_LINE * LINES], [0; TEXT_BLOCK]);
     for block in octets.chunks(OCTET_BLOCK) {
         let written = encode_block(block, &mut flat, &mut lines);
         text.extend_from_slice(lines.get(..written).unwrap_or_default());
     }
-    text
 }
 
 /// The length of what [`encode_base64`] makes of `len` octets.
-pub(super) fn base64_len(len: usize) -> usize {
+pub(crate) fn base64_len(len: usize) -> usize {
     BASE64_MIME.encode_len(len)
 }
 
@@ -164,6 +169,22 @@ impl Base64Buffer {
             octets.extend_from_slice(segment);
         }
         Self { octets, object_len }
+    }
+
+    /// Room for an object of this length, in a buffer that is there already. What is in it from `start` on becomes a part
+    /// of the object, `at` octets behind its beginning; everything else in the object is for the caller to write. `None`
+    /// if the object has no room for it.
+    pub(crate) fn around(mut octets: Vec<u8>, start: usize, object_len: usize, at: usize) -> Option<Self> {
+        let text_len = base64_len(object_len);
+        let end = octets.len();
+        let part_len = end.checked_sub(start)?;
+        if at.checked_add(part_len)? > object_len || end > text_len {
+            return None;
+        }
+        octets.reserve_exact(text_len - end);
+        octets.resize(text_len, 0);
+        octets.copy_within(start..end, text_len - object_len + at);
+        Some(Self { octets, object_len })
     }
 
     /// The object's place.
@@ -252,6 +273,14 @@ mod tests {
             assert_eq!(buffer.into_text(), text, "{len}, in its place");
             let (start, end) = octets.split_at(len / 3);
             assert_eq!(Base64Buffer::of(&[start, end]).into_text(), text, "{len}, of segments");
+            let around = [&b"lead"[..], start].concat();
+            if let Some(mut buffer) = Base64Buffer::around(around, 4, len, end.len()) {
+                assert_eq!(&buffer.object()[end.len()..], start, "{len}");
+                buffer.object().copy_from_slice(&octets);
+                assert_eq!(buffer.into_text(), text, "{len}, around a part");
+            } else {
+                assert!(text.len() < 4 + start.len(), "{len}");
+            }
             assert_eq!(decode_base64(&text).as_ref(), Ok(&octets), "{len}");
             let lf: Vec<u8> = text.iter().copied().filter(|octet| *octet != b'\r').collect();
             assert_eq!(decode_base64(&lf).as_ref(), Ok(&octets), "{len}, with LF");

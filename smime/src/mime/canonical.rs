@@ -2,7 +2,12 @@
 //!
 //! How an entity becomes one is in `rewrite.rs`.
 
-use super::{CanonicalError, MimeEntity, boundary::BOUNDARY_LEN, message::crlf, rewrite::Rewriter};
+use super::{
+    CanonicalError, MimeEntity,
+    boundary::BOUNDARY_LEN,
+    message::crlf,
+    rewrite::{Rewriter, Room},
+};
 use crate::{algorithm::DigestAlgorithm, key::Digest};
 
 /// A MIME entity whose octets survive transport, so that a signature over them does.
@@ -37,7 +42,13 @@ impl Canonical {
     /// - Multiparts lose preamble and epilogue and end in one closing delimiter.
     /// - A multipart/signed or multipart/encrypted inside is never touched.
     pub fn from_entity(message: &MimeEntity<'_>) -> Result<Self, CanonicalError> {
-        Ok(Self { buffer: Rewriter::rewrite(message, LEAD)? })
+        Ok(Self { buffer: Rewriter::rewrite(message, LEAD, Room::Signature)? })
+    }
+
+    /// The same, with room for the base64 of all of it: the object that [`crate::message::seal_in_place`] and its like
+    /// make of it takes its place.
+    pub fn to_be_enclosed(message: &MimeEntity<'_>) -> Result<Self, CanonicalError> {
+        Ok(Self { buffer: Rewriter::rewrite(message, LEAD, Room::Object)? })
     }
 
     /// Takes what was signed: the first part of a multipart/signed, or the content of an opaque

@@ -3,6 +3,8 @@
 //! What is signed or verified is never decoded. Decoding is for octets that are looked into, or that
 //! are encoded again because they would not survive transport.
 
+use std::ops::ControlFlow;
+
 /// Decodes quoted-printable. Blanks at the end of a line were added in transport and go (rule 3); a
 /// soft line break may have blanks and be the last octet; digits may be in lower case. An escape that is
 /// none stays as it is, as RFC 2045 recommends, so that no octet is lost.
@@ -61,11 +63,35 @@ const MAX_LINE: usize = 76;
 /// that no line is ever the delimiter of a multipart around it.
 pub fn encode_quoted_printable(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + text.len() / 16);
+    encode_quoted_printable_into(text, &mut out);
+    out
+}
+
+/// Appends what [`encode_quoted_printable`] makes of a text.
+pub(super) fn encode_quoted_printable_into(text: &[u8], out: &mut Vec<u8>) {
+    let _done = quote(text, |piece| {
+        out.extend_from_slice(piece);
+        ControlFlow::Continue(())
+    });
+}
+
+/// The length of what [`encode_quoted_printable`] makes of a text, if it is below a limit.
+pub(super) fn quoted_printable_len(text: &[u8], limit: usize) -> Option<usize> {
+    let mut len = 0;
+    let counted = quote(text, |piece| {
+        len += piece.len();
+        if len < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    (counted.is_continue() && len < limit).then_some(len)
+}
+
+/// Gives the encoded text piece by piece.
+fn quote(text: &[u8], mut put: impl FnMut(&[u8]) -> ControlFlow<()>) -> ControlFlow<()> {
     let mut column = 0;
     let mut rest = text;
     while let Some((&octet, tail)) = rest.split_first() {
         if let Some(next) = rest.strip_prefix(b"\r\n") {
-            out.extend_from_slice(b"\r\n");
+            put(b"\r\n")?;
             column = 0;
             rest = next;
             continue;
@@ -76,23 +102,23 @@ pub fn encode_quoted_printable(text: &[u8]) -> Vec<u8> {
             // The last octet of a line may use the column of the soft break.
             let limit = if ends_line { MAX_LINE } else { MAX_LINE - 1 };
             if column + width > limit {
-                out.extend_from_slice(b"=\r\n");
+                put(b"=\r\n")?;
                 column = 0;
             }
         }
         let guarded = column == 0
             && (rest.starts_with(b"From ") || rest.starts_with(b"--") || (octet == b'.' && ends_line));
         if is_literal(octet, ends_line) && !guarded {
-            out.push(octet);
+            put(&[octet])?;
             column += 1;
         } else {
             let [high, low] = hex(octet);
-            out.extend_from_slice(&[b'=', high, low]);
+            put(&[b'=', high, low])?;
             column += 3;
         }
         rest = tail;
     }
-    out
+    ControlFlow::Continue(())
 }
 
 fn is_literal(octet: u8, ends_line: bool) -> bool {
@@ -140,6 +166,9 @@ mod tests {
             ("\r\r\n", "=0D\r\n"),
         ] {
             assert_eq!(String::from_utf8(encode_quoted_printable(text.as_bytes())).unwrap(), encoded);
+            let len = encoded.len();
+            assert_eq!(quoted_printable_len(text.as_bytes(), len + 1), Some(len), "{text:?}");
+            assert_eq!(quoted_printable_len(text.as_bytes(), len), None, "{text:?}");
         }
     }
 

@@ -7,11 +7,11 @@ use std::borrow::Cow;
 
 use super::{
     CanonicalError, ContentType, HeaderField, MAX_PARTS, MimeEntity, MimeError, TransferEncoding,
-    base64::{base64_len, encode_base64},
-    codec::encode_quoted_printable,
+    base64::{base64_len, encode_base64_into},
+    codec::{encode_quoted_printable_into, quoted_printable_len},
     field::{retyped, safe_field},
     hazard::hazards,
-    message::with_crlf,
+    message::crlf,
     split,
 };
 
@@ -51,25 +51,85 @@ enum Untouchable {
     Unreadable(MimeError),
 }
 
+/// What comes behind the entity, in the same buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// A signature, at most.
+    Signature,
+    /// All of it becomes base64, in a CMS object.
+    Object,
+}
+
+impl Room {
+    /// What to reserve for an entity of this length.
+    fn around(self, len: usize) -> usize {
+        let signed = len + SIGNATURE_ROOM;
+        match self {
+            Self::Signature => signed,
+            Self::Object => base64_len(signed + OBJECT_ROOM),
+        }
+    }
+}
+
 /// About what a signature takes, in base64, with two certificates and long keys.
 const SIGNATURE_ROOM: usize = 8 << 10;
 
+/// What an object takes beside its content, with a signature in it or some tens of recipients. More costs a copy.
+const OBJECT_ROOM: usize = 16 << 10;
+
 pub(super) struct Rewriter {
     out: Vec<u8>,
+    room: Room,
+    /// Octets of the message that are not written yet, about.
+    rest: usize,
     path: Vec<usize>,
     seen: usize,
 }
 
 impl Rewriter {
     /// So many zeros, and the octets of `message` as they can be signed.
-    pub(super) fn rewrite(message: &MimeEntity<'_>, lead: usize) -> Result<Vec<u8>, CanonicalError> {
+    pub(super) fn rewrite(
+        message: &MimeEntity<'_>,
+        lead: usize,
+        room: Room,
+    ) -> Result<Vec<u8>, CanonicalError> {
         // Most mail stays as it is, but for a word here and there; then a signature comes behind it.
-        let room = lead + message.octets().len() + message.octets().len() / 64 + SIGNATURE_ROOM;
-        let mut out = Vec::with_capacity(room);
+        let rest = message.octets().len();
+        let mut out = Vec::with_capacity(room.around(lead + rest + rest / 64));
         out.resize(lead, 0);
-        let mut rewriter = Self { out, path: Vec::new(), seen: 0 };
+        let mut rewriter = Self { out, room, rest, path: Vec::new(), seen: 0 };
         rewriter.entity(message, Role::Root)?;
-        Ok(rewriter.out)
+        let mut out = rewriter.out;
+        let enough = room.around(out.len());
+        if room == Room::Signature && out.capacity() > enough + enough / 16 {
+            // More was expected to be encoded than was.
+            out.shrink_to(enough);
+        }
+        Ok(out)
+    }
+
+    /// Appends octets.
+    fn put(&mut self, octets: &[u8]) {
+        self.reserve(octets.len());
+        self.out.extend_from_slice(octets);
+    }
+
+    /// Makes room for so many octets, and for all that may follow: buffers are as long as messages, so none is doubled
+    /// for being a little short.
+    fn reserve(&mut self, more: usize) {
+        let len = self.out.len() + more;
+        if self.room.around(len) <= self.out.capacity() {
+            return;
+        }
+        let longest = len + base64_len(self.rest).max(len / 32);
+        // Of the old buffer only what is written has to be there beside the new one.
+        self.out.shrink_to_fit();
+        self.out.reserve_exact(self.room.around(longest) - self.out.len());
+    }
+
+    /// Counts an entity without parts as written.
+    fn take(&mut self, entity: &MimeEntity<'_>) {
+        self.rest = self.rest.saturating_sub(entity.octets().len());
     }
 
     fn entity(&mut self, entity: &MimeEntity<'_>, role: Role) -> Result<(), CanonicalError> {
@@ -117,15 +177,15 @@ impl Rewriter {
         let boundary = content_type.parameter("boundary").unwrap_or_default();
         let mut written = Vec::with_capacity(cut.parts.len());
         for (index, part) in entity.entities(&cut).iter().enumerate() {
-            self.out.extend_from_slice(format!("--{boundary}\r\n").as_bytes());
+            self.put(format!("--{boundary}\r\n").as_bytes());
             let start = self.out.len();
             self.path.push(index + 1);
             self.entity(part, Role::Part)?;
             self.path.pop();
             written.push(start..self.out.len());
-            self.out.extend_from_slice(b"\r\n");
+            self.put(b"\r\n");
         }
-        self.out.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+        self.put(format!("--{boundary}--\r\n").as_bytes());
         let again = split(self.out.get(body..).unwrap_or_default(), boundary);
         let parts = written.into_iter().map(|range| self.out.get(range).unwrap_or_default());
         let same = again.preamble.is_empty() && again.epilogue.is_empty() && again.closed;
@@ -170,12 +230,13 @@ impl Rewriter {
         if !is_safe || is_broken {
             return self.global(entity, role, "message/global");
         }
-        let (written, nesting) = (self.out.len(), self.path.len());
+        let (written, nesting, rest) = (self.out.len(), self.path.len(), self.rest);
         self.header(entity, role, &Changes::relabelled(encoding))?;
         self.entity(&inner, Role::Embedded).or_else(|_| {
             // Something in it must not be changed and would not survive, such as a foreign signature.
             self.out.truncate(written);
             self.path.truncate(nesting);
+            self.rest = rest;
             self.global(entity, role, "message/global")
         })
     }
@@ -184,7 +245,9 @@ impl Rewriter {
     fn global(&mut self, entity: &MimeEntity<'_>, role: Role, media: &str) -> Result<(), CanonicalError> {
         let content_type = Some(retyped(entity.header().all("Content-Type").next().as_ref(), media));
         self.header(entity, role, &Changes { encoding: Some(TransferEncoding::Base64), content_type })?;
-        self.out.extend_from_slice(&encode_base64(entity.body()));
+        self.take(entity);
+        self.reserve(base64_len(entity.body().len()));
+        encode_base64_into(entity.body(), &mut self.out);
         Ok(())
     }
 
@@ -233,27 +296,32 @@ impl Rewriter {
             let is_text = content_type.is_some_and(|known| known.media().starts_with("text/"));
             if role == Role::Root && entity.body().is_empty() && is_text && encoding.is_identity() {
                 // Some agents do not see the end of a header without a line after it.
-                self.out.extend_from_slice(b"\r\n");
+                self.put(b"\r\n");
             }
             return Ok(());
         }
         let is_text = content_type.is_some_and(has_lines);
         let body = entity.body();
-        let mended = if is_text { Cow::Owned(with_crlf(body)) } else { Cow::Borrowed(body) };
+        let mended = if is_text { crlf(body) } else { Cow::Borrowed(body) };
         let decoded = match encoding.decode(&mended) {
             Ok(decoded) => decoded,
             Err(error) => return self.keep(entity, role, Untouchable::Unreadable(error)),
         };
-        let printable =
-            (is_text && memchr::memchr(0, &decoded).is_none()).then(|| encode_quoted_printable(&decoded));
-        let (encoding, body) = match printable {
-            Some(text) if text.len() < base64_len(decoded.len()) => (TransferEncoding::QuotedPrintable, text),
-            _ => (TransferEncoding::Base64, encode_base64(&decoded)),
-        };
+        let in_base64 = base64_len(decoded.len());
+        let is_quotable = is_text && memchr::memchr(0, &decoded).is_none();
+        let quoted = if is_quotable { quoted_printable_len(&decoded, in_base64) } else { None };
+        let encoding =
+            if quoted.is_some() { TransferEncoding::QuotedPrintable } else { TransferEncoding::Base64 };
         let changes =
             Changes { encoding: Some(encoding), content_type: default_type(entity, content_type, &decoded) };
+        self.take(entity);
         self.header(entity, role, &changes)?;
-        self.out.extend_from_slice(&body);
+        self.reserve(quoted.unwrap_or(in_base64));
+        if quoted.is_some() {
+            encode_quoted_printable_into(&decoded, &mut self.out);
+        } else {
+            encode_base64_into(&decoded, &mut self.out);
+        }
         Ok(())
     }
 
@@ -264,29 +332,31 @@ impl Rewriter {
         role: Role,
         changes: &Changes,
     ) -> Result<(), CanonicalError> {
+        self.take(entity);
         let is_safe = hazards(entity.header_octets()).transport.is_none();
         if role != Role::Root && changes.is_empty() && is_safe {
             // Whole, because there may be no empty line.
-            self.out.extend_from_slice(entity.octets());
+            self.put(entity.octets());
             return Ok(());
         }
         self.header(entity, role, changes)?;
-        self.out.extend_from_slice(entity.body());
+        self.put(entity.body());
         Ok(())
     }
 
     /// Writes an entity as it is, if it survives transport.
     fn keep(&mut self, entity: &MimeEntity<'_>, role: Role, why: Untouchable) -> Result<(), CanonicalError> {
         let start = self.out.len();
+        self.take(entity);
         if role == Role::Root {
             for field in entity.header().fields().filter(is_content_field) {
-                self.out.extend_from_slice(field.octets());
+                self.put(field.octets());
                 self.end_line();
             }
-            self.out.extend_from_slice(b"\r\n");
-            self.out.extend_from_slice(entity.body());
+            self.put(b"\r\n");
+            self.put(entity.body());
         } else {
-            self.out.extend_from_slice(entity.octets());
+            self.put(entity.octets());
         }
         let Some(hazard) = hazards(self.out.get(start..).unwrap_or_default()).transport else {
             return Ok(());
@@ -328,7 +398,7 @@ impl Rewriter {
                 None
             };
             if let Some(change) = change {
-                self.out.extend_from_slice(&change);
+                self.put(&change);
                 continue;
             }
             let safe = safe_field(&field).map_err(|hazard| CanonicalError::HeaderNotSafe {
@@ -336,24 +406,24 @@ impl Rewriter {
                 field: field.name().to_owned(),
                 hazard,
             })?;
-            self.out.extend_from_slice(&safe);
+            self.put(&safe);
             self.end_line();
         }
         // A message without it is not MIME, and the encoding would be shown to people.
         if role == Role::Embedded && !changes.is_empty() && header.all("MIME-Version").next().is_none() {
-            self.out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+            self.put(b"MIME-Version: 1.0\r\n");
         }
         for added in [content_type, encoding].into_iter().flatten() {
-            self.out.extend_from_slice(&added);
+            self.put(&added);
         }
-        self.out.extend_from_slice(b"\r\n");
+        self.put(b"\r\n");
         Ok(())
     }
 
     /// The last field of octets without an empty line may lack its line end.
     fn end_line(&mut self) {
         if !self.out.ends_with(b"\r\n") {
-            self.out.extend_from_slice(b"\r\n");
+            self.put(b"\r\n");
         }
     }
 

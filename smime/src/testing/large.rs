@@ -22,15 +22,24 @@ pub type Measure<'m> = dyn FnMut(&str, usize, &mut dyn FnMut()) + 'm;
 /// Gives `measure` every operation, one after the other, on messages of about `len` octets. What goes in is there
 /// before; nothing else of that length is.
 pub fn each(len: usize, measure: &mut Measure<'_>) {
-    let entity = entity(len);
-    measure("sign, multipart/signed", entity.len(), &mut || drop(sign(&entity)));
-    measure("sign, opaque", entity.len(), &mut || drop(sign_opaque(&entity)));
-    for cipher in [ContentCipher::Aes256Cbc, ContentCipher::Aes256Gcm] {
-        let what = format!("encrypt, {}", cipher.name());
-        measure(&what, entity.len(), &mut || drop(seal(&entity, cipher)));
+    for (kind, line) in [
+        ("", ASCII),
+        (", 8-bit text that goes into quoted-printable", GERMAN),
+        (", 8-bit text that goes into base64", BULGARIAN),
+    ] {
+        let entity = entity(line, len);
+        let mut measure = |what: &str, run: &mut dyn FnMut()| {
+            measure(&format!("{what}{kind}"), entity.len(), run);
+        };
+        measure("sign, multipart/signed", &mut || drop(sign(&entity)));
+        measure("sign, opaque", &mut || drop(sign_opaque(&entity)));
+        for cipher in [ContentCipher::Aes256Cbc, ContentCipher::Aes256Gcm] {
+            measure(&format!("encrypt, {}", cipher.name()), &mut || drop(seal(&entity, cipher)));
+        }
+        measure("sign and encrypt, AES-256-GCM", &mut || drop(sign_and_seal(&entity)));
     }
-    measure("sign and encrypt, AES-256-GCM", entity.len(), &mut || drop(sign_and_seal(&entity)));
 
+    let entity = entity(ASCII, len);
     let message = with_header(sign(&entity));
     measure("verify, multipart/signed", message.len(), &mut || verify(&message));
     let message = pkcs7(&sign_opaque(&entity), "signed-data");
@@ -56,9 +65,13 @@ pub fn each(len: usize, measure: &mut Measure<'_>) {
     });
 }
 
-fn entity(len: usize) -> Vec<u8> {
-    let line = b"All work and no play makes Jack a dull boy.\r\n";
-    [b"Content-Type: text/plain\r\n\r\n", &line.repeat(len / line.len())[..]].concat()
+const ASCII: &str = "All work and no play makes Jack a dull boy.\r\n";
+const GERMAN: &str = "Arbeit und kein Spiel, das macht den Hans zu einem trüben Jungen, heißt es.\r\n";
+const BULGARIAN: &str = "Само работа без игра прави Иван скучно момче.\r\n";
+
+fn entity(line: &str, len: usize) -> Vec<u8> {
+    let header = "Content-Type: text/plain; charset=utf-8\r\n\r\n";
+    [header, line.repeat(len / line.len()).as_str()].concat().into_bytes()
 }
 
 fn sign(entity: &[u8]) -> SignedMessage {
@@ -66,9 +79,13 @@ fn sign(entity: &[u8]) -> SignedMessage {
     message::sign_in_place(canonical, &key("alice"), &[certificate("ca")], now()).unwrap()
 }
 
+/// As what is encrypted, or becomes an object in another way.
+fn enclosed(entity: &[u8]) -> Canonical {
+    Canonical::to_be_enclosed(&MimeEntity::parse(entity)).unwrap()
+}
+
 fn sign_opaque(entity: &[u8]) -> Vec<u8> {
-    let canonical = Canonical::from_entity(&MimeEntity::parse(entity)).unwrap();
-    message::sign_opaque(&canonical, &key("alice"), &[certificate("ca")], now()).unwrap().body
+    message::sign_opaque_in_place(enclosed(entity), &key("alice"), &[certificate("ca")], now()).unwrap().body
 }
 
 fn plan(cipher: ContentCipher) -> SealPlan {
@@ -76,12 +93,13 @@ fn plan(cipher: ContentCipher) -> SealPlan {
 }
 
 fn seal(entity: &[u8], cipher: ContentCipher) -> SealedMessage {
-    let canonical = Canonical::from_entity(&MimeEntity::parse(entity)).unwrap();
-    message::seal(&canonical, &plan(cipher)).unwrap()
+    message::seal_in_place(enclosed(entity), &plan(cipher)).unwrap()
 }
 
 fn sign_and_seal(entity: &[u8]) -> SealedMessage {
-    message::seal_signed(&sign(entity), &plan(ContentCipher::Aes256Gcm)).unwrap()
+    let signed =
+        message::sign_in_place(enclosed(entity), &key("alice"), &[certificate("ca")], now()).unwrap();
+    message::seal_signed_in_place(signed, &plan(ContentCipher::Aes256Gcm)).unwrap()
 }
 
 const FROM: &str = "From: alice@example.org\r\n";

@@ -23,11 +23,23 @@ const MAX_LEN: u64 = (1 << 36) - 32;
 /// How much the engine is given at a time; it counts in 31 bits.
 const CHUNK: usize = 1 << 20;
 
+/// How much is encrypted in place at a time: it stays in the processor's cache.
+const PIECE: usize = 8 << 10;
+
+/// Where the content is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Plain<'a> {
+    /// In segments that follow each other.
+    Segments(&'a [&'a [u8]]),
+    /// So many octets, which stand already where the encrypted ones belong.
+    InPlace(usize),
+}
+
 /// One message's content with its key and a fresh nonce.
 pub(super) struct ContentSeal<'a> {
     cipher: ContentCipher,
     key: ContentEncryptionKey,
-    segments: &'a [&'a [u8]],
+    plain: Plain<'a>,
     plain_len: usize,
     /// The IV of CBC; the first 12 octets are the nonce of the others.
     nonce: [u8; 16],
@@ -38,15 +50,18 @@ impl<'a> ContentSeal<'a> {
     pub(super) fn new(
         cipher: ContentCipher,
         key: ContentEncryptionKey,
-        segments: &'a [&'a [u8]],
+        plain: Plain<'a>,
     ) -> Result<Self, SealError> {
         let mut nonce = [0; 16];
         rand::fill(&mut nonce).map_err(|_| SealError::NoRandomness)?;
-        let plain_len = segments.iter().map(|segment| segment.len()).sum();
+        let plain_len = match plain {
+            Plain::Segments(segments) => segments.iter().map(|segment| segment.len()).sum(),
+            Plain::InPlace(len) => len,
+        };
         if u64::try_from(plain_len).is_ok_and(|len| len > MAX_LEN) {
             return Err(SealError::TooLong(plain_len));
         }
-        Ok(Self { cipher, key, segments, plain_len, nonce })
+        Ok(Self { cipher, key, plain, plain_len, nonce })
     }
 
     /// The length of the encrypted content: with CBC up to the next whole block, a full one if need be.
@@ -105,10 +120,28 @@ impl<'a> ContentSeal<'a> {
         let start = EncryptionContext::Iv128(FixedLength::from(self.nonce));
         let mut stream = StreamingEncryptingKey::less_safe_cbc_pkcs7(key, start)?;
         let mut written = 0;
-        for chunk in self.segments.iter().flat_map(|segment| segment.chunks(CHUNK)) {
-            // What is left is whole blocks and at least as long as what is still to come, as this call wants it.
-            let room = out.get_mut(written..).ok_or(Unspecified)?;
-            written += stream.less_safe_update(chunk, room)?.written().len();
+        match self.plain {
+            Plain::Segments(segments) => {
+                for chunk in segments.iter().flat_map(|segment| segment.chunks(CHUNK)) {
+                    // What is left is whole blocks and at least as long as what is still to come, as this call wants it.
+                    let room = out.get_mut(written..).ok_or(Unspecified)?;
+                    written += stream.less_safe_update(chunk, room)?.written().len();
+                }
+            }
+            Plain::InPlace(len) => {
+                let (mut plain, mut encrypted) = ([0; PIECE], [0; PIECE + BLOCK_LEN]);
+                for start in (0..len).step_by(PIECE) {
+                    let end = len.min(start + PIECE);
+                    let plain = plain.get_mut(..end - start).ok_or(Unspecified)?;
+                    plain.copy_from_slice(out.get(start..end).ok_or(Unspecified)?);
+                    // Never more than was read so far.
+                    let update = stream.less_safe_update(plain, &mut encrypted)?;
+                    let encrypted = update.written();
+                    let place = out.get_mut(written..written + encrypted.len()).ok_or(Unspecified)?;
+                    place.copy_from_slice(encrypted);
+                    written += encrypted.len();
+                }
+            }
         }
         let room = out.get_mut(written..).ok_or(Unspecified)?;
         let (_, last) = stream.finish(room)?;
@@ -124,13 +157,18 @@ impl<'a> ContentSeal<'a> {
     ) -> Result<Vec<u8>, Unspecified> {
         let key = LessSafeKey::new(UnboundKey::new(engine, self.key.expose())?);
         let nonce = Nonce::assume_unique_for_key(self.short_nonce());
-        if let [whole] = self.segments {
+        let segments = match self.plain {
+            Plain::Segments(segments) => segments,
+            // It stands in its place, all but the padding that there is none of.
+            Plain::InPlace(_) => &[],
+        };
+        if let [whole] = segments {
             let mut tag = vec![0; usize::from(TAG_LEN)];
             key.seal_out_of_place_scatter(nonce, Aad::empty(), whole, out, &[], &mut tag)?;
             return Ok(tag);
         }
         let mut rest = &mut *out;
-        for segment in self.segments {
+        for segment in segments {
             let (place, after) = rest.split_at_mut_checked(segment.len()).ok_or(Unspecified)?;
             place.copy_from_slice(segment);
             rest = after;

@@ -22,6 +22,7 @@ use crate::{
     key::{ContentEncryptionKey, KeyError},
 };
 use content::ContentSeal;
+pub(crate) use content::Plain;
 
 /// Why nothing was encrypted.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -78,7 +79,7 @@ pub fn seal(
     cipher: ContentCipher,
     recipients: &[RecipientKey],
 ) -> Result<Vec<u8>, SealError> {
-    let layout = Layout::new(content, cipher, recipients)?;
+    let layout = Layout::new(Plain::Segments(content), cipher, recipients)?;
     let mut object = vec![0; layout.len()];
     layout.write(&mut object)?;
     Ok(object)
@@ -96,7 +97,7 @@ pub(crate) struct Layout<'a> {
 impl<'a> Layout<'a> {
     /// Draws key and nonce, and wraps the key for all recipients; see [`seal`].
     pub(crate) fn new(
-        content: &'a [&'a [u8]],
+        content: Plain<'a>,
         cipher: ContentCipher,
         recipients: &[RecipientKey],
     ) -> Result<Self, SealError> {
@@ -145,7 +146,12 @@ impl<'a> Layout<'a> {
         self.len
     }
 
-    /// Writes the object into its place, which is [`Self::len`] octets long.
+    /// Where in the object the content begins.
+    pub(crate) fn content_at(&self) -> usize {
+        self.head.len()
+    }
+
+    /// Writes the object into its place, which is [`Self::len`] octets long; content that is encrypted in place is there.
     pub(crate) fn write(self, object: &mut [u8]) -> Result<(), SealError> {
         let (start, rest) = split(object, self.head.len())?;
         start.copy_from_slice(&self.head);
