@@ -113,12 +113,16 @@ public class BouncyCastle {
             ASN1OctetString.getInstance(certificate.getExtensionValue("2.5.29.14")).getOctets()).getOctets();
     }
 
-    /** content, detached|opaque, der|ber, attributes|bare, issuer|ski, chain's certificate, (algorithm, certificate, key)… */
+    /**
+     * content, detached|opaque, der|ber, attributes|bare|countersigned, issuer|ski, chain's certificate,
+     * (algorithm, certificate, key)…: the last of these countersigns, if anybody does
+     */
     private byte[] sign() throws Exception {
         byte[] content = octets();
         boolean opaque = word().equals("opaque");
         boolean ber = word().equals("ber");
-        boolean bare = word().equals("bare");
+        String form = word();
+        boolean bare = form.equals("bare");
         boolean ski = word().equals("ski");
         List<X509CertificateHolder> certificates = new ArrayList<>();
         certificates.add(new JcaX509CertificateHolder(certificate()));
@@ -133,6 +137,7 @@ public class BouncyCastle {
             signers.add(ski ? builder.build(signer, identifier(certificate)) : builder.build(signer, certificate));
             certificates.add(new JcaX509CertificateHolder(certificate));
         }
+        SignerInfoGenerator countersigner = form.equals("countersigned") ? signers.remove(signers.size() - 1) : null;
         Store<X509CertificateHolder> store = new CollectionStore<>(certificates);
         if (ber) {
             CMSSignedDataStreamGenerator generator = new CMSSignedDataStreamGenerator();
@@ -148,7 +153,17 @@ public class BouncyCastle {
         CMSSignedDataGenerator generator = new CMSSignedDataGenerator();
         generator.addCertificates(store);
         for (SignerInfoGenerator signer : signers) generator.addSignerInfoGenerator(signer);
-        return generator.generate(new CMSProcessableByteArray(content), opaque).toASN1Structure().getEncoded("DER");
+        CMSSignedData signed = generator.generate(new CMSProcessableByteArray(content), opaque);
+        if (countersigner != null) {
+            List<SignerInformation> countersigned = new ArrayList<>();
+            for (SignerInformation signer : signed.getSignerInfos().getSigners()) {
+                CMSSignedDataGenerator counter = new CMSSignedDataGenerator();
+                counter.addSignerInfoGenerator(countersigner);
+                countersigned.add(SignerInformation.addCounterSigners(signer, counter.generateCounterSigners(signer)));
+            }
+            signed = CMSSignedData.replaceSigners(signed, new SignerInformationStore(countersigned));
+        }
+        return signed.toASN1Structure().getEncoded("DER");
     }
 
     /** "SHA256 salt 222" is RSASSA-PSS with a salt of so many octets; all else are Java's names. */
@@ -214,7 +229,7 @@ public class BouncyCastle {
 
     /**
      * content, cipher, key bits or 0, der|ber|auth (AuthEnvelopedData),
-     * (pkcs1|oaep HASH [LABEL]|ecdh KDF WRAP|password|kek, issuer|ski, certificate)…
+     * (pkcs1|oaep HASH[/HASH of MGF1] [LABEL]|ecdh KDF WRAP|password|kek, issuer|ski, certificate)…
      */
     private byte[] encrypt() throws Exception {
         byte[] content = octets();
@@ -264,9 +279,11 @@ public class BouncyCastle {
                 return (ski ? new JceKeyTransRecipientInfoGenerator(identifier(certificate), key)
                             : new JceKeyTransRecipientInfoGenerator(certificate)).setProvider("BC");
             case "oaep": {
-                AlgorithmIdentifier hash = new AlgorithmIdentifier(algorithm(how[1]), DERNull.INSTANCE);
+                String[] hashes = how[1].split("/");
+                AlgorithmIdentifier hash = new AlgorithmIdentifier(algorithm(hashes[0]), DERNull.INSTANCE);
+                AlgorithmIdentifier mask = new AlgorithmIdentifier(algorithm(hashes[hashes.length - 1]), DERNull.INSTANCE);
                 AlgorithmIdentifier oaep = new AlgorithmIdentifier(PKCSObjectIdentifiers.id_RSAES_OAEP, new RSAESOAEPparams(
-                    hash, new AlgorithmIdentifier(PKCSObjectIdentifiers.id_mgf1, hash), how.length < 3
+                    hash, new AlgorithmIdentifier(PKCSObjectIdentifiers.id_mgf1, mask), how.length < 3
                         ? RSAESOAEPparams.DEFAULT_P_SOURCE_ALGORITHM
                         : new AlgorithmIdentifier(PKCSObjectIdentifiers.id_pSpecified, new DEROctetString(how[2].getBytes()))));
                 return (ski ? new JceKeyTransRecipientInfoGenerator(identifier(certificate), oaep, key)

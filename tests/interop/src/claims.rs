@@ -31,6 +31,26 @@ pub fn unlike_signing(world: &World, object: &[u8], signing: &Signing) -> Option
         if by_key != signing.by_key || info.signed_attributes.is_none() != signing.bare {
             return Some(format!("named by key: {by_key}, bare: {}", info.signed_attributes.is_none()));
         }
+        let countersigner = match signing.countersigner {
+            Some((who, _)) => {
+                let Ok(member) = world.member(who) else {
+                    return Some("an unknown countersigner".to_owned());
+                };
+                Some(&member.certificate)
+            }
+            None => None,
+        };
+        let is_countersigned = match (info.countersigners.as_slice(), countersigner) {
+            ([], None) => true,
+            ([SignerIdentifier::IssuerAndSerialNumber(named)], Some(certificate)) => {
+                named.issuer == *certificate.issuer()
+                    && named.serial_number.as_bytes() == certificate.serial_number()
+            }
+            _ => false,
+        };
+        if !is_countersigned {
+            return Some(format!("countersigned by {:?}", info.countersigners));
+        }
         // Where several sign, a program may take one hash for all.
         let one = signing.signers.len() == 1;
         if algorithm(info).is_none_or(|algorithm| !is(algorithm, scheme, one)) {
@@ -98,13 +118,20 @@ fn unlike_way(
     way: Way,
 ) -> Option<String> {
     match (enveloped.recipient_for(certificate), way) {
-        (Some(EncryptedKey::Transported(transport)), Way::Pkcs1 | Way::Oaep(_) | Way::OaepLabel(_)) => {
+        (
+            Some(EncryptedKey::Transported(transport)),
+            Way::Pkcs1 | Way::Oaep(_) | Way::OaepMask(..) | Way::OaepLabel(_),
+        ) => {
             let algorithm = transport.algorithm();
             let is = match (algorithm, way) {
                 (Ok(KeyEncryptionAlgorithm::RsaPkcs1), Way::Pkcs1) => true,
                 (Ok(KeyEncryptionAlgorithm::RsaOaep { hash, mask_hash, label }), Way::Oaep(wanted)) => {
                     *hash == wanted && *mask_hash == wanted && label.is_empty()
                 }
+                (
+                    Ok(KeyEncryptionAlgorithm::RsaOaep { hash, mask_hash, label }),
+                    Way::OaepMask(wanted, mask),
+                ) => *hash == wanted && *mask_hash == mask && label.is_empty(),
                 (Ok(KeyEncryptionAlgorithm::RsaOaep { hash, label, .. }), Way::OaepLabel(wanted)) => {
                     *hash == wanted && label == LABEL
                 }

@@ -108,6 +108,8 @@ pub struct Signing {
     pub ber: bool,
     /// What is around it.
     pub dress: Dress,
+    /// Who countersigns each signature (RFC 5652 11.4).
+    pub countersigner: Option<(Who, Scheme)>,
     /// What it is worth to us; `None` is `pass`.
     pub reason: Option<Reason>,
 }
@@ -122,6 +124,7 @@ impl Signing {
             bare: false,
             ber: false,
             dress: Dress::Usual,
+            countersigner: None,
             reason: None,
         }
     }
@@ -179,6 +182,8 @@ pub enum Way {
     Pkcs1,
     /// RSAES-OAEP with this hash, also for MGF1.
     Oaep(Hash),
+    /// The same with another hash for MGF1: the second one.
+    OaepMask(Hash, Hash),
     /// The same with a label.
     OaepLabel(Hash),
     /// Ephemeral-static ECDH, the X9.63 key derivation with this hash, AES Key Wrap with so many bits.
@@ -194,7 +199,7 @@ pub enum Way {
 impl Way {
     /// Whether it is RSAES-OAEP.
     pub fn is_oaep(self) -> bool {
-        matches!(self, Self::Oaep(_) | Self::OaepLabel(_))
+        matches!(self, Self::Oaep(_) | Self::OaepMask(..) | Self::OaepLabel(_))
     }
 
     /// Whether it is key agreement on a NIST curve.
@@ -257,6 +262,8 @@ pub enum Form {
     CertificatesOnly,
     /// Signed, then encrypted.
     SignedSealed(Signing, Sealing),
+    /// Signed, then encrypted, and there is no MIME between: the content is the object as it is.
+    RawSealed(Signing, Sealing),
     /// Encrypted, then signed: the signature is around ciphertext alone.
     SealedSigned(Sealing, Signing),
     /// Signed, encrypted, signed.
@@ -277,6 +284,7 @@ impl Form {
         match self {
             Self::Signed(signing)
             | Self::SignedSealed(signing, _)
+            | Self::RawSealed(signing, _)
             | Self::SealedSigned(_, signing)
             | Self::Triple(signing, _)
             | Self::SignedCompressed(signing) => Some(signing),
@@ -289,6 +297,7 @@ impl Form {
         match self {
             Self::Sealed(sealing)
             | Self::SignedSealed(_, sealing)
+            | Self::RawSealed(_, sealing)
             | Self::SealedSigned(sealing, _)
             | Self::Triple(_, sealing)
             | Self::Rekeyed(sealing, _)

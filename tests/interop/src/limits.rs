@@ -19,10 +19,13 @@ pub fn of(peer: Name, direction: Direction, form: &Form) -> Option<&'static str>
             Direction::TheyWrite,
         ) => encrypts(peer, sealing),
         (Form::Sealed(sealing), Direction::WeWrite) => decrypts(peer, sealing),
-        (Form::SignedSealed(signing, sealing) | Form::Triple(signing, sealing), Direction::TheyWrite) => {
-            signs(peer, signing).or_else(|| encrypts(peer, sealing))
-        }
-        (Form::SignedSealed(signing, sealing), Direction::WeWrite) => {
+        (
+            Form::SignedSealed(signing, sealing)
+            | Form::RawSealed(signing, sealing)
+            | Form::Triple(signing, sealing),
+            Direction::TheyWrite,
+        ) => signs(peer, signing).or_else(|| encrypts(peer, sealing)),
+        (Form::SignedSealed(signing, sealing) | Form::RawSealed(signing, sealing), Direction::WeWrite) => {
             decrypts(peer, sealing).or_else(|| verifies(peer, signing))
         }
         (Form::SealedSigned(sealing, signing), Direction::TheyWrite) => {
@@ -62,6 +65,9 @@ fn signs(peer: Name, signing: &Signing) -> Option<&'static str> {
     let pss = signing.any(|_, scheme| scheme.is_pss());
     let ed25519 = signing.any(|_, scheme| scheme == Scheme::Ed25519);
     match peer {
+        Name::OpenSsl | Name::Gpgsm | Name::Nss if signing.countersigner.is_some() => {
+            Some("its options have no counter")
+        }
         Name::OpenSsl if ed25519 => Some("invalid digest"),
         Name::OpenSsl if signing.ber && !signing.opaque => {
             Some("its detached signature has the content in it")

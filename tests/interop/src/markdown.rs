@@ -111,6 +111,11 @@ runs the peer: \"writes\" means that the peer writes and we read, \"reads\" that
   fails. A message that one peer cannot read another one reads, so it is not our doing; but nobody here knows X25519 in
   CMS (RFC 8418), and nobody writes ChaCha20-Poly1305.
 - `–`: not written here. We write DER only, one signer with signed attributes named by issuer and serial number, SHA-2,
-  the salt of RSASSA-PSS as long as the hash, the hash of key agreement as strong as the curve, and no old cipher.
+  the salt of RSASSA-PSS as long as the hash, one hash and no label in RSAES-OAEP, the hash of key agreement as strong as
+  the curve, no countersignature, and no old cipher.
+
+What is encrypted must say that it is id-data, a MIME entity (RFC 8551 2.4.1): under any other content type nothing is
+opened, also where it is a CMS object. Where MGF1 has a hash of its own, keys are decrypted by `openssl pkeyutl` here, in the
+place of a token that can.
 
 ";

@@ -165,7 +165,18 @@ impl<'a> Bench<'a> {
             Form::SignedSealed(signing, sealing) => {
                 let signed = self.peer_signs(TEXT, signing)?;
                 let mail = Mail::carrying("peer@partner.example", &self.peer_seals(&signed, sealing)?)?;
-                let inner = self.ours.open(&mail, first(sealing)?)?;
+                for (who, _) in &sealing.to {
+                    let inner = self.ours.open(&mail, *who)?;
+                    let inner = Self::mail(signing, &inner)?;
+                    self.compare(&self.ours.verify(&inner, signing.reason.as_ref())?)?;
+                }
+                Ok(())
+            }
+            Form::RawSealed(signing, sealing) => {
+                let signed = Self::mail(signing, &self.peer_signs(TEXT, signing)?)?;
+                let mail =
+                    Mail::carrying("peer@partner.example", &self.peer_seals(&signed.object, sealing)?)?;
+                let inner = pkcs7_mime(Kind::Signed, &self.ours.open(&mail, first(sealing)?)?, signing.dress);
                 self.compare(&self.ours.verify(&Self::mail(signing, &inner)?, signing.reason.as_ref())?)
             }
             Form::SealedSigned(sealing, signing) => {
@@ -234,7 +245,18 @@ impl<'a> Bench<'a> {
             Form::SignedSealed(signing, sealing) => {
                 let signed = self.we_sign(TEXT, signing)?;
                 let mail = Mail::carrying("we@example.org", &self.we_seal(&signed, sealing)?)?;
+                for (who, _) in &sealing.to {
+                    let inner = self.peer.decrypt(&mail, *who, sealing)?;
+                    self.compare(&self.peer.verify(&Self::mail(signing, &inner)?, signing)?)?;
+                }
+                Ok(())
+            }
+            Form::RawSealed(signing, sealing) => {
+                let signed = Self::mail(signing, &self.we_sign(TEXT, signing)?)?;
+                let sealed = self.ours.seal_octets(&signed.object, sealing).ok_or(Failure::NotWritten)??;
+                let mail = Mail::carrying("we@example.org", &self.sealed_by_us(sealed, sealing)?)?;
                 let inner = self.peer.decrypt(&mail, first(sealing)?, sealing)?;
+                let inner = pkcs7_mime(Kind::Signed, &inner, signing.dress);
                 self.compare(&self.peer.verify(&Self::mail(signing, &inner)?, signing)?)
             }
             Form::SealedSigned(sealing, signing) => {
@@ -320,7 +342,11 @@ impl<'a> Bench<'a> {
     }
 
     fn we_seal(&self, content: &[u8], sealing: &Sealing) -> Result<Vec<u8>, Failure> {
-        let entity = self.ours.seal(content, sealing).ok_or(Failure::NotWritten)??;
+        self.sealed_by_us(self.ours.seal(content, sealing).ok_or(Failure::NotWritten)??, sealing)
+    }
+
+    /// The entity, if it is what the row says.
+    fn sealed_by_us(&self, entity: Vec<u8>, sealing: &Sealing) -> Result<Vec<u8>, Failure> {
         let object = Mail::carrying("we@example.org", &entity)?.object;
         match claims::unlike_sealing(self.world, &object, sealing) {
             Some(what) => Err(Failure::Ours(anyhow!("wrote something else: {what}"))),

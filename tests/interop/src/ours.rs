@@ -1,6 +1,6 @@
 //! Our side: what `smime` writes, and what it makes of what the peers wrote.
 
-use std::time::SystemTime;
+use std::{path::Path, process::Command, time::SystemTime};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aws_lc_rs::{
@@ -12,23 +12,26 @@ use aws_lc_rs::{
 };
 use smime::{
     Certificate,
-    algorithm::{DigestAlgorithm as Hash, SignatureAlgorithm},
+    agreement::{Agreed, OriginatorPublicKey},
+    algorithm::{DigestAlgorithm as Hash, KeyEncryptionAlgorithm, SignatureAlgorithm},
     cipher::ContentCipher,
     cms::{Keep, Object, Proof, RecipientKey, RsaTransport, rekey},
-    key::{KeyError, SignatureInput, SignatureValue, Signer},
+    key::{ContentEncryptionKey, Decryptor, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped},
     message::{
         CompressedMessage, OpaqueMessage, Reason, SealedMessage, Wrapped, certificates_only, compress, seal,
-        sign, sign_opaque, verify,
+        seal_content, sign, sign_opaque, verify,
     },
     mime::{Canonical, Message, MimeEntity, single_originator},
     path::{RevocationMode, Trust},
     profile::SealPlan,
     testing::MemoryKey,
 };
+use testkit::command;
 
 use crate::{
     form::{Cipher, Dress, Scheme, Sealing, Signing, Way, Who},
     mail::Mail,
+    rows::name,
     world::World,
 };
 
@@ -53,7 +56,7 @@ impl<'a> Ours<'a> {
         let [(who, scheme)] = *signing.signers.as_slice() else { return None };
         let dressed = matches!(signing.dress, Dress::X | Dress::OctetStream);
         let algorithm = algorithm(who, scheme)?;
-        if signing.by_key || signing.bare || signing.ber || dressed {
+        if signing.by_key || signing.bare || signing.ber || dressed || signing.countersigner.is_some() {
             return None;
         }
         Some(self.sign_with(entity, who, algorithm, signing.opaque))
@@ -95,6 +98,19 @@ impl<'a> Ours<'a> {
 
     /// Writes an encrypted entity; `None` for what is not written here.
     pub fn seal(&self, entity: &[u8], sealing: &Sealing) -> Option<Result<Vec<u8>>> {
+        self.seal_by(sealing, |plan| Ok(seal(&canonical(entity)?, plan)?))
+    }
+
+    /// Writes encrypted octets that are no entity; `None` for what is not written here.
+    pub fn seal_octets(&self, octets: &[u8], sealing: &Sealing) -> Option<Result<Vec<u8>>> {
+        self.seal_by(sealing, |plan| Ok(seal_content(octets, plan)?))
+    }
+
+    fn seal_by(
+        &self,
+        sealing: &Sealing,
+        seal: impl Fn(&SealPlan) -> Result<SealedMessage>,
+    ) -> Option<Result<Vec<u8>>> {
         let cipher = match sealing.cipher {
             Cipher::AesCbc(128) => ContentCipher::Aes128Cbc,
             Cipher::AesCbc(192) => ContentCipher::Aes192Cbc,
@@ -112,16 +128,21 @@ impl<'a> Ours<'a> {
         {
             return None;
         }
-        Some(self.seal_with(entity, cipher, sealing))
+        Some(self.seal_with(cipher, sealing, seal))
     }
 
-    fn seal_with(&self, entity: &[u8], cipher: ContentCipher, sealing: &Sealing) -> Result<Vec<u8>> {
+    fn seal_with(
+        &self,
+        cipher: ContentCipher,
+        sealing: &Sealing,
+        seal: impl Fn(&SealPlan) -> Result<SealedMessage>,
+    ) -> Result<Vec<u8>> {
         let key = |&(who, way): &(Who, Way)| {
             let key = self.recipient(who, way)?;
             Ok(if sealing.by_key { key.by_key_identifier()? } else { key })
         };
         let recipients = sealing.to.iter().map(key).collect::<Result<_>>()?;
-        let sealed = seal(&canonical(entity)?, &SealPlan { cipher, recipients })?;
+        let sealed = seal(&SealPlan { cipher, recipients })?;
         let fields = format!(
             "Content-Type: {}\r\nContent-Transfer-Encoding: {}\r\nContent-Disposition: {}\r\n\r\n",
             sealed.content_type,
@@ -184,7 +205,8 @@ impl<'a> Ours<'a> {
         match Object::parse(&object)? {
             Object::EnvelopedData(enveloped) => {
                 let recipient = enveloped.recipient_for(&self.world.member(who)?.certificate);
-                Ok(enveloped.open(recipient.context("it is not encrypted to the key")?, &self.key(who)?)?)
+                let key = AnyMask { key: self.key(who)?, file: &self.world.member(who)?.person.key };
+                Ok(enveloped.open(recipient.context("it is not encrypted to the key")?, &key)?)
             }
             other => bail!("{other:?}"),
         }
@@ -277,7 +299,51 @@ fn is_written(who: Who, way: Way) -> bool {
             )
         }
         Way::Pkcs1 | Way::Oaep(_) | Way::Hkdf => true,
-        Way::OaepLabel(_) | Way::Cofactor(_) | Way::TripleDesWrap(_) => false,
+        Way::OaepMask(..) | Way::OaepLabel(_) | Way::Cofactor(_) | Way::TripleDesWrap(_) => false,
+    }
+}
+
+/// A key that undoes RSAES-OAEP also where MGF1 has another hash, which tokens do and the key in memory does not.
+#[derive(Debug)]
+struct AnyMask<'a> {
+    key: MemoryKey,
+    file: &'a Path,
+}
+
+impl Decryptor for AnyMask<'_> {
+    fn certificate(&self) -> &Certificate {
+        Decryptor::certificate(&self.key)
+    }
+
+    fn decrypt_key(
+        &self,
+        encrypted_key: &[u8],
+        algorithm: &KeyEncryptionAlgorithm,
+    ) -> Result<Unwrapped, KeyError> {
+        let (hash, mask_hash) = match algorithm {
+            KeyEncryptionAlgorithm::RsaOaep { hash, mask_hash, label }
+                if hash != mask_hash && label.is_empty() =>
+            {
+                (hash, mask_hash)
+            }
+            _ => return self.key.decrypt_key(encrypted_key, algorithm),
+        };
+        let mut command = Command::new("openssl");
+        command.args(["pkeyutl", "-decrypt", "-pkeyopt", "rsa_padding_mode:oaep", "-inkey"]).arg(self.file);
+        for (option, hash) in [("rsa_oaep_md", hash), ("rsa_mgf1_md", mask_hash)] {
+            command.arg("-pkeyopt").arg(format!("{option}:{}", name(*hash).replace('-', "")));
+        }
+        let finished = command::finish_with_input("openssl", &mut command, encrypted_key);
+        Ok(match finished {
+            Ok(finished) if finished.success() => {
+                Unwrapped::Key(ContentEncryptionKey::new(finished.stdout.clone()))
+            }
+            _ => Unwrapped::Rejected,
+        })
+    }
+
+    fn agree(&self, originator: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
+        self.key.agree(originator)
     }
 }
 

@@ -91,6 +91,9 @@ impl Rows {
         add("application/x-pkcs7-…", Signing { dress: Dress::X, ..rsa() });
         add("application/octet-stream with a file name", Signing { dress: Dress::OctetStream, ..rsa() });
         add("PKCS #7 v1.5 programs", Signing { dress: Dress::Pkcs7, ..rsa() });
+        let countersigner = Some((Who::P256, Scheme::Ecdsa(Sha256)));
+        self.add("Countersigned, detached", Form::Signed(Signing { countersigner, ..rsa() }));
+        self.add("Countersigned, opaque", Form::Signed(Signing { countersigner, ..rsa().opaque() }));
         self.add("Certificates only", Form::CertificatesOnly);
     }
 
@@ -121,6 +124,10 @@ impl Rows {
                 let form = Form::Sealed(Sealing::to(cipher, Who::Rsa, Way::Oaep(hash)));
                 self.add(format!("RSAES-OAEP, {}, {}", name(hash), cipher_name(cipher)), form);
             }
+        }
+        for (hash, mask) in [(Sha256, Sha1), (Sha512, Sha1), (Sha1, Sha256)] {
+            let form = Form::Sealed(Sealing::to(AesCbc(256), Who::Rsa, Way::OaepMask(hash, mask)));
+            self.add(format!("RSAES-OAEP, {}, MGF1 with {}, AES-256-CBC", name(hash), name(mask)), form);
         }
         let form = Form::Sealed(Sealing::to(AesCbc(256), Who::Rsa, Way::OaepLabel(Sha256)));
         self.add("RSAES-OAEP, SHA-256, with a label, AES-256-CBC", form);
@@ -222,6 +229,15 @@ impl Rows {
         self.add("Signed (detached), then encrypted", Form::SignedSealed(rsa.clone(), cbc.clone()));
         self.add("Signed (opaque), then encrypted", Form::SignedSealed(rsa.clone().opaque(), cbc.clone()));
         self.add("Signed (ECDSA), then encrypted (RSAES-OAEP, AES-256-GCM)", Form::SignedSealed(ec, gcm));
+        let both = Sealing { to: vec![(Who::Rsa2, Way::Pkcs1), (Who::Rsa, Way::Pkcs1)], ..cbc.clone() };
+        self.add(
+            "Signed, then encrypted to the recipient and to the signer, and both open it",
+            Form::SignedSealed(rsa.clone(), both),
+        );
+        self.add(
+            "Signed (opaque), then encrypted as it is, without MIME between",
+            Form::RawSealed(rsa.clone().opaque(), cbc.clone()),
+        );
         self.add("Signed (detached), then compressed", Form::SignedCompressed(rsa.clone()));
         self.add("Signed (opaque), then compressed", Form::SignedCompressed(rsa.clone().opaque()));
         self.add("Compressed, then encrypted", Form::CompressedSealed(cbc.clone()));

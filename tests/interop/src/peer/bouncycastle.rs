@@ -61,8 +61,8 @@ impl Peer for BouncyCastle<'_> {
     }
 
     fn sign(&self, content: &[u8], signing: &Signing) -> Result<Written, Said> {
-        let algorithms: Vec<String> = signing
-            .signers
+        let all: Vec<(Who, Scheme)> = signing.signers.iter().copied().chain(signing.countersigner).collect();
+        let algorithms: Vec<String> = all
             .iter()
             .map(|(_, scheme)| {
                 let hash = hash_name(scheme.hash());
@@ -81,11 +81,15 @@ impl Peer for BouncyCastle<'_> {
             content,
             word(signing.opaque, "opaque", "detached"),
             word(signing.ber, "ber", "der"),
-            word(signing.bare, "bare", "attributes"),
+            match (signing.bare, signing.countersigner) {
+                (true, _) => b"bare",
+                (false, Some(_)) => b"countersigned",
+                (false, None) => b"attributes",
+            },
             word(signing.by_key, "ski", "issuer"),
             &self.issuing,
         ];
-        for ((who, _), algorithm) in signing.signers.iter().zip(&algorithms) {
+        for ((who, _), algorithm) in all.iter().zip(&algorithms) {
             let member = self.member(*who)?;
             fields.extend([algorithm.as_bytes(), member.certificate.der(), &member.pkcs8]);
         }
@@ -112,6 +116,7 @@ impl Peer for BouncyCastle<'_> {
             .map(|(_, way)| match way {
                 Way::Pkcs1 => "pkcs1".to_owned(),
                 Way::Oaep(hash) => format!("oaep {}", hash_name(*hash)),
+                Way::OaepMask(hash, mask) => format!("oaep {}/{}", hash_name(*hash), hash_name(*mask)),
                 Way::OaepLabel(hash) => format!("oaep {} hsmime", hash_name(*hash)),
                 Way::Cofactor(hash) => format!("ecdh ECCDH_{}KDF AES256_WRAP", hash_name(*hash)),
                 Way::TripleDesWrap(hash) => format!("ecdh ECDH_{}KDF DES_EDE3_WRAP", hash_name(*hash)),

@@ -127,6 +127,9 @@ impl Peer for Gpgsm {
         if signing.bare {
             return no_option(&self.options, &["attr"]);
         }
+        if signing.countersigner.is_some() {
+            return no_option(&self.options, &["counter"]);
+        }
         let content = self.file(content)?;
         // It takes one for all, which must be long enough for each key.
         let hashes = signing.signers.iter().map(|(_, scheme)| scheme.hash());

@@ -109,6 +109,9 @@ impl Peer for Nss {
         if signing.by_key {
             return no_option(&self.usage, &["subjectkey", "key identifier"]);
         }
+        if signing.countersigner.is_some() {
+            return no_option(&self.usage, &["counter"]);
+        }
         let (who, scheme) = *self.one(&signing.signers, "-N nick,")?;
         self.has_key(who)?;
         let content = self.file(content)?;

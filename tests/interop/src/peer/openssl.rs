@@ -12,7 +12,7 @@ use memchr::memmem;
 use smime::algorithm::DigestAlgorithm as Hash;
 use testkit::command;
 
-use super::{Name, Peer, Said, Written, done};
+use super::{Name, Peer, Said, Written, done, no_option};
 use crate::{
     claims::LABEL,
     form::{Beside, Cipher, Dress, Scheme, Sealing, Signing, Way, Who},
@@ -95,6 +95,10 @@ impl Peer for OpenSsl<'_> {
     }
 
     fn sign(&self, content: &[u8], signing: &Signing) -> Result<Written, Said> {
+        if signing.countersigner.is_some() {
+            let help = command::finish("openssl", &mut tool("cms", &["-help"]))?;
+            return no_option(&format!("{}{}", help.text(), help.stderr), &["counter"]);
+        }
         let mut command = tool(program(signing.dress), &["-sign", "-binary"]);
         let native = signing.dress == Dress::Pkcs7;
         if !native {
@@ -163,6 +167,11 @@ impl Peer for OpenSsl<'_> {
                 Way::Oaep(hash) => {
                     command.args(["-keyopt", "rsa_padding_mode:oaep", "-keyopt"]);
                     command.arg(format!("rsa_oaep_md:{}", hash_option(hash)));
+                }
+                Way::OaepMask(hash, mask) => {
+                    command.args(["-keyopt", "rsa_padding_mode:oaep", "-keyopt"]);
+                    command.arg(format!("rsa_oaep_md:{}", hash_option(hash)));
+                    command.args(["-keyopt", &format!("rsa_mgf1_md:{}", hash_option(mask))]);
                 }
                 Way::OaepLabel(hash) => {
                     command.args(["-keyopt", "rsa_padding_mode:oaep", "-keyopt"]);
