@@ -97,7 +97,11 @@ fn start(arguments: &Arguments) -> Result<()> {
     if let Some(store) = store.context("recipients' certificates cannot be looked up")?.flatten() {
         agent = agent.with_certificates(store);
     }
-    let prefetch = agent.fetcher().map(|fetcher| Prefetch::start(Arc::clone(fetcher), PREFETCH));
+    let prefetch = agent.fetcher().map(|fetcher| {
+        let trust = agent.trust();
+        let issuers = trust.anchors.iter().chain(&trust.intermediates).cloned().collect();
+        Prefetch::start(Arc::clone(fetcher), issuers, PREFETCH)
+    });
     let prefetch = prefetch.transpose().context("no thread that renews CRLs")?;
     // Its lock keeps a second milter from sending the same copies.
     let spool = milter.reinject.as_ref().map(|to| Spool::open(&to.state, &to.host, to.port)).transpose()?;

@@ -8,7 +8,7 @@ use smime::{Certificate, revocation::Crl};
 use tracing::{debug, info};
 
 use super::{
-    Fetcher,
+    Fetcher, SKEW,
     http::{Fetched, Question},
 };
 
@@ -74,6 +74,9 @@ impl Fetcher {
             Ok(Fetched::Body { octets, etag }) => {
                 let len = octets.len();
                 let crl = Crl::from_vec(octets).map_err(|error| self.rest_for(url, error.to_string()))?;
+                if crl.this_update() > now + SKEW {
+                    return Err(self.rest_for(url, "it is from the future".into()));
+                }
                 debug!(url, octets = len, elapsed_ms = started.elapsed().as_millis(), "fetched a CRL");
                 if let Some(known) = &known
                     && known.crl.this_update() > crl.this_update()
@@ -112,6 +115,18 @@ impl Fetcher {
         let known =
             Known { crl, etag: status.etag, fetched: status.fetched, signed_by, asked_for: issuer.clone() };
         self.remember(url, known);
+    }
+
+    /// What the store has that one of these signed, so that it is renewed though nobody has asked for it yet.
+    pub(super) fn recall_all(&self, issuers: &[Certificate]) {
+        self.store.for_each_crl(&mut |status| {
+            let Some(url) = status.url.as_deref().filter(|url| self.known(url).is_none()) else { return };
+            let Ok(crl) = Crl::from_der(&status.der) else { return };
+            let is_of = |issuer: &&Certificate| crl.issuer() == issuer.subject() && crl.is_signed_by(issuer);
+            let Some(issuer) = issuers.iter().find(is_of) else { return };
+            let (etag, fetched, signed_by) = (status.etag.clone(), status.fetched, Some(issuer.clone()));
+            self.remember(url, Known { crl, etag, fetched, signed_by, asked_for: issuer.clone() });
+        });
     }
 
     /// Keeps a CRL; in the store only if the issuer signed it, as others rely on what is there.

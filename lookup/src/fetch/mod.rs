@@ -120,6 +120,9 @@ impl Fetcher {
 /// How long a server must have been waited for to be called slow.
 const ENOUGH: Duration = Duration::from_secs(1);
 
+/// How far a clock may be ahead of ours. What would come from later yet would stand before all that is new until then.
+const SKEW: Duration = Duration::from_hours(1);
+
 /// Whether a text is the URL of a proxy.
 pub fn check_proxy(url: &str) -> Result<ureq::Proxy, ProxyError> {
     if !url.starts_with("http://") {

@@ -11,7 +11,7 @@ use smime::{
 };
 
 use super::{
-    Fetcher,
+    Fetcher, SKEW,
     http::{Fetched, Question},
 };
 
@@ -85,6 +85,9 @@ impl Fetcher {
             return Err("the response is to another request: its nonce differs".into());
         }
         let now = SystemTime::now();
+        if this_update > now + SKEW {
+            return Err("the response is from the future".into());
+        }
         // What is not surely authentic is looked at by whoever asked, and not kept for others.
         if response.check_responder(certificate, issuer, now).is_ok() {
             let status = Status {

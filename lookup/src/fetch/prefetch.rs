@@ -1,6 +1,6 @@
 //! CRLs renewed in the background, before they end and before somebody waits for them.
 //!
-//! Which ones: those that were asked for since the program began. They are renewed in the second half of their life, at a
+//! Which ones: those that were asked for since the program began, and those of known issuers in the store. They are renewed in the second half of their life, at a
 //! time that differs from list to list and program to program, and every day at least, as a CA that revokes does not wait
 //! for the end of its list.
 
@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use smime::Certificate;
 use tracing::debug;
 
 use super::{Fetcher, crl::Known};
@@ -24,11 +25,12 @@ pub struct Prefetch {
 }
 
 impl Prefetch {
-    /// Starts renewing what `fetcher` has, looking every `interval`.
-    pub fn start(fetcher: Arc<Fetcher>, interval: Duration) -> io::Result<Self> {
+    /// Starts renewing what `fetcher` has, and what its store has that one of `issuers` signed, looking every `interval`.
+    pub fn start(fetcher: Arc<Fetcher>, issuers: Vec<Certificate>, interval: Duration) -> io::Result<Self> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new().name("prefetch".into()).spawn(move || {
+            fetcher.recall_all(&issuers);
             let seed = RandomState::new();
             let (lock, condvar) = &*stopped;
             let mut stop = lock.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod draft;
+pub mod evidence;
 pub mod fixtures;
 pub mod hostile;
 pub mod large;

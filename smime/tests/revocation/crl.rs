@@ -10,11 +10,9 @@ use smime::{
     },
 };
 
-use crate::{
-    ALICE, CA, alice, ca, check, found,
-    made::{List, reason},
-    trust,
-};
+use smime::testing::evidence::{List, reason};
+
+use crate::{ALICE, CA, alice, ca, check, found, trust};
 
 fn list() -> List {
     List::by("CA", CA)

@@ -13,11 +13,9 @@ use smime::{
     },
 };
 
-use crate::{
-    ALICE, CA, ca,
-    made::{List, Single, Status, response},
-    trust,
-};
+use smime::testing::evidence::{List, Single, Status, response};
+
+use crate::{ALICE, CA, ca, trust};
 
 const TEXT: &[u8] = b"Content-Type: text/plain\r\n\r\nHello.\r\n";
 

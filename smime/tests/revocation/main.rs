@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the functions beside the tests are part of them")]
 
 mod crl;
-mod made;
 mod mail;
 mod ocsp;
 mod source;

@@ -8,11 +8,9 @@ use smime::{
     testing::draft::{Draft, extension, key_purposes},
 };
 
-use crate::{
-    ALICE, CA, alice, ca, check,
-    made::{List, Single, Status, answer, response},
-    trust,
-};
+use smime::testing::evidence::{List, Single, Status, answer, response};
+
+use crate::{ALICE, CA, alice, ca, check, trust};
 
 const OCSP_SIGNING: &str = "1.3.6.1.5.5.7.3.9";
 
@@ -131,7 +129,7 @@ fn only_the_issuer_answers_and_whom_it_appointed() {
 fn of_a_list_and_an_answer_the_newer_counts_and_revoked_always() {
     let both = |list: List, single| trust(&[list.sign()], &[answer(&ca(), CA, &[single], &[])]);
     let list = |from| List::by("CA", CA).from(from, Some(24));
-    let held = |from| list(from).listing(&alice(), &[crate::made::reason(6)]);
+    let held = |from| list(from).listing(&alice(), &[smime::testing::evidence::reason(6)]);
     let at = |from, status| Single { from, ..single(status) };
     check(&[
         ("a newer list", both(list(-1).listing(&alice(), &[]), at(-5, Status::Good)), "revoked"),

@@ -1,25 +1,32 @@
 //! CRLs and OCSP responses of any kind, put together field by field and signed with keys that are made from a number.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a fixture that cannot be made ends the test, as it should"
+)]
+
 use std::time::{Duration, SystemTime};
 
 use der::{
     Encode,
     asn1::{GeneralizedTime, ObjectIdentifier},
 };
-use smime::{
+
+use super::{
+    draft::{Draft, at, extension, memory_key, name},
+    hostile::wrap,
+};
+use crate::{
     Certificate,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
     ber::Tag,
     key::{Digest, SignatureInput, Signer},
     revocation::{Crl, OcspResponse},
-    testing::{
-        draft::{Draft, at, extension, memory_key, name},
-        hostile::wrap,
-    },
 };
 
 /// So many hours after the time of all tests.
-pub(crate) fn hour(number: i64) -> SystemTime {
+pub fn hour(number: i64) -> SystemTime {
     let distance = Duration::from_hours(number.unsigned_abs());
     if number < 0 { at() - distance } else { at() + distance }
 }
@@ -28,7 +35,7 @@ fn time(number: i64) -> Vec<u8> {
     GeneralizedTime::from_system_time(hour(number)).unwrap().to_der().unwrap()
 }
 
-pub(crate) fn integer(octets: &[u8]) -> Vec<u8> {
+fn integer(octets: &[u8]) -> Vec<u8> {
     wrap(Tag::INTEGER, &[octets.to_vec()])
 }
 
@@ -46,8 +53,8 @@ fn signed(to_be_signed: &[u8], key: u16) -> [Vec<u8>; 3] {
 }
 
 /// A CRL of version 2.
-#[derive(Clone)]
-pub(crate) struct List {
+#[derive(Clone, Debug)]
+pub struct List {
     issuer: &'static str,
     key: u16,
     from: i64,
@@ -58,21 +65,26 @@ pub(crate) struct List {
 
 impl List {
     /// An empty one by this issuer with this key, an hour old and good for a day.
-    pub(crate) fn by(issuer: &'static str, key: u16) -> Self {
+    pub fn by(issuer: &'static str, key: u16) -> Self {
         Self { issuer, key, from: -1, until: Some(24), entries: Vec::new(), extensions: Vec::new() }
     }
 
-    pub(crate) fn from(mut self, from: i64, until: Option<i64>) -> Self {
+    /// Issued so many hours after the time of all tests, and good until then.
+    #[must_use]
+    pub fn from(mut self, from: i64, until: Option<i64>) -> Self {
         (self.from, self.until) = (from, until);
         self
     }
 
     /// Lists a certificate, with these extensions of the entry.
-    pub(crate) fn listing(self, certificate: &Certificate, extensions: &[Vec<u8>]) -> Self {
+    #[must_use]
+    pub fn listing(self, certificate: &Certificate, extensions: &[Vec<u8>]) -> Self {
         self.listing_number(certificate.serial_number(), extensions)
     }
 
-    pub(crate) fn listing_number(mut self, serial: &[u8], extensions: &[Vec<u8>]) -> Self {
+    /// Lists a number in the octets of its INTEGER.
+    #[must_use]
+    pub fn listing_number(mut self, serial: &[u8], extensions: &[Vec<u8>]) -> Self {
         let mut fields = vec![integer(serial), time(-2)];
         if !extensions.is_empty() {
             fields.push(wrap(Tag::SEQUENCE, extensions));
@@ -81,27 +93,33 @@ impl List {
         self
     }
 
-    pub(crate) fn with(mut self, extension: Vec<u8>) -> Self {
+    /// One more extension.
+    #[must_use]
+    pub fn with(mut self, extension: Vec<u8>) -> Self {
         self.extensions.push(extension);
         self
     }
 
     /// With this cRLNumber.
-    pub(crate) fn numbered(self, number: u8) -> Self {
+    #[must_use]
+    pub fn numbered(self, number: u8) -> Self {
         self.with(extension("2.5.29.20", false, &integer(&[number])))
     }
 
     /// A delta CRL to the list of this number.
-    pub(crate) fn delta_to(self, base: u8) -> Self {
+    #[must_use]
+    pub fn delta_to(self, base: u8) -> Self {
         self.with(extension("2.5.29.27", true, &integer(&[base])))
     }
 
     /// With an issuingDistributionPoint of these fields.
-    pub(crate) fn about(self, fields: &[Vec<u8>]) -> Self {
+    #[must_use]
+    pub fn about(self, fields: &[Vec<u8>]) -> Self {
         self.with(extension("2.5.29.28", true, &wrap(Tag::SEQUENCE, fields)))
     }
 
-    pub(crate) fn der(&self) -> Vec<u8> {
+    /// Its octets.
+    pub fn der(&self) -> Vec<u8> {
         let algorithm = SignatureAlgorithm::Ed25519.identifier().to_der().unwrap();
         let mut fields = vec![integer(&[1]), algorithm, name(self.issuer), time(self.from)];
         fields.extend(self.until.map(time));
@@ -114,41 +132,52 @@ impl List {
         wrap(Tag::SEQUENCE, &signed(&wrap(Tag::SEQUENCE, &fields), self.key))
     }
 
-    pub(crate) fn sign(&self) -> Crl {
+    /// The same, read.
+    pub fn sign(&self) -> Crl {
         Crl::from_der(&self.der()).unwrap()
     }
 }
 
 /// reasonCode (RFC 5280 5.3.1).
-pub(crate) fn reason(code: u8) -> Vec<u8> {
+pub fn reason(code: u8) -> Vec<u8> {
     extension("2.5.29.21", false, &wrap(Tag(0x0A), &[vec![code]]))
 }
 
 /// What a responder says.
-#[derive(Clone, Copy)]
-pub(crate) enum Status {
+#[derive(Clone, Copy, Debug)]
+pub enum Status {
+    /// good.
     Good,
+    /// revoked, for no reason given.
     Revoked,
     /// certificateHold.
     Held,
+    /// unknown.
     Unknown,
 }
 
 /// A SingleResponse.
-#[derive(Clone)]
-pub(crate) struct Single {
-    pub(crate) certificate: Certificate,
-    pub(crate) issuer: Certificate,
-    pub(crate) status: Status,
-    pub(crate) hash: DigestAlgorithm,
-    pub(crate) from: i64,
-    pub(crate) until: Option<i64>,
-    pub(crate) extensions: Vec<Vec<u8>>,
+#[derive(Clone, Debug)]
+pub struct Single {
+    /// About whom.
+    pub certificate: Certificate,
+    /// Who issued that.
+    pub issuer: Certificate,
+    /// What is said.
+    pub status: Status,
+    /// That of the `CertID`.
+    pub hash: DigestAlgorithm,
+    /// thisUpdate, in hours.
+    pub from: i64,
+    /// nextUpdate, in hours.
+    pub until: Option<i64>,
+    /// singleExtensions.
+    pub extensions: Vec<Vec<u8>>,
 }
 
 impl Single {
     /// An hour old and good for a day, with SHA-1 in its `CertID`.
-    pub(crate) fn of(certificate: &Certificate, issuer: &Certificate, status: Status) -> Self {
+    pub fn of(certificate: &Certificate, issuer: &Certificate, status: Status) -> Self {
         Self {
             certificate: certificate.clone(),
             issuer: issuer.clone(),
@@ -189,7 +218,7 @@ impl Single {
 }
 
 /// A basic OCSP response (RFC 6960 4.2.1).
-pub(crate) fn response(by: &Certificate, key: u16, singles: &[Single], along: &[Certificate]) -> Vec<u8> {
+pub fn response(by: &Certificate, key: u16, singles: &[Single], along: &[Certificate]) -> Vec<u8> {
     let singles: Vec<_> = singles.iter().map(Single::der).collect();
     let data = wrap(
         Tag::SEQUENCE,
@@ -206,6 +235,6 @@ pub(crate) fn response(by: &Certificate, key: u16, singles: &[Single], along: &[
 }
 
 /// The same, read.
-pub(crate) fn answer(by: &Certificate, key: u16, singles: &[Single], along: &[Certificate]) -> OcspResponse {
+pub fn answer(by: &Certificate, key: u16, singles: &[Single], along: &[Certificate]) -> OcspResponse {
     OcspResponse::from_der(&response(by, key, singles, along)).unwrap()
 }
