@@ -72,11 +72,16 @@ impl Budget {
         &mut self.waited
     }
 
+    /// Says that something is left undone, for any other limit.
+    pub(crate) fn exceed(&mut self) -> PathError {
+        self.exceeded = true;
+        PathError::TooManyChecks
+    }
+
     /// Asks for one public-key operation.
     pub(crate) fn operation(&mut self) -> Result<(), PathError> {
         if self.exceeded || self.operations >= self.limit {
-            self.exceeded = true;
-            return Err(PathError::TooManyChecks);
+            return Err(self.exceed());
         }
         self.operations += 1;
         Ok(())
@@ -85,8 +90,7 @@ impl Budget {
     /// Asks for one step of a search.
     pub(crate) fn step(&mut self) -> Result<(), PathError> {
         if self.exceeded || self.steps >= MAX_STEPS {
-            self.exceeded = true;
-            return Err(PathError::TooManyChecks);
+            return Err(self.exceed());
         }
         self.steps += 1;
         Ok(())

@@ -1,17 +1,20 @@
 //! Looks for a path from a leaf to an anchor among certificates in no order (RFC 4158, in small).
 
-use std::{cmp::Ordering, collections::HashSet, time::SystemTime};
+use std::{cmp::Ordering, collections::HashSet, ops::ControlFlow, time::SystemTime};
 
 use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
 use super::{
-    Budget, LegacySignatures, MAX_CERTIFICATE_LEN, MAX_PATH, PathError, Purpose, Strength, Trust, ValidPath,
-    budget::is_cheap, check,
+    Budget, LegacySignatures, MAX_CERTIFICATE_LEN, MAX_PATH, PathError, Purpose, Refused, Revocation,
+    Strength, Trust, ValidPath, budget::is_cheap, check,
 };
 use crate::{Certificate, algorithm::SignatureAlgorithm, ber::Tree, key::SignatureInput, public_key};
 
 /// Finds a valid path for `leaf` at the time `at`, for mail. `surplus` are the certificates that came with the
 /// message: helpers on the way, never trusted by themselves.
+///
+/// The best path counts: one whose certificates are known not to be revoked, before one of which that is not known. What
+/// is found revoked on one path stays so on all others.
 pub fn validate(
     leaf: &Certificate,
     surplus: &[Certificate],
@@ -43,16 +46,22 @@ pub(crate) fn validate_for(
 ) -> Result<ValidPath, PathError> {
     let mut chain = vec![leaf.clone()];
     if trust.anchors.contains(leaf) {
-        return check::check(&chain, Strength::Strong, purpose, surplus, trust, at, budget);
+        return check::check(&chain, Strength::Strong, purpose, surplus, trust, at, budget)
+            .map_err(|refused| refused.error);
     }
-    let mut search =
-        Search { helpers: helpers(surplus, trust), surplus, purpose, trust, at, budget, error: None };
-    match search.extend(&mut chain, Strength::Strong)? {
-        Some(path) => Ok(path),
-        None => Err(search
-            .error
-            .map_or_else(|| PathError::NoPath { certificate: leaf.to_string() }, |(_, error)| error)),
-    }
+    let mut search = Search {
+        helpers: helpers(surplus, trust),
+        surplus,
+        purpose,
+        trust,
+        at,
+        budget,
+        best: None,
+        revoked: Vec::new(),
+        error: None,
+    };
+    let _ = search.extend(&mut chain, Strength::Strong)?;
+    search.result(leaf)
 }
 
 /// Whoever may stand between leaf and anchor, each once, and how far from an anchor.
@@ -108,8 +117,18 @@ struct Search<'a> {
     trust: &'a Trust,
     at: SystemTime,
     budget: &'a mut Budget,
+    /// The best path so far.
+    best: Option<ValidPath>,
+    /// What was found revoked on a path that is otherwise valid, below whom.
+    revoked: Vec<Revoked>,
     /// The reason that says most: of the path that came furthest.
     error: Option<(Weight, PathError)>,
+}
+
+struct Revoked {
+    certificate: Certificate,
+    issuer: Certificate,
+    error: PathError,
 }
 
 /// How much an error says.
@@ -124,23 +143,35 @@ enum Weight {
 }
 
 impl Search<'_> {
-    /// Tries every issuer of the last certificate, anchors first. The recursion is bounded by `MAX_PATH`; an
-    /// error ends the whole search, as the budget is used up.
+    /// Tries every issuer of the last certificate, anchors first, until no path can be better. The recursion is bounded
+    /// by `MAX_PATH`; an error ends the whole search, as the budget is used up or the leaf was revoked: its issuer has
+    /// the same name and key on all paths.
     fn extend(
         &mut self,
         chain: &mut Vec<Certificate>,
         strength: Strength,
-    ) -> Result<Option<ValidPath>, PathError> {
+    ) -> Result<ControlFlow<()>, PathError> {
         self.budget.step()?;
-        let Some(last) = chain.last().cloned() else { return Ok(None) };
+        let Some(last) = chain.last().cloned() else { return Ok(ControlFlow::Continue(())) };
         let trust = self.trust;
         for anchor in in_order(trust.anchors.iter(), &last, |anchor| anchor, |_| 0) {
             let Some(strength) = self.issued(anchor, chain, strength)? else { continue };
             chain.push(anchor.clone());
             match check::check(chain, strength, self.purpose, self.surplus, trust, self.at, self.budget) {
-                Ok(path) => return Ok(Some(path)),
-                Err(PathError::TooManyChecks) => return Err(PathError::TooManyChecks),
-                Err(error) => self.note(Weight::Path, error),
+                Ok(path) => {
+                    if self.keep(path).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                Err(Refused { error: PathError::TooManyChecks, .. }) => return Err(PathError::TooManyChecks),
+                Err(Refused { error, revoked: Some(0) }) => return Err(error),
+                Err(Refused { error, revoked }) => {
+                    let mut below = chain.iter().skip(revoked.unwrap_or(usize::MAX)).cloned();
+                    if let (Some(certificate), Some(issuer)) = (below.next(), below.next()) {
+                        self.revoked.push(Revoked { certificate, issuer, error: error.clone() });
+                    }
+                    self.note(Weight::Path, error);
+                }
             }
             chain.pop();
         }
@@ -157,13 +188,38 @@ impl Search<'_> {
             }
             let Some(strength) = self.issued(helper.certificate, chain, strength)? else { continue };
             chain.push(helper.certificate.clone());
-            if let Some(path) = self.extend(chain, strength)? {
-                return Ok(Some(path));
+            if self.extend(chain, strength)?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
             chain.pop();
         }
         self.note(Weight::End, PathError::NoPath { certificate: last.to_string() });
-        Ok(None)
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Keeps a path that is better than those before, and ends the search if none can be better.
+    fn keep(&mut self, path: ValidPath) -> ControlFlow<()> {
+        let rank = |path: &ValidPath| (path.strength == Strength::Strong, !is_unknown(path));
+        if self.best.as_ref().is_some_and(|best| rank(best) >= rank(&path)) {
+            return ControlFlow::Continue(());
+        }
+        let is_unknown = is_unknown(&path);
+        self.best = Some(path);
+        if is_unknown { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    /// What the whole search has found. Where nothing says that the key of an issuer is still good, it counts that a
+    /// certificate of the same name and key was revoked.
+    fn result(self, leaf: &Certificate) -> Result<ValidPath, PathError> {
+        let Some(best) = self.best else {
+            let error = self.error.map(|(_, error)| error);
+            return Err(error.unwrap_or_else(|| PathError::NoPath { certificate: leaf.to_string() }));
+        };
+        let mut revoked = self.revoked.into_iter();
+        match revoked.find(|revoked| is_unknown(&best) && is_there(&best.chain, &revoked.certificate)) {
+            Some(revoked) => Err(revoked.error),
+            None => Ok(best),
+        }
     }
 
     /// Whether `issuer` may have issued the last certificate of a chain, and signed it; and how strong the
@@ -175,6 +231,13 @@ impl Search<'_> {
         strength: Strength,
     ) -> Result<Option<Strength>, PathError> {
         let (Some(last), Some(between)) = (chain.last(), chain.get(1..)) else { return Ok(None) };
+        let known = self.revoked.iter().find(|known| {
+            known.certificate == *last && is_there(std::slice::from_ref(issuer), &known.issuer)
+        });
+        if let Some(error) = known.map(|known| known.error.clone()) {
+            self.note(Weight::Path, error);
+            return Ok(None);
+        }
         // This costs nothing, the signature does.
         if let Err(error) = check::check_issuer(issuer, between, self.purpose, self.at) {
             self.note(Weight::Issuer, error);
@@ -227,6 +290,10 @@ fn in_order<'a, T: Copy + 'a, D: Ord>(
         });
     }
     named
+}
+
+fn is_unknown(path: &ValidPath) -> bool {
+    matches!(path.revocation, Revocation::Unknown(_))
 }
 
 /// Whether a chain has this name with this key already: going round leads nowhere (RFC 4158 5.2).

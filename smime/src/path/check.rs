@@ -38,6 +38,20 @@ const UNDERSTOOD: [ObjectIdentifier; 12] = [
     ID_CE_SUBJECT_KEY_IDENTIFIER,
 ];
 
+/// Why a path is not valid.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) error: PathError,
+    /// Which of the chain was found revoked, counted from the leaf.
+    pub(crate) revoked: Option<usize>,
+}
+
+impl From<PathError> for Refused {
+    fn from(error: PathError) -> Self {
+        Self { error, revoked: None }
+    }
+}
+
 /// Checks `chain`, leaf first, anchor last.
 pub(super) fn check(
     chain: &[Certificate],
@@ -47,9 +61,9 @@ pub(super) fn check(
     trust: &Trust,
     at: SystemTime,
     budget: &mut Budget,
-) -> Result<ValidPath, PathError> {
+) -> Result<ValidPath, Refused> {
     let Some((leaf, issuers)) = chain.split_first() else {
-        return Err(PathError::NoPath { certificate: String::new() });
+        return Err(PathError::NoPath { certificate: String::new() }.into());
     };
     check_leaf(leaf, purpose, at)?;
     for (position, issuer) in issuers.iter().enumerate() {

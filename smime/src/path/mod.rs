@@ -24,11 +24,12 @@ pub use policy::{PolicySettings, ValidPolicies};
 
 pub(crate) use budget::is_cheap;
 pub(crate) use build::{SignedError, validate_for, verify_parts};
+pub(crate) use check::Refused;
 pub(crate) use name::PreparedName;
 
 use crate::{
     Certificate,
-    revocation::{OcspResponse, RevocationSource, Witness},
+    revocation::{Evidence, OcspResponse, RevocationSource, Witness},
 };
 
 /// How long a path may be, leaf and anchor included.
@@ -45,6 +46,8 @@ pub struct Trust {
     pub crls: Vec<Crl>,
     /// OCSP responses at hand.
     pub ocsp: Vec<OcspResponse>,
+    /// What came with the message. It is looked at last, so that it hides nothing.
+    pub enclosed: Evidence,
     /// Who is asked for more of both, once a path has reached an anchor.
     pub revocation_source: Option<Arc<dyn RevocationSource>>,
     /// What to do where revocation is not known.

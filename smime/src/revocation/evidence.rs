@@ -73,8 +73,8 @@ impl Trust {
     #[must_use]
     pub fn with_evidence(&self, evidence: Evidence) -> Self {
         let mut trust = self.clone();
-        trust.crls.extend(evidence.crls);
-        trust.ocsp.extend(evidence.ocsp);
+        trust.enclosed.crls.extend(evidence.crls);
+        trust.enclosed.ocsp.extend(evidence.ocsp);
         trust
     }
 }

@@ -30,7 +30,10 @@ use standing::Standing;
 
 use crate::{
     Certificate,
-    path::{Budget, LegacySignatures, PathError, Revocation, RevocationMode, SignedError, Strength, Trust},
+    path::{
+        Budget, LegacySignatures, PathError, Refused, Revocation, RevocationMode, SignedError, Strength,
+        Trust,
+    },
 };
 
 /// What tells of the revocation of a certificate.
@@ -50,16 +53,17 @@ pub(crate) fn check(
     trust: &Trust,
     at: SystemTime,
     budget: &mut Budget,
-) -> Result<(Revocation, Strength), PathError> {
+) -> Result<(Revocation, Strength), Refused> {
     let (mut pending, mut strength) = (Vec::new(), Strength::Strong);
     let mut checker =
         Checker { chain, surplus, trust, at, budget, pending: &mut pending, strength: &mut strength };
     let (mut until, mut by): (Option<SystemTime>, Option<Witness>) = (None, None);
     let mut unknown = None;
-    for (certificate, issuer) in chain.iter().zip(chain.iter().skip(1)) {
+    for (position, (certificate, issuer)) in chain.iter().zip(chain.iter().skip(1)).enumerate() {
         match checker.status(certificate, issuer)? {
             Ok(Found { standing: Standing::Revoked { since, .. }, .. }) => {
-                return Err(PathError::Revoked { certificate: certificate.to_string(), since });
+                let error = PathError::Revoked { certificate: certificate.to_string(), since };
+                return Err(Refused { error, revoked: Some(position) });
             }
             Ok(found) => {
                 until = Some(until.map_or(found.until, |until| until.min(found.until)));
@@ -68,7 +72,7 @@ pub(crate) fn check(
             Err(reason) => {
                 let certificate = certificate.to_string();
                 if trust.revocation == RevocationMode::HardFail {
-                    return Err(PathError::RevocationUnknown { certificate, reason });
+                    return Err(PathError::RevocationUnknown { certificate, reason }.into());
                 }
                 unknown = Some(Revocation::Unknown(format!("{certificate}: {reason}")));
             }
@@ -126,9 +130,10 @@ impl Checker<'_> {
             .as_ref()
             .map(|source| source.evidence(certificate, issuer, self.budget.waited()))
             .unwrap_or_default();
-        let crls: Vec<&Crl> = trust.crls.iter().chain(&more.crls).collect();
-        let responses: Vec<&OcspResponse> = trust.ocsp.iter().chain(&more.ocsp).collect();
-        let by_ocsp = self.by_ocsp(certificate, issuer, &responses, &crls)?;
+        let crls: Vec<&Crl> = trust.crls.iter().chain(&more.crls).chain(&trust.enclosed.crls).collect();
+        let at_hand: Vec<&OcspResponse> = trust.ocsp.iter().chain(&more.ocsp).collect();
+        let enclosed: Vec<&OcspResponse> = trust.enclosed.ocsp.iter().collect();
+        let by_ocsp = self.by_ocsp(certificate, issuer, [at_hand, enclosed], &crls)?;
         if let Some(Ok(found)) = &by_ocsp
             && found.standing.is_final()
         {

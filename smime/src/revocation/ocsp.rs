@@ -3,6 +3,7 @@
 //! Who signed it and whether that one may is decided in `responder`.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
@@ -53,7 +54,7 @@ struct Inner {
 /// Who says that he answers.
 #[derive(Debug)]
 enum ResponderId {
-    Name(Name),
+    Name(PreparedName),
     /// SHA-1 over his key.
     Key(Vec<u8>),
 }
@@ -208,10 +209,18 @@ impl OcspResponse {
     /// Whether it says that this is the certificate of who signed it.
     pub(super) fn names(&self, responder: &Certificate) -> bool {
         match &self.inner.responder {
-            ResponderId::Name(name) => PreparedName::of(name).is(responder.prepared_subject()),
+            ResponderId::Name(name) => name.is(responder.prepared_subject()),
             ResponderId::Key(hash) => {
                 Digest::of(DigestAlgorithm::Sha1, responder.public_key()).as_bytes() == hash
             }
+        }
+    }
+
+    /// Whether it says that who signed it has one of these names (canonical) or keys (SHA-1).
+    pub(super) fn names_one_of(&self, names: &HashSet<&[u8]>, keys: &HashSet<Vec<u8>>) -> bool {
+        match &self.inner.responder {
+            ResponderId::Name(name) => names.contains(name.canonical()),
+            ResponderId::Key(hash) => keys.contains(hash),
         }
     }
 
@@ -251,7 +260,7 @@ fn read_data(data: &Tlv<'_>) -> Result<Data, OcspError> {
     }
     let responder = fields.any("no responderID")?;
     let responder = match responder.tag {
-        0xA1 => Name::from_der(responder.content).ok().map(ResponderId::Name),
+        0xA1 => Name::from_der(responder.content).ok().map(|name| ResponderId::Name(PreparedName::of(&name))),
         0xA2 => Reader::only(responder.content, tlv::OCTET_STRING, "responderID")
             .ok()
             .map(|key| ResponderId::Key(key.content.to_vec())),

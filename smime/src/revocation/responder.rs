@@ -3,16 +3,20 @@
 //! The issuer of the certificate itself, or whom it appointed: a certificate that it issued directly, with
 //! id-kp-OCSPSigning. A responder trusted by local configuration there is none.
 
-use std::{cmp::Reverse, time::SystemTime};
+use std::{cmp::Reverse, collections::HashSet, time::SystemTime};
 
 use der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::KeyUsage;
 
 use super::{
-    Checker, Crl, Finding, Found, OcspResponse, Standing, Witness, ocsp::Answer, standing::Currency,
+    Checker, Crl, Finding, Found, OcspResponse, Standing, Witness,
+    ocsp::{Answer, Single},
+    standing::Currency,
 };
 use crate::{
     Certificate,
+    algorithm::DigestAlgorithm,
+    key::Digest,
     path::{Budget, PathError, Purpose, RevocationMode, Strength, Trust, is_cheap, validate_for},
 };
 
@@ -41,57 +45,74 @@ impl OcspResponse {
 }
 
 impl Checker<'_> {
-    /// What the newest good response says of `certificate`; `None` where none is about it.
+    /// What the newest good response says of `certificate`; `None` where none is about it. Those at hand come first:
+    /// what came with the message counts only where it is newer, and may not be so much that not all is looked at.
     pub(super) fn by_ocsp(
         &mut self,
         certificate: &Certificate,
         issuer: &Certificate,
-        responses: &[&OcspResponse],
+        responses: [Vec<&OcspResponse>; 2],
         crls: &[&Crl],
     ) -> Result<Option<Finding>, PathError> {
-        let about =
-            |response: &&OcspResponse| response.single(certificate, issuer).map(|single| single.this_update);
-        let mut responses: Vec<&OcspResponse> =
-            responses.iter().filter(|response| about(response).is_some()).copied().collect();
-        responses.sort_by_key(|response| Reverse(about(response)));
-        let mut reason = None;
-        for response in responses.into_iter().take(MAX_RESPONSES) {
-            match self.answer(response, certificate, issuer, crls)? {
-                Ok(found) => return Ok(Some(Ok(found))),
-                Err(why) => _ = reason.get_or_insert(why),
+        if responses.iter().all(Vec::is_empty) {
+            return Ok(None);
+        }
+        let candidates = Candidates::of(issuer, self.surplus);
+        let (mut best, mut reason): (Option<Found>, _) = (None, None);
+        let mut looked_at = 0;
+        for group in responses {
+            for (single, response) in newest_first(group, certificate, issuer) {
+                if best.is_some_and(|best| best.this_update >= single.this_update) {
+                    break;
+                }
+                let claim = match self.claim(response, single, certificate) {
+                    Ok(_) if !candidates.may_have_signed(response) => Err(refuse(NOT_APPOINTED)),
+                    claim => claim,
+                };
+                let claim = match claim {
+                    Ok(claim) => claim,
+                    Err(why) => {
+                        reason.get_or_insert(why);
+                        continue;
+                    }
+                };
+                looked_at += 1;
+                if looked_at > MAX_RESPONSES {
+                    return Err(self.budget.exceed());
+                }
+                match self.check_responder(response, issuer, crls, self.at.max(claim.this_update))? {
+                    Ok(()) => {
+                        best = Some(claim);
+                        break;
+                    }
+                    Err(why) => _ = reason.get_or_insert_with(|| refuse(&why)),
+                }
+            }
+            if best.is_some_and(|best| best.standing.is_final()) {
+                break;
             }
         }
-        Ok(reason.map(Err))
+        Ok(best.map(Ok).or(reason.map(Err)))
     }
 
-    fn answer(
-        &mut self,
-        response: &OcspResponse,
-        certificate: &Certificate,
-        issuer: &Certificate,
-        crls: &[&Crl],
-    ) -> Result<Finding, PathError> {
-        let refuse = |why: &str| Ok(Err(format!("the OCSP response cannot be used: {why}")));
-        let Some(single) = response.single(certificate, issuer) else { return refuse("it is about another") };
+    /// What a response says, whoever signed it.
+    fn claim(&self, response: &OcspResponse, single: &Single, certificate: &Certificate) -> Finding {
         if let Some(why) = response.unusable().or(single.unusable.as_deref()) {
-            return refuse(why);
+            return Err(refuse(why));
         }
         let standing = match single.status {
             Answer::Good => Standing::Good,
             Answer::Revoked(entry) => Standing::of(Some(entry), self.at),
-            Answer::Unknown => return Ok(Err("the OCSP responder does not know it".into())),
+            Answer::Unknown => return Err("the OCSP responder does not know it".into()),
         };
         let (this_update, until) = (single.this_update, single.until);
         if let Currency::Outdated(why) =
             Currency::of(this_update, Some(until), certificate.not_after(), self.at)
             && !standing.is_final()
         {
-            return refuse(why);
+            return Err(refuse(why));
         }
-        match self.check_responder(response, issuer, crls, self.at.max(this_update))? {
-            Ok(()) => Ok(Ok(Found { standing, this_update, until, by: Witness::Ocsp })),
-            Err(why) => refuse(&why),
-        }
+        Ok(Found { standing, this_update, until, by: Witness::Ocsp })
     }
 
     fn check_responder(
@@ -104,9 +125,9 @@ impl Checker<'_> {
         if response.names(issuer) && self.is_answered_by(response, issuer)? {
             return Ok(Ok(()));
         }
-        let mut reason = String::from("it is not signed by the issuer or whom the issuer appointed");
+        let mut reason = String::from(NOT_APPOINTED);
         for delegate in response.certificates().iter().chain(self.surplus) {
-            if !response.names(delegate) || !is_cheap(delegate) {
+            if !response.names(delegate) || !is_candidate(delegate, issuer) {
                 continue;
             }
             match self.check_delegate(delegate, issuer, crls, at)? {
@@ -169,12 +190,64 @@ impl Checker<'_> {
     }
 }
 
+/// Who may have signed a response, but for those whose certificates are in it.
+struct Candidates<'a> {
+    issuer: &'a Certificate,
+    /// Canonical.
+    names: HashSet<&'a [u8]>,
+    /// SHA-1 over each.
+    keys: HashSet<Vec<u8>>,
+}
+
+impl<'a> Candidates<'a> {
+    fn of(issuer: &'a Certificate, surplus: &'a [Certificate]) -> Self {
+        let delegates = surplus.iter().filter(|delegate| is_candidate(delegate, issuer));
+        let all: Vec<&Certificate> = [issuer].into_iter().chain(delegates).collect();
+        let key =
+            |one: &&Certificate| Digest::of(DigestAlgorithm::Sha1, one.public_key()).as_bytes().to_vec();
+        Self {
+            issuer,
+            names: all.iter().map(|one| one.prepared_subject().canonical()).collect(),
+            keys: all.iter().map(key).collect(),
+        }
+    }
+
+    /// Whether it may be worth a check of its signature, by what it says of who signed it.
+    fn may_have_signed(&self, response: &OcspResponse) -> bool {
+        let mut enclosed = response.certificates().iter();
+        response.names_one_of(&self.names, &self.keys)
+            || enclosed.any(|delegate| response.names(delegate) && is_candidate(delegate, self.issuer))
+    }
+}
+
+/// Whether `delegate` says that `issuer` issued it, and a check of its signatures is not too dear.
+fn is_candidate(delegate: &Certificate, issuer: &Certificate) -> bool {
+    is_cheap(delegate) && delegate.prepared_issuer().is(issuer.prepared_subject())
+}
+
+/// The responses about a certificate, each with its answer.
+fn newest_first<'a>(
+    responses: Vec<&'a OcspResponse>,
+    certificate: &Certificate,
+    issuer: &Certificate,
+) -> Vec<(&'a Single, &'a OcspResponse)> {
+    let answer = |response: &'a OcspResponse| Some((response.single(certificate, issuer)?, response));
+    let mut answers: Vec<_> = responses.into_iter().filter_map(answer).collect();
+    answers.sort_by_key(|(single, _)| Reverse(single.this_update));
+    answers
+}
+
+fn refuse(why: &str) -> String {
+    format!("the OCSP response cannot be used: {why}")
+}
+
 fn has_extension(certificate: &Certificate, oid: ObjectIdentifier) -> bool {
     let extensions = certificate.decoded().tbs_certificate().extensions();
     extensions.into_iter().flatten().any(|extension| extension.extn_id == oid)
 }
 
-/// How many responses about one certificate are looked at.
+const NOT_APPOINTED: &str = "it is not signed by the issuer or whom the issuer appointed";
+/// For how many responses about one certificate signatures are checked.
 const MAX_RESPONSES: usize = 10;
 /// id-pkix-ocsp-nocheck.
 const ID_PKIX_OCSP_NOCHECK: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.5");

@@ -22,26 +22,27 @@ impl Checker<'_> {
         let theirs =
             surplus.iter().filter(|other| other.der().len() <= MAX_CERTIFICATE_LEN && is_cheap(other));
         let others = self.trust.intermediates.iter().chain(theirs).filter(|other| !chain.contains(other));
-        let mut reason = "there is no certificate of who signed it";
+        let mut reason = String::from("there is no certificate of who signed it");
         for signer in issuers.chain(others) {
             if !signer.prepared_subject().is(crl.prepared_issuer()) || !has_key(signer, crl.authority_key()) {
                 continue;
             }
             if !may_sign_crls(signer) {
-                reason = "its issuer's keyUsage has no cRLSign";
+                reason = "its issuer's keyUsage has no cRLSign".into();
                 continue;
             }
             self.budget.step()?;
             if !self.is_signed_by(crl, signer)? {
-                reason = "its signature does not verify";
+                reason = "its signature does not verify".into();
                 continue;
             }
             match self.is_valid_signer(signer, crl.this_update().max(self.at))? {
                 Ok(()) => return Ok(Ok(signer.clone())),
-                Err(why) => return Ok(Err(format!("the certificate of who signed it is not good: {why}"))),
+                // The key may have another certificate that is.
+                Err(why) => reason = format!("the certificate of who signed it is not good: {why}"),
             }
         }
-        Ok(Err(reason.into()))
+        Ok(Err(reason))
     }
 
     pub(super) fn is_signed_by(&mut self, crl: &Crl, signer: &Certificate) -> Result<bool, PathError> {
