@@ -10,20 +10,37 @@ const MAX_KEY: usize = 511;
 /// A serial number has at most 20 octets (RFC 5280 4.1.2.2); who writes more finds less.
 const MAX_PART: usize = 64;
 
-/// An address as a key: in lower case, nothing where it is too long.
+/// An address as a key, nothing where it is too long. Equal addresses have the same, and others another one.
 pub(crate) fn address(address: &MailAddress) -> Option<Vec<u8>> {
-    text(&address.folded())
+    limited(address.folded())
 }
 
-/// An address or `@domain` as a key.
+/// An address or `@domain` as a key, however it is spelled.
 pub(crate) fn text(text: &str) -> Option<Vec<u8>> {
-    let key = text.to_ascii_lowercase().into_bytes();
-    (!key.contains(&0) && key.len() + 1 + size_of::<Fingerprint>() <= MAX_KEY).then_some(key)
+    limited(canonical(text).unwrap_or_else(|| text.to_ascii_lowercase()))
 }
 
 /// The domain of an address as a key, with the `@`.
 pub(crate) fn domain(address: &MailAddress) -> Option<Vec<u8>> {
-    text(&format!("@{}", address.domain()))
+    limited(of_domain(address))
+}
+
+/// `@` and the domain of an address in A-labels.
+pub(crate) fn of_domain(address: &MailAddress) -> String {
+    format!("@{}", address.ascii_domain())
+}
+
+/// The form under which equal addresses are the same, or domains with `@` before them; `None` for anything else.
+pub(crate) fn canonical(address_or_domain: &str) -> Option<String> {
+    match address_or_domain.strip_prefix('@') {
+        Some(domain) => MailAddress::parse(&format!("x@{domain}")).ok().map(|any| of_domain(&any)),
+        None => MailAddress::parse(address_or_domain).ok().map(|address| address.folded()),
+    }
+}
+
+fn limited(key: String) -> Option<Vec<u8>> {
+    let key = key.into_bytes();
+    (!key.contains(&0) && key.len() + 1 + size_of::<Fingerprint>() <= MAX_KEY).then_some(key)
 }
 
 /// What all keys of a part and something else begin with.
@@ -75,6 +92,29 @@ mod tests {
         let short = MailAddress::parse("Alice@Example.ORG").unwrap();
         assert_eq!(address(&short).unwrap(), b"alice@example.org");
         assert_eq!(domain(&short).unwrap(), b"@example.org");
+    }
+
+    #[test]
+    fn addresses_have_the_same_key_if_and_only_if_they_are_equal() {
+        let spelled = [
+            "alice@example.org",
+            "ALICE@Example.ORG",
+            "J\u{f6}rg@example.org",
+            "j\u{f6}rg@example.org",
+            "j\u{f6}RG@example.org",
+            "a@B\u{dc}cher.example",
+            "A@xn--bcher-kva.example",
+        ];
+        for one in spelled {
+            for other in spelled {
+                let [first, second] = [one, other].map(|text| MailAddress::parse(text).unwrap());
+                assert_eq!(address(&first) == address(&second), first == second, "{one} {other}");
+                assert_eq!(text(one) == text(other), first == second, "{one} {other}");
+            }
+        }
+        let book = MailAddress::parse("a@B\u{dc}cher.example").unwrap();
+        assert_eq!(domain(&book).unwrap(), b"@xn--bcher-kva.example");
+        assert_eq!(text("@b\u{fc}CHER.example"), domain(&book));
     }
 
     #[test]

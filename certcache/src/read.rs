@@ -295,9 +295,18 @@ impl Entry {
         self.only.is_empty() || self.only.contains(&address.folded()) || self.is_assigned(address)
     }
 
+    /// Whether an administrator gave it the address, not only its domain.
+    pub(crate) fn is_assigned_itself(&self, address: &MailAddress) -> bool {
+        let folded = address.folded();
+        self.assigned.iter().any(|text| key::canonical(text).is_some_and(|text| text == folded))
+    }
+
     /// Whether an administrator gave it the address or its domain.
     pub fn is_assigned(&self, address: &MailAddress) -> bool {
-        let (folded, domain) = (address.folded(), format!("@{}", address.domain()).to_ascii_lowercase());
-        self.assigned.iter().any(|text| *text == folded || *text == domain)
+        let (folded, domain) = (address.folded(), key::of_domain(address));
+        self.assigned.iter().any(|text| {
+            let text = key::canonical(text);
+            text.as_ref().is_some_and(|text| *text == folded || *text == domain)
+        })
     }
 }

@@ -192,15 +192,11 @@ impl Cache {
         reason: &str,
         now: SystemTime,
     ) -> Result<bool, CacheError> {
-        let text = address_or_domain.to_ascii_lowercase();
-        let is_address = MailAddress::parse(&text).is_ok()
-            || text
-                .strip_prefix('@')
-                .is_some_and(|domain| MailAddress::parse(&format!("x@{domain}")).is_ok());
-        if !is_address || key::text(&text).is_none() {
-            let text = text.chars().take(320).collect();
+        let text = key::canonical(address_or_domain).filter(|text| key::text(text).is_some());
+        let Some(text) = text else {
+            let text = address_or_domain.chars().take(320).collect();
             return Err(CacheError::NotAnAddress { path: self.path().to_owned(), text });
-        }
+        };
         let reason = format!("{text}: {reason}");
         self.change(fingerprint, "assign", &reason, now, |record| {
             if !record.assigned.contains(&text) && record.assigned.len() < MAX_ASSIGNED {
@@ -217,9 +213,11 @@ impl Cache {
         reason: &str,
         now: SystemTime,
     ) -> Result<bool, CacheError> {
-        let text = address_or_domain.to_ascii_lowercase();
+        let text = canonical(address_or_domain);
         let reason = format!("no longer {text}: {reason}");
-        self.change(fingerprint, "assign", &reason, now, |record| record.assigned.retain(|own| *own != text))
+        self.change(fingerprint, "assign", &reason, now, |record| {
+            record.assigned.retain(|own| canonical(own) != text);
+        })
     }
 
     fn change(
@@ -373,7 +371,7 @@ fn insert(
     }
     record.preferred = record.preferred.max(new.preferred);
     for text in &new.assigned {
-        let text = text.to_ascii_lowercase();
+        let text = canonical(text);
         if !record.assigned.contains(&text) && record.assigned.len() < MAX_ASSIGNED {
             record.assigned.push(text);
         }
@@ -416,4 +414,9 @@ fn insert(
         log::append(tables, transaction, now, "insert", &HEXLOWER.encode(fingerprint), &reason)?;
     }
     Ok(before.is_none())
+}
+
+/// What is kept of an assignment.
+fn canonical(text: &str) -> String {
+    key::canonical(text).unwrap_or_else(|| text.to_ascii_lowercase())
 }

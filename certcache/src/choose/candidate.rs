@@ -88,7 +88,7 @@ impl Candidate {
     pub(super) fn of(entry: Entry, address: &MailAddress, at: SystemTime) -> Self {
         let refusal = refusal(&entry, address, at);
         let is_for_domain =
-            !entry.certificate.addresses().contains(address) && !entry.assigned.contains(&address.folded());
+            !entry.certificate.addresses().contains(address) && !entry.is_assigned_itself(address);
         Self { entry, refusal, remark: None, is_for_domain, path: None }
     }
 
@@ -191,5 +191,5 @@ fn refusal(entry: &Entry, address: &MailAddress, at: SystemTime) -> Option<Refus
 pub(crate) const DOMAIN_AUTHORITY: &str = "domain-confidentiality-authority";
 
 fn is_domain_authority(own: &MailAddress, address: &MailAddress) -> bool {
-    own.local().eq_ignore_ascii_case(DOMAIN_AUTHORITY) && own.domain().eq_ignore_ascii_case(address.domain())
+    own.local().eq_ignore_ascii_case(DOMAIN_AUTHORITY) && own.ascii_domain() == address.ascii_domain()
 }

@@ -211,12 +211,20 @@ impl Cache {
             // The key is the check sum of the octets.
             match Certificate::from_der(&der) {
                 Ok(certificate) if *certificate.fingerprint() == fingerprint => {
+                    if !certificate.addresses().contains(address) && !self.is_given(&fingerprint, address)? {
+                        return Ok(None);
+                    }
                     certificates.push(certificate);
                 }
                 _ => return Ok(None),
             }
         }
         Ok(Some(if certificates.is_empty() { Remembered::Nothing } else { Remembered::Chosen(certificates) }))
+    }
+
+    /// Whether the certificate of a fingerprint is an address's by its record.
+    fn is_given(&self, fingerprint: &Fingerprint, address: &MailAddress) -> Result<bool, CacheError> {
+        Ok(self.by_fingerprint(fingerprint)?.is_some_and(|entry| entry.is_of(address)))
     }
 
     /// The read of [`Self::remembered`] alone: a choice, and for each certificate what `take` makes of its octets.
@@ -297,7 +305,7 @@ fn domain_authorities(
     transaction: &RoTxn<'_>,
     address: &MailAddress,
 ) -> Tried<HashSet<Fingerprint>> {
-    let authority = key::text(&format!("{DOMAIN_AUTHORITY}@{}", address.domain()));
+    let authority = key::text(&format!("{DOMAIN_AUTHORITY}@{}", address.ascii_domain()));
     let Some(authority) = authority else { return Ok(HashSet::new()) };
     let found = suffixes(tables.by_addr, transaction, &key::prefix(&authority), 20)?;
     Ok(found.into_iter().collect())

@@ -406,3 +406,77 @@ fn the_fixtures_of_openssl_are_chosen_as_their_names_say() {
     chosen.sort();
     assert_eq!(chosen, ["CN=Alice", "CN=Encrypt only"], "{:?}", found.candidates);
 }
+
+#[test]
+fn addresses_that_differ_in_case_beyond_ascii_share_no_choice() {
+    let site = site();
+    let certificate = site.issue(&Wanted::default());
+    let [lower, upper] =
+        ["j\u{f6}rg@example.org", "J\u{f6}rg@example.org"].map(|text| MailAddress::parse(text).unwrap());
+    assert_ne!(upper, lower);
+    let insertion =
+        Insertion { assigned: vec![lower.folded()], ..Insertion::new(&certificate, Source::Imported) };
+    site.cache.put(&[insertion], now()).unwrap();
+    let chosen =
+        |address: &MailAddress| site.chooser.candidates_anew(address, now()).unwrap().chosen().count();
+    assert_eq!((chosen(&lower), chosen(&upper)), (1, 0));
+    for (first, second) in [(&lower, &upper), (&upper, &lower)] {
+        let found = [first, second].map(|address| site.chooser.lookup(address, now()).unwrap());
+        assert!(site.chooser.flush(Duration::from_secs(10)));
+        let again = [first, second].map(|address| site.chooser.lookup(address, now()).unwrap());
+        for (address, found) in [first, second, first, second].into_iter().zip(found.into_iter().chain(again))
+        {
+            assert_eq!(matches!(found, Lookup::Found(_)), address == &lower, "{address} {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_given_to_a_domain_is_found_however_the_domain_is_spelled() {
+    let site = site();
+    let certificate = site.issue(&Wanted::default());
+    site.put(&certificate, TrustState::Trusted);
+    let spelled = ["x@b\u{fc}cher.example", "x@B\u{dc}CHER.example", "x@xn--bcher-kva.example"];
+    let addresses = spelled.map(|text| MailAddress::parse(text).unwrap());
+    let found = || {
+        addresses.each_ref().map(|address| {
+            let found = site.chooser.lookup(address, now()).unwrap();
+            assert!(site.chooser.flush(Duration::from_secs(10)));
+            matches!(found, Lookup::Found(_))
+        })
+    };
+    let fingerprint = certificate.fingerprint();
+    for domain in ["@b\u{fc}cher.example", "@XN--bcher-kva.example"] {
+        // What was found out before is void afterwards.
+        assert_eq!(found(), [false; 3]);
+        site.cache.assign(fingerprint, domain, "", now()).unwrap();
+        assert_eq!(found(), [true; 3], "{domain}");
+        assert_eq!(found(), [true; 3], "{domain}, remembered");
+        site.cache.unassign(fingerprint, "@B\u{dc}cher.example", "", now()).unwrap();
+    }
+}
+
+#[test]
+fn a_remembered_choice_of_a_certificate_that_is_not_the_address_s_does_not_count() {
+    let site = site();
+    let certificate = site.issue(&Wanted::default());
+    site.put(&certificate, TrustState::Trusted);
+    let [alice, other] =
+        ["alice@example.org", "other@example.org"].map(|text| MailAddress::parse(text).unwrap());
+    assert!(matches!(site.chooser.lookup(&alice, now()).unwrap(), Lookup::Found(_)));
+    assert!(site.chooser.flush(Duration::from_secs(10)));
+    // The row of one address under the key of another, as a fault in a key would have it.
+    let rows = |tables: &Tables, transaction: &RoTxn<'_>| {
+        let mut rows = Vec::new();
+        for row in tables.choice.iter(transaction)? {
+            let (key, value) = row?;
+            rows.push((key.to_vec(), value.to_vec()));
+        }
+        Ok(rows)
+    };
+    let (key, value) = site.cache.read(rows).unwrap().remove(0);
+    let key = [other.folded().as_bytes(), &key[alice.folded().len()..]].concat();
+    site.cache.write(|tables, transaction| Ok(tables.choice.put(transaction, &key, &value)?)).unwrap();
+    assert_eq!(site.chooser.remembered_octets(&other, now()).unwrap().map(|chosen| chosen.len()), Some(1));
+    assert_eq!(site.chooser.remembered(&other, now()).unwrap(), None);
+}
