@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use certcache::{Cache, CacheError, Chooser, Insertion, Source};
+use certcache::{Cache, CacheError, Chooser, Insertion, Refusal, Source};
 use smime::{
     MailAddress,
     store::{Lookup, RecipientCertificates, StoreError},
@@ -84,7 +84,14 @@ impl Refill {
         if !chosen.is_empty() {
             return Ok(Lookup::Found(chosen));
         }
-        if search.is_unknown() {
+        let may_pass = found.candidates.iter().any(|candidate| {
+            let refusal = candidate.refusal.as_ref();
+            refusal.is_some_and(|refusal| {
+                matches!(refusal, Refusal::RevocationUnknown(_) | Refusal::NotYetValid | Refusal::Pending)
+            })
+        });
+        // Whoever has something that cannot be used now is not without certificates.
+        if search.is_unknown() || !search.certificates().is_empty() || may_pass || found.damaged.is_some() {
             return Ok(Lookup::Unknown);
         }
         if !self.absent.is_zero() {
@@ -124,7 +131,10 @@ mod tests {
     use std::fs;
 
     use certcache::Take;
-    use smime::testing::fixtures;
+    use smime::{
+        path::{RevocationMode, Trust},
+        testing::fixtures,
+    };
 
     use super::*;
     use crate::{CertificateSource, Directory};
@@ -151,7 +161,7 @@ mod tests {
         // One that leads to no anchor is kept, and not encrypted to.
         fs::write(files.join("mallory.pem"), fixtures::data("mallory.pem")).unwrap();
         let mallory = fixtures::certificate("mallory").addresses().remove(0);
-        assert!(matches!(refill.lookup(&mallory, now).unwrap(), Lookup::Absent));
+        assert!(matches!(refill.lookup(&mallory, now).unwrap(), Lookup::Unknown));
         assert_eq!(refill.chooser.cache().by_address(&mallory).unwrap().len(), 1);
         fs::write(files.join("alice.pem"), fixtures::data("alice.pem")).unwrap();
         fs::write(files.join("ca.pem"), fixtures::data("ca.pem")).unwrap();
@@ -182,6 +192,32 @@ mod tests {
         assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent));
         let later = now + Duration::from_mins(2);
         assert!(matches!(refill.lookup(&alice(), later).unwrap(), Lookup::Found(_)));
+    }
+
+    #[test]
+    fn what_cannot_be_used_for_now_is_not_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = folder.path().join("files");
+        fs::create_dir(&files).unwrap();
+        for name in ["alice.pem", "ca.pem"] {
+            fs::write(files.join(name), fixtures::data(name)).unwrap();
+        }
+        let now = fixtures::now();
+        // Nobody tells whether it is revoked, and that is asked for.
+        let cache = Arc::new(Cache::open(&folder.path().join("cache")).unwrap());
+        let trust = Trust { revocation: RevocationMode::HardFail, ..fixtures::trust() };
+        let chooser =
+            Arc::new(Chooser::new(Arc::clone(&cache), Trust { crls: Vec::new(), ..trust }, Take::default()));
+        let directory: Arc<dyn CertificateSource> = Arc::new(Directory::new("files", files.clone()));
+        let sources = Sources::new(vec![directory], Duration::from_secs(20)).with_rest(Duration::ZERO);
+        let refill = Refill::new(chooser, sources, Duration::from_mins(1));
+        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Unknown));
+        assert!(!cache.is_absent(&alice(), None, now).unwrap());
+        // And where the source has it no more, the cache's own is still there.
+        fs::remove_dir_all(&files).unwrap();
+        fs::create_dir(&files).unwrap();
+        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Unknown));
+        assert!(!cache.is_absent(&alice(), None, now).unwrap());
     }
 
     #[test]
