@@ -66,8 +66,8 @@ pub struct Fetcher {
     client: Client,
     settings: FetchSettings,
     store: Box<dyn RevocationStore>,
-    crls: Mutex<HashMap<String, crl::Known>>,
-    crl_flights: Flights<Result<(), String>>,
+    crls: Mutex<HashMap<crl::Place, crl::Known>>,
+    crl_flights: Flights<Result<crl::Passing, String>>,
     ocsp_flights: Flights<Result<ocsp::Known, String>>,
 }
 
@@ -96,7 +96,7 @@ impl Fetcher {
         self.crls().clear();
     }
 
-    fn crls(&self) -> MutexGuard<'_, HashMap<String, crl::Known>> {
+    fn crls(&self) -> MutexGuard<'_, HashMap<crl::Place, crl::Known>> {
         self.crls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,16 +143,21 @@ impl RevocationSource for Fetcher {
         let for_lists = if responders.is_empty() { deadline } else { started + half };
         let mut is_current = false;
         for url in &lists {
-            let (crl, reason) = self.crl(url, issuer, for_lists);
+            let (lists, reason) = self.crl(url, issuer, for_lists);
             reasons.extend(reason.map(|reason| format!("{url}: {reason}")));
-            let Some(crl) = crl else { continue };
             let deltas = delta_crl_urls(certificate);
-            for delta in deltas.iter().chain(crl.freshest()) {
-                evidence.crls.extend(self.crl(delta, issuer, for_lists).0);
+            let freshest: Vec<String> =
+                lists.signed.iter().chain(&lists.other).flat_map(|crl| crl.freshest().to_vec()).collect();
+            for delta in deltas.iter().chain(&freshest) {
+                evidence.crls.extend(self.crl(delta, issuer, for_lists).0.all());
             }
-            is_current |= crl.next_update().is_some_and(|next| next >= SystemTime::now());
-            let is_enough = is_current && crl.is_for_all_reasons();
-            evidence.crls.push(crl);
+            // What nobody is known to have signed ends no search.
+            let is_enough = lists.signed.as_ref().is_some_and(|crl| {
+                let is_new = crl.next_update().is_some_and(|next| next >= SystemTime::now());
+                is_current |= is_new && !crl.is_delta();
+                is_current && crl.is_for_all_reasons()
+            });
+            evidence.crls.extend(lists.all());
             if is_enough {
                 break;
             }

@@ -73,15 +73,14 @@ impl Drop for Prefetch {
 impl Fetcher {
     /// Renews all CRLs that are due.
     fn renew(&self, now: SystemTime, seed: &RandomState) {
-        let all: Vec<(String, Known)> =
-            self.crls().iter().map(|(url, known)| (url.clone(), known.clone())).collect();
-        for (url, known) in all {
-            if now < due(&known, jitter(&url, seed)) || self.is_resting(&url).is_some() {
+        let all: Vec<Known> = self.crls().values().cloned().collect();
+        for known in all {
+            let url = &known.url;
+            if now < due(&known, jitter(url, seed)) || self.is_resting(url).is_some() {
                 continue;
             }
             let deadline = Instant::now() + PATIENCE;
-            let renewed =
-                self.crl_flights.join(&url, deadline, || self.fetch_crl(&url, &known.asked_for, deadline));
+            let renewed = self.join_fetch(url, &known.issuer, deadline);
             if let Some(Err(reason)) = renewed.as_deref() {
                 debug!(url, reason, "a CRL could not be renewed");
             }
@@ -127,8 +126,8 @@ mod tests {
             crl: crl.clone(),
             etag: None,
             fetched,
-            signed_by: None,
-            asked_for: issuer.clone(),
+            url: String::new(),
+            issuer: issuer.clone(),
         };
         for jitter in [0.0, 0.3, 1.0] {
             let early = due(&known(from), jitter);

@@ -276,3 +276,43 @@ fn pem(certificate: &Certificate) -> String {
         text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
+
+#[test]
+fn a_forged_list_shuts_out_no_true_one() {
+    let authority = Authority::start("revocation-forged").unwrap();
+    let gate = &authority.gate;
+    let new = || fetcher(FetchSettings { rest: Duration::ZERO, ..settings() });
+    let crls = "/before/crls";
+    // The true one with other times: thisUpdate far in the future, or out of date, and a signature that is none.
+    let forged = |times: [&[u8; 13]; 2]| {
+        let mut list = get(gate.upstream(), "/before/crls/people/latest.crl").unwrap();
+        let utc = |at: &usize| list[*at..].starts_with(&[0x17, 13]);
+        let general = |at: &usize| list[*at..].starts_with(&[0x18, 15, b'2', b'0']);
+        // The year without its century is at the same place in both.
+        let year = |at: usize| if general(&at) { at + 4 } else { at + 2 };
+        let at: Vec<usize> =
+            (0..list.len() - 17).filter(|at| utc(at) || general(at)).map(year).take(2).collect();
+        assert_eq!(at.len(), 2, "thisUpdate and nextUpdate");
+        for (at, time) in at.into_iter().zip(times) {
+            list[at..at + 13].copy_from_slice(time);
+        }
+        list
+    };
+    for times in [[b"491231235959Z", b"491231235959Z"], [b"260101000000Z", b"491231235959Z"]] {
+        let fetcher = new();
+        gate.rule(crls, Rule::Body(forged(times)));
+        let (hard, _) = judge(&authority, &fetcher, "bob");
+        assert!(hard.starts_with("hard"), "{hard}");
+        gate.plain();
+        assert_eq!(judge(&authority, &fetcher, "bob").0, "revoked");
+    }
+    // The true one is out of date: bob stays revoked whatever is sent then.
+    let old = new();
+    let [first, later] = ["archive-10.crl", "latest.crl"]
+        .map(|name| get(gate.upstream(), &format!("/before/crls/people/{name}")));
+    assert!(first.is_some() && later.is_some());
+    gate.rule(crls, Rule::Body(first.unwrap()));
+    assert_eq!(judge(&authority, &old, "bob").0, "revoked");
+    gate.rule(crls, Rule::Body(forged([b"260101000000Z", b"491231235959Z"])));
+    assert_eq!(judge(&authority, &old, "bob").0, "revoked");
+}
