@@ -10,7 +10,7 @@ use smime::{
     key::KeyError,
     message::{AuthResult, Verdict},
     mime::{CanonicalError, Message},
-    path::Trust,
+    path::{Distrust, Trust},
     profile::PlanError,
     store::{RecipientCertificates, StoreError},
 };
@@ -150,6 +150,13 @@ impl Agent {
     /// Who fetches what tells of revocation, if anybody does.
     pub fn fetcher(&self) -> Option<&Arc<Fetcher>> {
         self.fetcher.as_ref()
+    }
+
+    /// Lets it believe nobody whom an administrator distrusts.
+    #[must_use]
+    pub fn with_distrust(mut self, distrust: Arc<dyn Distrust>) -> Self {
+        self.trust.distrust = Some(distrust);
+        self
     }
 
     /// Lets it encrypt to those whose certificates are in a store, and not only to our own people.

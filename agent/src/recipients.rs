@@ -44,12 +44,10 @@ impl OpenStoreError {
     }
 }
 
-/// Opens the cache, for a configuration that has one and a use for it: recipients' certificates, or what is fetched of
-/// revocation. A process opens it once.
+/// Opens the cache, for a configuration that has one: recipients' certificates, what is fetched of revocation, and whom
+/// an administrator distrusts. A process opens it once.
 pub fn open_cache(settings: &Settings) -> Result<Option<Arc<Cache>>, OpenStoreError> {
-    let is_used = encrypts(settings) || settings.fetch().is_some();
-    let cache = settings.cache().filter(|_| is_used).map(Cache::open).transpose()?;
-    Ok(cache.map(Arc::new))
+    Ok(settings.cache().map(Cache::open).transpose()?.map(Arc::new))
 }
 
 /// Whether a rule may encrypt.

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use agent::{Agent, Settings, settings};
+use agent::{Agent, Settings, open_cache, settings};
 use anyhow::{Context, Result, anyhow, bail};
 use batch::{
     agents::{Decrypt, Encrypt, Reencrypt, Rekey, Resign, Sign, Signatures, Verify},
@@ -32,7 +32,7 @@ use batch::{
     select::Selected,
     task::{Identity, Task},
 };
-use certcache::Cache;
+use certcache::CachedDistrust;
 use clap::Parser;
 use data_encoding::HEXLOWER;
 use hsmpool::{Lane, Pool, TokenSettings, TokenState};
@@ -108,16 +108,20 @@ fn start(cli: &Cli) -> Result<Totals> {
         journal: Some(Journaling { resume: work.resume, request: request(&cli.config)?, every: NOTE_EVERY }),
     };
     let pool = start_pool(&settings, &cli.command)?;
-    let agent = Agent::new(&settings, &pool);
+    let cache = open_cache(&settings).context("the certificate cache cannot be opened")?;
+    let mut agent = Agent::new(&settings, &pool);
+    if let Some(cache) = &cache {
+        agent = agent.with_distrust(Arc::new(CachedDistrust::new(Arc::clone(cache))));
+    }
+    let agent = agent;
     let clock = SystemTime::now;
-    let (cache, cached);
+    let cached;
     let mut recipients = None;
     if let Some(to) = cli.command.to() {
         let mut found = Recipients::new(Recipients::read(&to.certificates)?, to.profile, clock())?;
         if to.cached {
-            let path = settings.cache().context("--to-cached needs [cache] path in the configuration")?;
-            cache = Cache::open(path)?;
-            cached = Cached(&cache);
+            let cache = cache.as_deref();
+            cached = Cached(cache.context("--to-cached needs [cache] path in the configuration")?);
             found = found.with_store(&cached, agent.trust());
         }
         if found.is_empty() {

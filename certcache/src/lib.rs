@@ -9,13 +9,14 @@
 //!
 //! - `write.rs`, `read.rs`: certificates by address, fingerprint, issuer and serial number, key identifier, subject
 //!   and expiry, with where they came from and whether they may be used.
-//! - `status.rs`: CRLs and OCSP answers. `rule.rs`: distrust rules. `log.rs`: what was changed and why.
+//! - `status.rs`: CRLs and OCSP answers. `rule.rs`, `distrust.rs`: what is not trusted any more. `log.rs`: what was changed and why.
 //! - `check.rs`, `transfer.rs`, `migrate.rs`: check, export, import, backup, another schema.
 //! - `choose/`: whom to encrypt to, and why.
 
 mod check;
 mod choose;
 mod codec;
+mod distrust;
 mod env;
 mod error;
 mod index;
@@ -40,6 +41,7 @@ pub use check::{Found, MAX_FAULTS, Report};
 pub use choose::{
     CachedStatus, Candidate, Candidates, Chooser, ChosenOctets, MAX_AGE, Refusal, Remembered, Take,
 };
+pub use distrust::CachedDistrust;
 pub use error::CacheError;
 pub use log::{Event, MAX_EVENTS};
 pub use migrate::Reindexed;

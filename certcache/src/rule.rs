@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use der::Encode;
+use der::{Decode, Encode};
 use smime::Certificate;
+use x509_cert::name::Name;
 
 use crate::{
     Cache, CacheError,
@@ -31,10 +32,15 @@ impl Rule {
     /// Whether it forbids a path, given leaf first: one of its issuers is the rule's, and what that issued is
     /// too new. An anchor that is the leaf's own issuer counts like any other.
     pub fn forbids(&self, chain: &[Certificate]) -> bool {
-        chain.iter().any(|certificate| {
-            certificate.issuer().to_der().is_ok_and(|issuer| issuer == self.issuer)
-                && self.after.is_none_or(|after| certificate.not_before() > after)
-        })
+        let name = Name::from_der(&self.issuer).ok();
+        let is_its = |certificate: &Certificate| match &name {
+            // Spelled in another way it is the same issuer.
+            Some(name) => certificate.is_issued_by(name),
+            None => certificate.issuer().to_der().is_ok_and(|issuer| issuer == self.issuer),
+        };
+        let is_too_new =
+            |certificate: &Certificate| self.after.is_none_or(|after| certificate.not_before() > after);
+        chain.iter().any(|certificate| is_too_new(certificate) && is_its(certificate))
     }
 
     fn encode(&self) -> Vec<u8> {

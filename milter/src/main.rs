@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use agent::settings::{DEFAULT_PATH, Milter, start_pool};
 use agent::{Agent, Identities, Settings, encrypts, open_cache, store_of};
 use anyhow::{Context as _, Result};
-use certcache::Cache;
+use certcache::{Cache, CachedDistrust};
 use clap::{Parser, Subcommand};
 use hsmpool::Lane;
 use lookup::{CacheStore, MemoryStore, Prefetch, RevocationStore};
@@ -93,6 +93,9 @@ fn start(arguments: &Arguments) -> Result<()> {
         None => Box::<MemoryStore>::default(),
     };
     let mut agent = Agent::with_store(&settings, Identities::new(&settings, &pool), kept);
+    if let Some(cache) = &cache {
+        agent = agent.with_distrust(Arc::new(CachedDistrust::new(Arc::clone(cache))));
+    }
     let store = cache.map(|cache| store_of(&settings, cache, agent.trust())).transpose();
     if let Some(store) = store.context("recipients' certificates cannot be looked up")?.flatten() {
         agent = agent.with_certificates(store);

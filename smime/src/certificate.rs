@@ -128,6 +128,16 @@ impl Certificate {
         issuer
     }
 
+    /// Whether this is the issuer's name, as RFC 5280 7.1 compares names: a CA may spell its name in several ways.
+    pub fn is_issued_by(&self, name: &Name) -> bool {
+        PreparedName::of(name).is(self.prepared_issuer())
+    }
+
+    /// Whether another certificate is of the same name and the same key, as a cross certificate is.
+    pub fn is_same_authority(&self, other: &Self) -> bool {
+        self.public_key() == other.public_key() && self.prepared_subject().is(other.prepared_subject())
+    }
+
     /// Whether issuer and subject have the same name (RFC 5280 3.2). The keys may still be different.
     pub fn is_self_issued(&self) -> bool {
         self.prepared_subject().is(self.prepared_issuer())

@@ -50,6 +50,8 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(cache: Arc<Cache>, mut trust: Trust) -> Self {
         let further = trust.revocation_source.take();
+        // Rules and distrusted certificates are asked for below, and told apart.
+        trust.distrust = None;
         trust.revocation_source = Some(Arc::new(CachedStatus::new(Arc::clone(&cache), further)));
         Self { cache, trust }
     }
@@ -91,7 +93,7 @@ impl Judge {
         if path.strength() != Strength::Strong {
             return Ok((Outcome::Untrusted("a signature on its path is too weak today".to_owned()), ends));
         }
-        if self.has_distrusted_issuer(chain)? {
+        if self.cache.distrusted(chain)?.is_some() {
             return Ok((Outcome::Untrusted("an issuer is distrusted by an administrator".to_owned()), ends));
         }
         Ok(match path.revocation() {
@@ -127,16 +129,6 @@ impl Judge {
             names = next;
         }
         Ok(found)
-    }
-
-    fn has_distrusted_issuer(&self, chain: &[Certificate]) -> Result<bool, CacheError> {
-        for issuer in chain.iter().skip(1) {
-            let entry = self.cache.by_fingerprint(issuer.fingerprint())?;
-            if entry.is_some_and(|entry| entry.state == TrustState::Distrusted) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 

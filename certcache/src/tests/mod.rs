@@ -3,6 +3,7 @@
 mod choose;
 mod crash;
 mod damage;
+mod distrust;
 mod entries;
 mod growth;
 mod schema;

@@ -298,10 +298,7 @@ fn is_unknown(path: &ValidPath) -> bool {
 
 /// Whether a chain has this name with this key already: going round leads nowhere (RFC 4158 5.2).
 fn is_there(chain: &[Certificate], certificate: &Certificate) -> bool {
-    chain.iter().any(|other| {
-        other.public_key() == certificate.public_key()
-            && other.prepared_subject().is(certificate.prepared_subject())
-    })
+    chain.iter().any(|other| other.is_same_authority(certificate))
 }
 
 /// The key identifier of the issuer, as a certificate gives it.

@@ -74,6 +74,9 @@ pub(super) fn check(
         certificate: chain.get(defect.position).map(ToString::to_string).unwrap_or_default(),
         reason: defect.reason,
     })?;
+    if let Some(reason) = trust.distrust.as_ref().and_then(|distrust| distrust.against(chain)) {
+        return Err(PathError::Distrusted { certificate: leaf.to_string(), reason }.into());
+    }
     let (revocation, of_revocation) = match trust.revocation {
         RevocationMode::Off => (Revocation::NotChecked, Strength::Strong),
         RevocationMode::HardFail | RevocationMode::SoftFail => {

@@ -11,7 +11,7 @@ mod constraints;
 mod name;
 mod policy;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{fmt::Debug, sync::Arc, time::SystemTime};
 
 use der::asn1::ObjectIdentifier;
 
@@ -56,6 +56,15 @@ pub struct Trust {
     pub policies: PolicySettings,
     /// What to do with signatures on certificates that are too weak today.
     pub legacy: LegacySignatures,
+    /// What is not trusted though it has a valid path.
+    pub distrust: Option<Arc<dyn Distrust>>,
+}
+
+/// What an administrator does not trust any more: certificates, and what their issuers made.
+pub trait Distrust: Debug + Send + Sync {
+    /// Why a path, leaf first and anchor last, is not to be used; `None` where nothing is against it. Who cannot
+    /// find out is against it.
+    fn against(&self, path: &[Certificate]) -> Option<String>;
 }
 
 /// What to do with certificates and CRLs that are signed with SHA-1, RSA below 2048 bits or DSA.
@@ -231,6 +240,14 @@ pub enum PathError {
     NameConstraints {
         /// Which.
         certificate: String,
+    },
+    /// An administrator does not trust it, or who issued it.
+    #[error("{certificate} is not trusted here: {reason}")]
+    Distrusted {
+        /// The end of the path.
+        certificate: String,
+        /// Why.
+        reason: String,
     },
     /// A CRL lists it, or an OCSP responder says so.
     #[error("{certificate} was revoked")]
