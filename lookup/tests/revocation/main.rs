@@ -86,7 +86,7 @@ fn good_revoked_and_unknown_are_told_apart_by_what_a_real_server_says() {
         ("erin", "hard: there is no CRL of its issuer; the OCSP response cannot be used: \"CN=no-eku,C=DE\""),
         (
             "frank",
-            "hard: there is no CRL of its issuer; the OCSP response cannot be used: \"CN=stranger,C=DE\"",
+            "hard: there is no CRL of its issuer; the OCSP response cannot be used: it is not signed by the issuer or whom the issuer appointed",
         ),
     ] {
         let (hard, soft) = judge(&authority, &fetcher, name);
@@ -99,7 +99,6 @@ fn good_revoked_and_unknown_are_told_apart_by_what_a_real_server_says() {
     }
     let reason_of = |name| judge(&authority, &fetcher, name).0;
     assert!(reason_of("erin").contains("extKeyUsage has no OCSPSigning"), "{}", reason_of("erin"));
-    assert!(reason_of("frank").contains("no path from"), "{}", reason_of("frank"));
 
     // With a nonce, and with the answer to another request.
     let carol = authority.certificate("carol");
