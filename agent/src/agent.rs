@@ -17,7 +17,9 @@ use smime::{
 
 use crate::{
     Entitled, Envelope, FieldRef, Identities, Known, Opening, Outcome, Plan, Policy, Protection,
-    ReceivingAgent, RefuseReason, Returned, Settings, Share, authres, recipients::Certificates,
+    ReceiveReason, ReceivingAgent, RefuseReason, Returned, Settings, Share, authres,
+    harvest::{Harvester, Signed},
+    recipients::Certificates,
     revocation::trust_with,
 };
 
@@ -31,6 +33,8 @@ pub struct Agent {
     pub(crate) can_split: bool,
     trust: Trust,
     fetcher: Option<Arc<Fetcher>>,
+    /// Who keeps senders' certificates, if anybody does.
+    harvester: Option<Harvester>,
     /// The name under which verdicts are written.
     authserv_id: String,
     /// The envelope sender of opened mail, if it shall not be the one who sent it.
@@ -142,6 +146,7 @@ impl Agent {
             can_split: false,
             trust: trust_with(settings.trust(), fetcher.clone()),
             fetcher,
+            harvester: None,
             authserv_id: settings.milter().map_or_else(String::new, |milter| milter.authserv_id.clone()),
             opened_mail_sender: settings.milter().and_then(|milter| milter.opened_mail_sender.clone()),
         }
@@ -171,6 +176,21 @@ impl Agent {
     pub fn with_copies(mut self) -> Self {
         self.can_split = true;
         self
+    }
+
+    /// Has senders' certificates harvested: outcomes of received mail have what is needed for it, and whoever answered
+    /// the mail gives it to [`Agent::harvest`].
+    #[must_use]
+    pub fn with_harvester(mut self, harvester: Harvester) -> Self {
+        self.harvester = Some(harvester);
+        self
+    }
+
+    /// Leaves what an outcome has for it to the harvester, without waiting.
+    pub fn harvest(&self, signed: Signed) {
+        if let Some(harvester) = &self.harvester {
+            harvester.offer(signed);
+        }
     }
 
     /// What is known of a recipient, given as in the envelope.
@@ -214,7 +234,10 @@ impl Agent {
         let entity = message.entity();
         let forged = authres::forged(&entity, &self.authserv_id);
         let mut outcome = match self.policy.plan(envelope, &entity, at) {
-            Plan::Receive(_) => self.receive(envelope, message, at)?,
+            Plan::Receive(reason) => {
+                let is_incoming = reason == ReceiveReason::Incoming;
+                self.receive(envelope, message, is_incoming, at)?
+            }
             Plan::Pass(reason) => Outcome::unchanged("passed", reason.to_string()),
             Plan::Refuse(reason) => return Err(AgentError::Refused(reason)),
             Plan::Split(shares) => return self.send(&shares, message, &forged, at),
@@ -227,7 +250,13 @@ impl Agent {
         Ok(outcome)
     }
 
-    fn receive(&self, envelope: &Envelope, message: &Message, at: SystemTime) -> Result<Outcome, AgentError> {
+    fn receive(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        is_incoming: bool,
+        at: SystemTime,
+    ) -> Result<Outcome, AgentError> {
         let recipients: Vec<_> = envelope.recipient_addresses().collect();
         let received = self.receiving().receive(message, Entitled::Recipients(&recipients), at)?;
         let note = note(&received.opening, &received.verdict);
@@ -246,8 +275,15 @@ impl Agent {
             Some(note) => format!("{note}; {}", received.verdict.reason()),
             None => received.verdict.reason().to_string(),
         };
+        let harvests = self.harvester.is_some() && is_incoming;
+        let signed = harvests
+            .then(|| {
+                Signed::of(envelope, &message.entity(), &received.verdict, received.signers, &self.identities)
+            })
+            .flatten()
+            .map(Box::new);
         let verdict = Some(received.verdict);
-        Ok(Outcome { edits, action, reason, verdict, copies: Vec::new() }.with_short_reason())
+        Ok(Outcome { edits, action, reason, verdict, copies: Vec::new(), signed }.with_short_reason())
     }
 }
 

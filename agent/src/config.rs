@@ -29,7 +29,7 @@ pub(crate) struct Config {
     /// `[pool]`: the socket of `hsmime-keyd`.
     pub(crate) pool: Option<At<PathBuf>>,
     pub(crate) keyd: Option<KeydSection>,
-    pub(crate) cache: Option<At<PathBuf>>,
+    pub(crate) cache: Option<CacheSection>,
     pub(crate) trust: TrustSection,
     pub(crate) sources: Vec<SourceSection>,
     pub(crate) lookup: LookupSection,
@@ -83,6 +83,13 @@ pub(crate) struct ClientSection {
 
 const OPERATIONS: [(&str, Permission); 2] = [("sign", Permission::Sign), ("decrypt", Permission::Decrypt)];
 const LANES: [(&str, Lane); 2] = [("interactive", Lane::Interactive), ("bulk", Lane::Bulk)];
+
+/// `[cache]`: where recipients' certificates are kept, and whether mail brings some.
+#[derive(Debug)]
+pub(crate) struct CacheSection {
+    pub(crate) path: At<PathBuf>,
+    pub(crate) harvest: bool,
+}
 
 /// `[trust]`: whom to believe.
 #[derive(Debug, Default)]
@@ -170,10 +177,7 @@ impl Config {
                 section.required("socket", socket)
             }),
             keyd: document.section("[keyd]", report, |section| Some(keyd(section))),
-            cache: document.section("[cache]", report, |section| {
-                let path = section.path("path");
-                section.required("path", path)
-            }),
+            cache: document.section("[cache]", report, cache),
             trust: document.section("[trust]", report, |section| Some(trust(section))).unwrap_or_default(),
             sources: document.sections("[[source]]", report, source::source),
             lookup: document
@@ -239,6 +243,13 @@ fn client(section: &mut Section<'_, '_>) -> ClientSection {
         lanes: section.words("lanes", &LANES),
         certificates: section.paths("certificates"),
     }
+}
+
+fn cache(section: &mut Section<'_, '_>) -> Option<CacheSection> {
+    let path = section.path("path");
+    let path = section.required("path", path);
+    let harvest = section.boolean("harvest").is_some_and(|harvest| harvest.value);
+    Some(CacheSection { path: path?, harvest })
 }
 
 fn trust(section: &mut Section<'_, '_>) -> TrustSection {
@@ -408,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_in_a_rule_are_told_in_the_same_way() {
+    fn mistakes_in_a_rule_or_the_cache_are_told_in_the_same_way() {
         for (text, expected) in [
             (
                 "[[rule]]\nfrom = 7\nsign = \"never\"\n".to_owned(),
@@ -422,6 +433,14 @@ mod tests {
             (
                 "[[rule]]\nsign = \"never\"\nprofile = \"standart\"\n".to_owned(),
                 "line 3: `profile` in [[rule]] cannot be \"standart\"; did you mean `standard`?".to_owned(),
+            ),
+            (
+                "[cache]\npath = \"c\"\nharvest = \"yes\"\n".to_owned(),
+                "line 3: `harvest` in [cache] must be true or false, but is a text".to_owned(),
+            ),
+            (
+                "[cache]\npath = \"c\"\nharvst = true\n".to_owned(),
+                "line 3: unknown key `harvst` in [cache]; did you mean `harvest`?".to_owned(),
             ),
         ] {
             assert_eq!(complaints(&text), [expected], "{text}");

@@ -1,8 +1,10 @@
 //! Certificates from signed mail: eleven filters, because whoever can send a signed message could otherwise choose what
 //! others encrypt to (CVE-2026-29140).
 //!
-//! Called after the verdict, with what it returned. What does not pass every filter is not put in; what does, for an
+//! Called after the verdict, with what it returned, by [`Harvester`] on a thread of its own. What does not pass every filter is not put in; what does, for an
 //! address that has a key already, waits (`pending`) until that one ends or an administrator agrees.
+
+mod thread;
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +14,15 @@ use smime::{
     Certificate, MailAddress,
     cms::RecipientKey,
     message::{AuthResult, Verdict, VerifiedSigner},
+    mime::{MimeEntity, single_originator},
     path::{Revocation, Strength, Trust, validate},
+};
+
+pub use thread::Harvester;
+
+use crate::{
+    Envelope, Identities,
+    policy::{is_automatic, is_of_list},
 };
 
 /// How far the signing time may lie from now.
@@ -37,6 +47,70 @@ pub enum Origin {
     Automatic,
     /// From inside, or with one of our own addresses as its author.
     Own,
+}
+
+impl Origin {
+    /// Where a message comes from that was received for others, by its envelope and header.
+    pub fn of(
+        envelope: &Envelope,
+        message: &MimeEntity<'_>,
+        sender: &MailAddress,
+        ours: &Identities,
+    ) -> Self {
+        if envelope.login().is_some() || ours.owned_by(sender).next().is_some() {
+            Self::Own
+        } else if is_of_list(message) {
+            Self::List
+        } else if envelope.has_null_sender() || is_automatic(message) {
+            Self::Automatic
+        } else {
+            Self::Outside
+        }
+    }
+}
+
+/// A received message whose certificates may be harvested once it is answered: what [`Mail`] borrows.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    verdict: Verdict,
+    signers: Vec<VerifiedSigner>,
+    sender: MailAddress,
+    message_id: Option<String>,
+    origin: Origin,
+}
+
+impl Signed {
+    /// `None` for a message that the first filter or the tenth refuses, as they do nearly all of them.
+    pub(crate) fn of(
+        envelope: &Envelope,
+        message: &MimeEntity<'_>,
+        verdict: &Verdict,
+        signers: Vec<VerifiedSigner>,
+        ours: &Identities,
+    ) -> Option<Self> {
+        if verdict.result() != AuthResult::Pass || signers.is_empty() {
+            return None;
+        }
+        let sender = single_originator(message).ok()?;
+        let origin = Origin::of(envelope, message, &sender, ours);
+        if origin != Origin::Outside {
+            return None;
+        }
+        let message_id =
+            message.header().all("Message-ID").next().map(|field| shown(Some(&field.unfolded())));
+        Some(Self { verdict: verdict.clone(), signers, sender, message_id, origin })
+    }
+
+    /// As [`harvest`] wants it.
+    pub fn mail(&self) -> Mail<'_> {
+        Mail {
+            verdict: &self.verdict,
+            signers: &self.signers,
+            sender: &self.sender,
+            message_id: self.message_id.as_deref(),
+            origin: self.origin,
+        }
+    }
 }
 
 /// A message that was verified.
@@ -64,7 +138,8 @@ pub enum Filter {
     /// The signed preference names a certificate that is not the sender's or not in the message.
     #[error("2: the preferred certificate is not the sender's")]
     OtherCertificate,
-    /// No path, revoked, not valid now, or not for encrypting mail.
+    /// No path, revoked, not valid now, or not for encrypting mail. Where nobody could say that it is not revoked, it is
+    /// kept, but as a candidate: never used before somebody can.
     #[error("3: no valid path, or not for encrypting mail")]
     Path,
     /// A key too weak.
@@ -144,8 +219,8 @@ fn pass(
     let Some(signed_at) = signer.signing_time().filter(|at| is_near(*at, now)) else {
         return Ok(Err(Filter::SigningTime));
     };
-    let certificate = match wanted(signer, mail.sender, trust, now) {
-        Ok(Some(certificate)) => certificate,
+    let (certificate, status) = match wanted(signer, mail.sender, trust, now) {
+        Ok(Some(found)) => found,
         Ok(None) => return Ok(Ok(None)),
         Err(filter) => return Ok(Err(filter)),
     };
@@ -174,13 +249,18 @@ fn pass(
     if known.is_some() && !is_known_here && has_other {
         return Ok(Err(Filter::OtherAddress));
     }
-    let state = if has_other { TrustState::Pending } else { TrustState::Trusted };
+    let is_good = status == Status::Good;
+    let state = match has_other {
+        _ if !is_good => TrustState::Candidate,
+        true => TrustState::Pending,
+        false => TrustState::Trusted,
+    };
     // Whoever signs with a key that waits itself does not choose between those that are in use.
     let signer_is_in_use = entries()
         .filter(|entry| entry.certificate == *signer.certificate())
         .any(|entry| entry.state >= TrustState::Trusted && entry.is_used_for(mail.sender));
     let is_signers = is_own(signer.certificate());
-    let speaks = is_signers || known.is_none() || signer_is_in_use;
+    let speaks = is_good && (is_signers || known.is_none() || signer_is_in_use);
     let is_preferred = signer.encryption_key_preference().is_some_and(|named| named.names(&certificate));
     let announced =
         signer.capabilities().map(|list| Announced { at: signed_at, capabilities: list.octets().to_vec() });
@@ -191,7 +271,11 @@ fn pass(
         announced: announced.filter(|_| speaks),
         preferred: (is_preferred && speaks).then_some(signed_at),
         only: Some(mail.sender),
-        reason: "harvested, all filters passed",
+        reason: if is_good {
+            "harvested, all filters passed"
+        } else {
+            "harvested, 3: it is not known whether it is revoked"
+        },
         ..Insertion::new(&certificate, Source::Harvested)
     }];
     // Of a pair the half that signs, so that its next message is known to be of the same person.
@@ -226,13 +310,13 @@ fn wanted(
     sender: &MailAddress,
     trust: &Trust,
     now: SystemTime,
-) -> Result<Option<Certificate>, Filter> {
+) -> Result<Option<(Certificate, Status)>, Filter> {
     let own = signer.certificate();
     let Some(named) = signer.encryption_key_preference() else {
         if !own.may_encrypt() {
             return Ok(None);
         }
-        return check(own, signer, trust, now).map(|()| Some(own.clone()));
+        return check(own, signer, trust, now).map(|status| Some((own.clone(), status)));
     };
     if named.names(own) && !own.may_encrypt() {
         return Ok(None);
@@ -243,11 +327,20 @@ fn wanted(
             continue;
         }
         match check(certificate, signer, trust, now) {
-            Ok(()) => return Ok(Some(certificate.clone())),
+            Ok(status) => return Ok(Some((certificate.clone(), status))),
             Err(filter) => refused = filter,
         }
     }
     Err(refused)
+}
+
+/// What is known of a certificate that has a valid path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// Its issuer says that it is not revoked.
+    Good,
+    /// Nobody says so, or nobody was asked.
+    Unknown,
 }
 
 /// Filters 3 and 4.
@@ -256,7 +349,7 @@ fn check(
     signer: &VerifiedSigner,
     trust: &Trust,
     now: SystemTime,
-) -> Result<(), Filter> {
+) -> Result<Status, Filter> {
     if !certificate.may_encrypt() || !certificate.is_for_email() {
         return Err(Filter::Path);
     }
@@ -266,7 +359,8 @@ fn check(
     let path = validate(certificate, signer.path().chain(), trust, now).map_err(|_| Filter::Path)?;
     match path.revocation() {
         _ if path.strength() != Strength::Strong => Err(Filter::Weak),
-        Revocation::Good { .. } | Revocation::Unknown(_) | Revocation::NotChecked => Ok(()),
+        Revocation::Good { .. } => Ok(Status::Good),
+        Revocation::Unknown(_) | Revocation::NotChecked => Ok(Status::Unknown),
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use smime::{MailAddress, message::Verdict, mime::Message};
 
+use crate::harvest::Signed;
+
 /// A header field by name and place among the fields of that name, counted from 1, as milters do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldRef {
@@ -96,7 +98,7 @@ fn write_fields(fields: &[(String, String)], octets: &mut Vec<u8>) {
 }
 
 /// What was done with a message, and what to do with it now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Outcome {
     /// The edits to apply before delivery.
     pub edits: Edits,
@@ -108,12 +110,14 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
     /// What must be sent besides. Whoever cannot send it must not deliver the message.
     pub copies: Vec<Copy>,
+    /// What [`crate::Agent::harvest`] may have once the message is answered; only where harvesting is switched on.
+    pub signed: Option<Box<Signed>>,
 }
 
 impl Outcome {
     /// The outcome of a message that is delivered as it is.
     pub fn unchanged(action: &'static str, reason: String) -> Self {
-        Self { edits: Edits::default(), action, reason, verdict: None, copies: Vec::new() }
+        Self { edits: Edits::default(), action, reason, verdict: None, copies: Vec::new(), signed: None }
             .with_short_reason()
     }
 

@@ -5,8 +5,8 @@
 //! decides that matches; mail that no rule matches is neither signed nor encrypted.
 //!
 //! Mail that is signed, encrypted or treated by PGP already is not signed again, and neither is mail from the null
-//! sender: its notices are no mail of a person. What must be encrypted is, unless it is ciphertext already or a
-//! notice. `required` signs all the rest or refuses it. `when-possible` leaves invitations, TNEF and mail of lists
+//! sender: its notices are no mail of a person. What must be encrypted is, unless it is ciphertext already or, from a
+//! client without a login, a report from the null sender that quotes no text. `required` signs all the rest or refuses it. `when-possible` leaves invitations, TNEF and mail of lists
 //! alone too, because some programs no longer understand them when signed, and all that claims cryptography,
 //! whatever is behind the claim.
 
@@ -24,6 +24,7 @@ use smime::{
 };
 
 use self::{case::Case, protection::Protection};
+pub(crate) use case::{is_automatic, is_of_list};
 pub use plan::{PassReason, Plan, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 
 use crate::{

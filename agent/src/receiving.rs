@@ -6,7 +6,7 @@ use smime::{
     MailAddress, Room,
     algorithm::ContentEncryptionAlgorithm,
     cms::{EncryptedKey, EnvelopedData, Object, OpenError},
-    message::{Ciphertext, Reason, Verdict, Wrapped, verify, verify_within},
+    message::{Ciphertext, Reason, Verdict, VerifiedSigner, Wrapped, verify, verify_within},
     mime::{FromError, MAX_DEPTH, Message, MimeEntity, single_originator},
     path::{Budget, Trust},
 };
@@ -43,6 +43,8 @@ pub struct Received {
     /// What its signature is worth: the outer one, or the one inside if it was opened. An outer signature
     /// around what was opened is among its layers.
     pub verdict: Verdict,
+    /// The signers behind the verdict that were found good.
+    pub signers: Vec<VerifiedSigner>,
     /// The edits that put the opened content in place; empty where nothing was opened.
     pub edits: Edits,
 }
@@ -134,7 +136,7 @@ impl<'i> ReceivingAgent<'i> {
         };
         let entity = MimeEntity::parse(&content);
         let made = edits.body.as_ref().map_or(0, |body| body.len() + content.len());
-        let (mut verdict, _) =
+        let (mut verdict, signers) =
             verify_within(&mut budget, room.without(made), &entity, sender, self.trust, at);
         if edits.body.is_some() {
             verdict = around.into_iter().rev().fold(verdict, Verdict::inside);
@@ -146,7 +148,7 @@ impl<'i> ReceivingAgent<'i> {
             // What will arrive is not what was signed.
             verdict = verdict.at_best(Reason::NotTransportSafe);
         }
-        Ok(Received { opening, verdict, edits })
+        Ok(Received { opening, verdict, signers, edits })
     }
 
     /// Verifies the message as it is.

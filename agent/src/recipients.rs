@@ -4,7 +4,7 @@
 //! names its recipient to all who receive it. Whoever has no certificate gets one that is not encrypted, where the
 //! rule allows that.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, fmt, io, sync::Arc, time::SystemTime};
 
 use certcache::{Cache, CacheError, Chooser, Take};
 use lookup::Refill;
@@ -19,6 +19,7 @@ use smime::{
 
 use crate::{
     AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings,
+    harvest::Harvester,
     settings::{SourcesError, start_sources},
 };
 
@@ -44,8 +45,8 @@ impl OpenStoreError {
     }
 }
 
-/// Opens the cache, for a configuration that has one: recipients' certificates, what is fetched of revocation, and whom
-/// an administrator distrusts. A process opens it once.
+/// Opens the cache, for a configuration that has one: certificates of recipients and senders, what is fetched of
+/// revocation, and whom an administrator distrusts. A process opens it once.
 pub fn open_cache(settings: &Settings) -> Result<Option<Arc<Cache>>, OpenStoreError> {
     Ok(settings.cache().map(Cache::open).transpose()?.map(Arc::new))
 }
@@ -71,6 +72,15 @@ pub fn store_of(
         return Ok(Some(chooser));
     }
     Ok(Some(Arc::new(Refill::new(chooser, start_sources(lookup)?, lookup.absent))))
+}
+
+/// Who puts senders' certificates into the cache, for a configuration that wants it.
+pub fn harvester(settings: &Settings, cache: Arc<Cache>, trust: &Trust) -> io::Result<Option<Harvester>> {
+    if !settings.harvest() {
+        return Ok(None);
+    }
+    let chooser = Chooser::new(cache, trust.clone(), Take::default());
+    Harvester::start(chooser, trust.clone()).map(Some)
 }
 
 /// Where certificates of recipients come from: our own identities, and a store.
@@ -201,10 +211,11 @@ pub(crate) fn groups(
         }
     }
     if !plain.is_empty() {
+        // Required is settled above. Somebody in Bcc needs a message of their own, but is no reason to encrypt to nobody.
+        if rule.mixed == Mixed::Plain {
+            return Ok(vec![Group { recipients: recipients.to_vec(), seal: None }]);
+        }
         groups.push(Group { recipients: plain, seal: None });
-    }
-    if groups.len() > 1 && rule.mixed == Mixed::Plain && !required {
-        return Ok(vec![Group { recipients: recipients.to_vec(), seal: None }]);
     }
     Ok(groups)
 }

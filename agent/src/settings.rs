@@ -45,6 +45,7 @@ pub struct Settings {
     pool_socket: Option<PathBuf>,
     keyd: Option<Keyd>,
     cache: Option<PathBuf>,
+    harvest: bool,
     trust: Trust,
     lookup: LookupSettings,
     fetch: Option<FetchSettings>,
@@ -198,6 +199,11 @@ impl Settings {
     /// The folder of the certificate cache, if there is one.
     pub fn cache(&self) -> Option<&Path> {
         self.cache.as_deref()
+    }
+
+    /// Whether certificates of senders are put into the cache.
+    pub fn harvest(&self) -> bool {
+        self.harvest
     }
 
     /// Whom to believe: anchors and revocation lists.

@@ -247,6 +247,21 @@ fn whoever_is_named_gets_one_message_and_whoever_is_not_one_of_their_own() {
             &[],
             "p256 p384: sealed for p256 p384 (signed)",
         ),
+        // Somebody in Bcc gets a message of their own, and is no reason to send all of them in clear.
+        (
+            "sign = \"required\"\nencrypt = \"when-possible\"\nmixed = \"plain\"",
+            &["p256", "p384"],
+            &["p256"],
+            &[],
+            "p256: sealed for p256 (signed); p384: sealed for p384 (signed)",
+        ),
+        (
+            "sign = \"required\"\nencrypt = \"when-possible\"\nmixed = \"plain\"",
+            &["p256", "p384", "nobody"],
+            &["p256"],
+            &[],
+            "p256 p384 nobody: signed",
+        ),
     ] {
         assert_eq!(
             forms(&agent(rule), &envelope(recipients), &letter(to, cc)),

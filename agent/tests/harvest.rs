@@ -234,6 +234,39 @@ fn poison_3_a_preferred_certificate_needs_a_path_of_its_own_and_must_not_be_revo
 }
 
 #[test]
+fn poison_3_what_may_be_revoked_waits_as_a_candidate_until_its_issuer_can_be_asked() {
+    for (revocation, has_crl) in [(RevocationMode::SoftFail, false), (RevocationMode::Off, true)] {
+        let before = empty_site();
+        let crls = if has_crl { before.trust.crls.clone() } else { Vec::new() };
+        let trust = Trust { revocation, crls, ..before.trust.clone() };
+        let chooser = Chooser::new(Arc::clone(before.chooser.cache()), trust.clone(), Take::Newest);
+        let site = Site { trust, chooser, ..before };
+        let letter = || Letter::by(site.root.issue_key(&Wanted::default()));
+        let candidate = |is_new| Harvested::Kept {
+            fingerprint: *site.alice.fingerprint(),
+            state: TrustState::Candidate,
+            is_new,
+        };
+        assert_eq!(site.harvest(&letter()), candidate(true));
+        assert_eq!(site.harvest(&letter()), candidate(false));
+        assert_eq!(site.used_for("alice@example.org"), []);
+        let entry = site.cache().by_fingerprint(site.alice.fingerprint()).unwrap().unwrap();
+        assert_eq!((entry.preferred, entry.announced), (None, None));
+        // Later the issuer says that it is good.
+        let trust = Trust {
+            revocation: RevocationMode::SoftFail,
+            crls: vec![Crl::from_der(&site.root.crl(&[], now() - DAY, now() + DAY)).unwrap()],
+            ..site.trust.clone()
+        };
+        let chooser = Chooser::new(Arc::clone(site.chooser.cache()), trust.clone(), Take::Newest);
+        let site = Site { trust, chooser, ..site };
+        let letter = Letter::by(site.root.issue_key(&Wanted::default()));
+        assert!(matches!(site.harvest(&letter), Harvested::Kept { state: TrustState::Trusted, .. }));
+        assert_eq!(site.used_for("alice@example.org"), std::slice::from_ref(&site.alice));
+    }
+}
+
+#[test]
 fn poison_4_a_weak_key_is_not_taken() {
     let site = site();
     let weak = site.root.issue(&Wanted { key: "rsa1024", ..newer() });
@@ -383,7 +416,8 @@ fn poison_11_the_log_names_message_and_rule_and_nobody_writes_lines_into_it() {
 fn an_intermediate_that_came_with_a_message_is_there_when_the_certificate_is_chosen() {
     let site = empty_site();
     let below = site.root.intermediate("Below", "mallory");
-    let trust = Trust { revocation: RevocationMode::Off, ..site.trust.clone() };
+    let mut trust = site.trust.clone();
+    trust.crls.push(Crl::from_der(&below.crl(&[], now() - DAY, now() + DAY)).unwrap());
     let site = Site {
         chooser: Chooser::new(Arc::clone(site.chooser.cache()), trust.clone(), Take::Newest),
         trust,

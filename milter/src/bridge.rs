@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
+use agent::harvest::Signed;
 use agent::{Envelope, Outcome};
 use indymilter::ContextActions;
 use smime::Fault;
@@ -43,6 +44,11 @@ impl<T: Treat> Bridge<T> {
     /// Whether outcomes may have copies.
     pub(crate) fn makes_copies(&self) -> bool {
         self.treat.makes_copies()
+    }
+
+    /// Has something learnt from a message that is answered now.
+    pub(crate) fn learn(&self, signed: Signed) {
+        self.treat.learn(signed);
     }
 
     /// The treatment's answer, or a failure when it panicked, did not come before the deadline or before `cut`,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use agent::Outcome;
+use agent::harvest::Signed;
 use indymilter::{
     Actions, CallbackFuture, Callbacks, Context, EomContext, MacroStage, NegotiateContext, ProtoOpts,
     SetErrorReply, Status,
@@ -172,8 +173,12 @@ async fn conclude<T: Treat>(
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     match done {
-        Ok(Done { action, reason, smime }) => {
+        Ok(Done { action, reason, smime, signed }) => {
             info!(action, smime, reason, recipients, octets, elapsed_ms, "done");
+            // Nothing is left to do for it but the answer, which this does not hold up.
+            if let Some(signed) = signed {
+                connection.bridge().learn(*signed);
+            }
             Status::Continue
         }
         Err(Failure { fault, reason }) => {
@@ -196,6 +201,8 @@ struct Done {
     reason: String,
     /// RFC 7281's word, where a signature was looked for.
     smime: Option<&'static str>,
+    /// What may be learnt of it.
+    signed: Option<Box<Signed>>,
 }
 
 /// Sends the edits. What fails after the first of them is a temporary failure, never an acceptance.
@@ -205,7 +212,7 @@ async fn apply<T: Treat>(
     (outcome, prepared): Answer,
     sender: &str,
 ) -> Result<Done, Failure> {
-    let Outcome { edits, action, reason, verdict, copies } = outcome;
+    let Outcome { edits, action, reason, verdict, copies, signed } = outcome;
     if !copies.is_empty() {
         return Err(Failure::new(Fault::Internal, "there are copies that nobody sends"));
     }
@@ -226,7 +233,7 @@ async fn apply<T: Treat>(
         let committed = committed.map_err(|_| Failure::new(Fault::Internal, "the commit panicked"))?;
         committed.map_err(|error| Failure::new(Fault::Operator, error.to_string()))?;
     }
-    Ok(Done { action, reason, smime })
+    Ok(Done { action, reason, smime, signed })
 }
 
 /// The reply to what is not even treated.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use agent::harvest::Signed;
 use agent::{Agent, Edits, Envelope, FieldRef, Outcome};
 use smime::Fault;
 use smime::mime::Message;
@@ -52,6 +53,10 @@ impl Treat for Gateway {
         let identity = self.spool.identify(envelope, message);
         let prepared = self.spool.prepare(envelope, &identity, copies);
         prepared.map(Some).map_err(|error| Failure::new(Fault::Operator, error.to_string()))
+    }
+
+    fn learn(&self, signed: Signed) {
+        self.agent.harvest(signed);
     }
 
     fn makes_copies(&self) -> bool {

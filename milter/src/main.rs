@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use agent::settings::{DEFAULT_PATH, Milter, start_pool};
-use agent::{Agent, Identities, Settings, encrypts, open_cache, store_of};
+use agent::{Agent, Identities, Settings, encrypts, harvester, open_cache, store_of};
 use anyhow::{Context as _, Result};
 use certcache::{Cache, CachedDistrust};
 use clap::{Parser, Subcommand};
@@ -96,9 +96,14 @@ fn start(arguments: &Arguments) -> Result<()> {
     if let Some(cache) = &cache {
         agent = agent.with_distrust(Arc::new(CachedDistrust::new(Arc::clone(cache))));
     }
+    let harvester = cache.clone().map(|cache| harvester(&settings, cache, agent.trust())).transpose();
+    let harvester = harvester.context("no thread that harvests certificates")?.flatten();
     let store = cache.map(|cache| store_of(&settings, cache, agent.trust())).transpose();
     if let Some(store) = store.context("recipients' certificates cannot be looked up")?.flatten() {
         agent = agent.with_certificates(store);
+    }
+    if let Some(harvester) = harvester {
+        agent = agent.with_harvester(harvester);
     }
     let prefetch = agent.fetcher().map(|fetcher| {
         let trust = agent.trust();
@@ -127,7 +132,7 @@ fn start(arguments: &Arguments) -> Result<()> {
 fn cache(settings: &Settings) -> Result<Option<Arc<Cache>>> {
     match open_cache(settings) {
         Err(error) if !encrypts(settings) => {
-            warn!(%error, "CRLs and OCSP responses are kept in memory only");
+            warn!(%error, "CRLs and OCSP responses are kept in memory only, and no senders' certificates");
             Ok(None)
         }
         opened => opened.context("the certificate cache cannot be opened"),

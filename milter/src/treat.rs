@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use agent::harvest::Signed;
 use agent::{Agent, AgentError, Envelope, Outcome};
 use smime::Fault;
 use smime::mime::Message;
@@ -18,6 +19,9 @@ pub trait Treat: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Learns from a message that was treated and is answered now. It must not wait for anything.
+    fn learn(&self, _: Signed) {}
+
     /// Whether outcomes may have copies, whose recipients the MTA must let us remove.
     fn makes_copies(&self) -> bool {
         false
@@ -27,6 +31,10 @@ pub trait Treat: Send + Sync + 'static {
 impl Treat for Agent {
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure> {
         Self::treat(self, envelope, message, now).map_err(|error| Failure::of(&error))
+    }
+
+    fn learn(&self, signed: Signed) {
+        self.harvest(signed);
     }
 }
 

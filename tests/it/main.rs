@@ -13,6 +13,8 @@ mod copies;
 #[cfg(test)]
 mod forged;
 #[cfg(test)]
+mod harvest;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod incoming;

@@ -36,6 +36,8 @@ pub struct Config {
     pub reinjection: Option<(u16, PathBuf)>,
     /// The certificate cache.
     pub cache: Option<PathBuf>,
+    /// Whether certificates of senders are put into it.
+    pub harvest: bool,
     /// Rules in front of the others, as they are written.
     pub first_rules: String,
     /// Networks that need no login.
@@ -94,7 +96,8 @@ impl Config {
             let _ = writeln!(toml, "reinject = \"inet:127.0.0.1:{port}\"\nstate = {folder:?}");
         }
         if let Some(cache) = &self.cache {
-            let _ = writeln!(toml, "\n[cache]\npath = {:?}", cache.to_string_lossy());
+            let (cache, harvest) = (cache.to_string_lossy(), self.harvest);
+            let _ = writeln!(toml, "\n[cache]\npath = {cache:?}\nharvest = {harvest}");
         }
         if let Some(socket) = &self.keyd_socket {
             let user = rustix::process::getuid().as_raw();

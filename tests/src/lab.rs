@@ -86,6 +86,7 @@ impl Lab {
             opened_mail_sender: None,
             reinjection: None,
             cache: None,
+            harvest: false,
             first_rules: String::new(),
             trusted_networks: vec!["192.0.2.0/24".to_owned()],
             identities: [&alice, &bob, &carol].map(identity).into(),

@@ -95,9 +95,11 @@ impl<'a> Case<'a> {
     }
 
     /// Whether it is what a rule means that requires encryption: no ciphertext yet, and not a notice that tells of
-    /// other mail. The null sender alone makes none: everybody can write it.
+    /// other mail. Everybody can write the null sender and any header: whoever logged in sends no notices, and what calls
+    /// itself automatic is no more than a text.
     fn is_to_be_encrypted(&self) -> bool {
-        let is_notice = self.envelope.has_null_sender() && is_notice(self.message);
+        let is_notice =
+            self.envelope.has_null_sender() && self.envelope.login().is_none() && is_notice(self.message);
         !self.is_ciphertext && !is_notice
     }
 
@@ -116,7 +118,7 @@ impl<'a> Case<'a> {
 }
 
 /// Mail that a list sends on (RFC 2919, RFC 2369), or that calls itself bulk.
-fn is_of_list(message: &MimeEntity<'_>) -> bool {
+pub(crate) fn is_of_list(message: &MimeEntity<'_>) -> bool {
     let header = message.header();
     header.fields().any(|field| {
         field.is("List-Id")
@@ -126,10 +128,39 @@ fn is_of_list(message: &MimeEntity<'_>) -> bool {
     })
 }
 
-/// A report on other mail (RFC 6522: DSN and MDN), or an automatic answer (RFC 3834).
-fn is_notice(message: &MimeEntity<'_>) -> bool {
+/// A report on other mail (RFC 6522: DSN and MDN), or an automatic answer (RFC 3834), as far as the message itself says so.
+pub(crate) fn is_automatic(message: &MimeEntity<'_>) -> bool {
     let is_report = message.content_type().is_ok_and(|known| known.is("multipart/report"));
-    let header = message.header();
-    let mut automatic = header.all("Auto-Submitted");
+    let mut automatic = message.header().all("Auto-Submitted");
     is_report || automatic.any(|field| !field.unfolded().trim().eq_ignore_ascii_case("no"))
 }
+
+/// A report of what became of other mail, of which it holds the header at most: RFC 6522's two or three parts, the second
+/// for machines (RFC 3464, RFC 8098, RFC 6533). Everything but the first is then nobody's text.
+fn is_notice(message: &MimeEntity<'_>) -> bool {
+    let is = |entity: &MimeEntity<'_>, types: &[&str]| {
+        entity.content_type().is_ok_and(|known| types.iter().any(|one| known.is(one)))
+    };
+    if !is(message, &["multipart/report"]) {
+        return false;
+    }
+    match message.parts().as_deref() {
+        Ok([text, report, header @ ..]) => {
+            is(text, &["text/plain", "text/html"])
+                && is(report, &REPORTS)
+                && header.len() <= 1
+                && header.iter().all(|header| is(header, &HEADERS))
+        }
+        _ => false,
+    }
+}
+
+const REPORTS: [&str; 4] = [
+    "message/delivery-status",
+    "message/global-delivery-status",
+    "message/disposition-notification",
+    "message/global-disposition-notification",
+];
+
+/// What is returned of a message without its text.
+const HEADERS: [&str; 2] = ["text/rfc822-headers", "message/global-headers"];

@@ -357,12 +357,13 @@ fn the_null_sender_is_a_sender_of_its_own() {
     let rules =
         "[[rule]]\nsender = \"<>\"\nsign = \"never\"\n[[rule]]\nsign = \"never\"\nencrypt = \"required\"\n";
     let policy = policy(&format!("{rules}[milter]{base}"));
-    let report = "From: alice@example.org\nContent-Type: multipart/report; boundary=b";
-    for (sender, expected) in [
-        ("", "pass: it is a notice from the null sender"),
-        ("alice@example.org", "encrypt: the rule of line 4 requires encryption of alice@example.org's mail"),
+    let sealed = "encrypt: the rule of line 4 requires encryption of alice@example.org's mail";
+    for (origin, sender, expected) in [
+        ("@192.0.2.7", "", "pass: it is a notice from the null sender"),
+        ("@192.0.2.7", "alice@example.org", sealed),
     ] {
-        assert_eq!(plan(&policy, &envelope("alice@", sender, &["x@example.com"]), report), expected);
+        let message = format!("From: alice@example.org\n{}", report(""));
+        assert_eq!(plan_for(&policy, &envelope(origin, sender, &["x@example.com"]), &message), expected);
     }
 }
 
@@ -421,8 +422,6 @@ fn what_must_be_encrypted_is_but_for_ciphertext_and_notices() {
         )
     };
     let pass = |reason: &str| format!("pass: {reason}");
-    let report =
-        "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b--\n".to_owned();
     let notice = "it is a notice from the null sender";
     let text = "\nHello\n".to_owned();
     for (name, sender, message, if_required, if_wished) in [
@@ -449,8 +448,14 @@ fn what_must_be_encrypted_is_but_for_ciphertext_and_notices() {
             pass("it was treated by PGP already"),
             pass("it was treated by PGP already"),
         ),
-        ("a bounce", "", report.clone(), pass(notice), pass(notice)),
-        ("an answer by a machine", "", format!("Auto-Submitted: auto-replied\n{text}"), pass(notice), pass(notice)),
+        ("a bounce by somebody with a login", "", report(""), alone("requires"), pass(notice)),
+        (
+            "an answer by a machine",
+            "",
+            format!("Auto-Submitted: auto-replied\n{text}"),
+            alone("requires"),
+            pass(notice),
+        ),
         ("a person without a sender", "", format!("Auto-Submitted: no\n{text}"), alone("requires"), pass(notice)),
         (
             "an invitation",
@@ -480,6 +485,65 @@ fn what_must_be_encrypted_is_but_for_ciphertext_and_notices() {
         let message = format!("From: alice@example.org\n{message}");
         assert_eq!(plan_for(&required, &envelope, &message), if_required, "{name}");
         assert_eq!(plan_for(&wished, &envelope, &message), if_wished, "{name}");
+    }
+}
+
+/// A report on a message that was not delivered, with more parts.
+fn report(more: &str) -> String {
+    format!(
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n\nIt was not.\n\
+         --b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\n{more}--b--\n"
+    )
+}
+
+#[test]
+fn what_must_be_encrypted_does_not_leave_in_clear_by_calling_itself_a_notice() {
+    let base = CONFIG.split_once("[milter]").unwrap().1;
+    let policy = policy(&format!("[[rule]]\nsign = \"never\"\nencrypt = \"required\"\n[milter]{base}"));
+    let (pass, sealed) = (
+        "pass: it is a notice from the null sender",
+        "encrypt: the rule of line 1 requires encryption of alice@example.org's mail",
+    );
+    let part = |media_type: &str| format!("--b\nContent-Type: {media_type}\n\nSubject: x\n\n");
+    let machine = "@192.0.2.7";
+    for (name, origin, sender, message, expected) in [
+        ("a bounce", machine, "", report(""), pass),
+        ("with the header of the mail", machine, "", report(&part("text/rfc822-headers")), pass),
+        ("a receipt", machine, "", report("").replace("/delivery-status", "/disposition-notification"), pass),
+        ("from a login", "alice@192.0.2.7", "", report(""), sealed),
+        ("with a sender", machine, "alice@example.org", report(""), sealed),
+        ("with the whole mail", machine, "", report(&part("message/rfc822")), sealed),
+        ("with a file", machine, "", report(&part("application/pdf")), sealed),
+        (
+            "with more than a header",
+            machine,
+            "",
+            report(&(part("text/rfc822-headers") + &part("text/rfc822-headers"))),
+            sealed,
+        ),
+        ("of nothing", machine, "", report("").replace("message/delivery-status", "text/plain"), sealed),
+        (
+            "in name only",
+            machine,
+            "",
+            "Content-Type: multipart/report; boundary=b\n\nHello\n".to_owned(),
+            sealed,
+        ),
+        (
+            "automatic by its own word",
+            machine,
+            "",
+            "Auto-Submitted: auto-replied\n\nHello\n".to_owned(),
+            sealed,
+        ),
+        ("and with a login", "alice@", "", "Auto-Submitted: x\n\nHello\n".to_owned(), sealed),
+    ] {
+        let message = format!("From: alice@example.org\n{message}");
+        assert_eq!(
+            plan_for(&policy, &envelope(origin, sender, &["x@example.com"]), &message),
+            expected,
+            "{name}"
+        );
     }
 }
 

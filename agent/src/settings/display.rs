@@ -48,7 +48,7 @@ impl fmt::Display for Settings {
             }
         }
         match &self.cache {
-            Some(path) => row("cache", format_args!("{}", path.display()))?,
+            Some(path) => row("cache", format_args!("{}{}", path.display(), self.harvest_note()))?,
             None => row("cache", format_args!("none"))?,
         }
         let trust = &self.trust;
@@ -121,5 +121,11 @@ fn day(time: SystemTime) -> String {
     match der::DateTime::try_from(time) {
         Ok(date) => format!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day()),
         Err(_) => "?".to_owned(),
+    }
+}
+
+impl Settings {
+    fn harvest_note(&self) -> &'static str {
+        if self.harvest { ", with certificates of senders" } else { "" }
     }
 }

@@ -331,6 +331,7 @@ fn mistakes_in_form_and_in_content_are_told_together_with_the_file() {
 #[test]
 fn paths_in_a_file_given_by_its_bare_name_begin_in_the_current_folder() {
     let settings = Settings::parse("[cache]\npath = \"cache\"\n", Path::new("hsmime.toml")).unwrap();
+    assert!(!settings.harvest(), "only who says so has certificates of senders kept");
     assert_eq!(settings.cache(), Some(std::env::current_dir().unwrap().join("cache").as_path()));
 }
 
@@ -409,6 +410,13 @@ fn what_looks_odd_is_a_warning_and_not_an_error() {
             ],
         ),
         (
+            "[cache]\npath = \"cache\"\nharvest = true\n[trust]\nrevocation = \"off\"\n".to_owned(),
+            now,
+            vec![
+                "[cache] harvests, but `revocation` in [trust] is off: what is harvested is never used".to_owned(),
+            ],
+        ),
+        (
             milter("") + "[cache]\npath = \"cache\"\n[[rule]]\nsign = \"never\"\nencrypt = \"required\"\n",
             now,
             vec![
@@ -428,10 +436,15 @@ fn what_looks_odd_is_a_warning_and_not_an_error() {
         ),
     ] {
         let folder = folder();
-        let settings = parse(&folder, &format!("{text}[trust]\nanchors = [\"root.pem\"]\n")).unwrap();
+        let settings = parse(&folder, &with_anchors(&text)).unwrap();
         let warnings: Vec<String> = settings.warnings(at).iter().map(ToString::to_string).collect();
         assert_eq!(warnings, expected, "{text}");
     }
+}
+
+fn with_anchors(text: &str) -> String {
+    let anchors = "[trust]\nanchors = [\"root.pem\"]\n";
+    if text.contains("[trust]\n") { text.replace("[trust]\n", anchors) } else { format!("{text}{anchors}") }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use hsmpool::PinSource;
 use ipnet::IpNet;
-use smime::{Certificate, MailAddress};
+use smime::{Certificate, MailAddress, path::RevocationMode};
 
 use super::{AddressList, Listen, Rule, Settings};
 use crate::config::{Level, Mixed};
@@ -71,6 +71,8 @@ pub enum Warning {
         /// The rule's line.
         line: usize,
     },
+    /// Certificates of senders shall be kept, and nobody looks whether they are revoked.
+    HarvestUnchecked,
     /// A rule would have copies made, and there is nowhere to send them.
     NoReinjection {
         /// The rule's line.
@@ -128,6 +130,9 @@ impl fmt::Display for Warning {
                     "the [[rule]] of line {line} encrypts, but without a [cache] to our own people only"
                 )
             }
+            Self::HarvestUnchecked => f.write_str(
+                "[cache] harvests, but `revocation` in [trust] is off: what is harvested is never used",
+            ),
             Self::NoReinjection { line } => {
                 write!(
                     f,
@@ -158,6 +163,9 @@ impl Settings {
         self.warn_of_milter(&mut warnings);
         if self.trust.anchors.is_empty() {
             warnings.push(Warning::NoAnchors);
+        }
+        if self.harvest && self.trust.revocation == RevocationMode::Off {
+            warnings.push(Warning::HarvestUnchecked);
         }
         self.warn_of_certificates(now, &mut warnings);
         self.warn_of_rules(&mut warnings);
