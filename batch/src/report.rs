@@ -124,7 +124,7 @@ impl Report {
         })
     }
 
-    /// Opens the report of an earlier run to go on with it; see [`Self::cut`]. A new file if there is none.
+    /// Opens the report of an earlier run to go on with it; see `cut`. A new file if there is none.
     pub fn reopen(path: &Path) -> Result<Self, BatchError> {
         if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0) {
             return Self::create(path);

@@ -79,7 +79,7 @@ impl Trust {
     }
 }
 
-/// [1] IMPLICIT OtherRevocationInfoFormat (RFC 5652 10.2.1).
+/// `[1] IMPLICIT` OtherRevocationInfoFormat (RFC 5652 10.2.1).
 const OTHER_FORMAT: Tag = Tag(0xA1);
 /// id-ri-ocsp-response (RFC 5940 2.1).
 const ID_RI_OCSP_RESPONSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.16.2");
