@@ -23,5 +23,5 @@ pub use limits::Limits;
 pub use listener::{ListenError, Listener};
 pub use server::run;
 pub use signals::{Signals, run_until_signalled};
-pub use spool::{Prepared, Spool, SpoolError};
+pub use spool::{Prepared, Spool, SpoolError, put_aside};
 pub use treat::{Failure, Treat};

@@ -12,16 +12,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use agent::settings::{DEFAULT_PATH, Milter, start_pool};
+use agent::settings::{DEFAULT_PATH, Milter, Reinject, start_pool};
 use agent::{Agent, Identities, Settings, encrypts, harvester, open_cache, store_of};
 use anyhow::{Context as _, Result};
 use certcache::{Cache, CachedDistrust};
 use clap::{Parser, Subcommand};
 use hsmpool::Lane;
 use lookup::{CacheStore, MemoryStore, Prefetch, RevocationStore};
-use milter::{Gateway, Limits, Listener, Signals, Spool, run_until_signalled};
+use milter::{Gateway, Limits, Listener, Signals, Spool, put_aside, run_until_signalled};
 use tokio::runtime::{self, Runtime};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Signs outgoing mail, decrypts and verifies incoming mail for Postfix and Sendmail.
 #[derive(Debug, Parser)]
@@ -57,13 +57,27 @@ fn main() -> ExitCode {
 }
 
 fn check_config(arguments: &Arguments) -> Result<()> {
-    let (settings, _) = load(arguments)?;
+    let (settings, milter) = load(arguments)?;
     let mut out = io::stdout().lock();
     write!(out, "{settings}")?;
     for warning in settings.warnings(SystemTime::now()) {
         writeln!(out, "warning    {warning}")?;
     }
+    if let Some(warning) = milter.reinject.as_ref().and_then(undeliverable) {
+        writeln!(out, "warning    {warning}")?;
+    }
     Ok(out.flush()?)
+}
+
+/// What the spool has put aside.
+fn undeliverable(to: &Reinject) -> Option<String> {
+    match put_aside(&to.state) {
+        Ok(0) => None,
+        Ok(count) => {
+            Some(format!("{count} copies that cannot be delivered are in {}/failed", to.state.display()))
+        }
+        Err(error) => Some(format!("{} cannot be read: {error}", to.state.display())),
+    }
 }
 
 fn load(arguments: &Arguments) -> Result<(Settings, Milter)> {
@@ -112,7 +126,12 @@ fn start(arguments: &Arguments) -> Result<()> {
     });
     let prefetch = prefetch.transpose().context("no thread that renews CRLs")?;
     // Its lock keeps a second milter from sending the same copies.
-    let spool = milter.reinject.as_ref().map(|to| Spool::open(&to.state, &to.host, to.port)).transpose()?;
+    let spool = milter.reinject.as_ref().map(|to| Spool::open(to, &milter.authserv_id)).transpose()?;
+    if let Some(to) = &milter.reinject
+        && let Some(warning) = undeliverable(to)
+    {
+        error!("{warning}");
+    }
     info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
     match spool {
         Some(spool) => {

@@ -111,8 +111,9 @@ fn copies_survive_a_server_that_is_away_and_a_milter_that_is_killed() {
         testkit::postfix::Postfix::start_with(&lab.workdir, &lab.config.listen, sink.port(), port).unwrap();
     let mut running = Running { postfix, milter, sink, lab };
     let (alice, erin) = (running.lab.alice.address.clone(), running.lab.erin.address.clone());
-    let sent = Letter { from: &alice, to: &erin, subject: "Killed" }.text("the plan");
-    for _ in 0..3 {
+    // Three messages, each with a Message-ID of its own: the same one three times would be a client trying again.
+    for subject in ["Killed-1", "Killed-2", "Killed-3"] {
+        let sent = Letter { from: &alice, to: &erin, subject }.text("the plan");
         let reply = running.send(&Origin::login(&alice), &alice, &[&erin, &dora.address], &sent).unwrap();
         assert_eq!(reply.code, 250, "{reply:?}");
     }

@@ -7,8 +7,6 @@ use std::{
     path::Path,
 };
 
-use super::MARKER;
-
 /// A copy's envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -22,8 +20,8 @@ const FIRST: &str = "hsmime copy 1";
 const LAST: &[u8] = b"\r\nend of copy\n";
 
 impl Entry {
-    /// Writes the file. The marker goes above the message's other fields.
-    pub(crate) fn write(&self, marker: &str, octets: &[u8], to: &mut impl Write) -> io::Result<()> {
+    /// Writes the file.
+    pub(crate) fn write(&self, octets: &[u8], to: &mut impl Write) -> io::Result<()> {
         let mut head = format!("{FIRST}\nfrom {}\n", self.sender);
         for recipient in &self.recipients {
             head.push_str("to ");
@@ -34,8 +32,8 @@ impl Entry {
         if head.matches('\n').count() != lines || head.contains(['\0', '\r']) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a control character in an address"));
         }
+        head.push('\n');
         to.write_all(head.as_bytes())?;
-        to.write_all(format!("\n{MARKER}: {marker}\r\n").as_bytes())?;
         to.write_all(octets)?;
         to.write_all(LAST)
     }

@@ -9,7 +9,7 @@ use aws_lc_rs::{
 };
 use data_encoding::HEXLOWER;
 
-use super::write_new;
+use super::{memory::Tag, write_new};
 
 /// The field that holds the marker.
 pub(crate) const FIELD: &str = "X-Hsmime-Copy";
@@ -34,8 +34,10 @@ impl Key {
         Ok(Self(hmac::Key::new(HMAC_SHA256, &octets)))
     }
 
+    /// The whole field.
     pub(super) fn marker(&self, sender: &str, recipients: &[String], body: &[u8]) -> String {
-        HEXLOWER.encode(self.of("copy", sender, recipients, body).sign().as_ref())
+        let tag = self.of("copy", sender, recipients, body).sign();
+        format!("{FIELD}: {}\r\n", HEXLOWER.encode(tag.as_ref()))
     }
 
     pub(super) fn verifies(&self, marker: &str, sender: &str, recipients: &[String], body: &[u8]) -> bool {
@@ -46,10 +48,17 @@ impl Key {
         aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), &octets).is_ok()
     }
 
-    /// What a message is known by, fit for a file's name.
-    pub(super) fn identity(&self, salt: &str, sender: &str, recipients: &[String], octets: &[u8]) -> String {
-        let tag = self.of(&format!("identity {salt}"), sender, recipients, octets).sign();
+    /// What a message is known by, fit for a file's name. Its recipients do not count: a client may try again for
+    /// some of them.
+    pub(super) fn identity(&self, salt: &str, sender: &str, octets: &[u8]) -> String {
+        let tag = self.of(&format!("identity {salt}"), sender, &[], octets).sign();
         HEXLOWER.encode(tag.as_ref().get(..16).unwrap_or_default())
+    }
+
+    /// What a recipient's copy of a message is remembered by.
+    pub(super) fn tag(&self, identity: &str, recipient: &str) -> Tag {
+        let tag = self.of("recipient", identity, &[recipient.to_owned()], &[]).sign();
+        tag.as_ref().first_chunk().copied().unwrap_or_default()
     }
 
     /// Every part with its length, so that none can be taken for two.

@@ -1,48 +1,85 @@
-//! The thread that hands copies back to the MTA, one after the other, each until it is taken.
+//! The thread that hands copies back to the MTA, one after the other, each until all of its recipients have it or will not
+//! get it for good. Of these the sender is told.
 
 use std::{
-    collections::HashMap,
-    fs::{self, OpenOptions},
+    collections::{HashMap, HashSet},
+    fs::{self, DirBuilder},
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tracing::{error, info, warn};
 
-use super::{DOUBTFUL, Entry, READY, SENT, files, has, smtp};
+use super::{
+    Entry, Shared, body_of,
+    notice::Notice,
+    set::{Held, Sets, age, files, identity_of, sync},
+    smtp::{self, Report, Trouble},
+};
 
 /// Sends what is in the spool.
 pub(super) struct Sender {
-    folder: PathBuf,
-    host: String,
-    port: u16,
-    waiting: Arc<AtomicUsize>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// The host's name in notices.
+    pub(super) name: String,
 }
 
-/// When an entry is tried again.
+/// What is not tried now.
+#[derive(Default)]
+struct Pauses {
+    copies: HashMap<PathBuf, Pause>,
+    /// While there is no server, nothing is.
+    server: Option<Pause>,
+}
+
 #[derive(Clone, Copy)]
 struct Pause {
     until: Instant,
     len: Duration,
 }
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// Why a copy has to wait.
+enum Wait {
+    /// For its own sake.
+    Copy(String),
+    /// There is no server for any.
+    Server(String),
+}
 
-impl Sender {
-    pub(super) fn new(folder: PathBuf, host: &str, port: u16, waiting: Arc<AtomicUsize>) -> Self {
-        Self { folder, host: host.to_owned(), port, waiting }
+impl Pause {
+    fn after(last: Option<&Self>, longest: Duration) -> Self {
+        let len = last.map_or(FIRST_PAUSE, |last| (last.len * 2).min(longest));
+        Self { until: Instant::now() + len, len }
     }
 
+    fn left(self) -> Option<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+const LONGEST_OF_SERVER: Duration = Duration::from_secs(30);
+/// How long a recipient is tried that a server does not take (RFC 5321 4.5.4.1).
+const MAX_AGE: Duration = Duration::from_hours(5 * 24);
+/// How long a copy is put aside.
+const MAX_ASIDE: Duration = Duration::from_hours(30 * 24);
+/// How many copies are put aside; the oldest go first.
+const MAX_ASIDE_COPIES: usize = 1000;
+
+impl Sender {
     /// Sends until the spool is dropped.
     pub(super) fn run(self, woken: &Receiver<()>) {
-        let mut pauses: HashMap<PathBuf, Pause> = HashMap::new();
+        let mut pauses = Pauses::default();
         loop {
             let next = self.send_due(&mut pauses);
             match woken.recv_timeout(next) {
@@ -53,63 +90,174 @@ impl Sender {
     }
 
     /// Tries what is due. Returns when to look again.
-    fn send_due(&self, pauses: &mut HashMap<PathBuf, Pause>) -> Duration {
-        let mut paths = match files(&self.folder) {
+    fn send_due(&self, all: &mut Pauses) -> Duration {
+        if let Some(left) = all.server.and_then(Pause::left) {
+            return left;
+        }
+        let paths = match self.shared.sets.ready() {
             Ok(paths) => paths,
             Err(reason) => {
-                error!(path = %self.folder.display(), %reason, "the spool cannot be read");
+                error!(%reason, "the spool cannot be read");
                 return LONGEST_PAUSE;
             }
         };
-        paths.retain(|path| has(path, READY) || has(path, DOUBTFUL));
-        paths.sort();
-        pauses.retain(|path, _| paths.contains(path));
-        for path in paths {
-            if pauses.get(&path).is_some_and(|pause| pause.until > Instant::now()) {
+        let listed: HashSet<&PathBuf> = paths.iter().collect();
+        all.copies.retain(|path, _| listed.contains(path));
+        for path in &paths {
+            if all.copies.get(path).copied().and_then(Pause::left).is_some() {
                 continue;
             }
-            match self.send(&path) {
+            match self.send(path, SystemTime::now()) {
                 Ok(()) => {
-                    pauses.remove(&path);
+                    all.server = None;
+                    all.copies.remove(path);
                 }
-                Err(reason) => {
-                    let len =
-                        pauses.get(&path).map_or(FIRST_PAUSE, |pause| (pause.len * 2).min(LONGEST_PAUSE));
-                    warn!(path = %path.display(), reason, pause_s = len.as_secs(), "a copy is not taken yet");
-                    pauses.insert(path, Pause { until: Instant::now() + len, len });
+                Err(Wait::Copy(reason)) => {
+                    all.server = None;
+                    let pause = Pause::after(all.copies.get(path), LONGEST_PAUSE);
+                    let pause_s = pause.len.as_secs();
+                    warn!(path = %path.display(), reason, pause_s, "a copy is not taken yet");
+                    all.copies.insert(path.clone(), pause);
+                }
+                Err(Wait::Server(reason)) => {
+                    let pause = Pause::after(all.server.as_ref(), LONGEST_OF_SERVER);
+                    let (waiting, pause_s) = (self.shared.sets.waiting(), pause.len.as_secs());
+                    warn!(reason, waiting, pause_s, "no copies are taken yet");
+                    all.server = Some(pause);
+                    return pause.len;
                 }
             }
         }
-        let next = pauses.values().map(|pause| pause.until.saturating_duration_since(Instant::now())).min();
-        next.unwrap_or(LONGEST_PAUSE)
+        // Notices have been added meanwhile.
+        let ready = self.shared.sets.ready().unwrap_or_default();
+        if ready.iter().any(|path| !all.copies.contains_key(path)) {
+            return Duration::ZERO;
+        }
+        all.copies.values().map(|pause| pause.left().unwrap_or_default()).min().unwrap_or(LONGEST_PAUSE)
     }
 
-    fn send(&self, path: &Path) -> Result<(), String> {
+    fn send(&self, path: &Path, now: SystemTime) -> Result<(), Wait> {
         let (entry, message) = match Entry::read(path) {
             Ok(read) => read,
-            // Its name has just changed; the next look finds it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.to_string()),
-        };
-        smtp::send(&self.host, self.port, &entry, &message)?;
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        info!(recipients = entry.recipients.len(), octets = message.len(), "a copy was handed back");
-        let done = if has(path, DOUBTFUL) {
-            let sent = path.with_extension(SENT);
-            fs::rename(path, &sent).and_then(|()| {
-                // Without its text, which nobody needs any more.
-                OpenOptions::new().write(true).truncate(true).open(&sent).map(drop)
-            })
-        } else {
-            fs::remove_file(path)
-        };
-        match done {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A commit has just made it ready.
-                let renamed = path.with_extension(READY);
-                fs::remove_file(&renamed).map_err(|error| format!("{}: {error}", renamed.display()))
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                error!(path = %path.display(), "a copy is damaged, and is put aside");
+                let aside = self.aside(path).map_err(|error| Wait::Copy(error.to_string()))?;
+                return self
+                    .shared
+                    .sets
+                    .move_away(path, &aside)
+                    .map_err(|error| Wait::Copy(error.to_string()));
             }
-            done => done.map_err(|error| format!("it was taken, and cannot be removed: {error}")),
+            Err(error) => return Err(Wait::Copy(error.to_string())),
+        };
+        let marker = |accepted: &[String]| self.shared.key.marker(&entry.sender, accepted, body_of(&message));
+        let mut report = match smtp::send((&self.host, self.port), &entry, &message, marker) {
+            Ok(report) => report,
+            // No recipient's fault: what waits for the server waits for as long as it takes.
+            Err(Trouble::Away(error)) => {
+                return Err(Wait::Server(format!("{}:{}: {error}", self.host, self.port)));
+            }
+            Err(Trouble::Lost(error)) => {
+                let later = entry.recipients.iter().map(|one| (one.clone(), error.to_string()));
+                Report { later: later.collect(), ..Report::default() }
+            }
+        };
+        if age(path, now) > MAX_AGE {
+            let expired =
+                |(one, reply)| (one, format!("551 5.4.7 not taken for five days, at last: {reply}"));
+            report.refused.extend(report.later.drain(..).map(expired));
         }
+        self.settle(path, entry, &message, report, now)
+    }
+
+    /// Does what the server's answer asks for. What cannot be done now is left for the next time.
+    fn settle(
+        &self,
+        path: &Path,
+        entry: Entry,
+        message: &[u8],
+        report: Report,
+        now: SystemTime,
+    ) -> Result<(), Wait> {
+        let identity = identity_of(path);
+        let Report { taken, refused, later } = report;
+        if !taken.is_empty() {
+            info!(recipients = taken.len(), octets = message.len(), "a copy was handed back");
+            if let Err(reason) = self.shared.memory().record(&self.shared.tags(identity, &taken), now) {
+                warn!(%reason, "it is not remembered who has a copy");
+            }
+        }
+        let mut reason = later.first().map(|(_, reply)| reply.clone());
+        let mut left: Vec<String> = later.into_iter().map(|(recipient, _)| recipient).collect();
+        if !refused.is_empty() {
+            let recipients: Vec<String> = refused.iter().map(|(recipient, _)| recipient.clone()).collect();
+            match self.give_up(path, &entry, message, &refused, now) {
+                Ok(()) => self.shared.memory().forget(&self.shared.tags(identity, &recipients)),
+                Err(error) => {
+                    reason = Some(error);
+                    left.extend(recipients);
+                }
+            }
+        }
+        if left.is_empty() {
+            let done = self.shared.sets.finish(path);
+            return done.map_err(|error| Wait::Copy(format!("it is done, and cannot be removed: {error}")));
+        }
+        if left.len() < entry.recipients.len()
+            && let Err(error) = Sets::replace(path, &Entry { recipients: left, ..entry }, message)
+        {
+            reason = Some(format!("some have it, and this cannot be written: {error}"));
+        }
+        Err(Wait::Copy(reason.unwrap_or_default()))
+    }
+
+    /// Tells the sender who will not get it. Where nobody can be told, it is kept for the operator.
+    fn give_up(
+        &self,
+        path: &Path,
+        entry: &Entry,
+        message: &[u8],
+        refused: &[(String, String)],
+        now: SystemTime,
+    ) -> Result<(), String> {
+        let (first, reply) = refused.first().map(|(first, reply)| (first.as_str(), reply.as_str())).unzip();
+        let recipients = refused.len();
+        if entry.sender.is_empty() {
+            let aside = self.aside(path).map_err(|error| error.to_string())?;
+            let names = refused.iter().map(|(recipient, _)| recipient.clone()).collect();
+            let entry = Entry { sender: String::new(), recipients: names };
+            Sets::replace(&aside, &entry, message).map_err(|error| error.to_string())?;
+            error!(recipients, first, reply, path = %aside.display(), "a copy without a sender was refused, and is put aside");
+            return Ok(());
+        }
+        let id = self.shared.unique();
+        let notice = Notice { reporter: &self.name, id: &id, at: now, refused };
+        let to = Entry { sender: String::new(), recipients: vec![entry.sender.clone()] };
+        let sealed = self.shared.sets.seal(&id, &[(to, notice.write(entry, message))]);
+        match sealed.map(|sealed| self.shared.sets.release(sealed)) {
+            Err(error) | Ok(Err(Held::Back(error))) => return Err(error.to_string()),
+            Ok(Err(Held::Unsynced(_)) | Ok(())) => {}
+        }
+        warn!(recipients, first, reply, "a copy was refused; its sender is told");
+        Ok(())
+    }
+
+    /// Where a copy is put aside. What has been there for long is removed.
+    fn aside(&self, path: &Path) -> io::Result<PathBuf> {
+        let folder = self.shared.failed();
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let mut kept = Vec::new();
+        for path in files(&folder)? {
+            kept.push((fs::metadata(&path)?.modified()?, path));
+        }
+        kept.sort();
+        let too_many = (kept.len() + 1).saturating_sub(MAX_ASIDE_COPIES);
+        for (index, (since, path)) in kept.iter().enumerate() {
+            if index < too_many || since.elapsed().unwrap_or_default() > MAX_ASIDE {
+                fs::remove_file(path)?;
+            }
+        }
+        sync(&folder)?;
+        Ok(folder.join(format!("{}-{}", identity_of(path), self.shared.sets.number())))
     }
 }

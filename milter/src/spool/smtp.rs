@@ -1,4 +1,4 @@
-//! A message handed to an SMTP server (RFC 5321): to all of its recipients or to none.
+//! A message handed to an SMTP server (RFC 5321), and what it says of each recipient.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write},
@@ -14,15 +14,48 @@ const REPLY: Duration = Duration::from_mins(5);
 const MAX_REPLY_LINE: u64 = 4096;
 const MAX_REPLY_LINES: usize = 100;
 
-/// Sends a message. An error says why the server has not taken it.
-pub(super) fn send(host: &str, port: u16, entry: &Entry, message: &[u8]) -> Result<(), String> {
-    let mut session = Session::connect(host, port).map_err(|error| format!("{host}:{port}: {error}"))?;
-    session.send(entry, message).map_err(|error| format!("{host}:{port}: {error}"))
+/// What became of each recipient; those with a reply did not get it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) taken: Vec<String>,
+    /// Refused for good (RFC 5321 4.2.1, 5yz).
+    pub(super) refused: Vec<(String, String)>,
+    /// To be tried again (4yz).
+    pub(super) later: Vec<(String, String)>,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The server does not answer, or takes no mail at all.
+    #[error("{0}")]
+    Away(io::Error),
+    /// It was lost over this message.
+    #[error("{0}")]
+    Lost(io::Error),
+}
+
+/// Sends a message. `marker` gives the field that goes above it, for the recipients that the server takes.
+pub(super) fn send(
+    (host, port): (&str, u16),
+    entry: &Entry,
+    message: &[u8],
+    marker: impl FnOnce(&[String]) -> String,
+) -> Result<Report, Trouble> {
+    let mut session = Session::connect(host, port).map_err(Trouble::Away)?;
+    let offers = session.greet().map_err(Trouble::Away)?;
+    session.send(entry, message, &offers, marker).map_err(Trouble::Lost)
 }
 
 struct Session {
     reader: BufReader<TcpStream>,
     writer: TcpStream,
+}
+
+struct Reply {
+    /// The code's first digit.
+    class: u8,
+    text: String,
 }
 
 impl Session {
@@ -41,55 +74,117 @@ impl Session {
         Err(last)
     }
 
-    fn send(&mut self, entry: &Entry, message: &[u8]) -> io::Result<()> {
-        self.expect(b'2')?;
-        let offers = self.command("EHLO localhost", b'2')?.to_ascii_uppercase();
+    /// The server's extensions. A server that refuses everybody is as good as away, and no message's fault.
+    fn greet(&mut self) -> io::Result<String> {
+        let accepted = |reply: Reply| match reply.class {
+            b'2' => Ok(reply.text),
+            _ => Err(io::Error::other(format!("the server said {}", reply.text))),
+        };
+        self.reply().and_then(accepted)?;
+        self.command("EHLO localhost").and_then(accepted).map(|text| text.to_ascii_uppercase())
+    }
+
+    fn send(
+        &mut self,
+        entry: &Entry,
+        message: &[u8],
+        offers: &str,
+        marker: impl FnOnce(&[String]) -> String,
+    ) -> io::Result<Report> {
+        let mut report = Report::default();
         let mut parameters = String::new();
         if !message.is_ascii() && offers.contains("8BITMIME") {
             parameters.push_str(" BODY=8BITMIME");
         }
         let is_international = !entry.sender.is_ascii() || entry.recipients.iter().any(|one| !one.is_ascii());
-        if is_international && offers.contains("SMTPUTF8") {
+        if is_international {
+            if !offers.contains("SMTPUTF8") {
+                // RFC 6531 3.2.
+                let text = "553 5.6.7 the server takes no addresses beyond ASCII".to_owned();
+                report.add(&entry.recipients, &Reply { class: b'5', text });
+                return Ok(self.quit(report));
+            }
             parameters.push_str(" SMTPUTF8");
         }
-        self.command(&format!("MAIL FROM:<{}>{parameters}", entry.sender), b'2')?;
-        for recipient in &entry.recipients {
-            self.command(&format!("RCPT TO:<{recipient}>"), b'2')?;
+        let reply = self.command(&format!("MAIL FROM:<{}>{parameters}", entry.sender))?;
+        if reply.class != b'2' {
+            report.add(&entry.recipients, &reply);
+            return Ok(self.quit(report));
         }
-        self.command("DATA", b'3')?;
+        let mut accepted = Vec::new();
+        for recipient in &entry.recipients {
+            let reply = self.command(&format!("RCPT TO:<{recipient}>"))?;
+            if reply.class == b'2' {
+                accepted.push(recipient.clone());
+            } else if reply.text.starts_with("552") {
+                // Too many recipients at a time (RFC 5321 4.5.3.1.10).
+                report.later.push((recipient.clone(), reply.text));
+            } else {
+                report.add(std::slice::from_ref(recipient), &reply);
+            }
+        }
+        if accepted.is_empty() {
+            return Ok(self.quit(report));
+        }
+        let reply = self.command("DATA")?;
+        if reply.class != b'3' {
+            report.add(&accepted, &reply);
+            return Ok(self.quit(report));
+        }
+        self.writer.write_all(marker(&accepted).as_bytes())?;
         self.writer.write_all(&stuffed(message))?;
-        self.expect(b'2')?;
-        // It is taken. What becomes of the connection is no matter.
-        drop(self.command("QUIT", b'2'));
-        Ok(())
+        let reply = self.reply()?;
+        if reply.class == b'2' {
+            report.taken = accepted;
+        } else {
+            report.add(&accepted, &reply);
+        }
+        Ok(self.quit(report))
     }
 
-    fn command(&mut self, line: &str, class: u8) -> io::Result<String> {
+    /// What becomes of the connection is no matter.
+    fn quit(&mut self, report: Report) -> Report {
+        drop(self.command("QUIT"));
+        report
+    }
+
+    fn command(&mut self, line: &str) -> io::Result<Reply> {
         self.writer.write_all(format!("{line}\r\n").as_bytes())?;
-        self.expect(class)
+        self.reply()
     }
 
-    /// Reads a reply whose code begins with this digit.
-    fn expect(&mut self, class: u8) -> io::Result<String> {
-        let mut reply = String::new();
+    fn reply(&mut self) -> io::Result<Reply> {
+        let mut text = String::new();
         for _ in 0..MAX_REPLY_LINES {
             let mut line = Vec::new();
             self.reader.by_ref().take(MAX_REPLY_LINE).read_until(b'\n', &mut line)?;
             if !line.ends_with(b"\n") {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server hung up"));
             }
-            reply.push_str(&String::from_utf8_lossy(&line));
+            let end = line.trim_ascii_end();
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.extend(String::from_utf8_lossy(end).chars().filter(|c| !c.is_control()));
             if line.get(3) == Some(&b'-') {
                 continue;
             }
-            return if line.first() == Some(&class) {
-                Ok(reply)
-            } else {
-                let shown: String = reply.chars().filter(|c| !c.is_control()).take(200).collect();
-                Err(io::Error::other(format!("the server said {shown}")))
+            return match line.first_chunk() {
+                Some(&[class @ b'2'..=b'5', b, c]) if b.is_ascii_digit() && c.is_ascii_digit() => {
+                    Ok(Reply { class, text })
+                }
+                _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the server's reply has no code")),
             };
         }
         Err(io::Error::other("the server's reply does not end"))
+    }
+}
+
+impl Report {
+    /// What is neither taken nor refused for good is tried again.
+    fn add(&mut self, recipients: &[String], reply: &Reply) {
+        let with_reply = recipients.iter().map(|recipient| (recipient.clone(), reply.text.clone()));
+        if reply.class == b'5' { self.refused.extend(with_reply) } else { self.later.extend(with_reply) }
     }
 }
 

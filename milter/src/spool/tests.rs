@@ -2,17 +2,29 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread;
+use std::time::Duration;
 
 use super::*;
 
+type Arrived = Receiver<(Vec<String>, Vec<u8>)>;
+
 /// An SMTP server that takes everything and tells what it got: the commands and the message.
-fn server(listener: TcpListener) -> Receiver<(Vec<String>, Vec<u8>)> {
+fn server(listener: TcpListener) -> Arrived {
+    server_that(listener, |_| None)
+}
+
+/// One that has answers of its own for some commands; `.` stands for the message.
+fn server_that(
+    listener: TcpListener,
+    answer: impl Fn(&str) -> Option<&'static str> + Send + 'static,
+) -> Arrived {
     let (got, gets) = channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            if serve(stream.unwrap(), &got).is_err() {
+            if serve(stream.unwrap(), &got, &answer).is_err() {
                 return;
             }
         }
@@ -20,7 +32,11 @@ fn server(listener: TcpListener) -> Receiver<(Vec<String>, Vec<u8>)> {
     gets
 }
 
-fn serve(stream: TcpStream, got: &Sender<(Vec<String>, Vec<u8>)>) -> io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    got: &Sender<(Vec<String>, Vec<u8>)>,
+    answer: &impl Fn(&str) -> Option<&'static str>,
+) -> io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     let mut commands = Vec::new();
@@ -31,20 +47,35 @@ fn serve(stream: TcpStream, got: &Sender<(Vec<String>, Vec<u8>)>) -> io::Result<
             return Ok(());
         }
         let line = line.trim_end().to_owned();
-        if line == "DATA" {
+        let own = answer(&line);
+        if line == "DATA" && own.is_none() {
             writer.write_all(b"354 go on\r\n")?;
             let mut message = Vec::new();
             while !message.ends_with(b"\r\n.\r\n") {
                 reader.read_until(b'\n', &mut message)?;
             }
+            if let Some(own) = answer(".") {
+                writer.write_all(format!("{own}\r\n").as_bytes())?;
+                continue;
+            }
             got.send((std::mem::take(&mut commands), message)).map_err(io::Error::other)?;
         } else if line == "EHLO localhost" {
             writer.write_all(b"250-here\r\n250-8BITMIME\r\n")?;
-        } else {
+        } else if own.is_none() {
             commands.push(line);
         }
-        writer.write_all(b"250 ok\r\n")?;
+        writer.write_all(format!("{}\r\n", own.unwrap_or("250 ok")).as_bytes())?;
     }
+}
+
+/// Whom a message arrived for.
+fn recipients(commands: &[String]) -> Vec<&str> {
+    commands.iter().filter_map(|line| line.strip_prefix("RCPT TO:<")?.strip_suffix('>')).collect()
+}
+
+fn open(folder: &Path, port: u16) -> Result<Arc<Spool>, SpoolError> {
+    let to = Reinject { host: "127.0.0.1".to_owned(), port, state: folder.to_owned() };
+    Spool::open(&to, "mx.example.org")
 }
 
 fn listener() -> (TcpListener, u16) {
@@ -74,13 +105,12 @@ fn copy() -> Copy {
     Copy { recipients: vec!["c@example.net".to_owned()], octets: b"Subject: x\r\n\r\n.Hi \xfc\r\n".to_vec() }
 }
 
+/// The states of the sets.
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = files(folder)
-        .unwrap()
-        .iter()
-        .filter_map(|path| Some(path.extension()?.to_str()?.to_owned()))
-        .collect();
-    names.retain(|name| name != "key");
+    let sets = set::files(folder).unwrap();
+    let sets = sets.iter().filter(|path| path.is_dir());
+    let mut names: Vec<String> =
+        sets.filter_map(|path| Some(path.extension()?.to_str()?.to_owned())).collect();
     names.sort();
     names
 }
@@ -105,10 +135,43 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What a crash leaves: the folder as it is now.
 fn after_a_crash(folder: &Path) -> tempfile::TempDir {
     let other = tempfile::tempdir().unwrap();
-    for path in files(folder).unwrap() {
-        fs::copy(&path, other.path().join(path.file_name().unwrap())).unwrap();
-    }
+    duplicate(folder, other.path());
     other
+}
+
+fn duplicate(from: &Path, to: &Path) {
+    for path in set::files(from).unwrap() {
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            fs::create_dir(&to).unwrap();
+            duplicate(&path, &to);
+        } else {
+            fs::copy(&path, to).unwrap();
+        }
+    }
+}
+
+fn copy_for(recipients: &[&str]) -> Copy {
+    Copy { recipients: recipients.iter().map(|&one| one.to_owned()).collect(), ..copy() }
+}
+
+fn prepare_for(spool: &Arc<Spool>, copies: &[&[&str]]) -> Prepared {
+    let identity = spool.identify(&envelope(), &message());
+    let copies = copies.iter().map(|recipients| copy_for(recipients)).collect();
+    spool.prepare(&envelope(), &identity, copies).unwrap()
+}
+
+/// Whom the next messages arrive for, and that there are no others.
+#[track_caller]
+fn assert_arrive(arrived: &Arrived, count: usize, expected: &[&str]) {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let (commands, _) = arrived.recv_timeout(PATIENCE).unwrap();
+        all.extend(recipients(&commands).into_iter().map(str::to_owned));
+    }
+    all.sort();
+    assert_eq!(all, expected);
+    assert!(arrived.recv_timeout(Duration::from_millis(300)).is_err(), "one too many");
 }
 
 #[test]
@@ -116,9 +179,9 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
     let folder = tempfile::tempdir().unwrap();
     let (listener, port) = listener();
     let arrived = server(listener);
-    let spool = Spool::open(folder.path(), "127.0.0.1", port).unwrap();
+    let spool = open(folder.path(), port).unwrap();
     let prepared = prepare(&spool);
-    assert_eq!(names(folder.path()), [PREPARED]);
+    assert_eq!(names(folder.path()), [set::SEALED]);
     assert!(arrived.recv_timeout(Duration::from_millis(300)).is_err(), "nothing leaves before the answer");
     prepared.commit().unwrap();
     let (commands, octets) = arrived.recv_timeout(PATIENCE).unwrap();
@@ -145,14 +208,14 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
 #[test]
 fn copies_of_a_message_that_was_not_answered_are_taken_away() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = Spool::open(folder.path(), "127.0.0.1", nobody()).unwrap();
+    let spool = open(folder.path(), nobody()).unwrap();
     drop(prepare(&spool));
     assert!(names(folder.path()).is_empty());
     let with_control = Copy { recipients: vec!["c\n@example.net".to_owned()], ..copy() };
     let identity = spool.identify(&envelope(), &message());
     assert!(spool.prepare(&envelope(), &identity, vec![copy(), with_control]).is_err());
     assert!(names(folder.path()).is_empty(), "one that cannot be written takes the others along");
-    assert!(Spool::open(folder.path(), "127.0.0.1", 1).is_err(), "one process at a time");
+    assert!(open(folder.path(), 1).is_err(), "one process at a time");
 }
 
 #[test]
@@ -160,10 +223,10 @@ fn copies_wait_for_a_server_that_is_away() {
     let folder = tempfile::tempdir().unwrap();
     let (closed, port) = listener();
     drop(closed);
-    let spool = Spool::open(folder.path(), "127.0.0.1", port).unwrap();
+    let spool = open(folder.path(), port).unwrap();
     prepare(&spool).commit().unwrap();
     thread::sleep(Duration::from_millis(500));
-    assert_eq!(names(folder.path()), [READY]);
+    assert_eq!(names(folder.path()), [set::READY]);
     let arrived = server(TcpListener::bind(("127.0.0.1", port)).unwrap());
     arrived.recv_timeout(PATIENCE).unwrap();
     until("the entry is gone", || names(folder.path()).is_empty());
@@ -172,25 +235,22 @@ fn copies_wait_for_a_server_that_is_away() {
 #[test]
 fn a_copy_whose_answer_was_lost_in_a_crash_is_sent_and_the_repetition_gets_none() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = Spool::open(folder.path(), "127.0.0.1", nobody()).unwrap();
+    let spool = open(folder.path(), nobody()).unwrap();
     let prepared = prepare(&spool);
     let crashed = after_a_crash(folder.path());
     drop(prepared);
-    fs::write(crashed.path().join("0-0-0.new"), b"hsmime copy 1\nfrom a\nto b\n\nhalf").unwrap();
     let (listener, port) = listener();
     let arrived = server(listener);
-    let spool = Spool::open(crashed.path(), "127.0.0.1", port).unwrap();
-    arrived.recv_timeout(PATIENCE).unwrap();
-    until("it is remembered", || names(crashed.path()) == [SENT]);
+    let spool = open(crashed.path(), port).unwrap();
+    assert_arrive(&arrived, 1, &["c@example.net"]);
+    until("the entry is gone", || names(crashed.path()).is_empty());
     // The client, who had no answer, sends it again; first in vain.
     drop(prepare(&spool));
-    assert_eq!(names(crashed.path()), [SENT]);
     prepare(&spool).commit().unwrap();
     assert!(names(crashed.path()).is_empty());
-    assert!(arrived.recv_timeout(Duration::from_millis(300)).is_err(), "the copy is there already");
-    // Whoever sends the same a third time means it.
-    prepare(&spool).commit().unwrap();
-    arrived.recv_timeout(PATIENCE).unwrap();
+    // It is the same message for whoever else it is for.
+    prepare_for(&spool, &[&["c@example.net", "d@example.net"]]).commit().unwrap();
+    assert_arrive(&arrived, 1, &["d@example.net"]);
 }
 
 #[test]
@@ -198,24 +258,154 @@ fn a_copy_in_doubt_that_still_waits_when_the_message_comes_again_is_sent_once() 
     let folder = tempfile::tempdir().unwrap();
     let (closed, port) = listener();
     drop(closed);
-    let spool = Spool::open(folder.path(), "127.0.0.1", port).unwrap();
+    let spool = open(folder.path(), port).unwrap();
     let prepared = prepare(&spool);
     let crashed = after_a_crash(folder.path());
     drop(prepared);
-    let spool = Spool::open(crashed.path(), "127.0.0.1", port).unwrap();
-    assert_eq!(names(crashed.path()), [DOUBTFUL]);
+    let spool = open(crashed.path(), port).unwrap();
+    assert_eq!(names(crashed.path()), [set::READY]);
     prepare(&spool).commit().unwrap();
-    assert_eq!(names(crashed.path()), [READY]);
+    assert_eq!(names(crashed.path()), [set::READY]);
     let arrived = server(TcpListener::bind(("127.0.0.1", port)).unwrap());
-    arrived.recv_timeout(PATIENCE).unwrap();
+    assert_arrive(&arrived, 1, &["c@example.net"]);
     until("the entry is gone", || names(crashed.path()).is_empty());
-    assert!(arrived.recv_timeout(Duration::from_millis(300)).is_err());
+}
+
+#[test]
+fn a_set_that_a_crash_left_in_part_is_dropped_and_the_repetition_gets_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path(), nobody()).unwrap();
+    let prepared = prepare_for(&spool, &[&["b@example.net"], &["c@example.net"]]);
+    let crashed = after_a_crash(folder.path());
+    drop(prepared);
+    // The first copy is whole and on the disk, the second is not, and there is no seal.
+    let sealed = set::files(crashed.path()).unwrap();
+    let sealed = sealed.iter().find(|path| set::has(path, set::SEALED)).unwrap();
+    let torn = sealed.with_extension(set::OPEN);
+    fs::rename(sealed, &torn).unwrap();
+    fs::remove_file(torn.join("1")).unwrap();
+    let (listener, port) = listener();
+    let arrived = server(listener);
+    let spool = open(crashed.path(), port).unwrap();
+    assert!(names(crashed.path()).is_empty());
+    assert!(arrived.recv_timeout(Duration::from_millis(300)).is_err(), "it was not answered");
+    prepare_for(&spool, &[&["b@example.net"], &["c@example.net"]]).commit().unwrap();
+    assert_arrive(&arrived, 2, &["b@example.net", "c@example.net"]);
+}
+
+#[test]
+fn a_repetition_that_is_split_otherwise_gets_each_recipient_one_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path(), nobody()).unwrap();
+    let prepared = prepare_for(&spool, &[&["b@example.net"]]);
+    let crashed = after_a_crash(folder.path());
+    drop(prepared);
+    let (listener, port) = listener();
+    let arrived = server(listener);
+    let spool = open(crashed.path(), port).unwrap();
+    assert_arrive(&arrived, 1, &["b@example.net"]);
+    // Now it is another's form that stays with the MTA.
+    prepare_for(&spool, &[&["a@example.net"], &["b@example.net", "c@example.net"]]).commit().unwrap();
+    assert_arrive(&arrived, 2, &["a@example.net", "c@example.net"]);
+}
+
+#[test]
+fn a_later_milters_refusal_makes_no_second_copies_neither_now_nor_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let arrived = server(listener);
+    let spool = open(folder.path(), port).unwrap();
+    for _ in 0..3 {
+        prepare(&spool).commit().unwrap();
+    }
+    assert_arrive(&arrived, 1, &["c@example.net"]);
+    until("the entry is gone", || names(folder.path()).is_empty());
+    let restarted = after_a_crash(folder.path());
+    let spool = open(restarted.path(), port).unwrap();
+    prepare(&spool).commit().unwrap();
+    assert_arrive(&arrived, 0, &[]);
+    // Another message is another.
+    let other = Message::from_stored(b"Message-ID: <2@x>\nSubject: x\n\nHello.\n");
+    let identity = spool.identify(&envelope(), &other);
+    spool.prepare(&envelope(), &identity, vec![copy()]).unwrap().commit().unwrap();
+    assert_arrive(&arrived, 1, &["c@example.net"]);
+}
+
+#[test]
+fn one_recipient_that_is_refused_keeps_it_from_nobody_else_and_the_sender_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let arrived = server_that(listener, |line| match line {
+        "RCPT TO:<gone@example.net>" => Some("550 5.1.1 no such user"),
+        _ => None,
+    });
+    let spool = open(folder.path(), port).unwrap();
+    prepare_for(&spool, &[&["b@example.net", "gone@example.net", "c@example.net"]]).commit().unwrap();
+    let (commands, octets) = arrived.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(recipients(&commands), ["b@example.net", "c@example.net"]);
+    // The milter sees it come back for those two, and knows it.
+    let head = octets.strip_suffix(b"..Hi \xfc\r\n.\r\n").unwrap();
+    let back = Message::from_stored(&[head, b".Hi \xfc\r\n"].concat());
+    let two = ["b@example.net", "c@example.net"].map(str::to_owned).to_vec();
+    assert!(spool.is_ours(&Envelope { recipients: two, ..envelope() }, &back));
+    let (commands, octets) = arrived.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(commands, ["MAIL FROM:<>", "RCPT TO:<a@example.org>"]);
+    let notice = String::from_utf8(octets).unwrap();
+    for line in [
+        "X-Hsmime-Copy: ",
+        "Content-Type: multipart/report; report-type=delivery-status;\r\n",
+        "Reporting-MTA: dns; mx.example.org\r\n",
+        "Final-Recipient: rfc822; gone@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n",
+        "Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n",
+        "\r\nSubject: x\r\n",
+    ] {
+        assert!(notice.contains(line), "{line:?} is not in {notice}");
+    }
+    assert!(!notice.contains("b@example.net") && !notice.contains(".Hi"), "{notice}");
+    until("nothing waits", || names(folder.path()).is_empty() && spool.shared.sets.waiting() == 0);
+    // Once the mailbox is there again, the message may be sent again; the others have it.
+    prepare_for(&spool, &[&["b@example.net", "gone@example.net"]]).commit().unwrap();
+    assert_arrive(&arrived, 1, &["a@example.org"]);
+}
+
+#[test]
+fn who_cannot_be_served_now_is_tried_again_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let tries = AtomicUsize::new(0);
+    let arrived = server_that(listener, move |line| match line {
+        "RCPT TO:<busy@example.net>" if tries.fetch_add(1, Ordering::Relaxed) < 2 => Some("450 4.2.0 later"),
+        _ => None,
+    });
+    let spool = open(folder.path(), port).unwrap();
+    prepare_for(&spool, &[&["b@example.net", "busy@example.net"]]).commit().unwrap();
+    let (commands, _) = arrived.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(recipients(&commands), ["b@example.net"]);
+    assert_arrive(&arrived, 1, &["busy@example.net"]);
+    until("nothing waits", || names(folder.path()).is_empty() && spool.shared.sets.waiting() == 0);
+}
+
+#[test]
+fn a_notice_that_nobody_takes_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let arrived = server_that(listener, |line| (line == ".").then_some("554 5.6.0 not that"));
+    let spool = open(folder.path(), port).unwrap();
+    assert_eq!(put_aside(folder.path()).unwrap(), 0);
+    prepare(&spool).commit().unwrap();
+    until("it is put aside", || put_aside(folder.path()).unwrap() == 1);
+    until("nothing waits", || names(folder.path()).is_empty() && spool.shared.sets.waiting() == 0);
+    assert_arrive(&arrived, 0, &[]);
+    let aside = set::files(&folder.path().join("failed")).unwrap();
+    let (entry, message) = Entry::read(&aside[0]).unwrap();
+    assert_eq!((entry.sender.as_str(), entry.recipients), ("", vec!["a@example.org".to_owned()]));
+    assert!(String::from_utf8(message).unwrap().contains("554 5.6.0 not that"));
 }
 
 #[test]
 fn without_a_message_id_nothing_is_taken_for_a_repetition() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = Spool::open(folder.path(), "127.0.0.1", nobody()).unwrap();
+    let spool = open(folder.path(), nobody()).unwrap();
     let without = Message::from_stored(b"Subject: x\n\nHello.\n");
     assert_ne!(spool.identify(&envelope(), &without), spool.identify(&envelope(), &without));
     assert_eq!(spool.identify(&envelope(), &message()), spool.identify(&envelope(), &message()));
