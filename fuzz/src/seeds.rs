@@ -4,12 +4,15 @@ use std::{fs, path::Path};
 
 use smime::{
     Certificate,
+    algorithm::DigestAlgorithm,
     ber::Tag,
     cms::{self, compress},
     key::Digest,
     mime::encode_base64,
     testing::{
         Node,
+        draft::{Draft, extension, key_purposes},
+        evidence::{Single, Status, response},
         fixtures::{certificate, data, key, now},
         hostile,
     },
@@ -32,6 +35,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "certificate" => certificates().iter().map(|certificate| certificate.der().to_vec()).collect(),
         "crl" => fixtures(&["crl"]),
+        "ocsp" => responses(),
         "path" => paths(),
         _ => Vec::new(),
     };
@@ -218,6 +222,44 @@ fn certificates() -> Vec<Certificate> {
         .filter_map(|text| Certificate::from_pem(&String::from_utf8_lossy(text)).ok()?.into_iter().next())
         .chain((0..3).map(hostile::of_one_key))
         .collect()
+}
+
+/// Who issued the certificate that `responses` are about, and that one.
+pub(crate) fn ocsp_certificates() -> [Certificate; 2] {
+    [Draft::ca("CA", 1, "CA").sign(1), Draft::new("Alice", 2, "CA").numbered(10).sign(1)]
+}
+
+/// OCSP responses that say revoked, unknown, or good: of others, too long ago, or by whom nobody appointed.
+fn responses() -> Vec<Vec<u8>> {
+    let [ca, alice] = &ocsp_certificates();
+    let bob = &Draft::new("Bob", 3, "CA").numbered(11).sign(1);
+    let of = |status| Single::of(alice, ca, status);
+    let odd = |is_critical| Single {
+        extensions: vec![extension("1.2.3.4", is_critical, &[5, 0])],
+        ..of(if is_critical { Status::Good } else { Status::Held })
+    };
+    let named = Draft::new("Responder", 4, "CA").numbered(40);
+    let delegate = |oid: &str| named.clone().with(key_purposes(&[oid])).sign(1);
+    let (for_mail, for_ocsp) = (delegate("1.3.6.1.5.5.7.3.4"), delegate("1.3.6.1.5.5.7.3.9"));
+    let stranger = named.clone().with(key_purposes(&["1.3.6.1.5.5.7.3.9"])).sign(9);
+    let old = Single { from: -99, until: None, ..of(Status::Good) };
+    let sha256 = Single { hash: DigestAlgorithm::Sha256, ..of(Status::Revoked) };
+    let many = vec![Single::of(bob, ca, Status::Good); 100];
+    vec![
+        response(ca, 1, &[of(Status::Revoked)], &[]),
+        response(ca, 1, &[of(Status::Unknown)], &[]),
+        response(ca, 1, &[sha256, odd(false), Single::of(bob, ca, Status::Good)], &[]),
+        response(ca, 1, &[odd(true)], &[]),
+        response(ca, 1, &[old], &[]),
+        response(ca, 1, &many, &[]),
+        response(ca, 9, &[of(Status::Good)], &[]),
+        response(alice, 2, &[of(Status::Good)], std::slice::from_ref(alice)),
+        response(&for_mail, 4, &[of(Status::Good)], std::slice::from_ref(&for_mail)),
+        // That one may; but whether it was revoked is not known.
+        response(&for_ocsp, 4, &[of(Status::Good)], &[for_mail, for_ocsp.clone(), bob.clone()]),
+        response(&stranger, 4, &[of(Status::Good)], &[stranger.clone()]),
+        vec![0x30, 3, 0x0A, 1, 3],
+    ]
 }
 
 /// Leaf, issuers and what does not belong there, one after the other.

@@ -18,9 +18,14 @@ use smime::{
         ConfidentialityPolicy, FieldProtection, Payload, ProtectedHeader, Scheme, protect_encrypted,
         protect_signed, without_legacy_display,
     },
-    revocation::Crl,
-    testing::fixtures::{certificate as fixture, now as valid_time, trust_with_crls},
+    revocation::{Crl, OcspResponse},
+    testing::{
+        draft::at,
+        fixtures::{certificate as fixture, now as valid_time, trust_with_crls},
+    },
 };
+
+use crate::seeds;
 
 /// A target by name.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +39,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "mime", run: mime, is_asn1: false },
     Target { name: "multipart_signed", run: multipart_signed, is_asn1: false },
     Target { name: "protection", run: protection, is_asn1: false },
@@ -45,6 +50,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "compressed", run: compressed, is_asn1: true },
     Target { name: "certificate", run: certificate, is_asn1: true },
     Target { name: "crl", run: crl, is_asn1: true },
+    Target { name: "ocsp", run: ocsp, is_asn1: true },
     Target { name: "path", run: path, is_asn1: true },
 ];
 
@@ -246,6 +252,24 @@ pub fn crl(octets: &[u8]) {
     let Ok(crl) = Crl::from_der(octets) else { return };
     let trust = Trust { crls: vec![crl], ..trust().clone() };
     let _ = validate(revoked, std::slice::from_ref(ca), &trust, now());
+}
+
+/// OCSP responses, used for the certificate they are about. Not one of the seeds says good of it with the key of who may,
+/// so that none of their mutants does.
+pub fn ocsp(octets: &[u8]) {
+    static CERTIFICATES: OnceLock<[Certificate; 2]> = OnceLock::new();
+    let [ca, leaf] = CERTIFICATES.get_or_init(seeds::ocsp_certificates);
+    let Ok(response) = OcspResponse::from_der(octets) else { return };
+    assert_eq!(response.der(), octets);
+    let _ = (response.nonce(), response.produced_at(), response.validity_for(leaf, ca));
+    let _ = response.check_responder(leaf, ca, at());
+    let trust = Trust {
+        anchors: vec![ca.clone()],
+        ocsp: vec![response],
+        revocation: RevocationMode::HardFail,
+        ..Trust::default()
+    };
+    assert!(validate(leaf, &[], &trust, at()).is_err(), "good, and nobody has said so");
 }
 
 /// Certificates one after the other: the first is validated with the help of the others.
