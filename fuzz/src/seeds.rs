@@ -257,7 +257,7 @@ fn responses() -> Vec<Vec<u8>> {
         response(&for_mail, 4, &[of(Status::Good)], std::slice::from_ref(&for_mail)),
         // That one may; but whether it was revoked is not known.
         response(&for_ocsp, 4, &[of(Status::Good)], &[for_mail, for_ocsp.clone(), bob.clone()]),
-        response(&stranger, 4, &[of(Status::Good)], &[stranger.clone()]),
+        response(&stranger, 4, &[of(Status::Good)], std::slice::from_ref(&stranger)),
         vec![0x30, 3, 0x0A, 1, 3],
     ]
 }
