@@ -50,7 +50,7 @@ impl Variant {
 }
 
 /// A message, header and body, taken from a file of one quoting for one of another; `None` is no quoting. A
-/// `Content-Length` that was right is right again; one that was wrong stays, unless there must be a right one.
+/// `Content-Length` that was right is right again; one that was wrong stays wrong, unless there must be a right one.
 pub fn converted(
     content: &[u8],
     from: Option<Quoting>,
@@ -104,22 +104,30 @@ fn marks_for(marks: usize, from: Option<Quoting>, to: Option<Quoting>) -> usize 
     }
 }
 
-/// The header with another length of the body, if something is to be changed.
+/// The header with another length of the body, if something is to be changed. Where a right length need not be
+/// there, the two lengths change places: a field that was right stays right, one that was wrong stays wrong, and
+/// the way back restores both.
 pub(crate) fn with_length(header: &[u8], old: usize, new: usize, must_have: bool) -> Option<Vec<u8>> {
+    let (old, new) = (old as u64, new as u64);
     let mut right = false;
     let mut changed = false;
     let mut out = Vec::with_capacity(header.len() + 32);
     let line_end = LineEnd::of(header).octets();
     for line in lines(header) {
-        if let Some(length) = is_content_length(line).then(|| length_in(line)).flatten() {
-            let replace = length != new as u64 && (must_have || length == old as u64);
-            right |= replace || length == new as u64;
-            if replace {
+        if is_content_length(line) {
+            let (before, digits, after) = around_length(line);
+            let replacement = match length_in(digits) {
+                length if must_have => (length != Some(new)).then_some(new),
+                Some(length) if length == old => Some(new),
+                Some(length) if length == new => Some(old),
+                _ => None,
+            };
+            right = true;
+            if let Some(length) = replacement.filter(|&length| length_in(digits) != Some(length)) {
                 changed = true;
-                let name = line.split(|&octet| octet == b':').next().unwrap_or_default();
-                out.extend_from_slice(name);
-                out.extend_from_slice(format!(": {new}").as_bytes());
-                out.extend_from_slice(line_end);
+                out.extend_from_slice(before);
+                out.extend_from_slice(length.to_string().as_bytes());
+                out.extend_from_slice(after);
                 continue;
             }
         } else if must_have && !right && (line == b"\n" || line == b"\r\n") {
@@ -132,9 +140,21 @@ pub(crate) fn with_length(header: &[u8], old: usize, new: usize, must_have: bool
     changed.then_some(out)
 }
 
-fn length_in(line: &[u8]) -> Option<u64> {
-    let value = line.split(|&octet| octet == b':').nth(1)?;
-    std::str::from_utf8(value).ok()?.trim().parse().ok()
+/// A `Content-Length` line in three parts: up to its value, the value, and the space and line end after it.
+fn around_length(line: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let (name, value) = line.split_at(memchr(b':', line).map_or(line.len(), |at| at + 1));
+    let digits = value.trim_ascii();
+    let space = if digits.is_empty() { 0 } else { value.len() - value.trim_ascii_start().len() };
+    let (before, rest) = line.split_at(name.len() + space);
+    let (digits, after) = rest.split_at(digits.len());
+    (before, digits, after)
+}
+
+/// A length in its one usual form: `007` and `+7` are none.
+fn length_in(digits: &[u8]) -> Option<u64> {
+    let usual = digits == b"0" || digits.first().is_some_and(|first| matches!(first, b'1'..=b'9'));
+    let text = std::str::from_utf8(digits).ok().filter(|_| usual)?;
+    text.parse().ok()
 }
 
 /// Requotes what is too large for memory while it is read.
@@ -224,7 +244,7 @@ mod tests {
     const ALL: [Option<Quoting>; 3] = [None, Some(Quoting::Mboxrd), Some(Quoting::Mboxo)];
 
     fn octets() -> impl Strategy<Value = Vec<u8>> {
-        let pieces: [&[u8]; 11] = [
+        let pieces: [&[u8]; 13] = [
             b">",
             b"From ",
             b"Fro",
@@ -232,6 +252,8 @@ mod tests {
             b"\n\n",
             b"\r\n",
             b"Content-Length: 7\n",
+            b"Content-Length:6 \r\n",
+            b"content-length: 007\n",
             b"x",
             b"\0\xff",
             b" ",
@@ -272,7 +294,7 @@ mod tests {
                 let stored = converted(&octets, None, to, true);
                 let (header, body) = split(&stored);
                 let fields: Vec<_> = lines(header).filter(|line| is_content_length(line)).collect();
-                prop_assert!(fields.iter().all(|line| length_in(line) == Some(body.len() as u64)));
+                prop_assert!(fields.iter().all(|line| length_in(around_length(line).1) == Some(body.len() as u64)));
                 let has_end = lines(header).any(|line| line == b"\n" || line == b"\r\n");
                 prop_assert!(!has_end || !fields.is_empty());
             }
@@ -283,8 +305,9 @@ mod tests {
     fn a_length_is_kept_right_and_a_wrong_one_is_left() {
         for (stored, to, expected) in [
             ("Content-Length: 7\n\nFrom x\n", Some(Quoting::Mboxrd), "Content-Length: 8\n\n>From x\n"),
-            ("content-length:7\r\n\r\nFrom x\n", Some(Quoting::Mboxrd), "content-length: 8\r\n\r\n>From x\n"),
+            ("content-length:7\r\n\r\nFrom x\n", Some(Quoting::Mboxrd), "content-length:8\r\n\r\n>From x\n"),
             ("Content-Length: 99\n\nFrom x\n", Some(Quoting::Mboxrd), "Content-Length: 99\n\n>From x\n"),
+            ("Content-Length: 8\n\nFrom x\n", Some(Quoting::Mboxrd), "Content-Length: 7\n\n>From x\n"),
             ("Content-Length: 7\n\nFrom x\n", None, "Content-Length: 7\n\nFrom x\n"),
         ] {
             let stored = converted(stored.as_bytes(), None, to, false);
