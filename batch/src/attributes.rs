@@ -13,6 +13,26 @@ use rustix::{
     io::Errno,
 };
 
+/// By what one sees that somebody else has written into a file, or put another in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl State {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
 /// What a file has besides octets.
 #[derive(Clone, Debug)]
 pub struct Attributes {
@@ -45,6 +65,14 @@ impl Attributes {
 
     /// Gives a file the same owner, mode, times and extended attributes, as far as may be.
     pub(crate) fn carry_over(&self, file: &File) -> io::Result<()> {
+        self.carry_over_but_times(file)?;
+        let from = &self.metadata;
+        let times = fs::FileTimes::new().set_accessed(from.accessed()?).set_modified(from.modified()?);
+        file.set_times(times)
+    }
+
+    /// The same without times, by which others see that there is something new.
+    pub(crate) fn carry_over_but_times(&self, file: &File) -> io::Result<()> {
         let (from, to) = (&self.metadata, file.metadata()?);
         if (to.uid(), to.gid()) != (from.uid(), from.gid()) {
             // Only root may give files away; for others the new file is theirs, as with cp.
@@ -57,8 +85,7 @@ impl Attributes {
         for (name, value) in &self.extended {
             set_extended(file, name, value)?;
         }
-        let times = fs::FileTimes::new().set_accessed(from.accessed()?).set_modified(from.modified()?);
-        file.set_times(times)
+        Ok(())
     }
 }
 

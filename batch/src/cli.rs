@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 
 const EXIT_STATUS: &str = "\
 An input is a Maildir, an mbox, a folder with .eml files, a file with one message, or - for one message on the \
-standard input. It is only read. The output appears under its name when all of it is on the disk; until then it is \
+standard input. Without --in-place it is only read. The output appears under its name when all of it is on the disk; until then it is \
 called OUTPUT.hsmime-partial, and a run that was cut off goes on with --resume. A message that fails is copied \
 unchanged and named.
 
@@ -203,8 +203,8 @@ pub(crate) struct Work {
     /// What to write, if not what the input is: mbox (mboxrd), mboxo, mboxcl, mboxcl2, maildir, eml
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
-    /// Replace the input (not possible yet)
-    #[arg(long, conflicts_with = "output")]
+    /// Replace what changes in the input: in a Maildir message by message, an mbox by one rename when all is done
+    #[arg(long, conflicts_with_all = ["output", "format"])]
     in_place: bool,
     /// How many messages to work on at once [default: processors and sessions of the token together]
     #[arg(long, value_name = "N", value_parser = jobs)]
@@ -310,17 +310,15 @@ impl Command {
     /// Where the output goes.
     pub(crate) fn output(&self) -> Result<Output, BatchError> {
         let Some(work) = self.work() else { return Ok(Output::None) };
-        if work.in_place {
-            return Err(BatchError::Usage(
-                "--in-place is not possible yet, because a run that is cut off could not be resumed; \
-                 write to a new place with --output, look at it, and then exchange the two",
-            ));
-        }
         let from_stdin = work.inputs.iter().all(|input| input == Path::new("-"));
         let only_looks = matches!(self, Self::Verify { .. } | Self::Scan { .. });
         match &work.output {
             _ if work.dry_run && only_looks => Ok(Output::None),
             _ if work.dry_run => Ok(Output::Rehearsal),
+            _ if work.in_place && only_looks => {
+                Err(BatchError::Usage("this command changes nothing, so there is nothing to do --in-place"))
+            }
+            _ if work.in_place => Ok(Output::InPlace),
             Some(output) if output == Path::new("-") => Ok(Output::Stdout),
             Some(output) => Ok(match work.format {
                 Some(format) => Output::Converted(output.clone(), format),
@@ -358,7 +356,9 @@ mod tests {
             ("sign in --output out --dry-run", Ok(Output::Rehearsal)),
             ("sign in --dry-run --jobs 3", Ok(Output::Rehearsal)),
             ("sign in", Err("--output")),
-            ("sign in --in-place", Err("--in-place is not possible yet")),
+            ("sign in --in-place", Ok(Output::InPlace)),
+            ("verify in --in-place", Err("changes nothing")),
+            ("sign in --in-place --format eml", Err("cannot be used with")),
             ("sign in --in-place --output out", Err("cannot be used with")),
             ("sign in --output out --jobs 0", Err("a number from 1")),
             ("sign", Err("INPUT")),

@@ -54,6 +54,12 @@ pub enum BatchError {
         /// Why not.
         problem: String,
     },
+    /// What was to be replaced is not what was read.
+    #[error("{} was changed by another program during the run, and was not replaced", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A certificate that shall be encrypted to is none for that.
     #[error("{problem}")]
     Recipient {
@@ -104,7 +110,7 @@ impl BatchError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::TokenLost { .. } | Self::Interrupted => Fault::Transient,
+            Self::TokenLost { .. } | Self::Interrupted | Self::Changed { .. } => Fault::Transient,
             Self::Incomplete { .. } => Fault::Internal,
             _ => Fault::Operator,
         }

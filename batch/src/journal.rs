@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsString,
     fs::{self, File},
     io::{self, Write},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -20,7 +21,7 @@ use crate::{
     error::BatchError,
     log::Totals,
     maildir::base,
-    output::{lock, new_file, parent, sync_folder},
+    output::{Place, lock, new_file, parent, sync_folder},
     stored::Origin,
 };
 
@@ -83,8 +84,8 @@ pub(crate) struct Checkpoint {
 enum Line {
     Job(Job),
     Checkpoint(Checkpoint),
-    /// The output is durable and only has to get its name.
-    Complete,
+    /// The output is durable and only has to get its name. If it is one file, this is its inode.
+    Complete(Option<u64>),
 }
 
 /// What an earlier run has done.
@@ -96,8 +97,12 @@ pub(crate) struct Done {
     inputs: HashSet<[u8; 16]>,
     /// The files of the output.
     pub(crate) outputs: HashSet<PathBuf>,
+    /// The same by folder and unique name, see `in_place`.
+    messages: HashSet<(PathBuf, OsString)>,
     /// Whether the output only has to get its name.
     pub(crate) complete: bool,
+    /// The root of a Maildir that is input and output: then the files of the output are among those of the input.
+    pub(crate) in_place: Option<PathBuf>,
 }
 
 impl Done {
@@ -105,9 +110,22 @@ impl Done {
     pub(crate) fn has(&self, origin: &Origin, octets: Option<&[u8]>) -> bool {
         match origin.offset {
             Some(offset) => self.last.offset.is_some_and(|last| offset <= last),
+            None if self.in_place.is_some() && self.has_output(&origin.file) => true,
             None if self.inputs.is_empty() => false,
             None => self.inputs.contains(&name(origin, octets.map(Summed::of).as_ref())),
         }
+    }
+
+    /// Whether this file, in a Maildir that is input and output, was made by an earlier run, whatever its flags are now.
+    pub(crate) fn has_output(&self, file: &Path) -> bool {
+        let below = self.in_place.as_ref().and_then(|root| file.strip_prefix(root).ok());
+        below.and_then(message).is_some_and(|message| self.messages.contains(&message))
+    }
+
+    /// Has those of the files be known by their unique names.
+    pub(crate) fn is_in_place(&mut self, root: &Path) {
+        self.in_place = Some(root.to_owned());
+        self.messages = self.outputs.iter().filter_map(|path| message(path)).collect();
     }
 
     fn add(&mut self, checkpoint: Checkpoint) {
@@ -116,6 +134,12 @@ impl Done {
         self.outputs.extend(checkpoint.outputs.iter().filter_map(|path| decoded(path)));
         self.last = Checkpoint { inputs: Vec::new(), outputs: Vec::new(), ..checkpoint };
     }
+}
+
+/// A file of a Maildir, below its root, by folder and unique name.
+fn message(below: &Path) -> Option<(PathBuf, OsString)> {
+    let folder = below.parent()?.parent()?.to_owned();
+    Some((folder, base(below.file_name()?).to_owned()))
 }
 
 /// A file of the input by folder, unique name and octets: flags change, and a message moves from `new` to `cur`. With
@@ -157,11 +181,14 @@ fn decoded(text: &str) -> Option<PathBuf> {
 pub(crate) struct Journal {
     path: PathBuf,
     file: File,
+    /// The output under its partial name.
+    partial: PathBuf,
 }
 
 impl Journal {
     /// Begins one, in the place of any that is there.
-    pub(crate) fn begin(path: PathBuf, job: &Job) -> Result<Self, BatchError> {
+    pub(crate) fn begin(place: &Place, job: &Job) -> Result<Self, BatchError> {
+        let (path, partial) = (place.journal(), place.partial().to_owned());
         let made = (|| {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -172,14 +199,15 @@ impl Journal {
             Ok(file)
         })();
         let file = made.map_err(|source| BatchError::Write { path: path.clone(), source })?;
-        let mut journal = Self { path, file };
+        let mut journal = Self { path, file, partial };
         journal.append(&Line::Job(job.clone()))?;
         sync_folder(parent(&journal.path)).map_err(|source| journal.failed(source))?;
         Ok(journal)
     }
 
     /// Opens the one of an earlier run of this job. `None` if there is none that says anything.
-    pub(crate) fn resume(path: &Path, job: &Job) -> Result<Option<(Self, Done)>, BatchError> {
+    pub(crate) fn resume(place: &Place, job: &Job) -> Result<Option<(Self, Done)>, BatchError> {
+        let path = &place.journal();
         let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
         let file = match File::options().read(true).write(true).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -187,22 +215,26 @@ impl Journal {
         };
         lock(&file).map_err(failed)?;
         let text = fs::read(path).map_err(failed)?;
-        let (mut good, mut begun, mut done) = (0, None, Done::default());
+        let (mut good, mut begun, mut done, mut inode) = (0, None, Done::default(), None);
         for line in text.split_inclusive(|octet| *octet == b'\n') {
             let Some(parsed) = parse(line) else { break };
             good += line.len() as u64;
             match parsed {
                 Line::Job(job) => begun = Some(job),
                 Line::Checkpoint(checkpoint) => done.add(checkpoint),
-                Line::Complete => done.complete = true,
+                Line::Complete(of) => (done.complete, inode) = (true, of),
             }
         }
-        let Some(begun) = begun else { return Ok(None) };
+        let Some(mut begun) = begun else { return Ok(None) };
+        if place.is_over_input() && inode.is_some() && inode == job.state.map(|(.., inode)| inode) {
+            // The input was replaced, by what the journal says, and only the journal had to go.
+            begun.state = job.state;
+        }
         if let Some(problem) = job.differs_from(&begun) {
             return Err(BatchError::Resume { journal: path.to_owned(), problem });
         }
         file.set_len(good).map_err(failed)?;
-        let mut journal = Self { path: path.to_owned(), file };
+        let mut journal = Self { path: path.clone(), file, partial: place.partial().to_owned() };
         io::Seek::seek(&mut journal.file, io::SeekFrom::End(0)).map_err(failed)?;
         Ok(Some((journal, done)))
     }
@@ -214,7 +246,8 @@ impl Journal {
 
     /// Notes that the output only has to get its name.
     pub(crate) fn complete(&mut self) -> Result<(), BatchError> {
-        self.append(&Line::Complete)
+        let inode = fs::metadata(&self.partial).ok().filter(fs::Metadata::is_file).map(|file| file.ino());
+        self.append(&Line::Complete(inode))
     }
 
     /// The output has its name: nothing is left to be known.
@@ -259,10 +292,12 @@ mod tests {
     #[test]
     fn only_whole_lines_count_and_what_is_behind_them_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, input) = (folder.path().join("journal"), folder.path().join("in"));
+        let input = folder.path().join("in");
+        let place = Place::new(&folder.path().join("out"), &[]).unwrap();
+        let path = place.journal();
         fs::write(&input, "x").unwrap();
         let job = Job::new("sign", &input).unwrap();
-        let mut journal = Journal::begin(path.clone(), &job).unwrap();
+        let mut journal = Journal::begin(&place, &job).unwrap();
         for messages in 1..=3 {
             journal.checkpoint(checkpoint(messages)).unwrap();
         }
@@ -272,7 +307,7 @@ mod tests {
         for length in 0..=whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
             let lines = ends.iter().filter(|end| **end <= length).count();
-            match Journal::resume(&path, &job).unwrap() {
+            match Journal::resume(&place, &job).unwrap() {
                 None => assert_eq!(lines, 0, "{length}"),
                 Some((_, done)) => assert_eq!(done.last.messages + 1, lines as u64, "{length}"),
             }
@@ -281,22 +316,23 @@ mod tests {
         let mut damaged = whole.clone();
         damaged[ends[1] + 30] ^= 1;
         fs::write(&path, damaged).unwrap();
-        let (mut journal, done) = Journal::resume(&path, &job).unwrap().unwrap();
+        let (mut journal, done) = Journal::resume(&place, &job).unwrap().unwrap();
         assert_eq!(done.last.messages, 1);
         journal.checkpoint(checkpoint(7)).unwrap();
         drop(journal);
-        assert_eq!(Journal::resume(&path, &job).unwrap().unwrap().1.last.messages, 7);
+        assert_eq!(Journal::resume(&place, &job).unwrap().unwrap().1.last.messages, 7);
     }
 
     #[test]
     fn a_run_goes_on_only_with_what_it_began_with() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, input) = (folder.path().join("journal"), folder.path().join("in"));
+        let input = folder.path().join("in");
+        let place = Place::new(&folder.path().join("out"), &[]).unwrap();
         fs::write(&input, "x").unwrap();
         let job = Job::new("sign", &input).unwrap();
-        drop(Journal::begin(path.clone(), &job).unwrap());
-        assert!(Journal::resume(&path, &job).unwrap().is_some());
-        let refused = |job: &Job| Journal::resume(&path, job).unwrap_err().to_string();
+        drop(Journal::begin(&place, &job).unwrap());
+        assert!(Journal::resume(&place, &job).unwrap().is_some());
+        let refused = |job: &Job| Journal::resume(&place, job).unwrap_err().to_string();
         assert!(refused(&Job::new("decrypt", &input).unwrap()).contains("other arguments"));
         fs::write(&input, "xy").unwrap();
         assert!(refused(&Job::new("sign", &input).unwrap()).contains("has changed"));

@@ -295,6 +295,9 @@ fn run_task(options: &Options, report: Option<&Path>, resume: bool, task: &dyn T
                     partial.display()
                 )
             }
+            None if options.output == Output::InPlace => {
+                anyhow!("{error:#}; each message is there as it was or as it is to be; go on with --resume")
+            }
             None => error,
         }
     })

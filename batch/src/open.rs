@@ -14,7 +14,7 @@ use crate::{
     journal::Done,
     large::PREAMBLE,
     log::Log,
-    maildir::{MaildirDelivery, MaildirSink, MaildirSource, Tree},
+    maildir::{MaildirDelivery, MaildirReplacer, MaildirSink, MaildirSource, Tree},
     mbox::{MboxSink, MboxSource},
     output::{FileSink, Place, StdoutSink, sync_folder},
     pipeline::{Sink, Source},
@@ -54,13 +54,22 @@ pub(crate) fn open(
         Kind::Message | Kind::Mbox => {
             let attributes = File::open(input).and_then(|file| Attributes::of(&file)).map_err(failed)?;
             log.expect(attributes.metadata().len());
+            let replaces = place.as_ref().is_some_and(Place::is_over_input);
             let source: Box<dyn Source> = if kind == Kind::Mbox {
-                let source = MboxSource::open(input, limit).map_err(failed)?;
+                let source = match &place {
+                    // Of a link to it, what it leads to is locked.
+                    Some(place) if replaces => MboxSource::open_to_replace(place.target(), limit),
+                    _ => MboxSource::open(input, limit),
+                };
+                let source = source.map_err(failed)?;
                 log.survey(input, source.survey());
                 Box::new(source)
             } else {
                 Box::new(SingleSource::file(input, limit).map_err(failed)?)
             };
+            if let Some(place) = &place {
+                place.check_unchanged()?;
+            }
             Ok((
                 source,
                 place.map(|place| of_file(place, input, Some(attributes), format, done)).transpose()?,
@@ -69,6 +78,13 @@ pub(crate) fn open(
         Kind::Maildir => {
             let tree = Tree::of(input).map_err(named)?;
             let source = MaildirSource::new(input, &tree, limit);
+            if place.as_ref().is_some_and(Place::is_over_input) {
+                let sink = match done {
+                    Some(done) => MaildirReplacer::resume(input, &tree, done)?,
+                    None => MaildirReplacer::create(input, &tree)?,
+                };
+                return Ok((Box::new(source), Some(Box::new(sink))));
+            }
             log.left_out(input, &tree.left_out);
             let sink = place.map(|place| of_maildir(place, input, tree, format, done)).transpose()?;
             Ok((Box::new(source), sink))
@@ -196,6 +212,9 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
     if begun && inputs.len() > 1 {
         return Err(BatchError::Usage("--resume goes on with one input; give each a run of its own"));
     }
+    if options.output == Output::InPlace {
+        return inputs.iter().zip(kinds).map(|(input, kind)| place_over(input, *kind).map(Some)).collect();
+    }
     let place = if begun { Place::of_begun } else { Place::new };
     let output = match &options.output {
         Output::None | Output::Rehearsal => return Ok(inputs.iter().map(|_| None).collect()),
@@ -206,6 +225,7 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
             ));
         }
         Output::Path(output) | Output::Converted(output, _) => output,
+        Output::InPlace => return Ok(Vec::new()),
     };
     if let ([input], [kind]) = (inputs.as_slice(), kinds) {
         let refuse = |problem: &str| BatchError::Output { path: output.clone(), problem: problem.into() };
@@ -244,6 +264,16 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
         places.push(Some(place));
     }
     Ok(places)
+}
+
+/// The place of an input that is to be replaced.
+fn place_over(input: &Path, kind: Kind) -> Result<Place, BatchError> {
+    let problem = match kind {
+        Kind::Maildir | Kind::Mbox | Kind::Message => return Place::over(input),
+        Kind::Stdin => "the standard input, which cannot be replaced",
+        Kind::Tree => "a tree of files; --in-place is for a Maildir, an mbox, or a file with one message",
+    };
+    Err(BatchError::Input { path: input.to_owned(), problem })
 }
 
 fn make_folder(path: &Path) -> Result<(), BatchError> {

@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::{
-    attributes::Attributes,
+    attributes::{Attributes, State},
     compress::{Compression, Encoder},
     digest::{CopyError, Summed},
     error::BatchError,
@@ -24,6 +24,8 @@ use crate::{
 pub struct Place {
     target: PathBuf,
     partial: PathBuf,
+    /// The input that is to be replaced, as it was in the beginning.
+    over: Option<State>,
 }
 
 impl Place {
@@ -53,10 +55,47 @@ impl Place {
                 return Err(refuse(format!("it would lie within the input {}", input.display())));
             }
         }
-        let mut partial_name = OsString::from(name);
-        partial_name.push(PARTIAL);
-        let partial = real_parent.join(partial_name);
-        Ok(Self { target: real, partial })
+        let partial = with_suffix(&real, PARTIAL);
+        Ok(Self { target: real, partial, over: None })
+    }
+
+    /// The place of an input that is to be replaced by what comes out.
+    pub(crate) fn over(input: &Path) -> Result<Self, BatchError> {
+        let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
+        // A link to it shall still be one.
+        let target = fs::canonicalize(input).map_err(failed)?;
+        let metadata = fs::metadata(&target).map_err(failed)?;
+        if metadata.is_file() && metadata.nlink() > 1 {
+            let problem = "a file with several names (hard links), of which only one would be replaced";
+            return Err(BatchError::Input { path: target, problem });
+        }
+        let partial = with_suffix(&target, PARTIAL);
+        Ok(Self { target, partial, over: Some(State::of(&metadata)) })
+    }
+
+    /// Whether the input is to be replaced.
+    pub(crate) fn is_over_input(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// An error if somebody has changed what is to be replaced.
+    pub(crate) fn check_unchanged(&self) -> Result<(), BatchError> {
+        let Some(begun) = self.over else { return Ok(()) };
+        match fs::symlink_metadata(&self.target) {
+            Ok(metadata) if State::of(&metadata) == begun => Ok(()),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(BatchError::Read { origin: self.target.display().to_string(), source })
+            }
+            _ => Err(BatchError::Changed { path: self.target.clone() }),
+        }
+    }
+
+    /// How the file is to be compressed.
+    fn compression(&self) -> io::Result<Option<Compression>> {
+        if self.is_over_input() {
+            return Compression::of_file(&File::open(&self.target)?);
+        }
+        Ok(Compression::of_name(&self.target))
     }
 
     /// Checks that the target, as it was given, is free.
@@ -76,9 +115,7 @@ impl Place {
 
     /// Where the journal of a run that writes here is.
     pub(crate) fn journal(&self) -> PathBuf {
-        let mut name = self.target.file_name().map(OsString::from).unwrap_or_default();
-        name.push(JOURNAL);
-        self.target.with_file_name(name)
+        with_suffix(&self.target, JOURNAL)
     }
 
     /// The name it has until it is complete.
@@ -113,6 +150,11 @@ impl Place {
     /// Gives what is complete and durable its name.
     pub(crate) fn put_in_place(&self) -> Result<(), BatchError> {
         let failed = |source| BatchError::Write { path: self.target.clone(), source };
+        if self.is_over_input() {
+            self.check_unchanged()?;
+            fs::rename(&self.partial, &self.target).map_err(failed)?;
+            return sync_folder(parent(&self.target)).map_err(failed);
+        }
         let renamed = match renameat_with(CWD, &self.partial, CWD, &self.target, RenameFlags::NOREPLACE) {
             // The target is there and was empty; or the file system does not know the flag.
             Err(rustix::io::Errno::EXIST | rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS)
@@ -172,8 +214,14 @@ pub(crate) fn lock(file: &File) -> io::Result<()> {
     }
 }
 
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().map(OsString::from).unwrap_or_default();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
 /// What the name of output ends in until it is complete. Nobody else's files are called that.
-const PARTIAL: &str = ".hsmime-partial";
+pub(crate) const PARTIAL: &str = ".hsmime-partial";
 
 /// What the name of a journal ends in.
 const JOURNAL: &str = ".hsmime-journal";
@@ -208,7 +256,7 @@ impl FileSink {
         let file = new_file(&place.partial)
             .and_then(|file| lock(&file).map(|()| file))
             .map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
-        let file = Encoder::new(file, Compression::of_name(&place.target));
+        let file = place.compression().and_then(|compression| Encoder::new(file, compression));
         let file = file.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
         Ok(Self { place, file: Some(file), attributes })
     }
@@ -267,7 +315,11 @@ impl Sink for FileSink {
     fn finish(&mut self) -> Result<(), BatchError> {
         let finished = self.file.take().map_or(Ok(()), |file| {
             let file = file.finish()?;
-            self.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(&file))?;
+            if let Some(from) = &self.attributes {
+                // Whoever keeps an index of an archive must see that it is another one.
+                let replaces = self.place.is_over_input();
+                if replaces { from.carry_over_but_times(&file)? } else { from.carry_over(&file)? }
+            }
             file.sync_all()
         });
         finished.map_err(|source| self.failed(source))?;

@@ -54,6 +54,10 @@ pub trait Sink: Send {
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         Ok(None)
     }
+    /// The last mark is in the journal, and that durable. Not called without one.
+    fn noted(&mut self) -> Result<(), BatchError> {
+        Ok(())
+    }
     /// Makes all of it durable and puts it in place.
     fn finish(&mut self) -> Result<(), BatchError>;
 }

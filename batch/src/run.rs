@@ -14,6 +14,7 @@ use crate::{
     error::BatchError,
     journal::{Done, Job, Journal},
     log::{Log, Totals},
+    maildir::{MaildirReplacer, Tree},
     open::{open, places},
     output::Place,
     pipeline::{self, Keeping, Sink},
@@ -65,6 +66,8 @@ pub enum Output {
     Path(PathBuf),
     /// As with `Path`, but an archive of this format.
     Converted(PathBuf, Format),
+    /// Each input is replaced.
+    InPlace,
 }
 
 impl Output {
@@ -128,12 +131,13 @@ fn one(
 ) -> Result<(), BatchError> {
     let begun = match (&place, &options.journal, kind) {
         (Some(place), Some(journaling), Kind::Mbox | Kind::Maildir | Kind::Message) => {
-            Some(begin(options, journaling, input, place, log)?)
+            Some(begin(options, journaling, input, kind, place, log)?)
         }
         _ => None,
     };
     if let Some(Begun { keeping, .. }) = &begun
         && keeping.done.complete
+        && kind_has_partial(kind, place.as_ref())
         && place.as_ref().is_some_and(|place| !place.partial().exists() && place.target().exists())
     {
         // It was cut off between its last two steps.
@@ -153,6 +157,11 @@ fn one(
     Ok(())
 }
 
+/// Whether the output has a name of its own until it is complete.
+fn kind_has_partial(kind: Kind, place: Option<&Place>) -> bool {
+    kind != Kind::Maildir || place.is_some_and(|place| !place.is_over_input())
+}
+
 /// A journal, and whether an earlier run's output is gone on with.
 struct Begun {
     keeping: Keeping,
@@ -163,6 +172,7 @@ fn begin(
     options: &Options,
     journaling: &Journaling,
     input: &Path,
+    kind: Kind,
     place: &Place,
     log: &mut Log<'_>,
 ) -> Result<Begun, BatchError> {
@@ -170,11 +180,16 @@ fn begin(
         .map_err(|source| BatchError::Read { origin: input.display().to_string(), source })?;
     let every = journaling.every;
     if journaling.resume
-        && let Some((journal, done)) = Journal::resume(&place.journal(), &job)?
+        && let Some((journal, mut done)) = Journal::resume(place, &job)?
     {
-        let goes_on = done.last.messages > 0 || done.complete;
+        if place.is_over_input() {
+            done.is_in_place(input);
+        }
+        // Where messages are replaced one by one, some may be before the first note.
+        let is_replaced = place.is_over_input() && kind == Kind::Maildir;
+        let goes_on = done.last.messages > 0 || done.complete || is_replaced;
         log.go_on(&done.last.totals, done.last.report)?;
-        if !goes_on {
+        if !goes_on && !place.is_over_input() {
             place.check_free(place.target())?;
         }
         return Ok(Begun { keeping: Keeping { journal, done, every }, goes_on });
@@ -182,12 +197,23 @@ fn begin(
     if journaling.resume {
         log.begin_anew()?;
     }
+    if place.is_over_input() && kind == Kind::Maildir {
+        let journal = place.journal();
+        if journal.exists() && !journaling.resume {
+            let problem =
+                "an earlier run has replaced some messages here and did not end; go on with --resume";
+            return Err(BatchError::Output { path: journal, problem: problem.into() });
+        }
+        let tree = Tree::of(input)
+            .map_err(|(folder, source)| BatchError::Read { origin: folder.display().to_string(), source })?;
+        MaildirReplacer::check(input, &tree)?;
+    }
     if let Output::Path(output) = &options.output {
         place.check_free(if output.is_dir() { place.target() } else { output })?;
     }
     // What an earlier run left goes first: with a new journal beside it, it would be taken for this run's.
     place.clear()?;
-    let journal = Journal::begin(place.journal(), &job)?;
+    let journal = Journal::begin(place, &job)?;
     Ok(Begun { keeping: Keeping { journal, done: Done::default(), every }, goes_on: false })
 }
 

@@ -90,6 +90,7 @@ impl<'a> Writer<'a> {
         (next.report, next.totals) = self.observer.checkpoint()?;
         next.messages = next.totals.messages();
         notes.journal.checkpoint(next)?;
+        sink.noted()?;
         (notes.noted, notes.octets) = (Instant::now(), 0);
         Ok(())
     }

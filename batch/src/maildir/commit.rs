@@ -92,6 +92,6 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// How many messages are made durable at once,
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 /// or how many octets.
-const BATCH_OCTETS: u64 = 64 << 20;
+pub(super) const BATCH_OCTETS: u64 = 64 << 20;

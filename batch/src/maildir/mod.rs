@@ -5,12 +5,14 @@
 mod commit;
 mod delivery;
 mod name;
+mod replace;
 mod sink;
 mod source;
 mod tree;
 
 pub use delivery::MaildirDelivery;
 pub(crate) use name::base;
+pub use replace::MaildirReplacer;
 pub use sink::MaildirSink;
 pub use source::MaildirSource;
 pub use tree::Tree;

@@ -11,6 +11,11 @@ pub(crate) fn base(name: &OsStr) -> &OsStr {
     OsStr::from_bytes(octets.split(|&octet| octet == b':').next().unwrap_or(octets))
 }
 
+/// What comes after the unique part: the flags.
+pub(super) fn info(name: &OsStr) -> &OsStr {
+    OsStr::from_bytes(name.as_bytes().get(base(name).len()..).unwrap_or_default())
+}
+
 /// The name of a message in place of one with other octets. To a server it is another message, because what it has
 /// noted about the old one is not true of this; so the unique part is another one too. It tells of which message this
 /// is the successor, see `predecessor`. Flags stay; sizes are those of the octets.
@@ -37,7 +42,6 @@ pub(super) fn successor(name: &OsStr, octets: &[u8]) -> OsString {
 }
 
 /// The [`hash`] of the unique name that a message is the successor of, if it is one.
-#[cfg(test)]
 pub(super) fn predecessor(name: &OsStr) -> Option<u64> {
     let unique = base(name).as_bytes().split(|&octet| octet == b',').next().unwrap_or_default();
     let parts: Vec<&[u8]> = unique.split(|&octet| octet == b'.').collect();

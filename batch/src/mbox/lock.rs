@@ -1,12 +1,14 @@
-//! The locks of those who write an mbox while it is read: fcntl, and the file `NAME.lock` beside it. Both are waited
-//! for; a dotlock is never made here, because an input is only read.
+//! The locks of those who write an mbox: fcntl, and the file `NAME.lock` beside it. Both are waited for. Who only reads
+//! an mbox makes no dotlock; who replaces it takes both, in the order that delivery agents keep: dotlock, then fcntl.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs::{self, File, FileTimes},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
@@ -14,32 +16,72 @@ use nix::{
     fcntl::{FcntlArg, fcntl},
     libc,
 };
+use rustix::process::{Pid, test_kill_process};
 
 /// Locks an open mbox for reading, for as long as the file is open, and waits for whoever writes it.
 pub(super) fn lock_for_reading(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
+    until(patience, || match holder_of_dotlock(&dotlock(path))? {
+        None => Ok(lock_file(file, READ)?.map_or(Ok(()), Err)),
+        holder => Ok(holder.map_or(Ok(()), Err)),
+    })
+}
+
+/// Locks an open mbox, which is to be replaced, against everybody else: for as long as the file is open and what is
+/// returned lives.
+pub(super) fn lock_for_replacing(file: &File, path: &Path, patience: Duration) -> io::Result<Dotlock> {
+    let dotlock = until(patience, || Dotlock::make(dotlock(path)))?;
+    until(patience, || Ok(lock_file(file, WRITE)?.map_or(Ok(()), Err)))?;
+    let (ours, there) = (file.metadata()?, fs::metadata(path)?);
+    if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+        return Err(io::Error::other("another program replaced it"));
+    }
+    Ok(dotlock)
+}
+
+/// Tries again while somebody holds a lock; an inner error says who.
+fn until<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<Result<T, String>>) -> io::Result<T> {
     let began = Instant::now();
     loop {
-        let Some(holder) = holder(file, path)? else { return Ok(()) };
+        let holder = match attempt()? {
+            Ok(done) => return Ok(done),
+            Err(holder) => holder,
+        };
         if began.elapsed() >= patience {
             let seconds = patience.as_secs();
-            let words = format!("another program is writing it, as {holder} says; waited {seconds} s");
+            let words = format!("another program is using it, as {holder} says; waited {seconds} s");
             return Err(io::Error::new(io::ErrorKind::TimedOut, words));
         }
         thread::sleep(EACH);
     }
 }
 
-/// Who keeps it from being read, if anybody does. If nobody does, it is locked.
-fn holder(file: &File, path: &Path) -> io::Result<Option<String>> {
-    let dotlock = dotlock(path);
-    match fs::symlink_metadata(&dotlock).and_then(|metadata| metadata.modified()) {
+/// Who holds a dotlock, if somebody does who lives.
+fn holder_of_dotlock(path: &Path) -> io::Result<Option<String>> {
+    match fs::symlink_metadata(path).and_then(|metadata| metadata.modified()) {
         // Whoever lives touches his lock, or is done long before.
-        Ok(made) if made.elapsed().is_ok_and(|age| age > STALE) => {}
-        Ok(_) => return Ok(Some(dotlock.display().to_string())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+        Ok(made) if made.elapsed().is_ok_and(|age| age > STALE) => Ok(None),
+        Ok(_) if is_left_over(path) => Ok(None),
+        Ok(_) => Ok(Some(path.display().to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    let whole = libc::flock { l_type: READ, l_whence: START, l_start: 0, l_len: 0, l_pid: 0 };
+}
+
+/// Whether a dotlock says which process of this host made it, and that is gone.
+fn is_left_over(path: &Path) -> bool {
+    let Ok(text) = fs::read_to_string(path) else { return false };
+    let Some((pid, host)) = text.trim().split_once(':') else { return false };
+    let pid = pid.parse().ok().and_then(Pid::from_raw);
+    host == self::host() && pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Locks an open file, and tells who keeps it from being locked, if anybody does.
+fn lock_file(file: &File, how: libc::c_short) -> io::Result<Option<String>> {
+    let whole = libc::flock { l_type: how, l_whence: START, l_start: 0, l_len: 0, l_pid: 0 };
     // One of the open file: closing another one of the same file, as for a large message, does not lose it.
     match fcntl(file, FcntlArg::F_OFD_SETLK(&whole)) {
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(Some("its fcntl lock".into())),
@@ -49,14 +91,84 @@ fn holder(file: &File, path: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// A dotlock of ours. It is touched from time to time, so that nobody takes it for left over, and goes when it is
+/// dropped.
+#[derive(Debug)]
+pub(super) struct Dotlock {
+    path: PathBuf,
+    inode: (u64, u64),
+    end: Option<mpsc::Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Dotlock {
+    /// Makes one, or tells who has it.
+    fn make(path: PathBuf) -> io::Result<Result<Self, String>> {
+        if let Some(holder) = holder_of_dotlock(&path)? {
+            return Ok(Err(holder));
+        }
+        if let Ok(left) = fs::symlink_metadata(&path) {
+            // Left over. Under another name first: whoever comes between has made a new one, which must stay.
+            let aside = with_suffix(&path, &format!(".{}", std::process::id()));
+            fs::rename(&path, &aside)?;
+            let taken = fs::symlink_metadata(&aside)?;
+            if taken.ino() == left.ino() {
+                fs::remove_file(&aside)?;
+            } else {
+                fs::hard_link(&aside, &path).and_then(|()| fs::remove_file(&aside))?;
+                return Ok(Err(path.display().to_string()));
+            }
+        }
+        let mut file = match File::options().write(true).create_new(true).mode(0o644).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Ok(Err(path.display().to_string()));
+            }
+            file => file.map_err(|error| {
+                io::Error::new(error.kind(), format!("its lock {} cannot be made: {error}", path.display()))
+            })?,
+        };
+        let metadata = file.metadata()?;
+        let (end, ended) = mpsc::channel();
+        let mut lock = Self { path, inode: (metadata.dev(), metadata.ino()), end: Some(end), keeper: None };
+        // As Dovecot writes it.
+        write!(file, "{}:{}", std::process::id(), host())?;
+        lock.keeper = Some(thread::Builder::new().name("dotlock".into()).spawn(move || {
+            while ended.recv_timeout(TOUCH) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // A lock that somebody removed is no reason to stop: the other one is still there.
+                let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+            }
+        })?);
+        Ok(Ok(lock))
+    }
+}
+
+impl Drop for Dotlock {
+    fn drop(&mut self) {
+        self.end = None;
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+        let is_ours = |there: &fs::Metadata| (there.dev(), there.ino()) == self.inode;
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| is_ours(&there)) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 fn dotlock(path: &Path) -> PathBuf {
+    with_suffix(path, ".lock")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
+    name.push(suffix);
     name.into()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the constants are 0 and 1, in C an int")]
 const READ: libc::c_short = libc::F_RDLCK as libc::c_short;
+#[expect(clippy::cast_possible_truncation, reason = "the constants are 0 and 1, in C an int")]
+const WRITE: libc::c_short = libc::F_WRLCK as libc::c_short;
 #[expect(clippy::cast_possible_truncation, reason = "the constant is 0, in C an int")]
 const START: libc::c_short = libc::SEEK_SET as libc::c_short;
 
@@ -65,6 +177,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const EACH: Duration = Duration::from_millis(50);
 /// As Dovecot has it.
 const STALE: Duration = Duration::from_mins(2);
+/// How often our own dotlock is touched.
+const TOUCH: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

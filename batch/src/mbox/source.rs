@@ -1,19 +1,19 @@
 //! Reads the messages of an mbox file in order; it may be compressed.
 
 use std::{
-    fs::{File, Metadata},
+    fs::File,
     io::{self, BufRead, Read},
-    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
-    lock::{PATIENCE, lock_for_reading},
+    lock::{Dotlock, PATIENCE, lock_for_reading, lock_for_replacing},
     splitter::{Found, Part, Splitter},
     survey::{MboxProbe, Survey, start},
 };
 use crate::{
+    attributes::State,
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable},
 };
@@ -29,6 +29,8 @@ pub struct MboxSource {
     first: bool,
     /// Reads what is too large for memory, behind the splitter.
     behind: Option<Arc<Mutex<Behind>>>,
+    /// Keeps others away from an archive that will be replaced.
+    _dotlock: Option<Dotlock>,
 }
 
 impl MboxSource {
@@ -37,15 +39,27 @@ impl MboxSource {
         Self::of(File::open(path)?, path, limit)
     }
 
+    /// Opens a file that is to be replaced: nobody else shall read or write it meanwhile.
+    pub(crate) fn open_to_replace(path: &Path, limit: usize) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open(path)?;
+        let dotlock = lock_for_replacing(&file, path, PATIENCE)?;
+        Ok(Self { _dotlock: Some(dotlock), ..Self::of_locked(file, path, limit)? })
+    }
+
     /// Reads an open file.
     pub fn of(file: File, path: &Path, limit: usize) -> io::Result<Self> {
         lock_for_reading(&file, path, PATIENCE)?;
+        Self::of_locked(file, path, limit)
+    }
+
+    fn of_locked(file: File, path: &Path, limit: usize) -> io::Result<Self> {
         let state = State::of(&file.metadata()?);
         let probe = MboxProbe::of(&file)?;
         let survey = Survey::of(&file, &probe)?;
         let input = start(&file, survey.compression)?;
         let splitter = Splitter::new(input, probe, limit);
-        Ok(Self { path: path.into(), file, splitter, survey, state, first: true, behind: None })
+        let path = path.into();
+        Ok(Self { path, file, splitter, survey, state, first: true, behind: None, _dotlock: None })
     }
 
     /// What the first look found.
@@ -103,26 +117,6 @@ impl Source for MboxSource {
 
     fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-/// By what one sees that somebody else has written into a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl State {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
     }
 }
 

@@ -46,6 +46,13 @@ impl Task for Pace {
     }
 }
 
+/// Starts a run in another process that replaces its input.
+pub(crate) fn in_place(pace: Pace, input: &Path) -> Command {
+    let mut command = command(pace, input, input);
+    command.env("BATCH_IN_PLACE", "yes");
+    command
+}
+
 /// Starts a run in another process.
 pub(crate) fn command(pace: Pace, input: &Path, output: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -68,7 +75,10 @@ fn as_another_process() {
     let output = path("BATCH_OUTPUT");
     let options = Options {
         inputs: vec![path("BATCH_INPUT")],
-        output: Output::Path(output.clone()),
+        output: match std::env::var_os("BATCH_IN_PLACE") {
+            Some(_) => Output::InPlace,
+            None => Output::Path(output.clone()),
+        },
         jobs: 4,
         room: ROOM,
         max_message: MAX_MESSAGE,

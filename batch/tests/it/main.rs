@@ -6,6 +6,7 @@
 mod agents;
 mod child;
 mod corpora;
+mod inplace;
 mod maildir;
 mod manifest;
 mod mbox;

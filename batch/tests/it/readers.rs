@@ -7,12 +7,16 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 use batch::{
     archive::Format,
     mbox::Variant,
+    run::{Options, Output},
     task::{Done, Failed, Task, Work},
 };
 use serde_json::Value;
 use smime::mime::Message;
 
-use crate::corpora::{convert, mbox, proper, walk};
+use crate::{
+    corpora::{convert, mbox, proper, walk},
+    support::{options, run_with},
+};
 
 /// Samples of others, of which some were read, answered and so on.
 fn with_flags() -> Vec<(String, Vec<u8>)> {
@@ -142,6 +146,11 @@ fn dovecot_keeps_the_numbers_of_messages_that_stay_and_gives_others_to_those_tha
     let after = numbers(&dovecot(&home, &location("new")));
     let expected = [("1", false), ("3", false), ("5", false), ("7", true), ("8", true), ("9", true)];
     assert_eq!(after, expected.map(|(uid, changed)| (uid.to_owned(), changed)));
+    // The same in place, beside Dovecot's index and cache of what was there.
+    assert!(path("old").join("dovecot.index.log").exists());
+    let old = path("old");
+    run_with(&Options { output: Output::InPlace, ..options(&[&old], &old) }, &EveryOther).unwrap();
+    assert_eq!(numbers(&dovecot(&home, &location("old"))), expected.map(|(uid, is)| (uid.to_owned(), is)));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::{
     support::{Shout, options, sample_mbox},
 };
 
-fn kills() -> u32 {
+pub(crate) fn kills() -> u32 {
     std::env::var("HSMIME_KILLS").ok().map_or(30, |kills| kills.parse().unwrap())
 }
 
@@ -37,7 +37,7 @@ fn resuming(input: &Path, output: &Path) -> Command {
 }
 
 /// All files below a folder, or the one, with their octets.
-fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![path.to_owned()];
     while let Some(next) = open.pop() {
@@ -51,7 +51,7 @@ fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// What a report says, without what depends on when.
-fn report(path: &Path) -> Vec<String> {
+pub(crate) fn report(path: &Path) -> Vec<String> {
     let line = |line: &str| {
         let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
         line.as_object_mut().unwrap().remove("elapsed_ms");
@@ -65,7 +65,7 @@ fn report(path: &Path) -> Vec<String> {
     lines
 }
 
-fn maildir(root: &Path, messages: usize) {
+pub(crate) fn maildir(root: &Path, messages: usize) {
     for folder in ["", ".Sent"] {
         for part in ["cur", "new", "tmp"] {
             fs::create_dir_all(root.join(folder).join(part)).unwrap();
@@ -79,7 +79,7 @@ fn maildir(root: &Path, messages: usize) {
 }
 
 /// Numbers that look like chance, and are the same at every run.
-fn chance(state: &mut u64) -> u64 {
+pub(crate) fn chance(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
 }

@@ -1,0 +1,352 @@
+//! Replaces messages of a Maildir where they are, one batch after the other.
+//!
+//! A message that changed gets a successor, see [`super::name`]: written into `tmp`, made durable, renamed into the
+//! folder, noted in the journal; only then its predecessor is removed. A run that is cut off leaves both, and knows by
+//! the journal which of them stays. Nothing else in the Maildir is touched, but for the sum of sizes that Maildir++
+//! keeps: servers make it anew.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ffi::{OsStr, OsString},
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, fchown},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::syncfs;
+
+use super::{
+    commit::{BATCH, BATCH_OCTETS, rename_new},
+    name::{base, hash, info, predecessor, successor},
+    tree::Tree,
+};
+use crate::{
+    attributes::State,
+    digest::{CopyError, Summed},
+    error::BatchError,
+    journal::Done,
+    output::{self, Copied, PARTIAL, new_file, parent, sync_folder},
+    pipeline::{Mark, Outgoing, Sink},
+    stored::{Large, Origin},
+};
+
+/// Replaces messages of a Maildir.
+#[derive(Debug)]
+pub struct MaildirReplacer {
+    root: PathBuf,
+    /// The root, open: what `syncfs` is asked on, and what keeps another run away.
+    open: File,
+    /// Written into `tmp`.
+    pending: Vec<Pending>,
+    octets: u64,
+    /// In their folders since somebody asked, by their paths below the root.
+    added: Vec<PathBuf>,
+    /// In their folders, their predecessors still there.
+    pairs: Vec<Pair>,
+    folders: Vec<PathBuf>,
+}
+
+/// A successor on its way.
+#[derive(Debug)]
+struct Pending {
+    /// Where it is, in `tmp`.
+    from: PathBuf,
+    /// Its name, with the flags that its predecessor had when it was read.
+    name: OsString,
+    predecessor: PathBuf,
+    /// That of the predecessor when it was read.
+    state: Option<State>,
+}
+
+/// Two files that are one message.
+#[derive(Debug)]
+struct Pair {
+    successor: PathBuf,
+    predecessor: PathBuf,
+    state: Option<State>,
+}
+
+impl MaildirReplacer {
+    /// Begins with a Maildir as it is.
+    pub(crate) fn create(root: &Path, tree: &Tree) -> Result<Self, BatchError> {
+        Self::check(root, tree)?;
+        Self::new(root, tree)
+    }
+
+    /// An error if there are two files that are one message: it is not known which of them is to stay. Where there are
+    /// none in the beginning, those that a run finds that goes on are its own.
+    pub(crate) fn check(root: &Path, tree: &Tree) -> Result<(), BatchError> {
+        match pairs(&folders(root, tree))?.pop() {
+            None => Ok(()),
+            Some((successor, predecessor)) => Err(BatchError::Output {
+                problem: format!(
+                    "a run that was cut off has made it of {}; go on with that run by --resume, or take one of the \
+                     two away",
+                    predecessor.display()
+                ),
+                path: successor,
+            }),
+        }
+    }
+
+    /// Goes on with a Maildir in which an earlier run has replaced messages.
+    pub(crate) fn resume(root: &Path, tree: &Tree, done: &Done) -> Result<Self, BatchError> {
+        let mut sink = Self::new(root, tree)?;
+        for (successor, predecessor) in pairs(&sink.folders)? {
+            if !done.has_output(&successor) {
+                // It was not noted, so it is made again.
+                fs::remove_file(&successor)
+                    .map_err(|source| BatchError::Write { path: successor, source })?;
+                continue;
+            }
+            let failed = |source| BatchError::Read { origin: predecessor.display().to_string(), source };
+            let origin = Origin { file: predecessor.as_path().into(), offset: None };
+            let octets = fs::read(&predecessor).map_err(failed)?;
+            if !done.has(&origin, Some(&octets)) {
+                return Err(BatchError::Changed { path: predecessor });
+            }
+            let state = Some(State::of(&fs::symlink_metadata(&predecessor).map_err(failed)?));
+            sink.pairs.push(Pair { successor, predecessor, state });
+        }
+        sink.remove_predecessors()?;
+        Ok(sink)
+    }
+
+    fn new(root: &Path, tree: &Tree) -> Result<Self, BatchError> {
+        let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
+        let open = File::open(root).map_err(|source| failed(root, source))?;
+        output::lock(&open).map_err(|source| failed(root, source))?;
+        let (pending, added, pairs) = (Vec::new(), Vec::new(), Vec::new());
+        let sink = Self {
+            root: root.to_owned(),
+            open,
+            pending,
+            octets: 0,
+            added,
+            pairs,
+            folders: folders(root, tree),
+        };
+        for folder in &sink.folders {
+            let tmp = folder.join("tmp");
+            make_like(&tmp, folder).map_err(|source| failed(&tmp, source))?;
+            // What an earlier run left is not complete.
+            for name in names(&tmp)? {
+                if name.as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
+                    let path = tmp.join(name);
+                    fs::remove_file(&path).map_err(|source| failed(&path, source))?;
+                }
+            }
+        }
+        sink.forget_sum()?;
+        Ok(sink)
+    }
+
+    /// Makes durable what is in `tmp`, and moves it to where its predecessor is.
+    fn commit(&mut self) -> Result<(), BatchError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.sync()?;
+        let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
+        let mut changed = BTreeSet::new();
+        for Pending { from, name, predecessor, state } in std::mem::take(&mut self.pending) {
+            let Some(predecessor) = now(&predecessor)? else {
+                // Somebody deleted it meanwhile.
+                fs::remove_file(&from).map_err(|source| failed(&from, source))?;
+                continue;
+            };
+            check(&predecessor, state)?;
+            let successor = beside(&predecessor, &name);
+            rename_new(&from, &successor).map_err(|source| failed(&successor, source))?;
+            changed.insert(parent(&successor).to_owned());
+            if let Ok(below) = successor.strip_prefix(&self.root) {
+                self.added.push(below.to_owned());
+            }
+            self.pairs.push(Pair { successor, predecessor, state });
+        }
+        self.octets = 0;
+        sync_folders(&changed)
+    }
+
+    /// Removes predecessors. That there are successors is durable and noted.
+    fn remove_predecessors(&mut self) -> Result<(), BatchError> {
+        let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
+        let mut changed = BTreeSet::new();
+        for Pair { successor, predecessor, state } in std::mem::take(&mut self.pairs) {
+            let Some(predecessor) = now(&predecessor)? else { continue };
+            check(&predecessor, state)?;
+            // Its flags may have changed since; but whoever changed the successor's knows best.
+            let current = beside(&predecessor, successor.file_name().unwrap_or_default());
+            if current != successor && fs::symlink_metadata(&successor).is_ok() {
+                rename_new(&successor, &current).map_err(|source| failed(&current, source))?;
+                changed.insert(parent(&current).to_owned());
+            }
+            fs::remove_file(&predecessor).map_err(|source| failed(&predecessor, source))?;
+            changed.insert(parent(&predecessor).to_owned());
+        }
+        sync_folders(&changed)
+    }
+
+    fn sync(&self) -> Result<(), BatchError> {
+        syncfs(&self.open)
+            .map_err(|error| BatchError::Write { path: self.root.clone(), source: error.into() })
+    }
+
+    /// Removes the sum of all sizes, which is no longer right.
+    fn forget_sum(&self) -> Result<(), BatchError> {
+        for folder in &self.folders {
+            let path = folder.join("maildirsize");
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|source| BatchError::Write { path, source })?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for MaildirReplacer {
+    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
+        if !outgoing.changed {
+            return Ok(());
+        }
+        let place = outgoing.place;
+        let predecessor = place.origin.file.to_path_buf();
+        let unexpected = || BatchError::Input { path: predecessor.clone(), problem: "not in the Maildir" };
+        let folder = predecessor.parent().and_then(Path::parent).ok_or_else(unexpected)?;
+        let name = successor(predecessor.file_name().ok_or_else(unexpected)?, outgoing.octets);
+        // Short, whatever the name is.
+        let from = folder.join("tmp").join(format!("{:016x}{PARTIAL}", hash(base(&name).as_encoded_bytes())));
+        let written = new_file(&from).and_then(|mut file| {
+            file.write_all(outgoing.octets)?;
+            place.attributes.as_ref().map_or(Ok(()), |attributes| attributes.carry_over(&file))
+        });
+        written.map_err(|source| BatchError::Write { path: from.clone(), source })?;
+        let state = place.attributes.as_ref().map(|attributes| State::of(attributes.metadata()));
+        self.pending.push(Pending { from, name, predecessor, state });
+        self.octets += outgoing.octets.len() as u64;
+        if self.pending.len() >= BATCH || self.octets >= BATCH_OCTETS { self.commit() } else { Ok(()) }
+    }
+
+    fn copy(&mut self, mut large: Large) -> Result<Copied, BatchError> {
+        // It stays where it is.
+        let sum = Summed::of_copy(&mut large.octets, &mut io::sink());
+        let sum = sum.map_err(|(CopyError::Read(source) | CopyError::Write(source))| BatchError::Read {
+            origin: large.origin.to_string(),
+            source,
+        })?;
+        Ok(Copied::as_is(sum))
+    }
+
+    fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
+        self.commit()?;
+        Ok(Some(Mark::Files(std::mem::take(&mut self.added))))
+    }
+
+    fn noted(&mut self) -> Result<(), BatchError> {
+        self.remove_predecessors()
+    }
+
+    fn finish(&mut self) -> Result<(), BatchError> {
+        self.commit()?;
+        self.remove_predecessors()?;
+        self.forget_sum()?;
+        self.sync()
+    }
+}
+
+/// All successors of which the predecessor is there as well.
+fn pairs(folders: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, BatchError> {
+    let mut found = Vec::new();
+    for folder in folders {
+        let mut by_hash = HashMap::new();
+        let mut successors = Vec::new();
+        for part in ["new", "cur"] {
+            for name in names(&folder.join(part))? {
+                let of = predecessor(&name);
+                let (number, path) = (hash(base(&name).as_encoded_bytes()), folder.join(part).join(name));
+                if let Some(of) = of {
+                    successors.push((of, path.clone()));
+                }
+                by_hash.insert(number, path);
+            }
+        }
+        let pairs = successors.into_iter();
+        found.extend(pairs.filter_map(|(of, path)| Some((path, by_hash.get(&of)?.clone()))));
+    }
+    Ok(found)
+}
+
+fn folders(root: &Path, tree: &Tree) -> Vec<PathBuf> {
+    tree.folders.iter().map(|folder| root.join(folder)).collect()
+}
+
+/// Where a message is now: others change flags, and move it from `new` to `cur`.
+fn now(path: &Path) -> Result<Option<PathBuf>, BatchError> {
+    let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
+    match fs::symlink_metadata(path) {
+        Ok(_) => return Ok(Some(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let wanted = base(path.file_name().unwrap_or_default());
+    let Some(folder) = path.parent().and_then(Path::parent) else { return Ok(None) };
+    for part in ["new", "cur"] {
+        let part = folder.join(part);
+        let found = names(&part)?.into_iter().find(|name| base(name) == wanted);
+        if let Some(name) = found {
+            return Ok(Some(part.join(name)));
+        }
+    }
+    Ok(None)
+}
+
+/// An error if a message is not the one that was read.
+fn check(path: &Path, state: Option<State>) -> Result<(), BatchError> {
+    let there = fs::symlink_metadata(path)
+        .map_err(|source| BatchError::Read { origin: path.display().to_string(), source })?;
+    if state.is_none_or(|state| State::of(&there) == state) {
+        return Ok(());
+    }
+    Err(BatchError::Changed { path: path.to_owned() })
+}
+
+/// Where a successor of this name belongs: into the folder of its predecessor, with its flags.
+fn beside(predecessor: &Path, successor: &OsStr) -> PathBuf {
+    let mut name = OsString::from(base(successor));
+    name.push(info(predecessor.file_name().unwrap_or_default()));
+    predecessor.with_file_name(name)
+}
+
+/// The names in a folder, if there is one.
+fn names(folder: &Path) -> Result<Vec<OsString>, BatchError> {
+    let failed = |source| BatchError::Read { origin: folder.display().to_string(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    entries.map(|entry| Ok(entry.map_err(failed)?.file_name())).collect()
+}
+
+/// Makes a folder for whom another belongs to.
+fn make_like(path: &Path, other: &Path) -> io::Result<()> {
+    let like = fs::metadata(other)?;
+    match DirBuilder::new().mode(like.mode() & 0o777).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    let made = File::open(path)?;
+    let ours = made.metadata()?;
+    if (ours.uid(), ours.gid()) == (like.uid(), like.gid()) {
+        return Ok(());
+    }
+    fchown(&made, Some(like.uid()), Some(like.gid()))
+}
+
+fn sync_folders(folders: &BTreeSet<PathBuf>) -> Result<(), BatchError> {
+    for folder in folders {
+        sync_folder(folder).map_err(|source| BatchError::Write { path: folder.clone(), source })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,378 @@
+//! Archives replaced where they are: what stays, what changes, and that nothing is lost at any instant.
+//!
+//! `HSMIME_KILLS=200 cargo nextest run -p batch killed` kills so many times; a few dozen otherwise.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, FileTimes},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::ExitStatusExt,
+    },
+    path::{Path, PathBuf},
+    sync::{Mutex, atomic::AtomicBool},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use batch::{
+    error::BatchError,
+    manifest::check,
+    report::Report,
+    run::{Journaling, Options, Output, Stopped, run},
+    task::{Done, Failed, Task, Work},
+};
+
+use crate::{
+    child::{Pace, in_place},
+    resume::{chance, files, kills, maildir, report},
+    support::{Shout, options, run_on, run_with, sample_mbox},
+};
+
+fn replacing(input: &Path) -> Options {
+    let journal = Journaling { resume: false, request: "shout".into(), every: Duration::from_millis(20) };
+    Options { output: Output::InPlace, journal: Some(journal), ..options(&[input], input) }
+}
+
+fn replace(input: &Path, task: &dyn Task) -> Result<(), Stopped> {
+    run_with(&replacing(input), task).map(|_| ())
+}
+
+/// Shouts where the subject is an even number.
+struct Even;
+
+impl Task for Even {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        let is_even = work.message.header().trim_ascii().last().is_some_and(|digit| digit.is_multiple_of(2));
+        if is_even { Shout.run(work) } else { Ok(Done::unchanged("copied")) }
+    }
+}
+
+/// Shouts, and does something once, at the message of this number.
+struct Meanwhile<F>(u64, Mutex<Option<F>>);
+
+impl<F: FnOnce() + Send> Task for Meanwhile<F> {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        let act = if work.index == self.0 { self.1.lock().unwrap().take() } else { None };
+        if let Some(act) = act {
+            act();
+        }
+        Shout.run(work)
+    }
+}
+
+fn meanwhile<F: FnOnce() + Send>(at: u64, act: F) -> Meanwhile<F> {
+    Meanwhile(at, Mutex::new(Some(act)))
+}
+
+#[test]
+fn messages_of_a_maildir_that_change_get_names_of_their_own_and_all_else_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("mail");
+    maildir(&root, 10);
+    let foreign =
+        ["dovecot-uidlist", "dovecot.index", ".Sent/dovecot-keywords", "subscriptions", "cur/.hidden"];
+    for name in foreign {
+        fs::write(root.join(name), name).unwrap();
+    }
+    fs::write(root.join("maildirsize"), "1000S\n99 1\n").unwrap();
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_474_064_811);
+    let old = root.join("cur/4.host,S=17:2,S");
+    let times = FileTimes::new().set_modified(then);
+    File::options().write(true).open(&old).unwrap().set_times(times).unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
+    let inode = |name: &str| fs::metadata(root.join(name)).unwrap().ino();
+    let odd = inode("cur/5.host,S=17:2,S");
+
+    replace(&root, &Even).unwrap();
+
+    assert!(!old.exists());
+    let left = files(&root);
+    assert_eq!(left.len(), 20 + foreign.len());
+    for name in foreign {
+        assert_eq!(left[Path::new(name)], name.as_bytes());
+    }
+    assert_eq!(inode("cur/5.host,S=17:2,S"), odd, "what does not change is not written");
+    let text = "X-Shout: yes\nSubject: 4\n\nBODY\n";
+    let is_four = |octets: &Vec<u8>| octets == text.as_bytes();
+    let (name, _) = left.iter().find(|(path, octets)| path.starts_with("cur") && is_four(octets)).unwrap();
+    let shown = name.to_str().unwrap();
+    assert!(shown.ends_with(&format!(",S={}:2,S", text.len())), "{shown}");
+    let metadata = fs::metadata(root.join(name)).unwrap();
+    assert_eq!((metadata.modified().unwrap(), metadata.mode() & 0o777), (then, 0o640));
+    let beside: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(beside.len(), 1, "no journal is left: {beside:?}");
+}
+
+#[test]
+fn an_mbox_is_locked_and_then_replaced_by_one_rename() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("mbox"), folder.path().join("link"));
+    fs::write(&path, sample_mbox(30)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    run_on(&path, &folder.path().join("expected"), &Shout);
+    let before = fs::metadata(&path).unwrap();
+    let dotlock = folder.path().join("mbox.lock");
+    let seen = meanwhile(17, || {
+        assert!(fs::read_to_string(&dotlock).unwrap().starts_with(&format!("{}:", std::process::id())));
+        let writer = File::options().append(true).open(&path).unwrap();
+        let refused = rustix_lock(&writer);
+        assert!(refused, "another program could lock it");
+        assert_eq!(fs::read(&path).unwrap(), sample_mbox(30), "nothing has changed yet");
+    });
+
+    replace(&link, &seen).unwrap();
+
+    let expected = fs::read(folder.path().join("expected")).unwrap();
+    assert!(fs::read(&path).unwrap() == expected && link.is_symlink());
+    let after = fs::metadata(&path).unwrap();
+    assert_ne!(before.ino(), after.ino());
+    assert_eq!(before.mode(), after.mode());
+    assert_ne!(
+        before.modified().unwrap(),
+        after.modified().unwrap(),
+        "indexes of others must see that it changed"
+    );
+    let left = files(folder.path());
+    assert!(!left.keys().any(|name| name.to_string_lossy().contains('.')), "{left:?}");
+
+    fs::hard_link(&path, folder.path().join("twice")).unwrap();
+    let refused = replace(&path, &Shout).unwrap_err().error;
+    assert!(refused.to_string().contains("hard links"), "{refused}");
+}
+
+/// Whether an fcntl lock for writing is refused.
+fn rustix_lock(file: &File) -> bool {
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc;
+    let whole = libc::flock {
+        l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap(),
+        l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap(),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_OFD_SETLK(&whole)).is_err()
+}
+
+#[test]
+fn an_archive_stays_compressed_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("plain"), sample_mbox(30)).unwrap();
+    run_on(&path("plain"), &path("small.zst"), &batch::task::Identity);
+    // Known by what is in it, not by its name.
+    fs::rename(path("small.zst"), path("small")).unwrap();
+    replace(&path("small"), &Shout).unwrap();
+    replace(&path("plain"), &Shout).unwrap();
+    let small = fs::read(path("small")).unwrap();
+    assert!(small.starts_with(b"\x28\xb5\x2f\xfd"));
+    assert!(zstd::decode_all(&small[..]).unwrap() == fs::read(path("plain")).unwrap());
+}
+
+#[test]
+fn an_archive_that_changes_meanwhile_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mbox, message) = (folder.path().join("mbox"), folder.path().join("one.eml"));
+    let more = [sample_mbox(30), sample_mbox(1)].concat();
+    let appended = || {
+        // By a program that asks for no locks.
+        let mut file = File::options().append(true).open(&mbox).unwrap();
+        std::io::Write::write_all(&mut file, &sample_mbox(1)).unwrap();
+    };
+    fs::write(&mbox, sample_mbox(30)).unwrap();
+    let error = replace(&mbox, &meanwhile(17, appended)).unwrap_err().error;
+    assert!(error.to_string().contains("mbox"), "{error}");
+    assert!(fs::read(&mbox).unwrap() == more);
+
+    fs::write(&message, "Subject: x\n\nold\n").unwrap();
+    let saved = || {
+        // As editors do it.
+        fs::write(folder.path().join("new"), "Subject: y\n\nnew\n").unwrap();
+        fs::rename(folder.path().join("new"), &message).unwrap();
+    };
+    let error = replace(&message, &meanwhile(1, saved)).unwrap_err().error;
+    assert!(
+        matches!(&error, BatchError::Changed { path } if *path == fs::canonicalize(&message).unwrap()),
+        "{error}"
+    );
+    assert_eq!(fs::read(&message).unwrap(), b"Subject: y\n\nnew\n");
+
+    let mail = folder.path().join("mail");
+    maildir(&mail, 10);
+    let file = mail.join("cur/3.host,S=17:2,S");
+    let error =
+        replace(&mail, &meanwhile(10, || fs::write(&file, "Subject: z\n\nz\n").unwrap())).unwrap_err();
+    assert!(matches!(&error.error, BatchError::Changed { path } if *path == file), "{:?}", error.error);
+    assert_eq!(fs::read(&file).unwrap(), b"Subject: z\n\nz\n");
+}
+
+#[test]
+fn flags_that_change_meanwhile_are_kept_and_what_is_deleted_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = folder.path().join("mail");
+    maildir(&mail, 10);
+    fs::rename(mail.join("cur/4.host,S=17:2,S"), mail.join("new/4.host,S=17")).unwrap();
+    let act = || {
+        fs::rename(mail.join("cur/3.host,S=17:2,S"), mail.join("cur/3.host,S=17:2,RST")).unwrap();
+        fs::rename(mail.join("new/4.host,S=17"), mail.join("cur/4.host,S=17:2,F")).unwrap();
+        fs::remove_file(mail.join("cur/5.host,S=17:2,S")).unwrap();
+    };
+    // All are written at the end, so that this is between reading and replacing.
+    let mut options = replacing(&mail);
+    options.journal.as_mut().unwrap().every = Duration::from_hours(1);
+    run_with(&options, &meanwhile(20, act)).unwrap();
+    let left = files(&mail);
+    let found = |subject: u32| {
+        let text = format!("X-Shout: yes\nSubject: {subject}\n\nBODY\n");
+        let mut found =
+            left.iter().filter(|(path, octets)| path.starts_with("cur") && **octets == text.as_bytes());
+        let name = found.next().map(|(path, _)| path.to_str().unwrap().split_once(':').unwrap().1.to_owned());
+        assert!(found.next().is_none());
+        name
+    };
+    assert_eq!((found(3), found(4), found(5)), (Some("2,RST".into()), Some("2,F".into()), None));
+    assert_eq!(left.len(), 19);
+}
+
+/// Which messages there are, by their subjects, whatever became of them.
+fn subjects(root: &Path) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for (path, octets) in files(root) {
+        if path.parent().is_some_and(|parent| parent.ends_with("cur")) {
+            let text = String::from_utf8(octets).unwrap();
+            let body = text.split_once("\n\n").unwrap().1.to_ascii_lowercase();
+            assert_eq!(body, "body\n", "{} is not whole", path.display());
+            let subject = text.lines().find(|line| line.starts_with("Subject: ")).unwrap();
+            let folder = path.parent().unwrap().to_string_lossy();
+            *found.entry(format!("{folder} {subject}")).or_default() += 1;
+        }
+    }
+    found
+}
+
+#[test]
+fn a_run_in_place_killed_at_any_instant_loses_nothing_and_ends_like_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let kills = kills() / 3;
+    let mbox = sample_mbox(30 * kills as usize);
+    let make = |kind: &str, at: &Path| match kind {
+        "mbox" => fs::write(at, &mbox).unwrap(),
+        _ => maildir(at, 10 * kills as usize),
+    };
+    let running = |at: &Path| {
+        let mut command = in_place(Pace::Shouting, at);
+        command.env("BATCH_RESUME", at.with_extension("report"));
+        command
+    };
+    let mut state = 2;
+    for kind in ["mbox", "mail"] {
+        let whole = path(&format!("{kind}-whole"));
+        make(kind, &whole);
+        let expected = if kind == "mail" { subjects(&whole) } else { BTreeMap::new() };
+        let began = Instant::now();
+        assert!(running(&whole).output().unwrap().status.success());
+        let mut span = u64::try_from(began.elapsed().as_micros()).unwrap();
+        let (mut killed, mut rounds, mut both) = (0, 0, 0);
+        while killed < kills {
+            assert!(rounds < 10 * kills, "{kind}: only {killed} were killed");
+            let at = path(&format!("{kind}-at{rounds}"));
+            make(kind, &at);
+            rounds += 1;
+            loop {
+                let mut child = running(&at).spawn().unwrap();
+                if killed < kills {
+                    thread::sleep(Duration::from_micros(span / 5 + chance(&mut state) % span));
+                    child.kill().unwrap();
+                }
+                let ended = child.wait().unwrap();
+                if ended.signal().is_none() {
+                    span = (span - span / 4).max(2_000);
+                    let words = child.wait_with_output().unwrap();
+                    assert!(ended.success(), "{kind}: {}", String::from_utf8_lossy(&words.stderr));
+                    break;
+                }
+                killed += 1;
+                span += span / 8;
+                if kind == "mbox" {
+                    let there = fs::read(&at).unwrap();
+                    assert!(there == mbox || there == fs::read(&whole).unwrap(), "it is neither old nor new");
+                } else {
+                    // At any instant each message is there, old or new, or for a while both.
+                    let there = subjects(&at);
+                    assert!(there.keys().eq(expected.keys()), "messages are lost");
+                    both += u32::from(there != expected);
+                }
+                if at.with_extension("report").exists()
+                    && !at.with_extension("hsmime-journal").exists()
+                    && files(&whole) == files(&at)
+                {
+                    // It was done, and only had to end; its lock is known to be nobody's.
+                    let _ = fs::remove_file(format!("{}.lock", at.display()));
+                    break;
+                }
+            }
+            assert!(files(&whole) == files(&at), "{kind}: the outputs differ");
+            assert_eq!(
+                report(&whole.with_extension("report")).len(),
+                report(&at.with_extension("report")).len()
+            );
+            let checked = check(&at.with_extension("report"), std::slice::from_ref(&at)).unwrap();
+            assert_eq!(checked.count, 0, "{kind}: {:?}", checked.problems);
+        }
+        eprintln!(
+            "{kind}: killed {killed} times in {rounds} runs, {both} times with some messages there twice"
+        );
+        let left: Vec<PathBuf> = files(folder.path()).into_keys().collect();
+        let is_ours = |path: &PathBuf| {
+            let name = path.to_string_lossy();
+            name.contains("hsmime") || name.ends_with(".lock")
+        };
+        assert!(!left.iter().any(is_ours), "{left:?}");
+    }
+}
+
+#[test]
+fn a_maildir_in_which_a_run_was_cut_off_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = folder.path().join("mail");
+    maildir(&mail, 300);
+    let stop = AtomicBool::new(false);
+    let stopping = meanwhile(150, || stop.store(true, std::sync::atomic::Ordering::Relaxed));
+    let stopped = run(&replacing(&mail), &stopping, Report::none(), &stop).unwrap_err().error;
+    assert!(matches!(stopped, BatchError::Interrupted), "{stopped}");
+    let refused = replace(&mail, &Shout).unwrap_err().error;
+    assert!(refused.to_string().contains("--resume"), "{refused}");
+
+    // Without the journal nobody knows which of two files stays.
+    fs::remove_file(folder.path().join("mail.hsmime-journal")).unwrap();
+    let successor = files(&mail).into_keys().find(|path| path.to_string_lossy().contains(".R")).unwrap();
+    replace(&mail, &batch::task::Identity).unwrap();
+    let again = replace(&mail, &Shout);
+    again.unwrap();
+    let name = successor.file_name().unwrap();
+    assert!(!mail.join("cur").join(name).exists());
+    assert_eq!(files(&mail).len(), 600);
+}
+
+#[test]
+fn two_files_that_may_be_one_message_are_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = folder.path().join("mail");
+    maildir(&mail, 3);
+    let before = files(&mail);
+    replace(&mail, &Shout).unwrap();
+    // Somebody puts an old one back.
+    let old = Path::new("cur/1.host,S=17:2,S");
+    fs::write(mail.join(old), &before[old]).unwrap();
+    let there = files(&mail);
+    for resume in [false, true] {
+        let mut options = replacing(&mail);
+        options.journal.as_mut().unwrap().resume = resume;
+        let refused = run_with(&options, &Shout).err().unwrap().error;
+        assert!(refused.to_string().contains("cur/1.host"), "{refused}");
+        assert!(files(&mail) == there, "something was taken away");
+    }
+}
