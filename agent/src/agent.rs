@@ -12,7 +12,7 @@ use smime::{
     mime::{CanonicalError, Message},
     path::{Distrust, Trust},
     profile::PlanError,
-    store::{RecipientCertificates, StoreError},
+    store::{RecipientCertificates, StoreError, Waited},
 };
 
 use crate::{
@@ -195,7 +195,7 @@ impl Agent {
 
     /// What is known of a recipient, given as in the envelope.
     pub fn known(&self, recipient: &str, at: SystemTime) -> Result<Known, StoreError> {
-        self.certificates.known(&self.identities, recipient, at)
+        self.certificates.known(&self.identities, recipient, at, &mut Waited::default())
     }
 
     /// The policy.

@@ -5,6 +5,7 @@ use std::{cmp::Reverse, time::SystemTime};
 use smime::{
     Certificate, Fault,
     mime::{Message, MimeEntity},
+    store::Waited,
 };
 
 use crate::{
@@ -71,7 +72,7 @@ impl Agent {
         };
         let groups = match protect.encrypt {
             Some(_) => groups(protect, &share.recipients, entity, |recipient| {
-                self.certificates.known(&self.identities, recipient, at)
+                self.certificates.known(&self.identities, recipient, at, &mut drafts.waited)
             })?,
             None => vec![Group { recipients: share.recipients.clone(), seal: None }],
         };
@@ -126,6 +127,8 @@ struct Drafts<'s> {
     groups: Vec<(usize, Group)>,
     /// For the log.
     notes: Vec<String>,
+    /// For whoever knows the recipients' certificates.
+    waited: Waited,
 }
 
 impl<'s> Drafts<'s> {
@@ -167,7 +170,7 @@ impl<'s> Drafts<'s> {
         entity: &MimeEntity<'_>,
         forged: &[FieldRef],
     ) -> Result<Outcome, AgentError> {
-        let Self { contents, groups, notes } = self;
+        let Self { contents, groups, notes, .. } = self;
         let mut forms = Vec::with_capacity(groups.len());
         let mut contents: Vec<_> = contents.into_iter().map(|(_, content)| Some(content)).collect();
         for (at, (place, group)) in groups.iter().enumerate() {

@@ -291,11 +291,7 @@ fn pass(
     // What leads from it to an anchor was in the message and may not be here yet.
     let chain = signer.path().chain();
     let issuers = chain.get(1..chain.len().saturating_sub(1)).unwrap_or_default();
-    insertions.extend(issuers.iter().map(|issuer| Insertion {
-        state: TrustState::Candidate,
-        reason: "harvested, an issuer",
-        ..Insertion::new(issuer, Source::Harvested)
-    }));
+    insertions.extend(issuers.iter().map(|issuer| Insertion::helper(issuer, Source::Harvested)));
     if cache.put_capped(&insertions, mail.sender.domain(), MAX_OF_DOMAIN, now)?.is_none() {
         return Ok(Err(Filter::TooMany));
     }

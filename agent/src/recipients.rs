@@ -14,7 +14,7 @@ use smime::{
     mime::{MimeEntity, named_recipients},
     path::Trust,
     profile::{Correspondent, PlanError, Profile, SealPlan, plan},
-    store::{Lookup, RecipientCertificates, StoreError},
+    store::{Lookup, RecipientCertificates, StoreError, Waited},
 };
 
 use crate::{
@@ -133,12 +133,14 @@ impl Certificates {
         Self { store: Some(store) }
     }
 
-    /// What is known of a recipient, given as in the envelope.
+    /// What is known of a recipient, given as in the envelope. How long others were waited for is added to the
+    /// message's `waited`.
     pub(crate) fn known(
         &self,
         identities: &Identities,
         recipient: &str,
         at: SystemTime,
+        waited: &mut Waited,
     ) -> Result<Known, StoreError> {
         let Ok(address) = MailAddress::parse(recipient) else {
             return Ok(Known::Unknown);
@@ -151,7 +153,7 @@ impl Certificates {
         let Some(store) = &self.store else {
             return Ok(Known::Unknown);
         };
-        Ok(match store.lookup(&address, at)? {
+        Ok(match store.lookup(&address, at, waited)? {
             Lookup::Absent => Known::Absent,
             Lookup::Unknown => Known::Unknown,
             Lookup::Found(found) => match usable(found.into_iter(), at) {
@@ -180,7 +182,7 @@ pub(crate) fn groups(
     protect: &Protect,
     recipients: &[String],
     message: &MimeEntity<'_>,
-    known: impl Fn(&str) -> Result<Known, StoreError>,
+    mut known: impl FnMut(&str) -> Result<Known, StoreError>,
 ) -> Result<Vec<Group>, AgentError> {
     let rule = &protect.rule;
     let required = protect.encrypt == Some(Requirement::Required);
@@ -201,7 +203,7 @@ pub(crate) fn groups(
         return Err(AgentError::NoCertificate { recipients, is_final });
     }
     let mut plain = [absent, unknown].concat();
-    let also = also_to(protect, &known)?;
+    let also = also_to(protect, known)?;
     let mut groups = Vec::new();
     for group in circles(reachable, message) {
         match seal_plans(&group, &also, &rule.profile) {
@@ -223,7 +225,7 @@ pub(crate) fn groups(
 /// The certificates that the rule adds for the sender and for an archive.
 fn also_to(
     protect: &Protect,
-    known: impl Fn(&str) -> Result<Known, StoreError>,
+    mut known: impl FnMut(&str) -> Result<Known, StoreError>,
 ) -> Result<Vec<Certificate>, AgentError> {
     let mut also = protect.rule.also_to.clone();
     if protect.rule.to_sender {

@@ -10,7 +10,7 @@ use smime::{
     cms::Object,
     message::{Wrapped, verify},
     mime::{Message, MimeEntity, encode_base64, single_originator},
-    store::{Lookup, RecipientCertificates, StoreError},
+    store::{Lookup, RecipientCertificates, StoreError, Waited},
     testing::fixtures::{certificate, data, key, now, trust},
 };
 
@@ -18,7 +18,7 @@ use smime::{
 struct Store;
 
 impl RecipientCertificates for Store {
-    fn lookup(&self, address: &MailAddress, _: SystemTime) -> Result<Lookup, StoreError> {
+    fn lookup(&self, address: &MailAddress, _: SystemTime, _: &mut Waited) -> Result<Lookup, StoreError> {
         let found = |names: &[&str]| Ok(Lookup::Found(names.iter().map(|name| certificate(name)).collect()));
         match address.local() {
             "p256" => found(&["p256"]),
@@ -364,7 +364,7 @@ fn an_expired_certificate_is_not_encrypted_to() {
 fn many_recipients_are_cut_into_messages_that_can_be_read() {
     struct Same(Certificate);
     impl RecipientCertificates for Same {
-        fn lookup(&self, _: &MailAddress, _: SystemTime) -> Result<Lookup, StoreError> {
+        fn lookup(&self, _: &MailAddress, _: SystemTime, _: &mut Waited) -> Result<Lookup, StoreError> {
             Ok(Lookup::Found(vec![self.0.clone()]))
         }
     }

@@ -22,7 +22,7 @@ use smime::{
     message::{AuthResult, verify},
     mime::{Message, encode_base64, single_originator},
     path::{Crl, RevocationMode, Trust},
-    store::{Lookup, RecipientCertificates},
+    store::{Lookup, RecipientCertificates, Waited},
     testing::{
         MemoryKey, Node,
         authority::{Authority, Wanted},
@@ -165,7 +165,7 @@ impl Site {
     }
 
     fn used_for(&self, text: &str) -> Vec<Certificate> {
-        match self.chooser.lookup(&address(text), now()).unwrap() {
+        match self.chooser.lookup(&address(text), now(), &mut Waited::default()).unwrap() {
             Lookup::Found(found) => found,
             _ => Vec::new(),
         }

@@ -9,7 +9,7 @@ use smime::{
     mime::Message,
     path::{Trust, validate},
     profile::Profile,
-    store::{Lookup, RecipientCertificates, StoreError},
+    store::{Lookup, RecipientCertificates, StoreError, Waited},
 };
 
 use crate::{error::BatchError, task::Failed};
@@ -18,7 +18,7 @@ use crate::{error::BatchError, task::Failed};
 pub struct Cached<'a>(pub &'a Cache);
 
 impl RecipientCertificates for Cached<'_> {
-    fn lookup(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, StoreError> {
+    fn lookup(&self, address: &MailAddress, at: SystemTime, _: &mut Waited) -> Result<Lookup, StoreError> {
         let path = || self.0.path().display().to_string();
         let failed = |error: certcache::CacheError| StoreError { path: path(), reason: error.to_string() };
         let mut entries = self.0.by_address(address).map_err(failed)?;
@@ -96,8 +96,9 @@ impl<'a> Recipients<'a> {
     pub(crate) fn of(&self, message: &Message, now: SystemTime) -> Result<Vec<Certificate>, Failed> {
         let mut all = self.fixed.clone();
         let Some((store, trust)) = &self.store else { return Ok(all) };
+        let mut waited = Waited::default();
         for address in addresses(message)? {
-            let found = match store.lookup(&address, now) {
+            let found = match store.lookup(&address, now, &mut waited) {
                 Ok(Lookup::Found(found)) => found,
                 Ok(Lookup::Absent | Lookup::Unknown) => Vec::new(),
                 Err(error) => return Err(Failed::new(error.fault(), error.to_string())),

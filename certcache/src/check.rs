@@ -138,7 +138,7 @@ impl Cache {
             if record.not_after != certificate.not_after() || record.not_before != certificate.not_before() {
                 report.add("cert", key, "the record is another certificate's");
             }
-            let index = Index::of(&certificate, &record.assigned);
+            let index = Index::of(&certificate, record.is_helper(), &record.assigned);
             expected += index.len();
             for missing in index.missing(tables, transaction)? {
                 report.add(missing, key, "the entry of this certificate is missing");
@@ -163,7 +163,9 @@ impl Cache {
             };
             match stored {
                 None => report.add(name, key, "it leads to no certificate"),
-                Some((record, certificate)) if !Index::of(&certificate, &record.assigned).has(name, key) => {
+                Some((record, certificate))
+                    if !Index::of(&certificate, record.is_helper(), &record.assigned).has(name, key) =>
+                {
                     report.add(name, key, "it leads to another certificate");
                 }
                 Some(_) => {}

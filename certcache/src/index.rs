@@ -26,10 +26,11 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// The entries of a certificate with these addresses and domains beside those it names.
-    pub(crate) fn of(certificate: &Certificate, assigned: &[String]) -> Self {
+    /// The entries of a certificate with these addresses and domains beside those it names. A helper is nobody's,
+    /// whomever it names.
+    pub(crate) fn of(certificate: &Certificate, is_helper: bool, assigned: &[String]) -> Self {
         let fingerprint: &Fingerprint = certificate.fingerprint();
-        let named = certificate.addresses();
+        let named = if is_helper { Vec::new() } else { certificate.addresses() };
         let named = named.iter().filter_map(key::address).take(MAX_ADDRESSES);
         let mut addresses: Vec<_> = named.chain(assigned.iter().filter_map(|text| key::text(text))).collect();
         addresses.sort();

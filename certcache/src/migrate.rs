@@ -62,7 +62,7 @@ fn reindex(tables: &Tables, transaction: &mut RwTxn<'_>) -> Tried<Reindexed> {
             None => None,
         };
         if let Some((record, certificate)) = read {
-            Index::of(&certificate, &record.assigned).put(tables, transaction)?;
+            Index::of(&certificate, record.is_helper(), &record.assigned).put(tables, transaction)?;
             tables.cert.put(transaction, &key, &record.encode())?;
             done.kept += 1;
         } else {

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use der::Encode;
 use heed::RoTxn;
 use smime::{Certificate, MailAddress};
 
@@ -95,6 +96,25 @@ impl Cache {
     /// pair for signing and encrypting. At most 50.
     pub fn by_subject(&self, subject: &[u8]) -> Result<Vec<Entry>, CacheError> {
         self.by_prefix(|tables| tables.by_subj, &key::name(subject), MAX_ISSUERS)
+    }
+
+    /// The entries with the name of a certificate's issuer: first those of the key that it says is its issuer's, then
+    /// others, at most 50 of each.
+    pub(crate) fn issuers_of(&self, certificate: &Certificate) -> Result<Vec<Entry>, CacheError> {
+        let issuer = certificate.issuer();
+        let mut found = match certificate.authority_key_identifier() {
+            Some(identifier) => {
+                self.by_prefix(|tables| tables.by_ski, &key::counted(&identifier), MAX_ISSUERS)?
+            }
+            None => Vec::new(),
+        };
+        found.retain(|entry| entry.certificate.subject() == issuer);
+        for entry in self.by_subject(&issuer.to_der().unwrap_or_default())? {
+            if found.iter().all(|known| known.certificate != entry.certificate) {
+                found.push(entry);
+            }
+        }
+        Ok(found)
     }
 
     /// The entries that end in a period, the first to end first. At most `limit`.

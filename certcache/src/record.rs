@@ -195,6 +195,12 @@ impl Record {
         }
     }
 
+    /// Whether it only helps to find paths: a CA's that nobody has said is anybody's.
+    pub(crate) fn is_helper(&self) -> bool {
+        let is_nobodys = self.only.is_empty() && self.assigned.is_empty();
+        self.is_ca && self.state == TrustState::Candidate && is_nobodys
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new(RECORD_VERSION)
             .u16(self.sources.0)

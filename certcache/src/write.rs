@@ -72,6 +72,21 @@ impl<'c> Insertion<'c> {
             reason: "",
         }
     }
+
+    /// A CA's certificate that may help to find paths: a candidate that is nobody's, whomever it names.
+    pub fn helper(certificate: &'c Certificate, source: Source) -> Self {
+        Self { state: TrustState::Candidate, reason: "an issuer", ..Self::new(certificate, source) }
+    }
+
+    /// Whether it only helps to find paths.
+    fn is_helper(&self) -> bool {
+        let is_nobodys = self.only.is_none() && self.assigned.is_empty();
+        self.state == TrustState::Candidate && is_nobodys && crate::record::is_ca(self.certificate)
+    }
+
+    fn index(&self) -> Index {
+        Index::of(self.certificate, self.is_helper(), &self.assigned)
+    }
 }
 
 impl Cache {
@@ -100,8 +115,7 @@ impl Cache {
     /// Puts in certificates with what is known of them, all or none of them. One that names no mail address and
     /// is given none is refused, unless it is a CA's.
     pub fn put(&self, insertions: &[Insertion<'_>], now: SystemTime) -> Result<Inserted, CacheError> {
-        let indexes: Vec<Index> =
-            insertions.iter().map(|new| Index::of(new.certificate, &new.assigned)).collect();
+        let indexes: Vec<Index> = insertions.iter().map(Insertion::index).collect();
         for (new, index) in insertions.iter().zip(&indexes) {
             if index.addresses.is_empty() && !crate::record::is_ca(new.certificate) {
                 let certificate = new.certificate.to_string();
@@ -130,8 +144,7 @@ impl Cache {
         limit: u32,
         now: SystemTime,
     ) -> Result<Option<Inserted>, CacheError> {
-        let indexes: Vec<Index> =
-            insertions.iter().map(|new| Index::of(new.certificate, &new.assigned)).collect();
+        let indexes: Vec<Index> = insertions.iter().map(Insertion::index).collect();
         let day = crate::codec::seconds(now).div_euclid(86_400);
         let key = key::text(domain).map(|domain| key::pair(&domain, &day.to_be_bytes()));
         let end = crate::codec::time_of((day + 1).saturating_mul(86_400)).unwrap_or(now);
@@ -232,9 +245,9 @@ impl Cache {
             let Some((mut record, certificate)) = self.stored(tables, transaction, fingerprint)? else {
                 return Ok(false);
             };
-            let before = Index::of(&certificate, &record.assigned);
+            let before = Index::of(&certificate, record.is_helper(), &record.assigned);
             change(&mut record);
-            let after = Index::of(&certificate, &record.assigned);
+            let after = Index::of(&certificate, record.is_helper(), &record.assigned);
             before.delete(tables, transaction)?;
             after.put(tables, transaction)?;
             tables.cert.put(transaction, fingerprint, &record.encode())?;
@@ -285,7 +298,7 @@ impl Cache {
             let stored = self.stored(tables, transaction, fingerprint);
             match stored {
                 Ok(Some((record, certificate))) => {
-                    let index = Index::of(&certificate, &record.assigned);
+                    let index = Index::of(&certificate, record.is_helper(), &record.assigned);
                     index.delete(tables, transaction)?;
                     forget(tables, transaction, fingerprint, &index)?;
                 }
@@ -377,19 +390,27 @@ fn insert(
         }
     }
     match new.only {
-        None => record.only.clear(),
-        Some(only) if before.is_none() || !record.only.is_empty() => {
+        None if new.state >= TrustState::Trusted => record.only.clear(),
+        Some(only) if before.as_ref().is_none_or(Record::is_helper) || !record.only.is_empty() => {
             let only = only.folded();
             if !record.only.contains(&only) && record.only.len() < MAX_ASSIGNED {
                 record.only.push(only);
             }
         }
-        // It is used for all of them already.
-        Some(_) => {}
+        // It is used for all of them already, or comes as an issuer.
+        _ => {}
     }
     if before.as_ref() == Some(&record) {
         return Ok(false);
     }
+    // What is there already may be more than what it comes as now, or less; it never becomes less.
+    let own;
+    let index = if record.is_helper() == new.is_helper() {
+        index
+    } else {
+        own = Index::of(new.certificate, record.is_helper(), &record.assigned);
+        &own
+    };
     tables.cert.put(transaction, fingerprint, &record.encode())?;
     tables.der.put(transaction, fingerprint, new.certificate.der())?;
     index.put(tables, transaction)?;

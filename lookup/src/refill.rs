@@ -1,16 +1,15 @@
 //! The cache, and behind it the sources: what agents ask.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    thread::{self, ThreadId},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use certcache::{Cache, CacheError, Chooser, Insertion, Refusal, Source};
 use smime::{
-    MailAddress,
-    store::{Lookup, RecipientCertificates, StoreError},
+    Certificate, MailAddress,
+    path::{Budget, RevocationMode, Trust, validate_within},
+    store::{Lookup, RecipientCertificates, StoreError, Waited},
 };
 
 use crate::{Kind, Search, Sources};
@@ -21,65 +20,45 @@ pub struct Refill {
     chooser: Arc<Chooser>,
     sources: Sources,
     absent: Duration,
-    spent: Mutex<HashMap<ThreadId, Spent>>,
 }
 
-/// How long a thread has waited for sources since a moment.
-#[derive(Clone, Copy, Debug)]
-struct Spent {
-    since: Instant,
-    time: Duration,
-}
-
-/// How long one thread may wait for sources in each [`WINDOW`]. A message may have hundreds of recipients in domains
-/// that do not answer, and whoever brought it waits; what was found until then is kept, so that the next try goes on.
+/// How long one message may wait for sources. It may have hundreds of recipients in domains that do not answer, and
+/// whoever brought it waits; what was found until then is kept, so that the next try goes on.
 const PATIENCE: Duration = Duration::from_secs(20);
-const WINDOW: Duration = Duration::from_mins(1);
 
 impl Refill {
     /// Asks `sources` where `chooser` knows nothing, and remembers for `absent` that nobody has anything.
     pub fn new(chooser: Arc<Chooser>, sources: Sources, absent: Duration) -> Self {
-        Self { chooser, sources, absent, spent: Mutex::default() }
+        Self { chooser, sources, absent }
     }
 
-    /// Puts what was found into the cache: as trusted, which is to say that its path decides. Says how many of the
-    /// address's certificates are new.
-    pub fn keep(cache: &Cache, search: &Search, now: SystemTime) -> Result<usize, CacheError> {
-        let [found, issuers] = [search.certificates(), search.issuers()].map(|certificates| {
-            certificates.into_iter().map(|(c, kind)| Insertion::new(c, source(kind))).collect::<Vec<_>>()
-        });
+    /// Puts what was found into the cache: as trusted, which is to say that its path decides. Of the CA certificates
+    /// beside it only those go in that have a path to an anchor of `trust`, and as nobody's: whoever may write an entry
+    /// of a directory chooses what is in it. Says how many of the address's certificates are new.
+    pub fn keep(cache: &Cache, search: &Search, trust: &Trust, now: SystemTime) -> Result<usize, CacheError> {
+        let found = search.certificates();
         if found.is_empty() {
             return Ok(0);
         }
-        if !issuers.is_empty() {
-            cache.put(&issuers, now)?;
+        let issuers = issuers(search, trust, now);
+        let helpers: Vec<_> = issuers.iter().map(|(c, kind)| Insertion::helper(c, source(*kind))).collect();
+        if !helpers.is_empty() {
+            cache.put(&helpers, now)?;
         }
+        let found: Vec<_> = found.into_iter().map(|(c, kind)| Insertion::new(c, source(kind))).collect();
         Ok(cache.put(&found, now)?.new)
     }
 
-    /// Whether this thread has waited long enough.
-    fn is_impatient(&self) -> bool {
-        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        spent.retain(|_, spent| spent.since.elapsed() < WINDOW);
-        spent.get(&thread::current().id()).is_some_and(|spent| spent.time >= PATIENCE)
-    }
-
-    fn spend(&self, time: Duration) {
-        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = Spent { since: Instant::now(), time: Duration::ZERO };
-        spent.entry(thread::current().id()).or_insert(begun).time += time;
-    }
-
-    fn ask(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, CacheError> {
-        if self.is_impatient() {
+    fn ask(&self, address: &MailAddress, at: SystemTime, waited: &mut Waited) -> Result<Lookup, CacheError> {
+        if waited.sources >= PATIENCE {
             return Ok(Lookup::Unknown);
         }
         let cache = self.chooser.cache();
         let started = Instant::now();
         let search = self.sources.find(address, at);
-        self.spend(started.elapsed());
-        Self::keep(cache, &search, at)?;
-        let found = self.chooser.candidates(address, at)?;
+        waited.sources += started.elapsed();
+        Self::keep(cache, &search, self.chooser.trust(), at)?;
+        let found = self.chooser.candidates_within(address, at, waited)?;
         let chosen: Vec<_> = found.chosen().cloned().collect();
         if !chosen.is_empty() {
             return Ok(Lookup::Found(chosen));
@@ -101,13 +80,37 @@ impl Refill {
     }
 }
 
+/// The CA certificates of an answer that have a path to an anchor. Whether one is revoked is for whoever uses it.
+fn issuers<'s>(search: &'s Search, trust: &Trust, now: SystemTime) -> Vec<(&'s Certificate, Kind)> {
+    let mut issuers = search.issuers();
+    let all: Vec<Certificate> = issuers.iter().map(|(issuer, _)| (*issuer).clone()).collect();
+    let trust = Trust {
+        anchors: trust.anchors.clone(),
+        intermediates: trust.intermediates.clone(),
+        legacy: trust.legacy,
+        revocation: RevocationMode::Off,
+        ..Trust::default()
+    };
+    // One limit for all of them, as for a message.
+    let mut budget = Budget::default();
+    issuers.retain(|(issuer, _)| {
+        !trust.anchors.contains(issuer) && validate_within(&mut budget, issuer, &all, &trust, now).is_ok()
+    });
+    issuers
+}
+
 impl RecipientCertificates for Refill {
     /// What the cache chooses; and where it has nothing that may be used, and has not asked not long ago, what it
     /// chooses once the sources were asked. Whoever could not be asked makes nothing absent.
-    fn lookup(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, StoreError> {
-        match self.chooser.lookup(address, at)? {
+    fn lookup(
+        &self,
+        address: &MailAddress,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Lookup, StoreError> {
+        match self.chooser.lookup(address, at, waited)? {
             Lookup::Unknown if !self.sources.is_empty() => {
-                self.ask(address, at).map_err(|error| StoreError {
+                self.ask(address, at, waited).map_err(|error| StoreError {
                     path: self.chooser.cache().path().display().to_string(),
                     reason: error.to_string(),
                 })
@@ -130,11 +133,12 @@ fn source(kind: Kind) -> Source {
 mod tests {
     use std::fs;
 
-    use certcache::Take;
-    use smime::{
-        path::{RevocationMode, Trust},
-        testing::fixtures,
+    use certcache::{Take, TrustState};
+    use smime::testing::{
+        authority::{Authority, Wanted},
+        fixtures,
     };
+    use x509_cert::ext::pkix::KeyUsages;
 
     use super::*;
     use crate::{CertificateSource, Directory};
@@ -161,17 +165,17 @@ mod tests {
         // One that leads to no anchor is kept, and not encrypted to.
         fs::write(files.join("mallory.pem"), fixtures::data("mallory.pem")).unwrap();
         let mallory = fixtures::certificate("mallory").addresses().remove(0);
-        assert!(matches!(refill.lookup(&mallory, now).unwrap(), Lookup::Unknown));
+        assert!(matches!(refill.lookup(&mallory, now, &mut Waited::default()).unwrap(), Lookup::Unknown));
         assert_eq!(refill.chooser.cache().by_address(&mallory).unwrap().len(), 1);
         fs::write(files.join("alice.pem"), fixtures::data("alice.pem")).unwrap();
         fs::write(files.join("ca.pem"), fixtures::data("ca.pem")).unwrap();
-        let Lookup::Found(found) = refill.lookup(&alice(), now).unwrap() else {
+        let Lookup::Found(found) = refill.lookup(&alice(), now, &mut Waited::default()).unwrap() else {
             panic!("alice was not found");
         };
         assert_eq!(found, [fixtures::certificate("alice")]);
         // And without the source.
         fs::remove_dir_all(&files).unwrap();
-        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Found(_)));
+        assert!(matches!(refill.lookup(&alice(), now, &mut Waited::default()).unwrap(), Lookup::Found(_)));
         let entries = refill.chooser.cache().by_address(&alice()).unwrap();
         assert!(entries.iter().all(|entry| entry.sources.names().eq(["directory"])), "{entries:?}");
     }
@@ -183,15 +187,15 @@ mod tests {
         let refill = refill(folder.path(), Duration::from_mins(1));
         let now = fixtures::now();
         // The folder is not there: nobody knows.
-        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Unknown));
+        assert!(matches!(refill.lookup(&alice(), now, &mut Waited::default()).unwrap(), Lookup::Unknown));
         fs::create_dir(&files).unwrap();
-        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent));
+        assert!(matches!(refill.lookup(&alice(), now, &mut Waited::default()).unwrap(), Lookup::Absent));
         for name in ["alice.pem", "ca.pem"] {
             fs::write(files.join(name), fixtures::data(name)).unwrap();
         }
-        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent));
+        assert!(matches!(refill.lookup(&alice(), now, &mut Waited::default()).unwrap(), Lookup::Absent));
         let later = now + Duration::from_mins(2);
-        assert!(matches!(refill.lookup(&alice(), later).unwrap(), Lookup::Found(_)));
+        assert!(matches!(refill.lookup(&alice(), later, &mut Waited::default()).unwrap(), Lookup::Found(_)));
     }
 
     #[test]
@@ -211,26 +215,92 @@ mod tests {
         let directory: Arc<dyn CertificateSource> = Arc::new(Directory::new("files", files.clone()));
         let sources = Sources::new(vec![directory], Duration::from_secs(20)).with_rest(Duration::ZERO);
         let refill = Refill::new(chooser, sources, Duration::from_mins(1));
-        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Unknown));
+        assert!(matches!(refill.lookup(&alice(), now, &mut Waited::default()).unwrap(), Lookup::Unknown));
         assert!(!cache.is_absent(&alice(), None, now).unwrap());
         // And where the source has it no more, the cache's own is still there.
         fs::remove_dir_all(&files).unwrap();
         fs::create_dir(&files).unwrap();
-        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Unknown));
+        assert!(matches!(refill.lookup(&alice(), now, &mut Waited::default()).unwrap(), Lookup::Unknown));
         assert!(!cache.is_absent(&alice(), None, now).unwrap());
     }
 
     #[test]
-    fn a_thread_waits_for_sources_a_while_and_no_longer() {
+    fn a_message_that_has_waited_long_enough_asks_nobody_and_keeps_no_other_from_asking() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("files")).unwrap();
         let refill = refill(folder.path(), Duration::ZERO);
         let now = fixtures::now();
-        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent));
-        refill.spend(PATIENCE);
-        assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Unknown));
-        thread::scope(|scope| {
-            scope.spawn(|| assert!(matches!(refill.lookup(&alice(), now).unwrap(), Lookup::Absent)));
-        });
+        let sources = PATIENCE.saturating_sub(Duration::from_nanos(1));
+        let (mut first, mut second) = (Waited { sources, ..Waited::default() }, Waited::default());
+        assert!(matches!(refill.lookup(&alice(), now, &mut first).unwrap(), Lookup::Absent));
+        assert!(first.sources >= PATIENCE);
+        assert!(matches!(refill.lookup(&alice(), now, &mut first).unwrap(), Lookup::Unknown));
+        assert!(matches!(refill.lookup(&alice(), now, &mut second).unwrap(), Lookup::Absent));
+        assert!(!second.sources.is_zero());
+    }
+
+    /// A source that gives everything to everybody, as an entry of a directory that its owner may edit.
+    #[derive(Debug)]
+    struct Entry(Vec<Certificate>);
+
+    impl CertificateSource for Entry {
+        fn name(&self) -> &'static str {
+            "entry"
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Ldap
+        }
+
+        fn find(&self, address: &MailAddress, _: Instant) -> crate::Answer {
+            crate::Answer::Found(crate::Finding::of(self.0.clone(), address))
+        }
+    }
+
+    #[test]
+    fn of_what_an_entry_s_owner_writes_into_it_nothing_is_kept_that_harms_others() {
+        let root = Authority::root("Root", "bob");
+        let below = root.intermediate("Below", "alice");
+        let ceo = "ceo@example.org";
+        let alice_s = below.issue(&Wanted::default());
+        // Self-signed CAs with another's address, and with the name of the one that issues.
+        let mut entry = vec![alice_s.clone(), below.certificate().clone()];
+        entry.extend(["Mine", "Below"].map(|name| {
+            let mine = Authority::root(name, "bob");
+            let wanted = Wanted { addresses: &[ceo], is_ca: true, key: "carol", ..Wanted::default() };
+            mine.issue(&wanted)
+        }));
+        // One that the CA issued, and that names somebody.
+        let helper = Wanted { addresses: &[ceo], is_ca: true, name: "Branch", ..Wanted::default() };
+        let helper = below.issue(&Wanted { usage: KeyUsages::KeyCertSign.into(), ..helper });
+        entry.push(helper.clone());
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Arc::new(Cache::open(&folder.path().join("cache")).unwrap());
+        let trust = Trust {
+            anchors: vec![root.certificate().clone()],
+            revocation: RevocationMode::Off,
+            ..Trust::default()
+        };
+        let chooser = Arc::new(Chooser::new(Arc::clone(&cache), trust, Take::default()));
+        let source: Arc<dyn CertificateSource> = Arc::new(Entry(entry));
+        let sources = Sources::new(vec![source], Duration::from_secs(20));
+        let refill = Refill::new(chooser, sources, Duration::ZERO);
+        let found = refill.lookup(&alice(), fixtures::now(), &mut Waited::default()).unwrap();
+        assert!(matches!(found, Lookup::Found(found) if found == [alice_s]));
+        let mut kept = Vec::new();
+        cache
+            .for_each(|entry| {
+                let entry = entry.unwrap();
+                kept.push((*entry.certificate.fingerprint(), entry.state));
+                true
+            })
+            .unwrap();
+        assert_eq!(kept.len(), 3, "{kept:?}");
+        for issuer in [below.certificate(), &helper] {
+            assert!(kept.contains(&(*issuer.fingerprint(), TrustState::Candidate)), "{kept:?}");
+        }
+        let ceo = MailAddress::parse(ceo).unwrap();
+        assert!(cache.by_address(&ceo).unwrap().is_empty());
+        assert!(cache.check().unwrap().is_good());
     }
 }

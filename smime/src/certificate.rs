@@ -13,7 +13,8 @@ use std::{
 use der::{Decode, Encode, asn1::ObjectIdentifier, oid::AssociatedOid};
 use x509_cert::{
     ext::pkix::{
-        ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier, name::GeneralName,
+        AuthorityKeyIdentifier, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
+        name::GeneralName,
     },
     name::Name,
 };
@@ -213,6 +214,12 @@ impl Certificate {
     pub fn subject_key_identifier(&self) -> Option<Vec<u8>> {
         let identifier: SubjectKeyIdentifier = self.extension().ok()??;
         Some(identifier.0.into_bytes().into())
+    }
+
+    /// The key identifier of its issuer, as the authorityKeyIdentifier extension gives it: a hint (RFC 5280 4.2.1.1).
+    pub fn authority_key_identifier(&self) -> Option<Vec<u8>> {
+        let identifier: AuthorityKeyIdentifier = self.extension().ok()??;
+        Some(identifier.key_identifier?.into_bytes().into())
     }
 
     /// The mail addresses (RFC 8550 section 3): rfc822Names and SmtpUTF8Mailboxes of subjectAltName and, where it has

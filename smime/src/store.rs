@@ -1,13 +1,28 @@
 //! Where recipients' certificates come from.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::{Certificate, Fault, MailAddress};
 
 /// A store of recipients' certificates.
 pub trait RecipientCertificates: Send + Sync {
-    /// The certificates of an address that are valid at `at`.
-    fn lookup(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, StoreError>;
+    /// The certificates of an address that are valid at `at`. How long others were waited for is added to `waited`.
+    fn lookup(
+        &self,
+        address: &MailAddress,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Lookup, StoreError>;
+}
+
+/// How long others were waited for on behalf of one message: it has one limit for all of its recipients, and takes nothing
+/// away from other messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waited {
+    /// Those who may have certificates.
+    pub sources: Duration,
+    /// Those who know what is revoked.
+    pub revocation: Duration,
 }
 
 /// Three answers, because "there is none" and "I don't know" lead to different mail.

@@ -28,7 +28,8 @@ pub(crate) fn find(
     }
     let sources = start_sources(settings.lookup())?;
     let search = sources.find(address, now);
-    let stored = if store { Refill::keep(&cache::open(settings)?, &search, now)? } else { 0 };
+    let keep = || anyhow::Ok(Refill::keep(&cache::open(settings)?, &search, settings.trust(), now)?);
+    let stored = if store { keep()? } else { 0 };
     if json {
         write_json(out, &to_json(address, &search, settings, now))?;
     } else {

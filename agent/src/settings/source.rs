@@ -287,7 +287,7 @@ impl fmt::Display for SourceSettings {
 mod tests {
     use std::fs;
 
-    use smime::store::Lookup;
+    use smime::store::{Lookup, Waited};
 
     use crate::settings::{ConfigError, Settings};
 
@@ -423,9 +423,10 @@ mod tests {
         let now =
             crate::identity::tests::certificate("root").not_before() + std::time::Duration::from_hours(24);
         let bob = crate::identity::tests::certificate("bob");
-        let found = store.lookup(&bob.addresses()[0], now).unwrap();
+        let mut waited = Waited::default();
+        let found = store.lookup(&bob.addresses()[0], now, &mut waited).unwrap();
         assert!(matches!(&found, Lookup::Found(found) if *found == [bob]), "{found:?}");
         let nobody = "nobody@example.org".parse().unwrap();
-        assert!(matches!(store.lookup(&nobody, now).unwrap(), Lookup::Absent));
+        assert!(matches!(store.lookup(&nobody, now, &mut waited).unwrap(), Lookup::Absent));
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use certcache::{Cache, Source};
 use serde::{Deserialize, Serialize};
-use smime::store::{Lookup, RecipientCertificates};
+use smime::store::{Lookup, RecipientCertificates, Waited};
 
 use super::material::{Material, certificate, chooser, template, time};
 
@@ -83,7 +83,7 @@ pub fn read(material: &Material, seconds: u64, number: usize) -> Result<Vec<u32>
     while begin.elapsed() < Duration::from_secs(seconds) {
         let address = Material::address(next(&mut random, material.entries)?)?;
         let start = Instant::now();
-        let found = chooser.lookup(&address, time())?;
+        let found = chooser.lookup(&address, time(), &mut Waited::default())?;
         times.push(u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX));
         ensure!(matches!(found, Lookup::Found(_)), "not found");
         sleep(pause.saturating_sub(start.elapsed()));

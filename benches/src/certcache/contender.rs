@@ -11,7 +11,7 @@ use certcache::Cache;
 use heed::{Database, Env, EnvOpenOptions, WithoutTls, types::Bytes};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use smime::store::{Lookup, RecipientCertificates};
+use smime::store::{Lookup, RecipientCertificates, Waited};
 
 use super::material::{Material, chooser, time};
 
@@ -64,7 +64,7 @@ impl Contender {
                 Ok(octets.first().context("not remembered")?.1.len())
             })
         } else {
-            timed(&addresses, |address| match chooser.lookup(address, time())? {
+            timed(&addresses, |address| match chooser.lookup(address, time(), &mut Waited::default())? {
                 Lookup::Found(found) => Ok(found.first().context("not found")?.der().len()),
                 _ => anyhow::bail!("not found"),
             })

@@ -141,6 +141,7 @@ impl Candidate {
                 Refusal::Expired
                     | Refusal::Revoked(_)
                     | Refusal::Distrusted
+                    | Refusal::Untrusted(_)
                     | Refusal::Rule { .. }
                     | Refusal::CandidateOnly
                     | Refusal::DomainNotEntered

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use der::Encode;
 use smime::{
     Certificate,
-    path::{MAX_PATH, PathError, Revocation, Strength, Trust, ValidPath, validate},
+    path::{Budget, MAX_PATH, PathError, Revocation, Strength, Trust, ValidPath, validate_within},
+    store::Waited,
 };
 
 use super::status::CachedStatus;
@@ -22,6 +22,13 @@ const MAX_REASON: usize = 300;
 pub(crate) struct PathResult {
     pub(crate) outcome: Outcome,
     pub(crate) until: SystemTime,
+}
+
+impl PathResult {
+    /// Whether somebody might have said more, who was not asked or did not answer.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self.outcome, Outcome::Unchecked(_) | Outcome::Unknown(_))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,17 +63,25 @@ impl Judge {
         Self { cache, trust }
     }
 
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     /// Looks for a path of the certificate at a time.
     pub(super) fn judge(
         &self,
         entry: &Entry,
         rules: &[Rule],
         at: SystemTime,
+        waited: &mut Waited,
     ) -> Result<PathResult, CacheError> {
         let certificate = &entry.certificate;
         let issuers = self.issuers(certificate)?;
         let age = |age| at.checked_add(age).unwrap_or(at);
-        let (outcome, until) = match validate(certificate, &issuers, &self.trust, at) {
+        let mut budget = Budget::default().having_waited(waited.revocation);
+        let found = validate_within(&mut budget, certificate, &issuers, &self.trust, at);
+        waited.revocation = budget.waited();
+        let (outcome, until) = match found {
             Ok(path) => self.of_path(&path, rules, at)?,
             Err(error @ PathError::Revoked { .. }) => (Outcome::Revoked(text(&error)), age(MAX_AGE)),
             Err(error @ PathError::RevocationUnknown { .. }) => {
@@ -106,19 +121,19 @@ impl Judge {
         })
     }
 
-    /// CA certificates of the cache that may lead on from a certificate, whatever their own path.
+    /// CA certificates of the cache that may lead on from a certificate, whatever their own path. Of each name those
+    /// come first whose key identifier is the wanted one, so that others cannot push them out.
     fn issuers(&self, certificate: &Certificate) -> Result<Vec<Certificate>, CacheError> {
         let mut found: Vec<Certificate> = Vec::new();
-        let mut names = vec![certificate.issuer().to_der().unwrap_or_default()];
+        let mut below = vec![certificate.clone()];
         for _ in 0..MAX_PATH {
             let mut next = Vec::new();
-            for name in &names {
-                for entry in self.cache.by_subject(name)? {
-                    let is_new = !found.contains(&entry.certificate);
+            for certificate in &below {
+                for entry in self.cache.issuers_of(certificate)? {
                     let may_issue =
                         crate::record::is_ca(&entry.certificate) && entry.state != TrustState::Distrusted;
-                    if is_new && may_issue && found.len() < MAX_ISSUERS {
-                        next.push(entry.certificate.issuer().to_der().unwrap_or_default());
+                    if may_issue && !found.contains(&entry.certificate) && found.len() < MAX_ISSUERS {
+                        next.push(entry.certificate.clone());
                         found.push(entry.certificate);
                     }
                 }
@@ -126,7 +141,7 @@ impl Judge {
             if next.is_empty() {
                 break;
             }
-            names = next;
+            below = next;
         }
         Ok(found)
     }

@@ -72,7 +72,7 @@ pub(super) struct Found {
     pub(super) inputs: Inputs,
     pub(super) results: Vec<(Fingerprint, PathResult)>,
     pub(super) chosen: Vec<Fingerprint>,
-    /// Whether every entry of the address could be read.
+    /// Whether every entry of the address could be read, and looked at as long as it takes.
     pub(super) is_whole: bool,
     pub(super) from: SystemTime,
     pub(super) until: SystemTime,

@@ -21,7 +21,7 @@ use smime::{
     algorithm::DigestAlgorithm,
     key::Digest,
     path::Trust,
-    store::{Lookup, RecipientCertificates, StoreError},
+    store::{Lookup, RecipientCertificates, StoreError, Waited},
 };
 
 pub use candidate::{Candidate, Refusal};
@@ -96,6 +96,11 @@ impl Chooser {
         &self.cache
     }
 
+    /// Whom it believes.
+    pub fn trust(&self) -> &Trust {
+        self.judge.trust()
+    }
+
     /// What is remembered of an address, in one transaction that only reads; `None` where it must be found out.
     pub fn remembered(
         &self,
@@ -118,12 +123,22 @@ impl Chooser {
     /// Everything that is known of an address's certificates, each with the reason it is taken or not. Paths and
     /// revocation are those remembered, or found out now.
     pub fn candidates(&self, address: &MailAddress, at: SystemTime) -> Result<Candidates, CacheError> {
-        self.find_out(address, at, true)
+        self.candidates_within(address, at, &mut Waited::default())
+    }
+
+    /// Like [`Self::candidates`], on behalf of a message that has waited for others already.
+    pub fn candidates_within(
+        &self,
+        address: &MailAddress,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Candidates, CacheError> {
+        self.find_out(address, at, true, waited)
     }
 
     /// Like [`Self::candidates`], with nothing taken from memory.
     pub fn candidates_anew(&self, address: &MailAddress, at: SystemTime) -> Result<Candidates, CacheError> {
-        self.find_out(address, at, false)
+        self.find_out(address, at, false, &mut Waited::default())
     }
 
     fn find_out(
@@ -131,10 +146,11 @@ impl Chooser {
         address: &MailAddress,
         at: SystemTime,
         remember: bool,
+        waited: &mut Waited,
     ) -> Result<Candidates, CacheError> {
         let gathered = self.cache.gather(address)?;
         let rules = self.cache.rules()?;
-        let mut results = Vec::new();
+        let (mut results, mut is_sure) = (Vec::new(), true);
         let judged = gathered.entries.into_iter().map(|entry| {
             let mut candidate = Candidate::of(entry, address, at);
             if candidate.needs_path() {
@@ -144,8 +160,14 @@ impl Chooser {
                 let result = if let Some(known) = known {
                     known
                 } else {
-                    let result = self.judge.judge(&candidate.entry, &rules, at)?;
-                    results.push((*fingerprint, result.clone()));
+                    let has_waited = !waited.revocation.is_zero();
+                    let result = self.judge.judge(&candidate.entry, &rules, at, waited)?;
+                    // What one message had no time left to find out is not for others.
+                    if has_waited && result.is_unknown() {
+                        is_sure = false;
+                    } else {
+                        results.push((*fingerprint, result.clone()));
+                    }
                     result
                 };
                 candidate.set_path(result);
@@ -162,7 +184,7 @@ impl Chooser {
             inputs: gathered.inputs,
             results,
             chosen: found.chosen().map(|certificate| *certificate.fingerprint()).collect(),
-            is_whole: found.damaged.is_none(),
+            is_whole: found.damaged.is_none() && is_sure,
             from: at,
             until,
         });
@@ -174,12 +196,17 @@ impl Chooser {
         self.memory.flush(within)
     }
 
-    fn look_up(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, CacheError> {
+    fn look_up(
+        &self,
+        address: &MailAddress,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Lookup, CacheError> {
         match self.remembered(address, at)? {
             Some(Remembered::Chosen(certificates)) => return Ok(Lookup::Found(certificates)),
             Some(Remembered::Nothing) => {}
             None => {
-                let found = self.candidates(address, at)?;
+                let found = self.candidates_within(address, at, waited)?;
                 let chosen: Vec<_> = found.chosen().cloned().collect();
                 if !chosen.is_empty() {
                     return Ok(Lookup::Found(chosen));
@@ -197,8 +224,13 @@ impl RecipientCertificates for Chooser {
     /// Certificates with a valid path, for e-mail and encryption, not revoked as far as the trust configuration
     /// asks for that. An expired, damaged or foreign one never hides a good one; where only damaged ones are left,
     /// that is an error.
-    fn lookup(&self, address: &MailAddress, at: SystemTime) -> Result<Lookup, StoreError> {
-        self.look_up(address, at).map_err(|error| error.into_store_error(self.cache.path()))
+    fn lookup(
+        &self,
+        address: &MailAddress,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Lookup, StoreError> {
+        self.look_up(address, at, waited).map_err(|error| error.into_store_error(self.cache.path()))
     }
 }
 

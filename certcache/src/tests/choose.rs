@@ -6,7 +6,8 @@ use const_oid::db::rfc5280;
 use der::Encode;
 use smime::{
     path::{RevocationMode, Trust},
-    store::{Lookup, RecipientCertificates},
+    revocation::{Evidence, RevocationSource},
+    store::{Lookup, RecipientCertificates, Waited},
     testing::{
         authority::{Authority, Wanted},
         fixtures::{self, now},
@@ -60,9 +61,9 @@ impl Site {
 
     fn chosen_of(&self, text: &str) -> Vec<Certificate> {
         let address = address(text);
-        let first = self.chooser.lookup(&address, now()).unwrap();
+        let first = self.chooser.lookup(&address, now(), &mut Waited::default()).unwrap();
         assert!(self.chooser.flush(Duration::from_secs(20)));
-        let again = self.chooser.lookup(&address, now()).unwrap();
+        let again = self.chooser.lookup(&address, now(), &mut Waited::default()).unwrap();
         match (first, again) {
             (Lookup::Found(first), Lookup::Found(again)) => {
                 assert_eq!(first, again, "what is remembered differs from what was found");
@@ -135,7 +136,11 @@ fn the_preferred_then_the_newest_is_taken_or_all_that_are_valid() {
     }
     assert_eq!(site.chosen(), std::slice::from_ref(&newest));
     let all = Chooser::new(Arc::clone(&site.cache), trust(&site.root, RevocationMode::Off), Take::All);
-    let Lookup::Found(found) = all.lookup(&address("alice@example.org"), now()).unwrap() else { panic!() };
+    let Lookup::Found(found) =
+        all.lookup(&address("alice@example.org"), now(), &mut Waited::default()).unwrap()
+    else {
+        panic!()
+    };
     assert_eq!(found, [newest.clone(), new.clone(), old.clone()]);
     let preferring =
         |certificate, at| Insertion { preferred: Some(at), ..Insertion::new(certificate, Source::Harvested) };
@@ -191,6 +196,115 @@ fn a_pending_certificate_waits_until_those_before_it_have_ended_or_somebody_agre
         let expected = [&first, &second][chosen];
         assert_eq!(site.chosen(), std::slice::from_ref(expected), "{ends}");
     }
+}
+
+#[test]
+fn a_pending_certificate_does_not_wait_for_one_that_leads_nowhere() {
+    let site = site();
+    let genuine = site.issue(&Wanted::default());
+    let other = Authority::root("Other", "bob").issue(&Wanted { serial: 2, ..Wanted::default() });
+    site.put(&other, TrustState::Trusted);
+    site.put(&genuine, TrustState::Pending);
+    assert!(matches!(site.refusal(&other), Some(Refusal::Untrusted(_))));
+    assert_eq!(site.chosen(), [genuine]);
+}
+
+#[test]
+fn a_ca_s_certificate_that_only_helps_is_nobody_s_until_somebody_says_so() {
+    let site = site();
+    let wanted = Wanted { is_ca: true, ..Wanted::default() };
+    let authority = site.issue(&wanted);
+    let alice = address("alice@example.org");
+    let put = |insertion| site.cache.put(&[insertion], now()).unwrap();
+    let there = || (site.cache.by_address(&alice).unwrap().len(), site.cache.stat().unwrap().certificates);
+    put(Insertion::helper(&authority, Source::Harvested));
+    assert_eq!(there(), (0, 1));
+    // Seen again as what it names, from one address only: it is that one's.
+    let only = Some(&alice);
+    put(Insertion { only, ..Insertion::new(&authority, Source::Harvested) });
+    assert_eq!(there(), (1, 1));
+    assert!(site.cache.by_address(&alice).unwrap()[0].only.len() == 1);
+    put(Insertion::helper(&authority, Source::Ldap));
+    assert_eq!(there(), (1, 1));
+    assert!(site.cache.by_address(&alice).unwrap()[0].only.len() == 1);
+    assert_good(&site.cache);
+    site.cache.set_state(authority.fingerprint(), TrustState::Pinned, "", now()).unwrap();
+    assert_eq!(there(), (1, 1));
+    assert_good(&site.cache);
+    // A helper that an administrator takes for more, and back.
+    let other = site.issue(&Wanted { serial: 9, ..wanted });
+    put(Insertion::helper(&other, Source::Ldap));
+    for (state, found) in [(TrustState::Trusted, 2), (TrustState::Candidate, 1), (TrustState::Distrusted, 2)]
+    {
+        site.cache.set_state(other.fingerprint(), state, "", now()).unwrap();
+        assert_eq!(there(), (found, 2), "{state:?}");
+        assert_good(&site.cache);
+    }
+    site.cache.remove(other.fingerprint()).unwrap();
+    assert_eq!(there(), (1, 1));
+    assert_good(&site.cache);
+}
+
+#[test]
+fn a_hundred_cas_of_the_same_name_do_not_hide_the_one_whose_key_it_is() {
+    // Fixtures with key identifiers: the CA's certificate by any other serial number is another one.
+    let (folder, cache) = cache();
+    let cache = Arc::new(cache);
+    let ca = fixtures::certificate("ca");
+    let alice = fixtures::certificate("alice");
+    assert!(alice.authority_key_identifier().is_some_and(|it| Some(it) == ca.subject_key_identifier()));
+    let decoys = (0..400).map(|number| {
+        let identifier = ca.subject_key_identifier().unwrap();
+        let mut der = ca.der().to_vec();
+        let places: Vec<_> = (0..der.len()).filter(|at| der[*at..].starts_with(&identifier)).collect();
+        for at in places {
+            der[at..at + 4].copy_from_slice(&u32::to_be_bytes(number));
+        }
+        Certificate::from_der(&der).unwrap()
+    });
+    let decoys: Vec<_> = decoys.collect();
+    let all: Vec<_> = decoys.iter().chain([&ca, &alice]).map(|it| Insertion::new(it, Source::Ldap)).collect();
+    cache.put(&all, now()).unwrap();
+    let trust = Trust { revocation: RevocationMode::Off, ..fixtures::trust() };
+    let chooser = Chooser::new(cache, trust, Take::Newest);
+    let found = chooser.candidates(&address("alice@example.org"), now()).unwrap();
+    assert_eq!(found.chosen().collect::<Vec<_>>(), [&alice], "{:?}", found.candidates);
+    drop(folder);
+}
+
+/// A source of revocation that never has an answer, and takes the time that is left of three seconds.
+#[derive(Debug)]
+struct Slow;
+
+impl RevocationSource for Slow {
+    fn evidence(&self, _: &Certificate, _: &Certificate, waited: &mut Duration) -> Evidence {
+        let left = Duration::from_secs(3).saturating_sub(*waited);
+        *waited += left;
+        Evidence { unavailable: Some("it is slow".to_owned()), ..Evidence::default() }
+    }
+}
+
+#[test]
+fn who_knows_what_is_revoked_is_waited_for_once_for_a_message_and_that_is_not_remembered() {
+    let (_folder, cache) = cache();
+    let cache = Arc::new(cache);
+    let root = Authority::root("Root", "bob");
+    let source: Arc<dyn RevocationSource> = Arc::new(Slow);
+    let trust = Trust { revocation_source: Some(source), ..trust(&root, RevocationMode::SoftFail) };
+    let chooser = Chooser::new(Arc::clone(&cache), trust, Take::Newest);
+    let others = ["bob@example.org", "carol@example.org"];
+    for (serial, text) in (1..).zip(others) {
+        let certificate = root.issue(&Wanted { addresses: &[text], serial, ..Wanted::default() });
+        cache.insert(&certificate, Source::Imported, now()).unwrap();
+    }
+    let mut waited = Waited::default();
+    for text in others {
+        chooser.lookup(&address(text), now(), &mut waited).unwrap();
+    }
+    assert_eq!((waited.revocation, waited.sources), (Duration::from_secs(3), Duration::ZERO));
+    assert!(chooser.flush(Duration::from_secs(20)));
+    let remembered = others.map(|text| chooser.remembered(&address(text), now()).unwrap().is_some());
+    assert_eq!(remembered, [true, false]);
 }
 
 fn put_crl(site: &Site, revoked: &[&Certificate], this_update: SystemTime) {
@@ -356,7 +470,7 @@ fn a_domains_certificate_is_taken_where_it_was_entered_and_the_address_has_none(
 fn there_is_none_and_i_do_not_know_are_two_answers() {
     let site = site();
     let alice = address("alice@example.org");
-    let look_up = |at| site.chooser.lookup(&alice, at).unwrap();
+    let look_up = |at| site.chooser.lookup(&alice, at, &mut Waited::default()).unwrap();
     assert!(matches!(look_up(now()), Lookup::Unknown));
     site.cache.insert_absent(&alice, now() + DAY).unwrap();
     assert!(matches!(look_up(now()), Lookup::Absent));
@@ -384,10 +498,12 @@ fn a_damaged_record_never_hides_a_good_one_and_alone_is_an_error() {
     // What is remembered names octets that are another certificate's.
     let alice = address("alice@example.org");
     assert_eq!(site.chooser.remembered(&alice, now()).unwrap(), None);
-    let Lookup::Found(found) = site.chooser.lookup(&alice, now()).unwrap() else { panic!() };
+    let Lookup::Found(found) = site.chooser.lookup(&alice, now(), &mut Waited::default()).unwrap() else {
+        panic!()
+    };
     assert_eq!(found, std::slice::from_ref(&good));
     site.cache.remove(good.fingerprint()).unwrap();
-    let error = site.chooser.lookup(&alice, now()).unwrap_err();
+    let error = site.chooser.lookup(&alice, now(), &mut Waited::default()).unwrap_err();
     assert!(error.to_string().contains("is damaged"), "{error}");
 }
 
@@ -421,9 +537,11 @@ fn addresses_that_differ_in_case_beyond_ascii_share_no_choice() {
         |address: &MailAddress| site.chooser.candidates_anew(address, now()).unwrap().chosen().count();
     assert_eq!((chosen(&lower), chosen(&upper)), (1, 0));
     for (first, second) in [(&lower, &upper), (&upper, &lower)] {
-        let found = [first, second].map(|address| site.chooser.lookup(address, now()).unwrap());
+        let found = [first, second]
+            .map(|address| site.chooser.lookup(address, now(), &mut Waited::default()).unwrap());
         assert!(site.chooser.flush(Duration::from_secs(10)));
-        let again = [first, second].map(|address| site.chooser.lookup(address, now()).unwrap());
+        let again = [first, second]
+            .map(|address| site.chooser.lookup(address, now(), &mut Waited::default()).unwrap());
         for (address, found) in [first, second, first, second].into_iter().zip(found.into_iter().chain(again))
         {
             assert_eq!(matches!(found, Lookup::Found(_)), address == &lower, "{address} {found:?}");
@@ -440,7 +558,7 @@ fn a_certificate_given_to_a_domain_is_found_however_the_domain_is_spelled() {
     let addresses = spelled.map(|text| MailAddress::parse(text).unwrap());
     let found = || {
         addresses.each_ref().map(|address| {
-            let found = site.chooser.lookup(address, now()).unwrap();
+            let found = site.chooser.lookup(address, now(), &mut Waited::default()).unwrap();
             assert!(site.chooser.flush(Duration::from_secs(10)));
             matches!(found, Lookup::Found(_))
         })
@@ -463,7 +581,7 @@ fn a_remembered_choice_of_a_certificate_that_is_not_the_address_s_does_not_count
     site.put(&certificate, TrustState::Trusted);
     let [alice, other] =
         ["alice@example.org", "other@example.org"].map(|text| MailAddress::parse(text).unwrap());
-    assert!(matches!(site.chooser.lookup(&alice, now()).unwrap(), Lookup::Found(_)));
+    assert!(matches!(site.chooser.lookup(&alice, now(), &mut Waited::default()).unwrap(), Lookup::Found(_)));
     assert!(site.chooser.flush(Duration::from_secs(10)));
     // The row of one address under the key of another, as a fault in a key would have it.
     let rows = |tables: &Tables, transaction: &RoTxn<'_>| {

@@ -45,7 +45,8 @@ fn writing_process() {
                         for fingerprint in &fingerprints {
                             let stored = cache.stored(tables, transaction, fingerprint)?;
                             if let Some((record, certificate)) = stored {
-                                let index = index::Index::of(&certificate, &record.assigned);
+                                let index =
+                                    index::Index::of(&certificate, record.is_helper(), &record.assigned);
                                 index.delete(tables, transaction)?;
                                 tables.cert.delete(transaction, fingerprint)?;
                                 tables.der.delete(transaction, fingerprint)?;

@@ -67,8 +67,19 @@ impl Budget {
         self.exceeded
     }
 
-    /// How long a source of CRLs and OCSP responses was waited for, to be added to by who waits.
-    pub(crate) fn waited(&mut self) -> &mut Duration {
+    /// The same for who has waited for a source of CRLs and OCSP responses before.
+    #[must_use]
+    pub fn having_waited(self, waited: Duration) -> Self {
+        Self { waited, ..self }
+    }
+
+    /// How long a source of CRLs and OCSP responses was waited for.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// The same, to be added to by who waits.
+    pub(crate) fn waited_mut(&mut self) -> &mut Duration {
         &mut self.waited
     }
 

@@ -2,8 +2,6 @@
 
 use std::{cmp::Ordering, collections::HashSet, ops::ControlFlow, time::SystemTime};
 
-use x509_cert::ext::pkix::AuthorityKeyIdentifier;
-
 use super::{
     Budget, LegacySignatures, MAX_CERTIFICATE_LEN, MAX_PATH, PathError, Purpose, Refused, Revocation,
     Strength, Trust, ValidPath, budget::is_cheap, check,
@@ -279,7 +277,7 @@ fn in_order<'a, T: Copy + 'a, D: Ord>(
     let name = certificate.prepared_issuer();
     let mut named: Vec<T> = all.filter(|one| of(one).prepared_subject().is(name)).collect();
     if named.len() > 1 {
-        let wanted = authority_key(certificate);
+        let wanted = certificate.authority_key_identifier();
         named.sort_by_cached_key(|one| {
             let hint = match (&wanted, of(one).subject_key_identifier()) {
                 (Some(wanted), Some(has)) if has == *wanted => Ordering::Less,
@@ -299,12 +297,6 @@ fn is_unknown(path: &ValidPath) -> bool {
 /// Whether a chain has this name with this key already: going round leads nowhere (RFC 4158 5.2).
 fn is_there(chain: &[Certificate], certificate: &Certificate) -> bool {
     chain.iter().any(|other| other.is_same_authority(certificate))
-}
-
-/// The key identifier of the issuer, as a certificate gives it.
-fn authority_key(certificate: &Certificate) -> Option<Vec<u8>> {
-    let identifier: AuthorityKeyIdentifier = certificate.extension().ok()??;
-    Some(identifier.key_identifier?.into_bytes().into())
 }
 
 fn check_signature(certificate: &Certificate, issuer: &Certificate) -> Result<(), SignedError> {

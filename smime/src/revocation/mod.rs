@@ -128,7 +128,7 @@ impl Checker<'_> {
         let more = trust
             .revocation_source
             .as_ref()
-            .map(|source| source.evidence(certificate, issuer, self.budget.waited()))
+            .map(|source| source.evidence(certificate, issuer, self.budget.waited_mut()))
             .unwrap_or_default();
         let crls: Vec<&Crl> = trust.crls.iter().chain(&more.crls).chain(&trust.enclosed.crls).collect();
         let at_hand: Vec<&OcspResponse> = trust.ocsp.iter().chain(&more.ocsp).collect();
