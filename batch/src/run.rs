@@ -15,6 +15,7 @@ use crate::{
     journal::{Done, Job, Journal},
     log::{Log, Totals},
     maildir::{MaildirReplacer, Tree},
+    mbox,
     open::{open, places},
     output::Place,
     pipeline::{self, Keeping, Sink},
@@ -141,6 +142,10 @@ fn one(
         && place.as_ref().is_some_and(|place| !place.partial().exists() && place.target().exists())
     {
         // It was cut off between its last two steps.
+        if let Some(place) = place.filter(Place::is_over_input) {
+            let failed = |source| BatchError::Write { path: place.target().to_owned(), source };
+            mbox::remove_left_lock(place.target()).map_err(failed)?;
+        }
         return begun.map_or(Ok(()), |begun| begun.keeping.journal.remove());
     }
     let done = begun.as_ref().filter(|begun| begun.goes_on).map(|begun| &begun.keeping.done);

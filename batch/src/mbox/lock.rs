@@ -18,6 +18,8 @@ use nix::{
 };
 use rustix::process::{Pid, test_kill_process};
 
+use crate::output::{parent, sync_folder};
+
 /// Locks an open mbox for reading, for as long as the file is open, and waits for whoever writes it.
 pub(super) fn lock_for_reading(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
     until(patience, || match holder_of_dotlock(&dotlock(path))? {
@@ -132,6 +134,8 @@ impl Dotlock {
         let mut lock = Self { path, inode: (metadata.dev(), metadata.ino()), end: Some(end), keeper: None };
         // As Dovecot writes it.
         write!(file, "{}:{}", std::process::id(), host())?;
+        // After a power cut it shall tell that nobody holds it any more.
+        file.sync_all()?;
         lock.keeper = Some(thread::Builder::new().name("dotlock".into()).spawn(move || {
             while ended.recv_timeout(TOUCH) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // A lock that somebody removed is no reason to stop: the other one is still there.
@@ -150,9 +154,15 @@ impl Drop for Dotlock {
         }
         let is_ours = |there: &fs::Metadata| (there.dev(), there.ino()) == self.inode;
         if fs::symlink_metadata(&self.path).is_ok_and(|there| is_ours(&there)) {
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.path).and_then(|()| sync_folder(parent(&self.path)));
         }
     }
+}
+
+/// Removes the dotlock of a run that was killed.
+pub(crate) fn remove_left_lock(path: &Path) -> io::Result<()> {
+    let dotlock = dotlock(path);
+    if is_left_over(&dotlock) { fs::remove_file(dotlock) } else { Ok(()) }
 }
 
 fn dotlock(path: &Path) -> PathBuf {

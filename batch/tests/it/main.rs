@@ -6,10 +6,13 @@
 mod agents;
 mod child;
 mod corpora;
+mod disk;
+mod fulldisk;
 mod inplace;
 mod maildir;
 mod manifest;
 mod mbox;
+mod powercut;
 mod readers;
 mod resume;
 mod safety;
