@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) lookup: LookupSection,
     pub(crate) revocation: RevocationSection,
     pub(crate) milter: Option<MilterSection>,
+    pub(crate) limits: LimitsSection,
     pub(crate) identities: Vec<IdentitySection>,
     pub(crate) rules: Vec<RuleSection>,
     pub(crate) log: LogSection,
@@ -126,6 +127,21 @@ pub(crate) struct MilterSection {
     pub(crate) workers: Option<u64>,
 }
 
+/// `[limits]`: how much the milter takes on.
+#[derive(Debug)]
+pub(crate) struct LimitsSection {
+    pub(crate) memory: u64,
+    pub(crate) disk: u64,
+    pub(crate) folder: PathBuf,
+    pub(crate) messages: Option<u64>,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self { memory: 1 << 30, disk: 8 << 30, folder: PathBuf::from("/var/tmp"), messages: None }
+    }
+}
+
 /// `[[identity]]`: a certificate of ours.
 #[derive(Debug)]
 pub(crate) struct IdentitySection {
@@ -187,6 +203,7 @@ impl Config {
                 .section("[revocation]", report, |section| Some(revocation::revocation(section)))
                 .unwrap_or_default(),
             milter: document.section("[milter]", report, milter),
+            limits: document.section("[limits]", report, |section| Some(limits(section))).unwrap_or_default(),
             identities: document.sections("[[identity]]", report, identity),
             rules: document.sections("[[rule]]", report, rule::rule),
             log: document.section("[log]", report, |section| Some(log(section))).unwrap_or_default(),
@@ -290,6 +307,16 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
     })
 }
 
+fn limits(section: &mut Section<'_, '_>) -> LimitsSection {
+    let absent = LimitsSection::default();
+    LimitsSection {
+        memory: section.number("memory", (16 << 20)..=(1 << 40)).map_or(absent.memory, |n| n.value),
+        disk: section.number("disk", 0..=(1 << 50)).map_or(absent.disk, |n| n.value),
+        folder: section.path("folder").map_or(absent.folder, |path| path.value),
+        messages: section.number("messages", 1..=100_000).map(|n| n.value),
+    }
+}
+
 fn identity(section: &mut Section<'_, '_>) -> Option<IdentitySection> {
     let certificate = section.path("certificate");
     let certificate = section.required("certificate", certificate);
@@ -363,7 +390,7 @@ mod tests {
             (
                 "[[quotas]]\n".to_owned(),
                 "line 1: unknown section [quotas]; the sections are `[[token]]`, `[pool]`, `[keyd]`, `[cache]`, `[trust]`, \
-                 `[[source]]`, `[lookup]`, `[revocation]`, `[milter]`, `[[identity]]`, `[[rule]]`, `[log]`"
+                 `[[source]]`, `[lookup]`, `[revocation]`, `[milter]`, `[limits]`, `[[identity]]`, `[[rule]]`, `[log]`"
                     .to_owned(),
             ),
             ("listen = 1\n".to_owned(), "line 1: `listen` stands outside of any section".to_owned()),
@@ -472,6 +499,9 @@ mod tests {
         assert_eq!((token.sessions, token.queue, token.deadline_ms), (None, 1024, 20_000));
         let milter = config.milter.unwrap();
         assert_eq!((milter.max_connections, milter.max_message_bytes), (1024, 104_857_600));
+        let limits = config.limits;
+        assert_eq!((limits.memory, limits.disk, limits.messages), (1 << 30, 8 << 30, None));
+        assert_eq!(limits.folder, PathBuf::from("/var/tmp"));
         assert_eq!(config.trust.revocation, RevocationMode::SoftFail);
         assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Text, "info"));
     }

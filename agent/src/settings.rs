@@ -76,6 +76,14 @@ pub struct Milter {
     pub max_message_bytes: usize,
     /// How many messages are worked on at once.
     pub workers: usize,
+    /// How many may be under way, from `MAIL` to the answer.
+    pub messages: usize,
+    /// How many octets messages and what is made of them may have in memory.
+    pub memory: usize,
+    /// How many octets of bodies that are still coming may lie on the disk.
+    pub disk: u64,
+    /// The folder of these, on a disk.
+    pub folder: PathBuf,
 }
 
 /// How copies for some of a message's recipients go back to the MTA.

@@ -1,8 +1,9 @@
 //! From async to blocking: the one place.
 //!
-//! A message waits for a permit, is treated on a blocking thread, and the MTA hears of progress meanwhile. The
-//! permit goes with the thread, not with the waiting: a treatment that outlives its deadline keeps its permit
-//! until it ends, so that stuck ones never become more than there are workers.
+//! A message waits at the [`Gate`] for a worker and for memory, is treated on a blocking thread, and the MTA hears of
+//! progress meanwhile. The worker goes with the thread, not with the waiting: a treatment that outlives its deadline
+//! keeps it until it ends, so that stuck ones never become more than there are workers. The memory goes with what was
+//! made of the message, until the MTA has it.
 
 use std::future::{Future, pending};
 use std::pin::pin;
@@ -10,18 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
+use agent::Outcome;
 use agent::harvest::Signed;
-use agent::{Envelope, Outcome};
 use indymilter::ContextActions;
 use smime::Fault;
-use smime::mime::Message;
 use tokio::select;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant as TokioInstant, interval_at, sleep};
 use tracing::{Span, warn};
 
+use crate::client::client;
+use crate::gate::{Gate, Memory, Pass};
 use crate::limits::Limits;
+use crate::reply::Reply;
+use crate::session::Received;
 use crate::spool::Prepared;
 use crate::treat::{Failure, Treat};
 
@@ -29,16 +32,37 @@ use crate::treat::{Failure, Treat};
 #[derive(Debug)]
 pub(crate) struct Bridge<T> {
     treat: Arc<T>,
-    permits: Arc<Semaphore>,
+    gate: Arc<Gate>,
     limits: Arc<Limits>,
 }
 
-/// What becomes of a message, and its copies, which are taken away again if they are not committed.
-pub(crate) type Answer = (Outcome, Option<Prepared>);
+/// What becomes of a message.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    /// Its copies, which are taken away again if they are not committed.
+    pub(crate) prepared: Option<Prepared>,
+    /// What the outcome takes, until it is with the MTA.
+    pub(crate) memory: Memory,
+}
+
+/// Why there is none, and what the client hears of it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) reply: Reply,
+    pub(crate) failure: Failure,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { reply: Reply::of(failure.fault), failure }
+    }
+}
 
 impl<T: Treat> Bridge<T> {
     pub(crate) fn new(treat: T, limits: Arc<Limits>) -> Self {
-        Self { treat: Arc::new(treat), permits: Arc::new(Semaphore::new(limits.workers.max(1))), limits }
+        let gate = Gate::new(limits.workers, limits.memory - limits.memory / FOR_INCOMING);
+        Self { treat: Arc::new(treat), gate, limits }
     }
 
     /// Whether outcomes may have copies.
@@ -55,62 +79,73 @@ impl<T: Treat> Bridge<T> {
     /// or when the MTA went away. No request but progress is sent to `mta`.
     pub(crate) async fn treat(
         &self,
-        envelope: Envelope,
-        message: Message,
+        received: Received,
         mta: &(impl ContextActions + Sync),
         cut: impl Future<Output = ()>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, Refused> {
         let limits = &self.limits;
         let begun = AtomicBool::new(false);
-        let mut work = pin!(self.work(envelope, message, &begun));
+        let mut work = pin!(self.work(received, &begun));
         let mut deadline = pin!(sleep(limits.deadline));
         let mut cut = pin!(cut);
         let mut ticks = interval_at(TokioInstant::now() + limits.progress, limits.progress);
         loop {
             select! {
                 biased;
-                answer = &mut work => return answer,
+                answer = &mut work => return Ok(answer?),
                 () = &mut deadline => {
-                    let stage = if begun.load(Ordering::Relaxed) { "treated" } else { "begun; all workers were busy" };
                     let seconds = limits.deadline.as_secs();
-                    return Err(Failure::new(Fault::Transient, format!("within {seconds} s it was not {stage}")));
+                    return Err(if begun.load(Ordering::Relaxed) {
+                        Failure::new(Fault::Transient, format!("within {seconds} s it was not treated")).into()
+                    } else {
+                        let reason = format!("within {seconds} s there was no worker or no memory for it");
+                        Refused { reply: Reply::BUSY, failure: Failure::new(Fault::Transient, reason) }
+                    });
                 }
-                () = &mut cut => return Err(Failure::new(Fault::Transient, "the milter stops")),
+                () = &mut cut => return Err(Failure::new(Fault::Transient, "the milter stops").into()),
                 _ = ticks.tick() => {
                     if let Err(error) = mta.progress().await {
-                        return Err(Failure::new(Fault::Transient, format!("the MTA went away: {error}")));
+                        return Err(Failure::new(Fault::Transient, format!("the MTA went away: {error}")).into());
                     }
                 }
             }
         }
     }
 
-    async fn work(
-        &self,
-        envelope: Envelope,
-        message: Message,
-        begun: &AtomicBool,
-    ) -> Result<Answer, Failure> {
-        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
-            return pending().await; // the semaphore is never closed
+    async fn work(&self, received: Received, begun: &AtomicBool) -> Result<Answer, Failure> {
+        let Received { envelope, content, octets, need, place, .. } = received;
+        // Who needs another form has a copy made, which is as large as what leaves.
+        let copies = if self.makes_copies() { envelope.recipients.len().saturating_sub(1) } else { 0 };
+        let need = need.saturating_add(octets.saturating_mul(2).saturating_mul(copies));
+        let Some(pass) = self.gate.pass(&client(&envelope), &envelope.sender, need).await else {
+            return pending().await; // the gate is never closed
         };
         begun.store(true, Ordering::Relaxed);
         let treat = Arc::clone(&self.treat);
         let (span, limit) = (Span::current(), self.limits.deadline);
         let treated = spawn_blocking(move || {
-            let _permit = permit;
+            let Pass { worker, mut memory } = pass;
             let _span = span.entered();
             let start = Instant::now();
-            let answer = treat.treat(&envelope, &message, SystemTime::now()).and_then(|mut outcome| {
+            let unread =
+                |error| Failure::new(Fault::Operator, format!("a body cannot be read back: {error}"));
+            let answer = content.read().map_err(unread).and_then(|message| {
+                let mut outcome = treat.treat(&envelope, &message, SystemTime::now())?;
                 let prepared = treat.prepare(&envelope, &message, &mut outcome)?;
-                Ok((outcome, prepared))
+                drop(message);
+                memory.shrink_to(outcome.edits.body.as_ref().map_or(0, Vec::len));
+                Ok(Answer { outcome, prepared, memory })
             });
             if start.elapsed() > limit {
                 warn!(elapsed_ms = start.elapsed().as_millis(), "a treatment ended after its deadline");
             }
+            drop((worker, place));
             answer
         });
         // The panic itself is reported by the panic hook; its text may quote the message and stays unread.
         treated.await.unwrap_or_else(|_| Err(Failure::new(Fault::Internal, "the treatment panicked")))
     }
 }
+
+/// This part of the memory is for messages that come in.
+pub(crate) const FOR_INCOMING: usize = 4;

@@ -1,6 +1,7 @@
 //! indymilter's callbacks: each feeds the [`Session`] and turns its answer into a status.
 
 use std::ffi::{CStr, CString};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, error, error_span, info, warn};
 
-use crate::bridge::Answer;
+use crate::bridge::{Answer, Refused};
 use crate::connection::{Activity, Connection};
 use crate::edits::Requests;
 use crate::reply::Reply;
@@ -39,9 +40,9 @@ pub(crate) fn callbacks<T: Treat>(connection: &Arc<Connection<T>>) -> Callbacks<
         .on_negotiate(with!(|connection, cx, actions, options| negotiate(&connection, cx, actions, options)))
         .on_mail(with!(|connection, cx, arguments| mail(&connection, cx, &arguments)))
         .on_rcpt(with!(|connection, cx, arguments| rcpt(&connection, cx, &arguments)))
-        .on_header(with!(|_connection, cx, name, value| header(cx, &name, &value)))
+        .on_header(with!(|connection, cx, name, value| header(&connection, cx, &name, &value)))
         .on_eoh(with!(|connection, cx| eoh(&connection, cx)))
-        .on_body(with!(|connection, cx, chunk| body(&connection, cx, &chunk)))
+        .on_body(with!(|connection, cx, chunk| body(&connection, cx, &chunk).await))
         .on_eom(with!(|connection, cx| eom(&connection, cx).await))
         .on_abort(with!(|connection, cx| abort(&connection, cx)))
 }
@@ -77,14 +78,16 @@ fn negotiate<T: Treat>(
     }
     let after_field =
         if options.contains(ProtoOpts::NOREPLY_HEADER) { Status::Noreply } else { Status::Continue };
-    cx.data = Some(State { session: Session::new(connection.limits().max_message_octets), after_field });
+    cx.data = Some(State { session: Session::new(Arc::clone(connection.room())), after_field });
     connection.now(Activity::Idle);
     Status::Continue
 }
 
 fn mail<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, arguments: &[CString]) -> Status {
     let Some(state) = &mut cx.data else { return refuse(Refusal::NoTransaction, &mut cx.reply) };
-    state.session.mail(arguments, |name| cx.macros.get(name));
+    if let Err(refusal) = state.session.mail(arguments, |name| cx.macros.get(name)) {
+        return refuse(refusal, &mut cx.reply);
+    }
     connection.now(Activity::InMessage);
     let told = |name| cx.macros.get(name).map(|value| loggable(value.to_bytes()));
     debug!(
@@ -100,18 +103,36 @@ fn rcpt<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, arguments
     step(connection, cx, |session| session.rcpt(arguments))
 }
 
-fn header(cx: &mut Context<State>, name: &CStr, value: &CStr) -> Status {
+fn header<T: Treat>(
+    connection: &Connection<T>,
+    cx: &mut Context<State>,
+    name: &CStr,
+    value: &CStr,
+) -> Status {
     let Some(state) = &mut cx.data else { return Status::Continue };
+    connection.now(Activity::InContent);
     state.session.field(name.to_bytes(), value.to_bytes());
     state.after_field
 }
 
 fn eoh<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>) -> Status {
+    connection.now(Activity::InContent);
     step(connection, cx, Session::end_of_header)
 }
 
-fn body<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, chunk: &[u8]) -> Status {
-    step(connection, cx, |session| session.body(chunk))
+async fn body<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, chunk: &[u8]) -> Status {
+    let mut write = None;
+    let status = step(connection, cx, |session| {
+        write = session.body(chunk)?;
+        Ok(())
+    });
+    let Some(write) = write else { return status };
+    let written = spawn_blocking(move || write.run()).await;
+    let written = written.unwrap_or_else(|_| Err(io::Error::other("the write panicked")));
+    if let Err(error) = &written {
+        error!(%error, folder = %connection.limits().folder.display(), "a body cannot be written");
+    }
+    step(connection, cx, |session| session.written(written))
 }
 
 /// Advances the session, and refuses what it refuses.
@@ -139,6 +160,7 @@ fn abort<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>) -> Statu
 }
 
 async fn eom<T: Treat>(connection: &Connection<T>, cx: &mut EomContext<State>) -> Status {
+    connection.now(Activity::InTreatment);
     let received =
         cx.data.as_mut().ok_or(Refusal::NoTransaction).and_then(|state| state.session.end_of_message());
     let queue_id = cx.macros.get(c"i").map(|id| loggable(id.to_bytes()));
@@ -163,13 +185,12 @@ async fn conclude<T: Treat>(
     received: Received,
 ) -> Status {
     let start = Instant::now();
-    let Received { envelope, message, .. } = received;
-    let (recipients, octets) = (envelope.recipients.len(), message.octets().len());
-    let sender = envelope.sender.clone();
-    let treated = connection.bridge().treat(envelope, message, &cx.actions, connection.cut()).await;
+    let (recipients, octets) = (received.envelope.recipients.len(), received.octets);
+    let sender = received.envelope.sender.clone();
+    let treated = connection.bridge().treat(received, &cx.actions, connection.cut()).await;
     let done = match treated {
-        Ok(answer) => apply(connection, cx, answer, &sender).await,
-        Err(failure) => Err(failure),
+        Ok(answer) => apply(connection, cx, answer, &sender).await.map_err(Refused::from),
+        Err(refused) => Err(refused),
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     match done {
@@ -181,8 +202,7 @@ async fn conclude<T: Treat>(
             }
             Status::Continue
         }
-        Err(Failure { fault, reason }) => {
-            let reply = Reply::of(fault);
+        Err(Refused { reply, failure: Failure { fault, reason } }) => {
             let code = reply.code();
             match fault {
                 Fault::Operator | Fault::Internal => {
@@ -209,7 +229,7 @@ struct Done {
 async fn apply<T: Treat>(
     connection: &Connection<T>,
     cx: &EomContext<State>,
-    (outcome, prepared): Answer,
+    Answer { outcome, prepared, memory }: Answer,
     sender: &str,
 ) -> Result<Done, Failure> {
     let Outcome { edits, action, reason, verdict, copies, signed } = outcome;
@@ -227,6 +247,7 @@ async fn apply<T: Treat>(
         }
         Err(_) => return Err(Failure::new(Fault::Transient, "the MTA did not take the edits in time")),
     }
+    drop(memory);
     if let Some(prepared) = prepared {
         // The last thing before the answer: what fails up to here takes the copies away again.
         let committed = spawn_blocking(move || prepared.commit()).await;
@@ -241,7 +262,10 @@ fn refuse(refusal: Refusal, to: &mut impl SetErrorReply) -> Status {
     let reply = match refusal {
         Refusal::HeaderTooLarge | Refusal::MessageTooLarge => Reply::TOO_LARGE,
         Refusal::TooManyRecipients => Reply::TOO_MANY_RECIPIENTS,
-        Refusal::NoTransaction => Reply::UNAVAILABLE,
+        Refusal::NoTransaction | Refusal::NotWritten => Reply::UNAVAILABLE,
+        Refusal::TooManyMessages => Reply::BUSY,
+        Refusal::TooManyOfClient => Reply::TOO_MANY_OF_CLIENT,
+        Refusal::NoRoom => Reply::NO_ROOM,
     };
     warn!(reason = %refusal, code = reply.code(), "refused");
     reply.give(to)

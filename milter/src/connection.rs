@@ -3,7 +3,7 @@
 //! indymilter runs once per connection rather than once for all: then the callbacks know whose they are, and each
 //! connection can end between two messages, which indymilter's own shutdown does not wait for.
 
-use std::future::{Future, ready};
+use std::future::{Future, pending, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use indymilter::Config;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
-use tokio::time::sleep;
-use tracing::{Instrument, Span, debug, error_span};
+use tokio::time::{sleep, timeout};
+use tracing::{Instrument, Span, debug, error_span, warn};
 
 use crate::bridge::Bridge;
 use crate::callbacks::callbacks;
 use crate::limits::Limits;
 use crate::listener::Stream;
 use crate::server::Phase;
+use crate::session::Room;
 use crate::treat::Treat;
 
 /// What the callbacks of one connection share with its end.
@@ -30,6 +31,7 @@ pub(crate) struct Connection<T> {
     bridge: Arc<Bridge<T>>,
     phase: watch::Receiver<Phase>,
     activity: watch::Sender<Activity>,
+    room: Arc<Room>,
     span: Span,
 }
 
@@ -40,8 +42,18 @@ pub(crate) enum Activity {
     Silent,
     /// No message is under way.
     Idle,
-    /// From `MAIL` until the reply to the end of the message.
+    /// From `MAIL` until the content, for which the MTA waits for its client.
     InMessage,
+    /// The header and the body come, which the MTA has already.
+    InContent,
+    /// It came, and is treated.
+    InTreatment,
+}
+
+impl Activity {
+    fn is_of_message(self) -> bool {
+        matches!(self, Self::InMessage | Self::InContent | Self::InTreatment)
+    }
 }
 
 impl<T: Treat> Connection<T> {
@@ -49,12 +61,13 @@ impl<T: Treat> Connection<T> {
         number: u64,
         limits: Arc<Limits>,
         bridge: Arc<Bridge<T>>,
+        room: Arc<Room>,
         phase: watch::Receiver<Phase>,
     ) -> Arc<Self> {
         let activity = watch::Sender::new(Activity::Silent);
         // At the level of the gravest event, so that no filter parts an event from its span.
         let span = error_span!("connection", number);
-        Arc::new(Self { limits, bridge, phase, activity, span })
+        Arc::new(Self { limits, bridge, phase, activity, room, span })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -65,12 +78,17 @@ impl<T: Treat> Connection<T> {
         &self.bridge
     }
 
+    /// What all sessions share.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }
 
     pub(crate) fn now(&self, activity: Activity) {
-        self.activity.send_replace(activity);
+        self.activity.send_if_modified(|known| std::mem::replace(known, activity) != activity);
     }
 
     /// Completes when everything shall end now.
@@ -86,16 +104,30 @@ impl<T: Treat> Connection<T> {
             // Postfix keeps the ABORT that follows a RSET to itself until its next command; such a connection
             // looks like one with a slow client and ends with the drain limit.
             // An error means that there is nobody left to be active.
-            let _ = activity.wait_for(|activity| *activity != Activity::InMessage).await;
+            let _ = activity.wait_for(|activity| !activity.is_of_message()).await;
         };
         let mut activity = self.activity.subscribe();
         let silent = async {
             sleep(self.limits.negotiation).await;
             let _ = activity.wait_for(|activity| *activity == Activity::Silent).await;
         };
+        let mut activity = self.activity.subscribe();
+        let dribbling = async {
+            // Each content begins anew: whatever happens is a change.
+            while activity.wait_for(|activity| *activity == Activity::InContent).await.is_ok() {
+                if timeout(self.limits.content, activity.changed()).await.is_err() {
+                    return;
+                }
+            }
+            pending::<()>().await;
+        };
         select! {
             () = self.cut() => {}
             () = drained => {}
+            () = dribbling => {
+                let seconds = self.limits.content.as_secs();
+                warn!(seconds, "the MTA did not send the content of a message in time");
+            }
             () = silent => debug!("the peer never spoke the milter protocol"),
         }
     }

@@ -3,10 +3,14 @@
 //! [`run`] serves a [`Listener`] within [`Limits`] until it is told to stop. What is done with a message is
 //! decided below, in `agent`; in here is only the protocol, and that no mail is lost over it.
 
+mod body;
 mod bridge;
+mod budget;
 mod callbacks;
+mod client;
 mod connection;
 mod edits;
+mod gate;
 mod gateway;
 mod limits;
 mod listener;

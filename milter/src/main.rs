@@ -94,6 +94,9 @@ fn start(arguments: &Arguments) -> Result<()> {
         warn!("{warning}");
     }
     let limits = Limits::from(&milter);
+    limits.check_folder().with_context(|| {
+        format!("bodies cannot be written to {} (`folder` in [limits])", limits.folder.display())
+    })?;
     descriptors::make_room_for(limits.max_connections);
     let runtime = runtime(&limits)?;
     let signals = runtime.block_on(async { Signals::new() }).context("signals cannot be received")?;

@@ -27,6 +27,27 @@ impl Reply {
     pub(crate) const UNAVAILABLE: Self =
         Self { code: "451", enhanced: "4.3.2", text: "S/MIME gateway is not available, try again later" };
 
+    /// More messages than we take at a time. Told before anything is known of the message, so it says nothing of keys.
+    pub(crate) const BUSY: Self = Self {
+        code: "451",
+        enhanced: "4.3.2",
+        text: "S/MIME gateway has as many messages as it can take, try again later",
+    };
+
+    /// The same client has half of all that are under way.
+    pub(crate) const TOO_MANY_OF_CLIENT: Self = Self {
+        code: "451",
+        enhanced: "4.7.1",
+        text: "Too many messages of yours at a time for the S/MIME gateway, try again later",
+    };
+
+    /// No memory or disk for what comes in.
+    pub(crate) const NO_ROOM: Self = Self {
+        code: "451",
+        enhanced: "4.3.1",
+        text: "S/MIME gateway has no room for the message, try again later",
+    };
+
     const MALFORMED: Self =
         Self { code: "554", enhanced: "5.6.0", text: "Message is malformed and cannot be processed" };
 

@@ -11,10 +11,14 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use crate::bridge::Bridge;
+use crate::body::Storage;
+use crate::bridge::{Bridge, FOR_INCOMING};
+use crate::budget::Budget;
+use crate::client::Places;
 use crate::connection::{Connection, serve};
 use crate::limits::Limits;
 use crate::listener::{Listener, Stream};
+use crate::session::Room;
 use crate::throttle::Throttle;
 use crate::treat::Treat;
 
@@ -56,6 +60,7 @@ pub(crate) enum Phase {
 struct Server<T> {
     limits: Arc<Limits>,
     bridge: Arc<Bridge<T>>,
+    room: Arc<Room>,
     phase: watch::Sender<Phase>,
     permits: Arc<Semaphore>,
     connections: JoinSet<()>,
@@ -69,6 +74,7 @@ impl<T: Treat> Server<T> {
         let limits = Arc::new(limits);
         Self {
             bridge: Arc::new(Bridge::new(treat, Arc::clone(&limits))),
+            room: Arc::new(room(&limits)),
             phase: watch::Sender::new(Phase::Running),
             permits: Arc::new(Semaphore::new(limits.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             connections: JoinSet::new(),
@@ -96,6 +102,7 @@ impl<T: Treat> Server<T> {
             self.accepted,
             Arc::clone(&self.limits),
             Arc::clone(&self.bridge),
+            Arc::clone(&self.room),
             self.phase.subscribe(),
         );
         self.connections.spawn(serve(connection, stream, permit));
@@ -118,6 +125,18 @@ impl<T: Treat> Server<T> {
             report(ended);
         }
     }
+}
+
+/// What all messages have together until they are treated.
+fn room(limits: &Limits) -> Room {
+    let memory = u64::try_from(limits.memory / FOR_INCOMING).unwrap_or(u64::MAX);
+    let storage = Storage {
+        folder: limits.folder.clone(),
+        memory: Budget::new(memory),
+        disk: Budget::new(limits.disk),
+    };
+    let places = Places::new(limits.messages);
+    Room { max_message_octets: limits.max_message_octets, storage, places }
 }
 
 fn report(ended: Result<(), JoinError>) {

@@ -4,35 +4,69 @@
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use agent::Envelope;
 use smime::mime::{Message, MessageBuilder};
 
+use crate::body::{Body, NoRoom, Storage, Write};
+use crate::budget::Share;
+use crate::client::{Full, Place, Places, client};
+
 /// One connection's state between two commands.
 #[derive(Debug)]
 pub(crate) struct Session {
-    max_message_octets: usize,
+    room: Arc<Room>,
     transaction: Option<Transaction>,
 }
 
+/// What all sessions share, and none may have too much of.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// For each message.
+    pub(crate) max_message_octets: usize,
+    pub(crate) storage: Storage,
+    pub(crate) places: Arc<Places>,
+}
+
 /// A mail transaction from `MAIL` on (RFC 5321, 3.3).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Transaction {
     envelope: Envelope,
     envelope_octets: usize,
-    message: MessageBuilder,
+    header: MessageBuilder,
+    /// What the header takes of the memory.
+    held: Share,
+    body: Body,
     message_id: Option<String>,
+    expansion: usize,
     refusal: Option<Refusal>,
+    place: Place,
 }
 
-/// A message that came in completely.
+/// A message that came in completely. It counts as under way as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) envelope: Envelope,
-    pub(crate) message: Message,
     /// For the log.
     pub(crate) message_id: Option<String>,
+    /// Header, empty line and body.
+    pub(crate) octets: usize,
+    /// How many octets it may take in memory to treat it.
+    pub(crate) need: usize,
+    pub(crate) content: Content,
+    pub(crate) place: Place,
+}
+
+/// The octets of a message, which may be on the disk.
+#[derive(Debug)]
+pub(crate) struct Content {
+    header: MessageBuilder,
+    held: Share,
+    body: Body,
 }
 
 /// Why something is not taken.
@@ -46,11 +80,19 @@ pub(crate) enum Refusal {
     TooManyRecipients,
     #[error("the MTA sent no MAIL command before this one")]
     NoTransaction,
+    #[error("as many messages are under way as `messages` in [limits] allows")]
+    TooManyMessages,
+    #[error("half of the messages that `messages` in [limits] allows are this client's")]
+    TooManyOfClient,
+    #[error("messages that are coming in have all the memory or disk that [limits] allows")]
+    NoRoom,
+    #[error("a body cannot be written to the folder in [limits]")]
+    NotWritten,
 }
 
 impl Session {
-    pub(crate) fn new(max_message_octets: usize) -> Self {
-        Self { max_message_octets, transaction: None }
+    pub(crate) fn new(room: Arc<Room>) -> Self {
+        Self { room, transaction: None }
     }
 
     /// Whether a message is under way.
@@ -59,7 +101,12 @@ impl Session {
     }
 
     /// Begins a transaction; whatever was under way is forgotten. `macros` looks up a macro of the MTA.
-    pub(crate) fn mail<'m>(&mut self, arguments: &[CString], macros: impl Fn(&CStr) -> Option<&'m CStr>) {
+    pub(crate) fn mail<'m>(
+        &mut self,
+        arguments: &[CString],
+        macros: impl Fn(&CStr) -> Option<&'m CStr>,
+    ) -> Result<(), Refusal> {
+        self.reset();
         let text = |name| macros(name).map(CStr::to_string_lossy).filter(|value| !value.is_empty());
         let envelope = Envelope {
             sender: address(arguments),
@@ -68,8 +115,22 @@ impl Session {
             login: text(c"{auth_authen}").map(Cow::into_owned),
             listener: text(c"{daemon_name}").map(Cow::into_owned),
         };
-        let envelope_octets = envelope.sender.len();
-        self.transaction = Some(Transaction { envelope, envelope_octets, ..Transaction::default() });
+        let place = self.room.places.take(client(&envelope)).map_err(|full| match full {
+            Full::All => Refusal::TooManyMessages,
+            Full::Client => Refusal::TooManyOfClient,
+        })?;
+        self.transaction = Some(Transaction {
+            envelope_octets: envelope.sender.len(),
+            envelope,
+            header: Message::builder(),
+            held: self.room.storage.memory.share(),
+            body: Body::new(&self.room.storage),
+            message_id: None,
+            expansion: TEXT,
+            refusal: None,
+            place,
+        });
+        Ok(())
     }
 
     /// Adds a recipient. One too many is refused by itself; the transaction goes on.
@@ -92,11 +153,19 @@ impl Session {
         if transaction.refusal.is_some() {
             return;
         }
-        if transaction.message.len() + name.len() + value.len() > MAX_HEADER_OCTETS {
+        let octets = name.len() + value.len();
+        if transaction.header.len() + octets > MAX_HEADER_OCTETS {
             transaction.refuse(Refusal::HeaderTooLarge);
             return;
         }
-        transaction.message.field(name, value);
+        if !transaction.held.grow(octets) {
+            transaction.refuse(Refusal::NoRoom);
+            return;
+        }
+        transaction.header.field(name, value);
+        if name.eq_ignore_ascii_case(b"Content-Type") {
+            transaction.expansion = transaction.expansion.max(expansion(value));
+        }
         if name.eq_ignore_ascii_case(b"Message-ID") && transaction.message_id.is_none() {
             transaction.message_id = Some(loggable(value));
         }
@@ -114,29 +183,53 @@ impl Session {
         }
     }
 
-    /// Adds octets of the body. A refusal ends the transaction.
-    pub(crate) fn body(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
-        let limit = self.max_message_octets;
+    /// Adds octets of the body. What comes back is to be written, which may block; [`Session::written`] says how that
+    /// ended before more is added. A refusal ends the transaction.
+    pub(crate) fn body(&mut self, chunk: &[u8]) -> Result<Option<Write>, Refusal> {
         let transaction = self.transaction.as_mut().ok_or(Refusal::NoTransaction)?;
-        if transaction.message.len() + chunk.len() > limit {
-            transaction.refuse(Refusal::MessageTooLarge);
-        }
-        if let Some(refusal) = transaction.refusal {
+        let refusal = if let Some(refusal) = transaction.refusal {
+            refusal
+        } else if transaction.octets() + chunk.len() > self.room.max_message_octets {
+            Refusal::MessageTooLarge
+        } else {
+            match transaction.body.add(chunk, &self.room.storage) {
+                Ok(write) => return Ok(write),
+                Err(NoRoom) => Refusal::NoRoom,
+            }
+        };
+        self.reset();
+        Err(refusal)
+    }
+
+    /// Says how a write ended. A refusal ends the transaction.
+    pub(crate) fn written(&mut self, written: io::Result<File>) -> Result<(), Refusal> {
+        let transaction = self.transaction.as_mut().ok_or(Refusal::NoTransaction)?;
+        if let Ok(file) = written {
+            transaction.body.written(file);
+            Ok(())
+        } else {
             self.reset();
-            return Err(refusal);
+            Err(Refusal::NotWritten)
         }
-        transaction.message.body(chunk);
-        Ok(())
     }
 
     /// Ends the message and the transaction.
     pub(crate) fn end_of_message(&mut self) -> Result<Received, Refusal> {
-        let Transaction { envelope, message, message_id, refusal, .. } =
-            self.transaction.take().ok_or(Refusal::NoTransaction)?;
+        let transaction = self.transaction.take().ok_or(Refusal::NoTransaction)?;
+        let octets = transaction.octets();
+        let Transaction { envelope, header, held, body, message_id, expansion, refusal, place, .. } =
+            transaction;
         match refusal {
             Some(refusal) => Err(refusal),
-            None if message.len() > self.max_message_octets => Err(Refusal::MessageTooLarge),
-            None => Ok(Received { envelope, message: message.finish(), message_id }),
+            None if octets > self.room.max_message_octets => Err(Refusal::MessageTooLarge),
+            None => Ok(Received {
+                need: octets.saturating_mul(expansion).max(ALWAYS),
+                envelope,
+                message_id,
+                octets,
+                content: Content { header, held, body },
+                place,
+            }),
         }
     }
 
@@ -150,9 +243,39 @@ impl Transaction {
     /// Remembers why, and lets go of the memory.
     fn refuse(&mut self, refusal: Refusal) {
         self.refusal = Some(refusal);
-        self.message = MessageBuilder::default();
+        self.header = Message::builder();
+        self.held.clear();
+    }
+
+    /// With the empty line.
+    fn octets(&self) -> usize {
+        self.header.len() + 2 + self.body.len()
     }
 }
+
+impl Content {
+    /// The whole message; this may block.
+    pub(crate) fn read(self) -> io::Result<Message> {
+        let Self { header: mut message, held, body } = self;
+        body.read_into(&mut message)?;
+        drop(held);
+        Ok(message.finish())
+    }
+}
+
+/// How many times its length a message may take, with itself, the forms that are made of it and the one that leaves: S/MIME
+/// objects as many times as `smime::room` lets them grow; others are signed and encrypted, which takes four.
+fn expansion(content_type: &[u8]) -> usize {
+    let text = content_type.trim_ascii_start().to_ascii_lowercase();
+    let is_plain = text.starts_with(b"text/")
+        || (text.starts_with(b"multipart/") && !text.starts_with(b"multipart/signed"));
+    if is_plain { TEXT } else { smime::room::EXPANSION + 2 }
+}
+
+const TEXT: usize = 5;
+
+/// What is counted for the smallest message.
+const ALWAYS: usize = smime::room::ALWAYS;
 
 /// The address among the arguments of `MAIL` or `RCPT`: the first, with angle brackets from the SMTP server,
 /// without them for locally submitted mail. The others are ESMTP parameters.
@@ -184,17 +307,32 @@ const MAX_ENVELOPE_OCTETS: usize = 512 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use crate::budget::Budget;
+
     use super::*;
 
     const LIMIT: usize = 1 << 20;
+
+    fn room(max_message_octets: usize) -> Arc<Room> {
+        room_of(max_message_octets, 8 << 20)
+    }
+
+    fn room_of(max_message_octets: usize, memory: u64) -> Arc<Room> {
+        let storage = Storage {
+            folder: std::env::temp_dir(),
+            memory: Budget::new(memory),
+            disk: Budget::new(64 << 20),
+        };
+        Arc::new(Room { max_message_octets, storage, places: Places::new(4) })
+    }
 
     fn arguments(all: &[&str]) -> Vec<CString> {
         all.iter().map(|one| CString::new(*one).unwrap()).collect()
     }
 
     fn session_after_mail(sender: &str) -> Session {
-        let mut session = Session::new(LIMIT);
-        session.mail(&arguments(&[sender]), |_| None);
+        let mut session = Session::new(room(LIMIT));
+        session.mail(&arguments(&[sender]), |_| None).unwrap();
         session
     }
 
@@ -226,12 +364,14 @@ mod tests {
             ("", "", None, None),
         ] {
             let (client_macro, login_macro) = (CString::new(client).unwrap(), CString::new(login).unwrap());
-            let mut session = Session::new(LIMIT);
-            session.mail(&arguments(&["<a@x.invalid>"]), |name| match name.to_bytes() {
-                b"{client_addr}" => Some(client_macro.as_c_str()),
-                b"{auth_authen}" => Some(login_macro.as_c_str()),
-                _ => None,
-            });
+            let mut session = Session::new(room(LIMIT));
+            session
+                .mail(&arguments(&["<a@x.invalid>"]), |name| match name.to_bytes() {
+                    b"{client_addr}" => Some(client_macro.as_c_str()),
+                    b"{auth_authen}" => Some(login_macro.as_c_str()),
+                    _ => None,
+                })
+                .unwrap();
             let envelope = session.end_of_message().unwrap().envelope;
             assert_eq!(envelope.client, expected_client.map(|a| a.parse().unwrap()), "{client}");
             assert_eq!(envelope.login.as_deref(), expected_login, "{client}");
@@ -244,21 +384,21 @@ mod tests {
         session.rcpt(&arguments(&["<r@x.invalid>"])).unwrap();
         session.field(b"Subject", b" first");
         session.body(b"first\r\n").unwrap();
-        session.mail(&arguments(&["<b@x.invalid>"]), |_| None);
+        session.mail(&arguments(&["<b@x.invalid>"]), |_| None).unwrap();
         session.field(b"Subject", b" second");
         let received = session.end_of_message().unwrap();
         assert_eq!(received.envelope.sender, "b@x.invalid");
         assert!(received.envelope.recipients.is_empty());
-        assert_eq!(received.message.octets(), b"Subject: second\r\n\r\n");
+        assert_eq!(received.content.read().unwrap().octets(), b"Subject: second\r\n\r\n");
     }
 
     #[test]
     fn commands_without_a_transaction_are_refused_and_harm_nothing() {
-        let mut session = Session::new(LIMIT);
+        let mut session = Session::new(room(LIMIT));
         session.field(b"A", b" b");
         assert_eq!(session.rcpt(&arguments(&["<r@x.invalid>"])), Err(Refusal::NoTransaction));
         assert_eq!(session.end_of_header(), Err(Refusal::NoTransaction));
-        assert_eq!(session.body(b"x"), Err(Refusal::NoTransaction));
+        assert_eq!(session.body(b"x").unwrap_err(), Refusal::NoTransaction);
         assert_eq!(session.end_of_message().unwrap_err(), Refusal::NoTransaction);
         session.reset();
         assert!(!session.in_transaction());
@@ -284,8 +424,10 @@ mod tests {
             session.end_of_header().unwrap();
             session.body(b"").unwrap();
             for chunk in vec![b'x'; octets].chunks(65_535) {
-                if let Err(refusal) = session.body(chunk) {
-                    assert_eq!(refusal, Refusal::MessageTooLarge);
+                match session.body(chunk) {
+                    Ok(Some(write)) => session.written(write.run()).unwrap(),
+                    Ok(None) => {}
+                    Err(refusal) => assert_eq!(refusal, Refusal::MessageTooLarge),
                 }
             }
             assert_eq!(session.end_of_message().is_ok(), taken);
@@ -305,5 +447,61 @@ mod tests {
     fn what_a_stranger_wrote_is_short_and_printable_in_the_log() {
         assert_eq!(loggable(b" <a\n\x1b[31m@x>"), "<a[31m@x>");
         assert_eq!(loggable(&[b'x'; 999]).len(), 200);
+    }
+
+    #[test]
+    fn a_message_counts_from_its_first_command_until_nobody_has_it_any_more() {
+        let room = room(LIMIT);
+        let mut all: Vec<_> = (0..3).map(|_| Session::new(Arc::clone(&room))).collect();
+        let mail = |session: &mut Session| session.mail(&arguments(&["<a@x.invalid>"]), |_| None);
+        mail(&mut all[0]).unwrap();
+        mail(&mut all[0]).unwrap();
+        mail(&mut all[1]).unwrap();
+        assert_eq!(mail(&mut all[2]), Err(Refusal::TooManyOfClient), "two of four are one client's");
+        let received = all[0].end_of_message().unwrap();
+        assert_eq!(mail(&mut all[2]), Err(Refusal::TooManyOfClient), "it is being treated");
+        drop(received);
+        mail(&mut all[2]).unwrap();
+        all[1].reset();
+        mail(&mut all[0]).unwrap();
+    }
+
+    #[test]
+    fn a_header_that_finds_no_memory_is_refused_for_now_and_gives_all_back() {
+        let room = room_of(LIMIT, 1000);
+        let (mut first, mut second) = (Session::new(Arc::clone(&room)), Session::new(Arc::clone(&room)));
+        for session in [&mut first, &mut second] {
+            session.mail(&arguments(&["<a@x.invalid>"]), |_| None).unwrap();
+            session.field(b"X-Long", &[b'x'; 600]);
+        }
+        first.end_of_header().unwrap();
+        assert_eq!(second.end_of_header(), Err(Refusal::NoRoom));
+        drop(first.end_of_message().unwrap());
+        assert_eq!(room.storage.memory.taken(), 0);
+    }
+
+    #[test]
+    fn what_a_message_may_take_depends_on_what_may_be_made_of_it() {
+        for (content_type, times) in [
+            (None, 5),
+            (Some(" text/plain"), 5),
+            (Some(" Multipart/Mixed; boundary=x"), 5),
+            (Some(" multipart/signed; protocol=\"application/pkcs7-signature\""), 10),
+            (Some(" application/pkcs7-mime"), 10),
+            (Some("application/octet-stream; name=smime.p7m"), 10),
+            (Some(""), 10),
+        ] {
+            let mut session = session_after_mail("<a@x.invalid>");
+            if let Some(content_type) = content_type {
+                session.field(b"content-type", content_type.as_bytes());
+            }
+            session.end_of_header().unwrap();
+            let chunk = vec![b'x'; 60_000];
+            for _ in 0..4 {
+                assert!(session.body(&chunk).unwrap().is_none());
+            }
+            let received = session.end_of_message().unwrap();
+            assert_eq!(received.need, (received.octets * times).max(1 << 20), "{content_type:?}");
+        }
     }
 }

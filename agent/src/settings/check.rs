@@ -21,8 +21,8 @@ use super::{
     IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Reinject, Settings,
 };
 use crate::config::{
-    At, ClientSection, Config, IdentitySection, KeydSection, MilterSection, PinPlace, Problem, Report,
-    TokenSection, TrustSection,
+    At, ClientSection, Config, IdentitySection, KeydSection, LimitsSection, MilterSection, PinPlace, Problem,
+    Report, TokenSection, TrustSection,
 };
 
 /// No file named in a configuration is longer than this; revocation lists can be long.
@@ -62,7 +62,7 @@ impl<'a> Checker<'a> {
             trust: self.trust(config.trust),
             lookup: self.lookup(config.sources, config.lookup),
             fetch: self.revocation(config.revocation),
-            milter: config.milter.and_then(|section| self.milter(section)),
+            milter: config.milter.and_then(|section| self.milter(section, config.limits)),
             identities,
             rules,
             log: Log { format: config.log.format, filter: config.log.filter },
@@ -203,7 +203,7 @@ impl<'a> Checker<'a> {
         Trust { anchors, crls, revocation: section.revocation, ..Trust::default() }
     }
 
-    fn milter(&mut self, section: MilterSection) -> Option<Milter> {
+    fn milter(&mut self, section: MilterSection, limits: LimitsSection) -> Option<Milter> {
         let title = "[milter]";
         let listen = self.listen(&section);
         let authserv_id = section.authserv_id;
@@ -243,6 +243,10 @@ impl<'a> Checker<'a> {
             max_connections: to_usize(section.max_connections),
             max_message_bytes: to_usize(section.max_message_bytes),
             workers: section.workers.map_or(2 * cores, to_usize),
+            messages: to_usize(limits.messages.unwrap_or(section.max_connections)),
+            memory: to_usize(limits.memory),
+            disk: limits.disk,
+            folder: self.folder.join(limits.folder),
         })
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, time::SystemTime};
 use hsmpool::PinSource;
 use smime::{MailAddress, path::RevocationMode};
 
-use super::{Logins, LookupSettings, Reinject, Settings};
+use super::{Logins, LookupSettings, Milter, Reinject, Settings};
 use crate::config::revocation_word;
 
 impl fmt::Display for Settings {
@@ -79,13 +79,9 @@ impl fmt::Display for Settings {
             if let Some(Reinject { host, port, state }) = &milter.reinject {
                 row("", format_args!("copies go to {host}:{port}, and are kept in {}", state.display()))?;
             }
-            row(
-                "",
-                format_args!(
-                    "at most {} connections, {} octets, {} messages at once",
-                    milter.max_connections, milter.max_message_bytes, milter.workers
-                ),
-            )?;
+            for line in limits(milter) {
+                row("", format_args!("{line}"))?;
+            }
         }
         for identity in &self.identities {
             let addresses: Vec<&str> = identity.addresses.iter().map(MailAddress::as_str).collect();
@@ -128,4 +124,17 @@ impl Settings {
     fn harvest_note(&self) -> &'static str {
         if self.harvest { ", with certificates of senders" } else { "" }
     }
+}
+
+/// How much the milter takes on.
+fn limits(milter: &Milter) -> [String; 3] {
+    let Milter { max_connections, max_message_bytes, workers, messages, memory, disk, folder, .. } = milter;
+    let (memory, disk, folder) = (memory >> 20, disk >> 20, folder.display());
+    [
+        format!(
+            "at most {max_connections} connections, {max_message_bytes} octets, {workers} messages at once"
+        ),
+        format!("at most {messages} messages under way"),
+        format!("at most {memory} MiB of them in memory, {disk} MiB of bodies in {folder}"),
+    ]
 }

@@ -133,6 +133,8 @@ milter     listens at inet:127.0.0.1:8890 as mx.example.org
            recipient delimiter: none
            sender of opened mail: unchanged
            at most 1024 connections, 104857600 octets, 4 messages at once
+           at most 1024 messages under way
+           at most 1024 MiB of them in memory, 8192 MiB of bodies in /var/tmp
 identity   alice@example.org
            \"CN=alice-2025\" (serial {serial}) in alice-2025.pem
            valid from 2025-01-01 to 2120-01-01, 0 further in its chain

@@ -10,6 +10,7 @@ mod child;
 mod exchange;
 mod faults;
 mod hostile;
+mod limits;
 mod mta;
 mod program;
 mod running;

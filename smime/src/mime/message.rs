@@ -65,6 +65,12 @@ impl MessageBuilder {
         self.octets.extend_from_slice(b"\r\n");
     }
 
+    /// Makes room for so many octets that will come.
+    pub fn reserve(&mut self, octets: usize) {
+        // With the empty line.
+        self.octets.reserve_exact(octets.saturating_add(2));
+    }
+
     /// Adds octets of the body.
     pub fn body(&mut self, chunk: &[u8]) {
         self.end_header();
