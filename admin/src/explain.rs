@@ -6,9 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use agent::Settings;
+use agent::{Settings, chooser};
 use anyhow::Result;
-use certcache::{Candidate, Candidates, Chooser, Take};
+use certcache::{Candidate, Candidates};
+use lookup::CacheStore;
 use serde_json::{Value, json};
 use smime::MailAddress;
 
@@ -31,7 +32,9 @@ pub(crate) fn explain(
     out: &mut dyn Write,
 ) -> Result<Done> {
     let cache = Arc::new(cache::open(settings)?);
-    let chooser = Chooser::new(Arc::clone(&cache), settings.trust().clone(), Take::default());
+    // As the milter does: what is found out here is remembered there.
+    let trust = settings.fetching_trust_in(Box::new(CacheStore::new(Arc::clone(&cache))));
+    let chooser = chooser(settings, Arc::clone(&cache), &trust);
     let found =
         if anew { chooser.candidates_anew(address, now)? } else { chooser.candidates(address, now)? };
     let is_absent = cache.is_absent(address, None, now)?;

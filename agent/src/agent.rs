@@ -9,7 +9,7 @@ use smime::{
     cms::{SealError, SignError},
     key::KeyError,
     message::{AuthResult, Verdict},
-    mime::{CanonicalError, Message},
+    mime::{CanonicalError, Message, SenderRule},
     path::{Distrust, Trust},
     profile::PlanError,
     store::{RecipientCertificates, StoreError, Waited},
@@ -32,6 +32,7 @@ pub struct Agent {
     /// Whether somebody sends the copies of an outcome.
     pub(crate) can_split: bool,
     trust: Trust,
+    sender_rule: SenderRule,
     fetcher: Option<Arc<Fetcher>>,
     /// Who keeps senders' certificates, if anybody does.
     harvester: Option<Harvester>,
@@ -145,6 +146,7 @@ impl Agent {
             certificates: Certificates::default(),
             can_split: false,
             trust: trust_with(settings.trust(), fetcher.clone()),
+            sender_rule: settings.sender_rule(),
             fetcher,
             harvester: None,
             authserv_id: settings.milter().map_or_else(String::new, |milter| milter.authserv_id.clone()),
@@ -215,7 +217,7 @@ impl Agent {
 
     /// The receiving half, for those who open and verify without an envelope.
     pub fn receiving(&self) -> ReceivingAgent<'_> {
-        ReceivingAgent { identities: &self.identities, trust: &self.trust }
+        ReceivingAgent { identities: &self.identities, trust: &self.trust, sender_rule: self.sender_rule }
     }
 
     /// The fields of a message that claim to be ours, which no message keeps.

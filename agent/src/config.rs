@@ -8,6 +8,7 @@ mod reader;
 mod revocation;
 mod rule;
 mod source;
+mod trust;
 
 use std::path::PathBuf;
 
@@ -19,8 +20,8 @@ use reader::{Document, Section};
 pub(crate) use revocation::RevocationSection;
 pub(crate) use rule::{ConditionKeys, RuleSection};
 pub use rule::{Level, Mixed, NoCertificate, SignatureForm};
-use smime::path::RevocationMode;
 pub(crate) use source::{LdapSection, LookupSection, PlaceSection, SourceSection};
+pub(crate) use trust::{TrustSection, revocation_word};
 
 /// All sections. Sections with a mistake are left out and complained of.
 #[derive(Debug, Default)]
@@ -90,25 +91,6 @@ const LANES: [(&str, Lane); 2] = [("interactive", Lane::Interactive), ("bulk", L
 pub(crate) struct CacheSection {
     pub(crate) path: At<PathBuf>,
     pub(crate) harvest: bool,
-}
-
-/// `[trust]`: whom to believe.
-#[derive(Debug, Default)]
-pub(crate) struct TrustSection {
-    pub(crate) anchors: Vec<At<PathBuf>>,
-    pub(crate) crls: Vec<At<PathBuf>>,
-    pub(crate) revocation: RevocationMode,
-}
-
-const REVOCATION: [(&str, RevocationMode); 3] = [
-    ("hard-fail", RevocationMode::HardFail),
-    ("soft-fail", RevocationMode::SoftFail),
-    ("off", RevocationMode::Off),
-];
-
-/// The word in the configuration.
-pub(crate) fn revocation_word(mode: RevocationMode) -> &'static str {
-    word_of(&REVOCATION, mode)
 }
 
 /// `[milter]`: where to listen and whom to serve.
@@ -194,7 +176,9 @@ impl Config {
             }),
             keyd: document.section("[keyd]", report, |section| Some(keyd(section))),
             cache: document.section("[cache]", report, cache),
-            trust: document.section("[trust]", report, |section| Some(trust(section))).unwrap_or_default(),
+            trust: document
+                .section("[trust]", report, |section| Some(trust::trust(section)))
+                .unwrap_or_default(),
             sources: document.sections("[[source]]", report, source::source),
             lookup: document
                 .section("[lookup]", report, |section| Some(source::lookup(section)))
@@ -267,14 +251,6 @@ fn cache(section: &mut Section<'_, '_>) -> Option<CacheSection> {
     let path = section.required("path", path);
     let harvest = section.boolean("harvest").is_some_and(|harvest| harvest.value);
     Some(CacheSection { path: path?, harvest })
-}
-
-fn trust(section: &mut Section<'_, '_>) -> TrustSection {
-    TrustSection {
-        anchors: section.paths("anchors"),
-        crls: section.paths("crls"),
-        revocation: section.word("revocation", &REVOCATION).map_or_else(RevocationMode::default, |w| w.value),
-    }
 }
 
 fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
@@ -502,7 +478,7 @@ mod tests {
         let limits = config.limits;
         assert_eq!((limits.memory, limits.disk, limits.messages), (1 << 30, 8 << 30, None));
         assert_eq!(limits.folder, PathBuf::from("/var/tmp"));
-        assert_eq!(config.trust.revocation, RevocationMode::SoftFail);
+        assert_eq!(config.trust.revocation, smime::path::RevocationMode::SoftFail);
         assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Text, "info"));
     }
 }

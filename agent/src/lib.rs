@@ -28,5 +28,5 @@ pub use identity::{Identities, Identity};
 pub use outcome::{Copy, Edits, FieldRef, Outcome, Returned};
 pub use policy::{PassReason, Plan, Policy, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 pub use receiving::{Entitled, Opening, Protection, Received, ReceivingAgent};
-pub use recipients::{Known, OpenStoreError, encrypts, harvester, open_cache, store_of};
+pub use recipients::{Known, OpenStoreError, chooser, encrypts, harvester, open_cache, store_of};
 pub use settings::Settings;

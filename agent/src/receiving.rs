@@ -7,7 +7,7 @@ use smime::{
     algorithm::ContentEncryptionAlgorithm,
     cms::{EncryptedKey, EnvelopedData, Object, OpenError},
     message::{Ciphertext, Reason, Verdict, VerifiedSigner, Wrapped, verify, verify_within},
-    mime::{FromError, MAX_DEPTH, Message, MimeEntity, single_originator},
+    mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
     path::{Budget, Trust},
 };
 
@@ -23,6 +23,8 @@ pub struct ReceivingAgent<'a> {
     pub identities: &'a Identities,
     /// Whom to trust.
     pub trust: &'a Trust,
+    /// Who the signer of a message may be.
+    pub sender_rule: SenderRule,
 }
 
 /// For whom a message may be opened.
@@ -112,7 +114,7 @@ impl<'i> ReceivingAgent<'i> {
         at: SystemTime,
     ) -> Result<Received, AgentError> {
         let outer = message.entity();
-        let sender = single_originator(&outer);
+        let sender = Claimed::of(&outer, self.sender_rule);
         let mut budget = Budget::default();
         let room = Room::of(message.octets().len());
         let Opened { content, opening, around } =
@@ -154,7 +156,7 @@ impl<'i> ReceivingAgent<'i> {
     /// Verifies the message as it is.
     pub fn verify(&self, message: &Message, at: SystemTime) -> Verdict {
         let entity = message.entity();
-        verify(&entity, single_originator(&entity), self.trust, at).0
+        verify(&entity, Claimed::of(&entity, self.sender_rule), self.trust, at).0
     }
 
     /// Opens layer after layer while the root is ciphertext, or a signature around nothing but ciphertext: then
@@ -163,7 +165,7 @@ impl<'i> ReceivingAgent<'i> {
         &self,
         outer: &MimeEntity<'m>,
         entitled: Entitled<'_>,
-        sender: &Result<MailAddress, FromError>,
+        sender: &Claimed,
         budget: &mut Budget,
         whole: Room,
         at: SystemTime,

@@ -57,7 +57,7 @@ pub fn encrypts(settings: &Settings) -> bool {
 }
 
 /// The recipients' certificates of the cache and of the sources behind it, for a configuration that encrypts. What it
-/// gives has a valid path to this trust.
+/// gives has a valid path to this trust, and is as surely not revoked as the configuration wants it for encryption.
 pub fn store_of(
     settings: &Settings,
     cache: Arc<Cache>,
@@ -66,7 +66,7 @@ pub fn store_of(
     if !encrypts(settings) {
         return Ok(None);
     }
-    let chooser = Arc::new(Chooser::new(cache, trust.clone(), Take::default()));
+    let chooser = Arc::new(chooser(settings, cache, trust));
     let lookup = settings.lookup();
     if lookup.sources.is_empty() {
         return Ok(Some(chooser));
@@ -79,8 +79,13 @@ pub fn harvester(settings: &Settings, cache: Arc<Cache>, trust: &Trust) -> io::R
     if !settings.harvest() {
         return Ok(None);
     }
-    let chooser = Chooser::new(cache, trust.clone(), Take::default());
-    Harvester::start(chooser, trust.clone()).map(Some)
+    Harvester::start(chooser(settings, cache, trust), trust.clone()).map(Some)
+}
+
+/// Who chooses what is encrypted to by this trust, wherever that is asked: what one program found out is remembered for
+/// all of them.
+pub fn chooser(settings: &Settings, cache: Arc<Cache>, trust: &Trust) -> Chooser {
+    Chooser::new(cache, settings.for_encryption().of(trust), Take::default())
 }
 
 /// Where certificates of recipients come from: our own identities, and a store.

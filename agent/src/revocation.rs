@@ -15,7 +15,8 @@ impl Settings {
     /// Who fetches CRLs and OCSP responses, and keeps them in `store`. `None` where the configuration wants no
     /// fetching, or no revocation at all.
     pub fn fetcher(&self, store: Box<dyn RevocationStore>) -> Option<Arc<Fetcher>> {
-        if self.trust().revocation == RevocationMode::Off {
+        let modes = [self.trust().revocation, self.for_encryption().revocation];
+        if modes.iter().all(|mode| *mode == RevocationMode::Off) {
             return None;
         }
         let made = Fetcher::new(self.fetch()?.clone(), store);
@@ -25,7 +26,12 @@ impl Settings {
 
     /// Whom to believe, with somebody behind it who fetches CRLs and OCSP responses and keeps them in memory.
     pub fn fetching_trust(&self) -> Trust {
-        trust_with(self.trust(), self.fetcher(Box::<MemoryStore>::default()))
+        self.fetching_trust_in(Box::<MemoryStore>::default())
+    }
+
+    /// The same, kept in `store`.
+    pub fn fetching_trust_in(&self, store: Box<dyn RevocationStore>) -> Trust {
+        trust_with(self.trust(), self.fetcher(store))
     }
 }
 

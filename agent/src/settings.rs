@@ -12,6 +12,7 @@ mod pattern;
 mod revocation;
 mod rule;
 mod source;
+mod trust;
 mod warnings;
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
 use hsmpool::TokenSettings;
 use ipnet::IpNet;
 use lookup::FetchSettings;
-use smime::{Certificate, MailAddress, path::Trust};
+use smime::{Certificate, MailAddress, mime::SenderRule, path::Trust};
 
 pub use keyd::{Keyd, KeydClient, Keys, Peer, start_pool};
 pub use listen::Listen;
@@ -30,6 +31,7 @@ pub use pattern::{AddressFile, AddressList, AddressPattern};
 pub(crate) use rule::contain;
 pub use rule::{Conditions, HeaderPattern, Rule};
 pub use source::{LdapPlace, LookupSettings, Place, SourceSettings, SourcesError, start_sources};
+pub use trust::EncryptionTrust;
 pub use warnings::Warning;
 
 use crate::config::{Config, ConfigError, LogFormat, Report};
@@ -47,6 +49,8 @@ pub struct Settings {
     cache: Option<PathBuf>,
     harvest: bool,
     trust: Trust,
+    for_encryption: EncryptionTrust,
+    sender_rule: SenderRule,
     lookup: LookupSettings,
     fetch: Option<FetchSettings>,
     milter: Option<Milter>,
@@ -217,6 +221,16 @@ impl Settings {
     /// Whom to believe: anchors and revocation lists.
     pub fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// How sure it must be that a certificate which is encrypted to is not revoked.
+    pub fn for_encryption(&self) -> EncryptionTrust {
+        self.for_encryption
+    }
+
+    /// Who the signer of a message may be.
+    pub fn sender_rule(&self) -> SenderRule {
+        self.sender_rule
     }
 
     /// Where certificates are looked up that the cache does not have.

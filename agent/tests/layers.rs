@@ -12,7 +12,7 @@ use smime::{
     cipher::ContentCipher,
     cms::{self, RecipientKey},
     message::{AuthResult, Form, Reason, Wrapped, compress, sign},
-    mime::{Canonical, Message, encode_base64},
+    mime::{Canonical, Message, SenderRule, encode_base64},
     testing::fixtures::{certificate, data, key, now, trust},
 };
 
@@ -25,7 +25,7 @@ fn identity(name: &str) -> Identity {
 fn receive(message: &str, recipients: &[&str]) -> (Received, String) {
     let identities = Identities::from_parts(["alice", "bob"].map(identity), "");
     let trust = trust();
-    let agent = ReceivingAgent { identities: &identities, trust: &trust };
+    let agent = ReceivingAgent { identities: &identities, trust: &trust, sender_rule: SenderRule::From };
     let recipients: Vec<_> = recipients.iter().map(|address| MailAddress::parse(address).ok()).collect();
     let message = Message::from_stored(message.as_bytes());
     let received = agent.receive(&message, Entitled::Recipients(&recipients), now()).unwrap();

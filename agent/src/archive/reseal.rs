@@ -4,7 +4,7 @@ use smime::{
     Certificate,
     cms::{self, EnvelopedData, Keep, Object, Proof, RecipientKey},
     message::{self, Ciphertext, SealedMessage, Wrapped},
-    mime::{Canonical, Crypto, Message, MimeEntity, encode_base64, is_smime_or_pgp, single_originator},
+    mime::{Canonical, Claimed, Crypto, Message, MimeEntity, encode_base64, is_smime_or_pgp},
     profile::{Correspondent, Profile, SealPlan, plan},
 };
 use std::time::SystemTime;
@@ -50,7 +50,7 @@ impl Agent {
         let entity = message.entity();
         let Some(ciphertext) = find(&entity)? else { return Ok(Treated::kept("it is not encrypted")) };
         let verdict = ciphertext.is_signed.then(|| {
-            let sender = single_originator(&entity);
+            let sender = Claimed::of(&entity, self.receiving().sender_rule);
             message::verify(&entity, sender, self.trust(), at).0
         });
         let plan = plan_for(recipients, profile)?;

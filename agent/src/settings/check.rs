@@ -1,6 +1,8 @@
 //! The checks that make [`Settings`] out of a [`Config`]: files, addresses, networks, and what must fit together.
 
+mod pem;
 mod rule;
+mod trust;
 
 use std::{
     collections::HashMap,
@@ -13,16 +15,14 @@ use std::{
 
 use hsmpool::{Lane, PinSource, TokenSettings, server::Permission};
 use ipnet::IpNet;
-use smime::{
-    Certificate, MailAddress, algorithm::DigestAlgorithm, key::Digest, path::Trust, revocation::Crl,
-};
+use smime::{Certificate, MailAddress, algorithm::DigestAlgorithm, key::Digest};
 
 use super::{
     IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Reinject, Settings,
 };
 use crate::config::{
     At, ClientSection, Config, IdentitySection, KeydSection, LimitsSection, MilterSection, PinPlace, Problem,
-    Report, TokenSection, TrustSection,
+    Report, TokenSection,
 };
 
 /// No file named in a configuration is longer than this; revocation lists can be long.
@@ -52,6 +52,8 @@ impl<'a> Checker<'a> {
             self.report.add(0, Problem::Contradiction { reason: reason.to_owned() });
         }
         let rules = config.rules.into_iter().filter_map(|section| self.rule(section, &identities)).collect();
+        let sender_rule = config.trust.sender_rule;
+        let (trust, for_encryption) = self.trust(config.trust);
         Settings {
             path: path.to_owned(),
             tokens,
@@ -59,7 +61,9 @@ impl<'a> Checker<'a> {
             keyd,
             harvest: config.cache.as_ref().is_some_and(|section| section.harvest),
             cache: self.cache(config.cache.map(|section| section.path)),
-            trust: self.trust(config.trust),
+            trust,
+            for_encryption,
+            sender_rule,
             lookup: self.lookup(config.sources, config.lookup),
             fetch: self.revocation(config.revocation),
             milter: config.milter.and_then(|section| self.milter(section, config.limits)),
@@ -182,25 +186,6 @@ impl<'a> Checker<'a> {
         };
         self.file("[cache]", "path", At { line, value: &path }, reason.to_owned());
         None
-    }
-
-    fn trust(&mut self, section: TrustSection) -> Trust {
-        let title = "[trust]";
-        let mut anchors: Vec<Certificate> = Vec::new();
-        for path in section.anchors {
-            anchors.extend(self.certificates(title, "anchors", &path));
-        }
-        let mut crls = Vec::new();
-        for path in section.crls {
-            let Some(octets) = self.octets(title, "crls", &path) else {
-                continue;
-            };
-            match revocation_lists(&octets) {
-                Ok(lists) => crls.extend(lists),
-                Err(reason) => self.file(title, "crls", self.resolved(&path).as_deref(), reason),
-            }
-        }
-        Trust { anchors, crls, revocation: section.revocation, ..Trust::default() }
     }
 
     fn milter(&mut self, section: MilterSection, limits: LimitsSection) -> Option<Milter> {
@@ -379,11 +364,15 @@ impl<'a> Checker<'a> {
         };
         // A PEM file may hold comments in any encoding; DER begins with a SEQUENCE.
         let read = match octets.first() {
-            Some(0x30) => Certificate::from_der(&octets).map(|certificate| vec![certificate]),
-            _ => Certificate::from_pem(&String::from_utf8_lossy(&octets)),
+            Some(0x30) => Certificate::from_der(&octets)
+                .map(|certificate| vec![certificate])
+                .map_err(|error| error.to_string()),
+            _ => pem::entries(&String::from_utf8_lossy(&octets), "-----BEGIN CERTIFICATE-----", |text| {
+                Certificate::from_pem(text).map_err(|error| error.to_string())
+            }),
         };
-        read.unwrap_or_else(|error| {
-            self.file(section, key, self.resolved(path).as_deref(), error.to_string());
+        read.unwrap_or_else(|reason| {
+            self.file(section, key, self.resolved(path).as_deref(), reason);
             Vec::new()
         })
     }
@@ -442,32 +431,6 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     let unbracketed = text.trim_matches(['[', ']']);
     let address = unbracketed.parse::<IpAddr>();
     address.map(IpNet::from).map_err(|_| "a network is written 10.0.0.0/8 or 2001:db8::/32".to_owned())
-}
-
-/// The revocation lists of a file, DER or PEM.
-fn revocation_lists(octets: &[u8]) -> Result<Vec<Crl>, String> {
-    let lists = if octets.first() == Some(&0x30) { vec![octets.to_vec()] } else { crl_blocks(octets)? };
-    lists.iter().map(|list| Crl::from_der(list).map_err(|error| error.to_string())).collect()
-}
-
-/// The octets of each PEM block.
-fn crl_blocks(octets: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-    let text = String::from_utf8_lossy(octets);
-    let mut lists = Vec::new();
-    for block in text.split("-----BEGIN X509 CRL-----").skip(1) {
-        let (base64, _) = block
-            .split_once("-----END X509 CRL-----")
-            .ok_or_else(|| "a BEGIN X509 CRL line without its END X509 CRL".to_owned())?;
-        let packed: Vec<u8> = base64.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        let list = data_encoding::BASE64.decode(&packed);
-        lists.push(
-            list.map_err(|error| format!("between BEGIN X509 CRL and END X509 CRL is no base64: {error}"))?,
-        );
-    }
-    if lists.is_empty() {
-        return Err("no BEGIN X509 CRL line: this is not a PEM file of revocation lists".to_owned());
-    }
-    Ok(lists)
 }
 
 fn to_usize(number: u64) -> usize {

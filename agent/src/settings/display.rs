@@ -3,7 +3,11 @@
 use std::{fmt, time::SystemTime};
 
 use hsmpool::PinSource;
-use smime::{MailAddress, path::RevocationMode};
+use smime::{
+    MailAddress,
+    mime::SenderRule,
+    path::{LegacySignatures, RevocationMode},
+};
 
 use super::{Logins, LookupSettings, Milter, Reinject, Settings};
 use crate::config::revocation_word;
@@ -51,16 +55,8 @@ impl fmt::Display for Settings {
             Some(path) => row("cache", format_args!("{}{}", path.display(), self.harvest_note()))?,
             None => row("cache", format_args!("none"))?,
         }
-        let trust = &self.trust;
-        let (anchors, crls, revocation) =
-            (trust.anchors.len(), trust.crls.len(), revocation_word(trust.revocation));
-        row("trust", format_args!("{anchors} anchors, {crls} revocation lists, revocation {revocation}"))?;
-        match &self.fetch {
-            Some(fetch) if trust.revocation != RevocationMode::Off => {
-                let budget = fetch.budget.as_millis();
-                row("", format_args!("CRLs and OCSP responses are fetched within {budget} ms"))?;
-            }
-            _ => row("", format_args!("no CRLs or OCSP responses are fetched"))?,
+        for (name, text) in self.trust_rows() {
+            row(name, format_args!("{text}"))?;
         }
         for source in &self.lookup.sources {
             row("source", format_args!("{source}"))?;
@@ -121,6 +117,37 @@ fn day(time: SystemTime) -> String {
 }
 
 impl Settings {
+    fn trust_rows(&self) -> Vec<(&'static str, String)> {
+        let trust = &self.trust;
+        let (anchors, crls, revocation) =
+            (trust.anchors.len(), trust.crls.len(), revocation_word(trust.revocation));
+        let mut rows = vec![
+            ("trust", format!("{anchors} anchors, {crls} revocation lists, revocation {revocation}")),
+            ("", format!("for encryption: revocation {}", self.for_encryption)),
+        ];
+        let mut also = |text: String| rows.push(("", text));
+        if !trust.intermediates.is_empty() {
+            also(format!("{} CA certificates on the way to anchors", trust.intermediates.len()));
+        }
+        if let Some(policies) = &trust.policies.initial_policy_set {
+            let policies: Vec<String> = policies.iter().map(ToString::to_string).collect();
+            also(format!("paths must be for a policy of {}", policies.join(", ")));
+        }
+        if trust.legacy == LegacySignatures::Marked {
+            also("paths with signatures too weak today are marked, and never pass".to_owned());
+        }
+        if self.sender_rule == SenderRule::FromOrSender {
+            also("signers may also be those in Sender".to_owned());
+        }
+        also(match &self.fetch {
+            Some(fetch) if [trust.revocation, self.for_encryption.revocation] != [RevocationMode::Off; 2] => {
+                format!("CRLs and OCSP responses are fetched within {} ms", fetch.budget.as_millis())
+            }
+            _ => "no CRLs or OCSP responses are fetched".to_owned(),
+        });
+        rows
+    }
+
     fn harvest_note(&self) -> &'static str {
         if self.harvest { ", with certificates of senders" } else { "" }
     }

@@ -1,5 +1,7 @@
 //! Tests of the checks, the warnings and the printed form, on files in a folder of their own.
 
+mod trust;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -127,6 +129,7 @@ token      \"mail\" of module.so, PIN in pin, sessions as it allows, 1024 may wa
 pool       in each program
 cache      none
 trust      0 anchors, 0 revocation lists, revocation soft-fail
+           for encryption: revocation hard-fail, also by what ended within 24 hours
            CRLs and OCSP responses are fetched within 3000 ms
 milter     listens at inet:127.0.0.1:8890 as mx.example.org
            trusted networks: none

@@ -112,6 +112,10 @@ impl Judge {
             return Ok((Outcome::Untrusted("an issuer is distrusted by an administrator".to_owned()), ends));
         }
         Ok(match path.revocation() {
+            Revocation::Good { until: Some(until), .. } if *until <= at => {
+                let why = "not revoked when it was last known, which is past; nothing newer was there";
+                (Outcome::Unchecked(why.to_owned()), ends.min(age(UNKNOWN_AGE)))
+            }
             Revocation::Good { until, .. } => (Outcome::Good, until.map_or(ends, |until| ends.min(until))),
             Revocation::Unknown(why) => {
                 let why = format!("revocation not known: {}", short(why));

@@ -245,8 +245,8 @@ impl fmt::Debug for Chooser {
 
 /// A hash over all of a trust configuration that decides: anchors, intermediates, modes, policies, files of CRLs.
 fn identity(trust: &Trust, take: Take) -> Identity {
-    let mut parts =
-        vec![format!("1 {take:?} {:?} {:?} {:?}", trust.revocation, trust.policies, trust.legacy)];
+    let Trust { revocation, grace, policies, legacy, .. } = trust;
+    let mut parts = vec![format!("2 {take:?} {revocation:?} {grace:?} {policies:?} {legacy:?}")];
     for certificates in [&trust.anchors, &trust.intermediates] {
         let mut fingerprints: Vec<_> = certificates.iter().map(Certificate::fingerprint).collect();
         fingerprints.sort();

@@ -11,7 +11,11 @@ mod constraints;
 mod name;
 mod policy;
 
-use std::{fmt::Debug, sync::Arc, time::SystemTime};
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use der::asn1::ObjectIdentifier;
 
@@ -52,6 +56,8 @@ pub struct Trust {
     pub revocation_source: Option<Arc<dyn RevocationSource>>,
     /// What to do where revocation is not known.
     pub revocation: RevocationMode,
+    /// For how long after their end CRLs and OCSP responses still count, where nobody gives newer ones.
+    pub grace: Duration,
     /// What is wanted of certificate policies.
     pub policies: PolicySettings,
     /// What to do with signatures on certificates that are too weak today.

@@ -68,9 +68,10 @@ impl Checker<'_> {
             Ok(signer) => signer,
             Err(reason) => return Ok(Err(reason)),
         };
-        let at = self.at;
-        let currency =
-            |crl: &Crl| Currency::of(crl.this_update(), crl.next_update(), certificate.not_after(), at);
+        let (at, grace) = (self.at, self.trust.grace);
+        let currency = |crl: &Crl| {
+            Currency::of(crl.this_update(), crl.next_update(), grace, certificate.not_after(), at)
+        };
         let mut newest = crl;
         let (mut delta, mut state) = (None, currency(crl));
         let fitting = deltas.iter().filter(|delta| crl.takes(delta) && delta.unusable().is_none());

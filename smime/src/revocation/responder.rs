@@ -107,7 +107,7 @@ impl Checker<'_> {
         };
         let (this_update, until) = (single.this_update, single.until);
         if let Currency::Outdated(why) =
-            Currency::of(this_update, Some(until), certificate.not_after(), self.at)
+            Currency::of(this_update, Some(until), self.trust.grace, certificate.not_after(), self.at)
             && !standing.is_final()
         {
             return Err(refuse(why));

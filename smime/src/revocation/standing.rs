@@ -11,7 +11,7 @@
 //!
 //! An answer that is out of date may still say that a certificate was revoked, as that is for ever; only a hold ends.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use x509_cert::ext::pkix::CrlReason;
 
@@ -59,10 +59,12 @@ pub(super) enum Currency {
 }
 
 impl Currency {
-    /// Of an answer made at `this_update` and good until `until`, for a certificate that ends at `not_after`.
+    /// Of an answer made at `this_update`, good until `until` and a grace after it, for a certificate that ends at
+    /// `not_after`.
     pub(super) fn of(
         this_update: SystemTime,
         until: Option<SystemTime>,
+        grace: Duration,
         not_after: SystemTime,
         at: SystemTime,
     ) -> Self {
@@ -74,7 +76,7 @@ impl Currency {
             };
         }
         match until {
-            Some(until) if until >= at => Self::Current,
+            Some(until) if until.checked_add(grace).is_none_or(|until| until >= at) => Self::Current,
             Some(_) => Self::Outdated("its nextUpdate has passed"),
             None => Self::Outdated("it has no nextUpdate"),
         }
@@ -83,8 +85,6 @@ impl Currency {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn hour(number: u64) -> SystemTime {
@@ -121,18 +121,26 @@ mod tests {
 
     #[test]
     fn an_answer_is_current_until_its_end_and_one_from_later_until_the_certificate_has_expired() {
-        for (this_update, until, not_after, current) in [
-            (1, Some(9), 99, true),
-            (5, Some(5), 99, true),
-            (1, Some(4), 99, false),
-            (1, None, 99, false),
-            (7, Some(9), 99, true),
-            (7, None, 99, true),
-            (7, Some(9), 6, false),
-            (7, Some(9), 7, true),
+        for (this_update, until, grace, not_after, current) in [
+            (1, Some(9), 0, 99, true),
+            (5, Some(5), 0, 99, true),
+            (1, Some(4), 0, 99, false),
+            (1, Some(4), 1, 99, true),
+            (1, Some(3), 1, 99, false),
+            (1, None, 0, 99, false),
+            (1, None, 99, 99, false),
+            (7, Some(9), 0, 99, true),
+            (7, None, 0, 99, true),
+            (7, Some(9), 9, 6, false),
+            (7, Some(9), 0, 7, true),
         ] {
-            let found = Currency::of(hour(this_update), until.map(hour), hour(not_after), hour(5));
-            assert_eq!(found == Currency::Current, current, "{this_update} {until:?} {not_after}");
+            let (grace, not_after) = (Duration::from_hours(grace), hour(not_after));
+            let found = Currency::of(hour(this_update), until.map(hour), grace, not_after, hour(5));
+            assert_eq!(
+                found == Currency::Current,
+                current,
+                "{this_update} {until:?} {grace:?} {not_after:?}"
+            );
         }
     }
 }

@@ -1,0 +1,95 @@
+//! Which certificates of the cache are encrypted to, by what is known of their revocation.
+
+#![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
+
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use agent::{Settings, store_of};
+use certcache::{Cache, Insertion, Source, TrustState};
+use smime::{
+    Certificate,
+    path::{Crl, RevocationMode, Trust},
+    store::{Lookup, Waited},
+    testing::{
+        authority::{Authority, Wanted},
+        fixtures::now,
+    },
+};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// What the store says of Alice, whose certificate is in the cache in a state, and whose CA has made this CRL.
+fn answer(
+    keys: &str,
+    state: TrustState,
+    crl: impl Fn(&Authority, &Certificate) -> Option<Vec<u8>>,
+) -> &'static str {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hsmime.toml");
+    let text = format!(
+        "[cache]\npath = \"cache\"\n[trust]\n{keys}\n[[rule]]\nsign = \"never\"\nencrypt = \"required\"\n"
+    );
+    fs::create_dir(folder.path().join("cache")).unwrap();
+    let settings = Settings::parse(&text, &path).unwrap();
+    let root = Authority::root("Root", "bob");
+    let alice = root.issue(&Wanted::default());
+    let cache = Arc::new(Cache::open(settings.cache().unwrap()).unwrap());
+    let insertion = Insertion { state, ..Insertion::new(&alice, Source::Imported) };
+    cache.put(&[insertion], now()).unwrap();
+    let trust = Trust {
+        anchors: vec![root.certificate().clone()],
+        crls: crl(&root, &alice).iter().map(|crl| Crl::from_der(crl).unwrap()).collect(),
+        ..settings.trust().clone()
+    };
+    assert_ne!(trust.revocation, RevocationMode::HardFail, "that of verification must not be what counts");
+    let store = store_of(&settings, cache, &trust).unwrap().unwrap();
+    match store.lookup(alice.addresses().first().unwrap(), now(), &mut Waited::default()).unwrap() {
+        Lookup::Found(found) if found == [alice] => "found",
+        Lookup::Found(_) => "another",
+        Lookup::Unknown => "unknown",
+        Lookup::Absent => "absent",
+    }
+}
+
+#[test]
+fn nobody_is_encrypted_to_of_whom_nobody_says_that_he_is_not_revoked() {
+    let ended = |ago: Duration| {
+        move |root: &Authority, _: &Certificate| Some(root.crl(&[], now() - 99 * HOUR, now() - ago))
+    };
+    let current = |root: &Authority, _: &Certificate| Some(root.crl(&[], now() - HOUR, now() + HOUR));
+    let revoked = |until: SystemTime| {
+        move |root: &Authority, alice: &Certificate| Some(root.crl(&[alice], now() - 99 * HOUR, until))
+    };
+    let none = |_: &Authority, _: &Certificate| None;
+    let trusted = TrustState::Trusted;
+    for (keys, expected) in [
+        ("", "unknown"),
+        ("encrypt-revocation = \"soft-fail\"", "found"),
+        ("encrypt-revocation = \"off\"", "found"),
+        ("revocation = \"off\"", "found"),
+        ("revocation = \"off\"\nencrypt-revocation = \"hard-fail\"", "unknown"),
+    ] {
+        assert_eq!(answer(keys, trusted, none), expected, "{keys}");
+        assert_eq!(answer(keys, trusted, current), "found", "{keys}");
+    }
+    assert_eq!(answer("", TrustState::Pinned, none), "found");
+    for (keys, ago, expected) in [
+        ("", 23, "found"),
+        ("", 25, "unknown"),
+        ("encrypt-grace-hours = 0", 1, "unknown"),
+        ("encrypt-grace-hours = 2", 1, "found"),
+        ("encrypt-grace-hours = 2", 3, "unknown"),
+    ] {
+        assert_eq!(answer(keys, trusted, ended(ago * HOUR)), expected, "{keys} {ago}");
+    }
+    for until in [now() + HOUR, now() - HOUR, now() - 90 * HOUR] {
+        for keys in ["", "encrypt-revocation = \"soft-fail\""] {
+            assert_ne!(answer(keys, trusted, revoked(until)), "found", "{keys}");
+        }
+        assert_ne!(answer("", TrustState::Pinned, revoked(until)), "found");
+    }
+}
