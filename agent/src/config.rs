@@ -97,6 +97,7 @@ pub(crate) struct CacheSection {
 #[derive(Debug)]
 pub(crate) struct MilterSection {
     pub(crate) listen: At<String>,
+    pub(crate) control: Option<At<PathBuf>>,
     pub(crate) socket_mode: Option<At<String>>,
     pub(crate) authserv_id: At<String>,
     pub(crate) trusted_networks: Vec<At<String>>,
@@ -256,6 +257,7 @@ fn cache(section: &mut Section<'_, '_>) -> Option<CacheSection> {
 fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
     let listen = section.string("listen");
     let listen = section.required("listen", listen);
+    let control = section.path("control");
     let socket_mode = section.string("socket-mode");
     let authserv_id = section.string("authserv-id");
     let authserv_id = section.required("authserv-id", authserv_id);
@@ -270,6 +272,7 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
     let workers = section.number("workers", 1..=10_000).map(|n| n.value);
     Some(MilterSection {
         listen: listen?,
+        control,
         socket_mode,
         authserv_id: authserv_id?,
         trusted_networks,

@@ -64,6 +64,8 @@ pub struct Settings {
 pub struct Milter {
     /// Where to listen.
     pub listen: Listen,
+    /// The Unix socket that takes commands, if there is one.
+    pub control: Option<PathBuf>,
     /// The name in `Authentication-Results` (RFC 8601 2.5).
     pub authserv_id: String,
     /// Networks whose mail is outgoing even without a login.

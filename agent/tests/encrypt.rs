@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the functions beside the tests are part of them")]
 
-use std::{fmt::Write as _, fs, sync::Arc, time::SystemTime};
+use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt as _, sync::Arc, time::SystemTime};
 
 use agent::{Agent, AgentError, Envelope, Identities, Identity, Outcome, Settings, settings::Logins};
 use smime::{
@@ -45,6 +45,7 @@ fn agent(rule: &str) -> Agent {
     );
     fs::write(folder.path().join("module.so"), "").unwrap();
     fs::write(folder.path().join("pin"), "1234").unwrap();
+    fs::set_permissions(folder.path().join("pin"), fs::Permissions::from_mode(0o600)).unwrap();
     for name in NAMES {
         fs::write(folder.path().join(format!("{name}.pem")), data(&format!("{name}.pem"))).unwrap();
     }

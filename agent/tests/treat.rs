@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
 
-use std::{fs, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
 
 use agent::{
     Agent, AgentError, AsOf, Entitled, Envelope, Identities, Identity, Outcome, Returned, Settings,
@@ -76,6 +76,7 @@ fn agent_with(milter: &str, identity: impl Fn(&str) -> Identity) -> Agent {
         ("bob.pem", data("bob.pem")),
     ] {
         fs::write(folder.path().join(name), octets).unwrap();
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
     let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
     Agent::with_identities(&settings, Identities::from_parts(["alice", "bob"].map(identity), ""))

@@ -66,7 +66,7 @@ pub use error::PoolError;
 pub use histogram::Distribution;
 pub use key::{RawTokenKey, TokenKey};
 pub use metrics::{LaneMetrics, TokenMetrics};
-pub use pin::Pin;
+pub use pin::{Pin, why_not_secret};
 pub use pool::{Pool, TokenState, TokenStatus};
 pub use prometheus::prometheus;
 pub use request::{Lane, Pending};

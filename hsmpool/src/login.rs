@@ -21,7 +21,7 @@ use crate::{
     PinSource, PoolError, TokenSettings,
     call::CallError,
     modules::{self, TokenInfo},
-    pin::{self, Pin, PinHash, PinSalt},
+    pin::{Pin, PinHash, PinSalt},
     session::OpenSession,
     supervisor::Pauses,
 };
@@ -51,7 +51,6 @@ struct State {
     salt: PinSalt,
     record: PinRecord,
     witness: Option<Witness>,
-    warned: bool,
     /// The login that is under way: its number, and since when.
     under_way: Option<(u64, Instant)>,
     /// The number of the last.
@@ -347,11 +346,6 @@ impl LoginGate {
     /// Reads the PIN. If it is not one that has been tried, it must be the same twice: a file that is about to be
     /// written must not cost a try.
     fn read_pin(&self) -> Result<(Pin, PinHash), PoolError> {
-        if pin::is_world_readable(&self.source) && !std::mem::replace(&mut self.lock().warned, true) {
-            let path = self.source.place();
-            let path = path.display();
-            tracing::warn!(token = self.label, %path, "everybody may read the PIN file: chmod o-r");
-        }
         let mut pin = Pin::read(&self.source)?;
         for _ in 0..READINGS {
             let hash = {
@@ -518,6 +512,12 @@ mod tests {
         assert!(gate.lock().under_way.is_none());
     }
 
+    fn write_secret(file: &std::path::Path, pin: &str) {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let options = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(file);
+        std::io::Write::write_all(&mut options.unwrap(), pin.as_bytes()).unwrap();
+    }
+
     #[test]
     fn beside_a_login_that_hangs_only_the_pin_that_was_right_is_tried() {
         let directory = tempfile::tempdir().unwrap();
@@ -528,7 +528,7 @@ mod tests {
         let hanging = gate.wait_for_turn().ok();
         assert!(hanging.is_some());
         for (pin, may_be_tried) in [("1234", true), ("4321", false)] {
-            std::fs::write(&file, pin).unwrap();
+            write_secret(&file, pin);
             let turn = gate.wait_for_turn().unwrap();
             assert_eq!(gate.pin_to_try(&turn).is_ok(), may_be_tried, "{pin}");
             // The next finds the first still hanging.
@@ -543,11 +543,11 @@ mod tests {
         let gate = gate_of(file.clone());
         let accepted = Some(Pin::of(b"1234").hash(&gate.lock().salt));
         gate.lock().record.accepted = accepted;
-        std::fs::write(&file, "43").unwrap();
+        write_secret(&file, "43");
         thread::scope(|scope| {
             let read = scope.spawn(|| gate.read_pin().unwrap().0);
             thread::sleep(SETTLING / 5);
-            std::fs::write(&file, "4321").unwrap();
+            write_secret(&file, "4321");
             assert!(read.join().unwrap() == Pin::of(b"4321"));
         });
     }

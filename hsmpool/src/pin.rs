@@ -26,7 +26,8 @@ const MAX_LEN: usize = 255;
 pub struct Pin(Zeroizing<Vec<u8>>);
 
 impl Pin {
-    /// Reads a PIN from where it stands. One newline (LF or CRLF) at the end is cut off.
+    /// Reads a PIN from where it stands. One newline (LF or CRLF) at the end is cut off. A file that everybody on this
+    /// machine may read or write is refused: its PIN is no secret any more.
     pub fn read(source: &PinSource) -> Result<Self, PoolError> {
         let path = source.place();
         let failed = |reason: String| PoolError::PinFile { path: path.clone(), reason };
@@ -37,6 +38,10 @@ impl Pin {
             return Err(failed(reason));
         }
         let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
+        let mode = file.metadata().map_err(|error| failed(error.to_string()))?.permissions().mode();
+        if let Some(reason) = why_not_secret(mode) {
+            return Err(failed(reason));
+        }
         // The buffer never grows, so no copy of the PIN is left behind in the allocator.
         let mut octets = Zeroizing::new(Vec::with_capacity(MAX_LEN + 3));
         let limit = u64::try_from(MAX_LEN + 3).unwrap_or(u64::MAX);
@@ -125,9 +130,15 @@ impl PinSource {
 /// Where systemd puts the credentials of a service (systemd.exec(5), LoadCredential=).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// Whether everybody on this machine may read the PIN.
-pub(crate) fn is_world_readable(source: &PinSource) -> bool {
-    source.place().metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+/// Why a file with these permissions cannot hold a PIN, if it cannot: others than its owner and group may use it.
+pub fn why_not_secret(mode: u32) -> Option<String> {
+    let others = mode & 0o007 != 0;
+    others.then(|| {
+        format!(
+            "everybody on this machine may use it (mode {:o}): chmod o= it, and change the PIN",
+            mode & 0o777
+        )
+    })
 }
 
 #[cfg(test)]
@@ -140,7 +151,31 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pin");
         fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         Pin::read(&PinSource::File(path))
+    }
+
+    #[test]
+    fn a_pin_that_everybody_may_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pin");
+        fs::write(&path, "1234").unwrap();
+        for (mode, taken) in [
+            (0o600, true),
+            (0o400, true),
+            (0o640, true),
+            (0o644, false),
+            (0o604, false),
+            (0o602, false),
+            (0o666, false),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let read = Pin::read(&PinSource::File(path.clone()));
+            assert_eq!(read.is_ok(), taken, "{mode:o}");
+            if let Err(error) = read {
+                assert!(error.to_string().contains(&format!("mode {mode:o}")), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -3,25 +3,25 @@
 //! Exit status: 0 when it was asked to stop, 2 when it could not start.
 
 mod descriptors;
+mod generation;
 mod keys;
 mod logging;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-use agent::settings::{DEFAULT_PATH, Milter, Reinject, start_pool};
-use agent::{Agent, Identities, Settings, encrypts, harvester, open_cache, store_of};
+use agent::Settings;
+use agent::settings::{DEFAULT_PATH, Milter, Reinject};
 use anyhow::{Context as _, Result};
-use certcache::{Cache, CachedDistrust};
 use clap::{Parser, Subcommand};
-use hsmpool::Lane;
-use lookup::{CacheStore, MemoryStore, Prefetch, RevocationStore};
-use milter::{Gateway, Limits, Listener, Signals, Spool, put_aside, run_until_signalled};
+use milter::{Limits, Listener, Reloader, Signals, ask_to_reload, put_aside, run_until_signalled};
 use tokio::runtime::{self, Runtime};
 use tracing::{error, info, warn};
+
+use crate::generation::Generation;
 
 /// Signs outgoing mail, decrypts and verifies incoming mail for Postfix and Sendmail.
 #[derive(Debug, Parser)]
@@ -38,26 +38,44 @@ struct Arguments {
 enum Command {
     /// Check the configuration, print what came out of it, and exit
     CheckConfig,
+    /// Have the running milter read its configuration again, and say what came of it (as SIGHUP, which says it in the
+    /// log). What is wrong leaves the old one in use; exit status 2
+    Reload,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.command {
-        Some(Command::CheckConfig) => check_config(&arguments),
-        None => start(&arguments),
+    let (what, done) = match arguments.command {
+        Some(Command::CheckConfig) => ("cannot start", check_config(&arguments)),
+        Some(Command::Reload) => ("nothing was changed", reload(&arguments)),
+        None => ("cannot start", start(&arguments)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to do where stderr is closed.
-            let _ = writeln!(io::stderr(), "hsmime-milter: cannot start: {error:#}");
+            let _ = writeln!(io::stderr(), "hsmime-milter: {what}: {error:#}");
             ExitCode::from(2)
         }
     }
 }
 
+fn reload(arguments: &Arguments) -> Result<()> {
+    let (_, milter) = load(&arguments.config)?;
+    let control = milter.control.context("[milter] has no `control`: send the process SIGHUP")?;
+    let asked = ask_to_reload(&control);
+    let asked = asked.with_context(|| format!("no milter answers at {}", control.display()))?;
+    let notes = asked.map_err(anyhow::Error::msg)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "reloaded")?;
+    for note in notes {
+        writeln!(out, "warning    {note}")?;
+    }
+    Ok(out.flush()?)
+}
+
 fn check_config(arguments: &Arguments) -> Result<()> {
-    let (settings, milter) = load(arguments)?;
+    let (settings, milter) = load(&arguments.config)?;
     let mut out = io::stdout().lock();
     write!(out, "{settings}")?;
     for warning in settings.warnings(SystemTime::now()) {
@@ -80,15 +98,15 @@ fn undeliverable(to: &Reinject) -> Option<String> {
     }
 }
 
-fn load(arguments: &Arguments) -> Result<(Settings, Milter)> {
-    let settings = Settings::load(&arguments.config)?;
+fn load(config: &Path) -> Result<(Settings, Milter)> {
+    let settings = Settings::load(config)?;
     logging::check(settings.log()).context("`filter` in [log] cannot be used")?;
     let milter = settings.milter().context("the configuration has no [milter] section")?.clone();
     Ok((settings, milter))
 }
 
 fn start(arguments: &Arguments) -> Result<()> {
-    let (settings, milter) = load(arguments)?;
+    let (settings, milter) = load(&arguments.config)?;
     logging::start(settings.log()).context("`filter` in [log] cannot be used")?;
     for warning in settings.warnings(SystemTime::now()) {
         warn!("{warning}");
@@ -100,69 +118,35 @@ fn start(arguments: &Arguments) -> Result<()> {
     descriptors::make_room_for(limits.max_connections);
     let runtime = runtime(&limits)?;
     let signals = runtime.block_on(async { Signals::new() }).context("signals cannot be received")?;
-    // Then the socket: a second milter started by mistake ends here and does not log in to the token.
+    // Then the sockets: a second milter started by mistake ends here and does not log in to the token.
     let listener = runtime.block_on(Listener::open(&milter.listen))?;
-    let pool = start_pool(&settings, Lane::Interactive)?;
-    keys::report_missing(&settings, &pool);
-    let cache = cache(&settings)?;
-    let kept: Box<dyn RevocationStore> = match &cache {
-        Some(cache) => Box::new(CacheStore::new(Arc::clone(cache))),
-        None => Box::<MemoryStore>::default(),
-    };
-    let mut agent = Agent::with_store(&settings, Identities::new(&settings, &pool), kept);
-    if let Some(cache) = &cache {
-        agent = agent.with_distrust(Arc::new(CachedDistrust::new(Arc::clone(cache))));
-    }
-    let harvester = cache.clone().map(|cache| harvester(&settings, cache, agent.trust())).transpose();
-    let harvester = harvester.context("no thread that harvests certificates")?.flatten();
-    let store = cache.map(|cache| store_of(&settings, cache, agent.trust())).transpose();
-    if let Some(store) = store.context("recipients' certificates cannot be looked up")?.flatten() {
-        agent = agent.with_certificates(store);
-    }
-    if let Some(harvester) = harvester {
-        agent = agent.with_harvester(harvester);
-    }
-    let prefetch = agent.fetcher().map(|fetcher| {
-        let trust = agent.trust();
-        let issuers = trust.anchors.iter().chain(&trust.intermediates).cloned().collect();
-        Prefetch::start(Arc::clone(fetcher), issuers, PREFETCH)
-    });
-    let prefetch = prefetch.transpose().context("no thread that renews CRLs")?;
-    // Its lock keeps a second milter from sending the same copies.
-    let spool = milter.reinject.as_ref().map(|to| Spool::open(to, &milter.authserv_id)).transpose()?;
+    let control =
+        milter.control.as_deref().map(|path| runtime.block_on(async { Listener::unix(path, 0o600) }));
+    let control = control.transpose()?;
     if let Some(to) = &milter.reinject
         && let Some(warning) = undeliverable(to)
     {
         error!("{warning}");
     }
-    info!(listen = %milter.listen, version = env!("CARGO_PKG_VERSION"), "started");
-    match spool {
-        Some(spool) => {
-            let gateway = Gateway::new(agent, spool);
-            runtime.block_on(run_until_signalled(signals, listener, limits, gateway));
-        }
-        None => runtime.block_on(run_until_signalled(signals, listener, limits, agent)),
-    }
+    let listen = milter.listen.clone();
+    let generation = Generation::start(arguments.config.clone(), settings, milter)?;
+    let treat = generation.treat();
+    let generation = Arc::new(Mutex::new(generation));
+    let reloader = {
+        let generation = Arc::clone(&generation);
+        let reload = move || generation.lock().unwrap_or_else(PoisonError::into_inner).reload();
+        Reloader::start(reload).context("no thread that reads the configuration again")?
+    };
+    info!(%listen, version = env!("CARGO_PKG_VERSION"), "started");
+    runtime.block_on(run_until_signalled(signals, listener, limits, treat, reloader, control));
     // A treatment that never ends must not keep the process.
     runtime.shutdown_background();
-    drop(prefetch);
-    pool.close();
+    // Neither must a token that is being waited for.
+    if let Ok(mut generation) = generation.try_lock() {
+        generation.end();
+    }
     Ok(())
 }
-
-/// The cache that all programs share. Who encrypts cannot do without; CRLs are else kept in memory.
-fn cache(settings: &Settings) -> Result<Option<Arc<Cache>>> {
-    match open_cache(settings) {
-        Err(error) if !encrypts(settings) => {
-            warn!(%error, "CRLs and OCSP responses are kept in memory only, and no senders' certificates");
-            Ok(None)
-        }
-        opened => opened.context("the certificate cache cannot be opened"),
-    }
-}
-
-/// How often CRLs are looked at that may be due to be renewed.
-const PREFETCH: Duration = Duration::from_secs(30);
 
 fn runtime(limits: &Limits) -> Result<Runtime> {
     runtime::Builder::new_multi_thread()

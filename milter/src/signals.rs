@@ -1,4 +1,5 @@
-//! Signals: the first SIGTERM or SIGINT asks for a graceful stop, the second ends at once.
+//! Signals: the first SIGTERM or SIGINT asks for a graceful stop, the second ends at once; SIGHUP has the configuration
+//! read again.
 
 use std::future::pending;
 use std::io;
@@ -10,15 +11,19 @@ use tracing::{info, warn};
 
 use crate::limits::Limits;
 use crate::listener::Listener;
+use crate::reload::{Reloader, serve};
 use crate::server::run;
 use crate::treat::Treat;
 
-/// Serves the MTA until signals end it: [`run`] for a process of its own.
+/// Serves the MTA until signals end it: [`run`] for a process of its own. SIGHUP and whoever reaches `control` have the
+/// configuration read again.
 pub async fn run_until_signalled(
     mut signals: Signals,
     listener: Listener,
     limits: Limits,
     treat: impl Treat,
+    reloader: Reloader,
+    control: Option<Listener>,
 ) {
     let (stop, stopped) = oneshot::channel();
     let shutdown = async {
@@ -26,15 +31,16 @@ pub async fn run_until_signalled(
         let _ = stopped.await;
     };
     let signalled = async {
-        info!(signal = signals.next().await, "asked to stop");
+        info!(signal = signals.next(&reloader).await, "asked to stop");
         if stop.send(()).is_err() {
             pending::<()>().await;
         }
-        warn!(signal = signals.next().await, "asked again: messages under way are cut short");
+        warn!(signal = signals.next(&reloader).await, "asked again: messages under way are cut short");
     };
     select! {
         () = run(listener, limits, treat, shutdown) => {}
         () = signalled => {}
+        () = serve(control, &reloader) => {}
     }
 }
 
@@ -57,13 +63,16 @@ impl Signals {
         })
     }
 
-    /// The next signal that asks to stop.
-    async fn next(&mut self) -> &'static str {
+    /// The next signal that asks to stop; others are done on the way.
+    async fn next(&mut self, reloader: &Reloader) -> &'static str {
         loop {
             select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => warn!("SIGHUP: the configuration is read at the start only; restart"),
+                _ = self.hang_up.recv() => {
+                    info!("SIGHUP: the configuration is read again");
+                    reloader.ask();
+                }
             }
         }
     }

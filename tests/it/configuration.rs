@@ -1,5 +1,7 @@
 //! Mistakes in the configuration are told by file, line, key and what was meant.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use testkit::{Lab, programs, wait};
@@ -85,4 +87,28 @@ fn what_cannot_work_is_told_at_the_start() {
         spoil(&mut lab.config);
         assert_told(&lab, what, word);
     }
+}
+
+#[test]
+fn a_pin_that_everybody_may_read_is_refused_by_milter_and_keyd() {
+    let mut lab = Lab::new("openpin").unwrap();
+    let pin = lab.token.pin_file().to_owned();
+    let allow = |mode| fs::set_permissions(&pin, fs::Permissions::from_mode(mode)).unwrap();
+    let keyd_socket = Some(lab.workdir.join("keyd.sock"));
+    for mode in [0o644, 0o604, 0o666] {
+        allow(mode);
+        for (daemon, socket) in [("hsmime-milter", None), ("hsmime-keyd", keyd_socket.clone())] {
+            lab.config.keyd_socket = socket;
+            let config = lab.write_config().unwrap();
+            let finished = programs::run(daemon, &lab.token, &config, &[]).unwrap();
+            assert_eq!(finished.code(), Some(2), "{daemon}, {mode:o}: {finished:?}");
+            for word in ["pin-file", pin.to_str().unwrap(), "chmod o=", &format!("{mode:o}")] {
+                assert!(finished.stderr.contains(word), "{daemon} does not say {word}: {finished:?}");
+            }
+        }
+    }
+    allow(0o640);
+    lab.config.keyd_socket = None;
+    let running = lab.start_milter().unwrap();
+    assert!(!running.log().contains("chmod"), "{}", running.log());
 }

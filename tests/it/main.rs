@@ -26,6 +26,8 @@ mod load;
 #[cfg(test)]
 mod outgoing;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod senders;
 #[cfg(test)]
 mod token;

@@ -26,6 +26,8 @@ pub struct Config {
     pub revocation: String,
     /// Where the milter listens.
     pub listen: String,
+    /// The Unix socket for commands to the milter.
+    pub control: Option<PathBuf>,
     /// The permissions of a Unix socket, octal.
     pub socket_mode: Option<String>,
     /// Whose results `Authentication-Results` are.
@@ -85,6 +87,9 @@ impl Config {
             self.trusted_networks,
         );
         // Writing to a string does not fail.
+        if let Some(control) = &self.control {
+            let _ = writeln!(toml, "control = {:?}", control.to_string_lossy());
+        }
         if let Some(mode) = &self.socket_mode {
             let _ = writeln!(toml, "socket-mode = {mode:?}");
         }

@@ -81,6 +81,7 @@ impl Lab {
             crls: Vec::new(),
             revocation: "off".to_owned(),
             listen: format!("inet:127.0.0.1:{}", wait::free_port()?),
+            control: None,
             socket_mode: None,
             authserv_id: Self::AUTHSERV_ID.to_owned(),
             opened_mail_sender: None,

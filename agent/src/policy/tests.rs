@@ -34,7 +34,7 @@ logins = [\"bob\", \"erp\"]
 [[token]]
 module = \"make.sh\"
 label = \"mail\"
-pin-file = \"make.sh\"
+pin-credential = \"pin\"
 ";
 
 fn policy(config: &str) -> Policy {

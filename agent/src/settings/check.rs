@@ -8,12 +8,13 @@ use std::{
     collections::HashMap,
     fs,
     net::IpAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use hsmpool::{Lane, PinSource, TokenSettings, server::Permission};
+use hsmpool::{Lane, PinSource, TokenSettings, server::Permission, why_not_secret};
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress, algorithm::DigestAlgorithm, key::Digest};
 
@@ -79,7 +80,7 @@ impl<'a> Checker<'a> {
         for TokenSection { module, label, pin, sessions, queue, deadline_ms } in sections {
             let module = self.token_file(section, "module", &module);
             let pin = match pin {
-                PinPlace::File(path) => self.token_file(section, "pin-file", &path).map(PinSource::File),
+                PinPlace::File(path) => self.pin_file(section, &path).map(PinSource::File),
                 PinPlace::Credential(name) => Some(PinSource::Credential(name.value)),
             };
             if label.value.trim().is_empty() || label.value.len() > 32 {
@@ -104,6 +105,19 @@ impl<'a> Checker<'a> {
             });
         }
         tokens
+    }
+
+    /// A file with a PIN that is still a secret.
+    fn pin_file(&mut self, section: &'static str, path: &At<PathBuf>) -> Option<PathBuf> {
+        let file = self.token_file(section, "pin-file", path)?;
+        if self.uses_tokens
+            && let Ok(found) = fs::metadata(&file)
+            && let Some(reason) = why_not_secret(found.permissions().mode())
+        {
+            self.file(section, "pin-file", At { line: path.line, value: &file }, reason);
+            return None;
+        }
+        Some(file)
     }
 
     /// A file that belongs to whoever uses the tokens; for others it may be out of sight.
@@ -220,6 +234,7 @@ impl<'a> Checker<'a> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Some(Milter {
             listen: listen?,
+            control: section.control.map(|path| self.resolved(&path).value),
             authserv_id: authserv_id.value,
             trusted_networks,
             recipient_delimiter: delimiter.map_or_else(String::new, |d| d.value),

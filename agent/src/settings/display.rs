@@ -66,7 +66,7 @@ impl fmt::Display for Settings {
             row("", format_args!("asked within {budget:?} in all; absence is believed for {absent:?}"))?;
         }
         if let Some(milter) = &self.milter {
-            row("milter", format_args!("listens at {} as {}", milter.listen, milter.authserv_id))?;
+            row("milter", format_args!("{}", place(milter)))?;
             let networks: Vec<String> = milter.trusted_networks.iter().map(ToString::to_string).collect();
             row("", format_args!("trusted networks: {}", or_none(&networks.join(", "))))?;
             row("", format_args!("recipient delimiter: {}", or_none(&milter.recipient_delimiter)))?;
@@ -101,6 +101,15 @@ impl fmt::Display for Settings {
         }
         row("rule", format_args!("all others: sign never"))?;
         row("log", format_args!("{}, {}", self.log.format.as_str(), self.log.filter))
+    }
+}
+
+/// Where it listens, and for whom.
+fn place(milter: &Milter) -> String {
+    let place = format!("listens at {} as {}", milter.listen, milter.authserv_id);
+    match &milter.control {
+        Some(control) => format!("{place}, takes commands at {}", control.display()),
+        None => place,
     }
 }
 

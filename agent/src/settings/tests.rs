@@ -453,13 +453,22 @@ fn with_anchors(text: &str) -> String {
 }
 
 #[test]
-fn a_pin_that_everybody_can_read_and_missing_anchors_are_warned_of() {
+fn missing_anchors_are_warned_of() {
+    let folder = folder();
+    let settings = parse(&folder, TOKEN).unwrap();
+    assert_eq!(settings.warnings(SystemTime::now()), [Warning::NoAnchors]);
+}
+
+#[test]
+fn a_pin_that_everybody_can_read_is_refused_by_whoever_reads_it() {
     let folder = folder();
     let pin = folder.path().join("pin");
     fs::set_permissions(&pin, fs::Permissions::from_mode(0o644)).unwrap();
-    let settings = parse(&folder, TOKEN).unwrap();
-    let expected = [Warning::PinReadable { path: pin, mode: 0o644 }, Warning::NoAnchors];
-    assert_eq!(settings.warnings(SystemTime::now()), expected);
+    let error = parse(&folder, TOKEN).unwrap_err().to_string();
+    assert!(error.contains("line 4: `pin-file`") && error.contains("chmod o="), "{error}");
+    // Elsewhere `hsmime-keyd` reads it.
+    let served = format!("{TOKEN}[pool]\nsocket = \"keyd.sock\"\n");
+    parse(&folder, &served).unwrap();
 }
 
 #[test]

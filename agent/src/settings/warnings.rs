@@ -4,12 +4,9 @@ use std::{
     collections::HashMap,
     fmt,
     net::IpAddr,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
-use hsmpool::PinSource;
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress, path::RevocationMode};
 
@@ -88,13 +85,6 @@ pub enum Warning {
         /// Where it listens.
         listen: Listen,
     },
-    /// Everybody on this machine can read a PIN.
-    PinReadable {
-        /// The PIN's file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
 }
 
 impl fmt::Display for Warning {
@@ -148,9 +138,6 @@ impl fmt::Display for Warning {
                     "{listen} can be reached from other machines, and whoever reaches it can have mail signed and decrypted"
                 )
             }
-            Self::PinReadable { path, mode } => {
-                write!(f, "everybody on this machine can read the PIN in {} (mode {mode:o})", path.display())
-            }
         }
     }
 }
@@ -159,7 +146,6 @@ impl Settings {
     /// What looks odd at a time. An old certificate beside a valid one is not odd: it still decrypts.
     pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        self.warn_of_pins(&mut warnings);
         self.warn_of_milter(&mut warnings);
         if self.trust.anchors.is_empty() {
             warnings.push(Warning::NoAnchors);
@@ -170,21 +156,6 @@ impl Settings {
         self.warn_of_certificates(now, &mut warnings);
         self.warn_of_rules(&mut warnings);
         warnings
-    }
-
-    fn warn_of_pins(&self, warnings: &mut Vec<Warning>) {
-        for token in &self.tokens {
-            let PinSource::File(path) = &token.pin else {
-                continue;
-            };
-            let Ok(metadata) = path.metadata() else {
-                continue;
-            };
-            let mode = metadata.permissions().mode() & 0o777;
-            if mode & 0o004 != 0 {
-                warnings.push(Warning::PinReadable { path: path.clone(), mode });
-            }
-        }
     }
 
     fn warn_of_milter(&self, warnings: &mut Vec<Warning>) {

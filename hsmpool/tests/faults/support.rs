@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -46,6 +47,7 @@ pub(crate) fn in_child(body: impl FnOnce(Lab)) -> Option<Ended> {
     let prepare = |directory: &Path| {
         let tokens = Tokens::new(kind, directory)?;
         fs::write(directory.join("pin"), PIN)?;
+        fs::set_permissions(directory.join("pin"), fs::Permissions::from_mode(0o600))?;
         let mut environment = tokens.environment()?;
         environment.extend(Control::environment(directory));
         Ok(Surroundings { environment, launcher: tokens.launcher() })

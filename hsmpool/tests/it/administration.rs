@@ -30,7 +30,7 @@ fn tokens_are_listed_with_their_flags() {
         assert!(others.iter().any(|blank| !blank.pin_initialised), "{others:?}");
 
         let wrong = token.directory.join("wrong");
-        std::fs::write(&wrong, "9999").unwrap();
+        crate::support::write_pin(&wrong, "9999");
         let settings = TokenSettings { pin: PinSource::File(wrong), ..token.settings() };
         let error = keys::list(&settings).unwrap_err();
         assert!(matches!(error, PoolError::WrongPin { .. }), "{error:?}");

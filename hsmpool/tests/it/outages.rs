@@ -179,7 +179,7 @@ fn the_same_key_on_another_token_takes_over() {
         let certificate = token.import_key("mail", "rsa:2048", "01");
         token.import_file("second", "4711", "01", "01");
         let second_pin = token.directory.join("second-pin");
-        fs::write(&second_pin, "4711").unwrap();
+        crate::support::write_pin(&second_pin, "4711");
         fs::write(token.pin_file(), "wrong").unwrap();
         let second = TokenSettings {
             label: "second".into(),

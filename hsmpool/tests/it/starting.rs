@@ -10,8 +10,7 @@ use hsmpool::{PinSource, PoolError, TokenSettings, TokenState};
 use smime::{Fault, key::KeyError};
 
 use crate::support::{
-    Log, Through, assert_finalised, assert_signs, eventually, isolated, pool_of, sign, start, state,
-    until_closed,
+    Through, assert_finalised, assert_signs, eventually, isolated, pool_of, sign, start, state, until_closed,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -40,7 +39,7 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         let settings = TokenSettings { pin: PinSource::File("/nonexistent/pin".into()), ..good.clone() };
         check(error_of(settings), &["/nonexistent/pin", "No such file"]);
         let empty = token.directory.join("empty");
-        fs::write(&empty, "\n").unwrap();
+        crate::support::write_pin(&empty, "\n");
         let settings = TokenSettings { pin: PinSource::File(empty), ..good.clone() };
         check(error_of(settings), &["empty"]);
         fs::write(token.pin_file(), "999999").unwrap();
@@ -180,18 +179,15 @@ fn the_pool_lives_as_long_as_a_key_and_ends_with_it() {
 }
 
 #[test]
-fn a_pin_file_that_everybody_may_read_is_warned_of_once() {
+fn a_pin_file_that_everybody_may_read_is_refused() {
     isolated(Through::Nothing, |token| {
-        let log = Log::start();
-        let warnings = || log.count(&["WARN", "everybody may read the PIN file"]);
         fs::set_permissions(token.pin_file(), fs::Permissions::from_mode(0o640)).unwrap();
         drop(pool_of(&token.settings()));
         until_closed();
-        assert_eq!(warnings(), 0);
         fs::set_permissions(token.pin_file(), fs::Permissions::from_mode(0o644)).unwrap();
-        drop(pool_of(&token.settings()));
-        until_closed();
-        assert_eq!(warnings(), 1, "{}", log.text());
+        let pool = start(&[token.settings()]).unwrap();
+        let error = pool.ready(LIMIT).unwrap_err();
+        assert!(error.to_string().contains("chmod o="), "{error}");
     });
 }
 

@@ -451,3 +451,9 @@ pub(crate) fn eventually(what: &str, limit: Duration, mut is_so: impl FnMut() ->
 pub(crate) fn state(pool: &Pool) -> TokenState {
     pool.status().remove(0).state
 }
+
+/// Writes a PIN where only its owner may read it.
+pub(crate) fn write_pin(path: &Path, pin: &str) {
+    fs::write(path, pin).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use milter::{Limits, Listener, Signals, run_until_signalled};
+use milter::{Limits, Listener, Reloader, Signals, run_until_signalled};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::runtime;
@@ -33,7 +33,9 @@ fn is_a_milter_if_told() {
         let listener = Listener::inet("127.0.0.1", 0).await.unwrap();
         fs::write(folder.join("new"), listener.local_addr().unwrap().to_string()).unwrap();
         fs::rename(folder.join("new"), folder.join("address")).unwrap();
-        run_until_signalled(signals, listener, Limits::default(), Treatment(untouched)).await;
+        let reloader = Reloader::start(|| Ok(Vec::new())).unwrap();
+        let treat = Treatment(untouched);
+        run_until_signalled(signals, listener, Limits::default(), treat, reloader, None).await;
     });
     runtime.shutdown_background();
 }

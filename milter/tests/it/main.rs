@@ -13,5 +13,6 @@ mod hostile;
 mod limits;
 mod mta;
 mod program;
+mod replace;
 mod running;
 mod stop;

@@ -1,0 +1,246 @@
+//! What the configuration makes of the milter: at the start, and again each time it is read.
+//!
+//! All that is made of a new one is made before anything of the old one ends. Tokens and cache are kept where the
+//! configuration says nothing else of them; what belongs to the process (sockets, limits, spool, log) stays.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use agent::settings::{IdentitySettings, Milter, start_pool};
+use agent::{Agent, Identities, Settings, encrypts, harvester, open_cache, store_of};
+use anyhow::{Context as _, Result, bail};
+use certcache::{Cache, CachedDistrust};
+use hsmpool::{Lane, Pool};
+use lookup::{CacheStore, MemoryStore, Prefetch, RevocationStore};
+use milter::{Gateway, Limits, Reloaded, Replaceable, Spool, Treat};
+use smime::Fault;
+use smime::key::{KeyError, SignatureInput, Signer as _};
+use tracing::warn;
+
+use crate::{keys, load};
+
+/// The milter as it runs.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    path: PathBuf,
+    /// The present configuration, and the section that the process was started with.
+    settings: Settings,
+    started: Milter,
+    pool: Pool,
+    cache: Option<Arc<Cache>>,
+    spool: Option<Arc<Spool>>,
+    prefetch: Option<Prefetch>,
+    treat: Replaceable,
+}
+
+impl Generation {
+    /// The first.
+    pub(crate) fn start(path: PathBuf, settings: Settings, milter: Milter) -> Result<Self> {
+        let pool = start_pool(&settings, Lane::Interactive)?;
+        keys::report_missing(&settings, &pool);
+        let cache = cache(&settings)?;
+        // Its lock keeps a second milter from sending the same copies.
+        let spool = milter.reinject.as_ref().map(|to| Spool::open(to, &milter.authserv_id)).transpose()?;
+        let (treat, prefetch) = treatment(&settings, &pool, cache.as_ref(), spool.as_ref())?;
+        let treat = Replaceable::new(treat);
+        Ok(Self { path, settings, started: milter, pool, cache, spool, prefetch, treat })
+    }
+
+    /// What is done with messages, now and after each reading.
+    pub(crate) fn treat(&self) -> Replaceable {
+        self.treat.clone()
+    }
+
+    /// Reads the configuration again. In doubt all stays as it was.
+    pub(crate) fn reload(&mut self) -> Reloaded {
+        let notes = self.try_reload().map_err(|error| format!("{error:#}"))?;
+        for note in &notes {
+            warn!("{note}");
+        }
+        Ok(notes)
+    }
+
+    fn try_reload(&mut self) -> Result<Vec<String>> {
+        let (settings, milter) = load(&self.path)?;
+        let same_tokens = settings.tokens() == self.settings.tokens()
+            && settings.pool_socket() == self.settings.pool_socket();
+        let replaced = if same_tokens { None } else { Some(connected(&settings)?) };
+        let pool = replaced.as_ref().unwrap_or(&self.pool);
+        let prepared = self.prepare(&settings, pool, replaced.is_some());
+        let (cache, treat, prefetch) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                replaced.iter().for_each(Pool::close);
+                return Err(error);
+            }
+        };
+        // From here on nothing fails.
+        let mut notes: Vec<String> =
+            settings.warnings(SystemTime::now()).iter().map(ToString::to_string).collect();
+        notes.extend(self.left_as_it_was(&settings, &milter));
+        self.treat.replace(treat);
+        self.prefetch = prefetch;
+        self.cache = cache;
+        self.settings = settings;
+        if let Some(pool) = replaced {
+            let old = std::mem::replace(&mut self.pool, pool);
+            close_later(old, Limits::from(&self.started).deadline);
+        }
+        Ok(notes)
+    }
+
+    fn prepare(&self, settings: &Settings, pool: &Pool, other_tokens: bool) -> Result<Prepared> {
+        let known = |identity: &IdentitySettings| {
+            let before = self.settings.identities().iter();
+            !other_tokens && before.map(|one| &one.certificate).any(|one| *one == identity.certificate)
+        };
+        for identity in settings.identities().iter().filter(|identity| !known(identity)) {
+            has_key(pool, identity)?;
+        }
+        let cache =
+            if settings.cache() == self.settings.cache() && (self.cache.is_some() || !encrypts(settings)) {
+                self.cache.clone()
+            } else {
+                cache(settings)?
+            };
+        let (treat, prefetch) = treatment(settings, pool, cache.as_ref(), self.spool.as_ref())?;
+        Ok((cache, treat, prefetch))
+    }
+
+    /// What is set up at the start only, and would be otherwise now.
+    fn left_as_it_was(&self, settings: &Settings, milter: &Milter) -> Vec<String> {
+        let started = &self.started;
+        let spool_name = started.reinject.is_some() && milter.authserv_id != started.authserv_id;
+        [
+            (milter.listen != started.listen, "`listen` in [milter]"),
+            (milter.control != started.control, "`control` in [milter]"),
+            (Limits::from(milter) != Limits::from(started), "limits of connections, messages and workers"),
+            (milter.reinject != started.reinject, "`reinject` and `state` in [milter]"),
+            (spool_name, "`authserv-id` in [milter], for copies"),
+            (settings.log() != self.settings.log(), "[log]"),
+        ]
+        .into_iter()
+        .filter(|(differs, _)| *differs)
+        .map(|(_, what)| format!("{what}: set up at the start only; restart for the new value"))
+        .collect()
+    }
+
+    /// Ends what has threads of its own.
+    pub(crate) fn end(&mut self) {
+        self.prefetch = None;
+        self.pool.close();
+    }
+}
+
+/// What is made of a new configuration before the old one ends.
+type Prepared = (Option<Arc<Cache>>, Arc<dyn Treat>, Option<Prefetch>);
+
+/// Other tokens. At the start mail waits for one that is down; here the old ones are better.
+fn connected(settings: &Settings) -> Result<Pool> {
+    let pool = start_pool(settings, Lane::Interactive)?;
+    if let Err(error) = pool.ready(CONNECT_LIMIT) {
+        pool.close();
+        return Err(error).context("the new tokens cannot be used");
+    }
+    Ok(pool)
+}
+
+/// Whether a token has the key of an identity. One that has lost its connection keeps no other settings away.
+fn has_key(pool: &Pool, identity: &IdentitySettings) -> Result<()> {
+    let certificate = &identity.certificate;
+    let key = pool.key(certificate);
+    let doubt: Box<dyn Error> = if let Some(algorithm) = key.algorithms().first().copied()
+        && certificate.may_sign()
+    {
+        let until = Instant::now() + SEARCH_LIMIT;
+        let input = SignatureInput::of(algorithm, b"hsmime-milter reads its configuration");
+        loop {
+            // A use of the key has it searched for, if it is new; not every time, so that it takes some patience.
+            match key.sign(&input, algorithm) {
+                Ok(_) => return Ok(()),
+                Err(KeyError::NoSuchKey { .. }) if Instant::now() < until => thread::sleep(SEARCH_PAUSE),
+                Err(error) if error.fault() == Fault::Operator => {
+                    return Err(error).context("an identity is of no use");
+                }
+                Err(error) => break error.into(),
+            }
+        }
+    } else {
+        match pool.missing_keys([certificate], CONNECT_LIMIT) {
+            Ok(missing) if !missing.is_empty() => bail!("no token has the key of {certificate}"),
+            Ok(_) => return Ok(()),
+            Err(error) => error.into(),
+        }
+    };
+    warn!(%certificate, error = %doubt, "whether a token has the key of this identity is not known");
+    Ok(())
+}
+
+fn treatment(
+    settings: &Settings,
+    pool: &Pool,
+    cache: Option<&Arc<Cache>>,
+    spool: Option<&Arc<Spool>>,
+) -> Result<(Arc<dyn Treat>, Option<Prefetch>)> {
+    let kept: Box<dyn RevocationStore> = match cache {
+        Some(cache) => Box::new(CacheStore::new(Arc::clone(cache))),
+        None => Box::<MemoryStore>::default(),
+    };
+    let mut agent = Agent::with_store(settings, Identities::new(settings, pool), kept);
+    if let Some(cache) = cache {
+        agent = agent.with_distrust(Arc::new(CachedDistrust::new(Arc::clone(cache))));
+    }
+    let harvester = cache.cloned().map(|cache| harvester(settings, cache, agent.trust())).transpose();
+    let harvester = harvester.context("no thread that harvests certificates")?.flatten();
+    let store = cache.cloned().map(|cache| store_of(settings, cache, agent.trust())).transpose();
+    if let Some(store) = store.context("recipients' certificates cannot be looked up")?.flatten() {
+        agent = agent.with_certificates(store);
+    }
+    if let Some(harvester) = harvester {
+        agent = agent.with_harvester(harvester);
+    }
+    let prefetch = agent.fetcher().map(|fetcher| {
+        let trust = agent.trust();
+        let issuers = trust.anchors.iter().chain(&trust.intermediates).cloned().collect();
+        Prefetch::start(Arc::clone(fetcher), issuers, PREFETCH)
+    });
+    let prefetch = prefetch.transpose().context("no thread that renews CRLs")?;
+    let treat: Arc<dyn Treat> = match spool {
+        Some(spool) => Arc::new(Gateway::new(agent, Arc::clone(spool))),
+        None => Arc::new(agent),
+    };
+    Ok((treat, prefetch))
+}
+
+/// The cache that all programs share. Who encrypts cannot do without; CRLs are else kept in memory.
+fn cache(settings: &Settings) -> Result<Option<Arc<Cache>>> {
+    match open_cache(settings) {
+        Err(error) if !encrypts(settings) => {
+            warn!(%error, "CRLs and OCSP responses are kept in memory only, and no senders' certificates");
+            Ok(None)
+        }
+        opened => opened.context("the certificate cache cannot be opened"),
+    }
+}
+
+/// Messages that began with the old tokens have as long as a message may take.
+fn close_later(pool: Pool, grace: Duration) {
+    let close = move || {
+        thread::sleep(grace);
+        pool.close();
+    };
+    if let Err(error) = thread::Builder::new().name("old-tokens".into()).spawn(close) {
+        warn!(%error, "no thread to let the old tokens end their work");
+    }
+}
+
+/// How often CRLs are looked at that may be due to be renewed.
+const PREFETCH: Duration = Duration::from_secs(30);
+/// How long tokens may take to answer while the old configuration works.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// How long a key is searched for: longer than the pool lets pass between two searches.
+const SEARCH_LIMIT: Duration = Duration::from_secs(12);
+const SEARCH_PAUSE: Duration = Duration::from_millis(500);

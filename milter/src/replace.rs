@@ -1,0 +1,69 @@
+//! A treatment that can be replaced while messages are under way: each goes on with the one it began with.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use agent::harvest::Signed;
+use agent::{Envelope, Outcome};
+use smime::mime::Message;
+
+use crate::spool::Prepared;
+use crate::treat::{Failure, Treat};
+
+/// A treatment in whose place another may be put. Clones are the same place.
+#[derive(Clone)]
+pub struct Replaceable {
+    current: Arc<RwLock<Arc<dyn Treat>>>,
+    makes_copies: bool,
+}
+
+impl Replaceable {
+    /// Begins with a treatment. Those that follow must make copies if this one does, since MTAs were told, and have them
+    /// sent by the same spool.
+    pub fn new(first: Arc<dyn Treat>) -> Self {
+        let makes_copies = first.makes_copies();
+        Self { current: Arc::new(RwLock::new(first)), makes_copies }
+    }
+
+    /// Has messages that are not being treated yet treated otherwise.
+    pub fn replace(&self, next: Arc<dyn Treat>) {
+        let before =
+            std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), next);
+        // Its end may take a while, and must not hold the lock.
+        drop(before);
+    }
+
+    fn now(&self) -> Arc<dyn Treat> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Replaceable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replaceable").field("makes_copies", &self.makes_copies).finish_non_exhaustive()
+    }
+}
+
+impl Treat for Replaceable {
+    fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure> {
+        self.now().treat(envelope, message, now)
+    }
+
+    fn prepare(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Prepared>, Failure> {
+        self.now().prepare(envelope, message, outcome)
+    }
+
+    fn learn(&self, signed: Signed) {
+        self.now().learn(signed);
+    }
+
+    fn makes_copies(&self) -> bool {
+        self.makes_copies
+    }
+}

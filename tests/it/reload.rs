@@ -1,0 +1,155 @@
+//! The configuration is read again while mail flows: good files count at once, bad ones not at all.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use testkit::config::Identity;
+use testkit::lab::Running;
+use testkit::mail::Letter;
+use testkit::pki::{Key, Person, Profile};
+use testkit::smtp::Origin;
+use testkit::{Lab, programs, wait};
+
+const TO: &str = "friend@partner.example";
+const READ: &str = "configuration read again";
+const STAYS: &str = "the configuration stays as it was";
+
+/// A lab with a person whose key is on the token and whose certificate is not in the configuration.
+fn lab(name: &str) -> (Lab, Person) {
+    let mut lab = Lab::new(name).unwrap();
+    lab.config.control = Some(lab.workdir.join("control"));
+    let dora = lab.pki.issue(&Profile::new("dora", "dora@example.org", Key::P256)).unwrap();
+    (lab, dora)
+}
+
+fn send(running: &Running, from: &Person) -> u16 {
+    let letter = Letter { from: &from.address, to: TO, subject: "Reload" }.text("signed or not at all");
+    running.send(&Origin::login(&from.address), &from.address, &[TO], &letter).unwrap().code
+}
+
+fn tell(running: &Running, signal: Signal, word: &str) {
+    let count = |log: &str| log.matches(word).count();
+    let before = count(&running.milter.log());
+    running.milter.signal(signal).unwrap();
+    wait::until("the log to say it", Duration::from_secs(40), || {
+        Ok((count(&running.milter.log()) > before).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {}", running.milter.log()));
+}
+
+/// What `hsmime-milter reload` says, and its exit code.
+fn command(running: &Running) -> (Option<i32>, String) {
+    let config = running.lab.workdir.join("hsmime.toml");
+    let finished = programs::run("hsmime-milter", &running.lab.token, &config, &["reload"]).unwrap();
+    (finished.code(), format!("{}{}", finished.text(), finished.stderr))
+}
+
+#[track_caller]
+fn assert_all_signed(running: &Running, count: usize) {
+    let openssl = running.lab.openssl().unwrap();
+    for mail in running.sink.wait_for(count, Duration::from_mins(1)).unwrap() {
+        openssl.verify(&mail.octets).unwrap();
+    }
+}
+
+#[test]
+fn a_certificate_that_comes_with_sighup_signs_from_then_on() {
+    let (lab, dora) = lab("reload");
+    let mut running = lab.start().unwrap();
+    assert_eq!(send(&running, &running.lab.alice), 250);
+    assert!(send(&running, &dora) >= 400, "nobody knows her yet");
+
+    // Her key is found on the token although it was not there when the milter began.
+    running.lab.token.import(&dora.key, "dora", "d02a").unwrap();
+    let identity = Identity::of(&dora, running.lab.pki.issuing());
+    running.lab.config.identities.push(identity);
+    running.lab.write_config().unwrap();
+    tell(&running, Signal::HUP, READ);
+    assert_eq!(send(&running, &dora), 250);
+
+    // A certificate without a key on the token would keep mail waiting: it is not taken.
+    let fred = running.lab.pki.issue(&Profile::new("fred", "fred@example.org", Key::P256)).unwrap();
+    running.lab.config.identities[3] = Identity::of(&fred, running.lab.pki.issuing());
+    running.lab.write_config().unwrap();
+    tell(&running, Signal::HUP, STAYS);
+    assert!(running.milter.log().contains("CN=fred"), "{}", running.milter.log());
+    for person in [&dora, &running.lab.alice] {
+        assert_eq!(send(&running, person), 250);
+    }
+    assert_all_signed(&running, 4);
+}
+
+#[test]
+fn a_bad_file_leaves_the_old_one_in_use_and_says_so() {
+    let (lab, _) = lab("badreload");
+    let mut running = lab.start().unwrap();
+    let good = running.lab.config.clone();
+    let file = running.lab.workdir.join("hsmime.toml");
+    for (text, word) in [
+        (format!("{}surprise = 1\n", good.to_toml()), "surprise"),
+        ("[milter".to_owned(), "line 1"),
+        (String::new(), "[milter]"),
+        (good.to_toml().replace("alice", "nobody"), "No such file"),
+    ] {
+        fs::write(&file, text).unwrap();
+        tell(&running, Signal::HUP, STAYS);
+        assert!(running.milter.log().lines().last().unwrap().contains(word), "{}", running.milter.log());
+        let (code, said) = command(&running);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("nothing was changed") && said.contains(word), "{said}");
+        assert_eq!(send(&running, &running.lab.alice), 250);
+    }
+    // Only the running milter finds out that a token is not there.
+    running.lab.config.label = "elsewhere".to_owned();
+    running.lab.write_config().unwrap();
+    let (code, said) = command(&running);
+    assert!(code == Some(2) && said.contains("elsewhere"), "{code:?} {said}");
+    assert!(running.milter.log().contains(STAYS));
+    assert_eq!(send(&running, &running.lab.alice), 250);
+
+    // What only a restart changes is named.
+    running.lab.config = good;
+    running.lab.config.listen = "inet:127.0.0.1:1".to_owned();
+    running.lab.write_config().unwrap();
+    let (code, said) = command(&running);
+    assert!(code == Some(0) && said.starts_with("reloaded") && said.contains("`listen`"), "{code:?} {said}");
+    assert_eq!(send(&running, &running.lab.alice), 250);
+    assert_all_signed(&running, 6);
+}
+
+#[test]
+fn no_mail_is_refused_or_leaves_unsigned_while_configurations_come_and_go() {
+    let (lab, _) = lab("reloads");
+    let running = lab.start().unwrap();
+    let file = running.lab.workdir.join("hsmime.toml");
+    let good = running.lab.config.to_toml();
+    // The same token by another setting: a pool of its own.
+    let other = good.replace("sessions = 4", "sessions = 3");
+    let ended = AtomicBool::new(false);
+    let accepted: usize = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut accepted = 0;
+                    while !ended.load(Ordering::Relaxed) {
+                        let code = send(&running, &running.lab.alice);
+                        assert_eq!(code, 250, "{}", running.milter.log());
+                        accepted += 1;
+                    }
+                    accepted
+                })
+            })
+            .collect();
+        for text in [&good, &other, &"broken".to_owned(), &good, &other, &good] {
+            fs::write(&file, text).unwrap();
+            let word = if text == "broken" { STAYS } else { READ };
+            tell(&running, Signal::HUP, word);
+        }
+        ended.store(true, Ordering::Relaxed);
+        senders.into_iter().map(|sender| sender.join().unwrap()).sum()
+    });
+    assert!(accepted >= 3);
+    assert_all_signed(&running, accepted);
+}
