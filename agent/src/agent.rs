@@ -8,16 +8,15 @@ use smime::{
     Fault, MailAddress,
     cms::{SealError, SignError},
     key::KeyError,
-    message::{AuthResult, Verdict},
-    mime::{CanonicalError, Message, SenderRule},
+    mime::{CanonicalError, Message, MimeEntity, SenderRule},
     path::{Distrust, Trust},
     profile::PlanError,
     store::{RecipientCertificates, StoreError, Waited},
 };
 
 use crate::{
-    Entitled, Envelope, FieldRef, Identities, Known, Opening, Outcome, Plan, Policy, Protection,
-    ReceiveReason, ReceivingAgent, RefuseReason, Returned, Settings, Share, authres,
+    Envelope, FieldRef, Identities, Incoming, Known, Outcome, Plan, Policy, ReceiveReason, ReceivingAgent,
+    RefuseReason, Settings, Share, authres,
     harvest::{Harvester, Signed},
     recipients::Certificates,
     revocation::trust_with,
@@ -27,6 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Agent {
     policy: Policy,
+    incoming: Incoming,
     pub(crate) identities: Identities,
     pub(crate) certificates: Certificates,
     /// Whether somebody sends the copies of an outcome.
@@ -100,6 +100,14 @@ pub enum AgentError {
     /// Policy forbids it.
     #[error("refused: {0}")]
     Refused(RefuseReason),
+    /// A rule for mail from elsewhere does not take it.
+    #[error("not taken: it is {cause}, and a rule takes no such mail")]
+    Unwanted {
+        /// What was found.
+        cause: &'static str,
+        /// Whether it is refused for good.
+        is_final: bool,
+    },
     /// A rule wants a signature, and nobody here can sign for this address.
     #[error("not signed: there is no valid signing identity for {0}")]
     NoIdentity(MailAddress),
@@ -119,8 +127,11 @@ impl AgentError {
             Self::Store(error) => error.fault(),
             Self::UnknownCertificate { .. }
             | Self::NoCertificate { is_final: false, .. }
-            | Self::Mixed { is_final: false, .. } => Fault::Transient,
-            Self::NoCertificate { is_final: true, .. } | Self::Mixed { is_final: true, .. } => Fault::Policy,
+            | Self::Mixed { is_final: false, .. }
+            | Self::Unwanted { is_final: false, .. } => Fault::Transient,
+            Self::NoCertificate { is_final: true, .. }
+            | Self::Mixed { is_final: true, .. }
+            | Self::Unwanted { is_final: true, .. } => Fault::Policy,
             Self::CannotSplit { .. } | Self::NoIdentity(_) => Fault::Operator,
         }
     }
@@ -142,6 +153,7 @@ impl Agent {
         let fetcher = settings.fetcher(store);
         Self {
             policy: Policy::new(settings),
+            incoming: Incoming::new(settings),
             identities,
             certificates: Certificates::default(),
             can_split: false,
@@ -205,6 +217,24 @@ impl Agent {
         &self.policy
     }
 
+    /// The rules for mail from elsewhere.
+    pub fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    pub(crate) fn authserv_id(&self) -> &str {
+        &self.authserv_id
+    }
+
+    pub(crate) fn opened_mail_sender(&self) -> Option<&MailAddress> {
+        self.opened_mail_sender.as_ref()
+    }
+
+    /// Whether certificates of senders are kept.
+    pub(crate) fn harvests(&self) -> bool {
+        self.harvester.is_some()
+    }
+
     /// The identities whose keys are at hand.
     pub fn identities(&self) -> &Identities {
         &self.identities
@@ -222,7 +252,11 @@ impl Agent {
 
     /// The fields of a message that claim to be ours, which no message keeps.
     pub fn forged(&self, message: &Message) -> Vec<FieldRef> {
-        authres::forged(&message.entity(), &self.authserv_id)
+        self.forged_in(&message.entity())
+    }
+
+    pub(crate) fn forged_in(&self, entity: &MimeEntity<'_>) -> Vec<FieldRef> {
+        authres::forged(entity, &self.authserv_id)
     }
 
     /// Decides what becomes of a message and does it. Fields that claim to be ours are removed from
@@ -234,7 +268,7 @@ impl Agent {
         at: SystemTime,
     ) -> Result<Outcome, AgentError> {
         let entity = message.entity();
-        let forged = authres::forged(&entity, &self.authserv_id);
+        let forged = self.forged_in(&entity);
         let mut outcome = match self.policy.plan(envelope, &entity, at) {
             Plan::Receive(reason) => {
                 let is_incoming = reason == ReceiveReason::Incoming;
@@ -250,58 +284,5 @@ impl Agent {
         };
         outcome.edits.remove.extend(forged);
         Ok(outcome)
-    }
-
-    fn receive(
-        &self,
-        envelope: &Envelope,
-        message: &Message,
-        is_incoming: bool,
-        at: SystemTime,
-    ) -> Result<Outcome, AgentError> {
-        let recipients: Vec<_> = envelope.recipient_addresses().collect();
-        let received = self.receiving().receive(message, Entitled::Recipients(&recipients), at)?;
-        let note = note(&received.opening, &received.verdict);
-        let field = authres::value(&received.verdict, note.as_deref(), &self.authserv_id);
-        let mut edits = received.edits;
-        edits.prepend.push((authres::NAME.to_owned(), field));
-        edits.returned = received.opening.returned();
-        if edits.returned == Returned::HeadersOnly {
-            edits.sender.clone_from(&self.opened_mail_sender);
-        }
-        let action = match received.opening {
-            Opening::Opened { .. } => "opened",
-            _ => "verified",
-        };
-        let reason = match note {
-            Some(note) => format!("{note}; {}", received.verdict.reason()),
-            None => received.verdict.reason().to_string(),
-        };
-        let harvests = self.harvester.is_some() && is_incoming;
-        let signed = harvests
-            .then(|| {
-                Signed::of(envelope, &message.entity(), &received.verdict, received.signers, &self.identities)
-            })
-            .flatten()
-            .map(Box::new);
-        let verdict = Some(received.verdict);
-        Ok(Outcome { edits, action, reason, verdict, copies: Vec::new(), signed }.with_short_reason())
-    }
-}
-
-/// What is said beside the verdict of a message that was, or was not, opened.
-fn note(opening: &Opening, verdict: &Verdict) -> Option<String> {
-    match opening {
-        Opening::NotEncrypted => None,
-        // CBC alone lets anybody change the content; only a signature inside tells (EFAIL).
-        Opening::Opened { cipher, protection } => {
-            let weak = if *protection == Protection::Weak { ", weak" } else { "" };
-            let signed = verdict.result() == AuthResult::Pass;
-            let doubtful = *protection < Protection::Authenticated && !signed;
-            let unauthenticated = if doubtful { ", content not authenticated" } else { "" };
-            Some(format!("decrypted ({cipher}{weak}){unauthenticated}"))
-        }
-        Opening::NotEntitled => Some("not decrypted: not every recipient has the key here".to_owned()),
-        Opening::Failed(reason) => Some(format!("not decrypted: {reason}")),
     }
 }

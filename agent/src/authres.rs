@@ -2,6 +2,8 @@
 //!
 //! Written for our verdict; and forged ones recognised, which claim to come from here.
 
+use std::collections::HashMap;
+
 use smime::{
     message::Verdict,
     mime::{Header, MimeEntity},
@@ -12,6 +14,15 @@ use crate::FieldRef;
 /// The field's name.
 pub const NAME: &str = "Authentication-Results";
 
+/// Says what was not as a rule wants it, in a word.
+pub const TAG: &str = "X-Hsmime-Tag";
+
+/// All that was found, where a rule wants that written.
+pub const DETAILS: &str = "X-Hsmime-Details";
+
+/// What the names of all fields begin with that only we write.
+const PREFIX: &str = "X-Hsmime-";
+
 /// The fields of a message that carry our `authserv_id` and so were not written here: this agent is
 /// the one that writes them, and it has not done so yet (RFC 8601 section 5).
 pub fn forged(entity: &MimeEntity<'_>, authserv_id: &str) -> Vec<FieldRef> {
@@ -21,7 +32,23 @@ pub fn forged(entity: &MimeEntity<'_>, authserv_id: &str) -> Vec<FieldRef> {
         .zip(1..)
         .filter(|(field, _)| is_ours(field.value(), authserv_id))
         .map(|(_, index)| FieldRef { name: NAME.to_owned(), index })
+        .chain(own_fields(&header))
         .collect()
+}
+
+/// The fields that only we write.
+fn own_fields(header: &Header<'_>) -> Vec<FieldRef> {
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    let mut fields = Vec::new();
+    for field in header.fields() {
+        let is_own = field.name().get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+        if is_own {
+            let index = seen.entry(field.name().to_ascii_lowercase()).or_default();
+            *index += 1;
+            fields.push(FieldRef { name: field.name().to_owned(), index: *index });
+        }
+    }
+    fields
 }
 
 /// Whether a field's authserv-id is ours, without regard to case. A trailing dot, which names the same
@@ -92,6 +119,26 @@ pub fn value(verdict: &Verdict, note: Option<&str>, authserv_id: &str) -> String
         lines.push(format!("body.smime-issuer=\"{}\"", escaped(&certificate.issuer().to_string())));
     }
     lines.extend(verdict.part().map(|part| format!("body.smime-part={part}")));
+    lines.join("\r\n ")
+}
+
+/// The value of [`DETAILS`].
+pub fn details(verdict: &Verdict, note: Option<&str>, layers: &str) -> String {
+    let mut lines = vec![format!("smime={};", verdict.result().as_str())];
+    let mut add = |name: &str, text: &str| {
+        if !text.is_empty() {
+            lines.push(format!("{name}=\"{}\";", escaped(text)));
+        }
+    };
+    add("reason", &verdict.reason().to_string());
+    add("encryption", note.unwrap_or("none"));
+    add("layers", layers);
+    if let Some(certificate) = verdict.certificate() {
+        let addresses: Vec<_> = certificate.addresses().iter().map(ToString::to_string).collect();
+        add("signer", &addresses.join(", "));
+        add("serial", &certificate.serial_hex());
+        add("issuer", &certificate.issuer().to_string());
+    }
     lines.join("\r\n ")
 }
 

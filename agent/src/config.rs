@@ -3,6 +3,7 @@
 //! Nothing is opened or resolved in here; [`crate::Settings`] does that. Every section, key and default
 //! of the file is in this one place.
 
+mod incoming;
 mod problem;
 mod reader;
 mod revocation;
@@ -13,6 +14,8 @@ mod trust;
 use std::path::PathBuf;
 
 use hsmpool::{Lane, server::Permission};
+pub(crate) use incoming::IncomingSection;
+pub use incoming::{Action, Actions};
 pub use problem::{Complaint, ConfigError, Problem};
 pub use reader::At;
 pub(crate) use reader::Report;
@@ -39,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) limits: LimitsSection,
     pub(crate) identities: Vec<IdentitySection>,
     pub(crate) rules: Vec<RuleSection>,
+    pub(crate) incoming: Vec<IncomingSection>,
     pub(crate) log: LogSection,
 }
 
@@ -191,6 +195,7 @@ impl Config {
             limits: document.section("[limits]", report, |section| Some(limits(section))).unwrap_or_default(),
             identities: document.sections("[[identity]]", report, identity),
             rules: document.sections("[[rule]]", report, rule::rule),
+            incoming: document.sections("[[incoming]]", report, |section| Some(incoming::incoming(section))),
             log: document.section("[log]", report, |section| Some(log(section))).unwrap_or_default(),
         };
         document.finish(report);
@@ -369,7 +374,8 @@ mod tests {
             (
                 "[[quotas]]\n".to_owned(),
                 "line 1: unknown section [quotas]; the sections are `[[token]]`, `[pool]`, `[keyd]`, `[cache]`, `[trust]`, \
-                 `[[source]]`, `[lookup]`, `[revocation]`, `[milter]`, `[limits]`, `[[identity]]`, `[[rule]]`, `[log]`"
+                 `[[source]]`, `[lookup]`, `[revocation]`, `[milter]`, `[limits]`, `[[identity]]`, `[[rule]]`, \
+                 `[[incoming]]`, `[log]`"
                     .to_owned(),
             ),
             ("listen = 1\n".to_owned(), "line 1: `listen` stands outside of any section".to_owned()),

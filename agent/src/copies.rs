@@ -208,7 +208,9 @@ impl<'s> Drafts<'s> {
         let mut copies = Vec::with_capacity(forms.len());
         for (_, copied, recipients) in forms {
             edits.remove_recipients.extend(recipients.iter().cloned());
-            copies.push(Copy { recipients, octets: copied.apply(message).octets().to_vec() });
+            let (returned, sender) = (copied.returned, copied.sender.clone());
+            let octets = copied.apply(message).octets().to_vec();
+            copies.push(Copy { recipients, octets, returned, sender });
         }
         if !copies.is_empty() {
             reason = format!("{} copies for others; {reason}", copies.len());

@@ -43,6 +43,10 @@ pub struct Copy {
     pub recipients: Vec<String>,
     /// The whole message.
     pub octets: Vec<u8>,
+    /// What bounces may hold of it.
+    pub returned: Returned,
+    /// Its envelope sender, where that is another than the message's.
+    pub sender: Option<MailAddress>,
 }
 
 /// What a bounce may hold of the message: `RET` of RFC 3461, 4.3.
@@ -97,6 +101,18 @@ fn write_fields(fields: &[(String, String)], octets: &mut Vec<u8>) {
     }
 }
 
+/// What becomes of a message that is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is delivered.
+    #[default]
+    Deliver,
+    /// It is held until a person decides.
+    Quarantine,
+    /// It is thrown away, as a rule expressly says.
+    Discard,
+}
+
 /// What was done with a message, and what to do with it now.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -108,6 +124,10 @@ pub struct Outcome {
     pub reason: String,
     /// What its signature is worth, where that was looked at.
     pub verdict: Option<Verdict>,
+    /// What becomes of it now.
+    pub disposition: Disposition,
+    /// The layers of S/MIME that were found, from outside in, in words for the log.
+    pub layers: Option<String>,
     /// What must be sent besides. Whoever cannot send it must not deliver the message.
     pub copies: Vec<Copy>,
     /// What [`crate::Agent::harvest`] may have once the message is answered; only where harvesting is switched on.
@@ -117,8 +137,17 @@ pub struct Outcome {
 impl Outcome {
     /// The outcome of a message that is delivered as it is.
     pub fn unchanged(action: &'static str, reason: String) -> Self {
-        Self { edits: Edits::default(), action, reason, verdict: None, copies: Vec::new(), signed: None }
-            .with_short_reason()
+        Self {
+            edits: Edits::default(),
+            action,
+            reason,
+            verdict: None,
+            disposition: Disposition::Deliver,
+            layers: None,
+            copies: Vec::new(),
+            signed: None,
+        }
+        .with_short_reason()
     }
 
     /// The outcome with a reason that fits into a line of a log: it may quote what a stranger wrote.

@@ -35,6 +35,8 @@ pub enum Entitled<'a> {
     Recipients(&'a [Option<MailAddress>]),
     /// For whoever runs this over his own archive.
     Owner,
+    /// For nobody: it stays closed.
+    Nobody,
 }
 
 /// What became of a message.
@@ -42,6 +44,8 @@ pub enum Entitled<'a> {
 pub struct Received {
     /// Whether it was opened.
     pub opening: Opening,
+    /// The names of the ciphers that were opened, from outside in.
+    pub ciphers: Vec<&'static str>,
     /// What its signature is worth: the outer one, or the one inside if it was opened. An outer signature
     /// around what was opened is among its layers.
     pub verdict: Verdict,
@@ -113,11 +117,21 @@ impl<'i> ReceivingAgent<'i> {
         entitled: Entitled<'_>,
         at: SystemTime,
     ) -> Result<Received, AgentError> {
+        self.receive_whole(message, entitled, at).map(|(received, _)| received)
+    }
+
+    /// The same, and the content beside it where it was opened.
+    pub(crate) fn receive_whole(
+        &self,
+        message: &Message,
+        entitled: Entitled<'_>,
+        at: SystemTime,
+    ) -> Result<(Received, Option<Vec<u8>>), AgentError> {
         let outer = message.entity();
         let sender = Claimed::of(&outer, self.sender_rule);
         let mut budget = Budget::default();
         let room = Room::of(message.octets().len());
-        let Opened { content, opening, around } =
+        let Opened { content, opening, around, mut ciphers } =
             self.open(&outer, entitled, &sender, &mut budget, room, at)?;
         let (content, opening, edits) = match content {
             Cow::Borrowed(_) => (content, opening, Edits::default()),
@@ -150,7 +164,13 @@ impl<'i> ReceivingAgent<'i> {
             // What will arrive is not what was signed.
             verdict = verdict.at_best(Reason::NotTransportSafe);
         }
-        Ok(Received { opening, verdict, signers, edits })
+        let content = if let Cow::Owned(content) = content {
+            Some(content)
+        } else {
+            ciphers.clear();
+            None
+        };
+        Ok((Received { opening, ciphers, verdict, signers, edits }, content))
     }
 
     /// Verifies the message as it is.
@@ -174,6 +194,7 @@ impl<'i> ReceivingAgent<'i> {
             content: Cow::Borrowed(outer.octets()),
             opening: Opening::NotEncrypted,
             around: Vec::new(),
+            ciphers: Vec::new(),
         };
         for _ in 0..MAX_DEPTH {
             let entity = MimeEntity::parse(&opened.content);
@@ -198,6 +219,7 @@ impl<'i> ReceivingAgent<'i> {
                     if let Opening::Opened { protection: before, .. } = before {
                         protection = protection.max(*before);
                     }
+                    opened.ciphers.push(cipher.name());
                     opened.opening = Opening::Opened { cipher: cipher.name(), protection };
                     opened.content = Cow::Owned(octets);
                 }
@@ -245,6 +267,7 @@ impl<'i> ReceivingAgent<'i> {
             enveloped.recipient_for(identity.certificate()).map(|info| (info, identity))
         };
         match entitled {
+            Entitled::Nobody => None,
             Entitled::Owner => self.identities.iter().find_map(named),
             Entitled::Recipients(recipients) => {
                 let owned = recipients
@@ -263,6 +286,8 @@ struct Opened<'m> {
     opening: Opening,
     /// What the signatures around opened ciphertexts were worth, from outside in.
     around: Vec<Verdict>,
+    /// The ciphers' names.
+    ciphers: Vec<&'static str>,
 }
 
 impl Opened<'_> {

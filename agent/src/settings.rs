@@ -6,6 +6,7 @@
 
 mod check;
 mod display;
+mod incoming;
 mod keyd;
 mod listen;
 mod pattern;
@@ -25,6 +26,7 @@ use ipnet::IpNet;
 use lookup::FetchSettings;
 use smime::{Certificate, MailAddress, mime::SenderRule, path::Trust};
 
+pub use incoming::{Decision, IncomingRule};
 pub use keyd::{Keyd, KeydClient, Keys, Peer, start_pool};
 pub use listen::Listen;
 pub use pattern::{AddressFile, AddressList, AddressPattern};
@@ -56,6 +58,7 @@ pub struct Settings {
     milter: Option<Milter>,
     identities: Vec<IdentitySettings>,
     rules: Vec<Rule>,
+    incoming: Vec<IncomingRule>,
     log: Log,
 }
 
@@ -258,6 +261,11 @@ impl Settings {
     /// The rules, in the order of the file.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The rules for mail from elsewhere, in the order of the file.
+    pub fn incoming(&self) -> &[IncomingRule] {
+        &self.incoming
     }
 
     /// How to write the log.

@@ -5,11 +5,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent::Outcome;
 use agent::harvest::Signed;
+use agent::{Disposition, Outcome};
 use indymilter::{
-    Actions, CallbackFuture, Callbacks, Context, EomContext, MacroStage, NegotiateContext, ProtoOpts,
-    SetErrorReply, Status,
+    Actions, CallbackFuture, Callbacks, Context, ContextActions as _, EomContext, MacroStage,
+    NegotiateContext, ProtoOpts, SetErrorReply, Status,
 };
 use smime::Fault;
 use tokio::task::spawn_blocking;
@@ -71,7 +71,8 @@ fn negotiate<T: Treat>(
         return Status::Reject; // ends the connection
     }
     let options = NEEDED_OPTIONS | (WANTED_OPTIONS & offered_options);
-    cx.requested_actions = actions;
+    // Without it, what a rule would have held is deferred.
+    cx.requested_actions = actions | (offered_actions & Actions::QUARANTINE);
     cx.requested_opts = options;
     for (stage, macros) in MACROS {
         cx.requested_macros.insert(stage, macros.to_owned());
@@ -194,13 +195,13 @@ async fn conclude<T: Treat>(
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     match done {
-        Ok(Done { action, reason, smime, signed }) => {
-            info!(action, smime, reason, recipients, octets, elapsed_ms, "done");
+        Ok(Done { action, reason, smime, layers, disposition, signed }) => {
+            info!(action, smime, layers, reason, recipients, octets, elapsed_ms, "done");
             // Nothing is left to do for it but the answer, which this does not hold up.
             if let Some(signed) = signed {
                 connection.bridge().learn(*signed);
             }
-            Status::Continue
+            if disposition == Disposition::Discard { Status::Discard } else { Status::Continue }
         }
         Err(Refused { reply, failure: Failure { fault, reason } }) => {
             let code = reply.code();
@@ -221,6 +222,9 @@ struct Done {
     reason: String,
     /// RFC 7281's word, where a signature was looked for.
     smime: Option<&'static str>,
+    /// What its layers are worth, where it has some.
+    layers: Option<String>,
+    disposition: Disposition,
     /// What may be learnt of it.
     signed: Option<Box<Signed>>,
 }
@@ -232,14 +236,21 @@ async fn apply<T: Treat>(
     Answer { outcome, prepared, memory }: Answer,
     sender: &str,
 ) -> Result<Done, Failure> {
-    let Outcome { edits, action, reason, verdict, copies, signed } = outcome;
+    let Outcome { edits, action, reason, verdict, disposition, layers, copies, signed } = outcome;
     if !copies.is_empty() {
         return Err(Failure::new(Fault::Internal, "there are copies that nobody sends"));
     }
     let smime = verdict.map(|verdict| verdict.result().as_str());
     let requests =
         Requests::new(edits, sender).map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;
-    match timeout(connection.limits().deadline, requests.send(&cx.actions)).await {
+    let sent = async {
+        // Before the edits: what shall be held is never delivered for want of them.
+        if disposition == Disposition::Quarantine {
+            cx.actions.quarantine(QUARANTINE_REASON).await?;
+        }
+        requests.send(&cx.actions).await
+    };
+    match timeout(connection.limits().deadline, sent).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             let reason = format!("the edits did not reach the MTA: {error}");
@@ -254,7 +265,7 @@ async fn apply<T: Treat>(
         let committed = committed.map_err(|_| Failure::new(Fault::Internal, "the commit panicked"))?;
         committed.map_err(|error| Failure::new(Fault::Operator, error.to_string()))?;
     }
-    Ok(Done { action, reason, smime, signed })
+    Ok(Done { action, reason, smime, layers, disposition, signed })
 }
 
 /// The reply to what is not even treated.
@@ -270,6 +281,9 @@ fn refuse(refusal: Refusal, to: &mut impl SetErrorReply) -> Status {
     warn!(reason = %refusal, code = reply.code(), "refused");
     reply.give(to)
 }
+
+/// For whoever looks into the queue.
+const QUARANTINE_REASON: &CStr = c"held by a rule on S/MIME";
 
 /// Fields are added (and inserted), removed, bodies replaced, and the sender named again with what bounces may
 /// hold; nothing else is asked for, but that recipients are removed where copies are made for them.

@@ -8,7 +8,7 @@ use agent::{Agent, Edits, Envelope, FieldRef, Outcome};
 use smime::Fault;
 use smime::mime::Message;
 
-use crate::spool::{MARKER, Prepared, Spool};
+use crate::spool::{Known, MARKER, Prepared, Spool};
 use crate::treat::{Failure, Treat};
 
 /// An agent whose copies are sent.
@@ -29,9 +29,13 @@ impl Treat for Gateway {
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure> {
         let markers = message.entity().header().all(MARKER).count();
         let remove = (1..).take(markers).map(|index| FieldRef { name: MARKER.to_owned(), index });
-        if self.spool.is_ours(envelope, message) {
-            // The marker says nothing of the header: whoever saw one could send the text under another.
-            let remove = remove.chain(self.agent.forged(message)).collect();
+        if let Some(known) = self.spool.known(envelope, message) {
+            // Whoever saw a marker could send the text under another header.
+            let forged = match known {
+                Known::WithResults => Vec::new(),
+                Known::Body => self.agent.forged(message),
+            };
+            let remove = remove.chain(forged).collect();
             let edits = Edits { remove, ..Edits::default() };
             return Ok(Outcome { edits, ..Outcome::unchanged("passed", "it is a copy of ours".to_owned()) });
         }

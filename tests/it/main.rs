@@ -28,6 +28,8 @@ mod outgoing;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod senders;
 #[cfg(test)]
 mod token;

@@ -168,4 +168,4 @@ const PROFILES: [(&str, Profile); 4] = {
     [(a.name, a), (b.name, b), (c.name, c), (d.name, d)]
 };
 
-const SIZES: RangeInclusive<u64> = 0..=(4 << 30);
+pub(super) const SIZES: RangeInclusive<u64> = 0..=(4 << 30);

@@ -1,5 +1,6 @@
 //! The checks that make [`Settings`] out of a [`Config`]: files, addresses, networks, and what must fit together.
 
+mod incoming;
 mod pem;
 mod rule;
 mod trust;
@@ -55,6 +56,9 @@ impl<'a> Checker<'a> {
         let rules = config.rules.into_iter().filter_map(|section| self.rule(section, &identities)).collect();
         let sender_rule = config.trust.sender_rule;
         let (trust, for_encryption) = self.trust(config.trust);
+        let can_split = config.milter.as_ref().is_some_and(|section| section.reinject.is_some());
+        let incoming =
+            config.incoming.into_iter().filter_map(|section| self.incoming(section, can_split)).collect();
         Settings {
             path: path.to_owned(),
             tokens,
@@ -70,6 +74,7 @@ impl<'a> Checker<'a> {
             milter: config.milter.and_then(|section| self.milter(section, config.limits)),
             identities,
             rules,
+            incoming,
             log: Log { format: config.log.format, filter: config.log.filter },
         }
     }

@@ -96,10 +96,7 @@ impl fmt::Display for Settings {
             };
             row("", format_args!("{logins}"))?;
         }
-        for rule in &self.rules {
-            row("rule", format_args!("{rule}"))?;
-        }
-        row("rule", format_args!("all others: sign never"))?;
+        self.write_rules(&mut row)?;
         row("log", format_args!("{}, {}", self.log.format.as_str(), self.log.filter))
     }
 }
@@ -155,6 +152,17 @@ impl Settings {
             _ => "no CRLs or OCSP responses are fetched".to_owned(),
         });
         rows
+    }
+
+    fn write_rules(&self, row: &mut dyn FnMut(&str, fmt::Arguments<'_>) -> fmt::Result) -> fmt::Result {
+        for rule in &self.rules {
+            row("rule", format_args!("{rule}"))?;
+        }
+        row("rule", format_args!("all others: sign never"))?;
+        for rule in &self.incoming {
+            row("incoming", format_args!("{rule}"))?;
+        }
+        Ok(())
     }
 
     fn harvest_note(&self) -> &'static str {

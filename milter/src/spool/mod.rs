@@ -29,7 +29,7 @@ use std::{
     time::SystemTime,
 };
 
-use agent::{Copy, Envelope, settings::Reinject};
+use agent::{Copy, Envelope, Returned, authres, settings::Reinject};
 use rustix::fs::{FlockOperation, flock};
 use smime::mime::Message;
 use tracing::info;
@@ -55,6 +55,8 @@ struct Shared {
     folder: PathBuf,
     key: Key,
     sets: Sets,
+    /// The name in fields of ours.
+    name: String,
     memory: Mutex<Memory>,
 }
 
@@ -66,6 +68,15 @@ pub struct SpoolError {
     pub path: PathBuf,
     /// What the system says.
     pub reason: io::Error,
+}
+
+/// What of a copy is as this spool sent it; both with all of its recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The body, and the fields that say what was found of the message it was made from.
+    WithResults,
+    /// The body alone.
+    Body,
 }
 
 /// What a message is known by when it comes again.
@@ -100,8 +111,13 @@ impl Spool {
         let key = Key::load(&folder.join("marker.key")).map_err(fail(&folder.join("marker.key")))?;
         let taken = folder.join("taken");
         let memory = Memory::load(&taken, SystemTime::now()).map_err(fail(&taken))?;
-        let shared =
-            Shared { folder: folder.clone(), key, sets: Sets::new(folder), memory: Mutex::new(memory) };
+        let shared = Shared {
+            folder: folder.clone(),
+            key,
+            sets: Sets::new(folder),
+            name: name.to_owned(),
+            memory: Mutex::new(memory),
+        };
         let shared = Arc::new(shared);
         shared.recover().map_err(fail(folder))?;
         let (wake, woken) = channel();
@@ -118,17 +134,24 @@ impl Spool {
         Ok(Arc::new(Self { shared, wake, _lock: held }))
     }
 
-    /// Whether a message is a copy that this spool sent.
-    pub(crate) fn is_ours(&self, envelope: &Envelope, message: &Message) -> bool {
+    /// Whether a message is a copy that this spool sent, and what of it is as it was sent.
+    pub(crate) fn known(&self, envelope: &Envelope, message: &Message) -> Option<Known> {
         let entity = message.entity();
         let header = entity.header();
         let mut markers = header.all(MARKER);
         match (markers.next(), markers.next()) {
             (Some(marker), None) => {
                 let (marker, key) = (marker.unfolded(), &self.shared.key);
-                key.verifies(marker.trim(), &envelope.sender, &envelope.recipients, message.body())
+                let verifies = |covered: &[u8]| {
+                    key.verifies(marker.trim(), &envelope.sender, &envelope.recipients, covered)
+                };
+                if verifies(&self.shared.covered(message)) {
+                    Some(Known::WithResults)
+                } else {
+                    verifies(message.body()).then_some(Known::Body)
+                }
             }
-            _ => false,
+            _ => None,
         }
     }
 
@@ -141,7 +164,7 @@ impl Spool {
     ) -> Result<Prepared, SpoolError> {
         let (now, mut known, mut tags) = (SystemTime::now(), 0, Vec::new());
         let mut set = Vec::with_capacity(copies.len());
-        for Copy { mut recipients, mut octets } in copies {
+        for Copy { mut recipients, mut octets, returned, sender } in copies {
             recipients.retain(|recipient| {
                 let tag = self.shared.key.tag(original, recipient);
                 let is_known = self.shared.memory().knows(&tag, now);
@@ -159,7 +182,11 @@ impl Spool {
             if !octets.ends_with(b"\r\n") {
                 octets.extend_from_slice(b"\r\n");
             }
-            set.push((Entry { sender: envelope.sender.clone(), recipients }, octets));
+            // To the null sender nobody bounces, and that must stay so (RFC 5321 4.5.5).
+            let other = sender.filter(|_| !envelope.sender.is_empty());
+            let sender = other.map_or_else(|| envelope.sender.clone(), |other| other.as_str().to_owned());
+            let headers_only = returned == Returned::HeadersOnly;
+            set.push((Entry { sender, recipients, headers_only }, octets));
         }
         if known > 0 {
             info!(recipients = known, "the message came before, and they have their copies");
@@ -192,6 +219,25 @@ impl Shared {
 
     fn tags(&self, identity: &str, recipients: &[String]) -> Vec<Tag> {
         recipients.iter().map(|recipient| self.key.tag(identity, recipient)).collect()
+    }
+
+    /// What a marker covers: the fields that only we write, and the body. Where there are no such fields, the body alone.
+    fn covered(&self, message: &Message) -> Vec<u8> {
+        let entity = message.entity();
+        let header = entity.header();
+        let ours = authres::forged(&entity, &self.name);
+        let mut covered = Vec::with_capacity(message.body().len());
+        for field in ours.iter().filter(|field| !field.name.eq_ignore_ascii_case(MARKER)) {
+            let at = usize::try_from(field.index.saturating_sub(1)).unwrap_or(usize::MAX);
+            let value = header.all(&field.name).nth(at).map(|field| field.unfolded()).unwrap_or_default();
+            let line = format!("{}:{}:{value}\n", field.name, value.len());
+            covered.extend_from_slice(line.as_bytes());
+        }
+        if !covered.is_empty() {
+            covered.push(b'\n');
+        }
+        covered.extend_from_slice(message.body());
+        covered
     }
 
     /// Digits that nothing else in this spool has.
@@ -249,12 +295,6 @@ pub fn put_aside(folder: &Path) -> io::Result<usize> {
 }
 
 const FAILED: &str = "failed";
-
-/// What follows the empty line.
-fn body_of(octets: &[u8]) -> &[u8] {
-    let end = octets.windows(4).position(|window| window == b"\r\n\r\n");
-    end.and_then(|end| octets.get(end + 4..)).unwrap_or_default()
-}
 
 /// Writes a new file with its octets on the disk, or leaves the one that is there.
 fn write_new(path: &Path, octets: &[u8]) -> io::Result<()> {

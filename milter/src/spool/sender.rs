@@ -16,8 +16,10 @@ use std::{
 
 use tracing::{error, info, warn};
 
+use smime::mime::Message;
+
 use super::{
-    Entry, Shared, body_of,
+    Entry, Shared,
     notice::Notice,
     set::{Held, Sets, age, files, identity_of, sync},
     smtp::{self, Report, Trouble},
@@ -150,7 +152,8 @@ impl Sender {
             }
             Err(error) => return Err(Wait::Copy(error.to_string())),
         };
-        let marker = |accepted: &[String]| self.shared.key.marker(&entry.sender, accepted, body_of(&message));
+        let covered = self.shared.covered(&Message::from_stored(&message));
+        let marker = |accepted: &[String]| self.shared.key.marker(&entry.sender, accepted, &covered);
         let mut report = match smtp::send((&self.host, self.port), &entry, &message, marker) {
             Ok(report) => report,
             // No recipient's fault: what waits for the server waits for as long as it takes.
@@ -225,14 +228,14 @@ impl Sender {
         if entry.sender.is_empty() {
             let aside = self.aside(path).map_err(|error| error.to_string())?;
             let names = refused.iter().map(|(recipient, _)| recipient.clone()).collect();
-            let entry = Entry { sender: String::new(), recipients: names };
+            let entry = Entry { sender: String::new(), recipients: names, headers_only: false };
             Sets::replace(&aside, &entry, message).map_err(|error| error.to_string())?;
             error!(recipients, first, reply, path = %aside.display(), "a copy without a sender was refused, and is put aside");
             return Ok(());
         }
         let id = self.shared.unique();
         let notice = Notice { reporter: &self.name, id: &id, at: now, refused };
-        let to = Entry { sender: String::new(), recipients: vec![entry.sender.clone()] };
+        let to = Entry { sender: String::new(), recipients: vec![entry.sender.clone()], headers_only: false };
         let sealed = self.shared.sets.seal(&id, &[(to, notice.write(entry, message))]);
         match sealed.map(|sealed| self.shared.sets.release(sealed)) {
             Err(error) | Ok(Err(Held::Back(error))) => return Err(error.to_string()),

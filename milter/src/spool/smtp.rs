@@ -96,6 +96,15 @@ impl Session {
         if !message.is_ascii() && offers.contains("8BITMIME") {
             parameters.push_str(" BODY=8BITMIME");
         }
+        if entry.headers_only && !entry.sender.is_empty() {
+            if !offers.contains("DSN") {
+                let text =
+                    "450 4.3.5 the server offers no DSN: bounces would hold what was decrypted".to_owned();
+                report.add(&entry.recipients, &Reply { class: b'4', text });
+                return Ok(self.quit(report));
+            }
+            parameters.push_str(" RET=HDRS");
+        }
         let is_international = !entry.sender.is_ascii() || entry.recipients.iter().any(|one| !one.is_ascii());
         if is_international {
             if !offers.contains("SMTPUTF8") {

@@ -102,7 +102,12 @@ fn message() -> Message {
 }
 
 fn copy() -> Copy {
-    Copy { recipients: vec!["c@example.net".to_owned()], octets: b"Subject: x\r\n\r\n.Hi \xfc\r\n".to_vec() }
+    Copy {
+        recipients: vec!["c@example.net".to_owned()],
+        octets: b"Subject: x\r\n\r\n.Hi \xfc\r\n".to_vec(),
+        returned: Returned::Full,
+        sender: None,
+    }
 }
 
 /// The states of the sets.
@@ -191,18 +196,60 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
     until("the entry is gone", || names(folder.path()).is_empty());
     // As it comes back, dots unstuffed.
     let back = Message::from_stored(&String::from_utf8_lossy(text).into_owned().into_bytes());
-    assert!(!spool.is_ours(&envelope(), &back), "another text");
+    assert!(spool.known(&envelope(), &back).is_none(), "another text");
     let text = [text.strip_suffix(b"..Hi \xfc\r\n").unwrap(), b".Hi \xfc\r\n"].concat();
     let back = Message::from_stored(&text);
     let alone = Envelope { recipients: copy().recipients, ..envelope() };
-    assert!(spool.is_ours(&alone, &back));
-    assert!(!spool.is_ours(&envelope(), &back), "other recipients");
+    assert_eq!(spool.known(&alone, &back), Some(Known::WithResults));
+    assert!(spool.known(&envelope(), &back).is_none(), "other recipients");
     assert!(
-        !spool.is_ours(&Envelope { sender: "x@example.org".to_owned(), ..alone }, &back),
+        spool.known(&Envelope { sender: "x@example.org".to_owned(), ..alone }, &back).is_none(),
         "another sender"
     );
-    assert!(!spool.is_ours(&envelope(), &message()), "no marker");
+    assert!(spool.known(&envelope(), &message()).is_none(), "no marker");
     assert!(arrived.recv_timeout(Duration::from_millis(300)).is_err());
+}
+
+#[test]
+fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
+    let opened = Copy {
+        octets: b"Authentication-Results: mx.example.org; smime=pass\r\nX-Hsmime-Tag: x\r\n\r\nHi\r\n"
+            .to_vec(),
+        returned: Returned::HeadersOnly,
+        sender: smime::MailAddress::parse("post@example.org").ok(),
+        ..copy()
+    };
+    for (offers_dsn, commands) in
+        [(true, &["MAIL FROM:<post@example.org> RET=HDRS", "RCPT TO:<c@example.net>"][..]), (false, &[])]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (listener, port) = listener();
+        let arrived = server_that(listener, move |command| {
+            (offers_dsn && command == "EHLO localhost").then_some("250-here\r\n250 DSN")
+        });
+        let spool = open(folder.path(), port).unwrap();
+        let identity = spool.identify(&envelope(), &message());
+        spool.prepare(&envelope(), &identity, vec![opened.clone()]).unwrap().commit().unwrap();
+        let got = arrived.recv_timeout(if offers_dsn { PATIENCE } else { Duration::from_millis(500) });
+        assert_eq!(got.as_ref().map_or(&[][..], |(commands, _)| commands), commands);
+        let Ok((_, octets)) = got else { continue };
+        let octets = octets.strip_suffix(b".\r\n").unwrap();
+        let from = Envelope {
+            sender: "post@example.org".to_owned(),
+            recipients: copy().recipients,
+            ..Envelope::default()
+        };
+        let known = |text: &str| spool.known(&from, &Message::from_stored(text.as_bytes()));
+        let text = String::from_utf8_lossy(octets);
+        assert_eq!(known(&text), Some(Known::WithResults));
+        assert_eq!(
+            known(&format!("Received: by x\r\nAuthentication-Results: y; a=b\r\n{text}")),
+            Some(Known::WithResults)
+        );
+        for changed in [text.replace("smime=pass", "smime=fail"), text.replace("Tag: x", "Tag: y")] {
+            assert_eq!(known(&changed), None, "{changed}");
+        }
+    }
 }
 
 #[test]
@@ -347,7 +394,7 @@ fn one_recipient_that_is_refused_keeps_it_from_nobody_else_and_the_sender_is_tol
     let head = octets.strip_suffix(b"..Hi \xfc\r\n.\r\n").unwrap();
     let back = Message::from_stored(&[head, b".Hi \xfc\r\n"].concat());
     let two = ["b@example.net", "c@example.net"].map(str::to_owned).to_vec();
-    assert!(spool.is_ours(&Envelope { recipients: two, ..envelope() }, &back));
+    assert!(spool.known(&Envelope { recipients: two, ..envelope() }, &back).is_some());
     let (commands, octets) = arrived.recv_timeout(PATIENCE).unwrap();
     assert_eq!(commands, ["MAIL FROM:<>", "RCPT TO:<a@example.org>"]);
     let notice = String::from_utf8(octets).unwrap();

@@ -14,7 +14,7 @@ fn exactly_what_is_needed_is_negotiated() {
     let milter = Running::start(untouched);
     let negotiated = Mta::connect(milter.address).negotiate(ALL_ACTIONS, ALL_OPTIONS).unwrap();
     assert_eq!(negotiated.version, 6);
-    assert_eq!(negotiated.actions, 0x1 | 0x2 | 0x10 | 0x40, "fields, body and sender");
+    assert_eq!(negotiated.actions, 0x1 | 0x2 | 0x10 | 0x20 | 0x40, "fields, body, quarantine and sender");
     assert_eq!(
         negotiated.options,
         mta::NO_CONNECT

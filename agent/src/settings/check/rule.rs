@@ -19,7 +19,7 @@ impl Checker<'_> {
             let reason = "`mixed = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned();
             self.report.add(mixed.line, Problem::Contradiction { reason });
         }
-        let conditions = self.conditions(conditions);
+        let conditions = self.conditions(TITLE, conditions);
         let identity = section.identity.map(|path| self.own_certificate(&path, identities));
         let mut also_to = Vec::new();
         for path in &section.also_to {
@@ -51,14 +51,14 @@ impl Checker<'_> {
     }
 
     /// All conditions or none: with one left out a rule would be about more mail than was meant.
-    fn conditions(&mut self, keys: ConditionKeys) -> Option<Conditions> {
+    pub(super) fn conditions(&mut self, title: &'static str, keys: ConditionKeys) -> Option<Conditions> {
         let mut networks = Vec::new();
         let mut is_whole = true;
         for network in &keys.network {
             match parse_network(&network.value) {
                 Ok(parsed) => networks.push(parsed),
                 Err(reason) => {
-                    self.wrong(TITLE, "network", network, &reason);
+                    self.wrong(title, "network", network, &reason);
                     is_whole = false;
                 }
             }
@@ -68,15 +68,15 @@ impl Checker<'_> {
             match HeaderPattern::parse(&header.value) {
                 Ok(parsed) => headers.push(parsed),
                 Err(reason) => {
-                    self.wrong(TITLE, "header", header, &reason);
+                    self.wrong(title, "header", header, &reason);
                     is_whole = false;
                 }
             }
         }
         let (null, senders): (Vec<_>, Vec<_>) = keys.sender.into_iter().partition(|one| one.value == "<>");
-        let senders = self.addresses("sender", senders);
-        let from = self.addresses("from", keys.from);
-        let to = self.addresses("to", keys.to);
+        let senders = self.addresses(title, "sender", senders);
+        let from = self.addresses(title, "from", keys.from);
+        let to = self.addresses(title, "to", keys.to);
         let values = |all: Vec<At<String>>| all.into_iter().map(|one| one.value).collect();
         is_whole.then_some(Conditions {
             listeners: values(keys.listener),
@@ -92,14 +92,19 @@ impl Checker<'_> {
         })
     }
 
-    fn addresses(&mut self, key: &'static str, listed: Vec<At<String>>) -> Option<AddressList> {
+    fn addresses(
+        &mut self,
+        title: &'static str,
+        key: &'static str,
+        listed: Vec<At<String>>,
+    ) -> Option<AddressList> {
         let mut list = AddressList::default();
         let mut is_whole = true;
         for one in listed {
             let done = match one.value.strip_prefix("file:") {
                 Some(path) => {
                     let path = At { line: one.line, value: PathBuf::from(path) };
-                    self.address_file(key, &path).map(|file| list.files.push(Arc::new(file)))
+                    self.address_file(title, key, &path).map(|file| list.files.push(Arc::new(file)))
                 }
                 None => match AddressPattern::parse(&one.value) {
                     Ok(pattern) => {
@@ -107,7 +112,7 @@ impl Checker<'_> {
                         Some(())
                     }
                     Err(reason) => {
-                        self.wrong(TITLE, key, &one, &reason);
+                        self.wrong(title, key, &one, &reason);
                         None
                     }
                 },
@@ -117,13 +122,18 @@ impl Checker<'_> {
         is_whole.then_some(list)
     }
 
-    fn address_file(&mut self, key: &'static str, path: &At<PathBuf>) -> Option<AddressFile> {
-        let octets = self.octets(TITLE, key, path)?;
+    fn address_file(
+        &mut self,
+        title: &'static str,
+        key: &'static str,
+        path: &At<PathBuf>,
+    ) -> Option<AddressFile> {
+        let octets = self.octets(title, key, path)?;
         let resolved = self.resolved(path);
         let parsed = String::from_utf8(octets)
             .map_err(|_| "it is not UTF-8".to_owned())
             .and_then(|text| AddressFile::parse(resolved.value.clone(), &text));
-        parsed.map_err(|reason| self.file(TITLE, key, resolved.as_deref(), reason)).ok()
+        parsed.map_err(|reason| self.file(title, key, resolved.as_deref(), reason)).ok()
     }
 
     /// The certificate in a file, if it is that of an `[[identity]]`.

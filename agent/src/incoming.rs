@@ -1,0 +1,327 @@
+//! Mail from elsewhere, for all of its recipients: opened for those who own a key, verified, and treated as the rules say.
+//!
+//! Recipients of whom one owns a key and another does not, or whom different rules are about, get different forms of
+//! a message; one stays with the MTA, the others are copies, as with outgoing mail. The answer is one for all, so the
+//! strictest of their rules gives it.
+
+mod rewrite;
+mod subject;
+
+use std::{sync::Arc, time::SystemTime};
+
+use smime::{
+    MailAddress, Room,
+    cms::{EnvelopedData, Object},
+    message::{AuthResult, Ciphertext, Verdict},
+    mime::{Message, MimeEntity, single_originator},
+};
+
+use crate::{
+    Agent, AgentError, Copy, Disposition, Edits, Entitled, Envelope, Opening, Outcome, Protection, Received,
+    Returned, Settings, authres,
+    config::Action,
+    harvest::Signed,
+    settings::{Decision, IncomingRule},
+};
+
+/// The rules for mail from elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Incoming {
+    rules: Vec<Arc<IncomingRule>>,
+    default: Arc<IncomingRule>,
+    /// Whether our tags mean something to readers of subjects here.
+    tags_subjects: bool,
+}
+
+/// Some recipients, and the rule that is about them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncomingShare {
+    /// As they were given.
+    pub recipients: Vec<String>,
+    /// The rule; of line 0 where none is about them.
+    pub rule: Arc<IncomingRule>,
+}
+
+impl Incoming {
+    /// Takes the rules from the settings.
+    pub fn new(settings: &Settings) -> Self {
+        let rules: Vec<_> = settings.incoming().iter().cloned().map(Arc::new).collect();
+        let tags_subjects = rules.iter().any(|rule| rule.subject_tag);
+        Self { rules, default: Arc::default(), tags_subjects }
+    }
+
+    /// Which rule is about which recipients of a message; a pure function of envelope, header and size. There is always a
+    /// share.
+    pub fn shares(&self, envelope: &Envelope, message: &MimeEntity<'_>) -> Vec<IncomingShare> {
+        let (header, octets) = (message.header(), message.octets().len());
+        let from = single_originator(message).ok();
+        let is_from = |rule: &IncomingRule| {
+            let pattern = &rule.conditions.from;
+            from.as_ref().map_or_else(|| pattern.matches_what_is_none(), |from| pattern.matches(from))
+        };
+        let rules: Vec<_> = self
+            .rules
+            .iter()
+            .filter(|rule| rule.conditions.hold_for(envelope, &header, octets) && is_from(rule))
+            .collect();
+        let mut shares: Vec<IncomingShare> = Vec::new();
+        let mut add = |recipient: Option<&String>, address: Option<&MailAddress>| {
+            let rule = rules.iter().find(|rule| rule.conditions.hold_for_recipient(address));
+            let rule = rule.copied().unwrap_or(&self.default);
+            let at = shares.iter().position(|share| share.rule.line == rule.line);
+            let at = at.unwrap_or_else(|| {
+                shares.push(IncomingShare { recipients: Vec::new(), rule: Arc::clone(rule) });
+                shares.len() - 1
+            });
+            if let (Some(share), Some(recipient)) = (shares.get_mut(at), recipient) {
+                share.recipients.push(recipient.clone());
+            }
+        };
+        for recipient in &envelope.recipients {
+            add(Some(recipient), MailAddress::parse(recipient).ok().as_ref());
+        }
+        if envelope.recipients.is_empty() {
+            add(None, None);
+        }
+        shares
+    }
+}
+
+/// One form of a message, and who gets it.
+struct Form {
+    recipients: Vec<String>,
+    rule: Arc<IncomingRule>,
+    edits: Edits,
+    received: Received,
+    note: Option<String>,
+    decision: Decision,
+}
+
+impl Agent {
+    /// Opens, verifies and treats a message.
+    pub(crate) fn receive(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        is_incoming: bool,
+        at: SystemTime,
+    ) -> Result<Outcome, AgentError> {
+        let entity = message.entity();
+        let shares = if is_incoming {
+            self.incoming().shares(envelope, &entity)
+        } else {
+            let rule = Arc::clone(&self.incoming().default);
+            vec![IncomingShare { recipients: envelope.recipients.clone(), rule }]
+        };
+        let mut forms: Vec<Form> = Vec::new();
+        for IncomingShare { recipients, rule } in shares {
+            for recipients in self.by_ownership(recipients, &rule, &entity) {
+                let form = self.form(recipients, &rule, message, at)?;
+                match forms
+                    .iter_mut()
+                    .find(|known| known.edits == form.edits && known.decision == form.decision)
+                {
+                    Some(known) => known.recipients.extend(form.recipients),
+                    None => forms.push(form),
+                }
+            }
+        }
+        let disposition = disposition(&forms)?;
+        if disposition != Disposition::Deliver && forms.len() > 1 {
+            // Copies would be delivered. One message is held, and so one that all of them may get.
+            let strictest =
+                forms.iter().max_by_key(|form| form.decision.action).map(|form| Arc::clone(&form.rule));
+            let rule = strictest.unwrap_or_default();
+            forms = vec![self.form(envelope.recipients.clone(), &rule, message, at)?];
+        }
+        self.finish(forms, disposition, is_incoming, envelope, message)
+    }
+
+    /// Parts recipients into those for whom the message can be opened, and all others; everybody together where nobody can
+    /// get a copy.
+    fn by_ownership(
+        &self,
+        recipients: Vec<String>,
+        rule: &IncomingRule,
+        entity: &MimeEntity<'_>,
+    ) -> Vec<Vec<String>> {
+        if !self.can_split || !rule.decrypt || recipients.len() < 2 {
+            return vec![recipients];
+        }
+        let Some(ciphertext) = Ciphertext::find_within(entity, Room::of(entity.octets().len())) else {
+            return vec![recipients];
+        };
+        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&ciphertext.object) else {
+            return vec![recipients];
+        };
+        let (owners, others): (Vec<_>, Vec<_>) =
+            recipients.into_iter().partition(|recipient| self.owns_a_key_of(&enveloped, recipient));
+        [owners, others].into_iter().filter(|some| !some.is_empty()).collect()
+    }
+
+    fn owns_a_key_of(&self, enveloped: &EnvelopedData<'_>, recipient: &str) -> bool {
+        MailAddress::parse(recipient).is_ok_and(|recipient| {
+            let mut owned = self.identities.owned_by(&recipient);
+            owned.any(|identity| enveloped.recipient_for(identity.certificate()).is_some())
+        })
+    }
+
+    /// What some recipients get by a rule.
+    fn form(
+        &self,
+        recipients: Vec<String>,
+        rule: &Arc<IncomingRule>,
+        message: &Message,
+        at: SystemTime,
+    ) -> Result<Form, AgentError> {
+        let entity = message.entity();
+        let addresses: Vec<_> =
+            recipients.iter().map(|recipient| MailAddress::parse(recipient).ok()).collect();
+        let entitled = if rule.decrypt { Entitled::Recipients(&addresses) } else { Entitled::Nobody };
+        let (mut received, wrapped) = self.receiving().receive_whole(message, entitled, at)?;
+        let note = note(&received.opening, &received.verdict, rule);
+        let mut edits = std::mem::take(&mut received.edits);
+        let promoted = rewrite::rewrite(&mut edits, &entity, wrapped.as_deref(), &received, rule);
+        let words = rule.subject_tag.then(|| subject::words(&received.opening, received.verdict.result()));
+        if self.incoming().tags_subjects {
+            subject::retag(&mut edits, &entity, promoted, words.flatten());
+        }
+        let decision = rule.decide(&received.opening, received.verdict.result());
+        let field = authres::value(&received.verdict, note.as_deref(), self.authserv_id());
+        edits.prepend.push((authres::NAME.to_owned(), field));
+        if decision.action != Action::Deliver {
+            edits.prepend.push((authres::TAG.to_owned(), decision.cause.to_owned()));
+        }
+        if rule.details {
+            let layers = layers(&received);
+            let value = authres::details(&received.verdict, note.as_deref(), &layers);
+            edits.prepend.push((authres::DETAILS.to_owned(), value));
+        }
+        edits.returned = received.opening.returned();
+        if edits.returned == Returned::HeadersOnly {
+            edits.sender = self.opened_mail_sender().cloned();
+        }
+        Ok(Form { recipients, rule: Arc::clone(rule), edits, received, note, decision })
+    }
+
+    /// One outcome of all forms.
+    fn finish(
+        &self,
+        mut forms: Vec<Form>,
+        disposition: Disposition,
+        is_incoming: bool,
+        envelope: &Envelope,
+        message: &Message,
+    ) -> Result<Outcome, AgentError> {
+        // Only of the form that stays can the MTA be told what bounces may hold.
+        let main = forms.iter().enumerate().max_by_key(|(at, form)| {
+            let is_open = form.edits.returned == Returned::HeadersOnly;
+            (is_open, form.recipients.len(), std::cmp::Reverse(*at))
+        });
+        let Some(main) = main.map(|(at, _)| at) else { return Err(AgentError::NoSuchShare) };
+        let count = forms.len();
+        let Form { mut edits, received, note, .. } = forms.swap_remove(main);
+        if count > 1 && !self.can_split {
+            return Err(AgentError::CannotSplit { forms: count });
+        }
+        let entity = message.entity();
+        let forged = self.forged_in(&entity);
+        let mut copies = Vec::with_capacity(forms.len());
+        for Form { recipients, edits: mut copied, .. } in forms {
+            copied.remove.extend(forged.iter().cloned());
+            edits.remove_recipients.extend(recipients.iter().cloned());
+            let (returned, sender) = (copied.returned, copied.sender.clone());
+            copies.push(Copy {
+                recipients,
+                octets: copied.apply(message).octets().to_vec(),
+                returned,
+                sender,
+            });
+        }
+        let action = match (&received.opening, disposition) {
+            (_, Disposition::Quarantine) => "quarantined",
+            (_, Disposition::Discard) => "discarded",
+            (Opening::Opened { .. }, _) => "opened",
+            _ => "verified",
+        };
+        let mut reason = match note {
+            Some(note) => format!("{note}; {}", received.verdict.reason()),
+            None => received.verdict.reason().to_string(),
+        };
+        if !copies.is_empty() {
+            reason = format!("{} copies for others; {reason}", copies.len());
+        }
+        let layers = Some(layers(&received)).filter(|layers| !layers.is_empty());
+        let is_delivered = disposition == Disposition::Deliver;
+        let signed = (self.harvests() && is_incoming && is_delivered)
+            .then(|| Signed::of(envelope, &entity, &received.verdict, received.signers, &self.identities))
+            .flatten()
+            .map(Box::new);
+        let verdict = Some(received.verdict);
+        let outcome = Outcome {
+            edits,
+            verdict,
+            disposition,
+            layers,
+            copies,
+            signed,
+            ..Outcome::unchanged(action, reason)
+        };
+        Ok(outcome.with_short_reason())
+    }
+}
+
+/// What becomes of the message, which is one for all of its recipients: the strictest that one of their rules says. It is
+/// thrown away only where all rules say so.
+fn disposition(forms: &[Form]) -> Result<Disposition, AgentError> {
+    let is_discarded = |form: &Form| form.decision.action == Action::Discard;
+    if !forms.is_empty() && forms.iter().all(is_discarded) {
+        return Ok(Disposition::Discard);
+    }
+    let strictness = |form: &&Form| match form.decision.action {
+        Action::Discard => Action::Quarantine,
+        other => other,
+    };
+    let Some(strictest) = forms.iter().max_by_key(strictness) else { return Ok(Disposition::Deliver) };
+    let unwanted = |is_final| AgentError::Unwanted { cause: strictest.decision.cause, is_final };
+    match strictest.decision.action {
+        Action::Deliver | Action::Tag => Ok(Disposition::Deliver),
+        Action::Quarantine | Action::Discard => Ok(Disposition::Quarantine),
+        Action::Defer => Err(unwanted(false)),
+        Action::Reject => Err(unwanted(true)),
+    }
+}
+
+/// What is said beside the verdict of a message that was, or was not, opened.
+fn note(opening: &Opening, verdict: &Verdict, rule: &IncomingRule) -> Option<String> {
+    match opening {
+        Opening::NotEncrypted => None,
+        // CBC alone lets anybody change the content; only a signature inside tells (EFAIL).
+        Opening::Opened { cipher, protection } => {
+            let weak = if *protection == Protection::Weak { ", weak" } else { "" };
+            let signed = verdict.result() == AuthResult::Pass;
+            let doubtful = *protection < Protection::Authenticated && !signed;
+            let unauthenticated = if doubtful { ", content not authenticated" } else { "" };
+            Some(format!("decrypted ({cipher}{weak}){unauthenticated}"))
+        }
+        Opening::NotEntitled if !rule.decrypt => Some("not decrypted: a rule says so".to_owned()),
+        Opening::NotEntitled => Some("not decrypted: not every recipient has the key here".to_owned()),
+        Opening::Failed(reason) => Some(format!("not decrypted: {reason}")),
+    }
+}
+
+/// The layers that were found, from outside in, each with what it is worth.
+fn layers(received: &Received) -> String {
+    let opened = received.ciphers.iter().map(|cipher| format!("encrypted {cipher}"));
+    let signed = received.verdict.layers().iter().map(|layer| {
+        let form = match layer.form {
+            smime::message::Form::MultipartSigned => "multipart/signed",
+            smime::message::Form::SignedData => "signed-data",
+            smime::message::Form::EnvelopedData => "enveloped-data",
+            smime::message::Form::CompressedData => "compressed-data",
+        };
+        let decides = if layer.decides { " (decides)" } else { "" };
+        format!("{form} {}{decides}", AuthResult::from(&layer.reason).as_str())
+    });
+    opened.chain(signed).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,113 @@
+//! Mail from elsewhere under `[[incoming]]` rules: held, refused, split for those who own a key.
+
+use std::time::Duration;
+
+use testkit::lab::Running;
+use testkit::mail::Letter;
+use testkit::peers::Recipient;
+use testkit::smtp::Origin;
+use testkit::{Lab, mime, wait};
+
+use crate::common::{assert_same_content, our_results};
+
+const TEXT: &[u8] = b"Content-Type: text/plain\r\n\r\nfor bob only\r\n";
+const DORA: &str = "dora@example.org";
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn lab(name: &str, rules: &str) -> Lab {
+    let mut lab = Lab::new(name).unwrap();
+    lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
+    lab.config.first_rules = rules.to_owned();
+    lab
+}
+
+fn letter<'a>(lab: &'a Lab, subject: &'a str) -> Letter<'a> {
+    Letter { from: &lab.erin.address, to: &lab.bob.address, subject }
+}
+
+/// How many mails Postfix holds.
+fn held(running: &Running) -> usize {
+    let queue = running.postfix.queue().unwrap();
+    queue.iter().filter(|mail| mail["queue_name"] == "hold").count()
+}
+
+#[test]
+fn who_owns_the_key_gets_the_text_and_everybody_else_the_ciphertext() {
+    let running = lab("split-in", "\n[[incoming]]\ndetails = true\n").start().unwrap();
+    let lab = &running.lab;
+    let (erin, bob, alice) = (&lab.erin.address, lab.bob.address.as_str(), lab.alice.address.as_str());
+    let openssl = lab.openssl().unwrap();
+    let entity = openssl.encrypt(TEXT, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let sent = letter(lab, "Split in").carrying(&entity);
+    let reply = running.send(&Origin::remote(), erin, &[DORA, bob, alice], &sent).unwrap();
+    assert_eq!(reply.code, 250, "{reply:?} {}", running.milter.log());
+    let mails = running.sink.wait_for(2, PATIENCE).unwrap();
+    let of =
+        |to: &[&str]| mails.iter().find(|mail| mail.to == to).unwrap_or_else(|| panic!("{to:?}: {mails:?}"));
+    let (opened, closed) = (of(&[bob]), of(&[alice, DORA]));
+    assert_same_content(&opened.octets, TEXT);
+    assert!(mime::find(&closed.octets, b"for bob only").is_none(), "{closed:?}");
+    assert_eq!(openssl.decrypt(&closed.octets, &lab.bob).unwrap(), TEXT);
+    for (mail, word) in [(opened, "decrypted"), (closed, "not decrypted")] {
+        let ours = our_results(mail);
+        assert!(ours.len() == 1 && ours[0].contains(word), "{ours:?}");
+        let names = mime::field_names(&mail.octets);
+        assert_eq!(names.iter().filter(|name| name.starts_with("x-hsmime-")).count(), 1, "{names:?}");
+    }
+    let log = running.milter.log();
+    assert!(
+        log.contains("layers=\"encrypted AES-256-CBC\"") || log.contains("layers=encrypted AES-256-CBC"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_rule_holds_and_refuses_mail_by_its_signature() {
+    let rules =
+        "\n[[incoming]]\nfrom = \"*@partner.example\"\non-fail = \"quarantine\"\non-unsigned = \"reject\"\n";
+    let running = lab("held", rules).start().unwrap();
+    let lab = &running.lab;
+    let signed = lab.openssl().unwrap().sign(TEXT, &lab.erin).unwrap();
+    let good = letter(lab, "Good").carrying(&signed);
+    running.incoming(&[&lab.bob.address], &good).unwrap();
+    let changed = String::from_utf8(good).unwrap().replace("for bob only", "for bob alone");
+    let send = |octets: &[u8]| {
+        running.send(&Origin::remote(), &lab.erin.address, &[&lab.bob.address], octets).unwrap().code
+    };
+    assert_eq!(send(changed.as_bytes()), 250);
+    assert_eq!((held(&running), running.sink.mails().len()), (1, 1));
+    assert_eq!(send(&letter(lab, "Unsigned").text("hello")), 550);
+    assert_eq!(held(&running), 1);
+}
+
+#[test]
+fn the_reply_to_ciphertext_is_that_of_success_whatever_a_rule_requires() {
+    let running = lab("oracle-in", "\n[[incoming]]\nrequire-signed = true\n").start().unwrap();
+    let lab = &running.lab;
+    let openssl = lab.openssl().unwrap();
+    let signed = mime::crlf(&openssl.sign(TEXT, &lab.erin).unwrap());
+    let changed = String::from_utf8(signed.clone()).unwrap().replace("for bob only", "for bob alone");
+    let seal = |content: &[u8]| {
+        let entity = openssl.encrypt(content, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+        letter(lab, "Oracle").carrying(&entity)
+    };
+    let broken = {
+        let sent = seal(&signed);
+        let der = mime::leaves(&sent).unwrap().remove(0).octets;
+        let mut changed = der;
+        let at = changed.len() - 3;
+        changed[at] ^= 1;
+        letter(lab, "Oracle").carrying(&testkit::peers::pkcs7_mime("enveloped-data", &changed))
+    };
+    let mut seen = Vec::new();
+    for sent in [seal(TEXT), seal(changed.as_bytes()), broken] {
+        let reply = running.send(&Origin::remote(), &lab.erin.address, &[&lab.bob.address], &sent).unwrap();
+        let text = reply.text.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        seen.push((reply.code, text, held(&running)));
+    }
+    let good = running.incoming(&[&lab.bob.address], &seal(&signed)).unwrap();
+    assert_same_content(&good.octets, &signed);
+    let codes: Vec<u16> = seen.iter().map(|(code, ..)| *code).collect();
+    assert_eq!(codes, [250, 250, 250], "{seen:?}");
+    assert_eq!(seen.iter().map(|(.., held)| *held).collect::<Vec<_>>(), [1, 2, 3]);
+}
