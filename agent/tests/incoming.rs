@@ -6,7 +6,7 @@
     reason = "the functions beside the tests are part of them"
 )]
 
-use std::{fs, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
 
 use agent::{
     Agent, AgentError, AsOf, Disposition, Envelope, Identities, Identity, Outcome, Returned, Settings,
@@ -38,6 +38,7 @@ fn agent(rules: &str) -> Agent {
         ("bob.pem", data("bob.pem")),
     ] {
         fs::write(folder.path().join(name), octets).unwrap();
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
     let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
     let identity = |name| {
