@@ -39,7 +39,10 @@ standard input. Without --in-place it is only read. The output appears under its
 called OUTPUT.hsmime-partial, and a run that was cut off goes on with --resume. A message that fails is copied \
 unchanged and named.
 
-Exit status: 0 all done, 1 some messages failed, 2 could not start or had to stop, and then there is no output.";
+Exit status: 0 all done, 1 some messages failed, 2 could not start or had to stop, and then there is no output. For a \
+message on the standard input, by sysexits.h: 0 done, 65 the message is at fault, 66 there is none, 73 the output cannot \
+be made, 74 reading or writing failed, 75 try again later, 77 a rule forbids it, 78 the configuration is wrong, 64 the \
+command line, 70 a defect. Then no message is written to the standard output.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -284,6 +287,11 @@ impl Command {
             | Self::Scan { work, .. }
             | Self::Verify { work, .. } => work,
         })
+    }
+
+    /// Whether it is a filter for one message on the standard input.
+    pub(crate) fn is_filter(&self) -> bool {
+        self.work().is_some_and(|work| matches!(work.inputs.as_slice(), [input] if input == Path::new("-")))
     }
 
     /// To whom to encrypt, if that is what is done.

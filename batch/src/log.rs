@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use smime::Fault;
 
 use crate::{
     error::BatchError,
@@ -38,6 +39,8 @@ pub struct Totals {
     /// For each action, and each verdict, how many messages and octets.
     rows: BTreeMap<(String, String), (u64, u64)>,
     failed: u64,
+    /// Whose fault the last failure was.
+    fault: Option<Fault>,
     elapsed: Duration,
 }
 
@@ -57,7 +60,7 @@ impl From<Saved> for Totals {
     fn from(Saved(rows, failed): Saved) -> Self {
         let rows = rows.into_iter();
         let rows = rows.map(|(action, what, messages, octets)| ((action, what), (messages, octets)));
-        Self { rows: rows.collect(), failed, elapsed: Duration::ZERO }
+        Self { rows: rows.collect(), failed, fault: None, elapsed: Duration::ZERO }
     }
 }
 
@@ -70,6 +73,11 @@ impl Totals {
     /// How many of them failed.
     pub fn failed(&self) -> u64 {
         self.failed
+    }
+
+    /// Whose fault the last failure in this run was.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
     }
 
     fn octets(&self) -> u64 {
@@ -86,6 +94,7 @@ impl Totals {
         *messages += 1;
         *octets += record.input.size;
         self.failed += u64::from(record.error.is_some());
+        self.fault = record.error.as_ref().map(|error| error.fault).or(self.fault);
     }
 }
 

@@ -1,8 +1,10 @@
 //! `hsmime-batch`: reads the command line and the configuration, and runs.
 //!
-//! Exit status: 0 when all is done, 1 when some messages failed, 2 when it could not start or had to stop.
+//! Exit status: 0 when all is done, 1 when some messages failed, 2 when it could not start or had to stop; for a message
+//! on the standard input by `sysexits.h`.
 
 mod cli;
+mod sysexits;
 
 use std::{
     env, fs,
@@ -19,7 +21,7 @@ use std::{
 };
 
 use agent::{Agent, Settings, open_cache, settings};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use batch::{
     agents::{Decrypt, Encrypt, Reencrypt, Rekey, Resign, Sign, Signatures, Verify},
     digest::Summed,
@@ -46,21 +48,31 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // What cannot be read does not say whether it was meant for a filter; a lone `-` does.
+            let is_filter = env::args_os().any(|word| word == "-");
+            let code = if is_filter { sysexits::USAGE } else { 2 };
+            return ExitCode::from(if error.use_stderr() { code } else { 0 });
+        }
+    };
     panics::say_place_only();
     if let Command::Check { report, outputs } = &cli.command {
         return check(report, outputs);
     }
-    match start(&cli) {
-        Ok(totals) => {
-            say(&format!("\n{totals}"));
-            ExitCode::from(u8::from(totals.failed() > 0))
-        }
-        Err(error) => {
-            say(&format!("hsmime-batch: {error:#}"));
-            ExitCode::from(2)
-        }
+    let done = start(&cli);
+    match &done {
+        // Of one message that is well there is nothing to be said.
+        Ok(totals) if cli.command.is_filter() && totals.failed() == 0 => {}
+        Ok(totals) => say(&format!("\n{totals}")),
+        Err(error) => say(&format!("hsmime-batch: {error:#}")),
     }
+    if cli.command.is_filter() {
+        return ExitCode::from(sysexits::of(&done));
+    }
+    ExitCode::from(done.map_or(2, |totals| u8::from(totals.failed() > 0)))
 }
 
 /// Words for people. A standard error that is gone is no reason to stop.
@@ -289,14 +301,12 @@ fn run_task(options: &Options, report: Option<&Path>, resume: bool, task: &dyn T
     run::run(options, task, report, &stop).map_err(|stopped| {
         let error = anyhow::Error::from(stopped.error);
         match stopped.partial {
-            Some(partial) => {
-                anyhow!(
-                    "{error:#}; there is no output, and {} is incomplete; go on with --resume",
-                    partial.display()
-                )
-            }
+            Some(partial) => error.context(format!(
+                "there is no output, and {} is incomplete; go on with --resume",
+                partial.display()
+            )),
             None if options.output == Output::InPlace => {
-                anyhow!("{error:#}; each message is there as it was or as it is to be; go on with --resume")
+                error.context("each message is there as it was or as it is to be; go on with --resume")
             }
             None => error,
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io,
+    io::{self, Read},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -10,6 +10,7 @@ use std::{
 use crate::{
     archive::{Format, Kind},
     attributes::Attributes,
+    compress::{Compression, decoder},
     error::BatchError,
     journal::Done,
     large::PREAMBLE,
@@ -43,10 +44,12 @@ pub(crate) fn open(
     let format = options.output.format();
     match kind {
         Kind::Stdin => {
-            let source = SingleSource::stream(Box::new(io::stdin()), limit);
+            let (source, compression) = stdin(limit)?;
             let sink = match place {
                 Some(place) => Some(of_file(place, input, None, format, None)?),
-                None if options.output == Output::Stdout => Some(Box::new(StdoutSink) as Box<dyn Sink>),
+                None if options.output == Output::Stdout => {
+                    Some(Box::new(StdoutSink::new(compression)) as Box<dyn Sink>)
+                }
                 None => None,
             };
             Ok((Box::new(source), sink))
@@ -97,6 +100,26 @@ pub(crate) fn open(
             Ok((Box::new(source), sink))
         }
     }
+}
+
+/// The message on the standard input, and how it was compressed.
+fn stdin(limit: usize) -> Result<(SingleSource, Option<Compression>), BatchError> {
+    let failed = |source| BatchError::Read { origin: "-".into(), source };
+    let mut head = Vec::new();
+    io::stdin().take(6).read_to_end(&mut head).map_err(failed)?;
+    if head.is_empty() {
+        return Err(BatchError::Input { path: "-".into(), problem: "empty: there is no message" });
+    }
+    let compression = Compression::of(&head);
+    let input = io::Cursor::new(head).chain(io::stdin());
+    let source = match compression {
+        Some(compression) => {
+            let input = decoder(input, compression).map_err(failed)?;
+            SingleSource::stream(Box::new(input), limit)
+        }
+        None => SingleSource::stream(Box::new(input), limit),
+    };
+    Ok((source, compression))
 }
 
 /// The output for a file, or for the standard input.
@@ -182,7 +205,7 @@ fn makes_folder(input: &Path, kind: Kind, format: Option<Format>) -> bool {
 pub(crate) fn source_of(input: &Path, kind: Kind) -> Result<Box<dyn Source>, BatchError> {
     let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
     Ok(match kind {
-        Kind::Stdin => Box::new(SingleSource::stream(Box::new(io::stdin()), DEFAULT_MAX_MESSAGE)),
+        Kind::Stdin => Box::new(stdin(DEFAULT_MAX_MESSAGE)?.0),
         Kind::Message => Box::new(SingleSource::file(input, DEFAULT_MAX_MESSAGE).map_err(failed)?),
         Kind::Mbox => Box::new(MboxSource::open(input, DEFAULT_MAX_MESSAGE).map_err(failed)?),
         Kind::Maildir => {

@@ -4,7 +4,10 @@ use std::{
     ffi::OsString,
     fs::{self, File, Metadata, TryLockError},
     io::{self, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -327,26 +330,47 @@ impl Sink for FileSink {
     }
 }
 
-/// The standard output, for one message.
-#[derive(Debug, Default)]
-pub struct StdoutSink;
+/// The standard output, for one message. One that failed is not written: whoever gave it has it still, and may not look
+/// at how the program ended before it passes on what comes out.
+#[derive(Debug)]
+pub struct StdoutSink {
+    compression: Option<Compression>,
+}
 
-impl Sink for StdoutSink {
-    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
-        io::stdout().lock().write_all(outgoing.octets).map_err(to_stdout)
+impl StdoutSink {
+    /// Compressed, if the message was.
+    pub fn new(compression: Option<Compression>) -> Self {
+        Self { compression }
     }
 
-    fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
-        copy_all(large, &mut io::stdout().lock()).map_err(|error| error.unwrap_or_else(to_stdout))
-    }
-
-    fn finish(&mut self) -> Result<(), BatchError> {
-        io::stdout().flush().map_err(to_stdout)
+    fn write(&self, octets: &[u8]) -> io::Result<()> {
+        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let mut to = Encoder::new(file, self.compression)?;
+        to.write_all(octets)?;
+        to.finish().map(|_| ())
     }
 }
 
-fn to_stdout(source: io::Error) -> BatchError {
-    BatchError::Write { path: "the standard output".into(), source }
+impl Sink for StdoutSink {
+    fn takes_failed(&self) -> bool {
+        false
+    }
+
+    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
+        self.write(outgoing.octets)
+            .map_err(|source| BatchError::Write { path: "the standard output".into(), source })
+    }
+
+    fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
+        // A message that is too large has failed.
+        copy_all(large, &mut io::sink()).map_err(|error| {
+            error.unwrap_or_else(|source| BatchError::Write { path: "the standard output".into(), source })
+        })
+    }
+
+    fn finish(&mut self) -> Result<(), BatchError> {
+        Ok(())
+    }
 }
 
 /// What was copied without being kept in memory.

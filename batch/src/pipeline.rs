@@ -46,6 +46,10 @@ pub trait Sink: Send {
     fn form(&self) -> Option<Form> {
         None
     }
+    /// Whether a message that failed is added, as it was.
+    fn takes_failed(&self) -> bool {
+        true
+    }
     /// Adds a message.
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError>;
     /// Adds what is too large for memory, or belongs to no message.

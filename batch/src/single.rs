@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     attributes::Attributes,
+    compress::{Compression, decoder},
     mbox::{Part, Shape, Splitter, shape},
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
@@ -19,6 +20,8 @@ pub struct SingleSource {
     origin: Origin,
     input: Option<Box<dyn Read + Send>>,
     attributes: Option<Attributes>,
+    /// Then the file's length is not the message's.
+    is_compressed: bool,
     limit: usize,
 }
 
@@ -28,13 +31,19 @@ impl SingleSource {
         let file = File::open(path)?;
         let attributes = Some(Attributes::of(&file)?);
         let origin = Origin { file: path.into(), offset: None };
-        Ok(Self { origin, input: Some(Box::new(file)), attributes, limit })
+        let compression = Compression::of_file(&file)?;
+        let input: Box<dyn Read + Send> = match compression {
+            Some(compression) => Box::new(decoder(file, compression)?),
+            None => Box::new(file),
+        };
+        let is_compressed = compression.is_some();
+        Ok(Self { origin, input: Some(input), attributes, is_compressed, limit })
     }
 
     /// From any other reader, called `-`.
     pub fn stream(input: Box<dyn Read + Send>, limit: usize) -> Self {
         let origin = Origin { file: Arc::from(Path::new("-")), offset: None };
-        Self { origin, input: Some(input), attributes: None, limit }
+        Self { origin, input: Some(input), attributes: None, is_compressed: false, limit }
     }
 }
 
@@ -47,7 +56,8 @@ impl Source for SingleSource {
         let mut octets = Vec::new();
         input.by_ref().take(self.limit as u64 + 1).read_to_end(&mut octets)?;
         if octets.len() > self.limit {
-            let len = attributes.as_ref().map_or(u64::MAX, |attributes| attributes.metadata().len());
+            let known = attributes.as_ref().filter(|_| !self.is_compressed);
+            let len = known.map_or(u64::MAX, |attributes| attributes.metadata().len());
             let octets = Box::new(Cursor::new(octets).chain(input));
             let message = Some((Frame::File, len));
             return Ok(Some(Piece::Large(Large { attributes, origin, message, octets })));

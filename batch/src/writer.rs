@@ -118,7 +118,11 @@ impl<'a> Writer<'a> {
     }
 
     fn finished(&mut self, finished: Finished) -> Result<(), BatchError> {
-        if let Some(sink) = &mut self.sink {
+        let mut is_written = false;
+        if let Some(sink) = &mut self.sink
+            && (finished.result.is_ok() || sink.takes_failed())
+        {
+            is_written = true;
             let changed = finished.input != finished.output;
             sink.message(&Outgoing { place: &finished.place, octets: &finished.octets, changed })?;
         }
@@ -134,7 +138,7 @@ impl<'a> Writer<'a> {
             reason: None,
             error: None,
             input: finished.input,
-            output: self.writes.then_some(finished.output),
+            output: (self.writes && (is_written || self.sink.is_none())).then_some(finished.output),
             elapsed_ms: u64::try_from(finished.elapsed.as_millis()).unwrap_or(u64::MAX),
         };
         match finished.result {
@@ -176,7 +180,8 @@ impl<'a> Writer<'a> {
             key: None,
             reason: None,
             error: Some(ErrorRecord { fault: Fault::Policy, reason }),
-            output: self.writes.then_some(copied.written),
+            output: (self.writes && self.sink.as_ref().is_none_or(|sink| sink.takes_failed()))
+                .then_some(copied.written),
             input: copied.read,
             elapsed_ms: 0,
         })

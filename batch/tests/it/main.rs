@@ -7,6 +7,7 @@ mod agents;
 mod child;
 mod corpora;
 mod disk;
+mod filter;
 mod fulldisk;
 mod inplace;
 mod maildir;

@@ -1,0 +1,133 @@
+//! `hsmime-batch` as a filter: what comes out, and by which code of `sysexits.h` it ends.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use smime::testing::fixtures::data;
+
+const MAIL: &[u8] = b"From: alice@example.org\r\nSubject: x\r\nMIME-Version: 1.0\r\n\r\nHello\r\n";
+
+/// A folder with a configuration without tokens, and certificates.
+fn desk() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("root.pem"), data("root.pem")).unwrap();
+    fs::write(path("bob.pem"), data("bob.pem")).unwrap();
+    fs::write(path("there"), "precious").unwrap();
+    let trust = "[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n";
+    fs::write(path("plain.toml"), trust).unwrap();
+    fs::write(path("typo.toml"), "[trusty]\n").unwrap();
+    fs::create_dir(path("tokens")).unwrap();
+    fs::write(path("softhsm2.conf"), format!("directories.tokendir = {}\n", path("tokens").display()))
+        .unwrap();
+    fs::write(path("pin"), "1234").unwrap();
+    fs::set_permissions(path("pin"), fs::Permissions::from_mode(0o600)).unwrap();
+    let token =
+        "[[token]]\nmodule = \"/usr/lib/softhsm/libsofthsm2.so\"\nlabel = \"away\"\npin-file = \"pin\"\n";
+    fs::write(path("away.toml"), format!("{trust}{token}")).unwrap();
+    folder
+}
+
+fn filter(folder: &Path, line: &str, input: &[u8], stdout: Option<File>) -> Output {
+    let (config, arguments) = line.split_once(' ').unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hsmime-batch"))
+        .arg("--config")
+        .arg(folder.join(format!("{config}.toml")))
+        .args(arguments.split(' '))
+        .current_dir(folder)
+        .env("SOFTHSM2_CONF", folder.join("softhsm2.conf"))
+        .stdin(Stdio::piped())
+        .stdout(stdout.map_or_else(Stdio::piped, Stdio::from))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that ends early does not read it.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_filter_ends_by_sysexits_and_writes_only_what_is_done() {
+    let folder = desk();
+    let signed = [
+        b"From: a@b\r\nMIME-Version: 1.0\r\nContent-Type: application/pkcs7-mime; smime-type=signed-data\r\n\
+        Content-Transfer-Encoding: base64\r\n\r\n"
+            .as_slice(),
+        b"bm90IENNUw==\r\n",
+    ]
+    .concat();
+    let small = zstd::encode_all(MAIL, 0).unwrap();
+    let cut = &small[..small.len() - 5];
+    for (what, line, input, code, writes) in [
+        ("what is not signed is no failure; its report", "plain verify -", MAIL, 0, true),
+        ("encrypted", "plain encrypt - --to-certificate bob.pem", MAIL, 0, true),
+        ("as it is, after a look", "plain verify - -o -", MAIL, 0, true),
+        ("damaged S/MIME; its report", "plain verify -", &signed, 65, true),
+        ("damaged S/MIME is not passed on", "plain verify - --output -", &signed, 65, false),
+        ("too large", "plain encrypt - --max-message 10 --to-certificate bob.pem", MAIL, 77, false),
+        ("compressed", "plain encrypt - --to-certificate bob.pem", &small, 0, true),
+        ("cut off while compressed", "plain encrypt - --to-certificate bob.pem", cut, 65, false),
+        ("nothing", "plain encrypt - --to-certificate bob.pem", b"", 66, false),
+        ("a wrong word", "plain encrypts -", MAIL, 64, false),
+        ("a wrong argument", "plain sign - --jobs none", MAIL, 64, false),
+        ("two inputs", "plain verify - there --dry-run", MAIL, 2, false),
+        ("the output is there", "plain verify - --output there", MAIL, 73, false),
+        ("a folder that is not there", "plain verify - --output nowhere/out", MAIL, 73, false),
+        ("the report is there", "plain verify - --report there", MAIL, 73, false),
+        ("no configuration", "none verify -", MAIL, 78, false),
+        ("a typo in it", "typo verify -", MAIL, 78, false),
+        ("no token configured", "plain sign -", MAIL, 78, false),
+        ("a certificate that is none", "plain encrypt - --to-certificate there", MAIL, 78, false),
+        ("help", "plain sign - --help", MAIL, 0, true),
+    ] {
+        let ended = filter(folder.path(), line, input, None);
+        let words = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{what}: {words}");
+        assert_eq!(!ended.stdout.is_empty(), writes, "{what}: {words}");
+        if code != 0 {
+            assert!(!words.is_empty(), "{what}: nobody knows why");
+        }
+    }
+    assert_eq!(fs::read(folder.path().join("there")).unwrap(), b"precious");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let ended = filter(folder.path(), "plain verify - -o -", MAIL, Some(full));
+    assert_eq!(ended.status.code(), Some(74), "{ended:?}");
+}
+
+#[test]
+fn a_message_leaves_a_filter_compressed_as_it_came_and_with_its_from_line() {
+    let folder = desk();
+    let same = |mail: &[u8]| filter(folder.path(), "plain verify - -o -", mail, None).stdout;
+    let framed = [b"From a@b Fri Sep 16 22:26:51 2016\n".as_slice(), MAIL].concat();
+    assert_eq!(same(&framed), framed);
+    let small = zstd::encode_all(&framed[..], 0).unwrap();
+    assert_eq!(zstd::decode_all(&same(&small)[..]).unwrap(), framed);
+    let encrypted = filter(folder.path(), "plain encrypt - --to-certificate bob.pem", &small, None).stdout;
+    let encrypted = String::from_utf8(zstd::decode_all(&encrypted[..]).unwrap()).unwrap();
+    assert!(encrypted.starts_with("From a@b") && encrypted.contains("enveloped-data"), "{encrypted}");
+    assert!(!encrypted.contains("Hello"));
+
+    // A file with one message is compressed as the output's name says, or in place as it was.
+    fs::write(folder.path().join("one.eml.zst"), zstd::encode_all(MAIL, 0).unwrap()).unwrap();
+    let ended = filter(folder.path(), "plain verify one.eml.zst --output two.eml", b"", None);
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(fs::read(folder.path().join("two.eml")).unwrap(), MAIL);
+    let ended =
+        filter(folder.path(), "plain encrypt one.eml.zst --in-place --to-certificate bob.pem", b"", None);
+    assert!(ended.status.success(), "{ended:?}");
+    let octets = fs::read(folder.path().join("one.eml.zst")).unwrap();
+    assert!(String::from_utf8(zstd::decode_all(&octets[..]).unwrap()).unwrap().contains("enveloped-data"));
+}
+
+#[test]
+fn a_filter_whose_token_is_away_asks_to_be_called_again() {
+    let folder = desk();
+    let ended = filter(folder.path(), "away sign -", MAIL, None);
+    assert_eq!(ended.status.code(), Some(75), "{ended:?}");
+    assert!(ended.stdout.is_empty());
+}
