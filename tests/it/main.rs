@@ -5,6 +5,8 @@ mod batch;
 #[cfg(test)]
 mod bounces;
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod configuration;

@@ -40,7 +40,7 @@ impl fmt::Debug for Delivered {
 /// Which extensions the sink offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Offer {
-    /// 8BITMIME: 8-bit mail comes as it is.
+    /// 8BITMIME and SMTPUTF8: 8-bit mail comes as it is.
     #[default]
     EightBit,
     /// Nothing: Postfix converts 8-bit parts on the way.
@@ -161,7 +161,9 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
         let verb = line.get(..4).unwrap_or(&line).to_ascii_uppercase();
         match (verb.as_str(), shared.offer) {
-            ("EHLO", Offer::EightBit) => say("250-sink.invalid\r\n250-PIPELINING\r\n250 8BITMIME")?,
+            ("EHLO", Offer::EightBit) => {
+                say("250-sink.invalid\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250 8BITMIME")?;
+            }
             ("EHLO", Offer::SevenBit) => say("250-sink.invalid\r\n250 PIPELINING")?,
             ("MAIL", _) => {
                 mail = Delivered { from: path(&line), to: Vec::new(), octets: Vec::new() };
