@@ -34,6 +34,9 @@ mod rules;
 #[cfg(test)]
 mod senders;
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "what a soak test measured is worth reading")]
+mod soak;
+#[cfg(test)]
 mod token;
 #[cfg(test)]
 mod verdicts;

@@ -65,8 +65,7 @@ impl Milter {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let id = self.child.as_ref().context("the milter is not running")?.id();
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("no process id")?;
+        let pid = i32::try_from(self.id()?).ok().and_then(Pid::from_raw).context("no process id")?;
         Ok(kill_process(pid, signal)?)
     }
 
@@ -77,12 +76,34 @@ impl Milter {
 
     /// The most resident memory it ever used, in KiB (`VmHWM`).
     pub fn peak_memory(&self) -> Result<u64> {
-        let id = self.child.as_ref().context("the milter is not running")?.id();
-        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let number = peak.and_then(|peak| peak.split_whitespace().next()).context("no VmHWM")?;
+        self.status("VmHWM:")
+    }
+
+    /// What it uses now.
+    pub fn usage(&self) -> Result<Usage> {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.id()?))?.count();
+        Ok(Usage { resident_kib: self.status("VmRSS:")?, open_files: u64::try_from(files)? })
+    }
+
+    fn status(&self, name: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next()).context("no such line")?;
         Ok(number.parse()?)
     }
+
+    fn id(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("the milter is not running")?.id())
+    }
+}
+
+/// What a process uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Resident memory (`VmRSS`).
+    pub resident_kib: u64,
+    /// Open files.
+    pub open_files: u64,
 }
 
 impl Drop for Milter {

@@ -172,7 +172,7 @@ milter_default_action = tempfail
 
 const PACKAGE: &str = "postfix";
 const PATIENCE: Duration = Duration::from_secs(30);
-const LIFETIME_SECONDS: &str = "1200";
+const LIFETIME_SECONDS: &str = "3000";
 const SERVICES: &str = "pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr

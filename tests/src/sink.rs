@@ -98,6 +98,11 @@ impl Sink {
         self.shared.arrived().clone()
     }
 
+    /// Everything that arrived since the last time, which is forgotten here.
+    pub fn take(&self) -> Vec<Delivered> {
+        std::mem::take(&mut *self.shared.arrived())
+    }
+
     /// Waits until at least `count` mails have arrived, and gives all there are.
     pub fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<Delivered>> {
         let deadline = Instant::now() + limit;

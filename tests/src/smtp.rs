@@ -114,6 +114,11 @@ impl Client {
         self.reply()
     }
 
+    /// Sends octets as they are, without waiting for an answer.
+    pub fn raw(&mut self, octets: &[u8]) -> Result<()> {
+        self.write(octets)
+    }
+
     /// Ends the session politely.
     pub fn quit(mut self) -> Result<()> {
         self.command("QUIT").map(drop)
