@@ -13,6 +13,9 @@ mod configuration;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "what was counted and measured is worth reading")]
+mod endurance;
+#[cfg(test)]
 mod forged;
 #[cfg(test)]
 mod harvest;

@@ -111,7 +111,12 @@ impl World {
             3 => of(alice, &[erin, &self.dora.address], text(alice, erin)),
             4 => of(erin, &[bob], from_outside(&self.sealed)),
             5 => of(erin, &[bob], from_outside(&self.signed)),
-            _ => of(erin, &[alice, bob], text(erin, bob)),
+            // Short lines: Postfix would fold long ones.
+            _ => {
+                let line = format!("So lang wie der Tag, zum {number}. Mal.\r\n");
+                let text = line.repeat(10 + number % 500);
+                of(erin, &[alice, bob], Letter { from: erin, to: bob, subject: &subject }.text(&text))
+            }
         }
     }
 
@@ -195,7 +200,7 @@ fn disturb(running: &Running, end: &AtomicBool, tally: &Tally) -> Milter {
                 tally.reloads.fetch_add(1, Ordering::Relaxed);
             }
             2 => {
-                let folder = lab.workdir.join(&format!("backup-{round}"));
+                let folder = lab.workdir.join(format!("backup-{round}"));
                 let backup = lab.admin(&["cache", "backup", folder.to_str().unwrap()]).unwrap();
                 assert!(backup.success(), "{backup:?}");
                 std::fs::remove_dir_all(folder).unwrap();
