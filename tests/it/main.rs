@@ -24,6 +24,8 @@ mod hostile;
 #[cfg(test)]
 mod incoming;
 #[cfg(test)]
+mod injection;
+#[cfg(test)]
 mod keyd;
 #[cfg(test)]
 #[expect(clippy::print_stdout, reason = "what a load test measured is worth reading")]
@@ -31,9 +33,13 @@ mod load;
 #[cfg(test)]
 mod outgoing;
 #[cfg(test)]
+mod promises;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod rules;
+#[cfg(test)]
+mod secrets;
 #[cfg(test)]
 mod senders;
 #[cfg(test)]

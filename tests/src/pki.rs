@@ -59,6 +59,8 @@ pub struct Profile {
     pub key: Key,
     /// The extended key usage, in OpenSSL's words.
     pub extended_key_usage: String,
+    /// Further extensions, a line each, in OpenSSL's words.
+    pub further: String,
     /// notBefore, as `YYYYMMDDHHMMSSZ`.
     pub not_before: String,
     /// notAfter, as `YYYYMMDDHHMMSSZ`.
@@ -73,6 +75,7 @@ impl Profile {
             address: address.to_owned(),
             key,
             extended_key_usage: "emailProtection".to_owned(),
+            further: String::new(),
             not_before: "20250101000000Z".to_owned(),
             not_after: "20391231000000Z".to_owned(),
         }
@@ -100,8 +103,8 @@ impl Profile {
         format!(
             "basicConstraints = critical,CA:FALSE\nkeyUsage = critical,{usage}\n\
              extendedKeyUsage = {}\nsubjectAltName = email:{}\n\
-             subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n",
-            self.extended_key_usage, self.address
+             subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n{}",
+            self.extended_key_usage, self.address, self.further
         )
     }
 }

@@ -1,0 +1,117 @@
+//! What must never be seen, and who must never be asked.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fs, thread};
+
+use testkit::mail::Letter;
+use testkit::peers::{OpenSsl, Recipient};
+use testkit::pki::{Key, Pki, Profile};
+use testkit::softhsm::SoftHsm;
+use testkit::{Lab, mime};
+
+use crate::common::{assert_untouched, verdict};
+
+#[test]
+fn neither_pin_nor_text_nor_subject_reaches_log_arguments_or_environment() {
+    let mut lab = Lab::new("secrets").unwrap();
+    // All that the programs can be told to say.
+    lab.config.first_rules = "\n[log]\nfilter = \"trace\"\n\n".to_owned();
+    let running = lab.start().unwrap();
+    let lab = &running.lab;
+    let (subject, text) = ("Quetzalcoatl", "Popocatepetl");
+    let letter = Letter { from: &lab.alice.address, to: "friend@partner.example", subject };
+    // Its Message-ID, which is logged, must not tell the subject.
+    let out = String::from_utf8(letter.text(text)).unwrap().replace(&format!("<{subject}@"), "<1@");
+    running.outgoing(&lab.alice, "friend@partner.example", out.as_bytes()).unwrap();
+    let content = format!("Content-Type: text/plain\r\n\r\n{text}\r\n");
+    let entity =
+        lab.openssl().unwrap().encrypt(content.as_bytes(), &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject };
+    let sent = String::from_utf8(letter.carrying(&entity)).unwrap().replace(&format!("<{subject}@"), "<2@");
+    let mail = running.incoming(&[&lab.bob.address], sent.as_bytes()).unwrap();
+    assert!(mime::find(&mail.octets, text.as_bytes()).is_some(), "opened: {mail:?}");
+
+    let log = running.milter.log();
+    assert!(log.matches(" done action=").count() == 2, "{log}");
+    let process = |file: &str| {
+        let octets = fs::read(format!("/proc/{}/{file}", running.milter.id().unwrap())).unwrap();
+        String::from_utf8_lossy(&octets).into_owned()
+    };
+    for (place, seen) in
+        [("the log", log), ("arguments", process("cmdline")), ("environment", process("environ"))]
+    {
+        for secret in [SoftHsm::PIN, subject, text, "PRIVATE KEY"] {
+            assert!(!seen.contains(secret), "{secret} is in {place}: {seen}");
+        }
+    }
+}
+
+#[test]
+fn changed_ciphertext_with_a_tag_shows_nobody_its_text() {
+    let running = Lab::new("tag").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Tag" };
+    let content = format!("Content-Type: text/plain\r\n\r\n{}\r\n", "Popocatepetl ".repeat(300));
+    let to = [Recipient::pkcs1(&lab.bob)];
+    let entity = lab.openssl().unwrap().encrypt(content.as_bytes(), &to, &["-aes-256-gcm"]).unwrap();
+    let good = letter.carrying(&entity);
+    let opened = running.incoming(&[&lab.bob.address], &good).unwrap();
+    assert!(mime::find(&opened.octets, b"Popocatepetl").is_some(), "{opened:?}");
+    let object = mime::leaves(&good).unwrap().remove(0).octets;
+    // In the last octet of the tag, and in the middle of the text.
+    for at in [object.len() - 1, object.len() - 2_000] {
+        let mut changed = object.clone();
+        changed[at] ^= 1;
+        let sent = letter.carrying(&testkit::peers::pkcs7_mime("authEnveloped-data", &changed));
+        let mail = running.incoming(&[&lab.bob.address], &sent).unwrap();
+        assert_untouched(&mail, &sent);
+    }
+}
+
+/// Counts who asks, and answers nothing of use.
+fn counting_server() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 4096]);
+            let _ =
+                stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    (port, count)
+}
+
+#[test]
+fn no_url_of_a_stranger_is_asked_and_those_of_trusted_certificates_are() {
+    let mut lab = Lab::new("urls").unwrap();
+    let (port, asked) = counting_server();
+    lab.config.revocation = "soft-fail".to_owned();
+    lab.config.first_rules = "\n[revocation]\nallow-networks = [\"127.0.0.0/8\"]\n\n".to_owned();
+    let running = lab.start().unwrap();
+    let lab = &running.lab;
+    let further = format!("crlDistributionPoints = URI:http://127.0.0.1:{port}/x.crl\n");
+    let profile = |name: &str| Profile {
+        name: name.to_owned(),
+        further: further.clone(),
+        ..Profile::new("x", &lab.erin.address, Key::P256)
+    };
+    let stranger = Pki::new(&lab.workdir.directory("stranger").unwrap()).unwrap();
+    let content = b"Content-Type: text/plain\r\n\r\nhello\r\n";
+    for (pki, name, is_asked, word) in
+        [(&stranger, "eve", false, "policy"), (&lab.pki, "erin-with-url", true, "pass")]
+    {
+        let person = pki.issue(&profile(name)).unwrap();
+        let entity = OpenSsl::new(&lab.workdir, pki).unwrap().sign(content, &person).unwrap();
+        let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: name };
+        let mail = running.incoming(&[&lab.bob.address], &letter.carrying(&entity)).unwrap();
+        assert_eq!(verdict(&mail), word, "{name}: {mail:?}");
+        assert_eq!(asked.load(Ordering::SeqCst) > 0, is_asked, "{name}: {}", running.milter.log());
+    }
+}
