@@ -1,8 +1,4 @@
 //! Whether everything in the cache is as it was written: every index in both directions, every check sum.
-//!
-//! And sweeping out what has ended.
-
-use std::time::{Duration, SystemTime};
 
 use data_encoding::HEXLOWER;
 use heed::RoTxn;
@@ -13,20 +9,11 @@ use crate::{
     env::Tried,
     index::Index,
     record::Fingerprint,
-    status,
     tables::{Table, Tables},
 };
 
 /// How many faults are named.
 pub const MAX_FAULTS: usize = 1000;
-/// How long a CRL or OCSP answer is kept after it ended: somebody may want to know why.
-const KEPT_AFTER_END: Duration = Duration::from_hours(7 * 24);
-/// How many entries are swept out in one transaction.
-const SWEEP_STEP: usize = 1000;
-
-/// Whether a value has ended.
-type Ended<'a> = &'a dyn Fn(&[u8]) -> bool;
-
 /// What `check` found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -173,72 +160,9 @@ impl Cache {
         }
         Ok(())
     }
-
-    /// Takes out what has ended: negative entries, choices, path results, CRLs and OCSP answers a week after their
-    /// end. Certificates stay. Says how many entries went.
-    pub fn sweep(&self, now: SystemTime) -> Result<usize, CacheError> {
-        self.clear_stale_readers()?;
-        let long_ago = now.checked_sub(KEPT_AFTER_END).unwrap_or(SystemTime::UNIX_EPOCH);
-        let mut swept = 0;
-        loop {
-            let keys = self.read(|tables, transaction| {
-                let generation = tables.generation(transaction)?;
-                let Tables { neg, path, choice, crl, ocsp, fetch, cap, .. } = *tables;
-                let mut keys = Vec::new();
-                let until: Ended<'_> = &|value| until_ended(value, now);
-                let status: Ended<'_> = &|value| status::ended(value, long_ago);
-                let remembered: Ended<'_> = &|value| remembered_ended(value, generation, now);
-                for (table, ended) in [
-                    (neg, until),
-                    (fetch, until),
-                    (cap, until),
-                    (crl, status),
-                    (ocsp, status),
-                    (path, remembered),
-                    (choice, remembered),
-                ] {
-                    for row in table.iter(transaction)? {
-                        let (key, value) = row?;
-                        if ended(value) {
-                            keys.push((table, key.to_vec()));
-                            if keys.len() >= SWEEP_STEP {
-                                return Ok(keys);
-                            }
-                        }
-                    }
-                }
-                Ok(keys)
-            })?;
-            if keys.is_empty() {
-                return Ok(swept);
-            }
-            self.write(|_, transaction| {
-                for (table, key) in &keys {
-                    table.delete(transaction, key)?;
-                }
-                Ok(())
-            })?;
-            swept += keys.len();
-        }
-    }
 }
 
 fn indexes(tables: &Tables) -> [(&'static str, Table); 5] {
     let Tables { by_addr, by_is, by_ski, by_subj, by_exp, .. } = *tables;
     [("by_addr", by_addr), ("by_is", by_is), ("by_ski", by_ski), ("by_subj", by_subj), ("by_exp", by_exp)]
-}
-
-/// Whether a value that begins with its end, or cannot be read, has ended.
-fn until_ended(value: &[u8], now: SystemTime) -> bool {
-    Reader::new(value, 1).and_then(|mut reader| reader.time()).is_none_or(|until| until <= now)
-}
-
-/// Whether a choice or path result does not count any more: generation, from, until.
-fn remembered_ended(value: &[u8], generation: u64, now: SystemTime) -> bool {
-    let read = Reader::new(value, 1).and_then(|mut reader| {
-        let found = reader.u64()?;
-        reader.time()?;
-        Some((found, reader.time()?))
-    });
-    read.is_none_or(|(found, until)| found != generation || until <= now)
 }

@@ -10,7 +10,7 @@
 //! - `write.rs`, `read.rs`: certificates by address, fingerprint, issuer and serial number, key identifier, subject
 //!   and expiry, with where they came from and whether they may be used.
 //! - `status.rs`: CRLs and OCSP answers. `rule.rs`, `distrust.rs`: what is not trusted any more. `log.rs`: what was changed and why.
-//! - `check.rs`, `transfer.rs`, `migrate.rs`: check, export, import, backup, another schema.
+//! - `check.rs`, `transfer.rs`, `migrate.rs`: check, export, import, backup, another schema. `sweep.rs`: what has ended goes.
 //! - `choose/`: whom to encrypt to, and why.
 
 mod check;
@@ -28,6 +28,7 @@ mod read;
 mod record;
 mod rule;
 mod status;
+mod sweep;
 mod tables;
 mod transfer;
 mod weak;
@@ -49,6 +50,7 @@ pub use read::{Entry, Stat};
 pub use record::{Announced, Fingerprint, Source, Sources, TrustState};
 pub use rule::{MAX_RULES, Rule};
 pub use status::{MAX_CRL_LEN, MAX_OCSP_LEN, Status, Stored};
+pub use sweep::Sweeper;
 pub use transfer::{DECIDED, Which};
 pub use weak::is_weak;
 pub use write::{Inserted, Insertion};

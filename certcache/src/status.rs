@@ -5,19 +5,26 @@
 
 use std::time::SystemTime;
 
-use smime::{Certificate, algorithm::DigestAlgorithm, key::Digest};
+use heed::RwTxn;
+use smime::{Certificate, algorithm::DigestAlgorithm, key::Digest, path::Crl};
 
 use crate::{
     Cache, CacheError,
     codec::{Reader, Writer},
+    env::{Tried, Trouble},
+    index::Index,
     key,
-    tables::delete_prefix,
+    record::Fingerprint,
+    tables::{Tables, delete_prefix, suffixes},
+    write::forget,
 };
 
 /// How large a CRL may be.
 pub const MAX_CRL_LEN: usize = 20 << 20;
 /// How large an OCSP answer may be.
 pub const MAX_OCSP_LEN: usize = 64 << 10;
+/// How many entries of a list may differ from the list before for others to stay as they are.
+const MAX_CHANGES: usize = 10_000;
 /// How many CRLs of one issuer's name are given.
 const MAX_SCOPES: usize = 100;
 
@@ -99,21 +106,59 @@ fn sha256(octets: &[u8]) -> [u8; 32] {
 
 impl Cache {
     /// Keeps a CRL of an issuer, given by its name in DER, for a scope: the distribution point's URL, or `""`.
-    /// A new one makes all choices void, for any certificate may be on it.
+    /// One that comes in time after another, as CAs make them every day, makes void what was concluded from the
+    /// certificates whose entries are not the same any more. Any other makes all choices void.
     pub fn put_crl(&self, issuer: &[u8], scope: &str, crl: &Status) -> Result<Stored, CacheError> {
         self.limit_len(crl, MAX_CRL_LEN)?;
         let (key, value) = (crl_key(issuer, scope), crl.encode());
+        // Outside of the transaction, as large lists take long to read.
+        let before = self.crl(issuer, scope)?;
+        let changes = before.as_ref().and_then(|before| changes(before, crl));
         self.write(|tables, transaction| {
             let there = tables.crl.get(transaction, &key)?.and_then(Status::decode);
-            let stored = there.map_or(Stored::New, |there| crl.compared(&there));
+            let stored = there.as_ref().map_or(Stored::New, |there| crl.compared(there));
             if stored != Stored::Older {
                 tables.crl.put(transaction, &key, &value)?;
             }
             if stored == Stored::New {
-                tables.next_generation(transaction)?;
+                tables.next_crl(transaction)?;
+                let is_of_issuers = tables.issues_issuers(transaction, &key::name(issuer))?;
+                match changes.as_ref().filter(|_| there == before && !is_of_issuers) {
+                    Some(serials) => self.forget_serials(tables, transaction, issuer, serials)?,
+                    None => tables.next_generation(transaction)?,
+                }
             }
             Ok(stored)
         })
+    }
+
+    /// Makes void what was concluded from the certificates of an issuer with these serial numbers.
+    fn forget_serials(
+        &self,
+        tables: &Tables,
+        transaction: &mut RwTxn<'_>,
+        issuer: &[u8],
+        serials: &[Vec<u8>],
+    ) -> Tried<()> {
+        let issuer = key::name(issuer);
+        // An INTEGER may begin with a zero that says only that it is not negative.
+        let forms = serials.iter().flat_map(|serial| [Some(serial.as_slice()), serial.strip_prefix(&[0])]);
+        for serial in forms.flatten() {
+            let prefix = key::issuer_and_serial(issuer, serial);
+            let found: Vec<Fingerprint> = suffixes(tables.by_is, transaction, &prefix, usize::MAX)?;
+            for fingerprint in found {
+                match self.stored(tables, transaction, &fingerprint) {
+                    Ok(Some((record, certificate))) if !record.is_ca => {
+                        let index = Index::of(&certificate, record.is_helper(), &record.assigned);
+                        forget(tables, transaction, &fingerprint, &index)?;
+                    }
+                    Ok(None) => {}
+                    Ok(Some(_)) | Err(Trouble::Cache(_)) => tables.next_generation(transaction)?,
+                    Err(trouble) => return Err(trouble),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All CRLs of an issuer, given by its name in DER, of whatever scope. Damaged ones are left out: they are
@@ -126,6 +171,21 @@ impl Cache {
                 found.extend(Status::decode(row?.1));
             }
             Ok(found)
+        })
+    }
+
+    /// What changes when the CRLs of an issuer do.
+    pub(crate) fn crl_stamp(&self, issuer: &[u8]) -> Result<Vec<u8>, CacheError> {
+        let prefix = key::name(issuer);
+        self.read(|tables, transaction| {
+            let mut stamp = Vec::new();
+            for row in tables.crl.prefix_iter(transaction, &prefix)?.take(MAX_SCOPES) {
+                let (key, value) = row?;
+                stamp.extend_from_slice(key);
+                // Their check sum.
+                stamp.extend(value.last_chunk::<4>().copied().unwrap_or_default());
+            }
+            Ok(stamp)
         })
     }
 
@@ -221,6 +281,16 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// The serial numbers whose entries differ between a list and the one that comes in time after it; `None` where there
+/// are many, or that cannot be said.
+fn changes(before: &Status, after: &Status) -> Option<Vec<Vec<u8>>> {
+    let was_current = before.next_update.is_some_and(|end| after.fetched <= end);
+    if !was_current || after.next_update.is_none() || after.this_update < before.this_update {
+        return None;
+    }
+    Crl::from_der(&after.der).ok()?.changes_since(&Crl::from_der(&before.der).ok()?, MAX_CHANGES)
 }
 
 /// Whether a CRL or OCSP answer ended before a time.

@@ -38,6 +38,10 @@ pub(crate) const SCHEMA: u32 = 2;
 pub(crate) const MIN_READER: u32 = 2;
 pub(crate) const SCHEMA_KEY: &[u8] = b"schema";
 pub(crate) const MIN_READER_KEY: &[u8] = b"min_reader";
+/// Counts the CRLs that came.
+const CRLS_KEY: &[u8] = b"crls";
+/// What the keys of issuers begin with whose certificates are issuers.
+const ABOVE: &[u8] = b"above ";
 /// Counts what may change choices everywhere.
 const GENERATION_KEY: &[u8] = b"generation";
 
@@ -189,6 +193,35 @@ impl Tables {
             reader.u64()
         });
         Ok(generation.unwrap_or(0))
+    }
+
+    /// Counts the CRLs that came: what was being found out meanwhile is not to be remembered.
+    pub(crate) fn crls(&self, transaction: &RoTxn<'_>) -> heed::Result<u64> {
+        let octets = self.meta.get(transaction, CRLS_KEY)?;
+        Ok(octets.and_then(|octets| Reader::new(octets, 1)?.u64()).unwrap_or(0))
+    }
+
+    /// Counts one more CRL.
+    pub(crate) fn next_crl(&self, transaction: &mut RwTxn<'_>) -> Tried<()> {
+        let crls = self.crls(transaction)?.wrapping_add(1);
+        self.meta.put(transaction, CRLS_KEY, &Writer::new(1).u64(crls).finish())?;
+        Ok(())
+    }
+
+    /// Whether something is remembered of a path on which a certificate of this issuer, given by its name as a key, is
+    /// another's issuer, or does not name it as it names itself: then its CRLs may be about more than the certificates
+    /// that are found by its name.
+    pub(crate) fn issues_issuers(&self, transaction: &RoTxn<'_>, issuer: &[u8; 16]) -> heed::Result<bool> {
+        Ok(self.meta.get(transaction, &[ABOVE, issuer.as_slice()].concat())?.is_some())
+    }
+
+    /// Notes that.
+    pub(crate) fn note_issues_issuers(&self, transaction: &mut RwTxn<'_>, issuer: &[u8; 16]) -> Tried<()> {
+        if !self.issues_issuers(transaction, issuer)? {
+            let value = Writer::new(1).finish();
+            self.meta.put(transaction, &[ABOVE, issuer.as_slice()].concat(), &value)?;
+        }
+        Ok(())
     }
 
     /// Makes all choices and path results void.

@@ -294,28 +294,52 @@ impl Cache {
         reason: &str,
         now: SystemTime,
     ) -> Result<bool, CacheError> {
+        Ok(self.remove_all(std::slice::from_ref(fingerprint), reason, now)? > 0)
+    }
+
+    /// Takes certificates out for a reason, all or none of them, and says how many were there.
+    pub fn remove_all(
+        &self,
+        fingerprints: &[Fingerprint],
+        reason: &str,
+        now: SystemTime,
+    ) -> Result<usize, CacheError> {
         self.write(|tables, transaction| {
-            let stored = self.stored(tables, transaction, fingerprint);
-            match stored {
-                Ok(Some((record, certificate))) => {
-                    let index = Index::of(&certificate, record.is_helper(), &record.assigned);
-                    index.delete(tables, transaction)?;
-                    forget(tables, transaction, fingerprint, &index)?;
-                }
-                Ok(None) => {}
-                Err(crate::env::Trouble::Cache(CacheError::Damaged { .. })) => {
-                    delete_entries_of(tables, transaction, fingerprint)?;
-                    tables.next_generation(transaction)?;
-                }
-                Err(trouble) => return Err(trouble),
+            let mut removed = 0;
+            for fingerprint in fingerprints {
+                removed += usize::from(self.take_out(tables, transaction, fingerprint, reason, now)?);
             }
-            tables.der.delete(transaction, fingerprint)?;
-            let was_there = tables.cert.delete(transaction, fingerprint)?;
-            if was_there {
-                log::append(tables, transaction, now, "remove", &HEXLOWER.encode(fingerprint), reason)?;
-            }
-            Ok(was_there)
+            Ok(removed)
         })
+    }
+
+    fn take_out(
+        &self,
+        tables: &Tables,
+        transaction: &mut RwTxn<'_>,
+        fingerprint: &Fingerprint,
+        reason: &str,
+        now: SystemTime,
+    ) -> Tried<bool> {
+        match self.stored(tables, transaction, fingerprint) {
+            Ok(Some((record, certificate))) => {
+                let index = Index::of(&certificate, record.is_helper(), &record.assigned);
+                index.delete(tables, transaction)?;
+                forget(tables, transaction, fingerprint, &index)?;
+            }
+            Ok(None) => {}
+            Err(crate::env::Trouble::Cache(CacheError::Damaged { .. })) => {
+                delete_entries_of(tables, transaction, fingerprint)?;
+                tables.next_generation(transaction)?;
+            }
+            Err(trouble) => return Err(trouble),
+        }
+        tables.der.delete(transaction, fingerprint)?;
+        let was_there = tables.cert.delete(transaction, fingerprint)?;
+        if was_there {
+            log::append(tables, transaction, now, "remove", &HEXLOWER.encode(fingerprint), reason)?;
+        }
+        Ok(was_there)
     }
 }
 
@@ -339,7 +363,7 @@ fn delete_entries_of(tables: &Tables, transaction: &mut RwTxn<'_>, fingerprint: 
 
 /// Makes void what was concluded from a certificate: its path, its addresses' choices, and where it is an issuer
 /// or nobody's, everything.
-fn forget(
+pub(crate) fn forget(
     tables: &Tables,
     transaction: &mut RwTxn<'_>,
     fingerprint: &Fingerprint,

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 use agent::settings::{IdentitySettings, Milter, start_pool};
 use agent::{Agent, Identities, Settings, encrypts, harvester, open_cache, store_of};
 use anyhow::{Context as _, Result, bail};
-use certcache::{Cache, CachedDistrust};
+use certcache::{Cache, CachedDistrust, Sweeper};
 use hsmpool::{Lane, Pool};
 use lookup::{CacheStore, MemoryStore, Prefetch, RevocationStore};
 use milter::{Gateway, Limits, Reloaded, Replaceable, Spool, Treat};
 use smime::Fault;
 use smime::key::{KeyError, SignatureInput, Signer as _};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{keys, load};
 
@@ -33,6 +33,7 @@ pub(crate) struct Generation {
     cache: Option<Arc<Cache>>,
     spool: Option<Arc<Spool>>,
     prefetch: Option<Prefetch>,
+    sweeper: Option<Sweeper>,
     treat: Replaceable,
 }
 
@@ -46,7 +47,8 @@ impl Generation {
         let spool = milter.reinject.as_ref().map(|to| Spool::open(to, &milter.authserv_id)).transpose()?;
         let (treat, prefetch) = treatment(&settings, &pool, cache.as_ref(), spool.as_ref())?;
         let treat = Replaceable::new(treat);
-        Ok(Self { path, settings, started: milter, pool, cache, spool, prefetch, treat })
+        let sweeper = sweeper(cache.as_ref())?;
+        Ok(Self { path, settings, started: milter, pool, cache, spool, prefetch, sweeper, treat })
     }
 
     /// What is done with messages, now and after each reading.
@@ -70,7 +72,7 @@ impl Generation {
         let replaced = if same_tokens { None } else { Some(connected(&settings)?) };
         let pool = replaced.as_ref().unwrap_or(&self.pool);
         let prepared = self.prepare(&settings, pool, replaced.is_some());
-        let (cache, treat, prefetch) = match prepared {
+        let (cache, treat, prefetch, sweeper) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 replaced.iter().for_each(Pool::close);
@@ -83,6 +85,7 @@ impl Generation {
         notes.extend(self.left_as_it_was(&settings, &milter));
         self.treat.replace(treat);
         self.prefetch = prefetch;
+        self.sweeper = sweeper;
         self.cache = cache;
         self.settings = settings;
         if let Some(pool) = replaced {
@@ -107,7 +110,8 @@ impl Generation {
                 cache(settings)?
             };
         let (treat, prefetch) = treatment(settings, pool, cache.as_ref(), self.spool.as_ref())?;
-        Ok((cache, treat, prefetch))
+        let sweeper = sweeper(cache.as_ref())?;
+        Ok((cache, treat, prefetch, sweeper))
     }
 
     /// What is set up at the start only, and would be otherwise now.
@@ -131,12 +135,13 @@ impl Generation {
     /// Ends what has threads of its own.
     pub(crate) fn end(&mut self) {
         self.prefetch = None;
+        self.sweeper = None;
         self.pool.close();
     }
 }
 
 /// What is made of a new configuration before the old one ends.
-type Prepared = (Option<Arc<Cache>>, Arc<dyn Treat>, Option<Prefetch>);
+type Prepared = (Option<Arc<Cache>>, Arc<dyn Treat>, Option<Prefetch>, Option<Sweeper>);
 
 /// Other tokens. At the start mail waits for one that is down; here the old ones are better.
 fn connected(settings: &Settings) -> Result<Pool> {
@@ -213,6 +218,17 @@ fn treatment(
         None => Arc::new(agent),
     };
     Ok((treat, prefetch))
+}
+
+/// Who sweeps the cache, once a day.
+fn sweeper(cache: Option<&Arc<Cache>>) -> Result<Option<Sweeper>> {
+    let started = cache.cloned().map(|cache| {
+        Sweeper::start(cache, |swept| match swept {
+            Ok(entries) => info!(entries, "swept the cache"),
+            Err(error) => warn!(%error, "the cache cannot be swept"),
+        })
+    });
+    started.transpose().context("no thread that sweeps the cache")
 }
 
 /// The cache that all programs share. Who encrypts cannot do without; CRLs are else kept in memory.

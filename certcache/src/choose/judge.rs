@@ -10,7 +10,7 @@ use smime::{
 
 use super::status::CachedStatus;
 use super::{MAX_AGE, REFUSED_AGE, UNKNOWN_AGE};
-use crate::{Cache, CacheError, Entry, Rule, TrustState};
+use crate::{Cache, CacheError, Entry, Rule, TrustState, key};
 
 /// How many issuers are tried for one certificate.
 const MAX_ISSUERS: usize = 50;
@@ -22,6 +22,8 @@ const MAX_REASON: usize = 300;
 pub(crate) struct PathResult {
     pub(crate) outcome: Outcome,
     pub(crate) until: SystemTime,
+    /// The names, as keys, of the issuers on its path whose CRLs are about more than what is found by the name.
+    pub(crate) above: Vec<[u8; 16]>,
 }
 
 impl PathResult {
@@ -81,6 +83,7 @@ impl Judge {
         let mut budget = Budget::default().having_waited(waited.revocation);
         let found = validate_within(&mut budget, certificate, &issuers, &self.trust, at);
         waited.revocation = budget.waited();
+        let above = found.as_ref().map(|path| above(path.chain())).unwrap_or_default();
         let (outcome, until) = match found {
             Ok(path) => self.of_path(&path, rules, at)?,
             Err(error @ PathError::Revoked { .. }) => (Outcome::Revoked(text(&error)), age(MAX_AGE)),
@@ -89,7 +92,7 @@ impl Judge {
             }
             Err(error) => (Outcome::Untrusted(text(&error)), age(REFUSED_AGE)),
         };
-        Ok(PathResult { outcome, until })
+        Ok(PathResult { outcome, until, above })
     }
 
     /// What a valid path is worth, and until when.
@@ -149,6 +152,16 @@ impl Judge {
         }
         Ok(found)
     }
+}
+
+/// Who issued an issuer, or a certificate that spells the name otherwise.
+fn above(chain: &[Certificate]) -> Vec<[u8; 16]> {
+    let links = chain.iter().zip(chain.iter().skip(1)).enumerate();
+    let found = links.filter_map(|(position, (certificate, issuer))| {
+        let name = key::subject(issuer);
+        (position > 0 || key::issuer(certificate) != name).then_some(name)
+    });
+    found.collect()
 }
 
 fn text(error: &PathError) -> String {

@@ -53,6 +53,8 @@ pub enum Remembered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inputs {
     generation: u64,
+    /// How many CRLs had come.
+    crls: u64,
     /// Over the fingerprints, and the check sums of what is known of each.
     digest: [u8; 32],
 }
@@ -149,6 +151,9 @@ fn run(cache: &Cache, jobs: &Receiver<Job>) {
 
 fn write(tables: &Tables, transaction: &mut heed::RwTxn<'_>, found: &Found) -> Tried<()> {
     for (fingerprint, result) in &found.results {
+        for issuer in &result.above {
+            tables.note_issues_issuers(transaction, issuer)?;
+        }
         let value = encode_result(found, result);
         tables.path.put(transaction, &[fingerprint.as_slice(), &found.identity].concat(), &value)?;
     }
@@ -193,7 +198,9 @@ fn decode_result(value: &[u8], generation: u64, at: SystemTime) -> Option<PathRe
         5 => Outcome::Rule(reader.u64()?, reader.text()?.to_owned()),
         _ => return None,
     };
-    (found == generation && from <= at && at < until).then_some(PathResult { outcome, until })
+    // What is above it was noted when this was written.
+    let result = PathResult { outcome, until, above: Vec::new() };
+    (found == generation && from <= at && at < until).then_some(result)
 }
 
 impl Cache {
@@ -297,7 +304,7 @@ fn inputs(tables: &Tables, transaction: &RoTxn<'_>, address: &MailAddress) -> Tr
         }
     }
     let digest = Digest::of(DigestAlgorithm::Sha256, &octets).as_bytes().try_into().unwrap_or([0; 32]);
-    Ok(Inputs { generation: tables.generation(transaction)?, digest })
+    Ok(Inputs { generation: tables.generation(transaction)?, crls: tables.crls(transaction)?, digest })
 }
 
 fn domain_authorities(

@@ -246,7 +246,7 @@ impl fmt::Debug for Chooser {
 /// A hash over all of a trust configuration that decides: anchors, intermediates, modes, policies, files of CRLs.
 fn identity(trust: &Trust, take: Take) -> Identity {
     let Trust { revocation, grace, policies, legacy, .. } = trust;
-    let mut parts = vec![format!("2 {take:?} {revocation:?} {grace:?} {policies:?} {legacy:?}")];
+    let mut parts = vec![format!("3 {take:?} {revocation:?} {grace:?} {policies:?} {legacy:?}")];
     for certificates in [&trust.anchors, &trust.intermediates] {
         let mut fingerprints: Vec<_> = certificates.iter().map(Certificate::fingerprint).collect();
         fingerprints.sort();

@@ -348,6 +348,106 @@ fn a_crl_that_comes_later_takes_back_what_was_remembered() {
 
 type Change = fn(&Site, &Certificate);
 
+/// Puts the CRL of an authority into a cache as it is fetched a minute after it was made.
+fn put_crl_of(
+    cache: &Cache,
+    authority: &Authority,
+    revoked: &[&Certificate],
+    this_update: SystemTime,
+    next_update: SystemTime,
+) -> Stored {
+    let der = authority.crl(revoked, this_update, next_update);
+    let crl = Status {
+        der,
+        this_update,
+        next_update: Some(next_update),
+        fetched: this_update + Duration::from_mins(1),
+        url: None,
+        etag: None,
+    };
+    let name = authority.certificate().subject().to_der().unwrap();
+    cache.put_crl(&name, "", &crl).unwrap()
+}
+
+#[test]
+fn a_routine_crl_makes_void_only_the_choices_of_those_whose_entries_changed() {
+    let site = site_with(RevocationMode::HardFail, Take::Newest);
+    let people = ["alice@example.org", "bob@example.org", "carol@example.org"];
+    let certificates: Vec<_> = (1..)
+        .zip(&people)
+        .map(|(serial, person)| site.issue(&Wanted { addresses: &[*person], serial, ..Wanted::default() }))
+        .collect();
+    site.cache.insert_all(&certificates, Source::Imported, now()).unwrap();
+    let hours = |hours| now() - DAY + Duration::from_hours(hours);
+    let put = |revoked: &[&Certificate], begin, end| {
+        put_crl_of(&site.cache, &site.root, revoked, hours(begin), hours(end))
+    };
+    let choose = || people.map(|person| site.chosen_of(person).len());
+    let remembered =
+        || people.map(|person| site.chooser.remembered(&address(person), now()).unwrap().is_some());
+    let [alice, bob, carol] = [0, 1, 2].map(|at| &certificates[at]);
+    put(&[], 0, 48);
+    assert_eq!(choose(), [1, 1, 1]);
+    // The same in other words, and one that lists somebody who is not in the cache.
+    let stranger = site.issue(&Wanted { serial: 77, ..Wanted::default() });
+    assert_eq!(put(&[&stranger], 1, 49), Stored::New);
+    assert_eq!(remembered(), [true, true, true]);
+    assert_eq!(put(&[&stranger, bob], 2, 50), Stored::New);
+    assert_eq!(remembered(), [true, false, true]);
+    assert_eq!(choose(), [1, 0, 1]);
+    // A hold that ends, and another that begins.
+    put(&[carol], 3, 51);
+    assert_eq!(remembered(), [true, false, false]);
+    assert_eq!(choose(), [1, 1, 0]);
+    // One that comes late, and one that comes after what is not comparable: all of them.
+    put(&[carol, alice], 3 + 51, 100);
+    assert_eq!(remembered(), [false, false, false]);
+    assert_eq!(choose(), [0, 1, 0]);
+    assert_good(&site.cache);
+}
+
+#[test]
+fn a_crl_of_who_issued_issuers_makes_all_choices_void() {
+    let site = site_with(RevocationMode::HardFail, Take::Newest);
+    let below = site.root.intermediate("Below", "alice");
+    // Of the configuration: the cache does not know the issuer's serial number.
+    let trust = Trust {
+        intermediates: vec![below.certificate().clone()],
+        ..trust(&site.root, RevocationMode::HardFail)
+    };
+    let chooser = Chooser::new(Arc::clone(&site.cache), trust, Take::Newest);
+    let alice = below.issue(&Wanted::default());
+    site.cache.insert(&alice, Source::Imported, now()).unwrap();
+    let (hour, end) = (Duration::from_hours(1), now() + DAY);
+    for authority in [&site.root, &below] {
+        put_crl_of(&site.cache, authority, &[], now() - DAY, end);
+    }
+    let to = address("alice@example.org");
+    let found = |found: Lookup| matches!(found, Lookup::Found(_));
+    assert!(found(chooser.lookup(&to, now(), &mut Waited::default()).unwrap()));
+    assert!(chooser.flush(Duration::from_secs(20)));
+    let is_remembered = || chooser.remembered(&to, now()).unwrap().is_some();
+    assert!(is_remembered());
+    put_crl_of(&site.cache, &below, &[], now() - DAY + hour, end);
+    assert!(is_remembered());
+    put_crl_of(&site.cache, &site.root, &[below.certificate()], now() - DAY + hour, end);
+    assert!(!is_remembered());
+    assert!(!found(chooser.lookup(&to, now(), &mut Waited::default()).unwrap()));
+}
+
+#[test]
+fn what_was_being_found_out_when_a_crl_came_is_not_remembered() {
+    let site = site_with(RevocationMode::HardFail, Take::Newest);
+    let alice = site.issue(&Wanted::default());
+    site.cache.insert(&alice, Source::Imported, now()).unwrap();
+    put_crl_of(&site.cache, &site.root, &[], now() - DAY, now() + DAY);
+    // What is written down a moment later was found out before.
+    site.chooser.candidates(&address("alice@example.org"), now()).unwrap();
+    put_crl_of(&site.cache, &site.root, &[&alice], now() - DAY / 2, now() + DAY);
+    assert!(site.chooser.flush(Duration::from_secs(20)));
+    assert_eq!(site.chosen(), []);
+}
+
 #[test]
 fn whatever_may_change_a_choice_makes_it_void() {
     let alice = |site: &Site| site.issue(&Wanted::default());

@@ -8,6 +8,7 @@ mod entries;
 mod growth;
 mod schema;
 mod status;
+mod sweep;
 mod transfer;
 
 use std::{

@@ -234,7 +234,7 @@ fn is_future(crl: &Crl, now: SystemTime) -> bool {
 /// How many CRLs are in memory. Their certificates all lead to anchors.
 const MAX_KNOWN: usize = 256;
 /// How many octets they have together.
-const MAX_OCTETS: usize = 256 << 20;
+const MAX_OCTETS: usize = 128 << 20;
 /// For how long one is used that does not say for how long.
 const WITHOUT_END: Duration = Duration::from_hours(1);
 

@@ -154,8 +154,9 @@ impl RevocationSource for Fetcher {
             // What nobody is known to have signed ends no search.
             let is_enough = lists.signed.as_ref().is_some_and(|crl| {
                 let is_new = crl.next_update().is_some_and(|next| next >= SystemTime::now());
-                is_current |= is_new && !crl.is_delta();
-                is_current && crl.is_for_all_reasons()
+                // One that is about other certificates says nothing of this one.
+                is_current |= is_new && !crl.is_delta() && crl.tells_all_of(certificate);
+                is_current
             });
             evidence.crls.extend(lists.all());
             if is_enough {

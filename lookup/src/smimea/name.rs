@@ -13,8 +13,8 @@ pub(super) fn owner(local: &str, address: &MailAddress) -> Result<Name, String> 
     let hash = digest.as_bytes().get(..HASH_LEN).unwrap_or_default();
     let prefix = format!("{}._smimecert", data_encoding::HEXLOWER.encode(hash));
     let prefix = Name::from_ascii(prefix).map_err(|error| error.to_string())?;
-    // Puts labels that are not ASCII into their A-form (RFC 5890).
-    let domain = Name::from_utf8(address.domain()).map_err(|error| error.to_string())?;
+    // In A-labels as everything here has them: another mapping of the same letters is another zone.
+    let domain = Name::from_ascii(address.ascii_domain()).map_err(|error| error.to_string())?;
     let mut name = prefix.append_domain(&domain).map_err(|error| error.to_string())?;
     name.set_fqdn(true);
     Ok(name)
@@ -35,6 +35,11 @@ mod tests {
             (
                 "hugh@exämple.com",
                 "c93f1e400f26708f98cb19d936620da35eec8f72e57f9eec01c1afd6._smimecert.xn--exmple-cua.com.",
+            ),
+            // Not the zone of strasse.example.
+            (
+                "hugh@straße.example",
+                "c93f1e400f26708f98cb19d936620da35eec8f72e57f9eec01c1afd6._smimecert.xn--strae-oqa.example.",
             ),
         ] {
             let address = MailAddress::parse(address).unwrap();

@@ -60,22 +60,18 @@ impl PreparedName {
 
     /// Whether this name is `base` or below it.
     pub(super) fn is_below(&self, base: &Self) -> bool {
-        self.begins_with(base, surely_equal)
+        self.begins_with(base, |has, wanted| has.len() == wanted.len() && has_all(has, wanted, surely_equal))
     }
 
-    /// Whether it cannot be ruled out that this name is `base` or below it.
+    /// Whether it cannot be ruled out that this name is `base` or below it. A part that says more than the base's is
+    /// another one to the letter (RFC 4517), and to whoever wrote `O=Victim` it may not be.
     pub(super) fn may_be_below(&self, base: &Self) -> bool {
-        self.begins_with(base, may_equal)
+        self.begins_with(base, |has, wanted| has_all(has, wanted, may_equal))
     }
 
-    fn begins_with(&self, base: &Self, equal: fn(&Attribute, &Attribute) -> bool) -> bool {
+    fn begins_with(&self, base: &Self, is: impl Fn(&[Attribute], &[Attribute]) -> bool) -> bool {
         let mut relative = self.relative.iter();
-        base.relative.iter().all(|wanted| {
-            relative.next().is_some_and(|has| {
-                let is_there = |wanted: &Attribute| has.iter().any(|has| equal(has, wanted));
-                has.len() == wanted.len() && wanted.iter().all(is_there)
-            })
-        })
+        base.relative.iter().all(|wanted| relative.next().is_some_and(|has| is(has, wanted)))
     }
 }
 
@@ -110,6 +106,11 @@ fn prepare_relative(name: &RelativeDistinguishedName) -> Vec<Attribute> {
             }
         })
         .collect()
+}
+
+/// Whether each of `wanted` is there.
+fn has_all(has: &[Attribute], wanted: &[Attribute], equal: fn(&Attribute, &Attribute) -> bool) -> bool {
+    wanted.iter().all(|wanted| has.iter().any(|has| equal(has, wanted)))
 }
 
 fn surely_equal(one: &Attribute, other: &Attribute) -> bool {
@@ -253,18 +254,22 @@ mod tests {
     fn a_name_is_below_those_that_it_begins_with() {
         // As text a name has its last part first. The empty name is above all.
         let name = Name::from_str("CN=alice,OU=Sales+L=Bonn,O=example").unwrap();
-        for (base, below) in [
-            ("O=EXAMPLE", true),
-            ("L=bonn+OU=sales,O=Example", true),
-            ("CN=Alice,OU=Sales+L=Bonn,O=Example", true),
-            ("L=Bonn,O=Example", false),
-            ("CN=Example", false),
-            ("O=Other", false),
-            ("SN=x,CN=Alice,OU=Sales+L=Bonn,O=Example", false),
+        for (base, below, may_be_below) in [
+            ("O=EXAMPLE", true, true),
+            ("L=bonn+OU=sales,O=Example", true, true),
+            ("CN=Alice,OU=Sales+L=Bonn,O=Example", true, true),
+            // A part that says more may be what the base means, one that says less or other is not.
+            ("L=Bonn,O=Example", false, true),
+            ("OU=Sales+L=Bonn+CN=x,O=Example", false, false),
+            ("OU=Other+L=Bonn,O=Example", false, false),
+            ("CN=Example", false, false),
+            ("O=Other", false, false),
+            ("SN=x,CN=Alice,OU=Sales+L=Bonn,O=Example", false, false),
         ] {
             let base = Name::from_str(base).unwrap_or_else(|error| panic!("{base}: {error}"));
             let [name, base_name] = [&name, &base].map(PreparedName::of);
-            assert_eq!(name.may_be_below(&base_name), below, "{base}");
+            assert_eq!(name.is_below(&base_name), below, "{base}");
+            assert_eq!(name.may_be_below(&base_name), may_be_below, "{base}");
         }
         assert!(PreparedName::of(&name).may_be_below(&PreparedName::of(&Name::default())));
     }

@@ -20,7 +20,7 @@ use x509_cert::{
 use super::{
     entries::{Entries, Entry, Extensions, not_supported},
     locations,
-    scope::Scope,
+    scope::{Point, Reasons, Scope},
     tlv::{self, Malformed, Reader, Tlv},
 };
 use crate::{
@@ -197,9 +197,28 @@ impl Crl {
         self.inner.extensions.scope.is_indirect()
     }
 
-    /// Whether it tells of every reason for a revocation, and not only of some (5.2.5).
-    pub fn is_for_all_reasons(&self) -> bool {
-        self.inner.extensions.scope.is_for_all_reasons()
+    /// Whether it is for this certificate and tells of every reason for which that may be revoked, as far as can be seen
+    /// without asking who signed it.
+    pub fn tells_all_of(&self, certificate: &Certificate) -> bool {
+        let points = Point::all_of(certificate).unwrap_or_default();
+        let covers = |point: &Point| self.scope().covers(self, point, certificate) == Reasons::ALL;
+        self.unusable().is_none() && points.iter().any(covers)
+    }
+
+    /// Which serial numbers' entries are not the same as in an `older` list for the same certificates: new, gone, or with
+    /// another reason. `None` where that cannot be said, or there are more than `limit`.
+    pub fn changes_since(&self, older: &Self, limit: usize) -> Option<Vec<Vec<u8>>> {
+        let (ours, theirs) = (&self.inner, &older.inner);
+        let is_comparable = ours.prepared_issuer.is(&theirs.prepared_issuer)
+            && ours.extensions.scope.is_same(&theirs.extensions.scope)
+            && self.is_delta() == older.is_delta()
+            && !self.is_indirect()
+            && self.unusable().is_none()
+            && older.unusable().is_none();
+        if !is_comparable {
+            return None;
+        }
+        ours.entries.differing(&ours.der, &theirs.entries, &theirs.der, limit)
     }
 
     /// How many certificates it lists.

@@ -3,7 +3,7 @@
 //! A large list has millions of them, so only where they stand is kept: eight octets for each, in the order of
 //! the serial numbers. An entry is decoded when it is asked for.
 
-use std::time::SystemTime;
+use std::{cmp::Ordering, time::SystemTime};
 
 use der::Decode;
 use x509_cert::{
@@ -121,6 +121,43 @@ impl Entries {
         of_number.filter(of_issuer).last().map(|place| read_entry(octets, *place))
     }
 
+    /// The serial numbers whose entries are not in both lists with the same octets, at most `limit`.
+    pub(super) fn differing(
+        &self,
+        octets: &[u8],
+        other: &Self,
+        other_octets: &[u8],
+        limit: usize,
+    ) -> Option<Vec<Vec<u8>>> {
+        let (mut ours, mut theirs) = (self.index.iter().peekable(), other.index.iter().peekable());
+        let mut found: Vec<Vec<u8>> = Vec::new();
+        while ours.peek().is_some() || theirs.peek().is_some() {
+            let own = ours.peek().map(|place| (serial(octets, **place), whole(octets, **place)));
+            let their =
+                theirs.peek().map(|place| (serial(other_octets, **place), whole(other_octets, **place)));
+            let order = match (own, their) {
+                (Some((own, _)), Some((their, _))) => own.cmp(their),
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+            };
+            let differs = own.map(|(_, entry)| entry) != their.map(|(_, entry)| entry);
+            let serial = if order == Ordering::Greater { their } else { own }.map(|(serial, _)| serial);
+            if order != Ordering::Greater {
+                ours.next();
+            }
+            if order != Ordering::Less {
+                theirs.next();
+            }
+            if differs && let Some(serial) = serial {
+                if found.len() >= limit {
+                    return None;
+                }
+                found.push(serial.to_vec());
+            }
+        }
+        Some(found)
+    }
+
     fn is_issuer(&self, octets: &[u8], number: u32, issuer: &PreparedName) -> bool {
         let place = usize::try_from(number).ok().and_then(|number| self.issuers.get(number));
         let names = place.and_then(|(start, end)| GeneralNames::from_der(octets.get(*start..*end)?).ok());
@@ -129,6 +166,15 @@ impl Entries {
             _ => false,
         })
     }
+}
+
+/// All octets of an entry; it was read before.
+fn whole(octets: &[u8], place: Place) -> &[u8] {
+    let entry = || {
+        let start = usize::try_from(place.at).ok()?;
+        Some(Reader::new(octets.get(start..)?).any("entry").ok()?.octets)
+    };
+    entry().unwrap_or_default()
 }
 
 /// The INTEGER's content octets; the entry was read before.

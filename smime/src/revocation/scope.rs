@@ -73,11 +73,6 @@ impl Scope {
         self.point.as_ref().is_some_and(|point| point.indirect_crl)
     }
 
-    /// Whether no reason is left out.
-    pub(super) fn is_for_all_reasons(&self) -> bool {
-        self.point.as_ref().is_none_or(|point| point.only_some_reasons.is_none())
-    }
-
     /// Whether another list is about the same certificates.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.octets == other.octets

@@ -8,9 +8,9 @@ use std::{
 
 use smime::{
     Certificate,
-    message::{AuthResult, Finding, Reason, verify},
+    message::{AuthResult, Findings, Reason, verify},
     mime::{Message, single_originator},
-    path::{Crl, LegacySignatures, RevocationMode, Trust, ValidPath, validate},
+    path::{Crl, LegacySignatures, PathError, RevocationMode, Trust, ValidPath, validate},
 };
 
 use crate::table::{Case, Part};
@@ -20,7 +20,7 @@ pub(crate) fn data(folder: &str, file: &str) -> Vec<u8> {
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn certificate(name: &str) -> Result<Certificate, String> {
+pub(crate) fn certificate(name: &str) -> Result<Certificate, String> {
     Certificate::from_der(&data("certs", &format!("{name}.crt"))).map_err(|error| error.to_string())
 }
 
@@ -29,11 +29,14 @@ pub(crate) fn at() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_700_000_000)
 }
 
+pub(crate) fn crl(name: &str) -> Option<Crl> {
+    Crl::from_der(&data("crls", &format!("{name}.crl"))).ok()
+}
+
 fn trust(case: &Case, part: &Part) -> Trust {
-    let crl = |name: &&str| Crl::from_der(&data("crls", &format!("{name}.crl"))).ok();
     Trust {
         anchors: vec![certificate("TrustAnchorRootCertificate").unwrap()],
-        crls: case.crls.iter().filter_map(crl).collect(),
+        crls: case.crls.iter().filter_map(|name| crl(name)).collect(),
         revocation: RevocationMode::HardFail,
         policies: part.policies.clone(),
         legacy: LegacySignatures::Marked,
@@ -43,19 +46,31 @@ fn trust(case: &Case, part: &Part) -> Trust {
 
 /// The path of a case, of its certificates in an order of no use.
 pub(crate) fn path(case: &Case, part: &Part) -> Result<ValidPath, String> {
+    let found = path_with(case, part, RevocationMode::HardFail, LegacySignatures::Marked)?;
+    found.map_err(|error| error.to_string())
+}
+
+/// The same, with other modes. The outer error is that of a leaf that cannot be read.
+pub(crate) fn path_with(
+    case: &Case,
+    part: &Part,
+    revocation: RevocationMode,
+    legacy: LegacySignatures,
+) -> Result<Result<ValidPath, PathError>, String> {
     let leaf = certificate(case.leaf())?;
     let mut surplus: Vec<Certificate> =
         case.certificates.iter().filter_map(|name| certificate(name).ok()).collect();
     surplus.sort_by_key(|certificate| *certificate.fingerprint());
-    validate(&leaf, &surplus, &trust(case, part), at()).map_err(|error| error.to_string())
+    let trust = Trust { revocation, legacy, ..trust(case, part) };
+    Ok(validate(&leaf, &surplus, &trust, at()))
 }
 
-/// The verdict on the mail of a case, with the finding on its signer's path.
-pub(crate) fn mail(case: &Case, part: &Part) -> (AuthResult, Reason, Finding) {
+/// The verdict on the mail of a case, with what was found of its signer.
+pub(crate) fn mail(case: &Case, part: &Part) -> (AuthResult, Reason, Option<Findings>) {
     let octets = data("smime", &format!("Signed{}.eml", case.name));
     let message = Message::from_stored(&octets);
     let entity = message.entity();
     let (verdict, _) = verify(&entity, single_originator(&entity), &trust(case, part), at());
-    let path = verdict.signers().first().map_or(Finding::NotReached, |signer| signer.findings.path.clone());
-    (verdict.result(), verdict.reason().clone(), path)
+    let findings = verdict.signers().first().map(|signer| signer.findings.clone());
+    (verdict.result(), verdict.reason().clone(), findings)
 }
