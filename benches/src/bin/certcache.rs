@@ -15,7 +15,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, Result};
 use benches::{
     certcache::{
-        beside,
+        beside::{self, Beside, By},
         contender::{Contender, open_when_free},
         material::{self, Material},
         results::{Results, Size, Times},
@@ -44,11 +44,20 @@ struct Arguments {
     #[arg(long, default_value_t = 50_000)]
     lookups: usize,
     /// How long the processes read beside each other; 0 for not at all.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     seconds: u64,
+    /// How often the processes read beside each other, six ways each time.
+    #[arg(long, default_value_t = 3)]
+    beside_rounds: usize,
     /// The number of a reader.
     #[arg(long, default_value_t = 0)]
     number: usize,
+    /// How a reader reads.
+    #[arg(long, value_enum, default_value = "lookup")]
+    by: By,
+    /// Whose file a writer writes.
+    #[arg(long, value_enum, default_value = "same-file")]
+    beside: Beside,
     /// Where results go; a new directory below benches/results if absent.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -75,12 +84,12 @@ fn main() -> Result<()> {
         Step::Prepare => materials.iter().try_for_each(|it| it.prepare(&mut |what| eprintln!("{what}"))),
         Step::Measure => arguments.measure(&materials),
         Step::Reader => {
-            let times = beside::read(first, arguments.seconds, arguments.number)?;
+            let times = beside::read(first, arguments.seconds, arguments.number, arguments.by)?;
             println!("{}", serde_json::to_string(&times)?);
             Ok(())
         }
         Step::Writer => {
-            println!("{}", beside::write(first, arguments.seconds)?);
+            println!("{}", beside::write(first, arguments.seconds, arguments.beside)?);
             Ok(())
         }
     }
@@ -139,12 +148,9 @@ impl Arguments {
             ratio: Spread::of(rounds.iter().zip(&lmdb).map(|((own, _), (lmdb, _))| own / lmdb)),
         });
         let beside = if self.seconds == 0 {
-            None
+            Vec::new()
         } else {
-            Some([
-                beside::measure(material, self.seconds, false)?,
-                beside::measure(material, self.seconds, true)?,
-            ])
+            beside::measure(material, self.seconds, self.beside_rounds)?
         };
         Ok(Size {
             entries: material.entries,

@@ -72,6 +72,30 @@ impl Contender {
     }
 
     fn run_lmdb(self, material: &Material, numbers: &[usize]) -> Result<Vec<Duration>> {
+        let Bare { env, choice, der } = Bare::open(material)?;
+        let keys = keys(&env, choice, numbers)?;
+        if self == Self::Lmdb {
+            return timed(&keys, |key| {
+                let transaction = env.read_txn()?;
+                get(&transaction, choice, der, key)
+            });
+        }
+        let transaction = env.read_txn()?;
+        timed(&keys, |key| get(&transaction, choice, der, key))
+    }
+}
+
+type Table = Database<'static, Bytes, Bytes>;
+
+/// The cache's file as LMDB has it.
+pub(super) struct Bare {
+    env: Env<WithoutTls>,
+    choice: Table,
+    der: Table,
+}
+
+impl Bare {
+    pub(super) fn open(material: &Material) -> Result<Self> {
         drop(open_when_free(material)?);
         let env = open_env_when_free(material)?;
         let transaction = env.read_txn()?;
@@ -86,19 +110,20 @@ impl Contender {
             })?
             .commit()
             .context("the tables are not there")?;
-        let keys = keys(&env, choice, numbers)?;
-        if self == Self::Lmdb {
-            return timed(&keys, |key| {
-                let transaction = env.read_txn()?;
-                get(&transaction, choice, der, key)
-            });
-        }
-        let transaction = env.read_txn()?;
-        timed(&keys, |key| get(&transaction, choice, der, key))
+        Ok(Self { env, choice, der })
+    }
+
+    /// The keys of these certificates' choices.
+    pub(super) fn keys(&self, numbers: &[usize]) -> Result<Vec<Vec<u8>>> {
+        keys(&self.env, self.choice, numbers)
+    }
+
+    /// Both records by the first one's key, in a transaction of its own.
+    pub(super) fn get(&self, key: &[u8]) -> Result<usize> {
+        let transaction = self.env.read_txn()?;
+        get(&transaction, self.choice, self.der, key)
     }
 }
-
-type Table = Database<'static, Bytes, Bytes>;
 
 fn get(transaction: &heed::RoTxn<'_>, choice: Table, der: Table, key: &[u8]) -> Result<usize> {
     let value = choice.get(transaction, key)?.context("no choice")?;

@@ -44,6 +44,11 @@ impl Material {
         self.folder.join("certcache")
     }
 
+    /// The folder of a copy of the cache, to write to while the other is read.
+    pub fn other(&self) -> PathBuf {
+        self.folder.join("other")
+    }
+
     /// The SQLite file.
     pub fn sqlite(&self) -> PathBuf {
         self.folder.join("certcache.sqlite")
@@ -58,7 +63,7 @@ impl Material {
     pub fn prepare(&self, say: &mut dyn FnMut(&str)) -> Result<()> {
         let done = self.folder.join("done");
         if done.exists() {
-            return Ok(());
+            return self.copy();
         }
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder)?;
@@ -90,7 +95,21 @@ impl Material {
         self.fill_sqlite(&chooser)?;
         let stat = cache.stat()?;
         ensure!(stat.choices == u64::try_from(self.entries)?, "{} choices", stat.choices);
-        Ok(fs::write(done, "")?)
+        fs::write(done, "")?;
+        drop((chooser, cache));
+        self.copy()
+    }
+
+    /// Copies the cache, if it was not.
+    fn copy(&self) -> Result<()> {
+        let other = self.other().join("data.mdb");
+        if !other.exists() {
+            fs::create_dir_all(self.other())?;
+            let part = self.other().join("part");
+            fs::copy(self.cache().join("data.mdb"), &part)?;
+            fs::rename(part, other)?;
+        }
+        Ok(())
     }
 
     /// The address, what a choice holds, and the octets, indexed as a careful user would.
