@@ -69,11 +69,6 @@ impl Milter {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// What the system knows it by.
-    pub fn id(&self) -> Result<u32> {
-        Ok(self.child.as_ref().context("the milter is not running")?.id())
-    }
-
     /// Whether the process is still there.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
@@ -97,7 +92,8 @@ impl Milter {
         Ok(number.parse()?)
     }
 
-    fn id(&self) -> Result<u32> {
+    /// What the system knows it by.
+    pub fn id(&self) -> Result<u32> {
         Ok(self.child.as_ref().context("the milter is not running")?.id())
     }
 }
