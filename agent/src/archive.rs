@@ -10,14 +10,16 @@ use std::time::SystemTime;
 
 use smime::{
     Certificate, Fault,
-    cms::{CmsError, OpenError, RekeyError, SealError},
-    key::KeyError,
-    message::{AuthResult, Verdict, WrappedError},
+    cms::{CmsError, OpenError, RekeyError, SealError, SignError},
+    message::{AuthResult, UnsignedMessage, Verdict, WrappedError},
     mime::{CanonicalError, Message, is_smime_or_pgp, single_originator},
     profile::PlanError,
 };
 
-use crate::{Agent, AgentError, Edits, sending};
+use crate::{
+    Agent, AgentError, Edits, Identity, Turn,
+    sending::{self, signed_fields},
+};
 
 /// What was done with a stored message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,15 +117,6 @@ impl ArchiveError {
             _ => None,
         }
     }
-
-    /// Whether this says no more than that a token lacks a key, so that another one may be asked.
-    fn is_missing_key(&self) -> bool {
-        let (Self::Open(OpenError::Key(key)) | Self::Rekey(RekeyError::Open(OpenError::Key(key)))) = self
-        else {
-            return false;
-        };
-        matches!(key, KeyError::NoSuchKey { .. })
-    }
 }
 
 /// At which time certificates must have been valid.
@@ -136,24 +129,53 @@ pub enum AsOf {
     SigningTime(SystemTime),
 }
 
+/// Treats a message, turn by turn.
+pub type Treating<'a> = Turn<'a, Result<Treated, ArchiveError>>;
+
+/// A message that stays as it is.
+fn kept<'a>(reason: impl Into<String>) -> Treating<'a> {
+    Turn::Done(Ok(Treated::kept(reason)))
+}
+
+/// Asks for the signature that a message lacks, and puts it together.
+fn signing<'a>(
+    identity: &'a Identity,
+    unsigned: UnsignedMessage,
+    action: &'static str,
+    reason: String,
+    verdict: Option<Verdict>,
+) -> Treating<'a> {
+    Turn::asking(identity, unsigned.question(), move |message, answer| {
+        let signed = answer.map_err(SignError::from).and_then(|answer| unsigned.signed(answer));
+        let treated = signed.map(|signed| {
+            let edits = signed_fields(&message.entity(), signed);
+            Treated { edits, action, reason, verdict, key: Some(identity.certificate().clone()) }
+        });
+        Turn::Done(treated.map_err(|error| AgentError::from(error).into()))
+    })
+}
+
 impl Agent {
     /// Signs a message of one of our own senders, as the address in From. Other senders' mail, and what
     /// is signed or encrypted already, stays as it is.
-    pub fn sign_stored(&self, message: &Message, at: SystemTime) -> Result<Treated, ArchiveError> {
+    pub fn sign_stored(&self, message: &Message, at: SystemTime) -> Treating<'_> {
+        Turn::of(self.begin_to_sign(message, at))
+    }
+
+    fn begin_to_sign(&self, message: &Message, at: SystemTime) -> Result<Treating<'_>, ArchiveError> {
         let entity = message.entity();
         if is_smime_or_pgp(&entity).is_some() {
-            return Ok(Treated::kept("it is signed or encrypted already"));
+            return Ok(kept("it is signed or encrypted already"));
         }
         let from = match single_originator(&entity) {
             Ok(from) => from,
-            Err(error) => return Ok(Treated::kept(error.to_string())),
+            Err(error) => return Ok(kept(error.to_string())),
         };
         let Some(identity) = self.identities().signing_identity(&from, at) else {
-            return Ok(Treated::kept(format!("there is no signing identity for {from}")));
+            return Ok(kept(format!("there is no signing identity for {from}")));
         };
-        let edits = sending::sign(&entity, identity, at)?;
-        let key = Some(identity.certificate().clone());
-        Ok(Treated { edits, action: "signed", reason: from.to_string(), verdict: None, key })
+        let unsigned = sending::unsigned(&entity, identity, at)?;
+        Ok(signing(identity, unsigned, "signed", from.to_string(), None))
     }
 
     /// Verifies a message as of a time. What is encrypted is not opened.

@@ -21,6 +21,7 @@ use crate::{
     Returned, Settings, authres,
     config::Action,
     harvest::Signed,
+    receiving::Whole,
     settings::{Decision, IncomingRule},
 };
 
@@ -178,7 +179,8 @@ impl Agent {
         let addresses: Vec<_> =
             recipients.iter().map(|recipient| MailAddress::parse(recipient).ok()).collect();
         let entitled = if rule.decrypt { Entitled::Recipients(&addresses) } else { Entitled::Nobody };
-        let (mut received, wrapped) = self.receiving().receive_whole(message, entitled, at)?;
+        let whole = self.receiving().receive_whole(message, entitled, at).wait(message)?;
+        let Whole { mut received, content: wrapped } = whole;
         let note = note(&received.opening, &received.verdict, rule);
         let mut edits = std::mem::take(&mut received.edits);
         let promoted = rewrite::rewrite(&mut edits, &entity, wrapped.as_deref(), &received, rule);

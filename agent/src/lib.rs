@@ -18,11 +18,12 @@ pub mod policy;
 mod receiving;
 mod recipients;
 mod revocation;
-pub mod sending;
+mod sending;
 pub mod settings;
+mod turn;
 
 pub use agent::{Agent, AgentError};
-pub use archive::{ArchiveError, AsOf, Treated};
+pub use archive::{ArchiveError, AsOf, Treated, Treating};
 pub use config::{Action, Actions, ConfigError, Level, LogFormat, Mixed, NoCertificate, SignatureForm};
 pub use envelope::Envelope;
 pub use identity::{Identities, Identity};
@@ -32,3 +33,4 @@ pub use policy::{PassReason, Plan, Policy, Protect, ReceiveReason, RefuseReason,
 pub use receiving::{Entitled, Opening, Protection, Received, ReceivingAgent};
 pub use recipients::{Known, OpenStoreError, chooser, encrypts, harvester, open_cache, store_of};
 pub use settings::Settings;
+pub use turn::{Asks, Then, Turn};

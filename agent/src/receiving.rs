@@ -6,13 +6,15 @@ use smime::{
     MailAddress, Room,
     algorithm::ContentEncryptionAlgorithm,
     cms::{EncryptedKey, EnvelopedData, Object, OpenError},
+    key::KeyError,
     message::{Ciphertext, Reason, Verdict, VerifiedSigner, Wrapped, verify, verify_within},
     mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
     path::{Budget, Trust},
+    question::{Answer, Question},
 };
 
 use crate::{
-    AgentError, Edits, Identities, Identity, Returned,
+    AgentError, Edits, Identities, Identity, Returned, Turn,
     opened::{as_entity, is_transport_safe, put_in_place},
 };
 
@@ -117,143 +119,47 @@ impl<'i> ReceivingAgent<'i> {
         entitled: Entitled<'_>,
         at: SystemTime,
     ) -> Result<Received, AgentError> {
-        self.receive_whole(message, entitled, at).map(|(received, _)| received)
+        self.receive_in_turns(message, entitled, at).wait(message)
+    }
+
+    /// The same, turn by turn.
+    pub fn receive_in_turns(
+        self,
+        message: &Message,
+        entitled: Entitled<'i>,
+        at: SystemTime,
+    ) -> Turn<'i, Result<Received, AgentError>> {
+        let whole = self.receive_whole(message, entitled, at);
+        whole.map(|_, received| received.map(|Whole { received, .. }| received), message)
     }
 
     /// The same, and the content beside it where it was opened.
     pub(crate) fn receive_whole(
-        &self,
+        self,
         message: &Message,
-        entitled: Entitled<'_>,
+        entitled: Entitled<'i>,
         at: SystemTime,
-    ) -> Result<(Received, Option<Vec<u8>>), AgentError> {
-        let outer = message.entity();
-        let sender = Claimed::of(&outer, self.sender_rule);
-        let mut budget = Budget::default();
-        let room = Room::of(message.octets().len());
-        let Opened { content, opening, around, mut ciphers } =
-            self.open(&outer, entitled, &sender, &mut budget, room, at)?;
-        let (content, opening, edits) = match content {
-            Cow::Borrowed(_) => (content, opening, Edits::default()),
-            // The body will be there twice, and encoded in between where mail transport would change it.
-            Cow::Owned(ref octets) if !is_transport_safe(octets) && room.left() < 4 * octets.len() => (
-                Cow::Borrowed(outer.octets()),
-                Opening::Failed("the content inside is too large".to_owned()),
-                Edits::default(),
-            ),
-            Cow::Owned(ref octets) => match put_in_place(&outer, octets) {
-                Some(edits) => (content, opening, edits),
-                None => (
-                    Cow::Borrowed(outer.octets()),
-                    Opening::Failed("the header inside is too large".to_owned()),
-                    Edits::default(),
-                ),
-            },
+    ) -> Turn<'i, Result<Whole, AgentError>> {
+        let work = Work {
+            agent: self,
+            entitled,
+            at,
+            sender: Claimed::of(&message.entity(), self.sender_rule),
+            budget: Budget::default(),
+            whole: Room::of(message.octets().len()),
+            layers: 0,
+            content: None,
+            opening: Opening::NotEncrypted,
+            around: Vec::new(),
+            ciphers: Vec::new(),
         };
-        let entity = MimeEntity::parse(&content);
-        let made = edits.body.as_ref().map_or(0, |body| body.len() + content.len());
-        let (mut verdict, signers) =
-            verify_within(&mut budget, room.without(made), &entity, sender, self.trust, at);
-        if edits.body.is_some() {
-            verdict = around.into_iter().rev().fold(verdict, Verdict::inside);
-        }
-        if edits.body.is_some()
-            && let Ok(Some(Wrapped::Clear { content: signed, .. })) = Wrapped::read(&entity)
-            && !is_transport_safe(signed.octets())
-        {
-            // What will arrive is not what was signed.
-            verdict = verdict.at_best(Reason::NotTransportSafe);
-        }
-        let content = if let Cow::Owned(content) = content {
-            Some(content)
-        } else {
-            ciphers.clear();
-            None
-        };
-        Ok((Received { opening, ciphers, verdict, signers, edits }, content))
+        work.open(message)
     }
 
     /// Verifies the message as it is.
     pub fn verify(&self, message: &Message, at: SystemTime) -> Verdict {
         let entity = message.entity();
         verify(&entity, Claimed::of(&entity, self.sender_rule), self.trust, at).0
-    }
-
-    /// Opens layer after layer while the root is ciphertext, or a signature around nothing but ciphertext: then
-    /// the signature goes with the ciphertext that it covers, and what it was worth is kept.
-    fn open<'m>(
-        &self,
-        outer: &MimeEntity<'m>,
-        entitled: Entitled<'_>,
-        sender: &Claimed,
-        budget: &mut Budget,
-        whole: Room,
-        at: SystemTime,
-    ) -> Result<Opened<'m>, AgentError> {
-        let mut opened = Opened {
-            content: Cow::Borrowed(outer.octets()),
-            opening: Opening::NotEncrypted,
-            around: Vec::new(),
-            ciphers: Vec::new(),
-        };
-        for _ in 0..MAX_DEPTH {
-            let entity = MimeEntity::parse(&opened.content);
-            let room = opened.leaves_of(whole);
-            let Some(ciphertext) = Ciphertext::find_within(&entity, room) else { break };
-            // Beside it there will be its content.
-            if room.without(ciphertext.object.len()).take(ciphertext.object.len()).is_err() {
-                if matches!(opened.opening, Opening::NotEncrypted) {
-                    opened.opening = Opening::Failed("the ciphertext inside is too large".to_owned());
-                }
-                break;
-            }
-            match (self.open_layer(&ciphertext, entitled)?, &opened.opening) {
-                (Layer::Opened(octets, cipher), before) => {
-                    if ciphertext.is_signed {
-                        let room = room.without(ciphertext.object.len() + octets.len());
-                        let (verdict, _) =
-                            verify_within(budget, room, &entity, sender.clone(), self.trust, at);
-                        opened.around.push(verdict);
-                    }
-                    let mut protection = Protection::of(&cipher);
-                    if let Opening::Opened { protection: before, .. } = before {
-                        protection = protection.max(*before);
-                    }
-                    opened.ciphers.push(cipher.name());
-                    opened.opening = Opening::Opened { cipher: cipher.name(), protection };
-                    opened.content = Cow::Owned(octets);
-                }
-                // What was opened so far is opened; the layer below stays closed.
-                (Layer::Stays(_), Opening::Opened { .. }) => break,
-                (Layer::Stays(why), _) => {
-                    opened.opening = why;
-                    break;
-                }
-            }
-        }
-        if matches!(opened.opening, Opening::Opened { .. })
-            && let Some(content) = decompressed(&opened.content, opened.leaves_of(whole))
-        {
-            opened.content = Cow::Owned(content);
-        }
-        Ok(opened)
-    }
-
-    fn open_layer(&self, ciphertext: &Ciphertext, entitled: Entitled<'_>) -> Result<Layer, AgentError> {
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&ciphertext.object) else {
-            return Ok(Layer::Stays(Opening::NotEncrypted));
-        };
-        let Some((info, identity)) = self.choose(&enveloped, entitled) else {
-            return Ok(Layer::Stays(Opening::NotEntitled));
-        };
-        match enveloped
-            .algorithm()
-            .and_then(|cipher| Ok((enveloped.open(info, identity.decryptor())?, cipher)))
-        {
-            Ok((octets, cipher)) => Ok(Layer::Opened(as_entity(octets), cipher)),
-            Err(OpenError::Key(error)) if !is_of_the_message(&error) => Err(error.into()),
-            Err(error) => Ok(Layer::Stays(Opening::Failed(error.to_string()))),
-        }
     }
 
     /// The RecipientInfo to open with: chosen by certificates alone, and only if everybody who will get
@@ -279,10 +185,25 @@ impl<'i> ReceivingAgent<'i> {
     }
 }
 
-/// What was opened of a message, if anything.
-struct Opened<'m> {
-    /// The octets of what is left, borrowed where nothing was opened.
-    content: Cow<'m, [u8]>,
+/// What became of a message, and the content of it that was opened.
+pub(crate) struct Whole {
+    pub(crate) received: Received,
+    pub(crate) content: Option<Vec<u8>>,
+}
+
+/// A message on its way from layer to layer, and how far it is.
+struct Work<'i> {
+    agent: ReceivingAgent<'i>,
+    entitled: Entitled<'i>,
+    at: SystemTime,
+    sender: Claimed,
+    budget: Budget,
+    /// That of the whole message.
+    whole: Room,
+    /// How many layers were looked at.
+    layers: usize,
+    /// What was opened so far.
+    content: Option<Vec<u8>>,
     opening: Opening,
     /// What the signatures around opened ciphertexts were worth, from outside in.
     around: Vec<Verdict>,
@@ -290,13 +211,183 @@ struct Opened<'m> {
     ciphers: Vec<&'static str>,
 }
 
-impl Opened<'_> {
-    /// What is left of the room of the whole message beside the content.
-    fn leaves_of(&self, whole: Room) -> Room {
-        match &self.content {
-            Cow::Borrowed(_) => whole,
-            Cow::Owned(made) => whole.without(made.len()),
+impl<'i> Work<'i> {
+    /// Opens layer after layer while the root is ciphertext, or a signature around nothing but ciphertext: then
+    /// the signature goes with the ciphertext that it covers, and what it was worth is kept.
+    fn open(mut self, message: &Message) -> Turn<'i, Result<Whole, AgentError>> {
+        while self.layers < MAX_DEPTH
+            && let Some(layer) = self.next_layer(message)
+        {
+            self.layers += 1;
+            let (identity, question) = match layer.question(self.agent, self.entitled) {
+                Ok(asked) => asked,
+                Err(why) => {
+                    self.stays(why);
+                    break;
+                }
+            };
+            let Some(question) = question else {
+                match self.open_layer(message, &layer, identity, Ok(None)) {
+                    Ok(true) => continue,
+                    Ok(false) => break,
+                    Err(error) => return Turn::Done(Err(error)),
+                }
+            };
+            return Turn::asking(identity, question, move |message, answer| {
+                match self.open_layer(message, &layer, identity, answer.map(Some)) {
+                    Ok(true) => self.open(message),
+                    Ok(false) => Turn::Done(Ok(self.verify(message))),
+                    Err(error) => Turn::Done(Err(error)),
+                }
+            });
         }
+        Turn::Done(Ok(self.verify(message)))
+    }
+
+    /// The ciphertext that is the root now, if there is one and room for its content.
+    fn next_layer(&mut self, message: &Message) -> Option<Layer> {
+        let room = self.room();
+        let ciphertext = Ciphertext::find_within(&self.entity(message), room)?;
+        // Beside it there will be its content.
+        if room.without(ciphertext.object.len()).take(ciphertext.object.len()).is_err() {
+            self.stays(Opening::Failed("the ciphertext inside is too large".to_owned()));
+            return None;
+        }
+        Some(Layer(ciphertext))
+    }
+
+    /// The layer below stays closed. What was opened so far is opened.
+    fn stays(&mut self, why: Opening) {
+        if matches!(self.opening, Opening::NotEncrypted) {
+            self.opening = why;
+        }
+    }
+
+    /// Opens a layer by the answer of its key. False if it stays closed.
+    fn open_layer(
+        &mut self,
+        message: &Message,
+        layer: &Layer,
+        identity: &Identity,
+        answer: Result<Option<Answer>, KeyError>,
+    ) -> Result<bool, AgentError> {
+        let (octets, cipher) = match layer.open_with(identity, answer) {
+            Ok(opened) => opened,
+            Err(OpenError::Key(error)) if !is_of_the_message(&error) => return Err(error.into()),
+            Err(error) => {
+                self.stays(Opening::Failed(error.to_string()));
+                return Ok(false);
+            }
+        };
+        let Layer(ciphertext) = layer;
+        if ciphertext.is_signed {
+            let room = self.room().without(ciphertext.object.len() + octets.len());
+            let content = self.content.take();
+            let entity = content.as_deref().map_or_else(|| message.entity(), MimeEntity::parse);
+            let (trust, sender) = (self.agent.trust, self.sender.clone());
+            let (verdict, _) = verify_within(&mut self.budget, room, &entity, sender, trust, self.at);
+            self.around.push(verdict);
+        }
+        let mut protection = Protection::of(&cipher);
+        if let Opening::Opened { protection: before, .. } = self.opening {
+            protection = protection.max(before);
+        }
+        self.ciphers.push(cipher.name());
+        self.opening = Opening::Opened { cipher: cipher.name(), protection };
+        self.content = Some(octets);
+        Ok(true)
+    }
+
+    /// What is the root now.
+    fn entity<'m>(&'m self, message: &'m Message) -> MimeEntity<'m> {
+        self.content.as_deref().map_or_else(|| message.entity(), MimeEntity::parse)
+    }
+
+    /// What is left of the room of the whole message beside the content.
+    fn room(&self) -> Room {
+        self.content.as_ref().map_or(self.whole, |made| self.whole.without(made.len()))
+    }
+
+    /// Puts what was opened in place and verifies it.
+    fn verify(mut self, message: &Message) -> Whole {
+        if matches!(self.opening, Opening::Opened { .. })
+            && let Some(opened) = &self.content
+            && let Some(content) = decompressed(opened, self.room())
+        {
+            self.content = Some(content);
+        }
+        let Self {
+            agent, at, sender, mut budget, whole: room, content, opening, around, mut ciphers, ..
+        } = self;
+        let outer = message.entity();
+        let closed = || Cow::Borrowed(outer.octets());
+        let (content, opening, edits) = match content {
+            None => (closed(), opening, Edits::default()),
+            // The body will be there twice, and encoded in between where mail transport would change it.
+            Some(octets) if !is_transport_safe(&octets) && room.left() < 4 * octets.len() => {
+                (closed(), Opening::Failed("the content inside is too large".to_owned()), Edits::default())
+            }
+            Some(octets) => match put_in_place(&outer, &octets) {
+                Some(edits) => (Cow::Owned(octets), opening, edits),
+                None => {
+                    (closed(), Opening::Failed("the header inside is too large".to_owned()), Edits::default())
+                }
+            },
+        };
+        let entity = MimeEntity::parse(&content);
+        let made = edits.body.as_ref().map_or(0, |body| body.len() + content.len());
+        let (mut verdict, signers) =
+            verify_within(&mut budget, room.without(made), &entity, sender, agent.trust, at);
+        if edits.body.is_some() {
+            verdict = around.into_iter().rev().fold(verdict, Verdict::inside);
+        }
+        if edits.body.is_some()
+            && let Ok(Some(Wrapped::Clear { content: signed, .. })) = Wrapped::read(&entity)
+            && !is_transport_safe(signed.octets())
+        {
+            // What will arrive is not what was signed.
+            verdict = verdict.at_best(Reason::NotTransportSafe);
+        }
+        let content = if let Cow::Owned(content) = content {
+            Some(content)
+        } else {
+            ciphers.clear();
+            None
+        };
+        Whole { received: Received { opening, ciphers, verdict, signers, edits }, content }
+    }
+}
+
+/// A ciphertext that is to be opened.
+struct Layer(Ciphertext);
+
+impl Layer {
+    /// Whose key opens it, and what that is asked; why it stays closed where nobody's does.
+    fn question<'i>(
+        &self,
+        agent: ReceivingAgent<'i>,
+        entitled: Entitled<'_>,
+    ) -> Result<(&'i Identity, Option<Question>), Opening> {
+        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&self.0.object) else {
+            return Err(Opening::NotEncrypted);
+        };
+        let (info, identity) = agent.choose(&enveloped, entitled).ok_or(Opening::NotEntitled)?;
+        let question = enveloped.question(info, identity.certificate());
+        Ok((identity, question.map_err(|error| Opening::Failed(error.to_string()))?))
+    }
+
+    fn open_with(
+        &self,
+        identity: &Identity,
+        answer: Result<Option<Answer>, KeyError>,
+    ) -> Result<(Vec<u8>, ContentEncryptionAlgorithm), OpenError> {
+        let answer = answer?;
+        // It was read and chosen before.
+        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&self.0.object) else {
+            return Err(OpenError::Undecryptable);
+        };
+        let info = enveloped.recipient_for(identity.certificate()).ok_or(OpenError::Undecryptable)?;
+        Ok((as_entity(enveloped.open_with(info, answer)?), enveloped.algorithm()?))
     }
 }
 
@@ -319,14 +410,8 @@ fn decompressed(octets: &[u8], whole: Room) -> Option<Vec<u8>> {
     content
 }
 
-/// One step of opening.
-enum Layer {
-    Opened(Vec<u8>, ContentEncryptionAlgorithm),
-    Stays(Opening),
-}
-
 /// Whether an error of a key depends on the message alone: an algorithm that the key or its token does
 /// not know. Waiting would not help, and the message is not ours to refuse.
-fn is_of_the_message(error: &smime::key::KeyError) -> bool {
-    matches!(error, smime::key::KeyError::Unsupported { .. })
+fn is_of_the_message(error: &KeyError) -> bool {
+    matches!(error, KeyError::Unsupported { .. })
 }

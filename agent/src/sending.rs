@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::SystemTime};
 
 use smime::{
     cms::SignError,
-    message::{self, OpaqueMessage, SealedMessage, SignedMessage},
+    message::{self, OpaqueMessage, SealedMessage, SignedMessage, UnsignedMessage},
     mime::{Canonical, CanonicalError, MimeEntity},
     profile::{Profile, SealPlan},
 };
@@ -12,9 +12,16 @@ use smime::{
 use crate::{AgentError, Edits, FieldRef, Identity, SignatureForm};
 
 /// Signs a whole message: its MIME entity goes into a `multipart/signed`, its other header fields stay.
-pub fn sign(entity: &MimeEntity<'_>, identity: &Identity, at: SystemTime) -> Result<Edits, AgentError> {
-    let form = SignatureForm::Detached;
-    Ok(Content::signed(entity, identity, form, &Profile::STANDARD, Next::Leaves, at)?.into_edits(entity))
+///
+/// This is the first half, up to the use of the key; [`signed_fields`] is the second.
+pub(crate) fn unsigned(
+    entity: &MimeEntity<'_>,
+    identity: &Identity,
+    at: SystemTime,
+) -> Result<UnsignedMessage, AgentError> {
+    let canonical = Canonical::from_entity(entity)?;
+    let key = Profile::STANDARD.signer(identity.signer());
+    Ok(UnsignedMessage::of(canonical, &key, identity.chain(), at)?)
 }
 
 /// The edits that put a signed message in an entity's place.

@@ -403,12 +403,12 @@ fn nothing_a_mail_may_hold_makes_it_fail_or_panic() {
 fn stored_mail_is_signed_for_our_own_senders_and_opened_for_its_owner() {
     let agent = agent(in_memory);
     let stored = |text: &str| Message::from_stored(text.as_bytes());
-    let signed = agent.sign_stored(&stored(PLAIN), now()).unwrap();
+    let signed = agent.sign_stored(&stored(PLAIN), now()).wait(&stored(PLAIN)).unwrap();
     assert_eq!(signed.action, "signed");
     let signed = signed.edits.apply(&stored(PLAIN));
     assert_eq!(agent.verify_stored(&signed, AsOf::Time(now())).result(), AuthResult::Pass);
     for message in [signed, stored(&PLAIN.replace("alice", "zoe")), stored(&encrypted("der.p7m"))] {
-        assert!(agent.sign_stored(&message, now()).unwrap().edits.is_empty());
+        assert!(agent.sign_stored(&message, now()).wait(&message).unwrap().edits.is_empty());
     }
     let opened = agent.receiving().receive(&stored(&encrypted("der.p7m")), Entitled::Owner, now()).unwrap();
     assert_eq!(opened.edits.body.unwrap(), b"Hello, Bob.\r\n");

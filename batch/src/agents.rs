@@ -6,7 +6,7 @@ mod encryption;
 
 use std::time::SystemTime;
 
-use agent::{Agent, AgentError, ArchiveError, AsOf, Entitled, Opening, Treated};
+use agent::{Agent, AgentError, ArchiveError, AsOf, Entitled, Opening, Received, Treated};
 use smime::{
     Fault,
     message::{AuthResult, Reason, Verdict},
@@ -15,7 +15,7 @@ use smime::{
 
 pub use encryption::{Encrypt, Reencrypt, Rekey};
 
-use crate::task::{Done, Failed, Task, Work};
+use crate::task::{Done, Failed, Task, Work, Working};
 
 /// Signs the mail of our own senders.
 #[derive(Debug)]
@@ -28,7 +28,11 @@ pub struct Sign<'a> {
 
 impl Task for Sign<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        done(self.agent.sign_stored(work.message, (self.clock)()), work)
+        self.begin(work).wait(work.message)
+    }
+
+    fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
+        self.agent.sign_stored(work.message, (self.clock)()).map(done, work.message)
     }
 }
 
@@ -45,8 +49,12 @@ pub struct Resign<'a> {
 
 impl Task for Resign<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        self.begin(work).wait(work.message)
+    }
+
+    fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
         let now = (self.clock)();
-        done(self.agent.resign_stored(work.message, self.at.as_of(now), now), work)
+        self.agent.resign_stored(work.message, self.at.as_of(now), now).map(done, work.message)
     }
 }
 
@@ -94,30 +102,44 @@ pub enum Signatures {
 
 impl Task for Decrypt<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        let received = self
-            .agent
-            .receiving()
-            .receive(work.message, Entitled::Owner, (self.clock)())
-            .map_err(|error| failed_agent(&error))?;
+        self.begin(work).wait(work.message)
+    }
+
+    fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
+        let key = self.key_of(work);
+        let receiving = self.agent.receiving();
+        let received = receiving.receive_in_turns(work.message, Entitled::Owner, (self.clock)());
+        received.map(move |message, received| self.opened(message, received, key), work.message)
+    }
+}
+
+impl Decrypt<'_> {
+    fn opened(
+        &self,
+        message: &Message,
+        received: Result<Received, AgentError>,
+        key: Option<String>,
+    ) -> Result<Done, Failed> {
+        let received = received.map_err(|error| failed_agent(&error))?;
         let unopened = |fault, reason: String| Err(Failed::new(fault, reason));
         match received.opening {
             Opening::Opened { cipher, .. } => {
-                let mut message = received.edits.apply(work.message);
+                let mut opened = received.edits.apply(message);
                 if self.signatures == Signatures::Remove
-                    && let Some(stripped) = Agent::without_signatures(&message)
+                    && let Some(stripped) = Agent::without_signatures(&opened)
                 {
-                    message = stripped;
+                    opened = stripped;
                 }
                 Ok(Done {
-                    message: Some(message),
+                    message: Some(opened),
                     verdict: Some(word(&received.verdict)),
                     signers: signers(&received.verdict),
-                    key: self.key_of(work),
+                    key,
                     reason: Some(format!("{cipher}; {}", received.verdict.reason())),
                     ..Done::unchanged("opened")
                 })
             }
-            Opening::NotEncrypted if is_broken_ciphertext(work.message, &received.verdict) => {
+            Opening::NotEncrypted if is_broken_ciphertext(message, &received.verdict) => {
                 unopened(Fault::Message, received.verdict.reason().to_string())
             }
             Opening::NotEncrypted => {
@@ -128,9 +150,7 @@ impl Task for Decrypt<'_> {
             Opening::Failed(reason) => unopened(Fault::Message, reason),
         }
     }
-}
 
-impl Decrypt<'_> {
     /// The first identity that the message is encrypted to, which is the one that is asked.
     fn key_of(&self, work: &Work<'_>) -> Option<String> {
         let layer = work.contents.layers.iter().find(|layer| !layer.recipients.is_empty())?;
@@ -206,14 +226,14 @@ fn fault(verdict: &Verdict) -> Fault {
 }
 
 /// What an agent did, as a task tells it.
-fn done(treated: Result<Treated, ArchiveError>, work: &Work<'_>) -> Result<Done, Failed> {
+fn done(message: &Message, treated: Result<Treated, ArchiveError>) -> Result<Done, Failed> {
     let Treated { edits, action, reason, verdict, key } = treated.map_err(|error| Failed {
         fault: error.fault(),
         reason: error.to_string(),
         verdict: error.verdict().map(word),
     })?;
     Ok(Done {
-        message: (!edits.is_empty()).then(|| edits.apply(work.message)),
+        message: (!edits.is_empty()).then(|| edits.apply(message)),
         verdict: verdict.as_ref().map(word),
         signers: verdict.as_ref().map(signers).unwrap_or_default(),
         key: key.map(|certificate| certificate.to_string()),

@@ -209,7 +209,7 @@ pub(crate) struct Work {
     /// Replace what changes in the input: in a Maildir message by message, an mbox by one rename when all is done
     #[arg(long, conflicts_with_all = ["output", "format"])]
     in_place: bool,
-    /// How many messages to work on at once [default: processors and sessions of the token together]
+    /// How many threads compute; none of them waits for the token [default: the processors]
     #[arg(long, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<usize>,
     /// Write one JSON line for each message to this new file [default: standard output, unless mail goes there]

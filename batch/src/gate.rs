@@ -71,6 +71,14 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// Waits until nothing is inside, or the gate is closed.
+    pub fn wait_until_empty(&self) {
+        let mut state = self.state();
+        while !state.closed && state.inside > 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Lets nothing more in.
     pub fn close(&self) {
         self.state().closed = true;

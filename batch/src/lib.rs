@@ -8,6 +8,7 @@ pub mod agents;
 pub mod archive;
 pub mod attributes;
 pub mod compress;
+mod desk;
 pub mod digest;
 pub mod error;
 pub mod flags;

@@ -37,7 +37,7 @@ use batch::{
 use certcache::CachedDistrust;
 use clap::Parser;
 use data_encoding::HEXLOWER;
-use hsmpool::{Lane, Pool, TokenSettings, TokenState};
+use hsmpool::{Lane, Pool, TokenState};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -110,16 +110,16 @@ fn start(cli: &Cli) -> Result<Totals> {
     for warning in settings.warnings(SystemTime::now()) {
         say(&format!("hsmime-batch: warning: {warning}"));
     }
-    let sessions = settings.tokens().iter().map(TokenSettings::most_sessions).sum();
+    let pool = start_pool(&settings, &cli.command)?;
     let options = Options {
         inputs: work.inputs.clone(),
         output,
-        jobs: work.jobs.unwrap_or_else(|| run::default_jobs(sessions)),
+        jobs: work.jobs.unwrap_or_else(run::default_jobs),
         room: DEFAULT_ROOM,
+        questions: run::questions(pool.status().iter().map(|token| token.wanted).sum()),
         max_message: work.max_message,
         journal: Some(Journaling { resume: work.resume, request: request(&cli.config)?, every: NOTE_EVERY }),
     };
-    let pool = start_pool(&settings, &cli.command)?;
     let cache = open_cache(&settings).context("the certificate cache cannot be opened")?;
     let mut agent = Agent::new(&settings, &pool);
     if let Some(cache) = &cache {

@@ -1,8 +1,9 @@
 //! A reader in order, workers, a writer in order; the byte gate between them.
 //!
-//! The calling thread reads, rayon's threads work, one thread writes. Each piece has a sequence number; the
-//! writer holds back what comes too early. The gate bounds what is in flight, so the channels need no bound
-//! of their own, and a first message that waits for the token stops the reader, not the memory.
+//! The calling thread reads, rayon's threads work, one thread writes, and one sits at the `desk` where messages wait
+//! for the token. Each piece has a sequence number; the writer holds back what comes too early. The gate bounds what is
+//! in flight, so the channels need no bound of their own, and a first message that waits for the token stops the
+//! reader, not the memory.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use std::{
 use rayon::{ScopeFifo, ThreadPool};
 
 use crate::{
+    desk::{Back, Desk},
     error::BatchError,
     form::Form,
     gate::{self, Gate},
@@ -28,7 +30,7 @@ use crate::{
     report::Record,
     stored::{Large, Origin, Piece, Stored},
     task::Task,
-    worker::{self, Finished},
+    worker::{self, Finished, Paused, Started, Step},
     writer::Writer,
 };
 
@@ -109,6 +111,8 @@ pub(crate) struct Run<'a> {
     pub(crate) pool: &'a ThreadPool,
     /// The room between reader and writer, see [`gate`].
     pub(crate) room: u64,
+    /// How many questions to private keys may be on their way.
+    pub(crate) questions: usize,
     /// Set when somebody asked to stop.
     pub(crate) stop: &'a AtomicBool,
     /// How many messages came before, in other inputs.
@@ -138,11 +142,26 @@ pub(crate) fn run<'a>(
         let (sender, receiver) = mpsc::channel();
         let (gate, writer) = (&gate, &mut writer);
         let writing = threads.spawn(move || write_all(&receiver, gate, writer));
+        let (desk, clerk) = Desk::new(run.questions);
+        let shared = Shared { task, form, gate, sender: &sender, desk: &desk };
         let read = run.pool.in_place_scope_fifo(|scope| {
-            // Moved in here, so that the writer sees the end when the last worker is done.
-            let sender = sender;
-            read_all(run, source, Doing { task, form }, &done, gate, scope, &sender)
+            thread::scope(|threads| {
+                threads.spawn(move || {
+                    let _closing = CloseAtPanic(shared.gate);
+                    clerk.serve(shared.desk, |waiting, back| {
+                        scope.spawn_fifo(move |_| waiting.resume(shared, back));
+                    });
+                });
+                // However reading ends, by a panic too, the clerk goes home.
+                let _closing = CloseDesk(shared.desk);
+                let read = read_all(run, source, shared, &done, scope);
+                gate.wait_until_empty();
+                read
+            })
         });
+        drop(desk);
+        // The writer sees the end when the last sender is gone.
+        drop(sender);
         (read, writing.join())
     });
     let written = written.unwrap_or(Err(BatchError::Incomplete { read: 0, written: 0 }))?;
@@ -182,15 +201,14 @@ pub(crate) enum Ready {
     Vanished { index: u64, origin: Origin },
 }
 
-fn read_all<'scope>(
-    run: Run<'scope>,
+fn read_all<'scope, 'task: 'scope>(
+    run: Run<'_>,
     source: &mut dyn Source,
-    doing: Doing<'scope>,
+    shared: Shared<'scope, 'task>,
     done: &Done,
-    gate: &'scope Gate,
     scope: &ScopeFifo<'scope>,
-    sender: &mpsc::Sender<Queued>,
 ) -> Result<Read, BatchError> {
+    let gate = shared.gate;
     let mut read = Read::default();
     while !run.stop.load(Ordering::Relaxed) && !gate.is_closed() {
         let piece = source.next_piece().map_err(|error| {
@@ -219,9 +237,8 @@ fn read_all<'scope>(
         }
         let ready = match piece {
             Piece::Message(stored) => {
-                let job = Job { stored, index, sequence: read.pieces, charge };
-                let sender = sender.clone();
-                scope.spawn_fifo(move |_| job.run(doing, gate, &sender));
+                let ticket = Ticket { sequence: read.pieces, charge };
+                scope.spawn_fifo(move |_| ticket.begin(shared, stored, index));
                 None
             }
             Piece::Large(large) => Some(Ready::Large { index, large }),
@@ -231,7 +248,7 @@ fn read_all<'scope>(
         };
         if let Some(ready) = ready {
             // A writer that is gone has closed the gate and tells why itself.
-            let _ = sender.send(Queued { sequence: read.pieces, charge, ready });
+            let _ = shared.sender.send(Queued { sequence: read.pieces, charge, ready });
         }
         read.pieces += 1;
     }
@@ -247,27 +264,90 @@ fn is_done(piece: &Piece, done: &Done) -> bool {
     }
 }
 
-/// What is done with each message.
+/// What all threads of a run have.
 #[derive(Clone, Copy)]
-struct Doing<'a> {
-    task: &'a dyn Task,
+struct Shared<'s, 'task> {
+    task: &'task dyn Task,
     form: Option<Form>,
+    gate: &'s Gate,
+    sender: &'s mpsc::Sender<Queued>,
+    desk: &'s Desk<'task, Waiting<'task>>,
 }
 
-/// A message on its way to a worker.
-struct Job {
-    stored: Stored,
-    index: u64,
+/// A message's place in the order, and what it was charged.
+#[derive(Clone, Copy)]
+struct Ticket {
     sequence: u64,
     charge: u64,
 }
 
-impl Job {
-    fn run(self, doing: Doing<'_>, gate: &Gate, sender: &mpsc::Sender<Queued>) {
-        if !gate.is_closed() {
-            let ready =
-                Ready::Finished(Box::new(worker::work(doing.task, self.stored, self.index, doing.form)));
-            let _ = sender.send(Queued { sequence: self.sequence, charge: self.charge, ready });
+/// A message at the desk.
+struct Waiting<'task> {
+    ticket: Ticket,
+    work: Work<'task>,
+}
+
+/// What is to be done when it comes back.
+enum Work<'task> {
+    Paused(Box<Paused<'task>>),
+    Started(Box<Started>),
+}
+
+impl Ticket {
+    fn begin(self, shared: Shared<'_, '_>, stored: Stored, index: u64) {
+        let _closing = CloseAtPanic(shared.gate);
+        if !shared.gate.is_closed() {
+            self.step(shared, worker::begin(shared.task, stored, index, shared.form));
+        }
+    }
+
+    fn step<'task>(self, shared: Shared<'_, 'task>, step: Step<'task>) {
+        match step {
+            Step::Finished(finished) => {
+                let ready = Ready::Finished(finished);
+                let _ = shared.sender.send(Queued { sequence: self.sequence, charge: self.charge, ready });
+            }
+            Step::Asks(paused, identity, question) => {
+                let waiting = Waiting { ticket: self, work: Work::Paused(paused) };
+                shared.desk.ask(self.sequence, waiting, identity, question);
+            }
+            Step::Again(started, pause) => {
+                let waiting = Waiting { ticket: self, work: Work::Started(started) };
+                shared.desk.wait(self.sequence, waiting, pause);
+            }
+        }
+    }
+}
+
+impl<'task> Waiting<'task> {
+    fn resume(self, shared: Shared<'_, 'task>, back: Back) {
+        let _closing = CloseAtPanic(shared.gate);
+        if shared.gate.is_closed() {
+            return;
+        }
+        let step = match self.work {
+            Work::Paused(paused) => paused.resume(back.into_answer()),
+            Work::Started(started) => started.work(shared.task),
+        };
+        self.ticket.step(shared, step);
+    }
+}
+
+struct CloseDesk<'s, 'task>(&'s Desk<'task, Waiting<'task>>);
+
+impl Drop for CloseDesk<'_, '_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Nobody shall wait for a message that will not come.
+struct CloseAtPanic<'a>(&'a Gate);
+
+impl Drop for CloseAtPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.close();
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Options {
     pub jobs: usize,
     /// The room between reader and writer, see [`crate::gate`].
     pub room: u64,
+    /// How many questions to private keys may be on their way at one time.
+    pub questions: usize,
     /// Messages with more octets are copied as they are.
     pub max_message: usize,
     /// Whether to keep a journal, so that a run that is cut off can be gone on with.
@@ -153,6 +155,7 @@ fn one(
     let run = pipeline::Run {
         pool,
         room: options.room,
+        questions: options.questions,
         stop,
         before: log.totals().messages(),
         writes: options.output != Output::None,
@@ -222,10 +225,15 @@ fn begin(
     Ok(Begun { keeping: Keeping { journal, done: Done::default(), every }, goes_on: false })
 }
 
-/// How many threads, if nobody says: as many as can compute, and one for each session that can wait.
-pub fn default_jobs(sessions: usize) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    processors.saturating_add(sessions).min(MAX_JOBS)
+/// How many threads, if nobody says: as many as can compute. None of them waits for a token.
+pub fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_JOBS)
+}
+
+/// How many questions to private keys may be on their way, for so many sessions: each has its next ones at hand, and
+/// none waits so long behind the others that its time is over.
+pub fn questions(sessions: usize) -> usize {
+    sessions.saturating_mul(4).clamp(16, 1024)
 }
 
 /// The most threads that can be asked for.

@@ -2,12 +2,13 @@
 
 use std::time::SystemTime;
 
+use agent::Turn;
 use smime::mime::Message;
 
 use crate::{
     instant,
     recipients::listed,
-    task::{Done, Failed, Task, Work},
+    task::{Done, Failed, Task, Work, Working},
 };
 
 /// What a message must be; all that is said must hold.
@@ -85,7 +86,15 @@ pub struct Selected<'a> {
 
 impl Task for Selected<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        if self.selection.selects(work) { self.task.run(work) } else { Ok(Done::unchanged("not selected")) }
+        self.begin(work).wait(work.message)
+    }
+
+    fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
+        if self.selection.selects(work) {
+            self.task.begin(work)
+        } else {
+            Turn::Done(Ok(Done::unchanged("not selected")))
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    thread,
     time::Duration,
 };
 
+use agent::Turn;
 use smime::{Fault, mime::Message};
 
 use crate::{inspect::Contents, panics, stored::Origin};
@@ -69,9 +69,17 @@ impl Failed {
 
 /// Something to do with each message of an archive. It is called from several threads.
 pub trait Task: Sync {
-    /// Works on one message.
+    /// Works on one message, from beginning to end.
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed>;
+
+    /// Works on one message up to where a private key is asked. What takes no private key comes back done.
+    fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
+        Turn::Done(self.run(work))
+    }
 }
+
+/// A message that is worked on, turn by turn.
+pub type Working<'t> = Turn<'t, Result<Done, Failed>>;
 
 /// Leaves every message as it is.
 #[derive(Clone, Copy, Debug)]
@@ -81,17 +89,6 @@ impl Task for Identity {
     fn run(&self, _: &Work<'_>) -> Result<Done, Failed> {
         Ok(Done::unchanged("copied"))
     }
-}
-
-/// Runs the task; again after a pause if the fault may pass.
-pub(crate) fn run(task: &dyn Task, work: &Work<'_>) -> Result<Done, Failed> {
-    for pause in PAUSES {
-        match task.run(work) {
-            Err(failed) if failed.fault == Fault::Transient => thread::sleep(pause),
-            result => return result,
-        }
-    }
-    task.run(work)
 }
 
 /// Turns a panic into the failure of one message.
@@ -104,4 +101,4 @@ pub(crate) fn contain<T>(work: impl FnOnce() -> Result<T, Failed>) -> Result<T, 
 }
 
 /// How long to wait before a transient fault is tried again.
-const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];

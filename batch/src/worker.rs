@@ -1,17 +1,24 @@
-//! What a worker does with one message: read it, run the task, render the result.
+//! What a worker does with one message: read it, run the task, render the result. It never waits: where a private key
+//! is asked, or a fault may pass, it comes back with what is left to do.
 
 use std::time::{Duration, Instant};
 
-use smime::{Fault, mime::Message};
+use agent::{Asks, Identity, Then, Turn};
+use smime::{
+    Fault,
+    key::KeyError,
+    mime::Message,
+    question::{Answer, Question},
+};
 
 use crate::{
     attributes::Attributes,
     digest::Summed,
     form::{self, Form, Formed, Kept},
     inspect::Contents,
-    render::{readings, render},
+    render::{Readings, readings, render},
     stored::{Frame, Origin, Stored},
-    task::{self, Done, Failed, Task, Work},
+    task::{self, Done, Failed, Task, Work, Working},
 };
 
 /// A message that was worked on.
@@ -50,49 +57,158 @@ pub struct Place {
     pub kept: Kept,
 }
 
-/// Works on one message. Whatever happens, its octets come out again, new or old.
-pub(crate) fn work(task: &dyn Task, stored: Stored, index: u64, form: Option<Form>) -> Finished {
+/// What comes of working on a message for a while.
+pub(crate) enum Step<'t> {
+    /// It is done.
+    Finished(Box<Finished>),
+    /// A private key is asked. Nobody needs to wait here for its answer.
+    Asks(Box<Paused<'t>>, &'t Identity, Question),
+    /// What failed may work after a while.
+    Again(Box<Started>, Duration),
+}
+
+/// A message that is worked on.
+pub(crate) struct Started {
+    stored: Stored,
+    index: u64,
+    form: Option<Form>,
+    began: Instant,
+    input: Summed,
+    readings: Option<Readings>,
+    message_id: Option<String>,
+    contents: Contents,
+    /// How often it failed in a way that may pass.
+    failures: usize,
+}
+
+/// A message that waits for an answer.
+pub(crate) struct Paused<'t> {
+    started: Started,
+    then: Then<'t, Result<Done, Failed>>,
+}
+
+/// Begins to work on a message. Whatever happens, its octets come out again, new or old.
+pub(crate) fn begin(task: &dyn Task, stored: Stored, index: u64, form: Option<Form>) -> Step<'_> {
     let began = Instant::now();
-    let input = Summed::of(&stored.octets);
-    let (mut message_id, mut contents) = (None, Contents::default());
-    let worked = task::contain(|| {
-        if let Some(untouchable) = stored.untouchable {
+    let mut started = Started {
+        input: Summed::of(&stored.octets),
+        stored,
+        index,
+        form,
+        began,
+        readings: None,
+        message_id: None,
+        contents: Contents::default(),
+        failures: 0,
+    };
+    match task::contain(|| started.read()) {
+        Ok(None) => started.work(task),
+        Ok(Some(done)) => started.finish(Ok(done)),
+        Err(failed) => started.finish(Err(failed)),
+    }
+}
+
+impl Started {
+    /// Reads the message; what is not to be touched is done with that.
+    fn read(&mut self) -> Result<Option<Done>, Failed> {
+        if let Some(untouchable) = self.stored.untouchable {
             return if untouchable.is_failure() {
                 Err(Failed::new(Fault::Message, untouchable.to_string()))
             } else {
-                Ok((Done { reason: Some(untouchable.to_string()), ..Done::unchanged("kept") }, None))
+                Ok(Some(Done { reason: Some(untouchable.to_string()), ..Done::unchanged("kept") }))
             };
         }
-        let readings = readings(&stored);
-        message_id = self::message_id(&readings.message);
-        contents = Contents::of(&readings.message.entity());
-        let work = Work {
-            index,
-            message: &readings.message,
-            origin: &stored.origin,
-            contents: &contents,
-            other_reading: readings.other.as_ref(),
+        let readings = readings(&self.stored);
+        self.message_id = message_id(&readings.message);
+        self.contents = Contents::of(&readings.message.entity());
+        self.readings = Some(readings);
+        Ok(None)
+    }
+
+    /// Runs the task, up to its first question.
+    pub(crate) fn work(self, task: &dyn Task) -> Step<'_> {
+        let turn = task::contain(|| {
+            let readings = self.readings.as_ref().ok_or_else(unread)?;
+            Ok(task.begin(&Work {
+                index: self.index,
+                message: &readings.message,
+                origin: &self.stored.origin,
+                contents: &self.contents,
+                other_reading: readings.other.as_ref(),
+            }))
+        });
+        self.go_on(Turn::of(turn))
+    }
+
+    fn go_on(mut self, turn: Working<'_>) -> Step<'_> {
+        match turn {
+            Turn::Asks(Asks { identity, question, then }) => {
+                Step::Asks(Box::new(Paused { started: self, then }), identity, question)
+            }
+            Turn::Done(Err(failed)) if failed.fault == Fault::Transient => {
+                let Some(pause) = task::PAUSES.get(self.failures) else { return self.finish(Err(failed)) };
+                self.failures += 1;
+                Step::Again(Box::new(self), *pause)
+            }
+            Turn::Done(result) => self.finish(result),
+        }
+    }
+
+    fn finish<'t>(self, result: Result<Done, Failed>) -> Step<'t> {
+        let Self { stored, index, form, began, input, readings, message_id, contents, .. } = self;
+        let rendered = result.and_then(|mut done| {
+            let changed = done.message.take();
+            let rendered = task::contain(|| {
+                let Some(changed) = changed else { return Ok(None) };
+                Ok(Some(render(&stored, &readings.as_ref().ok_or_else(unread)?.message, &changed)))
+            })?;
+            Ok((done, rendered))
+        });
+        drop(readings);
+        let (result, rendered) = match rendered {
+            Ok((done, rendered)) => (Ok(done), rendered),
+            Err(failed) => (Err(failed), None),
         };
-        let mut done = task::run(task, &work)?;
-        let changed = done.message.take();
-        let rendered = changed.map(|changed| render(&stored, &readings.message, &changed));
-        Ok((done, rendered))
-    });
-    let (result, rendered) = match worked {
-        Ok((done, rendered)) => (Ok(done), rendered),
-        Err(failed) => (Err(failed), None),
-    };
-    let is_as_found = rendered.is_none() && form.is_none();
-    let (octets, frame) =
-        rendered.map_or((stored.octets, stored.frame), |rendered| (rendered.octets, rendered.frame));
-    let (origin, attributes) = (stored.origin, stored.attributes);
-    let Formed { octets, frame, kept } = match form {
-        Some(form) => form::form(form, &octets, frame, &origin, attributes.as_ref()),
-        None => Formed { octets, frame, kept: Kept::default() },
-    };
-    let output = if is_as_found { input.clone() } else { Summed::of(&octets) };
-    let place = Place { origin, attributes, frame, kept };
-    Finished { index, message_id, contents, result, input, output, octets, place, elapsed: began.elapsed() }
+        let is_as_found = rendered.is_none() && form.is_none();
+        let (octets, frame) =
+            rendered.map_or((stored.octets, stored.frame), |rendered| (rendered.octets, rendered.frame));
+        let (origin, attributes) = (stored.origin, stored.attributes);
+        let Formed { octets, frame, kept } = match form {
+            Some(form) => form::form(form, &octets, frame, &origin, attributes.as_ref()),
+            None => Formed { octets, frame, kept: Kept::default() },
+        };
+        let output = if is_as_found { input.clone() } else { Summed::of(&octets) };
+        let place = Place { origin, attributes, frame, kept };
+        let elapsed = began.elapsed();
+        Step::Finished(Box::new(Finished {
+            index,
+            place,
+            message_id,
+            contents,
+            result,
+            input,
+            output,
+            octets,
+            elapsed,
+        }))
+    }
+}
+
+impl<'t> Paused<'t> {
+    /// Goes on with the answer.
+    pub(crate) fn resume(self, answer: Result<Answer, KeyError>) -> Step<'t> {
+        let Self { started, then } = self;
+        let turn = task::contain(|| {
+            let readings = started.readings.as_ref().ok_or_else(unread)?;
+            Ok(then(&readings.message, answer))
+        });
+        started.go_on(Turn::of(turn))
+    }
+}
+
+/// What cannot happen: a message is read before anything else.
+fn unread() -> Failed {
+    Failed::new(Fault::Internal, "the message was not read; this is a defect of the program")
 }
 
 /// The `Message-ID` for the report: at most 998 octets, printable.

@@ -7,6 +7,7 @@ use smime::{
     agreement::{Agreed, OriginatorPublicKey},
     algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
     key::{Decryptor, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped},
+    question::{self, Question, Reply},
 };
 
 use crate::{
@@ -81,6 +82,10 @@ impl Signer for TokenKey {
     ) -> Result<SignatureValue, KeyError> {
         self.key.sign(input, algorithm)
     }
+
+    fn submit(&self, question: Question, reply: Reply) {
+        self.key.submit_question(question, reply);
+    }
 }
 
 impl Decryptor for TokenKey {
@@ -98,6 +103,10 @@ impl Decryptor for TokenKey {
 
     fn agree(&self, originator: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
         self.key.agree(originator)
+    }
+
+    fn submit(&self, question: Question, reply: Reply) {
+        self.key.submit_question(question, reply);
     }
 }
 
@@ -176,6 +185,22 @@ impl RawTokenKey {
     ) -> Pending {
         let operation = Operation::Agree { originator: originator.clone() };
         self.submit(operation, move |outcome| reply(agreed(outcome)))
+    }
+
+    /// Asks anything and answers like [`Self::submit_sign`].
+    fn submit_question(&self, question: Question, reply: Reply) -> Pending {
+        let operation = match question {
+            Question::Sign { input, algorithm } => Operation::Sign { input, algorithm },
+            Question::Unwrap { encrypted_key, algorithm } => Operation::Decrypt { encrypted_key, algorithm },
+            Question::Agree { originator } => Operation::Agree { originator },
+        };
+        self.submit(operation, move |outcome| {
+            reply(outcome.map(|answer| match answer {
+                Answer::Signature(value) => question::Answer::Signature(value),
+                Answer::Unwrapped(unwrapped) => question::Answer::Unwrapped(unwrapped),
+                Answer::Agreed(agreed) => question::Answer::Agreed(agreed),
+            }));
+        })
     }
 
     fn submit(&self, operation: Operation, reply: impl FnOnce(Outcome) + Send + 'static) -> Pending {

@@ -11,6 +11,7 @@ use crate::{
     Certificate, Fault,
     agreement::{Agreed, OriginatorPublicKey},
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
+    question::{Question, Reply},
 };
 
 /// A private key that signs.
@@ -28,6 +29,13 @@ pub trait Signer: fmt::Debug + Send + Sync {
         input: &SignatureInput<'_>,
         algorithm: SignatureAlgorithm,
     ) -> Result<SignatureValue, KeyError>;
+
+    /// Gives the outcome of [`Question::Sign`] to a function instead, which must not take long: it may run on a thread
+    /// that others need. A key that makes everybody wait does so here too; one that does not blocks at most while
+    /// there is no room for the question.
+    fn submit(&self, question: Question, reply: Reply) {
+        reply(question.ask_signer(self));
+    }
 
     /// Whether each signature must be checked with the certificate before it is used, as nearly all must be: a key behind a
     /// label may be another than the certificate's, and what comes of a faulty token, or back over a wire, may be
@@ -60,6 +68,11 @@ pub trait Decryptor: fmt::Debug + Send + Sync {
             certificate: self.certificate().to_string(),
             operation: format!("key agreement on {:?}", originator.curve()),
         })
+    }
+
+    /// Gives the outcome of [`Question::Unwrap`] or [`Question::Agree`] to a function; see [`Signer::submit`].
+    fn submit(&self, question: Question, reply: Reply) {
+        reply(question.ask_decryptor(self));
     }
 }
 

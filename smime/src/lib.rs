@@ -20,6 +20,7 @@ pub mod path;
 pub mod profile;
 pub mod protection;
 pub mod public_key;
+pub mod question;
 pub mod revocation;
 pub mod room;
 pub mod store;

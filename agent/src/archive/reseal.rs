@@ -2,15 +2,17 @@
 
 use smime::{
     Certificate,
-    cms::{self, EnvelopedData, Keep, Object, Proof, RecipientKey},
-    message::{self, Ciphertext, SealedMessage, Wrapped},
+    cms::{self, EncryptedKey, EnvelopedData, Keep, Object, OpenError, Proof, RecipientKey, RekeyError},
+    key::KeyError,
+    message::{self, Ciphertext, SealedMessage, Verdict, Wrapped},
     mime::{Canonical, Claimed, Crypto, Message, MimeEntity, encode_base64, is_smime_or_pgp},
     profile::{Correspondent, Profile, SealPlan, plan},
+    question::{Answer, Question},
 };
 use std::time::SystemTime;
 
-use super::{ArchiveError, Treated};
-use crate::{Agent, Edits, Identity, sending::content_fields};
+use super::{ArchiveError, Treated, Treating, kept};
+use crate::{Agent, Edits, Identity, Turn, sending::content_fields};
 
 impl Agent {
     /// Encrypts a message for the owners of these certificates. What is encrypted already, also by PGP, stays
@@ -46,30 +48,29 @@ impl Agent {
         recipients: &[Certificate],
         profile: &Profile,
         at: SystemTime,
-    ) -> Result<Treated, ArchiveError> {
+    ) -> Treating<'_> {
+        Turn::of(self.begin_to_reencrypt(message, recipients, profile, at))
+    }
+
+    fn begin_to_reencrypt(
+        &self,
+        message: &Message,
+        recipients: &[Certificate],
+        profile: &Profile,
+        at: SystemTime,
+    ) -> Result<Treating<'_>, ArchiveError> {
         let entity = message.entity();
-        let Some(ciphertext) = find(&entity)? else { return Ok(Treated::kept("it is not encrypted")) };
+        let Some(ciphertext) = find(&entity)? else { return Ok(kept("it is not encrypted")) };
         let verdict = ciphertext.is_signed.then(|| {
             let sender = Claimed::of(&entity, self.receiving().sender_rule);
             message::verify(&entity, sender, self.trust(), at).0
         });
         let plan = plan_for(recipients, profile)?;
         let Object::EnvelopedData(enveloped) = Object::parse(&ciphertext.object)? else {
-            return Ok(Treated::kept("it is not encrypted"));
+            return Ok(kept("it is not encrypted"));
         };
-        let old = enveloped.algorithm()?;
-        let (content, identity) = self.with_our_key(&enveloped, |identity| {
-            let key = enveloped.recipient_for(identity.certificate()).ok_or(ArchiveError::NotOurs)?;
-            Ok(enveloped.open(key, identity.decryptor())?)
-        })?;
-        let sealed = message::seal_content(&content, &plan)?;
-        Ok(Treated {
-            edits: sealed_fields(&entity, sealed),
-            action: "encrypted anew",
-            reason: format!("{}, before {}", plan.cipher.name(), old.name()),
-            verdict,
-            key: Some(identity.certificate().clone()),
-        })
+        let old = enveloped.algorithm()?.name();
+        Ok(self.with_our_key(message, ciphertext.object, 0, Reencrypting { plan, old, verdict }))
     }
 
     /// Gives the content-encryption key of a message to others, with one use of a private key. The encrypted
@@ -81,7 +82,18 @@ impl Agent {
         profile: &Profile,
         keep: Keep,
         proof: Proof,
-    ) -> Result<Treated, ArchiveError> {
+    ) -> Treating<'_> {
+        Turn::of(self.begin_to_rekey(message, recipients, profile, keep, proof))
+    }
+
+    fn begin_to_rekey(
+        &self,
+        message: &Message,
+        recipients: &[Certificate],
+        profile: &Profile,
+        keep: Keep,
+        proof: Proof,
+    ) -> Result<Treating<'_>, ArchiveError> {
         let entity = message.entity();
         let Some(Wrapped::Opaque(object)) = Wrapped::read(&entity)? else {
             return not_at_the_root(&entity);
@@ -91,12 +103,119 @@ impl Agent {
         };
         let has = |recipient: &Certificate| enveloped.recipient_for(recipient).is_some();
         if keep == Keep::All && recipients.iter().all(has) {
-            return Ok(Treated::kept("it is encrypted to all of them already"));
+            return Ok(kept("it is encrypted to all of them already"));
         }
         let keys = recipient_keys(recipients, profile)?;
-        let (rekeyed, identity) = self.with_our_key(&enveloped, |identity| {
-            Ok(cms::rekey(&object, identity.decryptor(), &keys, keep, proof)?)
-        })?;
+        Ok(self.with_our_key(message, object, 0, Rekeying { keys, keep, proof }))
+    }
+
+    /// Does something with the first key of ours that an object is encrypted to, from that place among the identities
+    /// on. Where no token has it, with the next one.
+    fn with_our_key<'a>(
+        &'a self,
+        message: &Message,
+        object: Vec<u8>,
+        from: usize,
+        work: impl WithKey + 'a,
+    ) -> Treating<'a> {
+        let named = {
+            let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else {
+                return kept("it is not encrypted");
+            };
+            let is_named = |identity: &Identity| enveloped.recipient_for(identity.certificate()).is_some();
+            let mut rest = self.identities().iter().enumerate().skip(from);
+            let named = rest.find(|(_, identity)| is_named(identity));
+            named.map(|(place, identity)| (place, identity, rest.any(|(_, identity)| is_named(identity))))
+        };
+        let Some((place, identity, are_more)) = named else { return Turn::Done(Err(ArchiveError::NotOurs)) };
+        let question = match work.question(&object, identity) {
+            Ok(Some(question)) => question,
+            Ok(None) => return Turn::Done(work.answered(message, &object, identity, Ok(None))),
+            Err(error) => return Turn::Done(Err(error)),
+        };
+        Turn::asking(identity, question, move |message, answer| match answer {
+            Err(KeyError::NoSuchKey { .. }) if are_more => {
+                self.with_our_key(message, object, place + 1, work)
+            }
+            answer => Turn::Done(work.answered(message, &object, identity, answer.map(Some))),
+        })
+    }
+}
+
+/// What is done with a key that an object is encrypted to, in two halves.
+trait WithKey: Send {
+    /// What to ask the key; `None` if nothing.
+    fn question(&self, object: &[u8], identity: &Identity) -> Result<Option<Question>, ArchiveError>;
+
+    /// The rest, by its answer.
+    fn answered(
+        self,
+        message: &Message,
+        object: &[u8],
+        identity: &Identity,
+        answer: Result<Option<Answer>, KeyError>,
+    ) -> Result<Treated, ArchiveError>;
+}
+
+/// See [`Agent::reencrypt_stored`].
+struct Reencrypting {
+    plan: SealPlan,
+    /// The cipher's name.
+    old: &'static str,
+    verdict: Option<Verdict>,
+}
+
+impl WithKey for Reencrypting {
+    fn question(&self, object: &[u8], identity: &Identity) -> Result<Option<Question>, ArchiveError> {
+        let enveloped = enveloped(object)?;
+        Ok(enveloped.question(key_for(&enveloped, identity)?, identity.certificate())?)
+    }
+
+    fn answered(
+        self,
+        message: &Message,
+        object: &[u8],
+        identity: &Identity,
+        answer: Result<Option<Answer>, KeyError>,
+    ) -> Result<Treated, ArchiveError> {
+        let Self { plan, old, verdict } = self;
+        let answer = answer.map_err(OpenError::from)?;
+        let enveloped = enveloped(object)?;
+        let content = enveloped.open_with(key_for(&enveloped, identity)?, answer)?;
+        let sealed = message::seal_content(&content, &plan)?;
+        Ok(Treated {
+            edits: sealed_fields(&message.entity(), sealed),
+            action: "encrypted anew",
+            reason: format!("{}, before {old}", plan.cipher.name()),
+            verdict,
+            key: Some(identity.certificate().clone()),
+        })
+    }
+}
+
+/// See [`Agent::rekey_stored`].
+struct Rekeying {
+    keys: Vec<RecipientKey>,
+    keep: Keep,
+    proof: Proof,
+}
+
+impl WithKey for Rekeying {
+    fn question(&self, object: &[u8], identity: &Identity) -> Result<Option<Question>, ArchiveError> {
+        Ok(cms::rekey_question(object, identity.certificate())?)
+    }
+
+    fn answered(
+        self,
+        message: &Message,
+        object: &[u8],
+        identity: &Identity,
+        answer: Result<Option<Answer>, KeyError>,
+    ) -> Result<Treated, ArchiveError> {
+        let Self { keys, keep, proof } = self;
+        let answer = answer.map_err(|error| RekeyError::Open(error.into()))?;
+        let rekeyed = cms::rekey_with(object, identity.certificate(), answer, &keys, keep, proof)?;
+        let entity = message.entity();
         let mut edits = Edits { body: Some(encode_base64(&rekeyed)), ..Edits::default() };
         let encoding = entity.header().all("Content-Transfer-Encoding").next();
         if !encoding.is_some_and(|field| field.unfolded().trim().eq_ignore_ascii_case("base64")) {
@@ -108,29 +227,25 @@ impl Agent {
         Ok(Treated {
             edits,
             action: "rekeyed",
-            reason: format!("to {} recipients", recipients.len()),
+            reason: format!("to {} recipients", keys.len()),
             verdict: None,
             key: Some(identity.certificate().clone()),
         })
     }
+}
 
-    /// Does something with the first key of ours that a message is encrypted to. Where no token has it, with the
-    /// next one.
-    fn with_our_key<T>(
-        &self,
-        enveloped: &EnvelopedData<'_>,
-        mut work: impl FnMut(&Identity) -> Result<T, ArchiveError>,
-    ) -> Result<(T, &Identity), ArchiveError> {
-        let mut missing = ArchiveError::NotOurs;
-        let named = |identity: &&Identity| enveloped.recipient_for(identity.certificate()).is_some();
-        for identity in self.identities().iter().filter(named) {
-            match work(identity) {
-                Err(error) if error.is_missing_key() => missing = error,
-                result => return Ok((result?, identity)),
-            }
-        }
-        Err(missing)
+fn enveloped(object: &[u8]) -> Result<EnvelopedData<'_>, ArchiveError> {
+    match Object::parse(object)? {
+        Object::EnvelopedData(enveloped) => Ok(enveloped),
+        _ => Err(OpenError::Undecryptable.into()),
     }
+}
+
+fn key_for<'e>(
+    enveloped: &'e EnvelopedData<'_>,
+    identity: &Identity,
+) -> Result<EncryptedKey<'e>, ArchiveError> {
+    enveloped.recipient_for(identity.certificate()).ok_or(ArchiveError::NotOurs)
 }
 
 const TRANSFER_ENCODING: &str = "Content-Transfer-Encoding";
@@ -146,10 +261,10 @@ fn find(entity: &MimeEntity<'_>) -> Result<Option<Ciphertext>, ArchiveError> {
     Ok(found)
 }
 
-fn not_at_the_root(entity: &MimeEntity<'_>) -> Result<Treated, ArchiveError> {
+fn not_at_the_root<'a>(entity: &MimeEntity<'_>) -> Result<Treating<'a>, ArchiveError> {
     match find(entity)? {
         Some(_) => Err(ArchiveError::SignedCiphertext),
-        None => Ok(Treated::kept("it is not encrypted")),
+        None => Ok(kept("it is not encrypted")),
     }
 }
 

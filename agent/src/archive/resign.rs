@@ -4,33 +4,38 @@ use std::time::SystemTime;
 
 use smime::{
     cms::Object,
-    message::{self, AuthResult, Wrapped},
+    message::{AuthResult, UnsignedMessage, Wrapped},
     mime::{Canonical, MAX_DEPTH, Message, MimeEntity, single_originator},
 };
 
-use super::{ArchiveError, AsOf, Treated};
+use super::{ArchiveError, AsOf, Treated, Treating, kept, signing};
 use crate::{
-    Agent, AgentError,
+    Agent, AgentError, Turn,
     opened::{as_entity, is_transport_safe, put_in_place},
-    sending::signed_fields,
 };
 
 impl Agent {
     /// Puts a new signature in the place of the old one on a message of one of our own senders. The old one must
     /// pass as of `as_of`: a new signature on what somebody changed would make it genuine. Everything else stays
     /// as it is.
-    pub fn resign_stored(
+    pub fn resign_stored(&self, message: &Message, as_of: AsOf, at: SystemTime) -> Treating<'_> {
+        Turn::of(self.begin_to_resign(message, as_of, at))
+    }
+
+    fn begin_to_resign(
         &self,
         message: &Message,
         as_of: AsOf,
         at: SystemTime,
-    ) -> Result<Treated, ArchiveError> {
+    ) -> Result<Treating<'_>, ArchiveError> {
         let entity = message.entity();
         let Some(content) = signed_content(&entity)? else {
-            return Ok(Treated::kept("it is not signed"));
+            return Ok(kept("it is not signed"));
         };
         let verdict = self.verify_stored(message, as_of);
-        let kept = |reason: String| Treated { verdict: Some(verdict.clone()), ..Treated::kept(reason) };
+        let kept = |reason: String| {
+            Turn::Done(Ok(Treated { verdict: Some(verdict.clone()), ..Treated::kept(reason) }))
+        };
         let from = match single_originator(&entity) {
             Ok(from) => from,
             Err(error) => return Ok(kept(error.to_string())),
@@ -48,11 +53,9 @@ impl Agent {
             return Err(ArchiveError::NotTransportSafe);
         }
         let canonical = Canonical::from_signed_part(&content);
-        let signed = message::sign_in_place(canonical, identity.signer(), identity.chain(), at)
-            .map_err(AgentError::from)?;
-        let edits = signed_fields(&entity, signed);
-        let key = Some(identity.certificate().clone());
-        Ok(Treated { edits, action: "signed anew", reason: from.to_string(), verdict: Some(verdict), key })
+        let unsigned = UnsignedMessage::of(canonical, identity.signer(), identity.chain(), at);
+        let unsigned = unsigned.map_err(AgentError::from)?;
+        Ok(signing(identity, unsigned, "signed anew", from.to_string(), Some(verdict)))
     }
 
     /// Takes the signatures at the root away, and leaves what they cover. `None` where there is none.

@@ -2,13 +2,13 @@
 
 use std::time::SystemTime;
 
-use agent::Agent;
+use agent::{Agent, Turn};
 use smime::cms::{Keep, Proof};
 
 use super::done;
 use crate::{
     recipients::Recipients,
-    task::{Done, Failed, Task, Work},
+    task::{Done, Failed, Task, Work, Working},
 };
 
 /// Encrypts what is not encrypted.
@@ -26,7 +26,7 @@ impl Task for Encrypt<'_> {
             return Ok(Done { reason: Some("it is encrypted already".into()), ..Done::unchanged("kept") });
         }
         let to = self.recipients.of(work.message, (self.clock)())?;
-        done(Agent::encrypt_stored(work.message, &to, self.recipients.profile()), work)
+        done(work.message, Agent::encrypt_stored(work.message, &to, self.recipients.profile()))
     }
 }
 
@@ -43,12 +43,19 @@ pub struct Reencrypt<'a> {
 
 impl Task for Reencrypt<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        self.begin(work).wait(work.message)
+    }
+
+    fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
         if !work.contents.may_be_encrypted() {
-            return Ok(not_encrypted());
+            return Turn::Done(Ok(not_encrypted()));
         }
         let now = (self.clock)();
-        let to = self.recipients.of(work.message, now)?;
-        done(self.agent.reencrypt_stored(work.message, &to, self.recipients.profile(), now), work)
+        let begun = self.recipients.of(work.message, now).map(|to| {
+            let profile = self.recipients.profile();
+            self.agent.reencrypt_stored(work.message, &to, profile, now).map(done, work.message)
+        });
+        Turn::of(begun)
     }
 }
 
@@ -69,12 +76,19 @@ pub struct Rekey<'a> {
 
 impl Task for Rekey<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        self.begin(work).wait(work.message)
+    }
+
+    fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
         if !work.contents.may_be_encrypted() {
-            return Ok(not_encrypted());
+            return Turn::Done(Ok(not_encrypted()));
         }
-        let to = self.recipients.of(work.message, (self.clock)())?;
-        let profile = self.recipients.profile();
-        done(self.agent.rekey_stored(work.message, &to, profile, self.keep, self.proof), work)
+        let begun = self.recipients.of(work.message, (self.clock)()).map(|to| {
+            let rekeyed =
+                self.agent.rekey_stored(work.message, &to, self.recipients.profile(), self.keep, self.proof);
+            rekeyed.map(done, work.message)
+        });
+        Turn::of(begun)
     }
 }
 

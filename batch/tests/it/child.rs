@@ -80,6 +80,7 @@ fn as_another_process() {
             None => Output::Path(output.clone()),
         },
         jobs: 4,
+        questions: 16,
         room: ROOM,
         max_message: MAX_MESSAGE,
         journal: std::env::var_os("BATCH_RESUME").map(|_| Journaling {

@@ -20,3 +20,4 @@ mod safety;
 mod scan;
 mod splitter;
 mod support;
+mod turns;

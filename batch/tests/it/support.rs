@@ -26,6 +26,7 @@ pub(crate) fn options(inputs: &[&Path], output: &Path) -> Options {
         inputs: inputs.iter().map(|input| input.to_path_buf()).collect(),
         output: Output::Path(output.to_owned()),
         jobs: 4,
+        questions: 16,
         room: 1 << 20,
         max_message: 1 << 20,
         journal: None,

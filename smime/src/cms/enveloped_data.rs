@@ -10,6 +10,7 @@ use crate::{
     algorithm::ContentEncryptionAlgorithm,
     ber::{Children, Element, Tag},
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
+    question::{Answer, Question},
 };
 
 /// An `EnvelopedData` or `AuthEnvelopedData` whose content stays in the octets it was read from.
@@ -130,23 +131,52 @@ impl<'a> EnvelopedData<'a> {
             .ok_or(OpenError::Unsupported { what: "content-encryption", oid: self.algorithm.oid })
     }
 
-    /// Decrypts the content with the key that `recipient` holds for `decryptor`.
-    ///
-    /// A random key is drawn before the token is asked, and used where the token rejects the encrypted
-    /// key or gives one of another length: a bad key fails where every wrong key fails.
+    /// Decrypts the content with the key that `recipient` holds for `decryptor`: [`Self::question`],
+    /// and [`Self::open_with`] the answer.
     pub fn open(&self, recipient: EncryptedKey<'_>, decryptor: &dyn Decryptor) -> Result<Vec<u8>, OpenError> {
-        let cipher = self.algorithm()?;
-        // Of S/MIME's contents only this is a MIME entity (RFC 8551 2.4.1); anything else would need the
-        // content-type among the authAttrs, or be taken for what it is not (RFC 5083 2.1).
-        if self.content_type != ID_DATA {
-            return Err(OpenError::Unsupported { what: "content", oid: self.content_type });
-        }
+        let question = self.question(recipient, decryptor.certificate())?;
+        let answer = question.map(|question| question.ask_decryptor(decryptor)).transpose()?;
+        self.open_with(recipient, answer)
+    }
+
+    /// What to ask the private key of `certificate`, so that the content can be opened with what `recipient` holds for
+    /// it. `None`: nothing. That is no reason to be quicker: [`Self::open_with`] is to be told so.
+    pub fn question(
+        &self,
+        recipient: EncryptedKey<'_>,
+        certificate: &Certificate,
+    ) -> Result<Option<Question>, OpenError> {
+        self.cipher_of_an_entity()?;
+        recipient.question(certificate)
+    }
+
+    /// Decrypts the content by the answer to [`Self::question`].
+    ///
+    /// A random key is drawn before the answer is looked at, and used where the token rejects the encrypted
+    /// key or gives one of another length: a bad key fails where every wrong key fails.
+    pub fn open_with(
+        &self,
+        recipient: EncryptedKey<'_>,
+        answer: Option<Answer>,
+    ) -> Result<Vec<u8>, OpenError> {
+        let cipher = self.cipher_of_an_entity()?;
         let decoy = ContentEncryptionKey::random(cipher.key_len())?;
-        let key = match recipient.unwrap(decryptor)? {
+        let key = match recipient.unwrapped(answer)? {
             Unwrapped::Key(key) if key.len() == cipher.key_len() => key,
             Unwrapped::Key(_) | Unwrapped::Rejected => decoy,
         };
         decrypt(&cipher, &key, &self.content, self.authentication.as_ref())
+    }
+
+    /// How the content is encrypted, if it is a MIME entity. Of S/MIME's contents only `id-data` is one (RFC 8551
+    /// 2.4.1); anything else would need the content-type among the authAttrs, or be taken for what it is not (RFC 5083
+    /// 2.1).
+    fn cipher_of_an_entity(&self) -> Result<ContentEncryptionAlgorithm, OpenError> {
+        let cipher = self.algorithm()?;
+        if self.content_type != ID_DATA {
+            return Err(OpenError::Unsupported { what: "content", oid: self.content_type });
+        }
+        Ok(cipher)
     }
 
     /// Decrypts the content with a key that is known already.

@@ -11,7 +11,8 @@ use crate::{
     Certificate,
     agreement::{Agreed, AgreementCurve, OriginatorPublicKey},
     ber::{BerError, Element, Tag},
-    key::{Decryptor, Unwrapped},
+    key::Unwrapped,
+    question::Question,
 };
 
 /// A `KeyAgreeRecipientInfo`: one originator's key, and a wrapped key for each of its recipients.
@@ -84,31 +85,37 @@ impl KeyAgreement {
         self.scheme
     }
 
-    /// Unwraps a key of this info with a private key: one agreement, then derivation and key unwrap, which need
-    /// no private key. A bad point and a bad wrapped key are both [`Unwrapped::Rejected`] (RFC 3218).
-    pub(super) fn unwrap(
-        &self,
-        encrypted_key: &[u8],
-        decryptor: &dyn Decryptor,
-    ) -> Result<Unwrapped, OpenError> {
-        let unsupported = |what, oid| OpenError::Unsupported { what, oid };
-        let derivation =
-            Derivation::of_scheme(self.scheme).ok_or_else(|| unsupported("key-agreement", self.scheme))?;
-        let is_triple_des = self.wrap_oid == triple_des_wrap::OID;
-        let kek_len = key_wrap::kek_len(self.wrap_oid)
-            .or(is_triple_des.then_some(triple_des_wrap::KEY_LEN))
-            .ok_or_else(|| unsupported("key-wrap", self.wrap_oid))?;
-        let Some(originator) = self.originator_for(decryptor.certificate()) else {
-            return Ok(Unwrapped::Rejected);
-        };
-        let secret = match decryptor.agree(&originator)? {
-            Agreed::Secret(secret) => secret,
-            Agreed::Rejected => return Ok(Unwrapped::Rejected),
-        };
-        let kek = derivation.derive(secret.expose(), &self.wrap, self.ukm.as_deref(), kek_len);
-        let unwrap = if is_triple_des { triple_des_wrap::unwrap } else { key_wrap::unwrap };
+    /// What to ask the private key of `certificate`: one agreement. `None` where the originator's key is none for it.
+    pub(super) fn question(&self, certificate: &Certificate) -> Result<Option<Question>, OpenError> {
+        self.derivation()?;
+        self.kek_len()?;
+        Ok(self.originator_for(certificate).map(|originator| Question::Agree { originator }))
+    }
+
+    /// Unwraps a key of this info with what was agreed: derivation and key unwrap, which need no private key. A bad
+    /// point and a bad wrapped key are both [`Unwrapped::Rejected`] (RFC 3218).
+    pub(super) fn unwrapped(&self, encrypted_key: &[u8], agreed: &Agreed) -> Result<Unwrapped, OpenError> {
+        let Agreed::Secret(secret) = agreed else { return Ok(Unwrapped::Rejected) };
+        let kek =
+            self.derivation()?.derive(secret.expose(), &self.wrap, self.ukm.as_deref(), self.kek_len()?);
+        let unwrap = if self.is_triple_des() { triple_des_wrap::unwrap } else { key_wrap::unwrap };
         let key = kek.and_then(|kek| unwrap(&kek, encrypted_key).ok());
         Ok(key.map_or(Unwrapped::Rejected, Unwrapped::Key))
+    }
+
+    fn derivation(&self) -> Result<Derivation, OpenError> {
+        Derivation::of_scheme(self.scheme)
+            .ok_or(OpenError::Unsupported { what: "key-agreement", oid: self.scheme })
+    }
+
+    fn kek_len(&self) -> Result<usize, OpenError> {
+        key_wrap::kek_len(self.wrap_oid)
+            .or(self.is_triple_des().then_some(triple_des_wrap::KEY_LEN))
+            .ok_or(OpenError::Unsupported { what: "key-wrap", oid: self.wrap_oid })
+    }
+
+    fn is_triple_des(&self) -> bool {
+        self.wrap_oid == triple_des_wrap::OID
     }
 
     /// The originator's key if it is one for the recipient's curve. The identifier's parameters are not looked

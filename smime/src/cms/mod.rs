@@ -31,7 +31,7 @@ pub use enveloped_data::{EnvelopedData, OpenError};
 pub use key_agreement::KeyAgreement;
 pub use key_preference::EncryptionKeyPreference;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
-pub use rekey::{Keep, Proof, RekeyError, rekey};
+pub use rekey::{Keep, Proof, RekeyError, rekey, rekey_question, rekey_with};
 #[cfg(test)]
 pub(crate) use seal::transport_identifier;
 pub(crate) use seal::{Layout as SealLayout, Plain};
@@ -39,7 +39,7 @@ pub use seal::{RecipientKey, RecipientKeyError, RsaTransport, SealError, seal};
 pub use signed_data::SignedData;
 pub use signer_info::{SignerIdentifier, SignerInfo};
 pub(crate) use write::frame_of_opaque;
-pub use write::{SignError, certificates_only, sign, sign_opaque};
+pub use write::{SignError, Unsigned, certificates_only, sign, sign_opaque};
 
 use crate::{
     Room,

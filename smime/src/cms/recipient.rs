@@ -11,7 +11,8 @@ use crate::{
     Certificate,
     algorithm::KeyEncryptionAlgorithm,
     ber::{Element, Tag},
-    key::{Decryptor, Unwrapped},
+    key::Unwrapped,
+    question::{Answer, Question},
 };
 
 /// Names a recipient's certificate.
@@ -74,21 +75,34 @@ impl Recipient {
 }
 
 impl EncryptedKey<'_> {
-    /// Asks the private key, once. What is wrong with the encrypted key is [`Unwrapped::Rejected`], or a key
-    /// that is none.
-    pub(super) fn unwrap(&self, decryptor: &dyn Decryptor) -> Result<Unwrapped, OpenError> {
+    /// What to ask the private key of `certificate`, once. `None`: it can do nothing with this, as a token would say
+    /// in its own words, and [`Self::unwrapped`] is to be told so.
+    pub(super) fn question(&self, certificate: &Certificate) -> Result<Option<Question>, OpenError> {
         match self {
             Self::Transported(info) => {
                 let unsupported = |oid| OpenError::Unsupported { what: "key-encryption", oid };
                 let algorithm = info.algorithm().map_err(unsupported)?;
                 // A token asked to decrypt with a key on a curve would say that something is wrong with it.
-                let key = decryptor.certificate().key_algorithm();
+                let key = certificate.key_algorithm();
                 if matches!(key, ID_EC_PUBLIC_KEY | ID_X_25519 | ID_ED_25519) {
-                    return Ok(Unwrapped::Rejected);
+                    return Ok(None);
                 }
-                Ok(decryptor.decrypt_key(info.encrypted_key(), algorithm)?)
+                let encrypted_key = info.encrypted_key().to_vec();
+                Ok(Some(Question::Unwrap { encrypted_key, algorithm: algorithm.clone() }))
             }
-            Self::Agreed(info, encrypted_key) => info.unwrap(encrypted_key, decryptor),
+            Self::Agreed(info, _) => info.question(certificate),
+        }
+    }
+
+    /// The key, by the answer. What is wrong with the encrypted key is [`Unwrapped::Rejected`], or a key that is none.
+    pub(super) fn unwrapped(&self, answer: Option<Answer>) -> Result<Unwrapped, OpenError> {
+        match (self, answer) {
+            (Self::Transported(_), Some(Answer::Unwrapped(unwrapped))) => Ok(unwrapped),
+            (Self::Agreed(info, encrypted_key), Some(Answer::Agreed(agreed))) => {
+                info.unwrapped(encrypted_key, &agreed)
+            }
+            // No answer, or one to something else.
+            _ => Ok(Unwrapped::Rejected),
         }
     }
 }

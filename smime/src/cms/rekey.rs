@@ -9,13 +9,14 @@ use der::Encode;
 use zeroize::Zeroizing;
 
 use super::{
-    CmsError, EnvelopedData, MAX_RECIPIENTS, Object, OpenError, Recipient, RecipientKey, SealError,
-    attributes::tlv, seal::recipient_infos,
+    CmsError, EncryptedKey, EnvelopedData, MAX_RECIPIENTS, Object, OpenError, Recipient, RecipientKey,
+    SealError, attributes::tlv, seal::recipient_infos,
 };
 use crate::{
     Certificate, Fault,
     ber::{Element, Tag, Tree, header_len, write_header},
     key::{ContentEncryptionKey, Decryptor, Unwrapped},
+    question::{Answer, Question},
 };
 
 /// What becomes of the RecipientInfos that are there.
@@ -86,16 +87,38 @@ pub fn rekey(
     keep: Keep,
     proof: Proof,
 ) -> Result<Vec<u8>, RekeyError> {
-    let Object::EnvelopedData(enveloped) = Object::parse(octets)? else {
-        return Err(RekeyError::NotEncrypted);
-    };
-    let key = unwrap(&enveloped, decryptor, proof)?;
+    let certificate = decryptor.certificate();
+    let question = rekey_question(octets, certificate)?;
+    let answer =
+        question.map(|question| question.ask_decryptor(decryptor)).transpose().map_err(OpenError::from)?;
+    rekey_with(octets, certificate, answer, recipients, keep, proof)
+}
+
+/// The first half of [`rekey`]: what to ask the private key of `certificate`. `None`: nothing, and [`rekey_with`] is to
+/// be told so.
+pub fn rekey_question(octets: &[u8], certificate: &Certificate) -> Result<Option<Question>, RekeyError> {
+    let enveloped = enveloped(octets)?;
+    enveloped.algorithm()?;
+    Ok(key_for(&enveloped, certificate)?.question(certificate)?)
+}
+
+/// The second half of [`rekey`]: the rest, by the answer of the private key of `certificate`.
+pub fn rekey_with(
+    octets: &[u8],
+    certificate: &Certificate,
+    answer: Option<Answer>,
+    recipients: &[RecipientKey],
+    keep: Keep,
+    proof: Proof,
+) -> Result<Vec<u8>, RekeyError> {
+    let enveloped = enveloped(octets)?;
+    let key = content_key(&enveloped, certificate, answer, proof)?;
     let tree = Tree::parse(octets).map_err(CmsError::from)?;
     let parts = Parts::of(&tree)?;
 
     let mut gone: Vec<&Certificate> = recipients.iter().map(RecipientKey::certificate).collect();
     if keep == Keep::Others {
-        gone.push(decryptor.certificate());
+        gone.push(certificate);
     }
     let mut infos = recipient_infos(recipients, &key)?;
     if keep != Keep::None {
@@ -110,18 +133,31 @@ pub fn rekey(
     parts.with_infos(&infos)
 }
 
-/// The content-encryption key, by one use of the private key.
-fn unwrap(
+fn enveloped(octets: &[u8]) -> Result<EnvelopedData<'_>, RekeyError> {
+    match Object::parse(octets)? {
+        Object::EnvelopedData(enveloped) => Ok(enveloped),
+        _ => Err(RekeyError::NotEncrypted),
+    }
+}
+
+fn key_for<'e>(
+    enveloped: &'e EnvelopedData<'_>,
+    certificate: &Certificate,
+) -> Result<EncryptedKey<'e>, RekeyError> {
+    let named = enveloped.recipient_for(certificate);
+    named.ok_or_else(|| RekeyError::NotNamed { certificate: certificate.to_string() })
+}
+
+/// The content-encryption key, by the answer of the private key.
+fn content_key(
     enveloped: &EnvelopedData<'_>,
-    decryptor: &dyn Decryptor,
+    certificate: &Certificate,
+    answer: Option<Answer>,
     proof: Proof,
 ) -> Result<ContentEncryptionKey, RekeyError> {
-    let certificate = decryptor.certificate();
-    let encrypted = enveloped
-        .recipient_for(certificate)
-        .ok_or_else(|| RekeyError::NotNamed { certificate: certificate.to_string() })?;
+    let encrypted = key_for(enveloped, certificate)?;
     let key_len = enveloped.algorithm()?.key_len();
-    let key = match encrypted.unwrap(decryptor)? {
+    let key = match encrypted.unwrapped(answer)? {
         Unwrapped::Key(key) if key.len() == key_len => key,
         Unwrapped::Key(_) | Unwrapped::Rejected => return Err(OpenError::Undecryptable.into()),
     };

@@ -8,11 +8,12 @@ use der::{Encode, asn1::OctetString};
 use super::attributes::{self, retagged, tlv};
 use crate::{
     Certificate, Fault,
-    algorithm::DigestAlgorithm,
+    algorithm::{DigestAlgorithm, SignatureAlgorithm},
     ber::{Tag, header_len, write_header},
     key::{Digest, KeyError, SignatureInput, SignatureValue, Signer},
     mime::BoundaryError,
     public_key,
+    question::{Answer, Question},
 };
 
 /// Why nothing was signed.
@@ -68,9 +69,9 @@ pub fn sign(
     chain: &[Certificate],
     at: SystemTime,
 ) -> Result<Vec<u8>, SignError> {
-    let parts = SignerParts::make(digest_of, signer, at)?;
-    let certificates = certificate_set(chain.iter().chain([signer.certificate()]));
-    Ok(Frame::new(&parts.digest_algorithm, None, &certificates, &parts.signer_info)?.around(b""))
+    let unsigned = Unsigned::of(digest_of, signer, chain, at)?;
+    let answer = unsigned.question().ask_signer(signer)?;
+    unsigned.signed(answer)
 }
 
 /// Like [`sign`], with the content inside: an opaque signature.
@@ -90,9 +91,9 @@ pub(crate) fn frame_of_opaque(
     chain: &[Certificate],
     at: SystemTime,
 ) -> Result<Frame, SignError> {
-    let parts = SignerParts::make(|algorithm| Digest::of(algorithm, content), signer, at)?;
-    let certificates = certificate_set(chain.iter().chain([signer.certificate()]));
-    Frame::new(&parts.digest_algorithm, Some(content.len()), &certificates, &parts.signer_info)
+    let unsigned = Unsigned::of(|algorithm| Digest::of(algorithm, content), signer, chain, at)?;
+    let answer = unsigned.question().ask_signer(signer)?;
+    unsigned.frame(answer, Some(content.len()))
 }
 
 /// A `SignedData` that nobody signed, for the certificates in it (RFC 8551 3.8).
@@ -100,16 +101,24 @@ pub fn certificates_only(certificates: &[Certificate]) -> Result<Vec<u8>, SignEr
     Ok(Frame::new(&[], None, &certificate_set(certificates), &[])?.around(b""))
 }
 
-/// A `SignerInfo`, and its digest's identifier, which stands before the content too.
-struct SignerParts {
-    digest_algorithm: Vec<u8>,
-    signer_info: Vec<u8>,
+/// A `SignedData` that lacks its signature, between the two halves of [`sign`].
+#[derive(Debug)]
+pub struct Unsigned {
+    algorithm: SignatureAlgorithm,
+    /// The signed attributes as a SET OF.
+    attributes: Vec<u8>,
+    certificate: Certificate,
+    /// The certificate and its chain.
+    certificates: Vec<u8>,
+    is_checked: bool,
 }
 
-impl SignerParts {
-    fn make(
+impl Unsigned {
+    /// The first half of [`sign`]: all but the use of the key.
+    pub fn of(
         digest_of: impl FnOnce(DigestAlgorithm) -> Digest,
         signer: &dyn Signer,
+        chain: &[Certificate],
         at: SystemTime,
     ) -> Result<Self, SignError> {
         let certificate = signer.certificate();
@@ -117,14 +126,34 @@ impl SignerParts {
             return Err(SignError::NoAlgorithm { certificate: certificate.to_string() });
         };
         let content_digest = digest_of(algorithm.digest());
-        let attributes = attributes::write(rfc5911::ID_DATA, &content_digest, algorithm, certificate, at)?;
-        let input = SignatureInput::of(algorithm, &attributes);
-        let SignatureValue(signature) = signer.sign(&input, algorithm)?;
-        if signer.must_be_checked() {
-            public_key::verify(certificate, algorithm, &input, &signature)
+        Ok(Self {
+            algorithm,
+            attributes: attributes::write(rfc5911::ID_DATA, &content_digest, algorithm, certificate, at)?,
+            certificate: certificate.clone(),
+            certificates: certificate_set(chain.iter().chain([certificate])),
+            is_checked: signer.must_be_checked(),
+        })
+    }
+
+    /// What to ask the signer.
+    pub fn question(&self) -> Question {
+        let input = SignatureInput::of(self.algorithm, &self.attributes).into_owned();
+        Question::Sign { input, algorithm: self.algorithm }
+    }
+
+    /// The second half of [`sign`]: the detached `SignedData`.
+    pub fn signed(self, answer: Answer) -> Result<Vec<u8>, SignError> {
+        Ok(self.frame(answer, None)?.around(b""))
+    }
+
+    fn frame(&self, answer: Answer, content_len: Option<usize>) -> Result<Frame, SignError> {
+        let Self { algorithm, attributes, certificate, certificates, is_checked } = self;
+        let SignatureValue(signature) = answer.into_signature()?;
+        if *is_checked {
+            let input = SignatureInput::of(*algorithm, attributes);
+            public_key::verify(certificate, *algorithm, &input, &signature)
                 .map_err(|_| SignError::Faulty { certificate: certificate.to_string() })?;
         }
-
         let digest_algorithm = algorithm.digest().identifier().to_der()?;
         let signer_info = tlv(
             Tag::SEQUENCE,
@@ -132,13 +161,13 @@ impl SignerParts {
                 1_u8.to_der()?,
                 attributes::issuer_and_serial_number(certificate)?,
                 digest_algorithm.clone(),
-                retagged(&attributes, Tag::context(0)),
+                retagged(attributes, Tag::context(0)),
                 algorithm.identifier().to_der()?,
                 OctetString::new(signature)?.to_der()?,
             ]
             .concat(),
         );
-        Ok(Self { digest_algorithm, signer_info })
+        Frame::new(&digest_algorithm, content_len, certificates, &signer_info)
     }
 }
 

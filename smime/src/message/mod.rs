@@ -22,7 +22,7 @@ pub use layer::{Ciphertext, Form, LayerReport};
 pub use opaque::{OpaqueMessage, certificates_only, sign_opaque, sign_opaque_in_place};
 pub use reason::Reason;
 pub use seal::{SealedMessage, seal, seal_content, seal_in_place, seal_signed, seal_signed_in_place};
-pub use sign::{SignedMessage, sign, sign_in_place};
+pub use sign::{SignedMessage, UnsignedMessage, sign, sign_in_place};
 pub use verdict::{AuthResult, Verdict};
 pub use verify::{VerifiedSigner, verify, verify_within};
 pub(crate) use wrapped::signed_octets;

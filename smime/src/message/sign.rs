@@ -7,6 +7,7 @@ use crate::{
     cms::{self, SignError},
     key::{Digest, Signer},
     mime::{Canonical, LEAD, encode_base64, fresh_boundary},
+    question::{Answer, Question},
 };
 
 /// A signed message's body and the Content-Type that goes with it.
@@ -31,7 +32,7 @@ pub fn sign(
     // Copied piece by piece and hashed as long as each piece is in the processor's cache.
     let pieces = entity.octets().chunks(PIECE).inspect(|piece| body.extend_from_slice(piece));
     let object = cms::sign(|algorithm| Digest::of_segments(algorithm, pieces), signer, chain, at)?;
-    Ok(finish(body, &boundary, &object, signer))
+    Ok(finish(body, &boundary, &object, micalg(signer)))
 }
 
 /// Like [`sign`], for those who do not need the entity any more: the message is made around it, without a copy.
@@ -41,14 +42,52 @@ pub fn sign_in_place(
     chain: &[Certificate],
     at: SystemTime,
 ) -> Result<SignedMessage, SignError> {
-    let boundary = fresh_boundary(&[entity.octets()])?;
-    let object = cms::sign(|algorithm| entity.digest(algorithm), signer, chain, at)?;
-    Ok(finish(entity.into_buffer(), &boundary, &object, signer))
+    let unsigned = UnsignedMessage::of(entity, signer, chain, at)?;
+    let answer = unsigned.question().ask_signer(signer)?;
+    unsigned.signed(answer)
+}
+
+/// A message that lacks its signature, between the two halves of [`sign_in_place`].
+#[derive(Debug)]
+pub struct UnsignedMessage {
+    /// The entity, with room before it.
+    body: Vec<u8>,
+    boundary: String,
+    micalg: &'static str,
+    object: cms::Unsigned,
+}
+
+impl UnsignedMessage {
+    /// The first half of [`sign_in_place`]: all but the use of the key.
+    pub fn of(
+        entity: Canonical,
+        signer: &dyn Signer,
+        chain: &[Certificate],
+        at: SystemTime,
+    ) -> Result<Self, SignError> {
+        let boundary = fresh_boundary(&[entity.octets()])?;
+        let object = cms::Unsigned::of(|algorithm| entity.digest(algorithm), signer, chain, at)?;
+        Ok(Self { body: entity.into_buffer(), boundary, micalg: micalg(signer), object })
+    }
+
+    /// What to ask the signer.
+    pub fn question(&self) -> Question {
+        self.object.question()
+    }
+
+    /// The second half of [`sign_in_place`].
+    pub fn signed(self, answer: Answer) -> Result<SignedMessage, SignError> {
+        let object = self.object.signed(answer)?;
+        Ok(finish(self.body, &self.boundary, &object, self.micalg))
+    }
+}
+
+fn micalg(signer: &dyn Signer) -> &'static str {
+    signer.algorithms().first().map_or("", |algorithm| algorithm.digest().micalg())
 }
 
 /// Puts the first delimiter into the room before the entity, and the rest behind it.
-fn finish(mut body: Vec<u8>, boundary: &str, object: &[u8], signer: &dyn Signer) -> SignedMessage {
-    let micalg = signer.algorithms().first().map_or("", |algorithm| algorithm.digest().micalg());
+fn finish(mut body: Vec<u8>, boundary: &str, object: &[u8], micalg: &str) -> SignedMessage {
     let first = format!("--{boundary}\r\n");
     let signature = encode_base64(object);
     for (to, from) in body.iter_mut().zip(first.as_bytes()) {

@@ -5,6 +5,7 @@ use crate::{
     Certificate,
     algorithm::SignatureAlgorithm,
     key::{KeyError, SignatureInput, SignatureValue, Signer},
+    question::{Question, Reply},
 };
 
 /// A signer whose algorithms are those of a profile. Everything that signs takes the first of them.
@@ -44,6 +45,10 @@ impl Signer for ProfileSigner<'_> {
         algorithm: SignatureAlgorithm,
     ) -> Result<SignatureValue, KeyError> {
         self.signer.sign(input, algorithm)
+    }
+
+    fn submit(&self, question: Question, reply: Reply) {
+        self.signer.submit(question, reply);
     }
 
     fn must_be_checked(&self) -> bool {
