@@ -30,7 +30,7 @@ pub(super) struct Sender {
     pub(super) shared: Arc<Shared>,
     pub(super) host: String,
     pub(super) port: u16,
-    /// The host's name in notices.
+    /// The host's name in notices and in EHLO.
     pub(super) name: String,
 }
 
@@ -49,7 +49,7 @@ struct Pause {
 }
 
 /// Why a copy has to wait.
-enum Wait {
+pub(super) enum Wait {
     /// For its own sake.
     Copy(String),
     /// There is no server for any.
@@ -138,7 +138,7 @@ impl Sender {
         all.copies.values().map(|pause| pause.left().unwrap_or_default()).min().unwrap_or(LONGEST_PAUSE)
     }
 
-    fn send(&self, path: &Path, now: SystemTime) -> Result<(), Wait> {
+    pub(super) fn send(&self, path: &Path, now: SystemTime) -> Result<(), Wait> {
         let (entry, message) = match Entry::read(path) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -154,7 +154,7 @@ impl Sender {
         };
         let covered = self.shared.covered(&Message::from_stored(&message));
         let marker = |accepted: &[String]| self.shared.key.marker(&entry.sender, accepted, &covered);
-        let mut report = match smtp::send((&self.host, self.port), &entry, &message, marker) {
+        let mut report = match smtp::send((&self.host, self.port), &self.name, &entry, &message, marker) {
             Ok(report) => report,
             // No recipient's fault: what waits for the server waits for as long as it takes.
             Err(Trouble::Away(error)) => {
@@ -246,7 +246,7 @@ impl Sender {
     }
 
     /// Where a copy is put aside. What has been there for long is removed.
-    fn aside(&self, path: &Path) -> io::Result<PathBuf> {
+    pub(super) fn aside(&self, path: &Path) -> io::Result<PathBuf> {
         let folder = self.shared.failed();
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let mut kept = Vec::new();

@@ -36,14 +36,17 @@ pub(super) enum Trouble {
 }
 
 /// Sends a message. `marker` gives the field that goes above it, for the recipients that the server takes.
+///
+/// `name` is what this host is called, as EHLO wants it (RFC 5321 4.1.1.1).
 pub(super) fn send(
     (host, port): (&str, u16),
+    name: &str,
     entry: &Entry,
     message: &[u8],
     marker: impl FnOnce(&[String]) -> String,
 ) -> Result<Report, Trouble> {
     let mut session = Session::connect(host, port).map_err(Trouble::Away)?;
-    let offers = session.greet().map_err(Trouble::Away)?;
+    let offers = session.greet(name).map_err(Trouble::Away)?;
     session.send(entry, message, &offers, marker).map_err(Trouble::Lost)
 }
 
@@ -75,13 +78,13 @@ impl Session {
     }
 
     /// The server's extensions. A server that refuses everybody is as good as away, and no message's fault.
-    fn greet(&mut self) -> io::Result<String> {
+    fn greet(&mut self, name: &str) -> io::Result<String> {
         let accepted = |reply: Reply| match reply.class {
             b'2' => Ok(reply.text),
             _ => Err(io::Error::other(format!("the server said {}", reply.text))),
         };
         self.reply().and_then(accepted)?;
-        self.command("EHLO localhost").and_then(accepted).map(|text| text.to_ascii_uppercase())
+        self.command(&format!("EHLO {}", ehlo(name))).and_then(accepted).map(|text| text.to_ascii_uppercase())
     }
 
     fn send(
@@ -189,6 +192,16 @@ impl Session {
     }
 }
 
+/// A domain as it is; what is none stands for itself by its address.
+fn ehlo(name: &str) -> &str {
+    let is_label = |label: &str| {
+        let octets = label.as_bytes();
+        let inside = octets.iter().all(|octet| octet.is_ascii_alphanumeric() || *octet == b'-');
+        inside && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if name.len() <= 255 && name.split('.').all(is_label) { name } else { "[127.0.0.1]" }
+}
+
 impl Report {
     /// What is neither taken nor refused for good is tried again.
     fn add(&mut self, recipients: &[String], reply: &Reply) {
@@ -211,4 +224,24 @@ fn stuffed(message: &[u8]) -> Vec<u8> {
     }
     octets.extend_from_slice(b".\r\n");
     octets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_domain_is_said_to_the_server() {
+        for (name, said) in [
+            ("mx.example.org", "mx.example.org"),
+            ("mx", "mx"),
+            ("a_b.example", "[127.0.0.1]"),
+            ("mx.example.org.", "[127.0.0.1]"),
+            ("mx example", "[127.0.0.1]"),
+            ("mx\r\nMAIL FROM:<>", "[127.0.0.1]"),
+            ("", "[127.0.0.1]"),
+        ] {
+            assert_eq!(ehlo(name), said, "{name:?}");
+        }
+    }
 }

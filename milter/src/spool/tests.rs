@@ -59,7 +59,7 @@ fn serve(
                 continue;
             }
             got.send((std::mem::take(&mut commands), message)).map_err(io::Error::other)?;
-        } else if line == "EHLO localhost" {
+        } else if line == "EHLO mx.example.org" {
             writer.write_all(b"250-here\r\n250-8BITMIME\r\n")?;
         } else if own.is_none() {
             commands.push(line);
@@ -225,7 +225,7 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
         let folder = tempfile::tempdir().unwrap();
         let (listener, port) = listener();
         let arrived = server_that(listener, move |command| {
-            (offers_dsn && command == "EHLO localhost").then_some("250-here\r\n250 DSN")
+            (offers_dsn && command == "EHLO mx.example.org").then_some("250-here\r\n250 DSN")
         });
         let spool = open(folder.path(), port).unwrap();
         let identity = spool.identify(&envelope(), &message());
@@ -456,4 +456,74 @@ fn without_a_message_id_nothing_is_taken_for_a_repetition() {
     let without = Message::from_stored(b"Subject: x\n\nHello.\n");
     assert_ne!(spool.identify(&envelope(), &without), spool.identify(&envelope(), &without));
     assert_eq!(spool.identify(&envelope(), &message()), spool.identify(&envelope(), &message()));
+}
+
+/// A sender of its own for what is in a spool's folder, whose thread finds no server.
+fn sender_of(spool: &Spool, port: u16) -> sender::Sender {
+    sender::Sender {
+        shared: Arc::clone(&spool.shared),
+        host: "127.0.0.1".to_owned(),
+        port,
+        name: "mx.example.org".to_owned(),
+    }
+}
+
+#[test]
+fn a_recipient_who_is_not_served_for_five_days_is_given_up_and_the_sender_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let arrived = server_that(listener, |line| {
+        line.starts_with("RCPT TO:<c@").then_some("450 4.2.0 the mailbox is busy")
+    });
+    let spool = open(folder.path(), nobody()).unwrap();
+    prepare(&spool).commit().unwrap();
+    let sender = sender_of(&spool, port);
+    let path = spool.shared.sets.ready().unwrap().remove(0);
+    let days = |days: u64| SystemTime::now() + Duration::from_hours(24 * days);
+    for day in [0, 1, 4] {
+        assert!(sender.send(&path, days(day)).is_err(), "on day {day} it still waits");
+        assert_eq!(spool.shared.sets.waiting(), 1);
+    }
+    assert!(sender.send(&path, days(6)).is_ok());
+    // What waits now is the notice alone.
+    let ready = spool.shared.sets.ready().unwrap();
+    assert_eq!((ready.len(), spool.shared.sets.waiting()), (1, 1));
+    assert!(sender.send(&ready[0], days(6)).is_ok());
+    let (commands, octets) = arrived.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(commands, ["MAIL FROM:<>", "RCPT TO:<a@example.org>"]);
+    let notice = String::from_utf8(octets).unwrap();
+    for line in [
+        "Final-Recipient: rfc822; c@example.net\r\n",
+        "not taken for five days",
+        "450 4.2.0 the mailbox is busy",
+    ] {
+        assert!(notice.contains(line), "{line:?} is not in {notice}");
+    }
+    assert_eq!(spool.shared.sets.waiting(), 0);
+}
+
+#[test]
+fn what_is_put_aside_is_bounded_in_number_and_age() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path(), nobody()).unwrap();
+    let sender = sender_of(&spool, nobody());
+    let failed = spool.shared.failed();
+    fs::create_dir(&failed).unwrap();
+    let put = |name: &str, hours: u64| {
+        let path = failed.join(name);
+        fs::write(&path, name).unwrap();
+        let at = SystemTime::now() - Duration::from_hours(hours);
+        File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+    };
+    put("old", 31 * 24);
+    put("young", 29 * 24);
+    sender.aside(Path::new("x-1-1.ready/0")).unwrap();
+    assert!(!failed.join("old").exists() && failed.join("young").exists());
+    for number in 0..1_002 {
+        put(&format!("n{number:04}"), 700 - number / 2);
+    }
+    let next = sender.aside(Path::new("x-1-1.ready/0")).unwrap();
+    fs::write(next, "the newest").unwrap();
+    assert!(put_aside(folder.path()).unwrap() <= 1_000);
+    assert!(failed.join("n1001").exists() && !failed.join("n0000").exists());
 }
