@@ -117,6 +117,34 @@ fn a_loop_of_cross_certificates_ends_and_a_way_out_of_it_is_found() {
     }
 }
 
+/// Long certificates in a mesh, where the search comes by each of them again and again.
+#[test]
+fn what_a_certificate_says_is_decoded_once_for_a_message_however_often_it_is_come_by() {
+    let name = |number: u16| format!("CA {number}");
+    let addresses: Vec<_> = (0..400).map(|number| rfc822_name(&format!("u{number}@example.org"))).collect();
+    let mesh: Vec<Certificate> = (1..=6)
+        .flat_map(|subject| (1..=6).map(move |issuer| (subject, issuer)))
+        .filter(|(subject, issuer)| subject != issuer)
+        .map(|(subject, issuer)| {
+            let mut draft =
+                Draft::ca(&name(subject), 10 + subject, &name(issuer)).numbered(subject * 10 + issuer);
+            draft.extensions.push(alternative_names(false, &addresses));
+            draft.sign(10 + issuer)
+        })
+        .collect();
+    // The way to the anchor by the names, which did not sign it.
+    let mut surplus = mesh;
+    surplus.push(Draft::ca(&name(6), 16, "Root").sign(900));
+    let alice = Draft::new("Alice", 100, &name(1)).sign(11);
+    let mut budget = Budget::default();
+    let found = validate_within(&mut budget, &alice, &surplus, &trust(&[root()]), at());
+    assert!(found.is_err());
+    assert!(budget.operations() > 6, "{}", budget.operations());
+    let all: usize = surplus.iter().chain([&alice, &root()]).map(|it| it.der().len()).sum();
+    assert!(all > 200_000, "{all}");
+    assert!(budget.decoded() <= all, "{} of {all}", budget.decoded());
+}
+
 #[test]
 fn a_cross_certified_ca_leads_to_whichever_root_is_trusted() {
     let other = Draft::ca("Other", 5, "Other").sign(5);

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{PathError, build::SignedError};
+use super::{PathError, build::SignedError, check::Looked};
 use crate::{Certificate, algorithm::DigestAlgorithm, key::Digest};
 
 /// How many public-key operations one message may cost: twenty signers below a few CAs, with CRLs,
@@ -15,6 +15,11 @@ pub const MAX_OPERATIONS: usize = 100;
 /// are known cost no operation, and among ten certificates that signed each other there are millions
 /// of ways.
 const MAX_STEPS: usize = 200;
+/// How many pairs of a name and a constraint may be compared for one message.
+const MAX_COMPARISONS: usize = 500_000;
+/// How many octets of certificates may be decoded for one message, counting those again that are decoded again: names are
+/// held against the constraints of each path.
+const MAX_DECODED: usize = 64 << 20;
 /// How many octets a certificate of a message may have: every operation on it reads them all.
 pub const MAX_CERTIFICATE_LEN: usize = 65_536;
 /// How many bits an RSA key of a message may have. A trust anchor may have more.
@@ -36,6 +41,12 @@ pub struct Budget {
     waited: Duration,
     /// By the issuer's public key, and by what it is said to have signed.
     known: HashMap<(Fingerprint, Fingerprint), Result<(), SignedError>>,
+    /// What certificates say of themselves.
+    looked: HashMap<Fingerprint, Looked>,
+    /// The octets of those that were decoded for it.
+    decoded: usize,
+    /// How many names were compared with constraints.
+    comparisons: usize,
 }
 
 impl Default for Budget {
@@ -54,12 +65,20 @@ impl Budget {
             exceeded: false,
             waited: Duration::ZERO,
             known: HashMap::new(),
+            looked: HashMap::new(),
+            decoded: 0,
+            comparisons: 0,
         }
     }
 
     /// How many public-key operations were made.
     pub fn operations(&self) -> usize {
         self.operations
+    }
+
+    /// The octets of all certificates whose extensions were decoded, as often as they were.
+    pub fn decoded(&self) -> usize {
+        self.decoded
     }
 
     /// Whether something was left undone: then nothing may be concluded from what was not found.
@@ -104,6 +123,26 @@ impl Budget {
             return Err(self.exceed());
         }
         self.steps += 1;
+        Ok(())
+    }
+
+    /// What a certificate says of itself; its extensions are decoded once.
+    pub(super) fn look_at(&mut self, certificate: &Certificate) -> Looked {
+        let decoded = &mut self.decoded;
+        let looked = self.looked.entry(*certificate.fingerprint()).or_insert_with(|| {
+            *decoded = decoded.saturating_add(certificate.der().len());
+            Looked::at(certificate)
+        });
+        looked.clone()
+    }
+
+    /// Asks for so many comparisons of a name with a constraint, of a certificate that has to be decoded for them.
+    pub(super) fn compare(&mut self, certificate: &Certificate, comparisons: usize) -> Result<(), PathError> {
+        self.decoded = self.decoded.saturating_add(certificate.der().len());
+        self.comparisons = self.comparisons.saturating_add(comparisons);
+        if self.exceeded || self.comparisons > MAX_COMPARISONS || self.decoded > MAX_DECODED {
+            return Err(self.exceed());
+        }
         Ok(())
     }
 

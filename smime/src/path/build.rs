@@ -237,7 +237,7 @@ impl Search<'_> {
             return Ok(None);
         }
         // This costs nothing, the signature does.
-        if let Err(error) = check::check_issuer(issuer, between, self.purpose, self.at) {
+        if let Err(error) = check::check_issuer(issuer, between, self.purpose, self.at, self.budget) {
             self.note(Weight::Issuer, error);
             return Ok(None);
         }

@@ -65,10 +65,10 @@ pub(super) fn check(
     let Some((leaf, issuers)) = chain.split_first() else {
         return Err(PathError::NoPath { certificate: String::new() }.into());
     };
-    check_leaf(leaf, purpose, at)?;
+    check_leaf(leaf, purpose, at, budget)?;
     for (position, issuer) in issuers.iter().enumerate() {
-        check_issuer(issuer, issuers.get(..position).unwrap_or_default(), purpose, at)?;
-        constraints::check(issuer, chain.get(..=position).unwrap_or_default())?;
+        check_issuer(issuer, issuers.get(..position).unwrap_or_default(), purpose, at, budget)?;
+        constraints::check(issuer, chain.get(..=position).unwrap_or_default(), budget)?;
     }
     let policies = policy::process(chain, &trust.policies).map_err(|defect| PathError::Policy {
         certificate: chain.get(defect.position).map(ToString::to_string).unwrap_or_default(),
@@ -88,8 +88,13 @@ pub(super) fn check(
 }
 
 /// Checks what the leaf must be by itself, whoever issued it.
-fn check_leaf(leaf: &Certificate, purpose: Purpose, at: SystemTime) -> Result<(), PathError> {
-    check_certificate(leaf, at)?;
+fn check_leaf(
+    leaf: &Certificate,
+    purpose: Purpose,
+    at: SystemTime,
+    budget: &mut Budget,
+) -> Result<(), PathError> {
+    check_certificate(leaf, at, budget)?;
     let refuse = |reason| Err(PathError::Usage { certificate: leaf.to_string(), reason });
     match purpose {
         Purpose::EmailProtection if !leaf.is_for_email() => refuse("extKeyUsage has no emailProtection"),
@@ -105,25 +110,25 @@ pub(super) fn check_issuer(
     below: &[Certificate],
     purpose: Purpose,
     at: SystemTime,
+    budget: &mut Budget,
 ) -> Result<(), PathError> {
-    check_certificate(issuer, at)?;
+    let looked = check_certificate(issuer, at, budget)?;
     let refuse = |reason| PathError::NotAnIssuer { certificate: issuer.to_string(), reason };
     if issuer.subject().is_empty() {
         return Err(refuse("it has no subject"));
     }
-    let constraints = match issuer.extension::<BasicConstraints>() {
-        Ok(Some(constraints)) if constraints.ca => constraints,
-        _ => return Err(refuse("basicConstraints does not make it a CA")),
+    let Some(constraints) = looked.constraints else {
+        return Err(refuse("basicConstraints does not make it a CA"));
     };
     // Self-issued certificates do not count (RFC 5280 4.2.1.9).
     let between = below.iter().filter(|certificate| !certificate.is_self_issued()).count();
     if constraints.path_len_constraint.is_some_and(|limit| between > usize::from(limit)) {
         return Err(refuse("the path below it is longer than its pathLenConstraint"));
     }
-    if !may(issuer, KeyUsage::key_cert_sign) {
+    if !looked.may_issue {
         return Err(refuse("keyUsage has no keyCertSign"));
     }
-    if purpose == Purpose::EmailProtection && !issuer.is_for_email() {
+    if purpose == Purpose::EmailProtection && !looked.is_for_email {
         return Err(refuse("extKeyUsage has no emailProtection"));
     }
     Ok(())
@@ -143,11 +148,39 @@ fn is_ocsp_delegate(certificate: &Certificate) -> bool {
     matches!(certificate.extension::<ExtendedKeyUsage>(), Ok(Some(usage)) if usage.0.contains(&ID_KP_OCSP_SIGNING))
 }
 
+/// What a certificate says of itself, whatever is around it.
+#[derive(Clone, Debug)]
+pub(super) struct Looked {
+    /// Whether its form and all of its extensions are as they must be.
+    form: Result<(), PathError>,
+    /// Those of one that they make a CA.
+    constraints: Option<BasicConstraints>,
+    may_issue: bool,
+    is_for_email: bool,
+}
+
+impl Looked {
+    /// Decodes what there is. A certificate of a message may be long, so this is done once for each.
+    pub(super) fn at(certificate: &Certificate) -> Self {
+        let constraints = certificate.extension::<BasicConstraints>().ok().flatten();
+        Self {
+            form: check_form(certificate).and_then(|()| check_extensions(certificate)),
+            constraints: constraints.filter(|it| it.ca),
+            may_issue: may(certificate, KeyUsage::key_cert_sign),
+            is_for_email: certificate.is_for_email(),
+        }
+    }
+}
+
 /// Checks what every certificate of a path must be, the anchor included.
-fn check_certificate(certificate: &Certificate, at: SystemTime) -> Result<(), PathError> {
+fn check_certificate(
+    certificate: &Certificate,
+    at: SystemTime,
+    budget: &mut Budget,
+) -> Result<Looked, PathError> {
     check_validity(certificate, at)?;
-    check_form(certificate)?;
-    check_extensions(certificate)
+    let looked = budget.look_at(certificate);
+    looked.form.clone().map(|()| looked)
 }
 
 fn check_validity(certificate: &Certificate, at: SystemTime) -> Result<(), PathError> {

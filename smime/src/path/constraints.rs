@@ -17,7 +17,7 @@ use self::{
     host::{HostTree, NetTree, host_of},
     mail::MailTree,
 };
-use super::{PathError, name::PreparedName};
+use super::{Budget, PathError, name::PreparedName};
 use crate::{
     Certificate, MailAddress,
     certificate::{EMAIL_ADDRESS, SMTP_UTF8_MAILBOX, smtp_utf8_mailbox},
@@ -41,7 +41,11 @@ impl From<bool> for Holds {
 }
 
 /// Checks the names of the certificates below `issuer`, leaf first, against its constraints.
-pub(super) fn check(issuer: &Certificate, below: &[Certificate]) -> Result<(), PathError> {
+pub(super) fn check(
+    issuer: &Certificate,
+    below: &[Certificate],
+    budget: &mut Budget,
+) -> Result<(), PathError> {
     let constraints = match issuer.extension::<NameConstraints>() {
         Ok(Some(constraints)) => constraints,
         Ok(None) => return Ok(()),
@@ -51,29 +55,37 @@ pub(super) fn check(issuer: &Certificate, below: &[Certificate]) -> Result<(), P
         trees.unwrap_or_default().into_iter().map(Tree::of).collect()
     };
     let (permitted, excluded) = (trees(constraints.permitted_subtrees), trees(constraints.excluded_subtrees));
+    budget.compare(issuer, 0)?;
     for (position, certificate) in below.iter().enumerate() {
         // A self-issued certificate is only constrained as the leaf (RFC 5280 6.1.3 (b)).
         if position > 0 && certificate.is_self_issued() {
             continue;
         }
-        if !allows(&permitted, &excluded, certificate) {
+        if !allows(&permitted, &excluded, certificate, budget)? {
             return Err(PathError::NameConstraints { certificate: certificate.to_string() });
         }
     }
     Ok(())
 }
 
-fn allows(permitted: &[Tree], excluded: &[Tree], certificate: &Certificate) -> bool {
-    let Some(names) = names(certificate) else { return false };
-    if names.len().saturating_mul(permitted.len() + excluded.len()) > MAX_COMPARISONS {
-        return false;
+fn allows(
+    permitted: &[Tree],
+    excluded: &[Tree],
+    certificate: &Certificate,
+    budget: &mut Budget,
+) -> Result<bool, PathError> {
+    let Some(names) = names(certificate) else { return Ok(false) };
+    let comparisons = names.len().saturating_mul(permitted.len() + excluded.len());
+    if comparisons > MAX_COMPARISONS {
+        return Ok(false);
     }
-    names.iter().all(|name| {
+    budget.compare(certificate, comparisons)?;
+    Ok(names.iter().all(|name| {
         let mut permitted = permitted.iter().filter(|tree| tree.is_about(name)).peekable();
         let inside = permitted.peek().is_none() || permitted.any(|tree| tree.holds(name) == Holds::Surely);
         let mut excluded = excluded.iter().filter(|tree| tree.is_about(name));
         inside && !excluded.any(|tree| tree.holds(name) != Holds::No)
-    })
+    }))
 }
 
 /// A name of a certificate, as far as it can be read.
