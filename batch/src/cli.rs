@@ -18,7 +18,7 @@ use batch::{
     archive::Format,
     error::BatchError,
     instant,
-    run::{DEFAULT_MAX_MESSAGE, MAX_JOBS, Output},
+    run::{DEFAULT_MAX_MESSAGE, DEFAULT_ROOM, MAX_JOBS, Output},
     select::Selection,
 };
 
@@ -227,6 +227,9 @@ pub(crate) struct Work {
     /// Copy longer messages as they are
     #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_MAX_MESSAGE)]
     pub(crate) max_message: usize,
+    /// How much memory messages between reading and writing may take; a single message that needs more passes alone
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_ROOM >> 20, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) memory: u64,
     #[command(flatten)]
     selected: Selected,
 }

@@ -29,7 +29,7 @@ use batch::{
     manifest, panics,
     recipients::{Cached, Recipients},
     report::Report,
-    run::{self, DEFAULT_ROOM, Journaling, NOTE_EVERY, Options, Output},
+    run::{self, Journaling, NOTE_EVERY, Options, Output},
     scan::{Scan, Summary},
     select::Selected,
     task::{Identity, Task},
@@ -115,7 +115,7 @@ fn start(cli: &Cli) -> Result<Totals> {
         inputs: work.inputs.clone(),
         output,
         jobs: work.jobs.unwrap_or_else(run::default_jobs),
-        room: DEFAULT_ROOM,
+        room: work.memory << 20,
         questions: run::questions(pool.status().iter().map(|token| token.wanted).sum()),
         max_message: work.max_message,
         journal: Some(Journaling { resume: work.resume, request: request(&cli.config)?, every: NOTE_EVERY }),
@@ -221,8 +221,8 @@ fn request(config: &Path) -> Result<String> {
         match word.to_str() {
             // These change nothing in what comes out.
             Some("--resume") => {}
-            Some("--jobs") => drop(arguments.next()),
-            Some(word) if word.starts_with("--jobs=") => {}
+            Some("--jobs" | "--memory") => drop(arguments.next()),
+            Some(word) if word.starts_with("--jobs=") || word.starts_with("--memory=") => {}
             _ => words.push(HEXLOWER.encode(word.as_bytes())),
         }
     }

@@ -13,6 +13,7 @@ mod inplace;
 mod maildir;
 mod manifest;
 mod mbox;
+mod memory;
 mod powercut;
 mod readers;
 mod resume;
