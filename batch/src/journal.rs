@@ -132,7 +132,9 @@ impl Done {
         let keys = checkpoint.inputs.iter().filter_map(|key| HEXLOWER.decode(key.as_bytes()).ok());
         self.inputs.extend(keys.filter_map(|key| <[u8; 16]>::try_from(key).ok()));
         self.outputs.extend(checkpoint.outputs.iter().filter_map(|path| decoded(path)));
-        self.last = Checkpoint { inputs: Vec::new(), outputs: Vec::new(), ..checkpoint };
+        // A run that found all done has read nothing of which it could tell where it was.
+        let offset = checkpoint.offset.or(self.last.offset);
+        self.last = Checkpoint { offset, inputs: Vec::new(), outputs: Vec::new(), ..checkpoint };
     }
 }
 
@@ -321,6 +323,23 @@ mod tests {
         journal.checkpoint(checkpoint(7)).unwrap();
         drop(journal);
         assert_eq!(Journal::resume(&place, &job).unwrap().unwrap().1.last.messages, 7);
+    }
+
+    #[test]
+    fn a_checkpoint_of_a_run_that_had_nothing_to_do_forgets_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("in");
+        let place = Place::new(&folder.path().join("out"), &[]).unwrap();
+        fs::write(&input, "x").unwrap();
+        let job = Job::new("sign", &input).unwrap();
+        let mut journal = Journal::begin(&place, &job).unwrap();
+        journal.checkpoint(checkpoint(3)).unwrap();
+        journal.checkpoint(Checkpoint { offset: None, ..checkpoint(3) }).unwrap();
+        journal.complete().unwrap();
+        drop(journal);
+        let (_, done) = Journal::resume(&place, &job).unwrap().unwrap();
+        assert!(done.complete);
+        assert!(done.has(&Origin { file: input.as_path().into(), offset: Some(30) }, None));
     }
 
     #[test]
