@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) revocation: RevocationSection,
     pub(crate) milter: Option<MilterSection>,
     pub(crate) limits: LimitsSection,
+    pub(crate) metrics: Option<MetricsSection>,
     pub(crate) identities: Vec<IdentitySection>,
     pub(crate) rules: Vec<RuleSection>,
     pub(crate) incoming: Vec<IncomingSection>,
@@ -102,6 +103,7 @@ pub(crate) struct CacheSection {
 pub(crate) struct MilterSection {
     pub(crate) listen: At<String>,
     pub(crate) control: Option<At<PathBuf>>,
+    pub(crate) user: Option<String>,
     pub(crate) socket_mode: Option<At<String>>,
     pub(crate) authserv_id: At<String>,
     pub(crate) trusted_networks: Vec<At<String>>,
@@ -127,6 +129,13 @@ impl Default for LimitsSection {
     fn default() -> Self {
         Self { memory: 1 << 30, disk: 8 << 30, folder: PathBuf::from("/var/tmp"), messages: None }
     }
+}
+
+/// `[metrics]`: where the milter tells how it is.
+#[derive(Debug)]
+pub(crate) struct MetricsSection {
+    pub(crate) listen: At<String>,
+    pub(crate) allow_remote: bool,
 }
 
 /// `[[identity]]`: a certificate of ours.
@@ -193,6 +202,7 @@ impl Config {
                 .unwrap_or_default(),
             milter: document.section("[milter]", report, milter),
             limits: document.section("[limits]", report, |section| Some(limits(section))).unwrap_or_default(),
+            metrics: document.section("[metrics]", report, metrics),
             identities: document.sections("[[identity]]", report, identity),
             rules: document.sections("[[rule]]", report, rule::rule),
             incoming: document.sections("[[incoming]]", report, |section| Some(incoming::incoming(section))),
@@ -263,6 +273,7 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
     let listen = section.string("listen");
     let listen = section.required("listen", listen);
     let control = section.path("control");
+    let user = section.string("user").map(|user| user.value);
     let socket_mode = section.string("socket-mode");
     let authserv_id = section.string("authserv-id");
     let authserv_id = section.required("authserv-id", authserv_id);
@@ -278,6 +289,7 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
     Some(MilterSection {
         listen: listen?,
         control,
+        user,
         socket_mode,
         authserv_id: authserv_id?,
         trusted_networks,
@@ -299,6 +311,13 @@ fn limits(section: &mut Section<'_, '_>) -> LimitsSection {
         folder: section.path("folder").map_or(absent.folder, |path| path.value),
         messages: section.number("messages", 1..=100_000).map(|n| n.value),
     }
+}
+
+fn metrics(section: &mut Section<'_, '_>) -> Option<MetricsSection> {
+    let listen = section.string("listen");
+    let listen = section.required("listen", listen);
+    let allow_remote = section.boolean("allow-remote").is_some_and(|allowed| allowed.value);
+    Some(MetricsSection { listen: listen?, allow_remote })
 }
 
 fn identity(section: &mut Section<'_, '_>) -> Option<IdentitySection> {
@@ -374,8 +393,8 @@ mod tests {
             (
                 "[[quotas]]\n".to_owned(),
                 "line 1: unknown section [quotas]; the sections are `[[token]]`, `[pool]`, `[keyd]`, `[cache]`, `[trust]`, \
-                 `[[source]]`, `[lookup]`, `[revocation]`, `[milter]`, `[limits]`, `[[identity]]`, `[[rule]]`, \
-                 `[[incoming]]`, `[log]`"
+                 `[[source]]`, `[lookup]`, `[revocation]`, `[milter]`, `[limits]`, `[metrics]`, \
+                 `[[identity]]`, `[[rule]]`, `[[incoming]]`, `[log]`"
                     .to_owned(),
             ),
             ("listen = 1\n".to_owned(), "line 1: `listen` stands outside of any section".to_owned()),

@@ -166,7 +166,8 @@ impl Policy {
         (step, None)
     }
 
-    fn is_outgoing(&self, envelope: &Envelope) -> bool {
+    /// Whether a message is outgoing: its client is logged in or in a trusted network.
+    pub fn is_outgoing(&self, envelope: &Envelope) -> bool {
         envelope.login().is_some()
             || envelope.client.is_some_and(|client| contain(&self.trusted_networks, client))
     }

@@ -56,6 +56,7 @@ pub struct Settings {
     lookup: LookupSettings,
     fetch: Option<FetchSettings>,
     milter: Option<Milter>,
+    metrics: Option<Listen>,
     identities: Vec<IdentitySettings>,
     rules: Vec<Rule>,
     incoming: Vec<IncomingRule>,
@@ -69,6 +70,8 @@ pub struct Milter {
     pub listen: Listen,
     /// The Unix socket that takes commands, if there is one.
     pub control: Option<PathBuf>,
+    /// The user that a milter becomes that root starts.
+    pub user: Option<String>,
     /// The name in `Authentication-Results` (RFC 8601 2.5).
     pub authserv_id: String,
     /// Networks whose mail is outgoing even without a login.
@@ -251,6 +254,11 @@ impl Settings {
     /// The milter's section; the other programs do without.
     pub fn milter(&self) -> Option<&Milter> {
         self.milter.as_ref()
+    }
+
+    /// Where the milter tells how it is, if it does.
+    pub fn metrics(&self) -> Option<&Listen> {
+        self.metrics.as_ref()
     }
 
     /// The certificates of ours, in the order of the file.

@@ -20,7 +20,8 @@ use hsmpool::{
     Pool,
     server::{Program, RejectedPins, Server, host_module as host},
 };
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sd_notify::NotifyState;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
@@ -58,14 +59,21 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "started");
     let mut keeping =
         Keeping { settings, keyd, clients, audit, pins, server, counts: Arc::default(), told: None };
+    let watchdog = watchdog();
+    tell(NotifyState::Ready);
     loop {
-        match wait(&listener, &signals)? {
+        if watchdog.is_some() {
+            tell(NotifyState::Watchdog);
+        }
+        match wait(&listener, &signals, watchdog)? {
+            Event::Nothing => {}
             Event::Client => keeping.admit(&listener),
             Event::Reload => keeping.reload(path),
             Event::Stop => break,
         }
     }
     info!("stopping");
+    tell(NotifyState::Stopping);
     // Who comes now finds nobody, and waits for the next one.
     drop(listener);
     keeping.server.stop(STOP_LIMIT);
@@ -280,20 +288,36 @@ impl Signals {
     }
 }
 
+/// What systemd hears (`sd_notify(3)`), where it started this.
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(false, &[state]) {
+        warn!(%error, "systemd cannot be told");
+    }
+}
+
+/// How long this may wait for something to do before it says that it is alive, if systemd wants to know.
+fn watchdog() -> Option<Duration> {
+    let mut micros = 0;
+    sd_notify::watchdog_enabled(false, &mut micros).then(|| Duration::from_micros(micros / 2))
+}
+
 enum Event {
+    Nothing,
     Client,
     Reload,
     Stop,
 }
 
-fn wait(listener: &Listener, signals: &Signals) -> Result<Event> {
+fn wait(listener: &Listener, signals: &Signals, limit: Option<Duration>) -> Result<Event> {
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     loop {
         let mut watched = [
             PollFd::new(&signals.stop, PollFlags::IN),
             PollFd::new(&signals.reload, PollFlags::IN),
             PollFd::new(listener.socket(), PollFlags::IN),
         ];
-        match poll(&mut watched, None) {
+        match poll(&mut watched, limit.as_ref()) {
+            Ok(0) => return Ok(Event::Nothing),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error).context("cannot wait for clients"),

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
-use agent::Outcome;
 use agent::harvest::Signed;
+use agent::{Envelope, Outcome};
 use indymilter::ContextActions;
 use smime::Fault;
 use tokio::select;
@@ -23,6 +23,7 @@ use tracing::{Span, warn};
 use crate::client::client;
 use crate::gate::{Gate, Memory, Pass};
 use crate::limits::Limits;
+use crate::meter::Meter;
 use crate::reply::Reply;
 use crate::session::Received;
 use crate::spool::Prepared;
@@ -68,6 +69,16 @@ impl<T: Treat> Bridge<T> {
     /// Whether outcomes may have copies.
     pub(crate) fn makes_copies(&self) -> bool {
         self.treat.makes_copies()
+    }
+
+    /// Where messages are counted, if they are.
+    pub(crate) fn meter(&self) -> Option<&Meter> {
+        self.treat.meter()
+    }
+
+    /// A word for where a message goes.
+    pub(crate) fn direction(&self, envelope: &Envelope) -> &'static str {
+        self.treat.is_outgoing(envelope).map_or("", |out| if out { "outgoing" } else { "incoming" })
     }
 
     /// Has something learnt from a message that is answered now.

@@ -19,6 +19,7 @@ use tracing::{Instrument, debug, error, error_span, info, warn};
 use crate::bridge::{Answer, Refused};
 use crate::connection::{Activity, Connection};
 use crate::edits::Requests;
+use crate::meter::{Labels, Meter};
 use crate::reply::Reply;
 use crate::session::{Received, Refusal, Session, loggable};
 use crate::treat::{Failure, Treat};
@@ -85,9 +86,9 @@ fn negotiate<T: Treat>(
 }
 
 fn mail<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, arguments: &[CString]) -> Status {
-    let Some(state) = &mut cx.data else { return refuse(Refusal::NoTransaction, &mut cx.reply) };
+    let Some(state) = &mut cx.data else { return refuse(connection, Refusal::NoTransaction, &mut cx.reply) };
     if let Err(refusal) = state.session.mail(arguments, |name| cx.macros.get(name)) {
-        return refuse(refusal, &mut cx.reply);
+        return refuse(connection, refusal, &mut cx.reply);
     }
     connection.now(Activity::InMessage);
     let told = |name| cx.macros.get(name).map(|value| loggable(value.to_bytes()));
@@ -142,14 +143,14 @@ fn step<T: Treat>(
     cx: &mut Context<State>,
     advance: impl FnOnce(&mut Session) -> Result<(), Refusal>,
 ) -> Status {
-    let Some(state) = &mut cx.data else { return refuse(Refusal::NoTransaction, &mut cx.reply) };
+    let Some(state) = &mut cx.data else { return refuse(connection, Refusal::NoTransaction, &mut cx.reply) };
     let Err(refusal) = advance(&mut state.session) else { return Status::Continue };
     if !state.session.in_transaction() {
         connection.now(Activity::Idle);
     }
     let queue_id = cx.macros.get(c"i").map(|id| loggable(id.to_bytes()));
     let _span = error_span!("message", queue_id).entered();
-    refuse(refusal, &mut cx.reply)
+    refuse(connection, refusal, &mut cx.reply)
 }
 
 fn abort<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>) -> Status {
@@ -170,7 +171,7 @@ async fn eom<T: Treat>(connection: &Connection<T>, cx: &mut EomContext<State>) -
     let status = async {
         match received {
             Ok(received) => conclude(connection, cx, received).await,
-            Err(refusal) => refuse(refusal, &mut cx.reply),
+            Err(refusal) => refuse(connection, refusal, &mut cx.reply),
         }
     }
     .instrument(span)
@@ -188,12 +189,21 @@ async fn conclude<T: Treat>(
     let start = Instant::now();
     let (recipients, octets) = (received.envelope.recipients.len(), received.octets);
     let sender = received.envelope.sender.clone();
+    let direction = connection.bridge().direction(&received.envelope);
+    let under_way = connection.bridge().meter().map(Meter::begin);
     let treated = connection.bridge().treat(received, &cx.actions, connection.cut()).await;
     let done = match treated {
         Ok(answer) => apply(connection, cx, answer, &sender).await.map_err(Refused::from),
         Err(refused) => Err(refused),
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if let Some(under_way) = under_way {
+        let (outcome, verdict) = match &done {
+            Ok(done) => (done.action, done.smime.unwrap_or_default()),
+            Err(refused) => (refused.reply.code(), ""),
+        };
+        under_way.answered(Labels { direction, outcome, verdict });
+    }
     match done {
         Ok(Done { action, reason, smime, layers, disposition, signed }) => {
             info!(action, smime, layers, reason, recipients, octets, elapsed_ms, "done");
@@ -269,7 +279,7 @@ async fn apply<T: Treat>(
 }
 
 /// The reply to what is not even treated.
-fn refuse(refusal: Refusal, to: &mut impl SetErrorReply) -> Status {
+fn refuse<T: Treat>(connection: &Connection<T>, refusal: Refusal, to: &mut impl SetErrorReply) -> Status {
     let reply = match refusal {
         Refusal::HeaderTooLarge | Refusal::MessageTooLarge => Reply::TOO_LARGE,
         Refusal::TooManyRecipients => Reply::TOO_MANY_RECIPIENTS,
@@ -279,6 +289,9 @@ fn refuse(refusal: Refusal, to: &mut impl SetErrorReply) -> Status {
         Refusal::NoRoom => Reply::NO_ROOM,
     };
     warn!(reason = %refusal, code = reply.code(), "refused");
+    if let Some(meter) = connection.bridge().meter() {
+        meter.refused(reply.code());
+    }
     reply.give(to)
 }
 

@@ -63,6 +63,10 @@ impl Treat for Gateway {
         self.agent.harvest(signed);
     }
 
+    fn is_outgoing(&self, envelope: &Envelope) -> Option<bool> {
+        Some(self.agent.policy().is_outgoing(envelope))
+    }
+
     fn makes_copies(&self) -> bool {
         true
     }

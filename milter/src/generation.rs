@@ -15,11 +15,12 @@ use anyhow::{Context as _, Result, bail};
 use certcache::{Cache, CachedDistrust, Sweeper};
 use hsmpool::{Lane, Pool};
 use lookup::{CacheStore, MemoryStore, Prefetch, RevocationStore};
-use milter::{Gateway, Limits, Reloaded, Replaceable, Spool, Treat};
+use milter::{Gateway, Limits, Meter, Reloaded, Replaceable, Spool, Treat};
 use smime::Fault;
 use smime::key::{KeyError, SignatureInput, Signer as _};
 use tracing::{info, warn};
 
+use crate::overview::{Overview, Parts};
 use crate::{keys, load};
 
 /// The milter as it runs.
@@ -35,6 +36,7 @@ pub(crate) struct Generation {
     prefetch: Option<Prefetch>,
     sweeper: Option<Sweeper>,
     treat: Replaceable,
+    overview: Overview,
 }
 
 impl Generation {
@@ -46,9 +48,12 @@ impl Generation {
         // Its lock keeps a second milter from sending the same copies.
         let spool = milter.reinject.as_ref().map(|to| Spool::open(to, &milter.authserv_id)).transpose()?;
         let (treat, prefetch) = treatment(&settings, &pool, cache.as_ref(), spool.as_ref())?;
-        let treat = Replaceable::new(treat);
+        let meter = Arc::new(Meter::default());
+        let treat = Replaceable::new(treat, Arc::clone(&meter));
+        let parts = Parts { pool: pool.clone(), cache: cache.clone(), spool: spool.clone() };
+        let overview = Overview::new(meter, parts);
         let sweeper = sweeper(cache.as_ref())?;
-        Ok(Self { path, settings, started: milter, pool, cache, spool, prefetch, sweeper, treat })
+        Ok(Self { path, settings, started: milter, pool, cache, spool, prefetch, sweeper, treat, overview })
     }
 
     /// What is done with messages, now and after each reading.
@@ -56,9 +61,16 @@ impl Generation {
         self.treat.clone()
     }
 
+    /// What is told of it, now and after each reading.
+    pub(crate) fn overview(&self) -> Overview {
+        self.overview.clone()
+    }
+
     /// Reads the configuration again. In doubt all stays as it was.
     pub(crate) fn reload(&mut self) -> Reloaded {
-        let notes = self.try_reload().map_err(|error| format!("{error:#}"))?;
+        let read = self.try_reload();
+        self.overview.meter().reloaded(read.is_ok());
+        let notes = read.map_err(|error| format!("{error:#}"))?;
         for note in &notes {
             warn!("{note}");
         }
@@ -92,6 +104,8 @@ impl Generation {
             let old = std::mem::replace(&mut self.pool, pool);
             close_later(old, Limits::from(&self.started).deadline);
         }
+        let (pool, cache, spool) = (self.pool.clone(), self.cache.clone(), self.spool.clone());
+        self.overview.now(Parts { pool, cache, spool });
         Ok(notes)
     }
 
@@ -121,10 +135,12 @@ impl Generation {
         [
             (milter.listen != started.listen, "`listen` in [milter]"),
             (milter.control != started.control, "`control` in [milter]"),
+            (milter.user != started.user, "`user` in [milter]"),
             (Limits::from(milter) != Limits::from(started), "limits of connections, messages and workers"),
             (milter.reinject != started.reinject, "`reinject` and `state` in [milter]"),
             (spool_name, "`authserv-id` in [milter], for copies"),
             (settings.log() != self.settings.log(), "[log]"),
+            (settings.metrics() != self.settings.metrics(), "[metrics]"),
         ]
         .into_iter()
         .filter(|(differs, _)| *differs)

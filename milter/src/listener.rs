@@ -59,7 +59,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum Socket {
     Inet(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "removes the file when dropped")] SocketFile),
+    Unix(UnixListener, #[expect(dead_code, reason = "removes the file when dropped")] Option<SocketFile>),
 }
 
 impl Listener {
@@ -90,7 +90,20 @@ impl Listener {
         let listener = bound.map_err(failed)?;
         let file = SocketFile::of(path).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
-        Ok(Self::of(Socket::Unix(listener, file)))
+        Ok(Self::of(Socket::Unix(listener, Some(file))))
+    }
+
+    /// Takes over a port that somebody else listens at for us. Must be called within a Tokio runtime.
+    pub fn of_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::of(Socket::Inet(TcpListener::from_std(listener)?)))
+    }
+
+    /// Takes over a Unix socket that somebody else listens at for us; its file is theirs. Must be called within a Tokio
+    /// runtime.
+    pub fn of_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::of(Socket::Unix(UnixListener::from_std(listener)?, None)))
     }
 
     fn of(socket: Socket) -> Self {

@@ -6,6 +6,9 @@ mod descriptors;
 mod generation;
 mod keys;
 mod logging;
+mod notify;
+mod overview;
+mod privileges;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,10 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use agent::Settings;
-use agent::settings::{DEFAULT_PATH, Milter, Reinject};
-use anyhow::{Context as _, Result};
+use agent::settings::{DEFAULT_PATH, Listen, Milter, Reinject};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
-use milter::{Limits, Listener, Reloader, Signals, ask_to_reload, put_aside, run_until_signalled};
+use listenfd::ListenFd;
+use milter::{
+    Limits, Listener, Reloader, Signals, answer_requests, ask_to_reload, put_aside, run_until_signalled,
+};
 use tokio::runtime::{self, Runtime};
 use tracing::{error, info, warn};
 
@@ -108,6 +114,8 @@ fn load(config: &Path) -> Result<(Settings, Milter)> {
 fn start(arguments: &Arguments) -> Result<()> {
     let (settings, milter) = load(&arguments.config)?;
     logging::start(settings.log()).context("`filter` in [log] cannot be used")?;
+    let mut passed = ListenFd::from_env();
+    privileges::drop_to(milter.user.as_deref())?;
     for warning in settings.warnings(SystemTime::now()) {
         warn!("{warning}");
     }
@@ -119,7 +127,10 @@ fn start(arguments: &Arguments) -> Result<()> {
     let runtime = runtime(&limits)?;
     let signals = runtime.block_on(async { Signals::new() }).context("signals cannot be received")?;
     // Then the sockets: a second milter started by mistake ends here and does not log in to the token.
-    let listener = runtime.block_on(Listener::open(&milter.listen))?;
+    let listener = match passed_listener(&mut passed, &milter.listen, &runtime)? {
+        Some(listener) => listener,
+        None => runtime.block_on(Listener::open(&milter.listen))?,
+    };
     let control =
         milter.control.as_deref().map(|path| runtime.block_on(async { Listener::unix(path, 0o600) }));
     let control = control.transpose()?;
@@ -128,17 +139,24 @@ fn start(arguments: &Arguments) -> Result<()> {
     {
         error!("{warning}");
     }
+    let metrics = settings.metrics().map(|listen| runtime.block_on(Listener::open(listen))).transpose()?;
     let listen = milter.listen.clone();
     let generation = Generation::start(arguments.config.clone(), settings, milter)?;
     let treat = generation.treat();
+    if let Some(metrics) = metrics {
+        runtime.spawn(answer_requests(metrics, Arc::new(generation.overview())));
+    }
     let generation = Arc::new(Mutex::new(generation));
     let reloader = {
         let generation = Arc::clone(&generation);
         let reload = move || generation.lock().unwrap_or_else(PoisonError::into_inner).reload();
         Reloader::start(reload).context("no thread that reads the configuration again")?
     };
+    runtime.spawn(notify::keep_alive());
+    notify::ready();
     info!(%listen, version = env!("CARGO_PKG_VERSION"), "started");
     runtime.block_on(run_until_signalled(signals, listener, limits, treat, reloader, control));
+    notify::stopping();
     // A treatment that never ends must not keep the process.
     runtime.shutdown_background();
     // Neither must a token that is being waited for.
@@ -146,6 +164,21 @@ fn start(arguments: &Arguments) -> Result<()> {
         generation.end();
     }
     Ok(())
+}
+
+/// The socket that systemd listens at for us (`sd_listen_fds(3)`): one, of the kind that the configuration names.
+fn passed_listener(passed: &mut ListenFd, listen: &Listen, runtime: &Runtime) -> Result<Option<Listener>> {
+    if passed.len() == 0 {
+        return Ok(None);
+    }
+    ensure!(passed.len() == 1, "systemd passes {} sockets, and only one is used", passed.len());
+    let _inside = runtime.enter();
+    let listener = match listen {
+        Listen::Tcp { .. } => passed.take_tcp_listener(0)?.map(Listener::of_tcp),
+        Listen::Unix { .. } => passed.take_unix_listener(0)?.map(Listener::of_unix),
+    };
+    let listener = listener.transpose().context("the socket that systemd passes cannot be used")?;
+    Ok(Some(listener.context("systemd passes no socket")?))
 }
 
 fn runtime(limits: &Limits) -> Result<Runtime> {

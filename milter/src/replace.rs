@@ -8,6 +8,7 @@ use agent::harvest::Signed;
 use agent::{Envelope, Outcome};
 use smime::mime::Message;
 
+use crate::meter::Meter;
 use crate::spool::Prepared;
 use crate::treat::{Failure, Treat};
 
@@ -16,14 +17,15 @@ use crate::treat::{Failure, Treat};
 pub struct Replaceable {
     current: Arc<RwLock<Arc<dyn Treat>>>,
     makes_copies: bool,
+    meter: Arc<Meter>,
 }
 
 impl Replaceable {
     /// Begins with a treatment. Those that follow must make copies if this one does, since MTAs were told, and have them
     /// sent by the same spool.
-    pub fn new(first: Arc<dyn Treat>) -> Self {
+    pub fn new(first: Arc<dyn Treat>, meter: Arc<Meter>) -> Self {
         let makes_copies = first.makes_copies();
-        Self { current: Arc::new(RwLock::new(first)), makes_copies }
+        Self { current: Arc::new(RwLock::new(first)), makes_copies, meter }
     }
 
     /// Has messages that are not being treated yet treated otherwise.
@@ -61,6 +63,14 @@ impl Treat for Replaceable {
 
     fn learn(&self, signed: Signed) {
         self.now().learn(signed);
+    }
+
+    fn is_outgoing(&self, envelope: &Envelope) -> Option<bool> {
+        self.now().is_outgoing(envelope)
+    }
+
+    fn meter(&self) -> Option<&Meter> {
+        Some(&self.meter)
     }
 
     fn makes_copies(&self) -> bool {

@@ -7,6 +7,7 @@ use agent::{Agent, AgentError, Envelope, Outcome};
 use smime::Fault;
 use smime::mime::Message;
 
+use crate::meter::Meter;
 use crate::spool::Prepared;
 
 /// Decides what becomes of a message. It may block: it is called on a thread of its own.
@@ -22,6 +23,16 @@ pub trait Treat: Send + Sync + 'static {
     /// Learns from a message that was treated and is answered now. It must not wait for anything.
     fn learn(&self, _: Signed) {}
 
+    /// Whether a message goes out; `None` where that is no matter.
+    fn is_outgoing(&self, _: &Envelope) -> Option<bool> {
+        None
+    }
+
+    /// Where messages are counted, if they are.
+    fn meter(&self) -> Option<&Meter> {
+        None
+    }
+
     /// Whether outcomes may have copies, whose recipients the MTA must let us remove.
     fn makes_copies(&self) -> bool {
         false
@@ -35,6 +46,10 @@ impl Treat for Agent {
 
     fn learn(&self, signed: Signed) {
         self.harvest(signed);
+    }
+
+    fn is_outgoing(&self, envelope: &Envelope) -> Option<bool> {
+        Some(self.policy().is_outgoing(envelope))
     }
 }
 

@@ -31,6 +31,8 @@ mod keyd;
 #[expect(clippy::print_stdout, reason = "what a load test measured is worth reading")]
 mod load;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod outgoing;
 #[cfg(test)]
 mod promises;

@@ -28,6 +28,8 @@ pub struct Config {
     pub listen: String,
     /// The Unix socket for commands to the milter.
     pub control: Option<PathBuf>,
+    /// Where the milter tells how it is.
+    pub metrics: Option<String>,
     /// The permissions of a Unix socket, octal.
     pub socket_mode: Option<String>,
     /// Whose results `Authentication-Results` are.
@@ -99,6 +101,9 @@ impl Config {
         if let Some((port, folder)) = &self.reinjection {
             let folder = folder.to_string_lossy();
             let _ = writeln!(toml, "reinject = \"inet:127.0.0.1:{port}\"\nstate = {folder:?}");
+        }
+        if let Some(metrics) = &self.metrics {
+            let _ = write!(toml, "\n[metrics]\nlisten = {metrics:?}\n");
         }
         if let Some(cache) = &self.cache {
             let (cache, harvest) = (cache.to_string_lossy(), self.harvest);

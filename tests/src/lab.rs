@@ -82,6 +82,7 @@ impl Lab {
             revocation: "off".to_owned(),
             listen: format!("inet:127.0.0.1:{}", wait::free_port()?),
             control: None,
+            metrics: None,
             socket_mode: None,
             authserv_id: Self::AUTHSERV_ID.to_owned(),
             opened_mail_sender: None,

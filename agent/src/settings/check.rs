@@ -23,8 +23,8 @@ use super::{
     IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Reinject, Settings,
 };
 use crate::config::{
-    At, ClientSection, Config, IdentitySection, KeydSection, LimitsSection, MilterSection, PinPlace, Problem,
-    Report, TokenSection,
+    At, ClientSection, Config, IdentitySection, KeydSection, LimitsSection, MetricsSection, MilterSection,
+    PinPlace, Problem, Report, TokenSection,
 };
 
 /// No file named in a configuration is longer than this; revocation lists can be long.
@@ -71,6 +71,7 @@ impl<'a> Checker<'a> {
             sender_rule,
             lookup: self.lookup(config.sources, config.lookup),
             fetch: self.revocation(config.revocation),
+            metrics: config.metrics.and_then(|section| self.metrics(&section)),
             milter: config.milter.and_then(|section| self.milter(section, config.limits)),
             identities,
             rules,
@@ -240,6 +241,7 @@ impl<'a> Checker<'a> {
         Some(Milter {
             listen: listen?,
             control: section.control.map(|path| self.resolved(&path).value),
+            user: section.user,
             authserv_id: authserv_id.value,
             trusted_networks,
             recipient_delimiter: delimiter.map_or_else(String::new, |d| d.value),
@@ -300,6 +302,17 @@ impl<'a> Checker<'a> {
             }
         }
         Some(listen)
+    }
+
+    /// What it tells is nobody's business: others than this machine's are kept out.
+    fn metrics(&mut self, section: &MetricsSection) -> Option<Listen> {
+        let reason = match Listen::parse(&section.listen.value) {
+            Ok(listen) if listen.is_local() || section.allow_remote => return Some(listen),
+            Ok(_) => "others can reach it; if they shall, say `allow-remote = true`".to_owned(),
+            Err(reason) => reason,
+        };
+        self.wrong("[metrics]", "listen", &section.listen, &reason);
+        None
     }
 
     fn identities(&mut self, sections: Vec<IdentitySection>) -> Vec<IdentitySettings> {

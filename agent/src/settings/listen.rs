@@ -1,6 +1,10 @@
 //! Where a milter listens, in the spelling of Postfix's `smtpd_milters`.
 
-use std::{fmt, net::Ipv6Addr, path::PathBuf};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+};
 
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,16 @@ pub enum Listen {
 }
 
 impl Listen {
+    /// Whether only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp { host, .. } => {
+                host.parse::<IpAddr>().map_or(host == "localhost", |address| address.is_loopback())
+            }
+            Self::Unix { .. } => true,
+        }
+    }
+
     /// Parses the value of `listen`, or says what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if let Some(rest) = text.strip_prefix("inet:") {

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
@@ -162,12 +161,8 @@ impl Settings {
         let Some(milter) = &self.milter else {
             return;
         };
-        if let Listen::Tcp { host, .. } = &milter.listen {
-            let is_local =
-                host.parse::<IpAddr>().map_or(host == "localhost", |address| address.is_loopback());
-            if !is_local {
-                warnings.push(Warning::OpenListener { listen: milter.listen.clone() });
-            }
+        if !milter.listen.is_local() {
+            warnings.push(Warning::OpenListener { listen: milter.listen.clone() });
         }
         let everybody = milter.trusted_networks.iter().filter(|network| network.prefix_len() == 0);
         warnings.extend(everybody.map(|network| Warning::TrustsEverybody { network: *network }));

@@ -30,7 +30,7 @@ use std::{
 };
 
 use agent::{Copy, Envelope, Returned, authres, settings::Reinject};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use smime::mime::Message;
 use tracing::info;
 
@@ -132,6 +132,26 @@ impl Spool {
             .spawn(move || sender.run(&woken))
             .map_err(fail(folder))?;
         Ok(Arc::new(Self { shared, wake, _lock: held }))
+    }
+
+    /// How many copies wait for the MTA.
+    pub fn waiting(&self) -> usize {
+        self.shared.sets.waiting()
+    }
+
+    /// How many copies were put aside because they cannot be delivered.
+    pub fn put_aside(&self) -> io::Result<usize> {
+        put_aside(&self.shared.folder)
+    }
+
+    /// Why no copies can be written down now, if none can.
+    pub fn trouble(&self) -> Option<String> {
+        if self.waiting() >= MAX_WAITING {
+            return Some(format!("{} copies wait", self.waiting()));
+        }
+        // As a copy is: a full or read-only disk shows only then.
+        let tried = try_to_write(&self.shared.folder);
+        tried.err().map(|error| format!("{}: {error}", self.shared.folder.display()))
     }
 
     /// Whether a message is a copy that this spool sent, and what of it is as it was sent.
@@ -295,6 +315,13 @@ pub fn put_aside(folder: &Path) -> io::Result<usize> {
 }
 
 const FAILED: &str = "failed";
+
+/// Writes some octets to a file that nobody sees.
+fn try_to_write(folder: &Path) -> io::Result<()> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?;
+    File::from(file).write_all(b"hsmime")
+}
 
 /// Writes a new file with its octets on the disk, or leaves the one that is there.
 fn write_new(path: &Path, octets: &[u8]) -> io::Result<()> {

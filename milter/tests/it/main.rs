@@ -15,4 +15,6 @@ mod mta;
 mod program;
 mod replace;
 mod running;
+mod service;
 mod stop;
+mod watched;

@@ -31,7 +31,7 @@ fn a_message_goes_on_with_the_treatment_it_began_with_and_holds_nothing_up() {
         may_go_on.lock().unwrap().recv().unwrap();
         named("old")(envelope, message)
     };
-    let treat = Replaceable::new(Arc::new(Treatment(slow)));
+    let treat = Replaceable::new(Arc::new(Treatment(slow)), Arc::default());
     let under_way = {
         let treat = treat.clone();
         thread::spawn(move || ask(&treat))
