@@ -78,10 +78,11 @@ fn write(
     let taken = found.chosen().count();
     if taken > 0 {
         writeln!(out, "mail to {address} is encrypted to {}", count(taken, "certificate", "certificates"))?;
-    } else if is_absent {
+    } else if is_absent && found.candidates.is_empty() {
         writeln!(out, "no source has a certificate of {address}: that was asked not long ago")?;
     } else {
-        writeln!(out, "mail to {address} cannot be encrypted: {}", advice(settings, address, found))?;
+        let asked = if is_absent { "; the sources were asked not long ago" } else { "" };
+        writeln!(out, "mail to {address} cannot be encrypted: {}{asked}", advice(settings, address, found))?;
     }
     Ok(())
 }

@@ -71,9 +71,13 @@ impl Agent {
             Err(error) => return Err(error),
         };
         let groups = match protect.encrypt {
-            Some(_) => groups(protect, &share.recipients, entity, |recipient| {
-                self.certificates.known(&self.identities, recipient, at, &mut drafts.waited)
-            })?,
+            Some(_) => groups(
+                protect,
+                &share.recipients,
+                entity,
+                |recipient| self.certificates.known(&self.identities, recipient, at, &mut drafts.waited),
+                |certificate| self.certificates.capabilities(certificate),
+            )?,
             None => vec![Group { recipients: share.recipients.clone(), seal: None }],
         };
         for group in groups {

@@ -24,7 +24,9 @@ mod turn;
 
 pub use agent::{Agent, AgentError};
 pub use archive::{ArchiveError, AsOf, Treated, Treating};
-pub use config::{Action, Actions, ConfigError, Level, LogFormat, Mixed, NoCertificate, SignatureForm};
+pub use config::{
+    Action, Actions, ConfigError, Level, LogFormat, Mixed, NoCertificate, SignatureForm, WhenUnknown,
+};
 pub use envelope::Envelope;
 pub use identity::{Identities, Identity};
 pub use incoming::{Incoming, IncomingShare};

@@ -10,6 +10,7 @@ use certcache::{Cache, CacheError, Chooser, Take};
 use lookup::Refill;
 use smime::{
     Certificate, Fault, MailAddress,
+    capabilities::Capabilities,
     cms::RecipientKey,
     mime::{MimeEntity, named_recipients},
     path::Trust,
@@ -18,7 +19,7 @@ use smime::{
 };
 
 use crate::{
-    AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings,
+    AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings, WhenUnknown,
     harvest::Harvester,
     settings::{SourcesError, start_sources},
 };
@@ -107,7 +108,11 @@ pub enum Known {
     Certificates(Vec<Certificate>),
     /// There is none.
     Absent,
-    /// Nothing is known, or nothing usable.
+    /// There are some, and none of them can be used, for this reason.
+    Unusable(String),
+    /// Nothing is known, and there is nobody to ask.
+    Unlisted,
+    /// It could not be found out.
     Unknown,
 }
 
@@ -119,7 +124,9 @@ impl fmt::Display for Known {
                 f.write_str(&all.join(", "))
             }
             Self::Absent => f.write_str("is known to have no certificate"),
-            Self::Unknown => f.write_str("nothing is known"),
+            Self::Unusable(reason) => write!(f, "has no certificate that can be used: {reason}"),
+            Self::Unlisted => f.write_str("nothing is known, and nobody can be asked"),
+            Self::Unknown => f.write_str("it could not be found out"),
         }
     }
 }
@@ -148,7 +155,8 @@ impl Certificates {
         waited: &mut Waited,
     ) -> Result<Known, StoreError> {
         let Ok(address) = MailAddress::parse(recipient) else {
-            return Ok(Known::Unknown);
+            // What is no plain address stands in no certificate.
+            return Ok(Known::Unlisted);
         };
         let own = identities.owned_by(&address).map(|identity| identity.certificate().clone());
         let own = usable(own, at);
@@ -156,16 +164,25 @@ impl Certificates {
             return Ok(Known::Certificates(own));
         }
         let Some(store) = &self.store else {
-            return Ok(Known::Unknown);
+            return Ok(Known::Unlisted);
         };
         Ok(match store.lookup(&address, at, waited)? {
             Lookup::Absent => Known::Absent,
+            Lookup::Unusable(reason) => Known::Unusable(reason),
+            Lookup::Unlisted => Known::Unlisted,
             Lookup::Unknown => Known::Unknown,
             Lookup::Found(found) => match usable(found.into_iter(), at) {
-                found if found.is_empty() => Known::Unknown,
+                found if found.is_empty() => {
+                    Known::Unusable("not valid now, or not for encrypting".to_owned())
+                }
                 found => Known::Certificates(found),
             },
         })
+    }
+
+    /// What the owner of a certificate has announced.
+    pub(crate) fn capabilities(&self, certificate: &Certificate) -> Option<Capabilities> {
+        self.store.as_ref()?.capabilities(certificate)
     }
 }
 
@@ -188,18 +205,27 @@ pub(crate) fn groups(
     recipients: &[String],
     message: &MimeEntity<'_>,
     mut known: impl FnMut(&str) -> Result<Known, StoreError>,
+    announced: impl Fn(&Certificate) -> Option<Capabilities>,
 ) -> Result<Vec<Group>, AgentError> {
     let rule = &protect.rule;
     let required = protect.encrypt == Some(Requirement::Required);
-    let (mut reachable, mut absent, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut reachable, mut plain) = (Vec::new(), Vec::new());
+    let (mut absent, mut unknown) = (Vec::new(), Vec::new());
     for recipient in recipients {
         match known(recipient)? {
-            Known::Certificates(certificates) => reachable.push((recipient.as_str(), certificates)),
+            Known::Certificates(certificates) => {
+                reachable.push((recipient.as_str(), certificates));
+                continue;
+            }
             Known::Absent => absent.push(recipient.clone()),
-            Known::Unknown => unknown.push(recipient.clone()),
+            Known::Unusable(reason) => absent.push(format!("{recipient} that can be used ({reason})")),
+            // Nobody kept us from asking.
+            Known::Unlisted if !required => {}
+            Known::Unlisted | Known::Unknown => unknown.push(recipient.clone()),
         }
+        plain.push(recipient.clone());
     }
-    if required && !unknown.is_empty() {
+    if !unknown.is_empty() && (required || rule.unknown == WhenUnknown::Defer) {
         return Err(AgentError::UnknownCertificate { recipients: unknown.join(", ") });
     }
     if required && !absent.is_empty() {
@@ -207,11 +233,10 @@ pub(crate) fn groups(
         let is_final = rule.no_certificate == NoCertificate::Refuse;
         return Err(AgentError::NoCertificate { recipients, is_final });
     }
-    let mut plain = [absent, unknown].concat();
     let also = also_to(protect, known)?;
     let mut groups = Vec::new();
     for group in circles(reachable, message) {
-        match seal_plans(&group, &also, &rule.profile) {
+        match seal_plans(&group, &also, &rule.profile, &announced) {
             Ok(plans) => groups.extend(plans),
             Err(error) if required => return Err(AgentError::SealPlan(error)),
             Err(_) => plain.extend(group.iter().map(|(recipient, _)| (*recipient).to_owned())),
@@ -271,11 +296,18 @@ fn seal_plans(
     group: &[Reachable<'_>],
     also: &[Certificate],
     profile: &Profile,
+    announced: impl Fn(&Certificate) -> Option<Capabilities>,
 ) -> Result<Vec<Group>, PlanError> {
     let together = |some: &[Reachable<'_>]| {
         let certificates = some.iter().flat_map(|(_, certificates)| certificates).chain(also);
-        let correspondents: Vec<_> = certificates
-            .map(|certificate| Correspondent { certificate, capabilities: None, profile })
+        let all: Vec<_> = certificates.map(|certificate| (certificate, announced(certificate))).collect();
+        let correspondents: Vec<_> = all
+            .iter()
+            .map(|(certificate, capabilities)| Correspondent {
+                certificate,
+                capabilities: capabilities.as_ref(),
+                profile,
+            })
             .collect();
         let recipients = some.iter().map(|(recipient, _)| (*recipient).to_owned()).collect();
         Ok(Group { recipients, seal: Some(plan(&correspondents)?) })

@@ -27,8 +27,10 @@ impl RecipientCertificates for Store {
             "two" => found(&["carol", "p521", "encrypt-only"]),
             "signs" => found(&["carol"]),
             "absent" => Ok(Lookup::Absent),
+            "spent" => Ok(Lookup::Unusable("expired".to_owned())),
+            "down" => Ok(Lookup::Unknown),
             "broken" => Err(StoreError { path: "cache".to_owned(), reason: "it is damaged".to_owned() }),
-            _ => Ok(Lookup::Unknown),
+            _ => Ok(Lookup::Unlisted),
         }
     }
 }
@@ -281,10 +283,20 @@ fn mail_that_must_be_encrypted_never_leaves_otherwise() {
     };
     let defer = format!("{REQUIRED}no-certificate = \"defer\"");
     let absent = "not encrypted: there is no certificate of absent@example.net";
+    let spent = "not encrypted: there is no certificate of spent@example.net that can be used (expired)";
     for (rule, recipients, expected) in [
         (REQUIRED, &["nobody"][..], unknown("nobody")),
         (REQUIRED, &["p256", "nobody"], unknown("nobody")),
-        (REQUIRED, &["signs"], unknown("signs")),
+        (REQUIRED, &["down"], unknown("down")),
+        (
+            REQUIRED,
+            &["signs"],
+            "policy: not encrypted: there is no certificate of signs@example.net that can be used (not valid now, or not \
+             for encrypting)"
+                .to_owned(),
+        ),
+        (REQUIRED, &["spent"], format!("policy: {spent}")),
+        (&defer, &["spent"], format!("transient: {spent}")),
         (REQUIRED, &["absent"], format!("policy: {absent}")),
         (&defer, &["p256", "absent"], format!("transient: {absent}")),
         (REQUIRED, &["absent", "nobody"], unknown("nobody")),
@@ -313,6 +325,34 @@ fn mail_that_must_be_encrypted_never_leaves_otherwise() {
     let error = treat(&plain, &envelope, &letter(&["p256"], &[])).unwrap_err();
     assert!(matches!(error, AgentError::CannotSplit { forms: 2 }), "{error}");
     assert_eq!(error.fault(), Fault::Operator);
+}
+
+#[test]
+fn where_it_could_not_be_found_out_mail_waits_and_leaves_in_clear_only_if_the_rule_says_so() {
+    let plain = format!("{WISHED}unknown = \"plain\"");
+    let said = format!("{WISHED}unknown = \"defer\"");
+    let together = format!("{WISHED}mixed = \"plain\"");
+    let unknown =
+        "transient: not encrypted: no certificate is known of down@example.net, nor that there is none";
+    for (rule, recipients, expected) in [
+        (WISHED, &["down"][..], unknown),
+        (&said, &["down"], unknown),
+        (WISHED, &["p256", "down"], unknown),
+        (WISHED, &["absent", "down"], unknown),
+        (&together, &["p256", "down"], unknown),
+        ("sign = \"never\"\nencrypt = \"when-possible\"", &["down"], unknown),
+        (&plain, &["down"], "down: signed"),
+        (&plain, &["p256", "down"], "p256: sealed for p256 (signed); down: signed"),
+        // Of these it was found out, or there is nobody to ask.
+        (WISHED, &["absent"], "absent: signed"),
+        (WISHED, &["spent"], "spent: signed"),
+        (WISHED, &["signs"], "signs: signed"),
+        (WISHED, &["nobody"], "nobody: signed"),
+        (WISHED, &["\"no plain address\"@example.net"], "\"no plain address\": signed"),
+    ] {
+        let found = forms(&agent(rule), &envelope(recipients), &letter(&["p256"], &[]));
+        assert_eq!(found, expected, "{rule} {recipients:?}");
+    }
 }
 
 fn agent_that_sends_no_copies() -> Agent {
@@ -358,7 +398,7 @@ fn an_expired_certificate_is_not_encrypted_to() {
     let agent = agent("sign = \"never\"\nencrypt = \"required\"");
     let message = Message::from_stored(letter(&["p256"], &[]).as_bytes());
     let error = agent.treat(&envelope(&["p256"]), &message, after).unwrap_err();
-    assert!(matches!(error, AgentError::UnknownCertificate { .. }), "{error}");
+    assert!(matches!(error, AgentError::NoCertificate { is_final: true, .. }), "{error}");
 }
 
 #[test]

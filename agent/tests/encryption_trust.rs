@@ -51,7 +51,8 @@ fn answer(
         Lookup::Found(found) if found == [alice] => "found",
         Lookup::Found(_) => "another",
         Lookup::Unknown => "unknown",
-        Lookup::Absent => "absent",
+        Lookup::Absent | Lookup::Unlisted => "none",
+        Lookup::Unusable(_) => "unusable",
     }
 }
 

@@ -20,14 +20,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use agent::{Agent, Settings, open_cache, settings};
+use agent::{Agent, Settings, chooser, open_cache, settings};
 use anyhow::{Context, Result, bail};
 use batch::{
     agents::{Decrypt, Encrypt, Reencrypt, Rekey, Resign, Sign, Signatures, Verify},
     digest::Summed,
     log::Totals,
     manifest, panics,
-    recipients::{Cached, Recipients},
+    recipients::Recipients,
     report::Report,
     run::{self, Journaling, NOTE_EVERY, Options, Output},
     scan::{Scan, Summary},
@@ -132,9 +132,9 @@ fn start(cli: &Cli) -> Result<Totals> {
     if let Some(to) = cli.command.to() {
         let mut found = Recipients::new(Recipients::read(&to.certificates)?, to.profile, clock())?;
         if to.cached {
-            let cache = cache.as_deref();
-            cached = Cached(cache.context("--to-cached needs [cache] path in the configuration")?);
-            found = found.with_store(&cached, agent.trust());
+            let cache = cache.clone().context("--to-cached needs [cache] path in the configuration")?;
+            cached = chooser(&settings, cache, agent.trust());
+            found = found.with_store(&cached);
         }
         if found.is_empty() {
             bail!("say to whom to encrypt with --to-certificate or --to-cached");

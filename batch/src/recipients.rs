@@ -2,39 +2,20 @@
 
 use std::{collections::HashSet, fmt, path::PathBuf, time::SystemTime};
 
-use certcache::{Cache, TrustState};
 use smime::{
     Certificate, Fault, MailAddress,
     cms::RecipientKey,
     mime::Message,
-    path::{Trust, validate},
     profile::Profile,
-    store::{Lookup, RecipientCertificates, StoreError, Waited},
+    store::{Lookup, RecipientCertificates, Waited},
 };
 
 use crate::{error::BatchError, task::Failed};
 
-/// The certificates of the cache that may be encrypted to: newest first, those that somebody vouches for before all.
-pub struct Cached<'a>(pub &'a Cache);
-
-impl RecipientCertificates for Cached<'_> {
-    fn lookup(&self, address: &MailAddress, at: SystemTime, _: &mut Waited) -> Result<Lookup, StoreError> {
-        let path = || self.0.path().display().to_string();
-        let failed = |error: certcache::CacheError| StoreError { path: path(), reason: error.to_string() };
-        let mut entries = self.0.by_address(address).map_err(failed)?;
-        entries.retain(|entry| entry.state >= TrustState::Trusted && entry.certificate.is_valid_at(at));
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.state));
-        if entries.is_empty() {
-            return Ok(Lookup::Unknown);
-        }
-        Ok(Lookup::Found(entries.into_iter().map(|entry| entry.certificate).collect()))
-    }
-}
-
 /// To whom to encrypt.
 pub struct Recipients<'a> {
     fixed: Vec<Certificate>,
-    store: Option<(&'a dyn RecipientCertificates, &'a Trust)>,
+    store: Option<&'a dyn RecipientCertificates>,
     profile: Profile,
 }
 
@@ -74,11 +55,10 @@ impl<'a> Recipients<'a> {
         Ok(found)
     }
 
-    /// Also the owners of the addresses in From, To and Cc of each message. A store's certificates are not
-    /// trusted for being there, so each needs a valid path.
+    /// Also the owners of the addresses in From, To and Cc of each message.
     #[must_use]
-    pub fn with_store(self, store: &'a dyn RecipientCertificates, trust: &'a Trust) -> Self {
-        Self { store: Some((store, trust)), ..self }
+    pub fn with_store(self, store: &'a dyn RecipientCertificates) -> Self {
+        Self { store: Some(store), ..self }
     }
 
     /// What may be used.
@@ -95,24 +75,26 @@ impl<'a> Recipients<'a> {
     /// his own mail any more.
     pub(crate) fn of(&self, message: &Message, now: SystemTime) -> Result<Vec<Certificate>, Failed> {
         let mut all = self.fixed.clone();
-        let Some((store, trust)) = &self.store else { return Ok(all) };
+        let Some(store) = self.store else { return Ok(all) };
         let mut waited = Waited::default();
         for address in addresses(message)? {
-            let found = match store.lookup(&address, now, &mut waited) {
-                Ok(Lookup::Found(found)) => found,
-                Ok(Lookup::Absent | Lookup::Unknown) => Vec::new(),
-                Err(error) => return Err(Failed::new(error.fault(), error.to_string())),
+            let found = store
+                .lookup(&address, now, &mut waited)
+                .map_err(|error| Failed::new(error.fault(), error.to_string()))?;
+            let (fault, why) = match found {
+                Lookup::Found(found) if !found.is_empty() => {
+                    all.extend(found);
+                    continue;
+                }
+                Lookup::Unusable(reason) => (Fault::Policy, reason),
+                Lookup::Unknown => (Fault::Transient, "it is not known whether it can be used".to_owned()),
+                Lookup::Found(_) | Lookup::Absent | Lookup::Unlisted => {
+                    (Fault::Policy, "there is none".to_owned())
+                }
             };
-            let usable = found.into_iter().find(|certificate| {
-                RecipientKey::new(certificate.clone()).is_ok()
-                    && certificate.addresses().iter().any(|of| of.folded() == address.folded())
-                    && validate(certificate, &[], trust, now).is_ok()
-            });
-            let Some(certificate) = usable else {
-                let reason = format!("no certificate to encrypt to {address} that leads to an anchor");
-                return Err(Failed::new(Fault::Policy, reason));
-            };
-            all.push(certificate);
+            let reason =
+                format!("no certificate to encrypt to {address}: {why}; see `hsmime explain {address}`");
+            return Err(Failed::new(fault, reason));
         }
         Ok(all)
     }

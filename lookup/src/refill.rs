@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use certcache::{Cache, CacheError, Chooser, Insertion, Refusal, Source};
+use certcache::{Cache, CacheError, Chooser, Insertion, Source};
 use smime::{
     Certificate, MailAddress,
+    capabilities::Capabilities,
     path::{Budget, RevocationMode, Trust, validate_within},
     store::{Lookup, RecipientCertificates, StoreError, Waited},
 };
@@ -27,7 +28,7 @@ pub struct Refill {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Refill {
-    /// Asks `sources` where `chooser` knows nothing, and remembers for `absent` that nobody has anything.
+    /// Asks `sources` where `chooser` knows nothing, and remembers for `absent` that nobody has anything that can be used.
     pub fn new(chooser: Arc<Chooser>, sources: Sources, absent: Duration) -> Self {
         Self { chooser, sources, absent }
     }
@@ -49,7 +50,7 @@ impl Refill {
         Ok(cache.put(&found, now)?.new)
     }
 
-    fn ask(&self, address: &MailAddress, at: SystemTime, waited: &mut Waited) -> Result<Lookup, CacheError> {
+    fn ask(&self, address: &MailAddress, at: SystemTime, waited: &mut Waited) -> Result<Lookup, StoreError> {
         if waited.sources >= PATIENCE {
             return Ok(Lookup::Unknown);
         }
@@ -57,26 +58,26 @@ impl Refill {
         let started = Instant::now();
         let search = self.sources.find(address, at);
         waited.sources += started.elapsed();
-        Self::keep(cache, &search, self.chooser.trust(), at)?;
-        let found = self.chooser.candidates_within(address, at, waited)?;
-        let chosen: Vec<_> = found.chosen().cloned().collect();
-        if !chosen.is_empty() {
-            return Ok(Lookup::Found(chosen));
+        Self::keep(cache, &search, self.chooser.trust(), at).map_err(|error| self.failed(&error))?;
+        let known = self.chooser.lookup(address, at, waited)?;
+        // Whoever could not be asked may have one that can be used.
+        if search.is_unknown() {
+            return Ok(if matches!(known, Lookup::Found(_)) { known } else { Lookup::Unknown });
         }
-        let may_pass = found.candidates.iter().any(|candidate| {
-            let refusal = candidate.refusal.as_ref();
-            refusal.is_some_and(|refusal| {
-                matches!(refusal, Refusal::RevocationUnknown(_) | Refusal::NotYetValid | Refusal::Pending)
-            })
-        });
-        // Whoever has something that cannot be used now is not without certificates.
-        if search.is_unknown() || !search.certificates().is_empty() || may_pass || found.damaged.is_some() {
-            return Ok(Lookup::Unknown);
+        match known {
+            Lookup::Found(_) => return Ok(known),
+            // An address that the cache has no key for.
+            Lookup::Unlisted if !search.certificates().is_empty() => return Ok(Lookup::Unknown),
+            _ => {}
         }
         if !self.absent.is_zero() {
-            cache.put_absent(address, None, at + self.absent)?;
+            cache.put_absent(address, None, at + self.absent).map_err(|error| self.failed(&error))?;
         }
-        Ok(Lookup::Absent)
+        Ok(if matches!(known, Lookup::Unlisted) { Lookup::Absent } else { known })
+    }
+
+    fn failed(&self, error: &CacheError) -> StoreError {
+        StoreError { path: self.chooser.cache().path().display().to_string(), reason: error.to_string() }
     }
 }
 
@@ -100,23 +101,30 @@ fn issuers<'s>(search: &'s Search, trust: &Trust, now: SystemTime) -> Vec<(&'s C
 }
 
 impl RecipientCertificates for Refill {
-    /// What the cache chooses; and where it has nothing that may be used, and has not asked not long ago, what it
-    /// chooses once the sources were asked. Whoever could not be asked makes nothing absent.
+    /// What the cache chooses; and where it has nothing that may be used, what it chooses once the sources were asked.
+    /// All of them having answered, they are left alone for a while. Whoever could not be asked makes nothing absent, nor
+    /// unusable.
     fn lookup(
         &self,
         address: &MailAddress,
         at: SystemTime,
         waited: &mut Waited,
     ) -> Result<Lookup, StoreError> {
-        match self.chooser.lookup(address, at, waited)? {
-            Lookup::Unknown if !self.sources.is_empty() => {
-                self.ask(address, at, waited).map_err(|error| StoreError {
-                    path: self.chooser.cache().path().display().to_string(),
-                    reason: error.to_string(),
-                })
-            }
-            known => Ok(known),
+        let known = self.chooser.lookup(address, at, waited)?;
+        if matches!(known, Lookup::Found(_) | Lookup::Absent) || self.sources.is_empty() {
+            return Ok(known);
         }
+        // What cannot be used is no reason to ask for it with every mail.
+        let was_asked = self.chooser.cache().is_absent(address, None, at);
+        if was_asked.map_err(|error| self.failed(&error))? {
+            Ok(known)
+        } else {
+            self.ask(address, at, waited)
+        }
+    }
+
+    fn capabilities(&self, certificate: &Certificate) -> Option<Capabilities> {
+        self.chooser.capabilities(certificate)
     }
 }
 
@@ -131,7 +139,10 @@ fn source(kind: Kind) -> Source {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use certcache::{Take, TrustState};
     use smime::testing::{
@@ -165,7 +176,7 @@ mod tests {
         // One that leads to no anchor is kept, and not encrypted to.
         fs::write(files.join("mallory.pem"), fixtures::data("mallory.pem")).unwrap();
         let mallory = fixtures::certificate("mallory").addresses().remove(0);
-        assert!(matches!(refill.lookup(&mallory, now, &mut Waited::default()).unwrap(), Lookup::Unknown));
+        assert!(matches!(refill.lookup(&mallory, now, &mut Waited::default()).unwrap(), Lookup::Unusable(_)));
         assert_eq!(refill.chooser.cache().by_address(&mallory).unwrap().len(), 1);
         fs::write(files.join("alice.pem"), fixtures::data("alice.pem")).unwrap();
         fs::write(files.join("ca.pem"), fixtures::data("ca.pem")).unwrap();
@@ -216,12 +227,81 @@ mod tests {
         let sources = Sources::new(vec![directory], Duration::from_secs(20)).with_rest(Duration::ZERO);
         let refill = Refill::new(chooser, sources, Duration::from_mins(1));
         assert!(matches!(refill.lookup(&alice(), now, &mut Waited::default()).unwrap(), Lookup::Unknown));
-        assert!(!cache.is_absent(&alice(), None, now).unwrap());
         // And where the source has it no more, the cache's own is still there.
         fs::remove_dir_all(&files).unwrap();
         fs::create_dir(&files).unwrap();
-        assert!(matches!(refill.lookup(&alice(), now, &mut Waited::default()).unwrap(), Lookup::Unknown));
-        assert!(!cache.is_absent(&alice(), None, now).unwrap());
+        for at in [now, now + Duration::from_mins(2)] {
+            assert!(matches!(refill.lookup(&alice(), at, &mut Waited::default()).unwrap(), Lookup::Unknown));
+        }
+    }
+
+    /// A source that gives what it is told to, or else cannot be asked, and counts.
+    #[derive(Debug)]
+    struct Counted {
+        name: &'static str,
+        gives: Option<crate::Finding>,
+        asked: AtomicUsize,
+    }
+
+    impl CertificateSource for Counted {
+        fn name(&self) -> &'static str {
+            self.name
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Ldap
+        }
+
+        fn find(&self, _: &MailAddress, _: Instant) -> crate::Answer {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            match &self.gives {
+                Some(finding) => crate::Answer::Found(finding.clone()),
+                None => crate::Answer::Unknown(crate::LookupError::Late { after: Duration::ZERO }),
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_an_answer_that_is_remembered_as_long_as_that_there_is_none() {
+        let root = Authority::root("Root", "bob");
+        let now = fixtures::now();
+        let (day, minute) = (Duration::from_hours(24), Duration::from_mins(1));
+        let expired = root.issue(&Wanted { until: now - day, ..Wanted::default() });
+        let found = crate::Finding::of([expired], &alice());
+        for (is_one_down, usable_later, expected, asked) in [
+            (false, false, "unusable: expired", [1, 1, 2]),
+            // Whoever did not answer may have another one, and is asked again.
+            (true, false, "unknown", [1, 2, 3]),
+            // Until when it is not valid is known.
+            (false, true, "unknown", [1, 1, 2]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let cache = Arc::new(Cache::open(&folder.path().join("cache")).unwrap());
+            if usable_later {
+                let early = root.issue(&Wanted { serial: 2, from: now + day, ..Wanted::default() });
+                cache.put(&[Insertion::new(&early, Source::Imported)], now).unwrap();
+            }
+            let anchors = vec![root.certificate().clone()];
+            let trust = Trust { anchors, revocation: RevocationMode::Off, ..Trust::default() };
+            let chooser = Arc::new(Chooser::new(cache, trust, Take::default()));
+            let make = |name, gives| Arc::new(Counted { name, gives, asked: AtomicUsize::new(0) });
+            let counted = make("entry", Some(found.clone()));
+            let mut all: Vec<Arc<dyn CertificateSource>> = vec![counted.clone()];
+            if is_one_down {
+                all.push(make("down", None));
+            }
+            let sources = Sources::new(all, Duration::from_secs(20)).with_rest(Duration::ZERO);
+            let refill = Refill::new(chooser, sources, minute);
+            for (at, times) in [now, now + minute / 2, now + 2 * minute].into_iter().zip(asked) {
+                let answer = match refill.lookup(&alice(), at, &mut Waited::default()).unwrap() {
+                    Lookup::Unusable(reason) => format!("unusable: {reason}"),
+                    Lookup::Unknown => "unknown".to_owned(),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(answer, expected);
+                assert_eq!(counted.asked.load(Ordering::Relaxed), times, "{expected}");
+            }
+        }
     }
 
     #[test]

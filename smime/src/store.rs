@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{Certificate, Fault, MailAddress};
+use crate::{Certificate, Fault, MailAddress, capabilities::Capabilities};
 
 /// A store of recipients' certificates.
 pub trait RecipientCertificates: Send + Sync {
@@ -13,6 +13,12 @@ pub trait RecipientCertificates: Send + Sync {
         at: SystemTime,
         waited: &mut Waited,
     ) -> Result<Lookup, StoreError>;
+
+    /// What the owner of a certificate that was found has announced in a signature that was found good (RFC 8551 2.7.1).
+    /// A store that keeps none knows of none.
+    fn capabilities(&self, _: &Certificate) -> Option<Capabilities> {
+        None
+    }
 }
 
 /// How long others were waited for on behalf of one message: it has one limit for all of its recipients, and takes nothing
@@ -25,14 +31,18 @@ pub struct Waited {
     pub revocation: Duration,
 }
 
-/// Three answers, because "there is none" and "I don't know" lead to different mail.
+/// Found, not there, not known: because "there is none" and "I don't know" lead to different mail.
 #[derive(Clone, Debug)]
 pub enum Lookup {
     /// These may be encrypted to.
     Found(Vec<Certificate>),
     /// The address is known to have none.
     Absent,
-    /// Nothing is known of the address.
+    /// It has some, and for good none of them can be used: the newest for this reason.
+    Unusable(String),
+    /// Nothing is known of the address, and there is nobody whom this store could ask.
+    Unlisted,
+    /// It could not be found out, or not for sure: asking later may give another answer.
     Unknown,
 }
 

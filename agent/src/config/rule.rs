@@ -22,6 +22,7 @@ pub(crate) struct RuleSection {
     pub(crate) to_sender: bool,
     pub(crate) also_to: Vec<At<PathBuf>>,
     pub(crate) no_certificate: NoCertificate,
+    pub(crate) unknown: At<WhenUnknown>,
     pub(crate) mixed: At<Mixed>,
 }
 
@@ -99,6 +100,26 @@ impl NoCertificate {
     }
 }
 
+/// What becomes of mail that is encrypted when possible, where it could not be found out whether that is possible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenUnknown {
+    /// It is a temporary failure, until it is known or the sender's MTA gives up: else whoever keeps us from asking would
+    /// have mail in clear.
+    #[default]
+    Defer,
+    /// It leaves in clear.
+    Plain,
+}
+
+impl WhenUnknown {
+    const WORDS: [(&'static str, Self); 2] = [("defer", Self::Defer), ("plain", Self::Plain)];
+
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        word_of(&Self::WORDS, self)
+    }
+}
+
 /// What becomes of mail whose recipients cannot all get the same form of it: one has no certificate, another is
 /// not named in the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +167,7 @@ pub(super) fn rule(section: &mut Section<'_, '_>) -> Option<RuleSection> {
     let to_sender = section.boolean("encrypt-to-sender");
     let also_to = section.paths("encrypt-to");
     let no_certificate = section.word("no-certificate", &NoCertificate::WORDS);
+    let unknown = section.word("unknown", &WhenUnknown::WORDS);
     let mixed = section.word("mixed", &Mixed::WORDS);
     Some(RuleSection {
         line,
@@ -158,6 +180,7 @@ pub(super) fn rule(section: &mut Section<'_, '_>) -> Option<RuleSection> {
         to_sender: to_sender.is_some_and(|given| given.value),
         also_to,
         no_certificate: no_certificate.map_or_else(NoCertificate::default, |word| word.value),
+        unknown: unknown.unwrap_or(At { line, value: WhenUnknown::default() }),
         mixed: mixed.unwrap_or(At { line, value: Mixed::default() }),
     })
 }

@@ -11,7 +11,7 @@ use smime::{Certificate, MailAddress, mime::Header, profile::Profile};
 use super::AddressList;
 use crate::{
     Envelope,
-    config::{Level, Mixed, NoCertificate, SignatureForm},
+    config::{Level, Mixed, NoCertificate, SignatureForm, WhenUnknown},
 };
 
 /// What to do with some mail. For each recipient the first rule that matches counts; where none does, mail is
@@ -38,6 +38,8 @@ pub struct Rule {
     pub also_to: Vec<Certificate>,
     /// What becomes of it if it must be encrypted and somebody has no certificate.
     pub no_certificate: NoCertificate,
+    /// What becomes of it if it may leave in clear, and nothing could be found out of somebody's certificates.
+    pub unknown: WhenUnknown,
     /// What becomes of it if not all of its recipients can get the same.
     pub mixed: Mixed,
 }
@@ -228,6 +230,9 @@ impl fmt::Display for Rule {
                 write!(f, ", to {certificate} too")?;
             }
             write!(f, ", without certificate {}", self.no_certificate.as_str())?;
+            if self.encrypt == Level::WhenPossible {
+                write!(f, ", unknown {}", self.unknown.as_str())?;
+            }
             write!(f, ", mixed {}", self.mixed.as_str())?;
         }
         if self.profile.name == Profile::STANDARD.name {

@@ -288,6 +288,10 @@ fn every_check_of_rules_and_copies_tells_its_line_its_key_and_its_reason() {
                 .to_owned(),
         ),
         (
+            "[[rule]]\nsign = \"never\"\nencrypt = \"required\"\nunknown = \"plain\"\n".to_owned(),
+            "line 4: `unknown = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned(),
+        ),
+        (
             "[[rule]]\nsign = \"never\"\nencrypt = \"required\"\nmixed = \"plain\"\n".to_owned(),
             "line 4: `mixed = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned(),
         ),

@@ -132,6 +132,24 @@ impl Candidate {
         !self.is_for_domain && !self.has_ended()
     }
 
+    /// Whether this is one of the address's own that somebody meant to be used.
+    pub(super) fn is_its_own(&self) -> bool {
+        !matches!(
+            self.refusal,
+            Some(
+                Refusal::DomainNotEntered
+                    | Refusal::OtherAddress
+                    | Refusal::NotHarvestedFor
+                    | Refusal::CandidateOnly
+            )
+        )
+    }
+
+    /// Whether it may be used later, though nobody does anything about it.
+    pub(super) fn may_be_used_later(&self) -> bool {
+        matches!(self.refusal, Some(Refusal::RevocationUnknown(_) | Refusal::NotYetValid | Refusal::Pending))
+    }
+
     /// Whether this was in use and has ended, or could never be used: then it does not keep others waiting.
     pub(super) fn has_ended(&self) -> bool {
         match &self.refusal {

@@ -19,6 +19,7 @@ use std::{
 use smime::{
     Certificate, MailAddress,
     algorithm::DigestAlgorithm,
+    capabilities::Capabilities,
     key::Digest,
     path::Trust,
     store::{Lookup, RecipientCertificates, StoreError, Waited},
@@ -202,21 +203,29 @@ impl Chooser {
         at: SystemTime,
         waited: &mut Waited,
     ) -> Result<Lookup, CacheError> {
-        match self.remembered(address, at)? {
-            Some(Remembered::Chosen(certificates)) => return Ok(Lookup::Found(certificates)),
-            Some(Remembered::Nothing) => {}
-            None => {
-                let found = self.candidates_within(address, at, waited)?;
-                let chosen: Vec<_> = found.chosen().cloned().collect();
-                if !chosen.is_empty() {
-                    return Ok(Lookup::Found(chosen));
-                }
-                if let Some(damaged) = found.damaged {
-                    return Err(damaged);
-                }
+        let remembered = self.remembered(address, at)?;
+        if let Some(Remembered::Chosen(certificates)) = remembered {
+            return Ok(Lookup::Found(certificates));
+        }
+        // What is remembered as nothing is so of nearly all addresses because there is nothing.
+        if remembered.is_none() || !self.cache.gather(address)?.entries.is_empty() {
+            let found = self.candidates_within(address, at, waited)?;
+            let chosen: Vec<_> = found.chosen().cloned().collect();
+            if !chosen.is_empty() {
+                return Ok(Lookup::Found(chosen));
+            }
+            if let Some(damaged) = found.damaged {
+                return Err(damaged);
+            }
+            let own = || found.candidates.iter().filter(|candidate| candidate.is_its_own());
+            if own().any(Candidate::may_be_used_later) {
+                return Ok(Lookup::Unknown);
+            }
+            if let Some(refusal) = own().find_map(|candidate| candidate.refusal.as_ref()) {
+                return Ok(Lookup::Unusable(refusal.to_string()));
             }
         }
-        Ok(if self.cache.is_absent(address, None, at)? { Lookup::Absent } else { Lookup::Unknown })
+        Ok(if self.cache.is_absent(address, None, at)? { Lookup::Absent } else { Lookup::Unlisted })
     }
 }
 
@@ -231,6 +240,13 @@ impl RecipientCertificates for Chooser {
         waited: &mut Waited,
     ) -> Result<Lookup, StoreError> {
         self.look_up(address, at, waited).map_err(|error| error.into_store_error(self.cache.path()))
+    }
+
+    /// What came beside a certificate in the newest message that brought it. What cannot be read is none: then the
+    /// certificate is asked, and what everybody opens is taken.
+    fn capabilities(&self, certificate: &Certificate) -> Option<Capabilities> {
+        let entry = self.cache.by_fingerprint(certificate.fingerprint()).ok()??;
+        Capabilities::read(&entry.announced?.capabilities).ok()
     }
 }
 

@@ -571,12 +571,81 @@ fn there_is_none_and_i_do_not_know_are_two_answers() {
     let site = site();
     let alice = address("alice@example.org");
     let look_up = |at| site.chooser.lookup(&alice, at, &mut Waited::default()).unwrap();
-    assert!(matches!(look_up(now()), Lookup::Unknown));
+    assert!(matches!(look_up(now()), Lookup::Unlisted));
     site.cache.insert_absent(&alice, now() + DAY).unwrap();
     assert!(matches!(look_up(now()), Lookup::Absent));
-    assert!(matches!(look_up(now() + DAY), Lookup::Unknown));
+    assert!(matches!(look_up(now() + DAY), Lookup::Unlisted));
     site.put(&site.issue(&Wanted::default()), TrustState::Trusted);
     assert!(matches!(look_up(now()), Lookup::Found(_)));
+}
+
+/// The answer in a word, with the reason of one that is for good.
+fn word(lookup: Lookup) -> String {
+    match lookup {
+        Lookup::Found(_) => "found".to_owned(),
+        Lookup::Absent => "absent".to_owned(),
+        Lookup::Unusable(reason) => format!("unusable: {reason}"),
+        Lookup::Unlisted => "unlisted".to_owned(),
+        Lookup::Unknown => "unknown".to_owned(),
+    }
+}
+
+#[test]
+fn what_can_never_be_used_is_told_from_what_can_be_later_and_from_what_was_not_meant_to_be() {
+    use TrustState::{Candidate, Distrusted, Pending, Pinned, Trusted};
+    let tls = [rfc5280::ID_KP_SERVER_AUTH];
+    let expired = Wanted { until: now() - DAY / 2, ..Wanted::default() };
+    let signs = Wanted { usage: KeyUsages::DigitalSignature.into(), ..Wanted::default() };
+    let web = Wanted { purposes: &tls, ..Wanted::default() };
+    let early = Wanted { from: now() + DAY, ..Wanted::default() };
+    let good = Wanted::default();
+    let distrusted = "unusable: distrusted by an administrator";
+    for (what, wanted, state, revocation, expected) in [
+        ("expired", &expired, Trusted, RevocationMode::Off, "unusable: expired"),
+        ("expired and pinned", &expired, Pinned, RevocationMode::Off, "unusable: expired"),
+        ("expired and pending", &expired, Pending, RevocationMode::Off, "unusable: expired"),
+        ("for signing", &signs, Trusted, RevocationMode::Off, "unusable: not for encrypting (keyUsage)"),
+        ("for servers", &web, Trusted, RevocationMode::Off, "unusable: not for e-mail (extKeyUsage)"),
+        ("distrusted", &good, Distrusted, RevocationMode::Off, distrusted),
+        ("early", &early, Trusted, RevocationMode::Off, "unknown"),
+        ("nobody knows", &good, Trusted, RevocationMode::HardFail, "unknown"),
+        ("a candidate", &good, Candidate, RevocationMode::Off, "unlisted"),
+        ("good", &good, Trusted, RevocationMode::Off, "found"),
+    ] {
+        let site = site_with(revocation, Take::Newest);
+        let alice = address("alice@example.org");
+        let look_up = || word(site.chooser.lookup(&alice, now(), &mut Waited::default()).unwrap());
+        site.put(&site.issue(wanted), state);
+        assert_eq!(look_up(), expected, "{what}");
+        assert!(site.chooser.flush(Duration::from_secs(20)));
+        assert_eq!(look_up(), expected, "{what}, remembered");
+        // One that may be used later is what counts.
+        site.put(&site.issue(&Wanted { serial: 9, ..early.clone() }), Trusted);
+        let expected = if expected == "found" { "found" } else { "unknown" };
+        assert_eq!(look_up(), expected, "{what}, and another");
+    }
+    let site = site();
+    site.put(&Authority::root("Other", "bob").issue(&good), Trusted);
+    let answer = site.chooser.lookup(&address("alice@example.org"), now(), &mut Waited::default());
+    assert!(word(answer.unwrap()).starts_with("unusable: not trusted: "));
+}
+
+#[test]
+fn what_the_newest_message_announced_comes_with_a_certificate() {
+    let site = site();
+    let alice = site.issue(&Wanted::default());
+    assert!(site.chooser.capabilities(&alice).is_none());
+    let announce = |at, capabilities: &[u8]| {
+        let announced = Some(Announced { at, capabilities: capabilities.to_vec() });
+        let insertion = Insertion { announced, ..Insertion::new(&alice, Source::Harvested) };
+        site.cache.put(&[insertion], now()).unwrap();
+        site.chooser.capabilities(&alice).map(|it| it.octets().to_vec())
+    };
+    assert_eq!(announce(now() - DAY, &[0x30, 0]), Some(vec![0x30, 0]));
+    let gcm = [0x30, 13, 0x30, 11, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1, 46];
+    assert_eq!(announce(now(), &gcm), Some(gcm.to_vec()));
+    assert_eq!(announce(now() - DAY, &[0x30, 0]), Some(gcm.to_vec()));
+    assert_eq!(announce(now() + DAY, b"what is none"), None);
 }
 
 #[test]

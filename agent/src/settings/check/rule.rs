@@ -6,7 +6,7 @@ use smime::Certificate;
 
 use super::{Checker, parse_network};
 use crate::{
-    config::{At, ConditionKeys, Level, Mixed, Problem, RuleSection},
+    config::{At, ConditionKeys, Level, Mixed, Problem, RuleSection, WhenUnknown},
     settings::{AddressFile, AddressList, AddressPattern, Conditions, HeaderPattern, IdentitySettings, Rule},
 };
 
@@ -14,10 +14,14 @@ const TITLE: &str = "[[rule]]";
 
 impl Checker<'_> {
     pub(super) fn rule(&mut self, section: RuleSection, identities: &[IdentitySettings]) -> Option<Rule> {
-        let RuleSection { line, conditions, encrypt, mixed, .. } = section;
+        let RuleSection { line, conditions, encrypt, unknown, mixed, .. } = section;
         if encrypt.value == Level::Required && mixed.value == Mixed::Plain {
             let reason = "`mixed = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned();
             self.report.add(mixed.line, Problem::Contradiction { reason });
+        }
+        if encrypt.value == Level::Required && unknown.value == WhenUnknown::Plain {
+            let reason = "`unknown = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned();
+            self.report.add(unknown.line, Problem::Contradiction { reason });
         }
         let conditions = self.conditions(TITLE, conditions);
         let identity = section.identity.map(|path| self.own_certificate(&path, identities));
@@ -46,6 +50,7 @@ impl Checker<'_> {
             to_sender: section.to_sender,
             also_to,
             no_certificate: section.no_certificate,
+            unknown: unknown.value,
             mixed: mixed.value,
         })
     }
