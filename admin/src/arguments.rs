@@ -49,13 +49,25 @@ pub(crate) enum Command {
     /// The certificate cache itself.
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Says which certificates an address has, and of each why it is encrypted to or not.
+    /// Says which certificates an address has, and of each why it is encrypted to or not; or, with --from and --to, which rule
+    /// decides on a mail, what it plans, and why.
+    #[command(group = clap::ArgGroup::new("what").required(true).args(["address", "from"]))]
     Explain {
         /// The address.
-        address: MailAddress,
+        address: Option<MailAddress>,
+        #[command(flatten)]
+        mail: crate::explain::MailArguments,
         /// Validates everything anew instead of taking what is remembered.
         #[arg(long)]
         anew: bool,
+        /// Writes JSON for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs the rules over old mail, and counts what would happen. Uses no private key.
+    Replay {
+        /// An mbox or a Maildir.
+        archive: PathBuf,
         /// Writes JSON for programs.
         #[arg(long)]
         json: bool,

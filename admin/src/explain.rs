@@ -1,5 +1,7 @@
 //! `hsmime explain`: which certificates an address has, and of each why it is encrypted to or not.
 
+mod mail;
+
 use std::{
     io::Write,
     sync::Arc,
@@ -19,6 +21,8 @@ use crate::{
     table::{Table, count},
     time::{day, moment},
 };
+
+pub(crate) use mail::{MailArguments, explain as explain_mail};
 
 /// How long to wait until what was found out is written down for the other programs.
 const WRITING: Duration = Duration::from_secs(5);

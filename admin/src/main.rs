@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod key;
 mod read;
+mod replay;
 mod table;
 mod time;
 mod token;
@@ -71,9 +72,14 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
         Command::Key(KeyCommand::Csr(arguments)) => csr::request(&settings()?, arguments, out),
         Command::Cert(command) => cert(&settings()?, command, now, out),
         Command::Cache(command) => cache(&settings()?, command, now, out),
-        Command::Explain { address, anew, json } => {
+        Command::Explain { address: Some(address), anew, json, .. } => {
             explain::explain(&settings()?, address, (*anew, *json), now, out)
         }
+        Command::Explain { address: None, mail, json, .. } => {
+            let from = mail.from.as_deref().unwrap_or_default();
+            explain::explain_mail(&settings()?, from, mail, *json, now, out)
+        }
+        Command::Replay { archive, json } => replay::replay(&settings()?, archive, *json, now, out),
         Command::Doctor => doctor::examine(&arguments.config, now, out),
     }
 }

@@ -114,6 +114,24 @@ impl Policy {
         }
     }
 
+    /// The rule for each recipient of an outgoing message, for those who explain; none for a message without one clear `From`.
+    pub fn rules_for(
+        &self,
+        envelope: &Envelope,
+        message: &MimeEntity<'_>,
+    ) -> Vec<(String, Option<Arc<Rule>>)> {
+        let (header, octets) = (message.header(), message.octets().len());
+        let holds = |rule: &&Arc<Rule>| rule.conditions.hold_for(envelope, &header, octets);
+        let rules: Vec<&Arc<Rule>> = self.rules.iter().filter(holds).collect();
+        let from = single_originator(message).ok();
+        let rule = |name: &String| {
+            let recipient = MailAddress::parse(name).ok();
+            let rule = first_rule(&rules, from.as_ref()?, recipient.as_ref());
+            rule.map(Arc::clone)
+        };
+        envelope.recipients.iter().map(|name| (name.clone(), rule(name))).collect()
+    }
+
     /// The plan of one rule, or of none.
     fn plan_of(&self, case: &Case<'_>, from: &MailAddress, rule: Option<&Arc<Rule>>) -> Plan {
         let Some(rule) = rule else {

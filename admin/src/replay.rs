@@ -1,0 +1,253 @@
+//! `hsmime replay`: the policy over an archive, and how often each rule would have done what. No private key is used, and
+//! nothing is written but the counts.
+//!
+//! An archive has no envelopes. Mail whose author is in a domain of our identities counts as sent by its author with a login,
+//! all other mail as received; recipients are those in To, Cc and Bcc. Signatures are judged as of the time that they
+//! name. What is inside of ciphertext only its key would tell.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read as _, Write},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use agent::{Agent, AsOf, Envelope, Identities, Incoming, Opening, Plan, Policy, Requirement, Settings};
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use smime::mime::{Crypto, Message, MimeEntity, is_smime_or_pgp, named_recipients, single_originator};
+
+use crate::{
+    Done,
+    cert::write_json,
+    table::{Table, count},
+};
+
+/// No message is longer than this; the rest of one that is counts as too long.
+const MAX_MESSAGE: usize = 256 << 20;
+
+/// A longer line is read in pieces.
+const MAX_LINE: u64 = 1 << 20;
+
+/// What happens: direction, the rule's line, the action, and what it is about.
+type Fate = (&'static str, usize, &'static str, &'static str);
+
+struct Replay<'s> {
+    policy: Policy,
+    incoming: Incoming,
+    agent: Agent,
+    domains: HashSet<String>,
+    settings: &'s Settings,
+    now: SystemTime,
+    messages: usize,
+    fates: BTreeMap<Fate, usize>,
+}
+
+/// Runs the policy over an archive.
+pub(crate) fn replay(
+    settings: &Settings,
+    archive: &Path,
+    is_json: bool,
+    now: SystemTime,
+    out: &mut dyn Write,
+) -> Result<Done> {
+    let addresses = settings.identities().iter().flat_map(|identity| &identity.addresses);
+    let domains = addresses.map(|address| domain_of(&address.folded()).to_owned()).collect();
+    let mut replay = Replay {
+        policy: Policy::new(settings),
+        incoming: Incoming::new(settings),
+        agent: Agent::with_identities(settings, Identities::from_parts([], "")),
+        domains,
+        settings,
+        now,
+        messages: 0,
+        fates: BTreeMap::new(),
+    };
+    let read = || format!("cannot read {}", archive.display());
+    if archive.is_dir() {
+        let mut files = maildir(archive).with_context(read)?;
+        files.sort();
+        for file in files {
+            replay.message(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+        }
+    } else {
+        mbox(BufReader::new(File::open(archive).with_context(read)?), |octets| replay.message(octets))
+            .with_context(read)?;
+    }
+    replay.write(is_json, out)?;
+    Ok(Done::All)
+}
+
+impl Replay<'_> {
+    fn message(&mut self, octets: &[u8]) {
+        self.messages += 1;
+        let message = Message::from_stored(octets);
+        let entity = message.entity();
+        let from = single_originator(&entity).ok();
+        let is_ours = from.as_ref().is_some_and(|from| self.domains.contains(domain_of(&from.folded())));
+        let sender = from.map(|from| from.as_str().to_owned()).unwrap_or_default();
+        let recipients = named_recipients(&entity).iter().map(|one| one.as_str().to_owned()).collect();
+        let login = is_ours.then(|| sender.clone());
+        let envelope = Envelope { sender, recipients, login, ..Envelope::default() };
+        let fates = match self.policy.plan(&envelope, &entity, self.now) {
+            Plan::Receive(_) => self.received(&envelope, &message, &entity),
+            plan => self.sent(&envelope, &entity, &plan),
+        };
+        for fate in fates {
+            *self.fates.entry(fate).or_default() += 1;
+        }
+    }
+
+    fn sent(&self, envelope: &Envelope, entity: &MimeEntity<'_>, plan: &Plan) -> HashSet<Fate> {
+        if matches!(plan, Plan::Refuse(_)) {
+            return [("outgoing", 0, plan.action(), "policy or a missing identity")].into();
+        }
+        let rules = self.policy.rules_for(envelope, entity);
+        let lines = rules.into_iter().map(|(recipient, rule)| {
+            let alone = Envelope { recipients: vec![recipient], ..envelope.clone() };
+            let plan = self.policy.plan(&alone, entity, self.now);
+            let why = match &plan {
+                Plan::Protect(protect) => match protect.encrypt {
+                    Some(Requirement::Required) => "encryption required",
+                    Some(Requirement::WhenPossible) => "encryption when possible",
+                    None => "signature",
+                },
+                _ => "as it is",
+            };
+            ("outgoing", rule.map_or(0, |rule| rule.line), plan.action(), why)
+        });
+        let mut fates: HashSet<Fate> = lines.collect();
+        if fates.is_empty() {
+            fates.insert(("outgoing", 0, plan.action(), "no recipient is named"));
+        }
+        fates
+    }
+
+    fn received(&self, envelope: &Envelope, message: &Message, entity: &MimeEntity<'_>) -> HashSet<Fate> {
+        let is_encrypted = is_smime_or_pgp(entity) == Some(Crypto::SmimeOther);
+        let result = self.agent.verify_stored(message, AsOf::SigningTime(self.now)).result();
+        let shares = self.incoming.shares(envelope, entity);
+        let fates = shares.into_iter().map(|share| {
+            if is_encrypted {
+                return ("incoming", share.rule.line, "decrypt", "encrypted: its key decides");
+            }
+            let decision = share.rule.decide(&Opening::NotEncrypted, result);
+            ("incoming", share.rule.line, decision.action.as_str(), result.as_str())
+        });
+        fates.collect()
+    }
+
+    fn write(&self, is_json: bool, out: &mut dyn Write) -> Result<()> {
+        if is_json {
+            let rows: Vec<_> = self
+                .fates
+                .iter()
+                .map(|((direction, line, action, about), count)| {
+                    let rule = (*line > 0).then_some(*line);
+                    json!({"direction": direction, "rule": rule, "action": action, "about": about, "messages": count})
+                })
+                .collect();
+            return write_json(out, &json!({"messages": self.messages, "fates": rows}));
+        }
+        let mut table = Table::new(["DIRECTION", "RULE", "ACTION", "ABOUT", "MESSAGES"]);
+        for ((direction, line, action, about), count) in &self.fates {
+            let rule = if *line > 0 { format!("line {line}") } else { "none".to_owned() };
+            table.row([
+                (*direction).to_owned(),
+                rule,
+                (*action).to_owned(),
+                (*about).to_owned(),
+                count.to_string(),
+            ]);
+        }
+        table.write(out)?;
+        let rules = self.settings.rules().iter().map(|rule| rule.line);
+        let unused: Vec<String> = rules
+            .chain(self.settings.incoming().iter().map(|rule| rule.line))
+            .filter(|line| !self.fates.keys().any(|(_, used, ..)| used == line))
+            .map(|line| format!("line {line}"))
+            .collect();
+        writeln!(out, "\n{}", count(self.messages, "message", "messages"))?;
+        if !unused.is_empty() {
+            writeln!(out, "rules about none of them: {}", unused.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+fn domain_of(address: &str) -> &str {
+    address.rsplit_once('@').map_or("", |(_, domain)| domain)
+}
+
+/// The messages of a Maildir, those of its folders too.
+fn maildir(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let is_box = path.file_name().is_some_and(|name| name == "cur" || name == "new");
+        if kind.is_dir() && is_box {
+            for file in fs::read_dir(&path)? {
+                let file = file?;
+                if file.file_type()?.is_file() {
+                    files.push(file.path());
+                }
+            }
+        } else if kind.is_dir() && path.file_name().is_none_or(|name| name != "tmp") {
+            files.extend(maildir(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+/// The messages of an mbox: each begins with a `From ` line at the beginning or behind an empty line. One quotation of such
+/// lines is taken off.
+fn mbox(mut reader: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let (mut message, mut line) = (Vec::new(), Vec::new());
+    let (mut is_open, mut after_empty, mut is_new_line) = (false, true, true);
+    loop {
+        line.clear();
+        if (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let begins = std::mem::replace(&mut is_new_line, line.ends_with(b"\n"));
+        if begins && after_empty && line.starts_with(b"From ") {
+            if is_open {
+                each(&message);
+            }
+            message.clear();
+            (is_open, after_empty) = (true, false);
+            continue;
+        }
+        after_empty = begins && line.iter().all(|octet| matches!(octet, b'\r' | b'\n'));
+        let quoted = line.iter().take_while(|octet| **octet == b'>').count();
+        let is_quoted =
+            begins && quoted > 0 && line.get(quoted..).is_some_and(|rest| rest.starts_with(b"From "));
+        if message.len() < MAX_MESSAGE {
+            message.extend_from_slice(line.get(usize::from(is_quoted)..).unwrap_or_default());
+        }
+        is_open = true;
+    }
+    if is_open {
+        each(&message);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mbox_is_cut_at_its_from_lines() {
+        let text = "From a Mon\nSubject: one\n\n>From here\nFrom there\n\nFrom b Tue\nSubject: two\n\nx\n\n";
+        let mut found = Vec::new();
+        mbox(text.as_bytes(), |octets| found.push(String::from_utf8(octets.to_vec()).unwrap())).unwrap();
+        assert_eq!(found, ["Subject: one\n\nFrom here\nFrom there\n\n", "Subject: two\n\nx\n\n"]);
+        let mut count = 0;
+        mbox(&b""[..], |_| count += 1).unwrap();
+        mbox(&b"Subject: one mail\n\nalone\n"[..], |_| count += 1).unwrap();
+        assert_eq!(count, 1);
+    }
+}
