@@ -44,7 +44,7 @@ message on the standard input, by sysexits.h: 0 done, 65 the message is at fault
 be made, 74 reading or writing failed, 75 try again later, 77 a rule forbids it, 78 the configuration is wrong, 64 the \
 command line, 70 a defect. Then no message is written to the standard output.";
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     /// Sign the mail of our own senders; what others sent, and what is signed or encrypted, stays as it is
     Sign(Work),
@@ -292,6 +292,34 @@ impl Command {
         })
     }
 
+    /// What is done with each message, in words that differ where that differs: not on what, nor to where, nor how fast.
+    pub(crate) fn deed(&self) -> String {
+        let mut command = self.clone();
+        match &mut command {
+            Self::Check { .. } => {}
+            Self::Sign(work)
+            | Self::Resign { work, .. }
+            | Self::Decrypt { work, .. }
+            | Self::Encrypt { work, .. }
+            | Self::Reencrypt { work, .. }
+            | Self::Rekey { work, .. }
+            | Self::Scan { work, .. }
+            | Self::Verify { work, .. } => {
+                *work = Work {
+                    inputs: Vec::new(),
+                    output: None,
+                    jobs: None,
+                    report: None,
+                    sign_report: None,
+                    resume: false,
+                    memory: 0,
+                    ..work.clone()
+                };
+            }
+        }
+        format!("{command:?}")
+    }
+
     /// Whether it is a filter for one message on the standard input.
     pub(crate) fn is_filter(&self) -> bool {
         self.work().is_some_and(|work| matches!(work.inputs.as_slice(), [input] if input == Path::new("-")))
@@ -350,6 +378,27 @@ mod tests {
         let words = ["hsmime-batch"].into_iter().chain(arguments.split(' '));
         let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
         cli.command.output().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_done_is_not_on_what_nor_to_where_but_all_else() {
+        let deed = |words: &str| Cli::try_parse_from(words.split(' ')).unwrap().command.deed();
+        let first = deed("hsmime-batch rekey a b --in-place --to-certificate new.pem");
+        for same in [
+            "rekey b --in-place --to-certificate new.pem --resume",
+            "rekey c --jobs 2 --in-place --to-certificate new.pem",
+        ] {
+            assert_eq!(deed(&format!("hsmime-batch {same}")), first);
+        }
+        for other in [
+            "rekey a b --in-place --to-certificate other.pem",
+            "reencrypt a b --in-place --to-certificate new.pem",
+            "rekey a b --in-place --to-certificate new.pem --since 2024-01-01",
+            "rekey a b --in-place --to-certificate new.pem --max-message 5",
+            "rekey a b --in-place --to-certificate new.pem --keep none",
+        ] {
+            assert_ne!(deed(&format!("hsmime-batch {other}")), first, "{other}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
     log::Totals,
     maildir::base,
     output::{Place, lock, new_file, parent, sync_folder},
+    request::Request,
     stored::Origin,
 };
 
@@ -29,8 +30,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Job {
     version: String,
-    /// What to do, in the words of who asked for it.
-    request: String,
+    request: Request,
     input: PathBuf,
     /// Size, time and inode of an input that is one file.
     state: Option<(u64, i64, i64, u64)>,
@@ -38,21 +38,21 @@ pub(crate) struct Job {
 
 impl Job {
     /// The job of a request on an input.
-    pub(crate) fn new(request: &str, input: &Path) -> io::Result<Self> {
+    pub(crate) fn new(request: &Request, input: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(input)?;
         let state = metadata
             .is_file()
             .then(|| (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(Self { version, request: request.to_owned(), input: fs::canonicalize(input)?, state })
+        Ok(Self { version, request: request.clone(), input: fs::canonicalize(input)?, state })
     }
 
     /// Why this is not the job that was begun, if so.
     fn differs_from(&self, begun: &Self) -> Option<&'static str> {
         if self.version != begun.version {
             Some("it was begun by another version of this program")
-        } else if self.request != begun.request {
-            Some("it was begun with other arguments or another configuration")
+        } else if let Some(problem) = self.request.differs_from(&begun.request) {
+            Some(problem)
         } else if self.input != begun.input {
             Some("it was begun on another input")
         } else {
@@ -103,6 +103,8 @@ pub(crate) struct Done {
     pub(crate) complete: bool,
     /// The root of a Maildir that is input and output: then the files of the output are among those of the input.
     pub(crate) in_place: Option<PathBuf>,
+    /// Whether it was done by another configuration.
+    pub(crate) otherwise_configured: bool,
 }
 
 impl Done {
@@ -235,6 +237,7 @@ impl Journal {
         if let Some(problem) = job.differs_from(&begun) {
             return Err(BatchError::Resume { journal: path.to_owned(), problem });
         }
+        done.otherwise_configured = job.request.is_otherwise_configured(&begun.request);
         file.set_len(good).map_err(failed)?;
         let mut journal = Self { path: path.clone(), file, partial: place.partial().to_owned() };
         io::Seek::seek(&mut journal.file, io::SeekFrom::End(0)).map_err(failed)?;
@@ -298,7 +301,7 @@ mod tests {
         let place = Place::new(&folder.path().join("out"), &[]).unwrap();
         let path = place.journal();
         fs::write(&input, "x").unwrap();
-        let job = Job::new("sign", &input).unwrap();
+        let job = Job::new(&"sign".into(), &input).unwrap();
         let mut journal = Journal::begin(&place, &job).unwrap();
         for messages in 1..=3 {
             journal.checkpoint(checkpoint(messages)).unwrap();
@@ -331,7 +334,7 @@ mod tests {
         let input = folder.path().join("in");
         let place = Place::new(&folder.path().join("out"), &[]).unwrap();
         fs::write(&input, "x").unwrap();
-        let job = Job::new("sign", &input).unwrap();
+        let job = Job::new(&"sign".into(), &input).unwrap();
         let mut journal = Journal::begin(&place, &job).unwrap();
         journal.checkpoint(checkpoint(3)).unwrap();
         journal.checkpoint(Checkpoint { offset: None, ..checkpoint(3) }).unwrap();
@@ -348,12 +351,19 @@ mod tests {
         let input = folder.path().join("in");
         let place = Place::new(&folder.path().join("out"), &[]).unwrap();
         fs::write(&input, "x").unwrap();
-        let job = Job::new("sign", &input).unwrap();
+        let job = Job::new(&"sign".into(), &input).unwrap();
         drop(Journal::begin(&place, &job).unwrap());
         assert!(Journal::resume(&place, &job).unwrap().is_some());
         let refused = |job: &Job| Journal::resume(&place, job).unwrap_err().to_string();
-        assert!(refused(&Job::new("decrypt", &input).unwrap()).contains("other arguments"));
+        assert!(refused(&Job::new(&"decrypt".into(), &input).unwrap()).contains("other arguments"));
+        let asked =
+            |report, configuration: &[u8]| Request::new("sign".into(), report, configuration).unwrap();
+        let reported = Job::new(&asked(Some(Path::new("r.jsonl")), b""), &input).unwrap();
+        assert!(refused(&reported).contains("another --report"));
+        let configured = Job::new(&asked(None, b"[pool]"), &input).unwrap();
+        let (_, done) = Journal::resume(&place, &configured).unwrap().unwrap();
+        assert!(done.otherwise_configured);
         fs::write(&input, "xy").unwrap();
-        assert!(refused(&Job::new("sign", &input).unwrap()).contains("has changed"));
+        assert!(refused(&Job::new(&"sign".into(), &input).unwrap()).contains("has changed"));
     }
 }

@@ -29,6 +29,7 @@ pub mod pipeline;
 pub mod recipients;
 pub mod render;
 pub mod report;
+pub mod request;
 pub mod run;
 pub mod scan;
 pub mod select;

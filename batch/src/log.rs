@@ -223,7 +223,7 @@ impl<'a> Log<'a> {
     }
 
     /// Words for people. A standard error that is gone is no reason to stop.
-    fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         self.clear();
         let _ = writeln!(io::stderr(), "hsmime-batch: {line}");
     }

@@ -9,7 +9,6 @@ mod sysexits;
 use std::{
     env, fs,
     io::{self, Write},
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -29,6 +28,7 @@ use batch::{
     manifest, panics,
     recipients::Recipients,
     report::Report,
+    request::Request,
     run::{self, Journaling, NOTE_EVERY, Options, Output},
     scan::{Scan, Summary},
     select::Selected,
@@ -36,7 +36,6 @@ use batch::{
 };
 use certcache::CachedDistrust;
 use clap::Parser;
-use data_encoding::HEXLOWER;
 use hsmpool::{Lane, Pool, TokenState};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -118,7 +117,7 @@ fn start(cli: &Cli) -> Result<Totals> {
         room: work.memory << 20,
         questions: run::questions(pool.status().iter().map(|token| token.wanted).sum()),
         max_message: work.max_message,
-        journal: Some(Journaling { resume: work.resume, request: request(&cli.config)?, every: NOTE_EVERY }),
+        journal: Some(Journaling { resume: work.resume, request: request(cli)?, every: NOTE_EVERY }),
     };
     let cache = open_cache(&settings).context("the certificate cache cannot be opened")?;
     let mut agent = Agent::new(&settings, &pool);
@@ -212,21 +211,16 @@ fn rate_of(pool: &Pool, certificate: &Certificate) -> Option<f64> {
     Some(done / began.elapsed().as_secs_f64())
 }
 
-/// What is asked for: a run can go on with what another began only if it is asked for the same.
-fn request(config: &Path) -> Result<String> {
-    let config = fs::read(config).with_context(|| config.display().to_string())?;
-    let mut words = vec![Summed::of(&config).sha256];
-    let mut arguments = env::args_os().skip(1);
-    while let Some(word) = arguments.next() {
-        match word.to_str() {
-            // These change nothing in what comes out.
-            Some("--resume") => {}
-            Some("--jobs" | "--memory") => drop(arguments.next()),
-            Some(word) if word.starts_with("--jobs=") || word.starts_with("--memory=") => {}
-            _ => words.push(HEXLOWER.encode(word.as_bytes())),
-        }
+/// What is asked for: a run can go on with what another began only if it is asked for the same. Files that say to whom
+/// to encrypt count by what is in them.
+fn request(cli: &Cli) -> Result<Request> {
+    let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+    let mut what = cli.command.deed();
+    for certificates in cli.command.to().into_iter().flat_map(|to| &to.certificates) {
+        what = format!("{what} {}", Summed::of(&read(certificates)?).sha256);
     }
-    Ok(words.join(" "))
+    let report = cli.command.work().and_then(|work| work.report.as_deref());
+    Ok(Request::new(what, report, &read(&cli.config)?)?)
 }
 
 /// What a command does with each message.
@@ -306,7 +300,13 @@ fn run_task(options: &Options, report: Option<&Path>, resume: bool, task: &dyn T
                 partial.display()
             )),
             None if options.output == Output::InPlace => {
-                error.context("each message is there as it was or as it is to be; go on with --resume")
+                error.context(match options.inputs.as_slice() {
+                    [_] => "each message is there as it was or as it is to be; go on with --resume",
+                    _ => {
+                        "each message is there as it was or as it is to be; go on with --resume and the one input \
+                         beside which a .hsmime-journal lies, and then with those that come after it"
+                    }
+                })
             }
             None => error,
         }

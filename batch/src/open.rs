@@ -233,7 +233,10 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
     }
     let begun = options.journal.as_ref().is_some_and(|journal| journal.resume);
     if begun && inputs.len() > 1 {
-        return Err(BatchError::Usage("--resume goes on with one input; give each a run of its own"));
+        return Err(BatchError::Usage(
+            "--resume goes on with one input: name the one beside whose output a .hsmime-journal lies, and then give \
+             those that come after it a run without --resume",
+        ));
     }
     if options.output == Output::InPlace {
         return inputs.iter().zip(kinds).map(|(input, kind)| place_over(input, *kind).map(Some)).collect();

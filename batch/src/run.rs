@@ -20,6 +20,7 @@ use crate::{
     output::Place,
     pipeline::{self, Keeping, Sink},
     report::Report,
+    request::Request,
     task::Task,
 };
 
@@ -47,8 +48,8 @@ pub struct Options {
 pub struct Journaling {
     /// Whether to go on with what an earlier run began, if there is anything.
     pub resume: bool,
-    /// What is asked for, in any words: a run goes on only with what it began with.
-    pub request: String,
+    /// What is asked for.
+    pub request: Request,
     /// How often it is noted how far the run is.
     pub every: Duration,
 }
@@ -197,6 +198,11 @@ fn begin(
         let is_replaced = place.is_over_input() && kind == Kind::Maildir;
         let goes_on = done.last.messages > 0 || done.complete || is_replaced;
         log.go_on(&done.last.totals, done.last.report)?;
+        if done.otherwise_configured {
+            log.say(
+                "the configuration has changed since this run was begun; the rest is done by the new one",
+            );
+        }
         if !goes_on && !place.is_over_input() {
             place.check_free(place.target())?;
         }

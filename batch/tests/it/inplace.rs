@@ -358,6 +358,29 @@ fn a_maildir_in_which_a_run_was_cut_off_is_not_begun_anew() {
 }
 
 #[test]
+fn of_several_archives_the_one_that_was_cut_off_is_gone_on_with_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mails = ["a", "b", "c"].map(|name| folder.path().join(name));
+    for mail in &mails {
+        maildir(mail, 300);
+    }
+    let stop = AtomicBool::new(false);
+    let stopping = meanwhile(900, || stop.store(true, std::sync::atomic::Ordering::Relaxed));
+    let all = Options { inputs: mails.to_vec(), ..replacing(&mails[0]) };
+    let stopped = run(&all, &stopping, Report::none(), &stop).unwrap_err().error;
+    assert!(matches!(stopped, BatchError::Interrupted), "{stopped}");
+    let begun: Vec<_> = mails.iter().filter(|mail| mail.with_extension("hsmime-journal").exists()).collect();
+    assert_eq!(begun, [&mails[1]]);
+
+    let mut rest = replacing(&mails[1]);
+    rest.journal.as_mut().unwrap().resume = true;
+    run_with(&rest, &Shout).unwrap();
+    replace(&mails[2], &Shout).unwrap();
+    let [a, b, c] = mails.map(|mail| files(&mail).into_values().collect::<Vec<_>>());
+    assert!(a.len() == 600 && a == b && b == c);
+}
+
+#[test]
 fn two_files_that_may_be_one_message_are_named_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mail = folder.path().join("mail");
