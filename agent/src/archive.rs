@@ -68,6 +68,11 @@ pub enum ArchiveError {
     /// A signature covers the ciphertext.
     #[error("a signature covers the ciphertext and would not hold any more; reencrypt takes it away")]
     SignedCiphertext,
+    /// It says that it is signed or encrypted, and is not.
+    #[error(
+        "not encrypted: it says that it is protected already, and is not in a form that everybody reads alike"
+    )]
+    DoubtfulProtection,
     /// It cannot be brought into the form that is encrypted.
     #[error("not encrypted: {0}")]
     Canonical(#[from] CanonicalError),
@@ -93,7 +98,9 @@ impl ArchiveError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Agent(error) => error.fault(),
-            Self::Form(_) | Self::Object(_) | Self::NotTransportSafe => Fault::Message,
+            Self::Form(_) | Self::Object(_) | Self::NotTransportSafe | Self::DoubtfulProtection => {
+                Fault::Message
+            }
             // Whoever destroys a key because a run was content must have been told.
             Self::NotOurs => Fault::Operator,
             Self::Open(error) => error.fault(),

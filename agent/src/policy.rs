@@ -20,10 +20,13 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 use ipnet::IpNet;
 use smime::{
     Certificate, MailAddress,
-    mime::{Crypto, FromError, MimeEntity, originators, single_originator},
+    mime::{Crypto, FromError, MimeEntity, is_smime_or_pgp, originators, single_originator},
 };
 
-use self::{case::Case, protection::Protection};
+use self::{
+    case::Case,
+    protection::{Protection, is_ciphertext, protection},
+};
 pub(crate) use case::{is_automatic, is_of_list};
 pub use plan::{PassReason, Plan, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 
@@ -41,6 +44,28 @@ pub struct Policy {
     recipient_delimiter: String,
     /// By folded address.
     identities: HashMap<String, Vec<(Certificate, Logins)>>,
+}
+
+/// What stored mail is to somebody who wants it encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secrecy {
+    /// Only its recipients can read it.
+    Ciphertext,
+    /// Anybody can, whether it is signed or not.
+    Open,
+    /// It says that it is protected, and is not in a form that everybody reads alike.
+    Doubtful,
+}
+
+impl Secrecy {
+    /// What is behind the claims of a message, as it is of mail on its way out.
+    pub(crate) fn of(message: &MimeEntity<'_>) -> Self {
+        match protection(message, is_smime_or_pgp(message)) {
+            Protection::Doubtful => Self::Doubtful,
+            found if is_ciphertext(message, found) => Self::Ciphertext,
+            _ => Self::Open,
+        }
+    }
 }
 
 /// What a rule means for one half of the treatment: signature or encryption.

@@ -5,29 +5,29 @@ use smime::{
     cms::{self, EncryptedKey, EnvelopedData, Keep, Object, OpenError, Proof, RecipientKey, RekeyError},
     key::KeyError,
     message::{self, Ciphertext, SealedMessage, Verdict, Wrapped},
-    mime::{Canonical, Claimed, Crypto, Message, MimeEntity, encode_base64, is_smime_or_pgp},
+    mime::{Canonical, Claimed, Message, MimeEntity, encode_base64},
     profile::{Correspondent, Profile, SealPlan, plan},
     question::{Answer, Question},
 };
 use std::time::SystemTime;
 
 use super::{ArchiveError, Treated, Treating, kept};
-use crate::{Agent, Edits, Identity, Turn, sending::content_fields};
+use crate::{Agent, Edits, Identity, Turn, policy::Secrecy, sending::content_fields};
 
 impl Agent {
-    /// Encrypts a message for the owners of these certificates. What is encrypted already, also by PGP, stays
-    /// as it is; what is signed is encrypted with its signature.
+    /// Encrypts a message for the owners of these certificates. What only its recipients can read already, also by PGP,
+    /// stays as it is; what is signed is encrypted with its signature. A mere claim is an error: whoever asks for
+    /// this must not take for encrypted what anybody can read.
     pub fn encrypt_stored(
         message: &Message,
         recipients: &[Certificate],
         profile: &Profile,
     ) -> Result<Treated, ArchiveError> {
         let entity = message.entity();
-        if Ciphertext::find(&entity).is_some() {
-            return Ok(Treated::kept("it is encrypted already"));
-        }
-        if matches!(is_smime_or_pgp(&entity), Some(Crypto::Pgp | Crypto::SmimeOther)) {
-            return Ok(Treated::kept("it is S/MIME of another kind, or PGP"));
+        match Secrecy::of(&entity) {
+            Secrecy::Ciphertext => return Ok(Treated::kept("it is encrypted already")),
+            Secrecy::Doubtful => return Err(ArchiveError::DoubtfulProtection),
+            Secrecy::Open => {}
         }
         let plan = plan_for(recipients, profile)?;
         let sealed = message::seal(&Canonical::from_entity(&entity)?, &plan)?;

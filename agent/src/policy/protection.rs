@@ -81,7 +81,11 @@ fn cms(message: &MimeEntity<'_>) -> Option<Protection> {
             (!enveloped.recipients().is_empty()).then_some(Protection::Whole(Crypto::SmimeOther))
         }
         // Certificates, compressed data: complete, and no protection.
-        Ok(Object::SignedData(_)) | Err(CmsError::ContentType(_)) if !is_detached => Some(Protection::None),
+        Ok(Object::SignedData(_) | Object::CompressedData(_)) | Err(CmsError::ContentType(_))
+            if !is_detached =>
+        {
+            Some(Protection::None)
+        }
         _ => None,
     }
 }
@@ -89,6 +93,7 @@ fn cms(message: &MimeEntity<'_>) -> Option<Protection> {
 #[cfg(test)]
 mod tests {
     use smime::{
+        cms::compress,
         mime::{encode_base64, is_smime_or_pgp},
         testing::fixtures::data,
     };
@@ -151,6 +156,7 @@ mod tests {
                 Protection::Doubtful,
             ),
             ("certificates only", opaque(&certificates_only()), Protection::None),
+            ("compressed", opaque(&compress(b"text").unwrap()), Protection::None),
             ("a signature without content", opaque(&detached), Protection::Doubtful),
             ("a file of text", file(b"text"), Protection::None),
             ("a file cut off", file(&cut("der.p7m")), Protection::None),

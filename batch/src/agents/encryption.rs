@@ -22,9 +22,6 @@ pub struct Encrypt<'a> {
 
 impl Task for Encrypt<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        if work.contents.is_encrypted_as_a_whole() {
-            return Ok(Done { reason: Some("it is encrypted already".into()), ..Done::unchanged("kept") });
-        }
         let to = self.recipients.of(work.message, (self.clock)())?;
         done(work.message, Agent::encrypt_stored(work.message, &to, self.recipients.profile()))
     }

@@ -131,3 +131,68 @@ fn a_filter_whose_token_is_away_asks_to_be_called_again() {
     assert_eq!(ended.status.code(), Some(75), "{ended:?}");
     assert!(ended.stdout.is_empty());
 }
+
+#[test]
+fn a_filter_that_encrypts_passes_nothing_on_that_others_can_read() {
+    const ARMOUR: &str =
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENBF\n-----END PGP PUBLIC KEY BLOCK-----\n";
+    let folder = desk();
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/it/cases");
+    // What stays as it is, of those; and what fails. All others leave encrypted.
+    let kept = [
+        "encrypted-as-octet-stream",
+        "encrypted-by-pgp",
+        "encrypted-by-smime",
+        "encrypted-from-outside",
+        "inline-pgp",
+    ];
+    let fails = ["claims-smime"];
+    let mail = |head: &str, body: &str| {
+        format!("From: a@example.org\r\nMIME-Version: 1.0\r\n{head}\r\n\r\n{body}\r\n").into_bytes()
+    };
+    let mut mails: Vec<(String, Vec<u8>, &str)> = Vec::new();
+    for entry in fs::read_dir(cases).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let becomes = match name.as_str() {
+            name if kept.contains(&name) => "kept",
+            name if fails.contains(&name) => "failed",
+            _ => "encrypted",
+        };
+        mails.push((name, fs::read(path).unwrap(), becomes));
+    }
+    assert!(mails.len() > 30);
+    for stem in kept.iter().chain(&fails) {
+        assert!(mails.iter().any(|(name, ..)| name == stem), "{stem}");
+    }
+    let text = "multipart/signed; protocol=\"application/pgp-signature\"; boundary=b";
+    for (name, head, body, becomes) in [
+        ("a PGP key", "Content-Type: text/plain", ARMOUR, "encrypted"),
+        ("a line of armour", "X: y", "-----BEGIN PGP MESSAGE-----\r\nand text", "encrypted"),
+        ("clear-signed, not really", "X: y", "-----BEGIN PGP SIGNED MESSAGE-----\r\n\r\ntext", "encrypted"),
+        ("a name", "Content-Type: application/octet-stream; name=smime.p7m", "text", "encrypted"),
+        ("HTML of that name", "Content-Type: text/html; name=x.p7s", "<p>text", "encrypted"),
+        ("a type", "Content-Type: application/pkcs7-mime; smime-type=certs-only", "text", "failed"),
+        ("signed, not really", &format!("Content-Type: {text}"), "--b\r\n\r\ntext\r\n--b--", "failed"),
+        ("two types", "Content-Type: text/plain\r\nContent-Type: application/pkcs7-mime", "text", "failed"),
+    ] {
+        mails.push((name.to_owned(), mail(head, body), becomes));
+    }
+    for (name, mail, becomes) in &mails {
+        let ended = filter(folder.path(), "plain encrypt - --to-certificate bob.pem", mail, None);
+        let words = String::from_utf8_lossy(&ended.stderr);
+        let code = if *becomes == "failed" { 65 } else { 0 };
+        assert_eq!(ended.status.code(), Some(code), "{name}: {words}");
+        match *becomes {
+            "kept" => assert!(ended.stdout == *mail, "{name}"),
+            "failed" => assert!(ended.stdout.is_empty(), "{name}: clear text is passed on"),
+            _ => {
+                let sealed = String::from_utf8_lossy(&ended.stdout);
+                assert!(sealed.contains("smime-type=enveloped-data"), "{name}: clear text is passed on");
+                let body = mail.trim_ascii_end().rsplit(|octet| *octet == b'\n').next().unwrap().trim_ascii();
+                let body = String::from_utf8_lossy(body);
+                assert!(!sealed.contains(&*body), "{name}: {body} is passed on");
+            }
+        }
+    }
+}
