@@ -96,6 +96,11 @@ impl Cache {
         Ok(cache)
     }
 
+    /// Whether there is a cache in a folder, of whatever use it is.
+    pub fn is_at(path: &Path) -> bool {
+        path.join(place::DATA).is_file()
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         self.store.path()

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use agent::settings::{IdentitySettings, Milter, start_pool};
-use agent::{Agent, Identities, Settings, encrypts, harvester, open_cache, store_of};
+use agent::{Agent, Identities, Settings, harvester, open_cache, store_of};
 use anyhow::{Context as _, Result, bail};
 use certcache::{Cache, CachedDistrust, Sweeper};
 use hsmpool::{Lane, Pool};
@@ -79,6 +79,12 @@ impl Generation {
 
     fn try_reload(&mut self) -> Result<Vec<String>> {
         let (settings, milter) = load(&self.path)?;
+        if self.spool.is_some() && milter.authserv_id != self.started.authserv_id {
+            // What marks a copy as ours covers the fields under this name.
+            bail!(
+                "another `authserv-id` in [milter]: copies on their way carry the old one; restart for the new one"
+            );
+        }
         let same_tokens = settings.tokens() == self.settings.tokens()
             && settings.pool_socket() == self.settings.pool_socket();
         let replaced = if same_tokens { None } else { Some(connected(&settings)?) };
@@ -95,6 +101,7 @@ impl Generation {
         let mut notes: Vec<String> =
             settings.warnings(SystemTime::now()).iter().map(ToString::to_string).collect();
         notes.extend(self.left_as_it_was(&settings, &milter));
+        notes.extend(self.cache_note(&settings));
         self.treat.replace(treat);
         self.prefetch = prefetch;
         self.sweeper = sweeper;
@@ -117,28 +124,34 @@ impl Generation {
         for identity in settings.identities().iter().filter(|identity| !known(identity)) {
             has_key(pool, identity)?;
         }
-        let cache =
-            if settings.cache() == self.settings.cache() && (self.cache.is_some() || !encrypts(settings)) {
-                self.cache.clone()
-            } else {
-                cache(settings)?
-            };
+        let cache = if settings.cache() == self.settings.cache() {
+            self.cache.clone()
+        } else {
+            another_cache(settings)?
+        };
         let (treat, prefetch) = treatment(settings, pool, cache.as_ref(), self.spool.as_ref())?;
         let sweeper = sweeper(cache.as_ref())?;
         Ok((cache, treat, prefetch, sweeper))
     }
 
+    /// Whom a cache distrusts is known as long as it is used.
+    fn cache_note(&self, settings: &Settings) -> Option<String> {
+        let old = self.settings.cache().filter(|_| settings.cache() != self.settings.cache())?.display();
+        let new = settings.cache().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
+        Some(format!(
+            "the certificate cache is {new} now, with its rules of distrust; that in {old} is not used"
+        ))
+    }
+
     /// What is set up at the start only, and would be otherwise now.
     fn left_as_it_was(&self, settings: &Settings, milter: &Milter) -> Vec<String> {
         let started = &self.started;
-        let spool_name = started.reinject.is_some() && milter.authserv_id != started.authserv_id;
         [
             (milter.listen != started.listen, "`listen` in [milter]"),
             (milter.control != started.control, "`control` in [milter]"),
             (milter.user != started.user, "`user` in [milter]"),
             (Limits::from(milter) != Limits::from(started), "limits of connections, messages and workers"),
             (milter.reinject != started.reinject, "`reinject` and `state` in [milter]"),
-            (spool_name, "`authserv-id` in [milter], for copies"),
             (settings.log() != self.settings.log(), "[log]"),
             (settings.metrics() != self.settings.metrics(), "[metrics]"),
         ]
@@ -247,15 +260,24 @@ fn sweeper(cache: Option<&Arc<Cache>>) -> Result<Option<Sweeper>> {
     started.transpose().context("no thread that sweeps the cache")
 }
 
-/// The cache that all programs share. Who encrypts cannot do without; CRLs are else kept in memory.
+/// The cache that all programs share. One that is configured is needed: it says whom an administrator distrusts.
 fn cache(settings: &Settings) -> Result<Option<Arc<Cache>>> {
-    match open_cache(settings) {
-        Err(error) if !encrypts(settings) => {
-            warn!(%error, "CRLs and OCSP responses are kept in memory only, and no senders' certificates");
-            Ok(None)
-        }
-        opened => opened.context("the certificate cache cannot be opened"),
+    open_cache(settings).context("the certificate cache cannot be opened")
+}
+
+/// A cache in the place of the present one. One that would have to be made is a mistyped path rather than what is
+/// wanted: whom the present one distrusts, and to whom mail is encrypted, would not be known any more.
+fn another_cache(settings: &Settings) -> Result<Option<Arc<Cache>>> {
+    if let Some(path) = settings.cache()
+        && !Cache::is_at(path)
+    {
+        bail!(
+            "there is no certificate cache at {} (`path` in [cache]); a new one is made by `hsmime cache stat` or a \
+             restart",
+            path.display()
+        );
     }
+    cache(settings)
 }
 
 /// Messages that began with the old tokens have as long as a message may take.

@@ -109,6 +109,18 @@ fn a_bad_file_leaves_the_old_one_in_use_and_says_so() {
     assert!(running.milter.log().contains(STAYS));
     assert_eq!(send(&running, &running.lab.alice), 250);
 
+    // A mistyped path must not make a cache in which nobody is distrusted.
+    running.lab.config = good.clone();
+    for (path, word) in [(running.lab.workdir.join("cahce"), "no certificate cache"), (file.clone(), "cache")]
+    {
+        running.lab.config.cache = Some(path.clone());
+        running.lab.write_config().unwrap();
+        let (code, said) = command(&running);
+        assert!(code == Some(2) && said.contains(word), "{code:?} {said}");
+        assert!(!path.is_dir(), "a cache was made");
+        assert_eq!(send(&running, &running.lab.alice), 250);
+    }
+
     // What only a restart changes is named.
     running.lab.config = good;
     running.lab.config.listen = "inet:127.0.0.1:1".to_owned();
@@ -116,7 +128,20 @@ fn a_bad_file_leaves_the_old_one_in_use_and_says_so() {
     let (code, said) = command(&running);
     assert!(code == Some(0) && said.starts_with("reloaded") && said.contains("`listen`"), "{code:?} {said}");
     assert_eq!(send(&running, &running.lab.alice), 250);
-    assert_all_signed(&running, 6);
+    assert_all_signed(&running, 8);
+}
+
+#[test]
+fn another_name_for_verdicts_waits_for_a_restart_where_copies_carry_the_old_one() {
+    let (mut lab, _) = lab("renamed");
+    lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
+    let running = lab.start().unwrap();
+    let file = running.lab.workdir.join("hsmime.toml");
+    let text = running.lab.config.to_toml();
+    fs::write(&file, text.replace(Lab::AUTHSERV_ID, "other.example")).unwrap();
+    let (code, said) = command(&running);
+    assert!(code == Some(2) && said.contains("authserv-id"), "{code:?} {said}");
+    assert_eq!(send(&running, &running.lab.alice), 250);
 }
 
 #[test]
