@@ -1,5 +1,6 @@
-//! From schema 1 to 2, and making all indexes anew.
+//! From schemas 1 and 2 to 3, and making all indexes anew.
 //!
+//! Schema 2 had the addresses that CA certificates name in the index, and other keys for addresses that are not ASCII.
 //! Either is one transaction: a process that is killed in it leaves the cache as it was.
 
 use heed::RwTxn;
@@ -11,7 +12,7 @@ use crate::{
     env::Tried,
     index::Index,
     record::{Fingerprint, Record},
-    tables::{Schema, Tables},
+    tables::{SCHEMA, Schema, Tables},
 };
 
 /// What came of making the indexes anew.
@@ -29,10 +30,12 @@ impl Cache {
         self.write(|tables, transaction| {
             match tables.schema(transaction)? {
                 // Another process may have been faster.
-                Some(Schema { schema, .. }) if schema != 1 => return Ok(()),
-                Some(_) => {
+                Some(Schema { schema, .. }) if schema >= SCHEMA => return Ok(()),
+                Some(Schema { schema, .. }) => {
                     reindex(tables, transaction)?;
-                    absent_v1(tables, transaction)?;
+                    if schema == 1 {
+                        absent_v1(tables, transaction)?;
+                    }
                 }
                 None => {}
             }

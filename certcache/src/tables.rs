@@ -1,4 +1,4 @@
-//! The tables and their keys and values, schema 2.
+//! The tables and their keys and values, schema 3.
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
@@ -33,9 +33,9 @@ use crate::{
 pub(crate) type Table = Database<'static, Bytes, Bytes>;
 
 /// The schema of this program.
-pub(crate) const SCHEMA: u32 = 2;
+pub(crate) const SCHEMA: u32 = 3;
 /// The oldest schema whose programs can read what this one writes.
-pub(crate) const MIN_READER: u32 = 2;
+pub(crate) const MIN_READER: u32 = 3;
 pub(crate) const SCHEMA_KEY: &[u8] = b"schema";
 pub(crate) const MIN_READER_KEY: &[u8] = b"min_reader";
 /// Counts the CRLs that came.

@@ -1,6 +1,7 @@
 //! Other schemas: the older one is brought up, the newer one refused or read as it says.
 
 use heed::types::Bytes;
+use smime::testing::authority::Authority;
 
 use super::*;
 use crate::{codec::seconds, tables::SCHEMA_KEY};
@@ -63,6 +64,31 @@ fn a_cache_of_schema_1_is_brought_up_when_it_is_opened() {
 }
 
 #[test]
+fn in_a_cache_of_schema_2_no_address_leads_to_a_ca_any_more() {
+    let (folder, cache) = cache();
+    let path = folder.path().join("certcache");
+    let root = Authority::root("Root", "bob");
+    let (bob, authority) = (certificate("bob"), root.certificate());
+    let both = [Insertion::new(&bob, Source::Imported), Insertion::helper(authority, Source::Harvested)];
+    cache.put(&both, year(2026)).unwrap();
+    let row = key::pair(b"bob@example.org", authority.fingerprint());
+    cache
+        .write(|tables, transaction| {
+            tables.by_addr.put(transaction, &row, &[])?;
+            for key in [SCHEMA_KEY, tables::MIN_READER_KEY] {
+                tables.meta.put(transaction, key, &2_u32.to_le_bytes())?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(!cache.check().unwrap().is_good());
+    drop(cache);
+    let cache = Cache::open(&path).unwrap();
+    assert_good(&cache);
+    assert_eq!(found(&cache, "bob@example.org"), [bob]);
+}
+
+#[test]
 #[ignore = "the other process of the test below, which starts it"]
 fn migrating_process() {
     Cache::open(&started_path()).unwrap();
@@ -99,6 +125,6 @@ fn a_newer_schema_is_refused_with_both_numbers_unless_it_says_that_we_can_read_i
     set(&cache, tables::MIN_READER_KEY, 7);
     drop(cache);
     let error = Cache::open(&path).unwrap_err();
-    assert!(matches!(error, CacheError::Schema { found: 7, expected: 2, .. }), "{error}");
-    assert!(error.to_string().contains("its schema is 7, this program knows 2"), "{error}");
+    assert!(matches!(error, CacheError::Schema { found: 7, expected: 3, .. }), "{error}");
+    assert!(error.to_string().contains("its schema is 7, this program knows 3"), "{error}");
 }
