@@ -117,7 +117,7 @@ impl Agent {
         let mut forms: Vec<Form> = Vec::new();
         for IncomingShare { recipients, rule } in shares {
             for recipients in self.by_ownership(recipients, &rule, &entity) {
-                let form = self.form(recipients, &rule, message, at)?;
+                let form = self.form(recipients, &rule, envelope, message, at)?;
                 match forms
                     .iter_mut()
                     .find(|known| known.edits == form.edits && known.decision == form.decision)
@@ -133,7 +133,7 @@ impl Agent {
             let strictest =
                 forms.iter().max_by_key(|form| form.decision.action).map(|form| Arc::clone(&form.rule));
             let rule = strictest.unwrap_or_default();
-            forms = vec![self.form(envelope.recipients.clone(), &rule, message, at)?];
+            forms = vec![self.form(envelope.recipients.clone(), &rule, envelope, message, at)?];
         }
         self.finish(forms, disposition, is_incoming, envelope, message)
     }
@@ -172,6 +172,7 @@ impl Agent {
         &self,
         recipients: Vec<String>,
         rule: &Arc<IncomingRule>,
+        envelope: &Envelope,
         message: &Message,
         at: SystemTime,
     ) -> Result<Form, AgentError> {
@@ -183,7 +184,9 @@ impl Agent {
         let Whole { mut received, content: wrapped } = whole;
         let note = note(&received.opening, &received.verdict, rule);
         let mut edits = std::mem::take(&mut received.edits);
-        let promoted = rewrite::rewrite(&mut edits, &entity, wrapped.as_deref(), &received, rule);
+        let reports_stay = self.reports_stay(envelope, &entity);
+        let promoted =
+            rewrite::rewrite(&mut edits, &entity, wrapped.as_deref(), &received, rule, reports_stay);
         let words = rule.subject_tag.then(|| subject::words(&received.opening, received.verdict.result()));
         if self.incoming().tags_subjects {
             subject::retag(&mut edits, &entity, promoted, words.flatten());
@@ -204,6 +207,16 @@ impl Agent {
             edits.sender = self.opened_mail_sender().cloned();
         }
         Ok(Form { recipients, rule: Arc::clone(rule), edits, received, note, decision })
+    }
+
+    /// Whether reports on an opened message go to its author, to whom the configuration names, or to nobody: never to a
+    /// stranger who sends what he captured.
+    fn reports_stay(&self, envelope: &Envelope, entity: &MimeEntity<'_>) -> bool {
+        let is_authors = || match (MailAddress::parse(&envelope.sender), single_originator(entity)) {
+            (Ok(sender), Ok(author)) => sender.folded() == author.folded(),
+            _ => false,
+        };
+        envelope.has_null_sender() || self.opened_mail_sender().is_some() || is_authors()
     }
 
     /// One outcome of all forms.

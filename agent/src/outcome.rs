@@ -55,7 +55,8 @@ pub enum Returned {
     /// As much as the sender asked for and the MTA does.
     #[default]
     Full,
-    /// The header alone: the text is not the sender's, but was opened for the recipients.
+    /// The header alone: the text is not the sender's, but was opened for the recipients. That it was delivered is reported
+    /// to nobody, because such a report would hold our verdict.
     HeadersOnly,
 }
 

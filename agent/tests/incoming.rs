@@ -14,20 +14,25 @@ use agent::{
 };
 use smime::{
     Fault,
-    message::{self, AuthResult},
+    message::{self, AuthResult, SealedMessage},
     mime::{Canonical, Message, encode_base64},
+    profile::{Correspondent, Profile, plan},
     protection::{ConfidentialityPolicy, protect_encrypted, protect_signed},
     testing::fixtures::{certificate, data, key, now},
 };
 
-/// An agent for alice and bob with these rules.
+/// An agent for alice and bob with these rules; our post office gets reports on opened mail.
 fn agent(rules: &str) -> Agent {
+    agent_with("opened-mail-sender = \"post@example.org\"\n", rules)
+}
+
+fn agent_with(milter: &str, rules: &str) -> Agent {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
         "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n\
          [trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n\
          [milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
-         reinject = \"inet:127.0.0.1:10025\"\nstate = \"state\"\nopened-mail-sender = \"post@example.org\"\n\
+         reinject = \"inet:127.0.0.1:10025\"\nstate = \"state\"\n{milter}\
          [[identity]]\ncertificate = \"alice.pem\"\n[[identity]]\ncertificate = \"bob.pem\"\n{rules}"
     );
     for (name, octets) in [
@@ -50,8 +55,12 @@ fn agent(rules: &str) -> Agent {
 }
 
 fn treat(agent: &Agent, to: &[&str], message: &str) -> Result<Outcome, AgentError> {
+    treat_from("friend@example.net", agent, to, message)
+}
+
+fn treat_from(sender: &str, agent: &Agent, to: &[&str], message: &str) -> Result<Outcome, AgentError> {
     let envelope = Envelope {
-        sender: "friend@example.net".to_owned(),
+        sender: sender.to_owned(),
         recipients: to.iter().map(|name| format!("{name}@example.org")).collect(),
         client: "192.0.2.7".parse().ok(),
         ..Envelope::default()
@@ -267,6 +276,42 @@ fn a_protected_subject_takes_the_outer_ones_place_only_by_the_list_and_the_same_
         ("with a tag", &agent(both), clear, "[S/MIME: signed]"),
     ] {
         assert_eq!(subject(agent, &message), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_was_decrypted_takes_a_place_in_the_header_only_if_signed_and_where_no_stranger_hears_of_it() {
+    let rule = "[[incoming]]\npromote = [\"Subject\"]\n";
+    let (redirects, asks) = (agent(rule), agent_with("", rule));
+    let written = Message::from_stored(plain().replace("The plan", "The true plan").as_bytes());
+    let payload = protect_encrypted(&written.entity(), ConfidentialityPolicy::Baseline).unwrap().payload;
+    let bob = certificate("bob");
+    let to_bob = Correspondent { certificate: &bob, capabilities: None, profile: &Profile::COMPATIBLE };
+    let plan = plan(&[to_bob]).unwrap();
+    let mail = |sealed: SealedMessage| {
+        let body = String::from_utf8(sealed.body).unwrap();
+        let fields = format!("Content-Type: {}\r\nContent-Transfer-Encoding: base64", sealed.content_type);
+        format!("{HEADER}{fields}\r\n\r\n{body}").replace("The plan", "[...]")
+    };
+    let signed = message::sign(&payload, &key("alice"), &[certificate("ca")], now()).unwrap();
+    let signed = mail(message::seal_signed(&signed, &plan).unwrap());
+    let unsigned = mail(message::seal(&payload, &plan).unwrap());
+    for (agent, sender, message, expected) in [
+        (&asks, "alice@example.org", &signed, true),
+        (&asks, "ALICE@example.org", &signed, true),
+        (&asks, "", &signed, true),
+        (&asks, "friend@example.net", &signed, false),
+        (&asks, "alice", &signed, false),
+        (&redirects, "friend@example.net", &signed, true),
+        (&asks, "alice@example.org", &unsigned, false),
+        (&asks, "", &unsigned, false),
+        (&redirects, "friend@example.net", &unsigned, false),
+    ] {
+        let outcome = treat_from(sender, agent, &["bob"], message).unwrap();
+        let text = applied(&outcome, message);
+        assert!(text.contains("decrypted ") && text.contains("\r\n\r\nHello.\r\n"), "{text}");
+        let is_promoted = text.split("\r\n\r\n").next().unwrap().contains("Subject: The true plan");
+        assert_eq!(is_promoted, expected, "{sender:?}: {text}");
     }
 }
 

@@ -21,6 +21,7 @@ use crate::connection::{Activity, Connection};
 use crate::edits::Requests;
 use crate::meter::{Labels, Meter};
 use crate::reply::Reply;
+use crate::reports::Reported;
 use crate::session::{Received, Refusal, Session, loggable};
 use crate::treat::{Failure, Treat};
 
@@ -62,10 +63,9 @@ fn negotiate<T: Treat>(
     offered_actions: Actions,
     offered_options: ProtoOpts,
 ) -> Status {
-    let actions = if connection.bridge().makes_copies() { ACTIONS | Actions::DELETE_RCPT } else { ACTIONS };
-    if !offered_actions.contains(actions) || !offered_options.contains(NEEDED_OPTIONS) {
+    if !offered_actions.contains(ACTIONS) || !offered_options.contains(NEEDED_OPTIONS) {
         warn!(
-            missing_actions = ?(actions - offered_actions),
+            missing_actions = ?(ACTIONS - offered_actions),
             missing_options = ?(NEEDED_OPTIONS - offered_options),
             "refused an MTA that cannot do what S/MIME needs"
         );
@@ -73,7 +73,7 @@ fn negotiate<T: Treat>(
     }
     let options = NEEDED_OPTIONS | (WANTED_OPTIONS & offered_options);
     // Without it, what a rule would have held is deferred.
-    cx.requested_actions = actions | (offered_actions & Actions::QUARANTINE);
+    cx.requested_actions = ACTIONS | (offered_actions & Actions::QUARANTINE);
     cx.requested_opts = options;
     for (stage, macros) in MACROS {
         cx.requested_macros.insert(stage, macros.to_owned());
@@ -184,16 +184,16 @@ async fn eom<T: Treat>(connection: &Connection<T>, cx: &mut EomContext<State>) -
 async fn conclude<T: Treat>(
     connection: &Connection<T>,
     cx: &mut EomContext<State>,
-    received: Received,
+    mut received: Received,
 ) -> Status {
     let start = Instant::now();
     let (recipients, octets) = (received.envelope.recipients.len(), received.octets);
-    let sender = received.envelope.sender.clone();
+    let (sender, reported) = (received.envelope.sender.clone(), std::mem::take(&mut received.reported));
     let direction = connection.bridge().direction(&received.envelope);
     let under_way = connection.bridge().meter().map(Meter::begin);
     let treated = connection.bridge().treat(received, &cx.actions, connection.cut()).await;
     let done = match treated {
-        Ok(answer) => apply(connection, cx, answer, &sender).await.map_err(Refused::from),
+        Ok(answer) => apply(connection, cx, answer, &sender, &reported).await.map_err(Refused::from),
         Err(refused) => Err(refused),
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -245,14 +245,15 @@ async fn apply<T: Treat>(
     cx: &EomContext<State>,
     Answer { outcome, prepared, memory }: Answer,
     sender: &str,
+    reported: &[Reported],
 ) -> Result<Done, Failure> {
     let Outcome { edits, action, reason, verdict, disposition, layers, copies, signed } = outcome;
     if !copies.is_empty() {
         return Err(Failure::new(Fault::Internal, "there are copies that nobody sends"));
     }
     let smime = verdict.map(|verdict| verdict.result().as_str());
-    let requests =
-        Requests::new(edits, sender).map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;
+    let requests = Requests::new(edits, sender, reported)
+        .map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;
     let sent = async {
         // Before the edits: what shall be held is never delivered for want of them.
         if disposition == Disposition::Quarantine {
@@ -299,11 +300,13 @@ fn refuse<T: Treat>(connection: &Connection<T>, refusal: Refusal, to: &mut impl 
 const QUARANTINE_REASON: &CStr = c"held by a rule on S/MIME";
 
 /// Fields are added (and inserted), removed, bodies replaced, and the sender named again with what bounces may
-/// hold; nothing else is asked for, but that recipients are removed where copies are made for them.
+/// hold. Recipients are removed where copies are made for them, or to be named again with fewer reports.
 const ACTIONS: Actions = Actions::ADD_HEADER
     .union(Actions::CHANGE_HEADER)
     .union(Actions::REPLACE_BODY)
-    .union(Actions::CHANGE_SENDER);
+    .union(Actions::CHANGE_SENDER)
+    .union(Actions::DELETE_RCPT)
+    .union(Actions::ADD_RCPT_EXT);
 
 /// Without leading spaces as they were, no value is exact.
 const NEEDED_OPTIONS: ProtoOpts = ProtoOpts::LEADING_SPACE;

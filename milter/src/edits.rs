@@ -3,13 +3,16 @@
 //! Removals of a name go from the highest index down (Postfix renumbers at once, Sendmail does not), insertions
 //! only to place 0 (the MTAs count the others differently), and the body comes last in one run (Postfix allows
 //! nothing between two chunks). The envelope comes first, so that no opened text is with an MTA that may still
-//! bounce it. All is checked before the first request leaves.
+//! bounce it; a recipient is removed before it is named again, as the MTAs remove all of that address. All is checked before the first request leaves.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 
 use agent::{Edits, Returned};
 use indymilter::{ActionError, ContextActions};
 use smime::MailAddress;
+
+use crate::reports::Reported;
 
 /// Why edits cannot be sent; always a defect on our side of the joint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +42,10 @@ pub(crate) enum EditError {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Requests {
     sender: Option<SenderRequest>,
-    /// Recipients that are removed.
-    recipients: Vec<CString>,
+    /// Recipients that are removed,
+    removed: Vec<CString>,
+    /// and those of them that are named again, with ESMTP parameters.
+    added: Vec<(CString, CString)>,
     fields: Vec<FieldRequest>,
     body: Option<Vec<u8>>,
 }
@@ -60,11 +65,17 @@ enum FieldRequest {
 }
 
 impl Requests {
-    /// Orders and checks the edits of a message from this envelope sender.
-    pub(crate) fn new(edits: Edits, sender: &str) -> Result<Self, EditError> {
+    /// Orders and checks the edits of a message from this envelope sender, who asked for some reports of success.
+    pub(crate) fn new(edits: Edits, sender: &str, reported: &[Reported]) -> Result<Self, EditError> {
         let sender = sender_request(&edits, sender)?;
-        let recipients = edits.remove_recipients.iter().map(|one| path(one, EditError::Recipient));
-        let recipients = recipients.collect::<Result<_, _>>()?;
+        let unreported = unreported(&edits, reported);
+        let again: BTreeSet<_> = unreported.iter().map(|one| &one.recipient).collect();
+        let removed = edits.remove_recipients.iter().chain(again);
+        let removed = removed.map(|one| path(one, EditError::Recipient)).collect::<Result<_, _>>()?;
+        let added = unreported
+            .into_iter()
+            .map(|one| Ok((path(&one.recipient, EditError::Recipient)?, one.otherwise.clone())));
+        let added = added.collect::<Result<_, _>>()?;
         let mut fields = removals(&edits)?;
         for (name, value) in &edits.append {
             fields.push(FieldRequest::Append { name: field_name(name)?, value: field_value(name, value)? });
@@ -73,7 +84,7 @@ impl Requests {
         for (name, value) in edits.prepend.iter().rev() {
             fields.push(FieldRequest::Prepend { name: field_name(name)?, value: field_value(name, value)? });
         }
-        Ok(Self { sender, recipients, fields, body: edits.body })
+        Ok(Self { sender, removed, added, fields, body: edits.body })
     }
 
     /// Sends them. After an error the MTA has some of the edits, so the message must not be accepted.
@@ -81,8 +92,11 @@ impl Requests {
         if let Some(SenderRequest { path, parameters }) = self.sender {
             to.change_sender(path, parameters).await?;
         }
-        for recipient in self.recipients {
+        for recipient in self.removed {
             to.delete_recipient(recipient).await?;
+        }
+        for (recipient, parameters) in self.added {
+            to.add_recipient_ext(recipient, Some(parameters)).await?;
         }
         for request in self.fields {
             match request {
@@ -113,6 +127,18 @@ fn sender_request(edits: &Edits, sender: &str) -> Result<Option<SenderRequest>, 
     }
     let path = path(new.unwrap_or(sender), EditError::Sender)?;
     Ok(Some(SenderRequest { path, parameters }))
+}
+
+/// Those of whose success the sender must not hear: a report of it holds the header as it was delivered, and with it
+/// whether ciphertext could be decrypted, for as many tries as somebody likes (RFC 3218).
+fn unreported<'r>(edits: &Edits, reported: &'r [Reported]) -> Vec<&'r Reported> {
+    match edits.returned {
+        Returned::Full => Vec::new(),
+        Returned::HeadersOnly => {
+            let stays = |one: &&Reported| !edits.remove_recipients.contains(&one.recipient);
+            reported.iter().filter(stays).collect()
+        }
+    }
 }
 
 /// An address in angle brackets.
@@ -190,7 +216,7 @@ mod tests {
 
     fn spelled(edits: Edits) -> Vec<String> {
         let text = |octets: &CString| octets.to_str().unwrap().to_owned();
-        Requests::new(edits, "a@x.invalid")
+        Requests::new(edits, "a@x.invalid", &[])
             .unwrap()
             .fields
             .iter()
@@ -262,9 +288,58 @@ mod tests {
             ("place beyond the protocol", place("A", u32::MAX)),
             ("bad name to remove", place("", 1)),
         ] {
-            assert!(Requests::new(edits, "").is_err(), "{case}");
+            assert!(Requests::new(edits, "", &[]).is_err(), "{case}");
         }
-        assert!(Requests::new(value(&"x".repeat(59_999)), "").is_ok());
+        assert!(Requests::new(value(&"x".repeat(59_999)), "", &[]).is_ok());
+    }
+
+    #[test]
+    fn nobody_hears_of_the_success_of_what_bounces_must_not_hold() {
+        let reported = |recipient: &str, otherwise: &str| Reported {
+            recipient: recipient.to_owned(),
+            otherwise: CString::new(otherwise).unwrap(),
+        };
+        let all = [
+            reported("b@x.invalid", "NOTIFY=NEVER"),
+            reported("c@x.invalid", "NOTIFY=FAILURE"),
+            reported("b@x.invalid", "NOTIFY=DELAY"),
+        ];
+        let (c, d) = ("c@x.invalid".to_owned(), "d@x.invalid".to_owned());
+        let (full, headers) = (Returned::Full, Returned::HeadersOnly);
+        for (returned, copied, removed, added) in [
+            (full, vec![], vec![], vec![]),
+            (full, vec![c.clone()], vec!["<c@x.invalid>"], vec![]),
+            (
+                headers,
+                vec![],
+                vec!["<b@x.invalid>", "<c@x.invalid>"],
+                vec![
+                    "<b@x.invalid> NOTIFY=NEVER",
+                    "<c@x.invalid> NOTIFY=FAILURE",
+                    "<b@x.invalid> NOTIFY=DELAY",
+                ],
+            ),
+            // Who gets a copy is not put back.
+            (
+                headers,
+                vec![c, d],
+                vec!["<c@x.invalid>", "<d@x.invalid>", "<b@x.invalid>"],
+                vec!["<b@x.invalid> NOTIFY=NEVER", "<b@x.invalid> NOTIFY=DELAY"],
+            ),
+        ] {
+            let edits = Edits { returned, remove_recipients: copied, ..Edits::default() };
+            for sender in ["a@x.invalid", ""] {
+                let requests = Requests::new(edits.clone(), sender, &all).unwrap();
+                assert_eq!(requests.removed.iter().map(|r| r.to_str().unwrap()).collect::<Vec<_>>(), removed);
+                let spelled = |(path, parameters): &(CString, CString)| {
+                    format!("{} {}", path.to_str().unwrap(), parameters.to_str().unwrap())
+                };
+                assert_eq!(requests.added.iter().map(spelled).collect::<Vec<_>>(), added);
+            }
+        }
+        let edits = Edits { returned: headers, ..Edits::default() };
+        let bad = Requests::new(edits, "", &[reported("b\n@x.invalid", "NOTIFY=NEVER")]);
+        assert_eq!(bad, Err(EditError::Recipient));
     }
 
     #[test]
@@ -281,13 +356,13 @@ mod tests {
             (headers, &postmaster, "", None),
         ] {
             let edits = Edits { returned, sender: new.clone(), ..Edits::default() };
-            let request = Requests::new(edits, sender).unwrap().sender;
+            let request = Requests::new(edits, sender, &[]).unwrap().sender;
             let spelled = request.as_ref().map(|r| (r.path.to_str().unwrap(), r.parameters.is_some()));
             assert_eq!(spelled, expected, "{returned:?} {new:?} {sender}");
         }
         let edits = || Edits { returned: headers, ..Edits::default() };
         for sender in ["a@x.invalid\n", "a\0b@x.invalid", "a\rb@x.invalid"] {
-            assert_eq!(Requests::new(edits(), sender), Err(EditError::Sender), "{sender:?}");
+            assert_eq!(Requests::new(edits(), sender, &[]), Err(EditError::Sender), "{sender:?}");
         }
     }
 }

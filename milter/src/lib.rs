@@ -18,6 +18,7 @@ mod meter;
 mod reload;
 mod replace;
 mod reply;
+mod reports;
 mod server;
 mod session;
 mod signals;

@@ -15,6 +15,7 @@ use smime::mime::{Message, MessageBuilder};
 use crate::body::{Body, NoRoom, Storage, Write};
 use crate::budget::Share;
 use crate::client::{Full, Place, Places, client};
+use crate::reports::Reported;
 
 /// One connection's state between two commands.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) struct Room {
 #[derive(Debug)]
 struct Transaction {
     envelope: Envelope,
+    reported: Vec<Reported>,
     envelope_octets: usize,
     header: MessageBuilder,
     /// What the header takes of the memory.
@@ -51,6 +53,8 @@ struct Transaction {
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) envelope: Envelope,
+    /// Recipients of whose success the sender wants to hear.
+    pub(crate) reported: Vec<Reported>,
     /// For the log.
     pub(crate) message_id: Option<String>,
     /// Header, empty line and body.
@@ -122,6 +126,7 @@ impl Session {
         self.transaction = Some(Transaction {
             envelope_octets: envelope.sender.len(),
             envelope,
+            reported: Vec::new(),
             header: Message::builder(),
             held: self.room.storage.memory.share(),
             body: Body::new(&self.room.storage),
@@ -137,12 +142,17 @@ impl Session {
     pub(crate) fn rcpt(&mut self, arguments: &[CString]) -> Result<(), Refusal> {
         let transaction = self.transaction.as_mut().ok_or(Refusal::NoTransaction)?;
         let recipient = address(arguments);
-        let octets = transaction.envelope_octets + size_of::<String>() + recipient.len();
+        let reported = Reported::of(&recipient, arguments);
+        let octets = transaction.envelope_octets
+            + size_of::<String>()
+            + recipient.len()
+            + reported.as_ref().map_or(0, Reported::octets);
         if octets > MAX_ENVELOPE_OCTETS {
             return Err(Refusal::TooManyRecipients);
         }
         transaction.envelope_octets = octets;
         transaction.envelope.recipients.push(recipient);
+        transaction.reported.extend(reported);
         Ok(())
     }
 
@@ -217,14 +227,16 @@ impl Session {
     pub(crate) fn end_of_message(&mut self) -> Result<Received, Refusal> {
         let transaction = self.transaction.take().ok_or(Refusal::NoTransaction)?;
         let octets = transaction.octets();
-        let Transaction { envelope, header, held, body, message_id, expansion, refusal, place, .. } =
-            transaction;
+        let Transaction {
+            envelope, reported, header, held, body, message_id, expansion, refusal, place, ..
+        } = transaction;
         match refusal {
             Some(refusal) => Err(refusal),
             None if octets > self.room.max_message_octets => Err(Refusal::MessageTooLarge),
             None => Ok(Received {
                 need: octets.saturating_mul(expansion).max(ALWAYS),
                 envelope,
+                reported,
                 message_id,
                 octets,
                 content: Content { header, held, body },

@@ -1,5 +1,5 @@
-//! What a rule changes in a message beyond opening it: signatures that pass come off, and protected header fields take the
-//! place of outer ones (RFC 9788), by a list.
+//! What a rule changes in a message beyond opening it: signatures that pass come off, and protected header fields that they
+//! cover take the place of outer ones (RFC 9788), by a list.
 
 use smime::{
     message::AuthResult,
@@ -8,29 +8,30 @@ use smime::{
 };
 
 use crate::{
-    Edits, FieldRef, Opening, Received, opened::put_in_place, sending::is_content_field,
-    settings::IncomingRule,
+    Edits, FieldRef, Received, opened::put_in_place, sending::is_content_field, settings::IncomingRule,
 };
 
 /// Adds to the edits of a message, and gives the subject back that takes the outer one's place, if one does. `opened` is
-/// its content where it was opened.
+/// its content where it was opened, and `reports_stay` says that no report on it goes to anybody who may not know it.
 pub(super) fn rewrite(
     edits: &mut Edits,
     outer: &MimeEntity<'_>,
     opened: Option<&[u8]>,
     received: &Received,
     rule: &IncomingRule,
+    reports_stay: bool,
 ) -> Option<String> {
     if !rule.strip_signature && rule.promote.is_empty() {
         return None;
     }
     let passes = received.verdict.result() == AuthResult::Pass;
-    let is_opened = matches!(received.opening, Opening::Opened { .. });
     let content = opened.map_or(*outer, MimeEntity::parse);
     let payload = Payload::find(&content)?;
     let is_signed = passes && payload.layers() > 0;
     let mut subject = None;
-    if (is_opened || is_signed)
+    // Anybody can put ciphertext into another message, and a report on that holds its header.
+    if is_signed
+        && (opened.is_none() || reports_stay)
         && let Ok(Some(protected)) = ProtectedHeader::read(&payload.entity(), &outer.header())
     {
         subject = promote(edits, outer, &protected, rule);

@@ -14,7 +14,8 @@ fn exactly_what_is_needed_is_negotiated() {
     let milter = Running::start(untouched);
     let negotiated = Mta::connect(milter.address).negotiate(ALL_ACTIONS, ALL_OPTIONS).unwrap();
     assert_eq!(negotiated.version, 6);
-    assert_eq!(negotiated.actions, 0x1 | 0x2 | 0x10 | 0x20 | 0x40, "fields, body, quarantine and sender");
+    let needed = 0x1 | 0x2 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80;
+    assert_eq!(negotiated.actions, needed, "fields, body, quarantine, sender and recipients");
     assert_eq!(
         negotiated.options,
         mta::NO_CONNECT
@@ -37,8 +38,10 @@ fn an_mta_that_lacks_what_is_needed_is_refused_and_others_are_served() {
     for (actions, options) in [
         (ALL_ACTIONS & !0x1, ALL_OPTIONS),
         (ALL_ACTIONS & !0x2, ALL_OPTIONS),
+        (ALL_ACTIONS & !0x8, ALL_OPTIONS),
         (ALL_ACTIONS & !0x10, ALL_OPTIONS),
         (ALL_ACTIONS & !0x40, ALL_OPTIONS),
+        (ALL_ACTIONS & !0x80, ALL_OPTIONS),
         (ALL_ACTIONS, ALL_OPTIONS & !mta::LEADING_SPACE),
         (0, 0),
     ] {
