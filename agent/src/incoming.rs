@@ -13,7 +13,7 @@ use smime::{
     MailAddress, Room,
     cms::{EnvelopedData, Object},
     message::{AuthResult, Ciphertext, Verdict},
-    mime::{Message, MimeEntity, single_originator},
+    mime::{Message, MimeEntity, possible_originators, single_originator},
 };
 
 use crate::{
@@ -30,6 +30,8 @@ use crate::{
 pub struct Incoming {
     rules: Vec<Arc<IncomingRule>>,
     default: Arc<IncomingRule>,
+    /// What separates a recipient's own address from what he adds to it.
+    delimiters: String,
     /// Whether our tags mean something to readers of subjects here.
     tags_subjects: bool,
 }
@@ -48,30 +50,57 @@ impl Incoming {
     pub fn new(settings: &Settings) -> Self {
         let rules: Vec<_> = settings.incoming().iter().cloned().map(Arc::new).collect();
         let tags_subjects = rules.iter().any(|rule| rule.subject_tag);
-        Self { rules, default: Arc::default(), tags_subjects }
+        let delimiters = settings.milter().map_or_else(String::new, |m| m.recipient_delimiter.clone());
+        Self { rules, default: Arc::default(), delimiters, tags_subjects }
     }
 
     /// Which rule is about which recipients of a message; a pure function of envelope, header and size. There is always a
-    /// share.
+    /// share. Where it is not clear who the author is, readers may show anybody of whom a rule is: then all of these rules
+    /// count, each as strict as it is.
     pub fn shares(&self, envelope: &Envelope, message: &MimeEntity<'_>) -> Vec<IncomingShare> {
         let (header, octets) = (message.header(), message.octets().len());
-        let from = single_originator(message).ok();
+        let from = single_originator(message);
+        let possible = possible_originators(message);
         let is_from = |rule: &IncomingRule| {
             let pattern = &rule.conditions.from;
-            from.as_ref().map_or_else(|| pattern.matches_what_is_none(), |from| pattern.matches(from))
+            match (&from, &possible) {
+                _ if pattern.matches_what_is_none() => About::Surely,
+                (Ok(from), _) if pattern.matches(from) => About::Surely,
+                (Ok(_), _) => About::Others,
+                (Err(_), Some(all)) if !all.iter().any(|from| pattern.matches(from)) => About::Others,
+                (Err(_), _) => About::Perhaps,
+            }
         };
         let rules: Vec<_> = self
             .rules
             .iter()
-            .filter(|rule| rule.conditions.hold_for(envelope, &header, octets) && is_from(rule))
+            .filter(|rule| rule.conditions.hold_for(envelope, &header, octets))
+            .map(|rule| (rule, is_from(rule)))
             .collect();
+        let rule_for = |address: Option<&MailAddress>| {
+            let mut perhaps: Vec<&Arc<IncomingRule>> = Vec::new();
+            let mut surely = &self.default;
+            for (rule, about) in &rules {
+                if *about == About::Others
+                    || !rule.conditions.hold_for_recipient_of(address, &self.delimiters)
+                {
+                    continue;
+                }
+                if *about == About::Surely {
+                    surely = rule;
+                    break;
+                }
+                perhaps.push(rule);
+            }
+            let strictest = |rule: Arc<IncomingRule>, other: &Arc<IncomingRule>| Arc::new(rule.with(other));
+            perhaps.into_iter().fold(Arc::clone(surely), strictest)
+        };
         let mut shares: Vec<IncomingShare> = Vec::new();
         let mut add = |recipient: Option<&String>, address: Option<&MailAddress>| {
-            let rule = rules.iter().find(|rule| rule.conditions.hold_for_recipient(address));
-            let rule = rule.copied().unwrap_or(&self.default);
-            let at = shares.iter().position(|share| share.rule.line == rule.line);
+            let rule = rule_for(address);
+            let at = shares.iter().position(|share| share.rule == rule);
             let at = at.unwrap_or_else(|| {
-                shares.push(IncomingShare { recipients: Vec::new(), rule: Arc::clone(rule) });
+                shares.push(IncomingShare { recipients: Vec::new(), rule });
                 shares.len() - 1
             });
             if let (Some(share), Some(recipient)) = (shares.get_mut(at), recipient) {
@@ -86,6 +115,15 @@ impl Incoming {
         }
         shares
     }
+}
+
+/// Whether a rule's `from` is about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    Surely,
+    /// Its author is not clear, and may be shown as one of those.
+    Perhaps,
+    Others,
 }
 
 /// One form of a message, and who gets it.

@@ -174,6 +174,63 @@ fn each_verdict_has_the_fate_that_its_rule_says() {
 }
 
 #[test]
+fn whoever_may_be_shown_as_the_author_has_the_rules_for_him_counted() {
+    let rules = "[[incoming]]\nfrom = \"friend@example.net\"\n\
+                 [[incoming]]\nfrom = \"some@example.net\"\nrequire-signed = true\non-unsigned = \"tag\"\n\
+                 [[incoming]]\nfrom = \"*@bank.example\"\nrequire-signed = true\n\
+                 [[incoming]]\nfrom = \"*@spam.example\"\non-unsigned = \"discard-silently\"\n";
+    let (rules, none) = (agent(rules), agent("[[incoming]]\non-unsigned = \"tag\"\n"));
+    let header = "To: bob@example.org\r\nSubject: x\r\nMIME-Version: 1.0\r\n";
+    for (from, expected) in [
+        ("From: a@bank.example\r\n", "refused"),
+        ("From: friend@example.net\r\n", "delivered"),
+        ("From: some@example.net\r\n", "delivered tagged none"),
+        ("From: a@spam.example\r\n", "discarded tagged none"),
+        ("From: eve@evil.example\r\n", "delivered"),
+        // Several fields.
+        ("From: a@bank.example\r\nFrom: eve@evil.example\r\n", "refused"),
+        ("From: eve@evil.example\r\nfrom : a@bank.example\r\n", "refused"),
+        ("From: friend@example.net\r\nFrom: a@bank.example\r\n", "refused"),
+        ("From: some@example.net\r\nFrom: a@bank.example\r\n", "refused"),
+        ("From: some@example.net\r\nFrom: eve@evil.example\r\n", "delivered tagged none"),
+        ("From: a@spam.example\r\nFrom: eve@evil.example\r\n", "held tagged none"),
+        ("From: friend@example.net\r\nFrom: eve@evil.example\r\n", "delivered"),
+        ("From: friend@example.net\r\nFrom: bank: a@x.example;\r\n", "refused"),
+        // Several mailboxes.
+        ("From: a@bank.example, eve@evil.example\r\n", "refused"),
+        ("From: eve@evil.example, mallory@evil.example\r\n", "delivered"),
+        // Nobody who can be read: it may be anybody.
+        ("", "refused"),
+        ("From:\r\n", "refused"),
+        ("From: bank: eve@evil.example;\r\n", "refused"),
+        ("From: a..b@bank.example\r\n", "refused"),
+        ("From: a@bank.example (\r\n", "refused"),
+        ("From: eve@evil.example\r\nno field\r\n", "refused"),
+    ] {
+        let message = format!("{from}{header}{TEXT}");
+        assert_eq!(fate(&treat(&rules, &["bob"], &message)), expected, "{from:?}");
+        assert_eq!(fate(&treat(&none, &["bob"], &message)), "delivered tagged none", "{from:?}");
+    }
+}
+
+#[test]
+fn a_rule_for_an_address_is_about_what_its_owner_adds_to_it() {
+    let rule = "[[incoming]]\nto = \"bob@example.org\"\nrequire-signed = true\n";
+    let (plus, none) = (agent_with("recipient-delimiter = \"+-\"\n", rule), agent(rule));
+    for (to, with_delimiter, without) in [
+        ("bob", "refused", "refused"),
+        ("Bob+x", "refused", "delivered"),
+        ("bob-x+y", "refused", "delivered"),
+        ("bobby+x", "delivered", "delivered"),
+        ("zoe+bob", "delivered", "delivered"),
+        ("+bob", "delivered", "delivered"),
+    ] {
+        assert_eq!(fate(&treat(&plus, &[to], &plain())), with_delimiter, "{to}");
+        assert_eq!(fate(&treat(&none, &[to], &plain())), without, "{to}");
+    }
+}
+
+#[test]
 fn of_several_recipients_the_strictest_rule_answers_for_all() {
     let rules = "[[incoming]]\nto = \"bob@example.org\"\non-unsigned = \"ACTION\"\n\
                  [[incoming]]\nto = \"alice@example.org\"\non-unsigned = \"tag\"\n";

@@ -86,6 +86,34 @@ impl IncomingRule {
         }
     }
 
+    /// What holds for mail that both rules may be about: of each the stricter. It is thrown away only where both say so, and
+    /// else held.
+    pub(crate) fn with(&self, other: &Self) -> Self {
+        let stricter = |of: fn(&Actions) -> Action| match (of(&self.actions), of(&other.actions)) {
+            (one, two) if one == two => one,
+            (one, Action::Discard) => one.max(Action::Quarantine),
+            (Action::Discard, two) => two.max(Action::Quarantine),
+            (one, two) => one.max(two),
+        };
+        Self {
+            line: if self.line == 0 { other.line } else { self.line },
+            decrypt: self.decrypt && other.decrypt,
+            details: self.details || other.details,
+            subject_tag: self.subject_tag || other.subject_tag,
+            actions: Actions {
+                unsigned: stricter(|actions| actions.unsigned),
+                policy: stricter(|actions| actions.policy),
+                neutral: stricter(|actions| actions.neutral),
+                permerror: stricter(|actions| actions.permerror),
+                temperror: stricter(|actions| actions.temperror),
+                fail: stricter(|actions| actions.fail),
+                unencrypted: stricter(|actions| actions.unencrypted),
+                undecrypted: stricter(|actions| actions.undecrypted),
+            },
+            ..self.clone()
+        }
+    }
+
     fn by_result(&self, result: AuthResult) -> Action {
         let Actions { unsigned, policy, neutral, permerror, temperror, fail, .. } = self.actions;
         match result {

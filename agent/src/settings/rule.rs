@@ -12,6 +12,7 @@ use super::AddressList;
 use crate::{
     Envelope,
     config::{Level, Mixed, NoCertificate, SignatureForm, WhenUnknown},
+    identity::base_address,
 };
 
 /// What to do with some mail. For each recipient the first rule that matches counts; where none does, mail is
@@ -118,6 +119,13 @@ impl Conditions {
     /// Whether they hold for a recipient, `None` being one that is no plain address.
     pub(crate) fn hold_for_recipient(&self, recipient: Option<&MailAddress>) -> bool {
         recipient.map_or_else(|| self.to.matches_what_is_none(), |recipient| self.to.matches(recipient))
+    }
+
+    /// The same for what comes in: who is behind `bob+tag@` is `bob@`, too.
+    pub(crate) fn hold_for_recipient_of(&self, recipient: Option<&MailAddress>, delimiters: &str) -> bool {
+        let base = recipient.and_then(|recipient| base_address(recipient, delimiters));
+        let base = base.and_then(|base| MailAddress::parse(&base).ok());
+        self.hold_for_recipient(recipient) || base.is_some_and(|base| self.to.matches(&base))
     }
 
     /// Whether they surely hold wherever others hold.

@@ -73,6 +73,18 @@ pub fn single_originator(message: &MimeEntity<'_>) -> Result<MailAddress, FromEr
     }
 }
 
+/// Everybody whom some agent may show as the author: the mailboxes of all From fields. `None` where it may be anybody,
+/// because there is no From field, or one of them or the header cannot be read.
+pub fn possible_originators(message: &MimeEntity<'_>) -> Option<Vec<MailAddress>> {
+    let header = message.header();
+    if has_bare_line_end(message.header_octets()) || has_line_without_name(&header) {
+        return None;
+    }
+    let fields = header.all("From").map(|field| mailboxes(field.value()).ok());
+    let addresses = fields.collect::<Option<Vec<_>>>()?.concat();
+    (!addresses.is_empty()).then_some(addresses)
+}
+
 /// The addresses that the destination fields name, those of To and Cc and of resent mail (RFC 5322 3.6.3, 3.6.6). A
 /// field that is not understood names nobody: whoever asks wants to know who is surely seen by all.
 pub fn named_recipients(message: &MimeEntity<'_>) -> Vec<MailAddress> {
@@ -432,6 +444,30 @@ mod tests {
             let octets = format!("{header}\r\nbody");
             let found = originators(&MimeEntity::parse(octets.as_bytes())).map(|addresses| addresses.len());
             assert_eq!(found, if is_clear { Ok(1) } else { Err(FromError::HeaderLine) }, "{name}");
+        }
+    }
+
+    #[test]
+    fn who_may_be_shown_as_the_author_is_known_or_may_be_anybody() {
+        for (header, expected) in [
+            ("From: a@x.example", Some(&["a@x.example"][..])),
+            (
+                "From: a@x.example\r\nfrom: b@x.example, c@x.example",
+                Some(&["a@x.example", "b@x.example", "c@x.example"]),
+            ),
+            ("Subject: x", None),
+            ("From: a@x.example\r\nFrom: group: b@x.example;", None),
+            ("From: a@x.example\r\nno field", None),
+            ("From: a@x.example\r\nX: y\rFrom: b@x.example", None),
+        ] {
+            let octets = format!("{header}\r\n\r\nbody");
+            let found = possible_originators(&MimeEntity::parse(octets.as_bytes()));
+            let found = found.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+            assert_eq!(
+                found,
+                expected.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+                "{header:?}"
+            );
         }
     }
 

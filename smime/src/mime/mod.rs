@@ -32,7 +32,9 @@ pub use content_type::ContentType;
 pub use entity::{MAX_DEPTH, MimeEntity, TransferEncoding};
 pub use error::{CanonicalError, MimeError};
 pub(crate) use field::safe_field;
-pub use from::{Claimed, FromError, SenderRule, named_recipients, originators, single_originator};
+pub use from::{
+    Claimed, FromError, SenderRule, named_recipients, originators, possible_originators, single_originator,
+};
 pub(crate) use from::{has_bare_line_end, has_line_without_name};
 pub use hazard::Hazard;
 pub use header::{Fields, Header, HeaderField, HeaderTooLarge, MAX_HEADER_FIELDS, MAX_HEADER_OCTETS};
