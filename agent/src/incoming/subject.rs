@@ -1,7 +1,8 @@
 //! Tags in the subject that say what a message's signature is worth, for people who see nothing else of it.
 //!
 //! Anybody can write such a tag, so what looks like one is removed first: decoded (RFC 2047), without regard to case, to
-//! white space, to characters that do not show, and to full-width forms.
+//! white space, to characters that do not show, and to full-width forms. What only looks alike stays (letters of other
+//! scripts, mathematical letters, other brackets, UTF-7): no list of such is ever whole, and a tag is no proof.
 
 use smime::{message::AuthResult, mime::MimeEntity};
 
