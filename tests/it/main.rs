@@ -16,6 +16,8 @@ mod copies;
 #[expect(clippy::print_stdout, reason = "what was counted and measured is worth reading")]
 mod endurance;
 #[cfg(test)]
+mod every_mta;
+#[cfg(test)]
 mod forged;
 #[cfg(test)]
 mod harvest;

@@ -8,10 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 use crate::command::Finished;
 use crate::config::{Config, Identity};
 use crate::milter::Milter;
+use crate::mta::Mta;
 use crate::peers::{Gpgsm, Nss, OpenSsl};
 use crate::pki::{Key, Person, Pki, Profile};
 use crate::postfix::Postfix;
 use crate::programs;
+use crate::sendmail::Sendmail;
 use crate::sink::{Delivered, Offer, Sink};
 use crate::smtp::{Origin, Reply};
 use crate::softhsm::SoftHsm;
@@ -41,9 +43,9 @@ pub struct Lab {
 
 /// A lab with milter, Postfix and sink running.
 #[derive(Debug)]
-pub struct Running {
+pub struct Running<M: Mta = Postfix> {
     /// Where the mail comes in.
-    pub postfix: Postfix,
+    pub postfix: M,
     /// What is tested.
     pub milter: Milter,
     /// Where the mail goes to.
@@ -115,6 +117,17 @@ impl Lab {
         Ok(Running { postfix, milter, sink, lab: self })
     }
 
+    /// As [`Lab::start`], with Sendmail in the place of Postfix. Who is logged in elsewhere comes from a trusted network
+    /// here.
+    pub fn start_sendmail(mut self) -> Result<Running<Sendmail>> {
+        let [a, b, c, d] = Sendmail::OURS;
+        self.config.trusted_networks.push(format!("{a}.{b}.{c}.{d}/32"));
+        let sink = Sink::start(Offer::EightBit)?;
+        let milter = self.start_milter()?;
+        let postfix = Sendmail::start(&self.workdir, &self.config.listen, sink.port())?;
+        Ok(Running { postfix, milter, sink, lab: self })
+    }
+
     /// Starts the milter alone.
     pub fn start_milter(&self) -> Result<Milter> {
         let command = programs::command("hsmime-milter", &self.token, &self.write_config()?)?;
@@ -172,7 +185,7 @@ impl Lab {
     }
 }
 
-impl Running {
+impl<M: Mta> Running<M> {
     /// Sends one mail in a session of its own.
     pub fn send(&self, origin: &Origin, from: &str, to: &[&str], octets: &[u8]) -> Result<Reply> {
         let mut client = self.postfix.connect(origin)?;

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command;
+use crate::mta::Mta;
 use crate::smtp::{Client, Origin};
 use crate::wait;
 use crate::workdir::Workdir;
@@ -118,6 +119,16 @@ impl Postfix {
         let mut command = Command::new(program);
         command.arg("-c").arg(self.base.join("etc"));
         command
+    }
+}
+
+impl Mta for Postfix {
+    fn connect(&self, origin: &Origin) -> Result<Client> {
+        Self::connect(self, origin)
+    }
+
+    fn log(&self) -> String {
+        Self::log(self)
     }
 }
 

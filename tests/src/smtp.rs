@@ -1,10 +1,11 @@
 //! A small SMTP client (RFC 5321) that shows every reply and speaks Postfix's XCLIENT.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 /// A reply of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +74,23 @@ impl Client {
         Ok(client)
     }
 
+    /// Connects to a port of the loopback from an address of it, and says EHLO.
+    pub fn connect_from(address: [u8; 4], port: u16) -> Result<Self> {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        bind(&socket, &SocketAddrV4::new(address.into(), 0))?;
+        connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).context("no SMTP server")?;
+        let mut client = Self::greeted(socket.into())?;
+        let reply = client.command("EHLO client.invalid")?;
+        ensure!(client.banner.is_positive() && reply.is_positive(), "{:?} {reply:?}", client.banner);
+        Ok(client)
+    }
+
     /// Connects and reads the banner, no more.
     pub fn greet(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).context("no SMTP server")?;
+        Self::greeted(TcpStream::connect(("127.0.0.1", port)).context("no SMTP server")?)
+    }
+
+    fn greeted(stream: TcpStream) -> Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         let mut client =

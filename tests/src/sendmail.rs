@@ -1,0 +1,132 @@
+//! A private Sendmail: unpacked, not installed, because its package and Postfix's exclude each other.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::command;
+use crate::mta::Mta;
+use crate::smtp::{Client, Origin};
+use crate::wait;
+use crate::workdir::Workdir;
+
+/// A running instance; it stops when dropped.
+#[derive(Debug)]
+pub struct Sendmail {
+    base: PathBuf,
+    port: u16,
+    daemon: Child,
+}
+
+impl Sendmail {
+    /// The client address of those of ours. Sendmail has no XCLIENT: who a client is depends on where it comes from.
+    pub const OURS: [u8; 4] = [127, 0, 0, 2];
+    /// The client address of all others.
+    pub const OTHERS: [u8; 4] = [127, 0, 0, 3];
+
+    /// Starts an instance below `workdir` that asks the milter at `inet:127.0.0.1:PORT` and delivers everything to
+    /// `sink_port`.
+    pub fn start(workdir: &Workdir, milter: &str, sink_port: u16) -> Result<Self> {
+        let base = workdir.directory("sendmail")?;
+        let queue = base.join("queue");
+        fs::create_dir_all(&queue)?;
+        fs::set_permissions(&queue, fs::Permissions::from_mode(0o700))?;
+        let port = wait::free_port()?;
+        let root = unpacked()?;
+        let milter = milter.rsplit(':').next().context("no port of the milter")?;
+        let source = base.join("sendmail.mc");
+        fs::write(&source, macros(&base, &root, port, milter, sink_port))?;
+        let cf = command::succeed(
+            "m4",
+            Command::new(root.join("usr/bin/m4")).arg(&source).envs(libraries(&root)),
+        )?;
+        fs::write(base.join("sendmail.cf"), cf.stdout)?;
+        let log = fs::File::create(base.join("log"))?;
+        let mut command = Command::new("unshare");
+        // With a short host name it would sleep for a minute; the name is this process's own.
+        command.args(["--uts", "sh", "-c", "hostname mx.test.invalid && exec \"$@\"", "sh"]);
+        command.arg(root.join("usr/libexec/sendmail/sendmail")).arg("-bD");
+        command.arg(format!("-C{}", base.join("sendmail.cf").display()));
+        command.arg("-X").arg(base.join("traffic")).envs(libraries(&root));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let daemon = command.spawn().map_err(|error| command::not_started("util-linux", &command, &error))?;
+        let sendmail = Self { base, port, daemon };
+        let up = wait::until("Sendmail to answer", PATIENCE, || Ok(Client::greet(port).ok()));
+        up.map(drop).with_context(|| sendmail.log())?;
+        Ok(sendmail)
+    }
+}
+
+impl Mta for Sendmail {
+    fn connect(&self, origin: &Origin) -> Result<Client> {
+        let is_ours = origin.login.is_some();
+        Client::connect_from(if is_ours { Self::OURS } else { Self::OTHERS }, self.port)
+    }
+
+    fn log(&self) -> String {
+        let read =
+            |name| String::from_utf8_lossy(&fs::read(self.base.join(name)).unwrap_or_default()).into_owned();
+        format!("{}{}", read("log"), read("traffic"))
+    }
+}
+
+impl Drop for Sendmail {
+    fn drop(&mut self) {
+        // It may have stopped by itself.
+        if let Some(pid) = i32::try_from(self.daemon.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.daemon.wait();
+    }
+}
+
+/// Where scripts/prepare has unpacked it.
+fn unpacked() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found =
+        own.ancestors().map(|folder| folder.join("sendmail")).find(|root| root.join("unpacked").exists());
+    found.context("Sendmail is not in the target folder; run: scripts/prepare")
+}
+
+fn libraries(root: &Path) -> [(&'static str, PathBuf); 1] {
+    [("LD_LIBRARY_PATH", root.join("libraries"))]
+}
+
+fn macros(base: &Path, root: &Path, port: u16, milter: &str, sink_port: u16) -> String {
+    let (base, cf) = (base.display(), root.join("usr/share/sendmail/cf"));
+    let cf = cf.display();
+    format!(
+        "define(`_CF_DIR_', `{cf}/')dnl
+include(`{cf}/m4/cf.m4')dnl
+OSTYPE(`linux')dnl
+define(`QUEUE_DIR', `{base}/queue')dnl
+define(`confPID_FILE', `{base}/pid')dnl
+define(`STATUS_FILE', `{base}/statistics')dnl
+define(`ALIAS_FILE', `')dnl
+define(`confCW_FILE', `-o {base}/names')dnl
+define(`confDONT_BLAME_SENDMAIL', `GroupWritableDirPathSafe')dnl
+define(`confRUN_AS_USER', `root')dnl
+define(`confTO_IDENT', `0')dnl
+dnl It refuses, or queues what is large, by the machine's load: not here.
+define(`confREFUSE_LA', `100000')dnl
+define(`confQUEUE_LA', `100000')dnl
+define(`confDELAY_LA', `0')dnl
+define(`confDOMAIN_NAME', `mx.test.invalid')dnl
+define(`SMART_HOST', `esmtp:[127.0.0.1]')dnl
+define(`ESMTP_MAILER_ARGS', `TCP $h {sink_port}')dnl
+FEATURE(`nocanonify')dnl
+FEATURE(`accept_unresolvable_domains')dnl
+FEATURE(`promiscuous_relay')dnl
+DAEMON_OPTIONS(`Port={port},Addr=127.0.0.1,Name=MTA')dnl
+INPUT_MAIL_FILTER(`hsmime', `S=inet:{milter}@127.0.0.1, F=T, T=C:10s;S:10s;R:1m;E:2m')dnl
+MAILER(`smtp')dnl
+"
+    )
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
