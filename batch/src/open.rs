@@ -86,7 +86,7 @@ pub(crate) fn open(
                     Some(done) => MaildirReplacer::resume(input, &tree, done)?,
                     None => MaildirReplacer::create(input, &tree)?,
                 };
-                return Ok((Box::new(source), Some(Box::new(sink))));
+                return Ok((Box::new(source.to_replace()), Some(Box::new(sink))));
             }
             log.left_out(input, &tree.left_out);
             let sink = place.map(|place| of_maildir(place, input, tree, format, done)).transpose()?;

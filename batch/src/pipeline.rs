@@ -6,7 +6,7 @@
 //! reader, not the memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{
@@ -38,6 +38,11 @@ use crate::{
 pub trait Source {
     /// The next piece; `None` at the end. An error ends the run.
     fn next_piece(&mut self) -> io::Result<Option<Piece>>;
+    /// Looks whether there is more to read, when all that it gave is done with. These messages, by their files, were gone
+    /// when they were to be replaced.
+    fn look_again(&mut self, _lost: &[PathBuf]) -> io::Result<bool> {
+        Ok(false)
+    }
     /// What to call it in an error.
     fn path(&self) -> &Path;
 }
@@ -56,6 +61,14 @@ pub trait Sink: Send {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError>;
     /// Adds what is too large for memory, or belongs to no message.
     fn copy(&mut self, large: Large) -> Result<Copied, BatchError>;
+    /// Whether it is known of each message that was added whether it will be there.
+    fn is_settled(&self) -> bool {
+        true
+    }
+    /// Finds that out, and tells which ones will not, because their files were gone.
+    fn settle(&mut self) -> Result<HashSet<PathBuf>, BatchError> {
+        Ok(HashSet::new())
+    }
     /// Makes what came so far durable, and tells what there is. `None`: nobody can go on with such an output.
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         Ok(None)
@@ -131,16 +144,43 @@ pub(crate) fn run<'a>(
     observer: &'a mut dyn Observer,
     keeping: Option<Keeping>,
 ) -> Result<u64, BatchError> {
-    let gate = Gate::new(run.room);
     let form = sink.as_ref().and_then(|sink| sink.form());
     let (journal, done) = match keeping {
         Some(Keeping { journal, done, every }) => (Some((journal, every)), done),
         None => (None, Done::default()),
     };
     let mut writer = Writer::new(sink, observer, run.writes, journal);
+    let mut messages = 0;
+    loop {
+        let run = Run { before: run.before + messages, ..run };
+        let read = pass(run, source, task, form, &mut writer, &done)?;
+        messages += read.messages;
+        writer.checkpoint()?;
+        if !read.to_the_end {
+            return Err(BatchError::Interrupted);
+        }
+        let again = source.look_again(&writer.take_lost());
+        if !again.map_err(|error| failed(source, error))? {
+            break;
+        }
+    }
+    writer.finish()?;
+    Ok(messages)
+}
+
+/// Runs the task on what the source has now, and waits until all of it is written.
+fn pass(
+    run: Run<'_>,
+    source: &mut dyn Source,
+    task: &dyn Task,
+    form: Option<Form>,
+    writer: &mut Writer<'_>,
+    done: &Done,
+) -> Result<Read, BatchError> {
+    let gate = Gate::new(run.room);
     let (read, written) = thread::scope(|threads| {
         let (sender, receiver) = mpsc::channel();
-        let (gate, writer) = (&gate, &mut writer);
+        let gate = &gate;
         let writing = threads.spawn(move || write_all(&receiver, gate, writer));
         let (desk, clerk) = Desk::new(run.questions);
         let shared = Shared { task, form, gate, sender: &sender, desk: &desk };
@@ -154,7 +194,7 @@ pub(crate) fn run<'a>(
                 });
                 // However reading ends, by a panic too, the clerk goes home.
                 let _closing = CloseDesk(shared.desk);
-                let read = read_all(run, source, shared, &done, scope);
+                let read = read_all(run, source, shared, done, scope);
                 gate.wait_until_empty();
                 read
             })
@@ -169,12 +209,11 @@ pub(crate) fn run<'a>(
     if read.pieces != written {
         return Err(BatchError::Incomplete { read: read.pieces, written });
     }
-    if !read.to_the_end {
-        writer.checkpoint()?;
-        return Err(BatchError::Interrupted);
-    }
-    writer.finish()?;
-    Ok(read.messages)
+    Ok(read)
+}
+
+fn failed(source: &dyn Source, error: io::Error) -> BatchError {
+    BatchError::Read { origin: source.path().display().to_string(), source: error }
 }
 
 /// How much was read.
@@ -213,7 +252,7 @@ fn read_all<'scope, 'task: 'scope>(
     while !run.stop.load(Ordering::Relaxed) && !gate.is_closed() {
         let piece = source.next_piece().map_err(|error| {
             gate.close();
-            BatchError::Read { origin: source.path().display().to_string(), source: error }
+            failed(source, error)
         })?;
         let Some(piece) = piece else {
             read.to_the_end = true;

@@ -1,6 +1,10 @@
 //! What is done with each piece in order: written, recorded, and the run stopped when nothing works.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use smime::Fault;
 
@@ -24,6 +28,10 @@ pub(crate) struct Writer<'a> {
     /// Messages in a row that failed for a reason outside of them.
     transient: u32,
     notes: Option<Notes>,
+    /// What is to be told when it is known which messages are in place.
+    held: Vec<Record>,
+    /// Messages that were gone when they were to be replaced.
+    lost: Vec<PathBuf>,
 }
 
 /// What will be in the journal next.
@@ -51,7 +59,7 @@ impl<'a> Writer<'a> {
             octets: 0,
             next: Checkpoint::default(),
         });
-        Self { sink, observer, writes, transient: 0, notes }
+        Self { sink, observer, writes, transient: 0, notes, held: Vec::new(), lost: Vec::new() }
     }
 
     pub(crate) fn write(&mut self, ready: Ready) -> Result<(), BatchError> {
@@ -77,6 +85,7 @@ impl<'a> Writer<'a> {
 
     /// Makes all so far durable and notes it in the journal, if there is one.
     pub(crate) fn checkpoint(&mut self) -> Result<(), BatchError> {
+        self.settle()?;
         let (Some(notes), Some(sink)) = (&mut self.notes, &mut self.sink) else { return Ok(()) };
         let mut next = Checkpoint { offset: notes.next.offset, ..Checkpoint::default() };
         match sink.checkpoint()? {
@@ -95,6 +104,40 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Those that were gone since somebody asked.
+    pub(crate) fn take_lost(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Tells what became of a message, as soon as that is known.
+    fn tell(&mut self, record: Record) -> Result<(), BatchError> {
+        self.held.push(record);
+        let is_settled = self.sink.as_ref().is_none_or(|sink| sink.is_settled());
+        if is_settled || self.held.len() >= HELD { self.settle() } else { Ok(()) }
+    }
+
+    fn settle(&mut self) -> Result<(), BatchError> {
+        let mut lost = match &mut self.sink {
+            Some(sink) => sink.settle()?,
+            None => HashSet::new(),
+        };
+        for mut record in std::mem::take(&mut self.held) {
+            // Who failed is not replaced; who is replaced is lost once.
+            if let Some(path) = record.output.as_ref().and_then(|_| lost.take(&*record.source.file)) {
+                self.lost.push(path);
+                if let Some(notes) = &mut self.notes {
+                    let name = journal::input_name(&record.source, Some(&record.input));
+                    notes.next.inputs.retain(|noted| *noted != name);
+                }
+                let reason = "it was moved or deleted meanwhile".to_owned();
+                let error = Some(ErrorRecord { fault: Fault::Transient, reason });
+                record = Record { action: FAILED, reason: None, error, output: None, ..record };
+            }
+            self.observer.record(&record)?;
+        }
+        Ok(())
+    }
+
     fn write_piece(&mut self, ready: Ready) -> Result<(), BatchError> {
         match ready {
             Ready::Finished(finished) => self.finished(*finished),
@@ -107,9 +150,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Puts the output in place.
+    /// Puts the output in place, after the last [`Self::checkpoint`].
     pub(crate) fn finish(mut self) -> Result<(), BatchError> {
-        self.checkpoint()?;
         if let Some(notes) = &mut self.notes {
             notes.journal.complete()?;
         }
@@ -145,12 +187,15 @@ impl<'a> Writer<'a> {
             Ok(Done { action, verdict, signers, key, reason, .. }) => {
                 self.transient = 0;
                 record = Record { action, verdict, signers, key, reason, ..record };
-                self.observer.record(&record)
+                self.tell(record)
             }
             Err(Failed { fault, reason, verdict }) => {
                 let stop = self.count(fault, &reason);
                 record = Record { verdict, error: Some(ErrorRecord { fault, reason }), ..record };
-                self.observer.record(&record)?;
+                self.tell(record)?;
+                if stop.is_err() {
+                    self.settle()?;
+                }
                 stop
             }
         }
@@ -168,8 +213,9 @@ impl<'a> Writer<'a> {
     fn large(&mut self, index: u64, large: Large) -> Result<(), BatchError> {
         let source = large.origin.clone();
         let copied = self.copy(large)?;
+        let is_written = self.writes && self.sink.as_ref().is_none_or(|sink| sink.takes_failed());
         let reason = "it is larger than --max-message allows".to_owned();
-        self.observer.record(&Record {
+        self.tell(Record {
             index,
             source,
             message_id: None,
@@ -180,8 +226,7 @@ impl<'a> Writer<'a> {
             key: None,
             reason: None,
             error: Some(ErrorRecord { fault: Fault::Policy, reason }),
-            output: (self.writes && self.sink.as_ref().is_none_or(|sink| sink.takes_failed()))
-                .then_some(copied.written),
+            output: is_written.then_some(copied.written),
             input: copied.read,
             elapsed_ms: 0,
         })
@@ -215,7 +260,7 @@ impl<'a> Writer<'a> {
         fault: Fault,
         reason: String,
     ) -> Result<(), BatchError> {
-        self.observer.record(&Record {
+        self.tell(Record {
             index,
             source,
             message_id: None,
@@ -235,6 +280,9 @@ impl<'a> Writer<'a> {
 
 /// After how many octets it is noted how far the run is.
 const NOTE_OCTETS: u64 = 64 << 20;
+
+/// How many records wait at most for what becomes of their messages.
+const HELD: usize = 1024;
 
 /// The action of a message that was copied unchanged because of an error.
 pub(crate) const FAILED: &str = "failed";

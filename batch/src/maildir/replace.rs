@@ -6,7 +6,7 @@
 //! keeps: servers make it anew.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File},
     io::{self, Write},
@@ -45,6 +45,8 @@ pub struct MaildirReplacer {
     /// In their folders, their predecessors still there.
     pairs: Vec<Pair>,
     folders: Vec<PathBuf>,
+    /// Messages that were gone when they were to be replaced, since somebody asked.
+    lost: HashSet<PathBuf>,
 }
 
 /// A successor on its way.
@@ -126,17 +128,13 @@ impl MaildirReplacer {
             added,
             pairs,
             folders: folders(root, tree),
+            lost: HashSet::new(),
         };
         for folder in &sink.folders {
             let tmp = folder.join("tmp");
             make_like(&tmp, folder).map_err(|source| failed(&tmp, source))?;
             // What an earlier run left is not complete.
-            for name in names(&tmp)? {
-                if name.as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
-                    let path = tmp.join(name);
-                    fs::remove_file(&path).map_err(|source| failed(&path, source))?;
-                }
-            }
+            sweep(&tmp)?;
         }
         sink.forget_sum()?;
         Ok(sink)
@@ -151,9 +149,14 @@ impl MaildirReplacer {
         let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
         let mut changed = BTreeSet::new();
         for Pending { from, name, predecessor, state } in std::mem::take(&mut self.pending) {
-            let Some(predecessor) = now(&predecessor)? else {
-                // Somebody deleted it meanwhile.
-                fs::remove_file(&from).map_err(|source| failed(&from, source))?;
+            let at = predecessor;
+            let Some(predecessor) = now(&at)? else {
+                // Somebody moved or deleted it meanwhile, or its folder with all that is in it.
+                match fs::remove_file(&from) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed.map_err(|source| failed(&from, source))?,
+                }
+                self.lost.insert(at);
                 continue;
             };
             check(&predecessor, state)?;
@@ -218,7 +221,16 @@ impl Sink for MaildirReplacer {
         let name = successor(predecessor.file_name().ok_or_else(unexpected)?, outgoing.octets);
         // Short, whatever the name is.
         let from = folder.join("tmp").join(format!("{:016x}{PARTIAL}", hash(base(&name).as_encoded_bytes())));
-        let written = new_file(&from).and_then(|mut file| {
+        if fs::symlink_metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            self.lost.insert(predecessor);
+            return Ok(());
+        }
+        let made = new_file(&from).or_else(|error| match error.kind() {
+            // A folder that came during the run.
+            io::ErrorKind::NotFound => make_like(&folder.join("tmp"), folder).and_then(|()| new_file(&from)),
+            _ => Err(error),
+        });
+        let written = made.and_then(|mut file| {
             file.write_all(outgoing.octets)?;
             place.attributes.as_ref().map_or(Ok(()), |attributes| attributes.carry_over(&file))
         });
@@ -239,6 +251,15 @@ impl Sink for MaildirReplacer {
         Ok(Copied::as_is(sum))
     }
 
+    fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    fn settle(&mut self) -> Result<HashSet<PathBuf>, BatchError> {
+        self.commit()?;
+        Ok(std::mem::take(&mut self.lost))
+    }
+
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         self.commit()?;
         Ok(Some(Mark::Files(std::mem::take(&mut self.added))))
@@ -254,6 +275,17 @@ impl Sink for MaildirReplacer {
         self.forget_sum()?;
         self.sync()
     }
+}
+
+/// Removes what was not completed.
+fn sweep(tmp: &Path) -> Result<(), BatchError> {
+    for name in names(tmp)? {
+        if name.as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
+            let path = tmp.join(name);
+            fs::remove_file(&path).map_err(|source| BatchError::Write { path, source })?;
+        }
+    }
+    Ok(())
 }
 
 /// All successors of which the predecessor is there as well.

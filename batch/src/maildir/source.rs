@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{name::base, tree::Tree};
+use super::{
+    name::{base, hash, predecessor},
+    tree::Tree,
+};
 use crate::{
     pipeline::Source,
     stored::{Origin, Piece},
@@ -28,6 +31,34 @@ pub struct MaildirSource {
     names: VecDeque<(Box<OsStr>, &'static str)>,
     /// Unique names of messages that a mail program renamed in the meantime, and that were found again.
     renamed: HashSet<OsString>,
+    /// What was given, where the messages are replaced while they are read.
+    given: Option<Given>,
+}
+
+/// Which messages were given.
+#[derive(Debug, Default)]
+struct Given {
+    /// By folder and unique name.
+    messages: HashSet<u64>,
+    /// By the number that their successors have in their names, in whatever folder they are.
+    numbers: HashSet<u64>,
+    /// How often it was looked whether there are more.
+    looks: u32,
+}
+
+impl Given {
+    /// Whether a file of a folder is neither one of them nor what became of one.
+    fn is_new(&self, folder: &Path, name: &OsStr) -> bool {
+        !self.messages.contains(&number(folder, name))
+            && !predecessor(name).is_some_and(|number| self.numbers.contains(&number))
+    }
+
+    /// It was not there any more; should it come back, it is as good as new.
+    fn forget(&mut self, path: &Path) {
+        if let (Some(folder), Some(name)) = (path.parent().and_then(Path::parent), path.file_name()) {
+            self.messages.remove(&number(folder, name));
+        }
+    }
 }
 
 impl MaildirSource {
@@ -35,7 +66,13 @@ impl MaildirSource {
     pub fn new(root: &Path, tree: &Tree, limit: usize) -> Self {
         let open = tree.folders.iter().map(|folder| root.join(folder)).collect();
         let (names, current, renamed) = (VecDeque::new(), PathBuf::new(), HashSet::new());
-        Self { root: root.to_owned(), limit, open, current, names, renamed }
+        Self { root: root.to_owned(), limit, open, current, names, renamed, given: None }
+    }
+
+    /// For a Maildir whose messages are replaced: what comes meanwhile, or is moved from folder to folder, is read as well.
+    #[must_use]
+    pub fn to_replace(self) -> Self {
+        Self { given: Some(Given::default()), ..self }
     }
 
     /// The next name that is a message's.
@@ -44,10 +81,17 @@ impl MaildirSource {
             let Some((name, part)) = self.names.pop_front() else {
                 let Some(folder) = self.open.pop_front() else { return Ok(None) };
                 self.names = names(&folder)?;
+                if let Some(given) = self.given.as_ref().filter(|given| given.looks > 0) {
+                    self.names.retain(|(name, _)| given.is_new(&folder, name));
+                }
                 self.current = folder;
                 continue;
             };
             if !self.renamed.contains(base(&name)) {
+                if let Some(given) = &mut self.given {
+                    given.messages.insert(number(&self.current, &name));
+                    given.numbers.insert(hash(base(&name).as_bytes()));
+                }
                 return Ok(Some(self.current.join(part).join(&*name)));
             }
         }
@@ -84,13 +128,49 @@ impl Source for MaildirSource {
             let origin = Origin { file: path.as_path().into(), offset: None };
             // A link to nowhere is still there, and not known to be nothing.
             let vanished = error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err();
+            if let Some(given) = self.given.as_mut().filter(|_| vanished) {
+                given.forget(&path);
+            }
             if vanished { Piece::Vanished { origin } } else { Piece::Unreadable { origin, error } }
         })))
+    }
+
+    fn look_again(&mut self, lost: &[PathBuf]) -> io::Result<bool> {
+        let Some(given) = &mut self.given else { return Ok(false) };
+        for path in lost {
+            given.forget(path);
+        }
+        let tree = Tree::of(&self.root).map_err(|(folder, error)| named(&folder, &error))?;
+        self.renamed.clear();
+        let mut more = false;
+        for folder in tree.folders {
+            let folder = self.root.join(folder);
+            let found = names(&folder)?;
+            more |= found.iter().any(|(name, _)| given.is_new(&folder, name));
+            self.open.push_back(folder);
+        }
+        given.looks += 1;
+        if !more {
+            self.open.clear();
+        } else if given.looks > MAX_LOOKS {
+            return Err(io::Error::other(
+                "messages still come or are moved; go on with --resume when that ends",
+            ));
+        }
+        Ok(more)
     }
 
     fn path(&self) -> &Path {
         &self.root
     }
+}
+
+/// How often it is looked again whether there are more messages.
+const MAX_LOOKS: u32 = 20;
+
+/// A number for a message, whatever its flags are.
+fn number(folder: &Path, name: &OsStr) -> u64 {
+    hash(&[folder.as_os_str().as_bytes(), b"\0", base(name).as_bytes()].concat())
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {

@@ -236,6 +236,83 @@ fn flags_that_change_meanwhile_are_kept_and_what_is_deleted_does_not_come_back()
     assert_eq!(left.len(), 19);
 }
 
+#[test]
+fn what_is_moved_meanwhile_is_told_and_found_where_it_is() {
+    type Act = fn(&Path);
+    let of_read: Act = |mail| {
+        fs::rename(mail.join("cur/3.host,S=17:2,S"), mail.join(".Sent/cur/1003.host,S=17:2,S")).unwrap();
+    };
+    let of_unread: Act = |mail| {
+        fs::rename(mail.join(".Sent/cur/299.host,S=19:2,S"), mail.join("cur/1299.host:2,S")).unwrap();
+    };
+    let folder_renamed: Act = |mail| fs::rename(mail.join(".Sent"), mail.join(".Archive")).unwrap();
+    let folder_made: Act = |mail| {
+        fs::create_dir_all(mail.join(".New/cur")).unwrap();
+        fs::rename(mail.join("cur/3.host,S=17:2,S"), mail.join(".New/cur/3.host,S=17:2,S")).unwrap();
+    };
+    let comes: Act = |mail| fs::write(mail.join("new/2000.host"), "Subject: new\n\nbody\n").unwrap();
+    let deleted: Act = |mail| fs::remove_file(mail.join("cur/3.host,S=17:2,S")).unwrap();
+    // When it happens: at the last of them, all but that are read and nothing is replaced.
+    for (what, messages, at, act, failures, left) in [
+        ("moved into another folder", 10, 20, of_read, 1, 20),
+        ("moved from where nobody has looked to where somebody has", 300, 1, of_unread, 0, 600),
+        ("a folder is renamed", 10, 20, folder_renamed, 10, 20),
+        ("moved into a new folder", 10, 20, folder_made, 1, 20),
+        ("delivered", 10, 20, comes, 0, 21),
+        ("deleted", 10, 20, deleted, 1, 19),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mail = folder.path().join("mail");
+        maildir(&mail, messages);
+        let mut options = replacing(&mail);
+        options.journal.as_mut().unwrap().every = Duration::from_hours(1);
+        let ran = run_with(&options, &meanwhile(at, || act(&mail))).unwrap();
+        assert_eq!(ran.totals.failed(), failures, "{what}");
+        let there: Vec<_> = files(&mail).into_values().collect();
+        assert_eq!(there.len(), left, "{what}");
+        for octets in there {
+            let text = String::from_utf8(octets).unwrap();
+            assert_eq!(text.matches("X-Shout").count(), 1, "{what}: {text}");
+        }
+        let failed: Vec<_> = ran.report.iter().filter(|line| !line["error"].is_null()).collect();
+        assert_eq!(failed.len() as u64, failures);
+        for line in failed {
+            assert_eq!(line["error"]["reason"], "it was moved or deleted meanwhile", "{what}");
+            assert!(line["output"].is_null(), "{what}: {line}");
+        }
+        assert!(!folder.path().join("mail.hsmime-journal").exists());
+    }
+}
+
+#[test]
+fn a_mailbox_that_never_rests_is_not_called_done() {
+    struct Delivering(PathBuf);
+    impl Task for Delivering {
+        fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+            fs::write(self.0.join(format!("new/{}.more", 1000 + work.index)), "Subject: new\n\nbody\n")
+                .unwrap();
+            Shout.run(work)
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mail = folder.path().join("mail");
+    maildir(&mail, 2);
+    let stop = AtomicBool::new(false);
+    let ended = run(&replacing(&mail), &Delivering(mail.clone()), Report::none(), &stop);
+    let stopped = ended.unwrap_err().error;
+    assert!(
+        matches!(&stopped, BatchError::Read { source, .. } if source.to_string().contains("--resume")),
+        "{stopped}"
+    );
+    let mut rest = replacing(&mail);
+    rest.journal.as_mut().unwrap().resume = true;
+    run(&rest, &Shout, Report::none(), &stop).unwrap();
+    for (path, octets) in files(&mail) {
+        let text = String::from_utf8(octets).unwrap();
+        assert_eq!(text.matches("X-Shout").count(), 1, "{}: {text}", path.display());
+    }
+}
+
 /// Which messages there are, by their subjects, whatever became of them.
 fn subjects(root: &Path) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
