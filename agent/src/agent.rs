@@ -1,6 +1,6 @@
 //! One message from plan to outcome: what the front ends call.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{io, sync::Arc, time::SystemTime};
 
 use hsmpool::Pool;
 use lookup::{Fetcher, MemoryStore, RevocationStore};
@@ -15,8 +15,8 @@ use smime::{
 };
 
 use crate::{
-    Envelope, FieldRef, Identities, Incoming, Known, Outcome, Plan, Policy, ReceiveReason, ReceivingAgent,
-    RefuseReason, Settings, Share, authres,
+    Envelope, FieldRef, Identities, Incoming, Keep, Known, Outcome, Plan, Policy, ReceiveReason,
+    ReceivingAgent, RefuseReason, Settings, Share, authres,
     harvest::{Harvester, Signed},
     recipients::Certificates,
     revocation::trust_with,
@@ -94,6 +94,9 @@ pub enum AgentError {
     /// A plan has a share that neither protects nor passes; a defect here.
     #[error("the plan for some recipients is none that can be carried out")]
     NoSuchShare,
+    /// A copy for some recipients could not be kept.
+    #[error("a copy cannot be kept: {0}")]
+    NotKept(#[source] io::Error),
     /// A key could not be asked.
     #[error("not opened: {0}")]
     Key(#[from] KeyError),
@@ -132,7 +135,7 @@ impl AgentError {
             Self::NoCertificate { is_final: true, .. }
             | Self::Mixed { is_final: true, .. }
             | Self::Unwanted { is_final: true, .. } => Fault::Policy,
-            Self::CannotSplit { .. } | Self::NoIdentity(_) => Fault::Operator,
+            Self::CannotSplit { .. } | Self::NoIdentity(_) | Self::NotKept(_) => Fault::Operator,
         }
     }
 }
@@ -267,19 +270,44 @@ impl Agent {
         message: &Message,
         at: SystemTime,
     ) -> Result<Outcome, AgentError> {
+        let mut copies = Vec::new();
+        let mut keep = |copy| {
+            copies.push(copy);
+            Ok(())
+        };
+        let outcome = self.treat_and_keep(envelope, message, at, &mut keep)?;
+        Ok(Outcome { copies, ..outcome })
+    }
+
+    /// How many forms of a message of this envelope are in memory at a time, at most, where it may be opened: one for all
+    /// of whom the same rules are, for those who own a key and for those who do not.
+    pub fn opened_forms(&self, envelope: &Envelope) -> usize {
+        let shares = if self.policy.is_outgoing(envelope) { 1 } else { self.incoming.most_shares(envelope) };
+        shares.saturating_mul(2).min(envelope.recipients.len()).max(1)
+    }
+
+    /// The same with an outcome without copies: each is given away as soon as it is made. Where there is no outcome in the
+    /// end, they are worth nothing.
+    pub fn treat_and_keep(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        at: SystemTime,
+        keep: &mut Keep<'_>,
+    ) -> Result<Outcome, AgentError> {
         let entity = message.entity();
         let forged = self.forged_in(&entity);
         let mut outcome = match self.policy.plan(envelope, &entity, at) {
             Plan::Receive(reason) => {
                 let is_incoming = reason == ReceiveReason::Incoming;
-                self.receive(envelope, message, is_incoming, at)?
+                self.receive(envelope, message, is_incoming, at, keep)?
             }
             Plan::Pass(reason) => Outcome::unchanged("passed", reason.to_string()),
             Plan::Refuse(reason) => return Err(AgentError::Refused(reason)),
-            Plan::Split(shares) => return self.send(&shares, message, &forged, at),
+            Plan::Split(shares) => return self.send(&shares, message, &forged, at, keep),
             plan @ Plan::Protect(_) => {
                 let share = Share { recipients: envelope.recipients.clone(), plan };
-                return self.send(&[share], message, &forged, at);
+                return self.send(&[share], message, &forged, at, keep);
             }
         };
         outcome.edits.remove.extend(forged);

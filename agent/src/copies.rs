@@ -9,8 +9,8 @@ use smime::{
 };
 
 use crate::{
-    Agent, AgentError, Copy, FieldRef, Mixed, Outcome, PassReason, Plan, Protect, Requirement, Share,
-    SignatureForm,
+    Agent, AgentError, Copy, Edits, FieldRef, Keep, Mixed, Outcome, PassReason, Plan, Protect, Requirement,
+    Share, SignatureForm,
     recipients::{Group, groups},
     sending::{Content, Next},
 };
@@ -23,6 +23,7 @@ impl Agent {
         message: &Message,
         forged: &[FieldRef],
         at: SystemTime,
+        keep: &mut Keep<'_>,
     ) -> Result<Outcome, AgentError> {
         let entity = message.entity();
         let mut drafts = Drafts::default();
@@ -47,7 +48,7 @@ impl Agent {
                 _ => {}
             }
         }
-        drafts.finish(message, &entity, forged)
+        drafts.finish(message, &entity, forged, keep)
     }
 
     /// Signs for a share, and puts its recipients into groups.
@@ -167,58 +168,74 @@ impl<'s> Drafts<'s> {
         }
     }
 
-    /// Writes all forms. The largest group's stays with the MTA.
+    /// Writes all forms, one after the other. The largest group's stays with the MTA, and is written first where its content
+    /// is needed again.
     fn finish(
         self,
         message: &Message,
         entity: &MimeEntity<'_>,
         forged: &[FieldRef],
+        keep: &mut Keep<'_>,
     ) -> Result<Outcome, AgentError> {
-        let Self { contents, groups, notes, .. } = self;
-        let mut forms = Vec::with_capacity(groups.len());
+        let Self { contents, mut groups, notes, .. } = self;
         let mut contents: Vec<_> = contents.into_iter().map(|(_, content)| Some(content)).collect();
-        for (at, (place, group)) in groups.iter().enumerate() {
-            let (Some(plan), Some(slot)) = (&group.seal, contents.get_mut(*place)) else { continue };
-            let is_needed = groups
-                .iter()
-                .enumerate()
-                .any(|(other, (known, group))| known == place && (other > at || group.seal.is_none()));
-            let Some(content) = slot.take() else { return Err(AgentError::NoSuchShare) };
-            let action = if content.is_signed() { "signed and encrypted" } else { "encrypted" };
+        // What leaves as it is takes its content with it.
+        groups.sort_by_key(|(place, group)| group.seal.is_none().then_some(*place));
+        let largest =
+            groups.iter().enumerate().max_by_key(|(at, (_, group))| (group.recipients.len(), Reverse(*at)));
+        let Some(largest) = largest.map(|(at, _)| at) else { return Err(AgentError::NoSuchShare) };
+        let (place, largest) = groups.remove(largest);
+        let is_needed = |rest: &[(usize, Group)], place: usize| rest.iter().any(|(known, _)| *known == place);
+        let mut main = match largest.seal {
+            Some(_) => Some(form(&mut contents, place, &largest, is_needed(&groups, place), entity)?),
+            None => None,
+        };
+        let (mut removed, mut rest) = (Vec::new(), groups.as_slice());
+        while let Some(((of, group), others)) = rest.split_first() {
+            rest = others;
+            let again = is_needed(rest, *of) || (main.is_none() && *of == place);
+            let (_, mut edits) = form(&mut contents, *of, group, again, entity)?;
+            edits.remove.extend(forged.iter().cloned());
+            removed.extend(group.recipients.iter().cloned());
+            let (returned, sender) = (edits.returned, edits.sender.clone());
+            let (recipients, octets) = (group.recipients.clone(), edits.into_octets(message));
+            keep(Copy { recipients, octets, returned, sender }).map_err(AgentError::NotKept)?;
+        }
+        let (action, mut edits) = match main.take() {
+            Some(main) => main,
+            None => form(&mut contents, place, &largest, false, entity)?,
+        };
+        edits.remove.extend(forged.iter().cloned());
+        edits.remove_recipients.extend(removed);
+        let mut reason = notes.join("; ");
+        if !groups.is_empty() {
+            reason = format!("{} copies for others; {reason}", groups.len());
+        }
+        Ok(Outcome { edits, ..Outcome::unchanged(action, reason) })
+    }
+}
+
+/// The form for a group, and a word for it.
+fn form(
+    contents: &mut [Option<Content>],
+    place: usize,
+    group: &Group,
+    is_needed: bool,
+    entity: &MimeEntity<'_>,
+) -> Result<(&'static str, Edits), AgentError> {
+    let Some(slot) = contents.get_mut(place) else { return Err(AgentError::NoSuchShare) };
+    let Some(content) = slot.take() else { return Err(AgentError::NoSuchShare) };
+    Ok(match (&group.seal, content.is_signed()) {
+        (Some(plan), is_signed) => {
+            let action = if is_signed { "signed and encrypted" } else { "encrypted" };
             let sealed = if is_needed {
                 slot.insert(content).sealed(entity, plan)?
             } else {
                 content.into_sealed(entity, plan)?
             };
-            forms.push((action, sealed, group.recipients.clone()));
+            (action, sealed)
         }
-        for (place, content) in contents.into_iter().enumerate() {
-            let of_it = |(other, group): &&(usize, Group)| *other == place && group.seal.is_none();
-            if let (Some((_, group)), Some(content)) = (groups.iter().find(of_it), content) {
-                let action = if content.is_signed() { "signed" } else { "passed" };
-                forms.push((action, content.into_edits(entity), group.recipients.clone()));
-            }
-        }
-        for (_, edits, _) in &mut forms {
-            edits.remove.extend(forged.iter().cloned());
-        }
-        let largest =
-            forms.iter().enumerate().max_by_key(|(at, (_, _, recipients))| (recipients.len(), Reverse(*at)));
-        let Some(largest) = largest.map(|(at, _)| at) else {
-            return Err(AgentError::NoSuchShare);
-        };
-        let (action, mut edits, _) = forms.remove(largest);
-        let mut reason = notes.join("; ");
-        let mut copies = Vec::with_capacity(forms.len());
-        for (_, copied, recipients) in forms {
-            edits.remove_recipients.extend(recipients.iter().cloned());
-            let (returned, sender) = (copied.returned, copied.sender.clone());
-            let octets = copied.apply(message).octets().to_vec();
-            copies.push(Copy { recipients, octets, returned, sender });
-        }
-        if !copies.is_empty() {
-            reason = format!("{} copies for others; {reason}", copies.len());
-        }
-        Ok(Outcome { edits, copies, ..Outcome::unchanged(action, reason) })
-    }
+        (None, true) => ("signed", content.into_edits(entity)),
+        (None, false) => ("passed", content.into_edits(entity)),
+    })
 }

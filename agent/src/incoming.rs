@@ -7,7 +7,7 @@
 mod rewrite;
 mod subject;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use smime::{
     MailAddress, Room,
@@ -17,8 +17,8 @@ use smime::{
 };
 
 use crate::{
-    Agent, AgentError, Copy, Disposition, Edits, Entitled, Envelope, Opening, Outcome, Protection, Received,
-    Returned, Settings, authres,
+    Agent, AgentError, Copy, Disposition, Edits, Entitled, Envelope, Keep, Opening, Outcome, Protection,
+    Received, Returned, Settings, authres,
     config::Action,
     harvest::Signed,
     receiving::Whole,
@@ -52,6 +52,18 @@ impl Incoming {
         let tags_subjects = rules.iter().any(|rule| rule.subject_tag);
         let delimiters = settings.milter().map_or_else(String::new, |m| m.recipient_delimiter.clone());
         Self { rules, default: Arc::default(), delimiters, tags_subjects }
+    }
+
+    /// Into how many shares the recipients may be parted, at most: those of whom the same rules may be get the same.
+    pub(crate) fn most_shares(&self, envelope: &Envelope) -> usize {
+        let rules_of = |recipient: &String| -> Vec<bool> {
+            let address = MailAddress::parse(recipient).ok();
+            let is_about = |rule: &Arc<IncomingRule>| {
+                rule.conditions.hold_for_recipient_of(address.as_ref(), &self.delimiters)
+            };
+            self.rules.iter().map(is_about).collect()
+        };
+        envelope.recipients.iter().map(rules_of).collect::<HashSet<_>>().len().max(1)
     }
 
     /// Which rule is about which recipients of a message; a pure function of envelope, header and size. There is always a
@@ -144,6 +156,7 @@ impl Agent {
         message: &Message,
         is_incoming: bool,
         at: SystemTime,
+        keep: &mut Keep<'_>,
     ) -> Result<Outcome, AgentError> {
         let entity = message.entity();
         let shares = if is_incoming {
@@ -171,9 +184,11 @@ impl Agent {
             let strictest =
                 forms.iter().max_by_key(|form| form.decision.action).map(|form| Arc::clone(&form.rule));
             let rule = strictest.unwrap_or_default();
+            // Their contents are not wanted any more.
+            forms.clear();
             forms = vec![self.form(envelope.recipients.clone(), &rule, envelope, message, at)?];
         }
-        self.finish(forms, disposition, is_incoming, envelope, message)
+        self.finish(forms, disposition, is_incoming, envelope, message, keep)
     }
 
     /// Parts recipients into those for whom the message can be opened, and all others; everybody together where nobody can
@@ -265,6 +280,7 @@ impl Agent {
         is_incoming: bool,
         envelope: &Envelope,
         message: &Message,
+        keep: &mut Keep<'_>,
     ) -> Result<Outcome, AgentError> {
         // Only of the form that stays can the MTA be told what bounces may hold.
         let main = forms.iter().enumerate().max_by_key(|(at, form)| {
@@ -279,17 +295,13 @@ impl Agent {
         }
         let entity = message.entity();
         let forged = self.forged_in(&entity);
-        let mut copies = Vec::with_capacity(forms.len());
+        let copies = forms.len();
         for Form { recipients, edits: mut copied, .. } in forms {
             copied.remove.extend(forged.iter().cloned());
             edits.remove_recipients.extend(recipients.iter().cloned());
             let (returned, sender) = (copied.returned, copied.sender.clone());
-            copies.push(Copy {
-                recipients,
-                octets: copied.apply(message).octets().to_vec(),
-                returned,
-                sender,
-            });
+            let octets = copied.into_octets(message);
+            keep(Copy { recipients, octets, returned, sender }).map_err(AgentError::NotKept)?;
         }
         let action = match (&received.opening, disposition) {
             (_, Disposition::Quarantine) => "quarantined",
@@ -301,8 +313,8 @@ impl Agent {
             Some(note) => format!("{note}; {}", received.verdict.reason()),
             None => received.verdict.reason().to_string(),
         };
-        if !copies.is_empty() {
-            reason = format!("{} copies for others; {reason}", copies.len());
+        if copies > 0 {
+            reason = format!("{copies} copies for others; {reason}");
         }
         let layers = Some(layers(&received)).filter(|layers| !layers.is_empty());
         let is_delivered = disposition == Disposition::Deliver;
@@ -311,15 +323,8 @@ impl Agent {
             .flatten()
             .map(Box::new);
         let verdict = Some(received.verdict);
-        let outcome = Outcome {
-            edits,
-            verdict,
-            disposition,
-            layers,
-            copies,
-            signed,
-            ..Outcome::unchanged(action, reason)
-        };
+        let outcome =
+            Outcome { edits, verdict, disposition, layers, signed, ..Outcome::unchanged(action, reason) };
         Ok(outcome.with_short_reason())
     }
 }

@@ -30,7 +30,7 @@ pub use config::{
 pub use envelope::Envelope;
 pub use identity::{Identities, Identity};
 pub use incoming::{Incoming, IncomingShare};
-pub use outcome::{Copy, Disposition, Edits, FieldRef, Outcome, Returned};
+pub use outcome::{Copy, Disposition, Edits, FieldRef, Keep, Outcome, Returned};
 pub use policy::{PassReason, Plan, Policy, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 pub use receiving::{Entitled, Opening, Protection, Received, ReceivingAgent};
 pub use recipients::{Known, OpenStoreError, chooser, encrypts, harvester, open_cache, store_of};

@@ -1,6 +1,7 @@
 //! What shall become of a message: edits that any front end can apply.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 
 use smime::{MailAddress, message::Verdict, mime::Message};
 
@@ -49,6 +50,9 @@ pub struct Copy {
     pub sender: Option<MailAddress>,
 }
 
+/// Takes a copy away as soon as it is made, so that no two are in memory.
+pub type Keep<'k> = dyn FnMut(Copy) -> io::Result<()> + 'k;
+
 /// What a bounce may hold of the message: `RET` of RFC 3461, 4.3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Returned {
@@ -69,10 +73,23 @@ impl Edits {
     /// The message with these changes, of which those to the envelope do not show in it. A field that is removed
     /// twice, or is not there, is no matter.
     pub fn apply(&self, message: &Message) -> Message {
+        Message::from_stored(&self.written(message))
+    }
+
+    /// The same as octets, with no more than two of it in memory at a time.
+    pub(crate) fn into_octets(self, message: &Message) -> Vec<u8> {
+        let octets = self.written(message);
+        drop(self);
+        Message::from_stored(&octets).into_octets()
+    }
+
+    fn written(&self, message: &Message) -> Vec<u8> {
         let removed: HashSet<(String, u32)> =
             self.remove.iter().map(|field| (field.name.to_ascii_lowercase(), field.index)).collect();
         let mut seen: HashMap<String, u32> = HashMap::new();
-        let mut octets = Vec::with_capacity(message.octets().len());
+        let body = self.body.as_deref().unwrap_or(message.body());
+        let header = message.octets().len().saturating_sub(message.body().len());
+        let mut octets = Vec::with_capacity(header.saturating_add(body.len()).saturating_add(4096));
         write_fields(&self.prepend, &mut octets);
         for field in message.entity().header().fields() {
             let name = field.name().to_ascii_lowercase();
@@ -88,8 +105,8 @@ impl Edits {
         }
         write_fields(&self.append, &mut octets);
         octets.extend_from_slice(b"\r\n");
-        octets.extend_from_slice(self.body.as_deref().unwrap_or(message.body()));
-        Message::from_stored(&octets)
+        octets.extend_from_slice(body);
+        octets
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the functions beside the tests are part of them")]
 
-use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt as _, sync::Arc, time::SystemTime};
+use std::{fmt::Write as _, fs, io, os::unix::fs::PermissionsExt as _, sync::Arc, time::SystemTime};
 
 use agent::{Agent, AgentError, Envelope, Identities, Identity, Outcome, Settings, settings::Logins};
 use smime::{
@@ -416,4 +416,25 @@ fn many_recipients_are_cut_into_messages_that_can_be_read() {
     let agent = agent.with_certificates(Arc::new(Same(certificate("p256"))));
     let outcome = treat(&agent, &envelope, &message).unwrap();
     assert_eq!(outcome.copies.iter().map(|copy| copy.recipients.len()).collect::<Vec<_>>(), [50]);
+}
+
+#[test]
+fn a_copy_is_given_away_before_the_next_is_made() {
+    let agent = agent("sign = \"never\"\nencrypt = \"when-possible\"");
+    // Whoever is not named gets one of their own, and nobody has no certificate.
+    let (envelope, message) = (envelope(&["p256", "x25519", "nobody"]), letter(&[], &[]));
+    let message = Message::from_stored(message.as_bytes());
+    for (fails_at, copies) in [(1, 1), (2, 2), (3, 2)] {
+        let mut given = 0;
+        let mut keep = |_| {
+            given += 1;
+            if given == fails_at { Err(io::Error::other("full")) } else { Ok(()) }
+        };
+        let treated = agent.treat_and_keep(&envelope, &message, now(), &mut keep);
+        match treated {
+            Ok(outcome) => assert!(fails_at == 3 && outcome.copies.is_empty()),
+            Err(error) => assert!(fails_at < 3 && matches!(error, AgentError::NotKept(_)), "{error}"),
+        }
+        assert_eq!(given, copies);
+    }
 }

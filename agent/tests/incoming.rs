@@ -421,3 +421,22 @@ fn what_is_stripped_can_be_verified_no_more_and_what_stays_can() {
     let verdict = stays.verify_stored(&Message::from_stored(text.as_bytes()), AsOf::Time(now()));
     assert_eq!(verdict.result(), AuthResult::Pass, "{text}");
 }
+
+#[test]
+fn no_more_forms_are_counted_than_there_are_kinds_of_recipients() {
+    let to = |to: &str| format!("[[incoming]]\nto = \"{to}\"\nsubject-tag = true\n");
+    let rules = [to("*@a.example"), to("*@b.example")].concat();
+    for (rules, domains, expected) in [
+        ("", &["a.example"][..], 2),
+        (&rules, &["a.example"], 2),
+        (&rules, &["c.example", "d.example"], 2),
+        (&rules, &["a.example", "b.example", "c.example"], 6),
+    ] {
+        let people = |domain: &&str| (0..100).map(|at| format!("p{at}@{domain}")).collect::<Vec<_>>();
+        let recipients: Vec<String> = domains.iter().flat_map(people).collect();
+        let (agent, envelope) = (agent(rules), Envelope { recipients, ..Envelope::default() });
+        assert_eq!(agent.opened_forms(&envelope), expected, "{rules} {domains:?}");
+        let one = Envelope { recipients: vec!["p@a.example".to_owned()], ..Envelope::default() };
+        assert_eq!(agent.opened_forms(&one), 1);
+    }
+}

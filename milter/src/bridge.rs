@@ -124,10 +124,10 @@ impl<T: Treat> Bridge<T> {
     }
 
     async fn work(&self, received: Received, begun: &AtomicBool) -> Result<Answer, Failure> {
-        let Received { envelope, content, octets, need, place, .. } = received;
-        // Who needs another form has a copy made, which is as large as what leaves.
-        let copies = if self.makes_copies() { envelope.recipients.len().saturating_sub(1) } else { 0 };
-        let need = need.saturating_add(octets.saturating_mul(2).saturating_mul(copies));
+        let Received { envelope, content, need, place, .. } = received;
+        // However many there are, one copy is made after the other.
+        let makes_copies = self.makes_copies() && envelope.recipients.len() > 1;
+        let need = need.octets(self.treat.opened_forms(&envelope), makes_copies);
         let Some(pass) = self.gate.pass(&client(&envelope), &envelope.sender, need).await else {
             return pending().await; // the gate is never closed
         };
@@ -141,8 +141,7 @@ impl<T: Treat> Bridge<T> {
             let unread =
                 |error| Failure::new(Fault::Operator, format!("a body cannot be read back: {error}"));
             let answer = content.read().map_err(unread).and_then(|message| {
-                let mut outcome = treat.treat(&envelope, &message, SystemTime::now())?;
-                let prepared = treat.prepare(&envelope, &message, &mut outcome)?;
+                let (outcome, prepared) = treat.treat_and_keep(&envelope, &message, SystemTime::now())?;
                 drop(message);
                 memory.shrink_to(outcome.edits.body.as_ref().map_or(0, Vec::len));
                 Ok(Answer { outcome, prepared, memory })

@@ -1,5 +1,6 @@
 //! The agent with a spool: what comes back from the spool passes, all else is treated.
 
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,7 +9,7 @@ use agent::{Agent, Edits, Envelope, FieldRef, Outcome};
 use smime::Fault;
 use smime::mime::Message;
 
-use crate::spool::{Known, MARKER, Prepared, Spool};
+use crate::spool::{Known, MARKER, Prepared, Spool, Writing};
 use crate::treat::{Failure, Treat};
 
 /// An agent whose copies are sent.
@@ -27,6 +28,16 @@ impl Gateway {
 
 impl Treat for Gateway {
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure> {
+        // Copies that are not committed are taken away again.
+        self.treat_and_keep(envelope, message, now).map(|(outcome, _)| outcome)
+    }
+
+    fn treat_and_keep(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        now: SystemTime,
+    ) -> Result<(Outcome, Option<Prepared>), Failure> {
         let markers = message.entity().header().all(MARKER).count();
         let remove = (1..).take(markers).map(|index| FieldRef { name: MARKER.to_owned(), index });
         if let Some(known) = self.spool.known(envelope, message) {
@@ -37,26 +48,24 @@ impl Treat for Gateway {
             };
             let remove = remove.chain(forged).collect();
             let edits = Edits { remove, ..Edits::default() };
-            return Ok(Outcome { edits, ..Outcome::unchanged("passed", "it is a copy of ours".to_owned()) });
+            let reason = "it is a copy of ours".to_owned();
+            return Ok((Outcome { edits, ..Outcome::unchanged("passed", reason) }, None));
         }
-        let mut outcome = self.agent.treat(envelope, message, now).map_err(|error| Failure::of(&error))?;
+        let mut writing: Option<Writing<'_>> = None;
+        let mut keep = |copy| {
+            let begin = || self.spool.begin(envelope, self.spool.identify(envelope, message));
+            writing.get_or_insert_with(begin).add(copy).map_err(io::Error::other)
+        };
+        let treated = self.agent.treat_and_keep(envelope, message, now, &mut keep);
+        let mut outcome = treated.map_err(|error| Failure::of(&error))?;
         outcome.edits.remove.extend(remove);
-        Ok(outcome)
+        let prepared = writing.map(Writing::seal).transpose();
+        let prepared = prepared.map_err(|error| Failure::new(Fault::Operator, error.to_string()))?;
+        Ok((outcome, prepared))
     }
 
-    fn prepare(
-        &self,
-        envelope: &Envelope,
-        message: &Message,
-        outcome: &mut Outcome,
-    ) -> Result<Option<Prepared>, Failure> {
-        let copies = std::mem::take(&mut outcome.copies);
-        if copies.is_empty() {
-            return Ok(None);
-        }
-        let identity = self.spool.identify(envelope, message);
-        let prepared = self.spool.prepare(envelope, &identity, copies);
-        prepared.map(Some).map_err(|error| Failure::new(Fault::Operator, error.to_string()))
+    fn opened_forms(&self, envelope: &Envelope) -> usize {
+        self.agent.opened_forms(envelope)
     }
 
     fn learn(&self, signed: Signed) {

@@ -22,8 +22,9 @@ pub struct Limits {
     /// Messages treated at a time, each on a thread of its own; more wait, by turns of their clients and senders.
     pub workers: usize,
     /// Octets of memory for messages and what is made of them. A quarter is for those that come in, of which large
-    /// bodies go to the disk; the rest for those that are treated, counted by what they may take at most. A message
-    /// that may take more than that is treated while no other is.
+    /// bodies go to the disk; the rest for those that are treated, counted by what they may take at most. A quarter
+    /// of that rest, and of the workers, is for small messages alone, of which it has room for four at least; a message
+    /// that may take more than is for all is treated with only small ones beside it.
     pub memory: usize,
     /// Octets of bodies on the disk while they come in. With more, messages are refused with 451.
     pub disk: u64,

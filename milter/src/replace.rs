@@ -52,13 +52,17 @@ impl Treat for Replaceable {
         self.now().treat(envelope, message, now)
     }
 
-    fn prepare(
+    fn treat_and_keep(
         &self,
         envelope: &Envelope,
         message: &Message,
-        outcome: &mut Outcome,
-    ) -> Result<Option<Prepared>, Failure> {
-        self.now().prepare(envelope, message, outcome)
+        now: SystemTime,
+    ) -> Result<(Outcome, Option<Prepared>), Failure> {
+        self.now().treat_and_keep(envelope, message, now)
+    }
+
+    fn opened_forms(&self, envelope: &Envelope) -> usize {
+        self.now().opened_forms(envelope)
     }
 
     fn learn(&self, signed: Signed) {

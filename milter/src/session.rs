@@ -59,10 +59,18 @@ pub(crate) struct Received {
     pub(crate) message_id: Option<String>,
     /// Header, empty line and body.
     pub(crate) octets: usize,
-    /// How many octets it may take in memory to treat it.
-    pub(crate) need: usize,
+    /// What it may take in memory to treat it.
+    pub(crate) need: Need,
     pub(crate) content: Content,
     pub(crate) place: Place,
+}
+
+/// What a message may take in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    length: usize,
+    /// How many times its length with one form of it.
+    expansion: usize,
 }
 
 /// The octets of a message, which may be on the disk.
@@ -234,7 +242,7 @@ impl Session {
             Some(refusal) => Err(refusal),
             None if octets > self.room.max_message_octets => Err(Refusal::MessageTooLarge),
             None => Ok(Received {
-                need: octets.saturating_mul(expansion).max(ALWAYS),
+                need: Need { length: octets, expansion },
                 envelope,
                 reported,
                 message_id,
@@ -275,7 +283,18 @@ impl Content {
     }
 }
 
-/// How many times its length a message may take, with itself, the forms that are made of it and the one that leaves: S/MIME
+impl Need {
+    /// In octets at most, where so many forms of an S/MIME object are opened, and copies made, one after the other.
+    pub(crate) fn octets(self, opened_forms: usize, makes_copies: bool) -> usize {
+        let opened = if self.expansion > TEXT { smime::room::EXPANSION } else { 0 };
+        let others = opened.saturating_mul(opened_forms.saturating_sub(1));
+        let copy = if makes_copies { COPY } else { 0 };
+        let times = self.expansion.saturating_add(others).saturating_add(copy);
+        self.length.saturating_mul(times).max(ALWAYS)
+    }
+}
+
+/// How many times its length a message may take, with itself and one form of it, which leaves: S/MIME
 /// objects as many times as `smime::room` lets them grow; others are signed and encrypted, which takes four.
 fn expansion(content_type: &[u8]) -> usize {
     let text = content_type.trim_ascii_start().to_ascii_lowercase();
@@ -285,6 +304,9 @@ fn expansion(content_type: &[u8]) -> usize {
 }
 
 const TEXT: usize = 5;
+
+/// How many times its length a copy may take until it is on the disk: what is encrypted, and a message around it.
+const COPY: usize = 4;
 
 /// What is counted for the smallest message.
 const ALWAYS: usize = smime::room::ALWAYS;
@@ -513,7 +535,11 @@ mod tests {
                 assert!(session.body(&chunk).unwrap().is_none());
             }
             let received = session.end_of_message().unwrap();
-            assert_eq!(received.need, (received.octets * times).max(1 << 20), "{content_type:?}");
+            let need = |forms, makes_copies| received.need.octets(forms, makes_copies) / received.octets;
+            assert_eq!((need(1, false), need(1, true)), (times, times + 4), "{content_type:?}");
+            let each = if times == 5 { 0 } else { 8 };
+            assert_eq!(need(3, true), times + 4 + 2 * each, "{content_type:?}");
+            assert_eq!(Need { length: 100, ..received.need }.octets(1, true), 1 << 20);
         }
     }
 }

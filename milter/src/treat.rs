@@ -15,9 +15,19 @@ pub trait Treat: Send + Sync + 'static {
     /// The edits for this message, or whose fault it is that there are none.
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure>;
 
-    /// Takes the copies out of an outcome and keeps them safe, so that they can be sent once the message is answered.
-    fn prepare(&self, _: &Envelope, _: &Message, _: &mut Outcome) -> Result<Option<Prepared>, Failure> {
-        Ok(None)
+    /// The same, with the copies kept safe, one after the other, so that they can be sent once the message is answered.
+    fn treat_and_keep(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        now: SystemTime,
+    ) -> Result<(Outcome, Option<Prepared>), Failure> {
+        Ok((self.treat(envelope, message, now)?, None))
+    }
+
+    /// How many forms of what is opened are in memory at a time, at most.
+    fn opened_forms(&self, _: &Envelope) -> usize {
+        1
     }
 
     /// Learns from a message that was treated and is answered now. It must not wait for anything.
@@ -46,6 +56,10 @@ impl Treat for Agent {
 
     fn learn(&self, signed: Signed) {
         self.harvest(signed);
+    }
+
+    fn opened_forms(&self, envelope: &Envelope) -> usize {
+        Self::opened_forms(self, envelope)
     }
 
     fn is_outgoing(&self, envelope: &Envelope) -> Option<bool> {

@@ -38,7 +38,7 @@ pub(crate) use entry::Entry;
 pub(crate) use marker::FIELD as MARKER;
 use marker::Key;
 use memory::{Memory, Tag};
-use set::{Held, Sealed, Sets, identity_of};
+use set::{Held, Open, Sealed, Sets, identity_of};
 
 /// The folder with the copies, and who sends them.
 #[derive(Debug)]
@@ -88,6 +88,21 @@ pub struct Prepared {
     spool: Arc<Spool>,
     /// There is none where everybody has a copy already.
     sealed: Option<Sealed>,
+    /// Who has a copy with this.
+    tags: Vec<Tag>,
+}
+
+/// Copies of one message while they are written down, one after the other. They are taken away again unless they are
+/// sealed.
+#[derive(Debug)]
+pub(crate) struct Writing<'e> {
+    spool: Arc<Spool>,
+    envelope: &'e Envelope,
+    original: Identity,
+    /// There is none before the first copy.
+    set: Option<Open>,
+    /// How many recipients have a copy already.
+    known: usize,
     /// Who has a copy with this.
     tags: Vec<Tag>,
 }
@@ -175,51 +190,9 @@ impl Spool {
         }
     }
 
-    /// Writes copies of a message down, for those who have none of it yet. When this returns they are on the disk.
-    pub(crate) fn prepare(
-        self: &Arc<Self>,
-        envelope: &Envelope,
-        original: &Identity,
-        copies: Vec<Copy>,
-    ) -> Result<Prepared, SpoolError> {
-        let (now, mut known, mut tags) = (SystemTime::now(), 0, Vec::new());
-        let mut set = Vec::with_capacity(copies.len());
-        for Copy { mut recipients, mut octets, returned, sender } in copies {
-            recipients.retain(|recipient| {
-                let tag = self.shared.key.tag(original, recipient);
-                let is_known = self.shared.memory().knows(&tag, now);
-                if is_known {
-                    known += 1;
-                } else {
-                    tags.push(tag);
-                }
-                !is_known
-            });
-            if recipients.is_empty() {
-                continue;
-            }
-            // What SMTP would add is covered by the marker too.
-            if !octets.ends_with(b"\r\n") {
-                octets.extend_from_slice(b"\r\n");
-            }
-            // To the null sender nobody bounces, and that must stay so (RFC 5321 4.5.5).
-            let other = sender.filter(|_| !envelope.sender.is_empty());
-            let sender = other.map_or_else(|| envelope.sender.clone(), |other| other.as_str().to_owned());
-            let headers_only = returned == Returned::HeadersOnly;
-            set.push((Entry { sender, recipients, headers_only }, octets));
-        }
-        if known > 0 {
-            info!(recipients = known, "the message came before, and they have their copies");
-        }
-        if set.is_empty() {
-            return Ok(Prepared { spool: Arc::clone(self), sealed: None, tags });
-        }
-        if self.shared.sets.waiting().saturating_add(set.len()) > MAX_WAITING {
-            let reason = io::Error::other(format!("{MAX_WAITING} copies wait already"));
-            return Err(SpoolError { path: self.shared.folder.clone(), reason });
-        }
-        let sealed = self.shared.sets.seal(original, &set)?;
-        Ok(Prepared { spool: Arc::clone(self), sealed: Some(sealed), tags })
+    /// Begins to write copies of a message down.
+    pub(crate) fn begin<'e>(self: &Arc<Self>, envelope: &'e Envelope, original: Identity) -> Writing<'e> {
+        Writing { spool: Arc::clone(self), envelope, original, set: None, known: 0, tags: Vec::new() }
     }
 
     /// What a message is known by when it comes again. One that has no Message-ID cannot be told from another that
@@ -228,6 +201,55 @@ impl Spool {
         let has_id = message.entity().header().all("Message-ID").next().is_some();
         let salt = if has_id { String::new() } else { self.shared.unique() };
         self.shared.key.identity(&salt, &envelope.sender, message.octets())
+    }
+}
+
+impl Writing<'_> {
+    /// Writes a copy down, for those of its recipients who have none of the message yet. When this returns it is on the
+    /// disk.
+    pub(crate) fn add(&mut self, copy: Copy) -> Result<(), SpoolError> {
+        let (now, shared) = (SystemTime::now(), &self.spool.shared);
+        let Copy { mut recipients, mut octets, returned, sender } = copy;
+        recipients.retain(|recipient| {
+            let tag = shared.key.tag(&self.original, recipient);
+            let is_known = shared.memory().knows(&tag, now);
+            if is_known {
+                self.known += 1;
+            } else {
+                self.tags.push(tag);
+            }
+            !is_known
+        });
+        if recipients.is_empty() {
+            return Ok(());
+        }
+        // What SMTP would add is covered by the marker too.
+        if !octets.ends_with(b"\r\n") {
+            octets.extend_from_slice(b"\r\n");
+        }
+        // To the null sender nobody bounces, and that must stay so (RFC 5321 4.5.5).
+        let from = &self.envelope.sender;
+        let other = sender.filter(|_| !from.is_empty());
+        let sender = other.map_or_else(|| from.clone(), |other| other.as_str().to_owned());
+        let entry = Entry { sender, recipients, headers_only: returned == Returned::HeadersOnly };
+        let set = match &mut self.set {
+            Some(set) => set,
+            none => none.insert(shared.sets.open(&self.original)?),
+        };
+        if shared.sets.waiting().saturating_add(set.copies()) >= MAX_WAITING {
+            let reason = io::Error::other(format!("{MAX_WAITING} copies wait already"));
+            return Err(SpoolError { path: shared.folder.clone(), reason });
+        }
+        set.add(&entry, &octets)
+    }
+
+    /// Ends it. When this returns all of them are on the disk, or none is.
+    pub(crate) fn seal(self) -> Result<Prepared, SpoolError> {
+        if self.known > 0 {
+            info!(recipients = self.known, "the message came before, and they have their copies");
+        }
+        let sealed = self.set.map(Open::seal).transpose()?;
+        Ok(Prepared { spool: self.spool, sealed, tags: self.tags })
     }
 }
 

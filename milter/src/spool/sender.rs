@@ -236,7 +236,10 @@ impl Sender {
         let id = self.shared.unique();
         let notice = Notice { reporter: &self.name, id: &id, at: now, refused };
         let to = Entry { sender: String::new(), recipients: vec![entry.sender.clone()], headers_only: false };
-        let sealed = self.shared.sets.seal(&id, &[(to, notice.write(entry, message))]);
+        let sealed = self.shared.sets.open(&id).and_then(|mut set| {
+            set.add(&to, &notice.write(entry, message))?;
+            set.seal()
+        });
         match sealed.map(|sealed| self.shared.sets.release(sealed)) {
             Err(error) | Ok(Err(Held::Back(error))) => return Err(error.to_string()),
             Ok(Err(Held::Unsynced(_)) | Ok(())) => {}

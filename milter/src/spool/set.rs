@@ -32,6 +32,10 @@ pub(super) struct Sealed {
     copies: usize,
 }
 
+/// A set that is being written. It is taken away again unless it is sealed.
+#[derive(Debug)]
+pub(super) struct Open(Sealed);
+
 /// What went wrong with a release.
 #[derive(Debug)]
 pub(super) enum Held {
@@ -56,6 +60,35 @@ pub(super) const SEALED: &str = "new";
 /// To be sent.
 pub(super) const READY: &str = "ready";
 
+impl Open {
+    /// How many copies there are.
+    pub(super) fn copies(&self) -> usize {
+        self.0.copies
+    }
+
+    /// Writes a copy. When this returns it is on the disk.
+    pub(super) fn add(&mut self, entry: &Entry, octets: &[u8]) -> Result<(), SpoolError> {
+        let Some(open) = &self.0.path else { return Ok(()) };
+        let written = write(&open.join(self.0.copies.to_string()), entry, octets);
+        written.map_err(|reason| SpoolError { path: open.clone(), reason })?;
+        self.0.copies += 1;
+        Ok(())
+    }
+
+    /// Ends the set. When this returns it is on the disk.
+    pub(super) fn seal(self) -> Result<Sealed, SpoolError> {
+        let Self(mut sealed) = self;
+        let Some(open) = sealed.path.clone() else { return Ok(sealed) };
+        let fail = |reason| SpoolError { path: open.clone(), reason };
+        sync(&open).map_err(fail)?;
+        let path = open.with_extension(SEALED);
+        fs::rename(&open, &path).map_err(fail)?;
+        sealed.path = Some(path);
+        sync(&sealed.folder).map_err(fail)?;
+        Ok(sealed)
+    }
+}
+
 impl Sets {
     pub(super) fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), count: AtomicU64::new(0), waiting: AtomicUsize::new(0) }
@@ -70,25 +103,16 @@ impl Sets {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Writes a set. When this returns it is on the disk.
-    pub(super) fn seal(&self, identity: &str, copies: &[(Entry, Vec<u8>)]) -> Result<Sealed, SpoolError> {
+    /// Begins a set.
+    pub(super) fn open(&self, identity: &str) -> Result<Open, SpoolError> {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let name = format!("{identity}-{:x}-{}.{OPEN}", since.as_nanos(), self.number());
-        let open = self.folder.join(name);
-        let fail = |reason| SpoolError { path: open.clone(), reason };
+        let path = self.folder.join(name);
         // Before the first octet is there, so that whatever is written is taken away again.
-        let mut sealed =
-            Sealed { folder: self.folder.clone(), path: Some(open.clone()), copies: copies.len() };
-        DirBuilder::new().mode(0o700).create(&open).map_err(fail)?;
-        for (number, (entry, octets)) in copies.iter().enumerate() {
-            write(&open.join(number.to_string()), entry, octets).map_err(fail)?;
-        }
-        sync(&open).map_err(fail)?;
-        let path = open.with_extension(SEALED);
-        fs::rename(&open, &path).map_err(fail)?;
-        sealed.path = Some(path);
-        sync(&self.folder).map_err(fail)?;
-        Ok(sealed)
+        let open = Open(Sealed { folder: self.folder.clone(), path: Some(path.clone()), copies: 0 });
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|reason| SpoolError { path, reason })?;
+        Ok(open)
     }
 
     /// Has a set sent.

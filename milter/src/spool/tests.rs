@@ -120,9 +120,18 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+fn written(spool: &Arc<Spool>, identity: &Identity, copies: Vec<Copy>) -> Result<Prepared, SpoolError> {
+    let envelope = envelope();
+    let mut writing = spool.begin(&envelope, identity.clone());
+    for copy in copies {
+        writing.add(copy)?;
+    }
+    writing.seal()
+}
+
 fn prepare(spool: &Arc<Spool>) -> Prepared {
     let identity = spool.identify(&envelope(), &message());
-    spool.prepare(&envelope(), &identity, vec![copy()]).unwrap()
+    written(spool, &identity, vec![copy()]).unwrap()
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -163,7 +172,7 @@ fn copy_for(recipients: &[&str]) -> Copy {
 fn prepare_for(spool: &Arc<Spool>, copies: &[&[&str]]) -> Prepared {
     let identity = spool.identify(&envelope(), &message());
     let copies = copies.iter().map(|recipients| copy_for(recipients)).collect();
-    spool.prepare(&envelope(), &identity, copies).unwrap()
+    written(spool, &identity, copies).unwrap()
 }
 
 /// Whom the next messages arrive for, and that there are no others.
@@ -229,7 +238,7 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
         });
         let spool = open(folder.path(), port).unwrap();
         let identity = spool.identify(&envelope(), &message());
-        spool.prepare(&envelope(), &identity, vec![opened.clone()]).unwrap().commit().unwrap();
+        written(&spool, &identity, vec![opened.clone()]).unwrap().commit().unwrap();
         let got = arrived.recv_timeout(if offers_dsn { PATIENCE } else { Duration::from_millis(500) });
         assert_eq!(got.as_ref().map_or(&[][..], |(commands, _)| commands), commands);
         let Ok((_, octets)) = got else { continue };
@@ -260,7 +269,7 @@ fn copies_of_a_message_that_was_not_answered_are_taken_away() {
     assert!(names(folder.path()).is_empty());
     let with_control = Copy { recipients: vec!["c\n@example.net".to_owned()], ..copy() };
     let identity = spool.identify(&envelope(), &message());
-    assert!(spool.prepare(&envelope(), &identity, vec![copy(), with_control]).is_err());
+    assert!(written(&spool, &identity, vec![copy(), with_control]).is_err());
     assert!(names(folder.path()).is_empty(), "one that cannot be written takes the others along");
     assert!(open(folder.path(), 1).is_err(), "one process at a time");
 }
@@ -374,7 +383,7 @@ fn a_later_milters_refusal_makes_no_second_copies_neither_now_nor_after_a_restar
     // Another message is another.
     let other = Message::from_stored(b"Message-ID: <2@x>\nSubject: x\n\nHello.\n");
     let identity = spool.identify(&envelope(), &other);
-    spool.prepare(&envelope(), &identity, vec![copy()]).unwrap().commit().unwrap();
+    written(&spool, &identity, vec![copy()]).unwrap().commit().unwrap();
     assert_arrive(&arrived, 1, &["c@example.net"]);
 }
 

@@ -212,6 +212,11 @@ impl Mta {
         Ok((char::from(letter), data))
     }
 
+    /// Waits for a progress note: the message is read, and in the line for a worker at least.
+    pub(crate) fn until_progress(&mut self) {
+        assert_eq!(self.receive().unwrap().0, 'p');
+    }
+
     /// Whether the milter closed the connection, within the reading time-out.
     pub(crate) fn hung_up(&mut self) -> bool {
         match self.stream.read(&mut [0]) {

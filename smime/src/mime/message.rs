@@ -28,6 +28,11 @@ impl Message {
         &self.octets
     }
 
+    /// The same, without the message.
+    pub fn into_octets(self) -> Vec<u8> {
+        self.octets
+    }
+
     /// The header fields with their line ends, without the empty line.
     pub fn header(&self) -> &[u8] {
         let header = self.octets.get(..self.body).unwrap_or_default();
