@@ -1,6 +1,11 @@
 //! `hsmime` as an administrator runs it: the built program, a SoftHSM token, OpenSSL as the other side.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+};
 
 use testkit::{
     Config, Lab, Result, command,
@@ -228,6 +233,7 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
     let server = lab.pki.issue(&server)?;
     lab.token.import(&server.key, "server", "5e")?;
     let other_pin = lab.workdir.file("other-pin", "0000\n")?;
+    fs::set_permissions(&other_pin, Permissions::from_mode(0o600))?;
     let no_module = lab.workdir.file("module.so", "this is no library")?;
     let garbage = lab.workdir.directory("garbage")?;
     lab.workdir.file("garbage/data.mdb", [b'x'; 8192])?;
