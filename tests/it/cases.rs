@@ -63,7 +63,7 @@ const CASES: [Case; 39] = [
     ("utf8-from", By::Login("alice"), "j\u{f6}rg@example.org", OTHER, "refused 451"),
     ("expired-identity", By::Login("fred"), "fred@example.org", OTHER, "refused 451"),
     ("identity-not-yet-valid", By::Login("gina"), "gina@example.org", OTHER, "refused 451"),
-    ("expired-recipient", By::Login("alice"), ALICE, "ivan@partner.example", "refused 451"),
+    ("expired-recipient", By::Login("alice"), ALICE, "ivan@partner.example", "refused 550"),
     ("encrypted", By::Login("alice"), ALICE, ERIN, "signed and encrypted"),
     ("eight-bit", By::Login("alice"), ALICE, OTHER, "signed"),
     ("grows", By::Login("alice"), ALICE, ERIN, "refused 552"),
