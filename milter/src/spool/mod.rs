@@ -1,7 +1,7 @@
 //! Copies that were promised to the MTA and are not handed back yet, on disk.
 //!
 //! The copies of a message are one set (`set.rs`). It is written, synced and sealed before the MTA gets its answer
-//! ([`Spool::prepare`]), released by one rename just before that ([`Prepared::commit`]), and taken away if there is
+//! ([`Writing::seal`]), released by one rename just before that ([`Prepared::commit`]), and taken away if there is
 //! none. `sender.rs` sends, `smtp.rs` speaks with the server, `notice.rs` tells the sender who did not get it, `entry.rs`
 //! says what is in a file, `marker.rs` how a copy of ours is known again.
 //!
