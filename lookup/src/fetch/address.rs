@@ -55,12 +55,19 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 pub(super) struct Guard {
     resolver: DefaultResolver,
     allowed: Vec<IpNet>,
+    /// The operator's, which is mostly on a network of his own.
+    proxy: Option<Uri>,
 }
 
 impl Guard {
-    /// Public addresses, and those of these networks.
-    pub(super) fn new(allowed: Vec<IpNet>) -> Self {
-        Self { resolver: DefaultResolver::default(), allowed }
+    /// Public addresses, those of these networks, and this proxy wherever it is.
+    pub(super) fn new(allowed: Vec<IpNet>, proxy: Option<Uri>) -> Self {
+        Self { resolver: DefaultResolver::default(), allowed, proxy }
+    }
+
+    /// Whether this is the proxy. With one no other name is resolved here.
+    fn is_proxy(&self, uri: &Uri) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.authority() == uri.authority())
     }
 
     /// Whether this address may be connected to.
@@ -77,6 +84,9 @@ impl Resolver for Guard {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
         let found = self.resolver.resolve(uri, config, timeout)?;
+        if self.is_proxy(uri) {
+            return Ok(found);
+        }
         let mut allowed = self.empty();
         for address in found.iter().filter(|address| self.allows(address.ip())) {
             allowed.push(*address);
@@ -142,7 +152,7 @@ mod tests {
             assert_eq!(is_public(address), public, "{address}");
             assert_eq!(Guard::default().allows(address), public, "{address}");
         }
-        let guard = Guard::new(vec!["10.1.0.0/16".parse().unwrap()]);
+        let guard = Guard::new(vec!["10.1.0.0/16".parse().unwrap()], None);
         assert!(guard.allows("10.1.2.3".parse().unwrap()) && !guard.allows("10.2.0.1".parse().unwrap()));
     }
 }

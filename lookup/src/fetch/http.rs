@@ -67,6 +67,7 @@ pub(super) enum FetchError {
 
 impl Client {
     pub(super) fn new(allowed: Vec<IpNet>, proxy: Option<Proxy>, max_len: usize) -> Self {
+        let proxy_uri = proxy.as_ref().map(|proxy| proxy.uri().clone());
         let config = Agent::config_builder()
             .proxy(proxy)
             .http_status_as_error(false)
@@ -75,8 +76,8 @@ impl Client {
             .max_response_header_size(16 << 10)
             .user_agent(concat!("hsmime/", env!("CARGO_PKG_VERSION")))
             .build();
-        let guard = Guard::new(allowed.clone());
-        let agent = Agent::with_parts(config, DefaultConnector::new(), Guard::new(allowed));
+        let guard = Guard::new(allowed.clone(), None);
+        let agent = Agent::with_parts(config, DefaultConnector::new(), Guard::new(allowed, proxy_uri));
         Self { agent, guard, max_len }
     }
 
@@ -201,6 +202,12 @@ const MAX_ETAG: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        net::TcpListener,
+        thread::{self, JoinHandle},
+    };
+
     use super::*;
 
     #[test]
@@ -224,6 +231,39 @@ mod tests {
         ] {
             assert_eq!(client.checked(url).is_ok(), taken, "{url}");
         }
+    }
+
+    /// A proxy that answers one CONNECT and the request in it; gives the first line of each.
+    fn proxy() -> (String, JoinHandle<[String; 2]>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answering = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut input = BufReader::new(stream.try_clone().unwrap());
+            ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ncrl"].map(|answer| {
+                let lines: Vec<String> =
+                    (&mut input).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+                (&stream).write_all(answer.as_bytes()).unwrap();
+                lines.into_iter().next().unwrap_or_default()
+            })
+        });
+        (url, answering)
+    }
+
+    #[test]
+    fn a_proxy_may_be_on_a_network_of_ones_own_and_what_it_is_asked_for_may_not() {
+        let (url, answering) = proxy();
+        let client = Client::new(Vec::new(), Some(Proxy::new(&url).unwrap()), 10);
+        let ask =
+            |url| client.ask(url, Question::Get { etag: None }, Instant::now() + Duration::from_secs(20));
+        assert!(matches!(ask("http://127.0.0.1:1/a.crl"), Err(FetchError::NotAllowed(_))));
+        let Fetched::Body { octets, .. } = ask("http://crl.example.org/a.crl").unwrap() else {
+            panic!("nothing came");
+        };
+        assert_eq!(octets, b"crl");
+        let [connect, get] = answering.join().unwrap();
+        assert!(connect.starts_with("CONNECT crl.example.org:80 "), "{connect}");
+        assert!(get.starts_with("GET /a.crl "), "{get}");
     }
 
     #[test]
