@@ -71,6 +71,27 @@ impl Attributes {
         file.set_times(times)
     }
 
+    /// Gives a file that is to take this one's place the same owner, and group if that has a part in it. Who may not
+    /// give it away would take the mailbox away from its owner.
+    pub(crate) fn give_owner(&self, file: &File) -> io::Result<()> {
+        let (from, to) = (&self.metadata, file.metadata()?);
+        let is_for_group = from.mode() & 0o070 != 0;
+        if to.uid() == from.uid() && (to.gid() == from.gid() || !is_for_group) {
+            return Ok(());
+        }
+        fchown(file, Some(from.uid()), Some(from.gid())).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => io::Error::new(
+                error.kind(),
+                format!(
+                    "it would not be of user {} and group {} any more, as what it replaces; run as root, or with --output",
+                    from.uid(),
+                    from.gid()
+                ),
+            ),
+            _ => error,
+        })
+    }
+
     /// The same without times, by which others see that there is something new.
     pub(crate) fn carry_over_but_times(&self, file: &File) -> io::Result<()> {
         let (from, to) = (&self.metadata, file.metadata()?);
@@ -165,5 +186,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_may_not_give_a_file_its_owner_back_does_not_replace_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = File::create(folder.path().join("shared")).unwrap();
+        shared.set_permissions(fs::Permissions::from_mode(0o660)).unwrap();
+        let attributes = Attributes::of(&shared).unwrap();
+        let own = File::create(folder.path().join("own")).unwrap();
+        attributes.give_owner(&own).unwrap();
+        let replacement = File::create(folder.path().join("replacement")).unwrap();
+        fchown(&replacement, Some(NOBODY), Some(NOBODY)).unwrap();
+        let refused = std::thread::spawn(move || {
+            // Of this thread only.
+            set_thread_uid(Uid::from_raw(NOBODY)).unwrap();
+            (attributes.give_owner(&replacement), replacement.metadata().unwrap().uid())
+        });
+        let (refused, owner) = refused.join().unwrap();
+        assert!(refused.unwrap_err().to_string().contains("user 0 and group 0"));
+        assert_eq!(owner, NOBODY);
+    }
+
+    const NOBODY: u32 = 65534;
+
     use std::os::unix::fs::PermissionsExt;
+
+    use rustix::thread::{Uid, set_thread_uid};
 }

@@ -257,7 +257,14 @@ impl FileSink {
     pub fn create(place: Place, attributes: Option<Attributes>) -> Result<Self, BatchError> {
         place.clear()?;
         let file = new_file(&place.partial)
-            .and_then(|file| lock(&file).map(|()| file))
+            .and_then(|file| {
+                lock(&file)?;
+                match &attributes {
+                    Some(from) if place.is_over_input() => from.give_owner(&file)?,
+                    _ => {}
+                }
+                Ok(file)
+            })
             .map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
         let file = place.compression().and_then(|compression| Encoder::new(file, compression));
         let file = file.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;

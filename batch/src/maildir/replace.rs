@@ -232,7 +232,9 @@ impl Sink for MaildirReplacer {
         });
         let written = made.and_then(|mut file| {
             file.write_all(outgoing.octets)?;
-            place.attributes.as_ref().map_or(Ok(()), |attributes| attributes.carry_over(&file))
+            let Some(attributes) = &place.attributes else { return Ok(()) };
+            attributes.give_owner(&file)?;
+            attributes.carry_over(&file)
         });
         written.map_err(|source| BatchError::Write { path: from.clone(), source })?;
         let state = place.attributes.as_ref().map(|attributes| State::of(attributes.metadata()));
