@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p benches --bin certcache -- prepare    # 10 minutes, once; 9 GB in the data folder
-//! cargo run --release -p benches --bin certcache               # 2 minutes, on a quiet machine
+//! cargo run --release -p benches --bin certcache               # 8 minutes, on a quiet machine
 //! cargo run --release -p benches --bin certcache -- --entries 10000 measure
 //! ```
 //!
