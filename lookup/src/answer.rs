@@ -24,14 +24,22 @@ pub struct Finding {
     pub certificates: Vec<Certificate>,
     /// CA certificates that came with them, and may help to find their paths. Nobody trusts them for being there.
     pub issuers: Vec<Certificate>,
+    /// Objects in which a signature may vouch for what somebody's mail program can open. Nothing of them was checked.
+    pub signed: Vec<Vec<u8>>,
     /// What the owner of the domain says of the address's certificates without giving them (RFC 8162).
     pub pins: Vec<Pin>,
 }
 
 impl Finding {
-    /// Those of a bag that name the address, and the CA certificates beside them.
-    pub(crate) fn of(bag: impl IntoIterator<Item = Certificate>, address: &MailAddress) -> Self {
-        let mut finding = Self::default();
+    /// Those of a bag that name the address, the CA certificates beside them, and what was signed with them.
+    pub(crate) fn of(
+        bag: impl IntoIterator<Item = Certificate>,
+        mut signed: Vec<Vec<u8>>,
+        address: &MailAddress,
+    ) -> Self {
+        signed.retain(|object| object.len() <= MAX_SIGNED_LEN);
+        signed.truncate(MAX_SIGNED);
+        let mut finding = Self { signed, ..Self::default() };
         for certificate in bag {
             let (list, limit) = if certificate.addresses().contains(address) {
                 (&mut finding.certificates, MAX_CERTIFICATES)
@@ -48,6 +56,9 @@ impl Finding {
     }
 }
 
+/// How many signed objects are kept, and how long one may be: a chain and some capabilities.
+const MAX_SIGNED: usize = 10;
+const MAX_SIGNED_LEN: usize = 1 << 16;
 /// How many certificates of an address are looked at.
 const MAX_CERTIFICATES: usize = 200;
 /// How many CA certificates beside them.

@@ -91,7 +91,7 @@ impl CertificateSource for Directory {
             Some(certificates) => Answer::Found(Finding {
                 certificates: certificates.clone(),
                 issuers: known.issuers_of(certificates),
-                pins: Vec::new(),
+                ..Finding::default()
             }),
             None => Answer::Absent,
         }

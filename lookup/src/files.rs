@@ -17,6 +17,8 @@ use smime::{Certificate, certificate::CertificateError, cms::Object};
 pub struct Contents {
     /// Its certificates, in the file's order, each once.
     pub certificates: Vec<Certificate>,
+    /// Objects that somebody signed, in which the owner of one of them may say what it can open.
+    pub signed: Vec<Vec<u8>>,
     /// What else is in it, and was passed over: for people.
     pub skipped: Vec<String>,
 }
@@ -113,6 +115,9 @@ impl Contents {
         match Object::parse(octets) {
             Ok(Object::SignedData(signed)) => {
                 self.certificates.extend(signed.certificates());
+                if !signed.signer_infos().is_empty() {
+                    self.signed.push(octets.to_vec());
+                }
                 if !signed.crls().is_empty() {
                     self.skipped.push("revocation lists".to_owned());
                 }

@@ -8,6 +8,7 @@
 //! Callers block. What is asynchronous in the libraries below (LDAP, DNS) runs on one thread of its own
 //! (`reactor.rs`), and none of its types is seen outside of this crate.
 
+mod announced;
 mod answer;
 mod directory;
 mod fetch;

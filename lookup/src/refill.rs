@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use certcache::{Cache, CacheError, Chooser, Insertion, Source};
+use certcache::{Announced, Cache, CacheError, Chooser, Insertion, Source};
 use smime::{
     Certificate, MailAddress,
     capabilities::Capabilities,
@@ -13,7 +13,7 @@ use smime::{
     store::{Lookup, RecipientCertificates, StoreError, Waited},
 };
 
-use crate::{Kind, Search, Sources};
+use crate::{Kind, Search, Sources, announced::announced};
 
 /// Certificates out of the cache, which is filled from the sources where it has none that may be used.
 #[derive(Debug)]
@@ -36,7 +36,13 @@ impl Refill {
     /// Puts what was found into the cache: as trusted, which is to say that its path decides. Of the CA certificates
     /// beside it only those go in that have a path to an anchor of `trust`, and as nobody's: whoever may write an entry
     /// of a directory chooses what is in it. Says how many of the address's certificates are new.
-    pub fn keep(cache: &Cache, search: &Search, trust: &Trust, now: SystemTime) -> Result<usize, CacheError> {
+    pub fn keep(
+        cache: &Arc<Cache>,
+        search: &Search,
+        trust: &Trust,
+        now: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<usize, CacheError> {
         let found = search.certificates();
         if found.is_empty() {
             return Ok(0);
@@ -46,8 +52,14 @@ impl Refill {
         if !helpers.is_empty() {
             cache.put(&helpers, now)?;
         }
-        let found: Vec<_> = found.into_iter().map(|(c, kind)| Insertion::new(c, source(kind))).collect();
-        Ok(cache.put(&found, now)?.new)
+        let insertions = found.iter().map(|(c, kind)| Insertion::new(c, source(*kind)));
+        let mut insertions: Vec<_> = insertions.collect();
+        for (certificate, announced) in announced(cache, search, trust, now, waited) {
+            if let Some(insertion) = insertions.iter_mut().find(|it| *it.certificate == certificate) {
+                insertion.announced = newer(insertion.announced.take(), announced);
+            }
+        }
+        Ok(cache.put(&insertions, now)?.new)
     }
 
     fn ask(&self, address: &MailAddress, at: SystemTime, waited: &mut Waited) -> Result<Lookup, StoreError> {
@@ -58,7 +70,7 @@ impl Refill {
         let started = Instant::now();
         let search = self.sources.find(address, at);
         waited.sources += started.elapsed();
-        Self::keep(cache, &search, self.chooser.trust(), at).map_err(|error| self.failed(&error))?;
+        Self::keep(cache, &search, self.chooser.trust(), at, waited).map_err(|error| self.failed(&error))?;
         let known = self.chooser.lookup(address, at, waited)?;
         // Whoever could not be asked may have one that can be used.
         if search.is_unknown() {
@@ -98,6 +110,10 @@ fn issuers<'s>(search: &'s Search, trust: &Trust, now: SystemTime) -> Vec<(&'s C
         !trust.anchors.contains(issuer) && validate_within(&mut budget, issuer, &all, &trust, now).is_ok()
     });
     issuers
+}
+
+fn newer(known: Option<Announced>, other: Announced) -> Option<Announced> {
+    known.into_iter().chain([other]).max_by_key(|announced| announced.at)
 }
 
 impl RecipientCertificates for Refill {
@@ -267,7 +283,7 @@ mod tests {
         let now = fixtures::now();
         let (day, minute) = (Duration::from_hours(24), Duration::from_mins(1));
         let expired = root.issue(&Wanted { until: now - day, ..Wanted::default() });
-        let found = crate::Finding::of([expired], &alice());
+        let found = crate::Finding::of([expired], Vec::new(), &alice());
         for (is_one_down, usable_later, expected, asked) in [
             (false, false, "unusable: expired", [1, 1, 2]),
             // Whoever did not answer may have another one, and is asked again.
@@ -333,7 +349,7 @@ mod tests {
         }
 
         fn find(&self, address: &MailAddress, _: Instant) -> crate::Answer {
-            crate::Answer::Found(crate::Finding::of(self.0.clone(), address))
+            crate::Answer::Found(crate::Finding::of(self.0.clone(), Vec::new(), address))
         }
     }
 

@@ -216,6 +216,11 @@ impl Search {
         issuers
     }
 
+    /// The objects that were signed beside what was found, with what is said in them not checked.
+    pub fn signed(&self) -> impl Iterator<Item = &[u8]> {
+        self.findings().flat_map(|(finding, _)| finding.signed.iter().map(Vec::as_slice))
+    }
+
     /// The three answers in one: found, where any certificate was; unknown, where any source did not know.
     pub fn lookup(&self) -> Lookup {
         let found = self.certificates();

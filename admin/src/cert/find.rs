@@ -1,12 +1,12 @@
 //! `hsmime cert find`: what the configured sources say of an address.
 
-use std::{io::Write, time::SystemTime};
+use std::{io::Write, sync::Arc, time::SystemTime};
 
 use agent::{Settings, settings::start_sources};
 use anyhow::{Result, bail};
 use lookup::{Answer, Asked, Kind, Refill, Search};
 use serde_json::{Value, json};
-use smime::{Certificate, MailAddress};
+use smime::{Certificate, MailAddress, store::Waited};
 
 use super::{addresses, certificate_json, encrypting_fault, path_fault, short, write_json};
 use crate::{
@@ -28,7 +28,11 @@ pub(crate) fn find(
     }
     let sources = start_sources(settings.lookup())?;
     let search = sources.find(address, now);
-    let keep = || anyhow::Ok(Refill::keep(&cache::open(settings)?, &search, settings.trust(), now)?);
+    let keep = || {
+        let (cache, trust) =
+            (Arc::new(cache::open(settings)?), settings.for_encryption().of(settings.trust()));
+        anyhow::Ok(Refill::keep(&cache, &search, &trust, now, &mut Waited::default())?)
+    };
     let stored = if store { keep()? } else { 0 };
     if json {
         write_json(out, &to_json(address, &search, settings, now))?;

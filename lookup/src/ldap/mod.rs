@@ -1,4 +1,5 @@
-//! LDAP directories: `userCertificate` (RFC 4523) and `userSMIMECertificate` (RFC 2798) of the entries of an address.
+//! LDAP directories: `userCertificate` (RFC 4523) and `userSMIMECertificate` (RFC 2798) of the entries of an address, the
+//! latter with what its owner can open.
 //!
 //! Referrals are not followed: who may be asked is said by the configuration, not by a server.
 
@@ -114,8 +115,12 @@ impl CertificateSource for Ldap {
 }
 
 /// All certificates of all entries. Both attributes are read by what is in them: a certificate, or `SignedData` with
-/// certificates. What does not decode is of no use to anybody.
+/// certificates, which may be signed for what it announces. What does not decode is of no use to anybody.
 fn certificates(found: &Found, address: &MailAddress) -> Finding {
-    let read = found.entries.iter().flatten().filter_map(|value| files::read(value).ok());
-    Finding::of(read.flat_map(|contents| contents.certificates), address)
+    let (mut bag, mut signed) = (Vec::new(), Vec::new());
+    for contents in found.entries.iter().flatten().filter_map(|value| files::read(value).ok()) {
+        bag.extend(contents.certificates);
+        signed.extend(contents.signed);
+    }
+    Finding::of(bag, signed, address)
 }

@@ -3,16 +3,25 @@
 use std::{
     io::{Read, Write},
     net::TcpListener,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use certcache::{Cache, Chooser, Source, Take};
 use data_encoding::BASE64;
 use lookup::{
-    Answer, CertificateSource, LookupError, files,
+    Answer, CertificateSource, LookupError, Refill, Sources, files,
     ldap::{FilterTemplate, Ldap, LdapSettings, Password, Server},
 };
-use smime::{Certificate, cms::certificates_only};
+use smime::{
+    Certificate,
+    algorithm::DigestAlgorithm,
+    cms::{self, certificates_only},
+    key::Digest,
+    store::{RecipientCertificates, Waited},
+    testing::fixtures,
+};
 use testkit::{
     Result, Workdir,
     slapd::{BASE, BIND_DN, PASSWORD, Slapd},
@@ -48,7 +57,7 @@ fn source(settings: LdapSettings) -> Ldap {
 
 /// An RSA certificate that slapd takes too.
 fn real(name: &str) -> Certificate {
-    smime::testing::fixtures::certificate(name)
+    fixtures::certificate(name)
 }
 
 struct Directory {
@@ -247,5 +256,52 @@ fn what_follows_the_answer_to_start_tls_in_clear_is_not_taken_for_protected() ->
     let ldap = source(LdapSettings { server, authorities: vec![real("ca")], ..settings(&url) });
     let error = unknown(&ldap, "alice@example.org");
     assert!(error.to_string().contains("sends on after agreeing to TLS"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn what_a_directory_s_signed_value_announces_is_kept_with_the_certificate_and_nothing_else() -> Result<()> {
+    let workdir = Workdir::new("ldap-capabilities")?;
+    let signed = |name: &str, at| {
+        let digest = |algorithm: DigestAlgorithm| Digest::of(algorithm, b"");
+        cms::sign(digest, &fixtures::key(name), &[real("ca")], at)
+    };
+    let (now, hour) = (fixtures::now(), Duration::from_hours(1));
+    // Alice twice, the newer one counts; bob's is changed on the way, carol's in the future; and in the last entry
+    // stands what Alice announces of hers.
+    let mut forged = signed("bob", now)?;
+    let aes_256 = [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01, 0x2A];
+    let place = forged.windows(9).position(|octets| octets == aes_256).expect("AES-256 is announced");
+    forged[place + 8] = 0x02;
+    let value = "userSMIMECertificate";
+    let entries = [
+        ("alice", vec![(value, signed("alice", now - hour)?), (value, signed("alice", now - hour * 2)?)]),
+        ("bob", vec![(value, forged)]),
+        ("carol", vec![(value, signed("carol", now + hour)?)]),
+        (
+            "p256",
+            vec![("userCertificate;binary", real("p256").der().to_vec()), (value, signed("alice", now)?)],
+        ),
+    ];
+    let entries = entries.map(|(name, values)| {
+        let mail = real(name).addresses().remove(0);
+        let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+        entry(name, "people", &[mail.as_str()], &values)
+    });
+    let slapd = Slapd::start(&workdir, &entries.concat())?;
+    let cache = Arc::new(Cache::open(&workdir.path().join("cache"))?);
+    let chooser = Arc::new(Chooser::new(Arc::clone(&cache), fixtures::trust(), Take::default()));
+    let ldap: Arc<dyn CertificateSource> = Arc::new(source(settings(&slapd.ldap())));
+    let refill = Refill::new(chooser, Sources::new(vec![ldap], Duration::from_secs(10)), Duration::ZERO);
+    for (name, expected) in [("alice", Some(now - hour)), ("bob", None), ("carol", None), ("p256", None)] {
+        let certificate = real(name);
+        let found = refill.lookup(&certificate.addresses()[0], now, &mut Waited::default())?;
+        assert!(!matches!(found, smime::store::Lookup::Unknown), "{name}: {found:?}");
+        let kept = cache.by_fingerprint(certificate.fingerprint())?.expect(name);
+        assert!(kept.sources.contains(Source::Ldap), "{name}");
+        assert_eq!(kept.announced.map(|announced| announced.at), expected, "{name}");
+        let ciphers = refill.capabilities(&certificate).map(|it| it.ciphers().count() > 0);
+        assert_eq!(ciphers, expected.map(|_| true), "{name}");
+    }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! [`sign()`] makes a `multipart/signed`, [`sign_opaque()`] an `application/pkcs7-mime`, [`seal()`] encrypts, [`Wrapped`] recognises what came in, [`verify()`] tells what a
 //! signature is worth. Who may have a message opened is for the callers to decide.
 
+mod announcement;
 mod compress;
 mod finding;
 mod layer;
@@ -15,6 +16,7 @@ mod verdict;
 mod verify;
 mod wrapped;
 
+pub use announcement::{Announcement, announcements};
 pub use compress::{CompressedMessage, compress};
 pub use finding::{Finding, Findings, SignerReport};
 pub(crate) use layer::normalised;

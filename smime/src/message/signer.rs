@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashSet, time::SystemTime};
 
 use const_oid::db::rfc5911;
 
-use super::{AuthResult, Finding, Findings, Reason, SignerReport, VerifiedSigner};
+use super::{Announcement, AuthResult, Finding, Findings, Reason, SignerReport, VerifiedSigner};
 use crate::{
     Certificate, Room,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
@@ -22,7 +22,8 @@ const MAX_CANDIDATES: usize = 3;
 pub(super) struct Examiner<'a, 'o> {
     signed_data: &'a SignedData<'o>,
     certificates: Vec<Certificate>,
-    digests: Digests<'a>,
+    /// Of the content; `None` where it does not matter.
+    digests: Option<Digests<'a>>,
     trust: &'a Trust,
     at: SystemTime,
     budget: &'a mut Budget,
@@ -31,7 +32,7 @@ pub(super) struct Examiner<'a, 'o> {
 impl<'a, 'o> Examiner<'a, 'o> {
     pub(super) fn new(
         signed_data: &'a SignedData<'o>,
-        content: &'a [&'a [u8]],
+        content: Option<&'a [&'a [u8]]>,
         trust: &'a Trust,
         at: SystemTime,
         budget: &'a mut Budget,
@@ -40,7 +41,7 @@ impl<'a, 'o> Examiner<'a, 'o> {
         let mut certificates = signed_data.certificates_within(&mut room);
         let mut seen = HashSet::new();
         certificates.retain(|certificate| seen.insert(*certificate.fingerprint()));
-        Self { signed_data, certificates, digests: Digests::of(content), trust, at, budget }
+        Self { signed_data, certificates, digests: content.map(Digests::of), trust, at, budget }
     }
 
     /// What is found of every signer, in the order received, and the signers that were found good.
@@ -57,6 +58,41 @@ impl<'a, 'o> Examiner<'a, 'o> {
             reports.push(self.examine_signer(info, &mut verified));
         }
         (reports, verified)
+    }
+
+    /// What those signers announce whose signature over it is good. Their paths are not looked for.
+    pub(super) fn announcements(mut self) -> Vec<Announcement> {
+        let infos = self.signed_data.signer_infos();
+        infos.iter().filter_map(|info| self.announcement(info)).collect()
+    }
+
+    fn announcement(&mut self, info: &SignerInfo) -> Option<Announcement> {
+        let attributes = info.signed_attributes.as_ref()?.as_ref().ok()?;
+        let capabilities = attributes.capabilities()?;
+        let candidates = self.certificates.iter().filter(|certificate| info.names(certificate));
+        let candidates: Vec<_> = candidates.take(MAX_CANDIDATES).cloned().collect();
+        let is_good = |examiner: &mut Self, certificate: &Certificate| {
+            let algorithm = examiner.algorithm(info, certificate)?;
+            examiner.check_attributes(info)?;
+            check_certificate(info, certificate)?;
+            if !public_key::is_strong(certificate, algorithm) {
+                return Err(Reason::Weak);
+            }
+            examiner.check_signature(info, certificate, algorithm)
+        };
+        let signer = candidates.into_iter().find(|certificate| is_good(self, certificate).is_ok())?;
+        let certificate = match attributes.encryption_key_preference() {
+            Some(named) if !named.names(&signer) => {
+                self.certificates.iter().find(|other| named.names(other))?.clone()
+            }
+            _ => signer.clone(),
+        };
+        Some(Announcement {
+            signer,
+            certificate,
+            capabilities: capabilities.clone(),
+            signing_time: attributes.signing_time(),
+        })
     }
 
     /// Several certificates may have the same key identifier (RFC 8551 2.6): the best finding counts.
@@ -186,10 +222,13 @@ impl<'a, 'o> Examiner<'a, 'o> {
             }
         };
         let Some(attributes) = &info.signed_attributes else {
-            return verify(&self.digests.input(algorithm));
+            let digests = self.digests.as_mut().ok_or(Reason::NoSignedAttributes)?;
+            return verify(&digests.input(algorithm));
         };
         let attributes = attributes.as_ref().map_err(|error| Reason::Attributes(error.clone()))?;
-        if attributes.message_digest() != self.digests.get(algorithm.digest()).as_bytes() {
+        if let Some(digests) = &mut self.digests
+            && attributes.message_digest() != digests.get(algorithm.digest()).as_bytes()
+        {
             return Err(Reason::ContentChanged);
         }
         let mut found = Err(Reason::BadSignature);

@@ -253,7 +253,7 @@ impl Walk<'_> {
                 // Half of what is left is for the certificates.
                 let room = room.without(room.left() / 2);
                 let trust = with_evidence(self.trust, signed_data, room);
-                let examiner = Examiner::new(signed_data, content, &trust, self.at, self.budget, room);
+                let examiner = Examiner::new(signed_data, Some(content), &trust, self.at, self.budget, room);
                 let (signers, verified) = examiner.examine();
                 let (mut report, mut decided) = self.judge(form, signers, verified);
                 if AuthResult::from(&decided.reason) == AuthResult::Pass && is_changing(content) {
