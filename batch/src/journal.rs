@@ -4,7 +4,7 @@
 //! whole, and nothing behind one that is not. What a line tells was made durable before it was written.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     ffi::OsString,
     fs::{self, File},
     io::{self, Write},
@@ -32,6 +32,9 @@ pub(crate) struct Job {
     version: String,
     request: Request,
     input: PathBuf,
+    /// The same as it was given, which paths in it begin with.
+    #[serde(skip)]
+    given: PathBuf,
     /// Size, time and inode of an input that is one file.
     state: Option<(u64, i64, i64, u64)>,
 }
@@ -44,7 +47,8 @@ impl Job {
             .is_file()
             .then(|| (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(Self { version, request: request.clone(), input: fs::canonicalize(input)?, state })
+        let (request, given) = (request.clone(), input.to_owned());
+        Ok(Self { version, request, input: fs::canonicalize(input)?, given, state })
     }
 
     /// Why this is not the job that was begun, if so.
@@ -74,6 +78,9 @@ pub(crate) struct Checkpoint {
     pub(crate) output: Option<u64>,
     /// Which files of the output were added since the checkpoint before, below its root; their octets in base64.
     pub(crate) outputs: Vec<String>,
+    /// Which files of it grow, named the same way, and how long they are.
+    #[serde(default)]
+    pub(crate) lengths: Vec<(String, u64)>,
     /// How long the report is.
     pub(crate) report: u64,
     /// What became of them.
@@ -93,10 +100,16 @@ enum Line {
 pub(crate) struct Done {
     /// The last checkpoint.
     pub(crate) last: Checkpoint,
+    /// Whether there is one: without, nothing is known of the output.
+    pub(crate) is_noted: bool,
+    /// What the paths of the input begin with.
+    input: PathBuf,
     /// The files of the input that are done.
     inputs: HashSet<[u8; 16]>,
     /// The files of the output.
     pub(crate) outputs: HashSet<PathBuf>,
+    /// Those that grow, and how long they are known to be.
+    pub(crate) lengths: HashMap<PathBuf, u64>,
     /// The same by folder and unique name, see `in_place`.
     messages: HashSet<(PathBuf, OsString)>,
     /// Whether the output only has to get its name.
@@ -114,7 +127,7 @@ impl Done {
             Some(offset) => self.last.offset.is_some_and(|last| offset <= last),
             None if self.in_place.is_some() && self.has_output(&origin.file) => true,
             None if self.inputs.is_empty() => false,
-            None => self.inputs.contains(&name(origin, octets.map(Summed::of).as_ref())),
+            None => self.inputs.contains(&name(&self.input, origin, octets.map(Summed::of).as_ref())),
         }
     }
 
@@ -134,9 +147,13 @@ impl Done {
         let keys = checkpoint.inputs.iter().filter_map(|key| HEXLOWER.decode(key.as_bytes()).ok());
         self.inputs.extend(keys.filter_map(|key| <[u8; 16]>::try_from(key).ok()));
         self.outputs.extend(checkpoint.outputs.iter().filter_map(|path| decoded(path)));
+        let lengths = checkpoint.lengths.iter();
+        self.lengths.extend(lengths.filter_map(|(path, length)| Some((decoded(path)?, *length))));
+        self.is_noted = true;
         // A run that found all done has read nothing of which it could tell where it was.
         let offset = checkpoint.offset.or(self.last.offset);
-        self.last = Checkpoint { offset, inputs: Vec::new(), outputs: Vec::new(), ..checkpoint };
+        self.last =
+            Checkpoint { offset, inputs: Vec::new(), outputs: Vec::new(), lengths: Vec::new(), ..checkpoint };
     }
 }
 
@@ -147,9 +164,10 @@ fn message(below: &Path) -> Option<(PathBuf, OsString)> {
 }
 
 /// A file of the input by folder, unique name and octets: flags change, and a message moves from `new` to `cur`. With
-/// the octets in it, none is taken for another that has its name by now. `None` for what is not kept in memory.
-fn name(origin: &Origin, sum: Option<&Summed>) -> [u8; 16] {
-    let path = &origin.file;
+/// the octets in it, none is taken for another that has its name by now. `None` for what is not kept in memory. Below
+/// the root, however somebody spells the way there.
+fn name(root: &Path, origin: &Origin, sum: Option<&Summed>) -> [u8; 16] {
+    let path = origin.file.strip_prefix(root).unwrap_or(&origin.file);
     let (folder, file) = (path.parent(), path.file_name().unwrap_or_default());
     let is_mail = folder.and_then(Path::file_name).is_some_and(|folder| folder == "cur" || folder == "new");
     let (folder, file) = if is_mail { (folder.and_then(Path::parent), base(file)) } else { (folder, file) };
@@ -163,11 +181,6 @@ fn name(origin: &Origin, sum: Option<&Summed>) -> [u8; 16] {
         *to = *from;
     }
     key
-}
-
-/// The same for a journal.
-pub(crate) fn input_name(origin: &Origin, sum: Option<&Summed>) -> String {
-    HEXLOWER.encode(&name(origin, sum))
 }
 
 /// A path of the output for a journal, whatever octets are in it.
@@ -187,6 +200,8 @@ pub(crate) struct Journal {
     file: File,
     /// The output under its partial name.
     partial: PathBuf,
+    /// What the paths of the input begin with.
+    input: PathBuf,
 }
 
 impl Journal {
@@ -203,7 +218,7 @@ impl Journal {
             Ok(file)
         })();
         let file = made.map_err(|source| BatchError::Write { path: path.clone(), source })?;
-        let mut journal = Self { path, file, partial };
+        let mut journal = Self { path, file, partial, input: job.given.clone() };
         journal.append(&Line::Job(job.clone()))?;
         sync_folder(parent(&journal.path)).map_err(|source| journal.failed(source))?;
         Ok(journal)
@@ -239,9 +254,16 @@ impl Journal {
         }
         done.otherwise_configured = job.request.is_otherwise_configured(&begun.request);
         file.set_len(good).map_err(failed)?;
-        let mut journal = Self { path: path.clone(), file, partial: place.partial().to_owned() };
+        done.input.clone_from(&job.given);
+        let mut journal =
+            Self { path: path.clone(), file, partial: place.partial().to_owned(), input: job.given.clone() };
         io::Seek::seek(&mut journal.file, io::SeekFrom::End(0)).map_err(failed)?;
         Ok(Some((journal, done)))
+    }
+
+    /// A file of the input in a checkpoint.
+    pub(crate) fn input_name(&self, origin: &Origin, sum: Option<&Summed>) -> String {
+        HEXLOWER.encode(&name(&self.input, origin, sum))
     }
 
     /// Notes that all this is done and durable.

@@ -30,6 +30,7 @@ pub mod recipients;
 pub mod render;
 pub mod report;
 pub mod request;
+mod restore;
 pub mod run;
 pub mod scan;
 pub mod select;

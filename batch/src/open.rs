@@ -5,6 +5,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     large::PREAMBLE,
     log::Log,
     maildir::{MaildirDelivery, MaildirReplacer, MaildirSink, MaildirSource, Tree},
-    mbox::{MboxSink, MboxSource},
+    mbox::{MboxSink, MboxSource, Variant},
     output::{FileSink, Place, StdoutSink, sync_folder},
     pipeline::{Sink, Source},
     run::{DEFAULT_MAX_MESSAGE, Options, Output},
@@ -96,7 +97,7 @@ pub(crate) fn open(
             let listing = Listing::of(input).map_err(named)?;
             let source = TreeSource::new(input, &listing, limit);
             log.left_out(input, &listing.left_out);
-            let sink = place.map(|place| of_tree(place, input, &listing, format)).transpose()?;
+            let sink = place.map(|place| of_tree(place, input, &listing, format, done)).transpose()?;
             Ok((Box::new(source), sink))
         }
     }
@@ -136,10 +137,44 @@ fn of_file(
             Some(length) => Box::new(FileSink::resume(place, length, attributes)?),
             None => Box::new(FileSink::create(place, attributes)?),
         },
-        Some(Format::Mbox(variant)) => Box::new(MboxSink::file(place, variant)?),
-        Some(Format::Maildir) => Box::new(MaildirDelivery::create(place, modified)?),
-        Some(Format::Eml) => Box::new(TreeSink::create(place, input, Naming::ByNumber, &[])?),
+        Some(Format::Mbox(variant)) => Box::new(one_mbox(place, variant, done)?),
+        Some(Format::Maildir) => Box::new(delivery(place, modified, done)?),
+        Some(Format::Eml) => Box::new(files(place, input, Naming::ByNumber, &[], done)?),
     })
+}
+
+/// One mbox of another kind of archive, or another variant.
+fn one_mbox(place: Place, variant: Variant, done: Option<&Done>) -> Result<MboxSink, BatchError> {
+    match done.and_then(|done| done.last.output) {
+        Some(length) => MboxSink::resume_file(place, variant, length),
+        None => MboxSink::file(place, variant),
+    }
+}
+
+/// A Maildir of another kind of archive.
+fn delivery(
+    place: Place,
+    modified: Option<SystemTime>,
+    done: Option<&Done>,
+) -> Result<MaildirDelivery, BatchError> {
+    match done {
+        Some(done) => MaildirDelivery::resume(place, modified, done),
+        None => MaildirDelivery::create(place, modified),
+    }
+}
+
+/// A tree of `.eml` files.
+fn files(
+    place: Place,
+    input: &Path,
+    naming: Naming,
+    folders: &[PathBuf],
+    done: Option<&Done>,
+) -> Result<TreeSink, BatchError> {
+    match done {
+        Some(done) => TreeSink::resume(place, input, naming, folders, done),
+        None => TreeSink::create(place, input, naming, folders),
+    }
 }
 
 /// The output for a Maildir.
@@ -152,16 +187,20 @@ fn of_maildir(
 ) -> Result<Box<dyn Sink>, BatchError> {
     Ok(match format {
         None | Some(Format::Maildir) => match done {
-            Some(done) => Box::new(MaildirSink::resume(place, input, tree, &done.outputs)?),
+            Some(done) => Box::new(MaildirSink::resume(place, input, tree, done)?),
             None => Box::new(MaildirSink::create(place, input, tree)?),
         },
-        Some(Format::Eml) => Box::new(TreeSink::create(place, input, Naming::AsInMaildir, &tree.folders)?),
+        Some(Format::Eml) => Box::new(files(place, input, Naming::AsInMaildir, &tree.folders, done)?),
         Some(Format::Mbox(variant)) => {
             let mut sink = match tree.folders.as_slice() {
-                [_] => MboxSink::file(place, variant)?,
-                folders => MboxSink::folders(place, variant, input, folders)?,
+                [_] => one_mbox(place, variant, done)?,
+                folders => match done {
+                    Some(done) => MboxSink::resume_folders(place, variant, input, folders, done)?,
+                    None => MboxSink::folders(place, variant, input, folders)?,
+                },
             };
-            if tree.kept.iter().any(|kept| kept == Path::new(PREAMBLE)) {
+            // An earlier run has begun with it.
+            if done.is_none() && tree.kept.iter().any(|kept| kept == Path::new(PREAMBLE)) {
                 let failed = |source| BatchError::Read { origin: PREAMBLE.into(), source };
                 let octets = Box::new(File::open(input.join(PREAMBLE)).map_err(failed)?);
                 // It goes where a message of the root goes.
@@ -179,15 +218,14 @@ fn of_tree(
     input: &Path,
     listing: &Listing,
     format: Option<Format>,
+    done: Option<&Done>,
 ) -> Result<Box<dyn Sink>, BatchError> {
     Ok(match format {
-        None | Some(Format::Eml) => {
-            Box::new(TreeSink::create(place, input, Naming::AsTheyAre, &listing.folders)?)
-        }
-        Some(Format::Mbox(variant)) => Box::new(MboxSink::file(place, variant)?),
+        None | Some(Format::Eml) => Box::new(files(place, input, Naming::AsTheyAre, &listing.folders, done)?),
+        Some(Format::Mbox(variant)) => Box::new(one_mbox(place, variant, done)?),
         Some(Format::Maildir) => {
             let modified = fs::metadata(input).and_then(|metadata| metadata.modified()).ok();
-            Box::new(MaildirDelivery::create(place, modified)?)
+            Box::new(delivery(place, modified, done)?)
         }
     })
 }

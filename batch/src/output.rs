@@ -19,6 +19,7 @@ use crate::{
     digest::{CopyError, Summed},
     error::BatchError,
     pipeline::{Mark, Outgoing, Sink},
+    restore::cut_file,
     stored::Large,
 };
 
@@ -279,10 +280,7 @@ impl FileSink {
     ) -> Result<Self, BatchError> {
         let opened = File::options().write(true).open(&place.partial).and_then(|mut file| {
             lock(&file)?;
-            if file.metadata()?.len() < length {
-                return Err(io::Error::other("it is shorter than its journal says"));
-            }
-            file.set_len(length)?;
+            cut_file(&file, length)?;
             file.seek(SeekFrom::Start(length))?;
             Ok(file)
         });

@@ -86,8 +86,13 @@ pub trait Sink: Send {
 pub enum Mark {
     /// A file of this length.
     Length(u64),
-    /// These files, below its root, were added since the last mark.
-    Files(Vec<PathBuf>),
+    /// A folder.
+    Files {
+        /// Files, below its root, that were added since the last mark.
+        added: Vec<PathBuf>,
+        /// Files that grow, and how long they are; those that did not grow since the last mark need not be named.
+        lengths: Vec<(PathBuf, u64)>,
+    },
 }
 
 /// A message on its way out.

@@ -134,18 +134,15 @@ fn one(
     stop: &AtomicBool,
 ) -> Result<(), BatchError> {
     let begun = match (&place, &options.journal, kind) {
-        (Some(place), Some(journaling), Kind::Mbox | Kind::Maildir | Kind::Message) => {
-            Some(begin(options, journaling, input, kind, place, log)?)
-        }
+        // Nobody can give the standard input a second time.
+        (Some(_), Some(_), Kind::Stdin) => None,
+        (Some(place), Some(journaling), _) => Some(begin(options, journaling, input, kind, place, log)?),
         _ => None,
     };
-    if let Some(Begun { keeping, .. }) = &begun
-        && keeping.done.complete
-        && kind_has_partial(kind, place.as_ref())
-        && place.as_ref().is_some_and(|place| !place.partial().exists() && place.target().exists())
+    if let (Some(Begun { keeping, .. }), Some(place)) = (&begun, &place)
+        && is_ended(&keeping.done, kind, place)
     {
-        // It was cut off between its last two steps.
-        if let Some(place) = place.filter(Place::is_over_input) {
+        if place.is_over_input() {
             let failed = |source| BatchError::Write { path: place.target().to_owned(), source };
             mbox::remove_left_lock(place.target()).map_err(failed)?;
         }
@@ -166,9 +163,10 @@ fn one(
     Ok(())
 }
 
-/// Whether the output has a name of its own until it is complete.
-fn kind_has_partial(kind: Kind, place: Option<&Place>) -> bool {
-    kind != Kind::Maildir || place.is_some_and(|place| !place.is_over_input())
+/// Whether a run was cut off between its last two steps: the output has its name, and the journal is there.
+fn is_ended(done: &Done, kind: Kind, place: &Place) -> bool {
+    let is_replaced = kind == Kind::Maildir && place.is_over_input();
+    done.complete && !is_replaced && !place.partial().exists() && place.target().exists()
 }
 
 /// A journal, and whether an earlier run's output is gone on with.
@@ -196,19 +194,19 @@ fn begin(
         }
         // Where messages are replaced one by one, some may be before the first note.
         let is_replaced = place.is_over_input() && kind == Kind::Maildir;
-        let goes_on = done.last.messages > 0 || done.complete || is_replaced;
+        let goes_on = done.is_noted || is_replaced;
         log.go_on(&done.last.totals, done.last.report)?;
         if done.otherwise_configured {
             log.say(
                 "the configuration has changed since this run was begun; the rest is done by the new one",
             );
         }
-        if !goes_on && !place.is_over_input() {
-            place.check_free(place.target())?;
+        if goes_on || is_ended(&done, kind, place) {
+            return Ok(Begun { keeping: Keeping { journal, done, every }, goes_on });
         }
-        return Ok(Begun { keeping: Keeping { journal, done, every }, goes_on });
     }
     if journaling.resume {
+        // Nothing is known of what an earlier run did, if there was one.
         log.begin_anew()?;
     }
     if place.is_over_input() && kind == Kind::Maildir {
@@ -222,7 +220,7 @@ fn begin(
             .map_err(|(folder, source)| BatchError::Read { origin: folder.display().to_string(), source })?;
         MaildirReplacer::check(input, &tree)?;
     }
-    if let Output::Path(output) = &options.output {
+    if let Output::Path(output) | Output::Converted(output, _) = &options.output {
         place.check_free(if output.is_dir() { place.target() } else { output })?;
     }
     // What an earlier run left goes first: with a new journal beside it, it would be taken for this run's.

@@ -79,7 +79,7 @@ impl<'a> Writer<'a> {
         notes.octets += sum.map_or(0, |sum| sum.size);
         match origin.offset {
             Some(offset) => notes.next.offset = Some(offset),
-            None => notes.next.inputs.push(journal::input_name(origin, sum)),
+            None => notes.next.inputs.push(notes.journal.input_name(origin, sum)),
         }
     }
 
@@ -91,8 +91,10 @@ impl<'a> Writer<'a> {
         match sink.checkpoint()? {
             None => return Ok(()),
             Some(Mark::Length(length)) => next.output = Some(length),
-            Some(Mark::Files(files)) => {
-                next.outputs = files.iter().map(|p| journal::output_name(p)).collect();
+            Some(Mark::Files { added, lengths }) => {
+                next.outputs = added.iter().map(|path| journal::output_name(path)).collect();
+                let lengths = lengths.iter();
+                next.lengths = lengths.map(|(path, length)| (journal::output_name(path), *length)).collect();
             }
         }
         next.inputs = std::mem::take(&mut notes.next.inputs);
@@ -126,7 +128,7 @@ impl<'a> Writer<'a> {
             if let Some(path) = record.output.as_ref().and_then(|_| lost.take(&*record.source.file)) {
                 self.lost.push(path);
                 if let Some(notes) = &mut self.notes {
-                    let name = journal::input_name(&record.source, Some(&record.input));
+                    let name = notes.journal.input_name(&record.source, Some(&record.input));
                     notes.next.inputs.retain(|noted| *noted != name);
                 }
                 let reason = "it was moved or deleted meanwhile".to_owned();

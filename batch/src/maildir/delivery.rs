@@ -2,22 +2,25 @@
 
 use std::{
     ffi::OsString,
-    fs::{DirBuilder, File},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::{
     commit::{Batch, Pending},
     name::{hash, wire_size},
+    sink::{make_folders, parts},
 };
 use crate::{
     error::BatchError,
     form::{Form, Kept},
+    journal::Done,
     large::{Incoming, PREAMBLE, attach, beside, beside_octets},
     output::{Copied, Place, new_file},
-    pipeline::{Outgoing, Sink},
+    pipeline::{Mark, Outgoing, Sink},
+    restore::{durable_length, restore},
     stored::{Frame, Large},
 };
 
@@ -31,22 +34,34 @@ pub struct MaildirDelivery {
     host: String,
     count: u64,
     batch: Batch,
+    /// What was added since somebody asked, below the root.
+    added: Vec<PathBuf>,
 }
 
 impl MaildirDelivery {
     /// Makes the Maildir under its partial name. The input was modified at `time`.
     pub fn create(place: Place, time: Option<SystemTime>) -> Result<Self, BatchError> {
         place.clear()?;
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700).recursive(true);
-        for part in ["cur", "new", "tmp"] {
-            let path = place.partial().join(part);
-            builder.create(&path).map_err(|source| BatchError::Write { path, source })?;
-        }
+        make_folders(place.partial(), &[PathBuf::new()])?;
+        Self::open(place, time)
+    }
+
+    /// Goes on with a Maildir that an earlier run began.
+    pub(crate) fn resume(place: Place, time: Option<SystemTime>, done: &Done) -> Result<Self, BatchError> {
+        let mut sink = Self::open(place, time)?;
+        let root = Path::new("");
+        let [cur, new, tmp] = parts(root);
+        restore(sink.place.partial(), [root, &cur, &new, &tmp], done)?;
+        // The next name is that of an uninterrupted run.
+        sink.count = done.outputs.len() as u64;
+        Ok(sink)
+    }
+
+    fn open(place: Place, time: Option<SystemTime>) -> Result<Self, BatchError> {
         let batch = Batch::new(place.partial())?;
-        let time =
-            time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
-        Ok(Self { place, time, host: host(), count: 0, batch })
+        let time = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let time = time.map_or(0, |since| since.as_secs());
+        Ok(Self { place, time, host: host(), count: 0, batch, added: Vec::new() })
     }
 
     /// Writes a message into `tmp`, and gives it the name that its octets lead to.
@@ -72,7 +87,9 @@ impl MaildirDelivery {
             self.host,
             size + sized.bare
         );
-        let to = self.place.partial().join(part).join(OsString::from(name));
+        let below = Path::new(part).join(OsString::from(name));
+        let to = self.place.partial().join(&below);
+        self.added.push(below);
         if self.batch.add(Pending { from, to }, size) {
             self.batch.commit()?;
         }
@@ -108,6 +125,12 @@ impl Sink for MaildirDelivery {
             &kept,
         )?;
         written.ok_or(BatchError::Incomplete { read: 1, written: 0 })
+    }
+
+    fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
+        self.batch.commit()?;
+        let lengths = durable_length(self.place.partial(), PREAMBLE)?.into_iter().collect();
+        Ok(Some(Mark::Files { added: std::mem::take(&mut self.added), lengths }))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

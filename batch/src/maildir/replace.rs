@@ -264,7 +264,7 @@ impl Sink for MaildirReplacer {
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         self.commit()?;
-        Ok(Some(Mark::Files(std::mem::take(&mut self.added))))
+        Ok(Some(Mark::Files { added: std::mem::take(&mut self.added), lengths: Vec::new() }))
     }
 
     fn noted(&mut self) -> Result<(), BatchError> {

@@ -3,7 +3,6 @@
 //! The tree has its partial name until all of it is complete.
 
 use std::{
-    collections::HashSet,
     ffi::OsStr,
     fs::{self, DirBuilder, File},
     io::{self, Write},
@@ -18,8 +17,10 @@ use super::{
 };
 use crate::{
     error::BatchError,
+    journal::Done,
     output::{Copied, Place, copy_all, new_file},
     pipeline::{Mark, Outgoing, Sink},
+    restore::restore,
     stored::Large,
 };
 
@@ -39,47 +40,18 @@ impl MaildirSink {
     /// Makes the folders of `tree`, which is that of `input`, under the partial name.
     pub fn create(place: Place, input: &Path, tree: Tree) -> Result<Self, BatchError> {
         place.clear()?;
-        let root = place.partial();
-        let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700).recursive(true);
-        builder.create(root).map_err(|source| failed(root, source))?;
-        let batch = Batch::new(root)?;
-        for folder in &tree.folders {
-            for part in ["cur", "new", "tmp"] {
-                let path = root.join(folder).join(part);
-                builder.create(&path).map_err(|source| failed(&path, source))?;
-            }
-        }
+        make_folders(place.partial(), &tree.folders)?;
+        let batch = Batch::new(place.partial())?;
         Ok(Self { place, input: input.to_owned(), tree, batch, added: Vec::new() })
     }
 
-    /// Goes on with a Maildir that an earlier run began. What is in it and not among `known` is removed: the run was
-    /// cut off before it noted these, and does them again.
-    pub(crate) fn resume(
-        place: Place,
-        input: &Path,
-        tree: Tree,
-        known: &HashSet<PathBuf>,
-    ) -> Result<Self, BatchError> {
-        let root = place.partial().to_owned();
-        let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
-        let batch = Batch::new(&root)?;
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700).recursive(true);
-        for folder in &tree.folders {
-            for part in ["cur", "new", "tmp"] {
-                let below = folder.join(part);
-                let path = root.join(&below);
-                builder.create(&path).map_err(|source| failed(&path, source))?;
-                for entry in fs::read_dir(&path).map_err(|source| failed(&path, source))? {
-                    let name = entry.map_err(|source| failed(&path, source))?.file_name();
-                    if !known.contains(&below.join(&name)) {
-                        fs::remove_file(path.join(&name)).map_err(|source| failed(&path, source))?;
-                    }
-                }
-            }
-        }
+    /// Goes on with a Maildir that an earlier run began.
+    pub(crate) fn resume(place: Place, input: &Path, tree: Tree, done: &Done) -> Result<Self, BatchError> {
+        let batch = Batch::new(place.partial())?;
+        // There may be folders that came since.
+        make_folders(place.partial(), &tree.folders)?;
+        let parts: Vec<PathBuf> = tree.folders.iter().flat_map(|folder| parts(folder)).collect();
+        restore(place.partial(), parts.iter().map(PathBuf::as_path), done)?;
         Ok(Self { place, input: input.to_owned(), tree, batch, added: Vec::new() })
     }
 
@@ -113,6 +85,22 @@ impl MaildirSink {
     }
 }
 
+/// Makes Maildirs below a root, where there are none.
+pub(super) fn make_folders(root: &Path, folders: &[PathBuf]) -> Result<(), BatchError> {
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700).recursive(true);
+    let parts = folders.iter().flat_map(|folder| parts(folder));
+    for path in std::iter::once(root.to_owned()).chain(parts.map(|part| root.join(part))) {
+        builder.create(&path).map_err(|source| BatchError::Write { path, source })?;
+    }
+    Ok(())
+}
+
+/// What a Maildir is made of.
+pub(super) fn parts(folder: &Path) -> [PathBuf; 3] {
+    ["cur", "new", "tmp"].map(|part| folder.join(part))
+}
+
 impl Sink for MaildirSink {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
         let octets = outgoing.octets;
@@ -137,7 +125,7 @@ impl Sink for MaildirSink {
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         self.batch.commit()?;
-        Ok(Some(Mark::Files(std::mem::take(&mut self.added))))
+        Ok(Some(Mark::Files { added: std::mem::take(&mut self.added), lengths: Vec::new() }))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

@@ -1,6 +1,7 @@
 //! Writes a new mbox of messages from another kind of archive, or another variant; one file, or one for each folder.
 
 use std::{
+    collections::BTreeSet,
     fs::{DirBuilder, File},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -13,10 +14,12 @@ use crate::{
     digest::{CopyError, Summed, Tally},
     error::BatchError,
     form::{Form, around, with_flags},
+    journal::Done,
     large::Incoming,
-    output::{Copied, Place, copy_all, lock, new_file, sync_folder},
-    pipeline::{Outgoing, Sink},
+    output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
+    pipeline::{Mark, Outgoing, Sink},
     render::{LineEnd, is_content_length, lines, split},
+    restore::{cut_file, restore},
     stored::{Frame, Large},
 };
 
@@ -29,6 +32,8 @@ pub struct MboxSink {
     /// The input's root and its folders, if each of them gets a file.
     folders: Option<(PathBuf, Vec<PathBuf>)>,
     current: Option<Current>,
+    /// Files that were ended since somebody asked, below the root, and their lengths.
+    ended: Vec<(PathBuf, u64)>,
     /// Keeps another run away.
     _lock: File,
 }
@@ -49,11 +54,33 @@ impl MboxSink {
         let failed = |source| BatchError::Write { path: place.partial().to_owned(), source };
         let file = new_file(place.partial()).map_err(failed)?;
         lock(&file).map_err(failed)?;
-        let held = file.try_clone().map_err(failed)?;
         let compression = Compression::of_name(place.target());
-        let to = Encoder::new(file, compression).map_err(failed)?;
-        let current = Some(Current { path: place.partial().to_owned(), to, missing: Vec::new() });
-        Ok(Self { place, variant, compression, folders: None, current, _lock: held })
+        Self::of_file(file, place, variant, compression)
+    }
+
+    /// Goes on with one file that an earlier run began, after so many octets that are known to be good.
+    pub(crate) fn resume_file(place: Place, variant: Variant, length: u64) -> Result<Self, BatchError> {
+        let opened = File::options().append(true).open(place.partial()).and_then(|file| {
+            lock(&file)?;
+            cut_file(&file, length)?;
+            Ok(file)
+        });
+        let failed = |source| BatchError::Write { path: place.partial().to_owned(), source };
+        // Of a compressed one nothing is ever known.
+        Self::of_file(opened.map_err(failed)?, place, variant, None)
+    }
+
+    fn of_file(
+        file: File,
+        place: Place,
+        variant: Variant,
+        compression: Option<Compression>,
+    ) -> Result<Self, BatchError> {
+        let path = place.partial().to_owned();
+        let opened = file.try_clone().and_then(|held| Ok((held, Encoder::new(file, compression)?)));
+        let (held, to) = opened.map_err(|source| BatchError::Write { path: path.clone(), source })?;
+        let current = Some(Current { path, to, missing: Vec::new() });
+        Ok(Self { place, variant, compression, folders: None, current, ended: Vec::new(), _lock: held })
     }
 
     /// Begins a folder with a file for each folder of the Maildir at `input`.
@@ -64,6 +91,27 @@ impl MboxSink {
         folders: &[PathBuf],
     ) -> Result<Self, BatchError> {
         place.clear()?;
+        Self::open_folders(place, variant, input, folders, None)
+    }
+
+    /// Goes on with a folder that an earlier run began.
+    pub(crate) fn resume_folders(
+        place: Place,
+        variant: Variant,
+        input: &Path,
+        folders: &[PathBuf],
+        done: &Done,
+    ) -> Result<Self, BatchError> {
+        Self::open_folders(place, variant, input, folders, Some(done))
+    }
+
+    fn open_folders(
+        place: Place,
+        variant: Variant,
+        input: &Path,
+        folders: &[PathBuf],
+        done: Option<&Done>,
+    ) -> Result<Self, BatchError> {
         let root = place.partial();
         let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
         let mut builder = DirBuilder::new();
@@ -71,13 +119,21 @@ impl MboxSink {
         builder.create(root).map_err(|source| failed(root, source))?;
         let held = File::open(root).map_err(|source| failed(root, source))?;
         lock(&held).map_err(|source| failed(root, source))?;
-        for folder in folders {
-            let path = root.join(file_for(folder));
-            let made = builder.create(crate::output::parent(&path)).and_then(|()| new_file(&path));
+        let files: Vec<PathBuf> = folders.iter().map(|folder| file_for(folder)).collect();
+        if let Some(done) = done {
+            let above: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+            restore(root, above, done)?;
+        }
+        for path in files.iter().map(|file| root.join(file)) {
+            // One that is not there is empty.
+            let made = builder.create(parent(&path)).and_then(|()| match new_file(&path) {
+                Err(error) if done.is_some() && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                made => made.map(|_| ()),
+            });
             made.map_err(|source| failed(&path, source))?;
         }
         let folders = Some((input.to_owned(), folders.to_vec()));
-        Ok(Self { place, variant, compression: None, folders, current: None, _lock: held })
+        Ok(Self { place, variant, compression: None, folders, current: None, ended: Vec::new(), _lock: held })
     }
 
     /// Turns to the file in which a message of this origin belongs.
@@ -105,7 +161,15 @@ impl MboxSink {
 
     fn end_file(&mut self) -> Result<(), BatchError> {
         let Some(Current { path, to, .. }) = self.current.take() else { return Ok(()) };
-        to.finish().and_then(|file| file.sync_all()).map_err(|source| BatchError::Write { path, source })
+        let ended = to.finish().and_then(|file| {
+            file.sync_all()?;
+            Ok(file.metadata()?.len())
+        });
+        let length = ended.map_err(|source| BatchError::Write { path: path.clone(), source })?;
+        if let Ok(below) = path.strip_prefix(self.place.partial()) {
+            self.ended.push((below.to_owned(), length));
+        }
+        Ok(())
     }
 
     fn large(&mut self, incoming: Incoming) -> Result<Copied, BatchError> {
@@ -242,13 +306,36 @@ impl Sink for MboxSink {
             .map_err(|error| error.unwrap_or_else(|source| BatchError::Write { path, source }))
     }
 
+    fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
+        let mut length = None;
+        if let Some(Current { path, to, missing }) = &mut self.current {
+            // Nobody can go on in the middle of a compressed stream, nor tell what a next message would need first.
+            let (Encoder::Plain(to), true) = (to, missing.is_empty()) else { return Ok(None) };
+            let durable = to.flush().and_then(|()| {
+                to.get_ref().sync_data()?;
+                Ok(to.get_ref().metadata()?.len())
+            });
+            length = Some(durable.map_err(|source| BatchError::Write { path: path.clone(), source })?);
+        }
+        if self.folders.is_none() {
+            return Ok(length.map(Mark::Length));
+        }
+        let mut lengths = std::mem::take(&mut self.ended);
+        if let (Some(current), Some(length)) = (&self.current, length)
+            && let Ok(below) = current.path.strip_prefix(self.place.partial())
+        {
+            lengths.push((below.to_owned(), length));
+        }
+        Ok(Some(Mark::Files { added: Vec::new(), lengths }))
+    }
+
     fn finish(&mut self) -> Result<(), BatchError> {
         self.end_file()?;
         if let Some((_, folders)) = &self.folders {
             for folder in folders {
                 let path = self.place.partial().join(file_for(folder));
                 let synced = File::open(&path).and_then(|file| file.sync_all());
-                let synced = synced.and_then(|()| sync_folder(crate::output::parent(&path)));
+                let synced = synced.and_then(|()| sync_folder(parent(&path)));
                 synced.map_err(|source| BatchError::Write { path, source })?;
             }
         }

@@ -14,9 +14,11 @@ use std::{
 use crate::{
     error::BatchError,
     form::{Form, Kept},
+    journal::Done,
     large::{Incoming, PREAMBLE, attach, beside, beside_octets},
     output::{Copied, Place, copy_all, lock, new_file},
-    pipeline::{Outgoing, Sink},
+    pipeline::{Mark, Outgoing, Sink},
+    restore::{durable_length, restore},
     stored::{Frame, Large},
 };
 
@@ -28,6 +30,8 @@ pub struct TreeSink {
     naming: Naming,
     root: File,
     count: u64,
+    /// What was added since somebody asked, below the root.
+    added: Vec<PathBuf>,
 }
 
 /// How files are named.
@@ -50,6 +54,27 @@ impl TreeSink {
         folders: &[PathBuf],
     ) -> Result<Self, BatchError> {
         place.clear()?;
+        Self::open(place, input, naming, folders)
+    }
+
+    /// Goes on with a tree that an earlier run began.
+    pub(crate) fn resume(
+        place: Place,
+        input: &Path,
+        naming: Naming,
+        folders: &[PathBuf],
+        done: &Done,
+    ) -> Result<Self, BatchError> {
+        let mut sink = Self::open(place, input, naming, folders)?;
+        let root = std::iter::once(Path::new(""));
+        let below = folders.iter().map(PathBuf::as_path).filter(|folder| !folder.as_os_str().is_empty());
+        restore(sink.place.partial(), root.chain(below), done)?;
+        // The next number is that of an uninterrupted run.
+        sink.count = done.outputs.len() as u64;
+        Ok(sink)
+    }
+
+    fn open(place: Place, input: &Path, naming: Naming, folders: &[PathBuf]) -> Result<Self, BatchError> {
         let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(true);
@@ -60,13 +85,14 @@ impl TreeSink {
             let path = place.partial().join(folder);
             builder.create(&path).map_err(|source| failed(&path, source))?;
         }
-        Ok(Self { place, input: input.to_owned(), naming, root, count: 0 })
+        Ok(Self { place, input: input.to_owned(), naming, root, count: 0, added: Vec::new() })
     }
 
+    /// Where a message goes, below the root.
     fn path(&mut self, origin: &Path) -> Result<PathBuf, BatchError> {
         self.count += 1;
         let unexpected = || BatchError::Input { path: origin.to_owned(), problem: "not in the input" };
-        let below = match self.naming {
+        Ok(match self.naming {
             Naming::ByNumber => PathBuf::from(format!("{:08}.eml", self.count)),
             Naming::AsTheyAre => origin.strip_prefix(&self.input).map_err(|_| unexpected())?.to_owned(),
             Naming::AsInMaildir => {
@@ -76,8 +102,7 @@ impl TreeSink {
                 let unique = name.split(|&octet| octet == b':').next().unwrap_or(name);
                 folder.join(OsString::from_vec([unique, b".eml"].concat()))
             }
-        };
-        Ok(self.place.partial().join(below))
+        })
     }
 
     fn write<T>(
@@ -85,10 +110,20 @@ impl TreeSink {
         origin: &Path,
         write: impl FnOnce(&mut File) -> Result<T, Result<BatchError, io::Error>>,
     ) -> Result<T, BatchError> {
-        let path = self.path(origin)?;
+        let below = self.path(origin)?;
+        let path = self.place.partial().join(&below);
         let failed = |source| BatchError::Write { path: path.clone(), source };
         let mut file = new_file(&path).map_err(failed)?;
-        write(&mut file).map_err(|error| error.unwrap_or_else(failed))
+        let written = write(&mut file).map_err(|error| error.unwrap_or_else(failed))?;
+        self.added.push(below);
+        Ok(written)
+    }
+
+    fn sync(&self) -> Result<(), BatchError> {
+        rustix::fs::syncfs(&self.root).map_err(|error| BatchError::Write {
+            path: self.place.partial().to_owned(),
+            source: error.into(),
+        })
     }
 }
 
@@ -132,11 +167,14 @@ impl Sink for TreeSink {
         }
     }
 
+    fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
+        self.sync()?;
+        let lengths = durable_length(self.place.partial(), PREAMBLE)?.into_iter().collect();
+        Ok(Some(Mark::Files { added: std::mem::take(&mut self.added), lengths }))
+    }
+
     fn finish(&mut self) -> Result<(), BatchError> {
-        rustix::fs::syncfs(&self.root).map_err(|error| BatchError::Write {
-            path: self.place.partial().to_owned(),
-            source: error.into(),
-        })?;
+        self.sync()?;
         self.place.put_in_place()
     }
 }

@@ -75,9 +75,10 @@ fn as_another_process() {
     let output = path("BATCH_OUTPUT");
     let options = Options {
         inputs: vec![path("BATCH_INPUT")],
-        output: match std::env::var_os("BATCH_IN_PLACE") {
-            Some(_) => Output::InPlace,
-            None => Output::Path(output.clone()),
+        output: match (std::env::var_os("BATCH_IN_PLACE"), std::env::var("BATCH_FORMAT")) {
+            (Some(_), _) => Output::InPlace,
+            (None, Ok(format)) => Output::Converted(output.clone(), format.parse().unwrap()),
+            (None, Err(_)) => Output::Path(output.clone()),
         },
         jobs: 4,
         questions: 16,

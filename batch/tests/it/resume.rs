@@ -17,7 +17,7 @@ use batch::{
     error::BatchError,
     manifest::check,
     report::Report,
-    run::{Journaling, Options, open_report, run},
+    run::{Journaling, Options, Output, open_report, run},
     task::{Done, Failed, Task, Work},
 };
 
@@ -30,9 +30,12 @@ pub(crate) fn kills() -> u32 {
     std::env::var("HSMIME_KILLS").ok().map_or(30, |kills| kills.parse().unwrap())
 }
 
-fn resuming(input: &Path, output: &Path) -> Command {
+fn resuming(input: &Path, output: &Path, format: Option<&str>) -> Command {
     let mut command = command(Pace::Shouting, input, output);
     command.env("BATCH_RESUME", output.with_extension("report"));
+    if let Some(format) = format {
+        command.env("BATCH_FORMAT", format);
+    }
     command
 }
 
@@ -48,6 +51,18 @@ pub(crate) fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     found
+}
+
+/// The same without what in the names of a new Maildir follows from where it is.
+fn nameless(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let plain = |path: PathBuf| {
+        let name = path.to_string_lossy().into_owned();
+        let Some((before, after)) = name.split_once('R').filter(|(before, _)| before.contains(".Q")) else {
+            return path;
+        };
+        PathBuf::from(format!("{before}{}", after.split_once('.').map_or("", |(_, rest)| rest)))
+    };
+    files(path).into_iter().map(|(path, octets)| (plain(path), octets)).collect()
 }
 
 /// What a report says, without what depends on when.
@@ -67,14 +82,27 @@ pub(crate) fn report(path: &Path) -> Vec<String> {
 
 pub(crate) fn maildir(root: &Path, messages: usize) {
     for folder in ["", ".Sent"] {
-        for part in ["cur", "new", "tmp"] {
-            fs::create_dir_all(root.join(folder).join(part)).unwrap();
-        }
-        for number in 0..messages {
-            let text = format!("Subject: {number}\n\nbody\n");
-            let name = format!("{number}.host,S={}:2,S", text.len());
-            fs::write(root.join(folder).join("cur").join(name), text).unwrap();
-        }
+        maildir_folder(&root.join(folder), messages);
+    }
+}
+
+fn maildir_folder(folder: &Path, messages: usize) {
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    for number in 0..messages {
+        let text = format!("Subject: {number}\n\nbody\n");
+        fs::write(folder.join("cur").join(format!("{number}.host,S={}:2,S", text.len())), text).unwrap();
+    }
+}
+
+/// Files named `.eml` in folders of some depth.
+fn tree(root: &Path, messages: usize) {
+    for number in 0..messages {
+        let folder = root.join(["", "a", "a/b"][number % 3]);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("{number}.eml")), format!("Subject: {number}\n\nFrom {number}\n"))
+            .unwrap();
     }
 }
 
@@ -84,27 +112,35 @@ pub(crate) fn chance(state: &mut u64) -> u64 {
     *state >> 33
 }
 
-#[test]
-fn a_run_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrupted_one_does() {
+/// Kills runs, goes on with each, and compares what comes out with what an uninterrupted run writes.
+fn kill_and_go_on(kills: u32, archives: &[(&str, Option<&str>)]) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let kills = kills() / 2;
-    fs::write(path("mbox"), sample_mbox(60 * kills as usize)).unwrap();
-    maildir(&path("mail"), 20 * kills as usize);
+    let kills = kills.div_ceil(u32::try_from(archives.len()).unwrap());
+    let messages = 20 * kills as usize;
+    // With something before the first message.
+    fs::write(path("mbox"), [b"\n\n", &sample_mbox(2 * messages)[..]].concat()).unwrap();
+    maildir(&path("folders"), messages);
+    maildir_folder(&path("folder"), 2 * messages);
+    for name in ["folders", "folder"] {
+        fs::write(path(name).join("mbox-preamble"), "before all else\n\n").unwrap();
+    }
+    tree(&path("tree"), 2 * messages);
     let mut state = 1;
-    for input in ["mbox", "mail"] {
-        let whole = path(&format!("{input}-whole"));
+    for &(input, format) in archives {
+        let what = format!("{input}-{}", format.unwrap_or("same"));
+        let whole = path(&format!("{what}-whole"));
         let began = Instant::now();
-        assert!(resuming(&path(input), &whole).output().unwrap().status.success());
+        assert!(resuming(&path(input), &whole, format).output().unwrap().status.success());
         let mut span = u64::try_from(began.elapsed().as_micros()).unwrap();
         let (mut killed, mut rounds) = (0, 0);
         // How often a run can be killed before it is done depends on the machine: then another one is begun.
         while killed < kills {
-            assert!(rounds < 10 * kills, "{input}: only {killed} were killed");
-            let output = path(&format!("{input}-out{rounds}"));
+            assert!(rounds < 10 * kills, "{what}: only {killed} were killed");
+            let output = path(&format!("{what}-{rounds}"));
             rounds += 1;
             loop {
-                let mut child = resuming(&path(input), &output).spawn().unwrap();
+                let mut child = resuming(&path(input), &output, format).spawn().unwrap();
                 let wait = Duration::from_micros(span / 5 + chance(&mut state) % span);
                 let ended = if killed < kills {
                     thread::sleep(wait);
@@ -117,7 +153,7 @@ fn a_run_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrupted_one
                     // Too late: sooner next time.
                     span = (span - span / 4).max(2_000);
                     let words = child.wait_with_output().unwrap();
-                    assert!(ended.success(), "{input}: {}", String::from_utf8_lossy(&words.stderr));
+                    assert!(ended.success(), "{what}: {}", String::from_utf8_lossy(&words.stderr));
                     break;
                 }
                 killed += 1;
@@ -128,15 +164,41 @@ fn a_run_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrupted_one
                     break;
                 }
             }
-            assert!(files(&whole) == files(&output), "{input}: the outputs differ");
+            assert!(nameless(&whole) == nameless(&output), "{what}: the outputs differ");
             assert_eq!(report(&whole.with_extension("report")), report(&output.with_extension("report")));
-            let checked = check(&output.with_extension("report"), &[output]).unwrap();
-            assert_eq!(checked.count, 0, "{input}: {:?}", checked.problems);
+            let outputs = match (input, format) {
+                ("folders", Some("mbox")) => {
+                    ["INBOX.mbox", "Sent.mbox"].map(|name| output.join(name)).to_vec()
+                }
+                _ => vec![output.clone()],
+            };
+            let checked = check(&output.with_extension("report"), &outputs).unwrap();
+            assert_eq!(checked.count, 0, "{what}: {:?}", checked.problems);
         }
-        eprintln!("{input}: killed {killed} times in {rounds} runs");
+        eprintln!("{what}: killed {killed} times in {rounds} runs, {:.1} s", began.elapsed().as_secs_f64());
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(!left.iter().any(|path| path.to_string_lossy().contains("hsmime")), "{left:?}");
     }
+}
+
+#[test]
+fn a_run_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrupted_one_does() {
+    kill_and_go_on(kills() / 2, &[("mbox", None), ("folders", None), ("tree", None)]);
+}
+
+#[test]
+fn a_conversion_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrupted_one_does() {
+    let archives = [
+        ("mbox", Some("maildir")),
+        ("mbox", Some("eml")),
+        ("mbox", Some("mboxcl2")),
+        ("folders", Some("mbox")),
+        ("folder", Some("mboxcl")),
+        ("folders", Some("eml")),
+        ("tree", Some("mbox")),
+        ("tree", Some("maildir")),
+    ];
+    kill_and_go_on(kills() / 2, &archives);
 }
 
 /// Raises the flag after so many messages; counts them all.
@@ -186,6 +248,58 @@ fn an_interrupted_run_has_noted_all_that_was_in_flight_and_no_message_is_worked_
         fs::read(path("out")).unwrap().split(|o| *o == b'\n').filter(|l| *l == b"X-Shout: yes").count(),
         5_000
     );
+}
+
+#[test]
+fn an_input_is_the_same_however_the_way_there_is_spelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    maildir(&path("in"), 500);
+    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
+    let task = Stopping { after: 100, stop: &stop, seen: &seen };
+    let mut options = journaled(&path("in"), &path("out"), true);
+    options.output = Output::Converted(path("out"), "mbox".parse().unwrap());
+    assert!(matches!(
+        run(&options, &task, Report::none(), &stop).unwrap_err().error,
+        BatchError::Interrupted
+    ));
+    stop.store(false, Ordering::Relaxed);
+    options.inputs = vec![path("in/../in/.")];
+    run(&options, &task, Report::none(), &stop).unwrap();
+    assert_eq!(seen.load(Ordering::Relaxed), 1000);
+    for name in ["INBOX", "Sent"] {
+        let mbox = fs::read_to_string(path("out").join(name).with_extension("mbox")).unwrap();
+        assert_eq!(mbox.matches("X-Shout: yes\n").count(), 500, "{name}");
+    }
+}
+
+#[test]
+fn what_is_before_the_first_message_is_not_lost_by_a_run_that_was_cut_off_right_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("in"), [b"\n\n", &sample_mbox(3)[..]].concat()).unwrap();
+    for format in ["", "mbox", "maildir", "eml"] {
+        // Given a run that notes each piece, and ends at the record of the first message because the disk is full,
+        let output = path(&format!("out{format}"));
+        let stop = AtomicBool::new(false);
+        let mut options = journaled(&path("in"), &output, true);
+        if !format.is_empty() {
+            options.output = Output::Converted(output.clone(), format.parse().unwrap());
+        }
+        if let Some(journal) = &mut options.journal {
+            journal.every = Duration::ZERO;
+        }
+        let full = Report::create(Path::new("/dev/full")).unwrap();
+        let ended = run(&options, &Shout, full, &stop).unwrap_err().error;
+        assert!(matches!(ended, BatchError::Report { .. }), "{format}: {ended}");
+        // when it is gone on with, all is there.
+        run(&options, &Shout, Report::none(), &stop).unwrap();
+        let before = match format {
+            "maildir" | "eml" => fs::read(output.join("mbox-preamble")).unwrap(),
+            _ => fs::read(&output).unwrap()[..2].to_vec(),
+        };
+        assert_eq!(before, b"\n\n", "{format}");
+    }
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! Brings a folder that a run left when it was cut off back to where its journal says it was.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{error::BatchError, journal::Done};
+
+/// What lies in these folders of an unfinished output and is not in the journal is removed, and files that had grown
+/// since end where the journal says: the run did these messages without noting it, and they are done again. An error if
+/// something is not there of which the journal tells.
+pub(crate) fn restore<'a>(
+    root: &Path,
+    folders: impl IntoIterator<Item = &'a Path>,
+    done: &Done,
+) -> Result<(), BatchError> {
+    let mut found = 0;
+    for folder in folders {
+        let path = root.join(folder);
+        let failed = |source| BatchError::Write { path: path.clone(), source };
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if entry.file_type().map_err(failed)?.is_dir() {
+                continue;
+            }
+            let below = folder.join(entry.file_name());
+            let restored = match done.lengths.get(&below) {
+                Some(length) => cut(&entry.path(), *length),
+                None if done.outputs.contains(&below) => Ok(()),
+                None => {
+                    fs::remove_file(entry.path()).map_err(failed)?;
+                    continue;
+                }
+            };
+            restored.map_err(|source| BatchError::Write { path: entry.path(), source })?;
+            found += 1;
+        }
+    }
+    let told = done.outputs.len() + done.lengths.len();
+    if found == told {
+        return Ok(());
+    }
+    let source = io::Error::other(format!("of {told} files of which its journal tells, {found} are there"));
+    Err(BatchError::Write { path: root.to_owned(), source })
+}
+
+/// Has a file end where it is known to be good.
+pub(crate) fn cut(path: &Path, length: u64) -> io::Result<()> {
+    cut_file(&File::options().write(true).open(path)?, length)
+}
+
+/// The same for one that is open.
+pub(crate) fn cut_file(file: &File, length: u64) -> io::Result<()> {
+    if file.metadata()?.len() < length {
+        return Err(io::Error::other("it is shorter than its journal says"));
+    }
+    file.set_len(length)
+}
+
+/// A file of an output that grows, and its length now that it is durable; nothing if there is none.
+pub(crate) fn durable_length(root: &Path, below: &str) -> Result<Option<(PathBuf, u64)>, BatchError> {
+    let path = root.join(below);
+    let length = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.and_then(|file| {
+            file.sync_all()?;
+            Ok(file.metadata()?.len())
+        }),
+    };
+    let length = length.map_err(|source| BatchError::Write { path, source })?;
+    Ok(Some((below.into(), length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(outputs: &[&str], lengths: &[(&str, u64)]) -> Done {
+        let mut done = Done::default();
+        done.outputs.extend(outputs.iter().map(PathBuf::from));
+        done.lengths.extend(lengths.iter().map(|(path, length)| (PathBuf::from(path), *length)));
+        done
+    }
+
+    #[test]
+    fn what_no_journal_tells_of_goes_and_what_is_missing_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("cur/of-somebody")).unwrap();
+        for (name, text) in [("cur/known", "a"), ("cur/unknown", "b"), ("grown", "abcdef")] {
+            fs::write(path(name), text).unwrap();
+        }
+        let folders = || [Path::new(""), Path::new("cur"), Path::new("new")];
+        let known = done(&["cur/known"], &[("grown", 4)]);
+        restore(folder.path(), folders(), &known).unwrap();
+        assert_eq!(fs::read_to_string(path("grown")).unwrap(), "abcd");
+        assert!(
+            path("cur/known").exists() && !path("cur/unknown").exists() && path("cur/of-somebody").exists()
+        );
+        for short in
+            [done(&["cur/known", "cur/gone"], &[("grown", 4)]), done(&["cur/known"], &[("grown", 5)])]
+        {
+            let refused = restore(folder.path(), folders(), &short).unwrap_err();
+            assert!(matches!(refused, BatchError::Write { .. }), "{refused}");
+        }
+        assert_eq!(fs::read_to_string(path("grown")).unwrap(), "abcd");
+    }
+}
