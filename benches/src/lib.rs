@@ -1,5 +1,6 @@
 //! What the programs in `src/bin` measure with, and what they say of it.
 
+pub mod batch;
 pub mod certcache;
 pub mod message;
 pub mod pool;

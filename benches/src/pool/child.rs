@@ -1,6 +1,7 @@
 //! What a measuring process does: one contender, one key, one task; its answer is JSON on stdout.
 
 use std::{
+    ffi::OsString,
     io::Write as _,
     process::{Command, Stdio},
     sync::{
@@ -84,8 +85,13 @@ pub struct Start {
 
 /// Runs a job in a process of its own.
 pub fn run<T: DeserializeOwned>(job: &Job, site: &Site) -> Result<T> {
+    run_in(job, site.environment()?)
+}
+
+/// Runs a job in a process of its own that has these variables.
+pub fn run_in<T: DeserializeOwned>(job: &Job, environment: Vec<(&'static str, OsString)>) -> Result<T> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg(ARGUMENT).arg(serde_json::to_string(job)?).envs(site.environment()?);
+    command.arg(ARGUMENT).arg(serde_json::to_string(job)?).envs(environment);
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     let (contender, operation) = (job.contender.name(), job.operation.name());
     ensure!(output.status.success(), "{contender}, {operation}, {:?}: {}", job.task, output.status);

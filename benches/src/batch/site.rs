@@ -1,0 +1,180 @@
+//! The token, whose keys are on it, and the configurations that lead to it.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use testkit::{
+    Workdir,
+    pki::{Key, Person, Pki, Profile},
+    programs,
+    softhsm::SoftHsm,
+};
+use testmodule::{Control, Function, Rule};
+
+use super::material::SENDER;
+use crate::pool::{
+    child::{Job, Task, run_in},
+    contender::{Contender, Shape},
+    load::Measured,
+    operation::Operation,
+    site::Place,
+};
+
+/// How long the emulated token takes for each operation, beside SoftHSM's own time.
+pub const LATENCY: Duration = Duration::from_millis(2);
+
+/// How the token is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reached {
+    /// SoftHSM as it is, a session for each processor.
+    Directly,
+    /// Behind [`LATENCY`], with 32 sessions side by side.
+    FromFar,
+}
+
+impl Reached {
+    /// How many sessions there are.
+    pub fn sessions(self) -> usize {
+        match self {
+            Self::Directly => cores(),
+            Self::FromFar => 32,
+        }
+    }
+}
+
+/// How many processors there are.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// SoftHSM with two keys of the same sender, and a certification authority.
+#[derive(Debug)]
+pub struct Site {
+    workdir: Workdir,
+    softhsm: SoftHsm,
+    pki: Pki,
+    /// Whose key is RSA-2048.
+    pub rsa: Person,
+    /// Whose key is on P-256.
+    pub elliptic: Person,
+    /// To whom is rekeyed.
+    pub heir: Person,
+}
+
+impl Site {
+    /// Makes all of it, in memory where there is a place for that: SoftHSM waits for the disk with each attribute.
+    pub fn new() -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            // Only the first counts, and all say the same.
+            let _ = tempfile::env::override_temp_dir(memory);
+        }
+        let workdir = Workdir::new("batch")?;
+        let pki = Pki::new(&workdir.directory("pki")?)?;
+        let issue = |name, address, key| pki.issue(&Profile::new(name, address, key));
+        // The raw loop finds keys by these names.
+        let rsa = issue("rsa2048", SENDER, Key::Rsa2048)?;
+        let elliptic = issue("p256", SENDER, Key::P256)?;
+        let heir = issue("heir", "archive@example.org", Key::Rsa2048)?;
+        let softhsm = SoftHsm::new(&workdir)?;
+        softhsm.import(&rsa.key, "rsa2048", "a1")?;
+        softhsm.import(&elliptic.key, "p256", "a2")?;
+        let mut control = Control::new(workdir.path())?;
+        control.add(Rule::delay(LATENCY).on([Function::Sign, Function::Decrypt]))?;
+        Ok(Self { workdir, softhsm, pki, rsa, elliptic, heir })
+    }
+
+    /// The trust anchor.
+    pub fn root(&self) -> PathBuf {
+        self.pki.root()
+    }
+
+    /// The certificate of the authority below it.
+    pub fn issuing(&self) -> PathBuf {
+        self.pki.issuing()
+    }
+
+    /// `hsmime-batch` with this key.
+    pub fn batch(&self, reached: Reached, person: &Person) -> Result<Command> {
+        let program = programs::find("hsmime-batch")?;
+        let configuration = self.configuration(reached, person)?;
+        let mut command = Command::new(program);
+        command.envs(self.environment()?).arg("--config").arg(configuration);
+        Ok(command)
+    }
+
+    /// The same on the first of the processors only.
+    pub fn batch_on(&self, cores: usize, person: &Person) -> Result<Command> {
+        let program = programs::find("hsmime-batch")?;
+        let configuration = self.configuration(Reached::Directly, person)?;
+        let mut command = Command::new("taskset");
+        command.envs(self.environment()?).arg("-c").arg(format!("0-{}", cores.saturating_sub(1)));
+        command.arg(program).arg("--config").arg(configuration);
+        Ok(command)
+    }
+
+    fn configuration(&self, reached: Reached, person: &Person) -> Result<PathBuf> {
+        let text = format!(
+            "[[token]]\nmodule = {:?}\nlabel = {:?}\npin-file = {:?}\nsessions = {}\n\n\
+             [trust]\nanchors = [{:?}]\ncrls = [{:?}]\nrevocation = \"soft-fail\"\n\n\
+             [[identity]]\ncertificate = {:?}\nchain = {:?}\n\n\
+             [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n",
+            module(reached)?.to_string_lossy(),
+            SoftHsm::LABEL,
+            self.softhsm.pin_file().to_string_lossy(),
+            reached.sessions(),
+            self.pki.root().to_string_lossy(),
+            self.pki.crl().to_string_lossy(),
+            person.certificate.to_string_lossy(),
+            self.pki.issuing().to_string_lossy(),
+        );
+        let path = self.workdir.join(format!("{}-{reached:?}.toml", person.name));
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// The rate of the raw loop with so many threads, and the processor's time for each call.
+    pub fn raw(
+        &self,
+        reached: Reached,
+        operation: Operation,
+        threads: usize,
+        seconds: f64,
+    ) -> Result<Measured> {
+        let place = Place {
+            module: module(reached)?,
+            pin_file: self.softhsm.pin_file().to_owned(),
+            sessions: threads,
+            directory: self.workdir.join("pki"),
+            socket: None,
+        };
+        let task = Task::Rates(vec![Shape::Callers(threads)], seconds);
+        let job = Job { contender: Contender::Raw, operation, place, task };
+        let rates: Vec<Measured> = run_in(&job, self.environment()?)?;
+        rates.into_iter().next().context("the raw loop gave nothing")
+    }
+
+    fn environment(&self) -> Result<Vec<(&'static str, OsString)>> {
+        let mut variables = self.softhsm.environment()?;
+        // Counters would be written by every call; nobody reads them here.
+        let [control, _] = Control::environment(self.workdir.path());
+        variables.extend([control, (testmodule::MODULE, SoftHsm::MODULE.into())]);
+        Ok(variables)
+    }
+}
+
+fn module(reached: Reached) -> Result<PathBuf> {
+    Ok(match reached {
+        Reached::Directly => SoftHsm::MODULE.into(),
+        Reached::FromFar => testmodule::library()?,
+    })
+}
