@@ -77,7 +77,7 @@ impl Agent {
                 &share.recipients,
                 entity,
                 |recipient| self.certificates.known(&self.identities, recipient, at, &mut drafts.waited),
-                |certificate| self.certificates.capabilities(certificate),
+                |certificate| self.certificates.recipient(certificate),
             )?,
             None => vec![Group { recipients: share.recipients.clone(), seal: None }],
         };

@@ -33,6 +33,6 @@ pub use incoming::{Incoming, IncomingShare};
 pub use outcome::{Copy, Disposition, Edits, FieldRef, Keep, Outcome, Returned};
 pub use policy::{PassReason, Plan, Policy, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 pub use receiving::{Entitled, Opening, Protection, Received, ReceivingAgent};
-pub use recipients::{Known, OpenStoreError, chooser, encrypts, harvester, open_cache, store_of};
+pub use recipients::{Known, OpenStoreError, Recipient, chooser, encrypts, harvester, open_cache, store_of};
 pub use settings::Settings;
 pub use turn::{Asks, Then, Turn};

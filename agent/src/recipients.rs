@@ -131,6 +131,36 @@ impl fmt::Display for Known {
     }
 }
 
+/// Somebody to encrypt to.
+#[derive(Clone, Debug)]
+pub struct Recipient {
+    /// The certificate, found valid and the recipient's.
+    pub certificate: Certificate,
+    /// What its owner has announced, where that is known.
+    pub capabilities: Option<Capabilities>,
+}
+
+impl Recipient {
+    /// The owner of a certificate, with what a store knows of it.
+    pub fn of(certificate: Certificate, store: Option<&dyn RecipientCertificates>) -> Self {
+        let capabilities = store.and_then(|store| store.capabilities(&certificate));
+        Self { certificate, capabilities }
+    }
+}
+
+/// With what one message to all of these is encrypted, in mail as in archives.
+pub(crate) fn seal_plan(recipients: &[Recipient], profile: &Profile) -> Result<SealPlan, PlanError> {
+    let correspondents: Vec<_> = recipients
+        .iter()
+        .map(|Recipient { certificate, capabilities }| Correspondent {
+            certificate,
+            capabilities: capabilities.as_ref(),
+            profile,
+        })
+        .collect();
+    plan(&correspondents)
+}
+
 /// Some recipients who get the same message.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
@@ -180,9 +210,9 @@ impl Certificates {
         })
     }
 
-    /// What the owner of a certificate has announced.
-    pub(crate) fn capabilities(&self, certificate: &Certificate) -> Option<Capabilities> {
-        self.store.as_ref()?.capabilities(certificate)
+    /// The owner of a certificate, with what is known of it.
+    pub(crate) fn recipient(&self, certificate: &Certificate) -> Recipient {
+        Recipient::of(certificate.clone(), self.store.as_deref())
     }
 }
 
@@ -205,7 +235,7 @@ pub(crate) fn groups(
     recipients: &[String],
     message: &MimeEntity<'_>,
     mut known: impl FnMut(&str) -> Result<Known, StoreError>,
-    announced: impl Fn(&Certificate) -> Option<Capabilities>,
+    recipient_of: impl Fn(&Certificate) -> Recipient,
 ) -> Result<Vec<Group>, AgentError> {
     let rule = &protect.rule;
     let required = protect.encrypt == Some(Requirement::Required);
@@ -236,7 +266,7 @@ pub(crate) fn groups(
     let also = also_to(protect, known)?;
     let mut groups = Vec::new();
     for group in circles(reachable, message) {
-        match seal_plans(&group, &also, &rule.profile, &announced) {
+        match seal_plans(&group, &also, &rule.profile, &recipient_of) {
             Ok(plans) => groups.extend(plans),
             Err(error) if required => return Err(AgentError::SealPlan(error)),
             Err(_) => plain.extend(group.iter().map(|(recipient, _)| (*recipient).to_owned())),
@@ -296,21 +326,13 @@ fn seal_plans(
     group: &[Reachable<'_>],
     also: &[Certificate],
     profile: &Profile,
-    announced: impl Fn(&Certificate) -> Option<Capabilities>,
+    recipient_of: impl Fn(&Certificate) -> Recipient,
 ) -> Result<Vec<Group>, PlanError> {
     let together = |some: &[Reachable<'_>]| {
         let certificates = some.iter().flat_map(|(_, certificates)| certificates).chain(also);
-        let all: Vec<_> = certificates.map(|certificate| (certificate, announced(certificate))).collect();
-        let correspondents: Vec<_> = all
-            .iter()
-            .map(|(certificate, capabilities)| Correspondent {
-                certificate,
-                capabilities: capabilities.as_ref(),
-                profile,
-            })
-            .collect();
+        let all: Vec<Recipient> = certificates.map(&recipient_of).collect();
         let recipients = some.iter().map(|(recipient, _)| (*recipient).to_owned()).collect();
-        Ok(Group { recipients, seal: Some(plan(&correspondents)?) })
+        Ok(Group { recipients, seal: Some(seal_plan(&all, profile)?) })
     };
     match together(group) {
         Err(PlanError::NoCommonCipher { .. }) if group.len() > 1 => group.chunks(1).map(together).collect(),

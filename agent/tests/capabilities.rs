@@ -4,12 +4,13 @@
 
 use std::{fs, sync::Arc};
 
-use agent::{Agent, Envelope, Identities, Settings, store_of};
+use agent::{Agent, Envelope, Identities, Recipient, Settings, store_of};
 use certcache::{Announced, Cache, Insertion, Source};
 use smime::{
     cms::Object,
     message::Wrapped,
     mime::Message,
+    profile::Profile,
     testing::fixtures::{certificate, data, now},
 };
 
@@ -42,8 +43,9 @@ fn cipher(profile: &str, people: &[(&str, Option<Vec<u8>>)]) -> String {
         cache.put(&[insertion], now()).unwrap();
     }
     let store = store_of(&settings, cache, settings.trust()).unwrap().unwrap();
-    let agent =
-        Agent::with_identities(&settings, Identities::default()).with_certificates(store).with_copies();
+    let agent = Agent::with_identities(&settings, Identities::default())
+        .with_certificates(Arc::clone(&store))
+        .with_copies();
     let recipients: Vec<String> = people.iter().map(|(name, _)| format!("{name}@example.org")).collect();
     let message = format!("From: carol@example.org\r\nTo: {}\r\n\r\nx\r\n", recipients.join(", "));
     let envelope = Envelope {
@@ -61,7 +63,13 @@ fn cipher(profile: &str, people: &[(&str, Option<Vec<u8>>)]) -> String {
     };
     let Object::EnvelopedData(enveloped) = Object::parse(&object).unwrap() else { panic!("another object") };
     assert_eq!(enveloped.recipients().len(), people.len());
-    enveloped.algorithm().unwrap().name().to_owned()
+    let cipher = enveloped.algorithm().unwrap().name().to_owned();
+    // An archive is encrypted to them as mail is.
+    let people: Vec<_> =
+        people.iter().map(|(name, _)| Recipient::of(certificate(name), Some(&*store))).collect();
+    let stored = Agent::encrypt_stored(&message, &people, &Profile::named(profile).unwrap()).unwrap();
+    assert_eq!(stored.reason, cipher);
+    cipher
 }
 
 #[test]

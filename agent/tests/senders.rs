@@ -5,7 +5,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use agent::{
-    Agent, Envelope, Identities, Settings,
+    Agent, Envelope, Identities, Recipient, Settings,
     harvest::{Filter, Harvested, Harvester, harvest},
 };
 use certcache::{Cache, Chooser, Take};
@@ -109,7 +109,12 @@ fn so_may_who_signed_around_what_is_encrypted() {
         let text =
             format!("{FOR_ALICE}MIME-Version: 1.0\r\nContent-Type: {}\r\n\r\n{body}", signed.content_type);
         let message = Message::from_stored(text.as_bytes());
-        let treated = agent.reencrypt_stored(&message, &[certificate("alice")], &Profile::STANDARD, now());
+        let treated = agent.reencrypt_stored(
+            &message,
+            &[Recipient::of(certificate("alice"), None)],
+            &Profile::STANDARD,
+            now(),
+        );
         let treated = treated.wait(&message).unwrap();
         assert_eq!(treated.verdict.unwrap().result(), expected, "{keys}");
     }

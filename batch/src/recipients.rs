@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, fmt, path::PathBuf, time::SystemTime};
 
+use agent::Recipient;
 use smime::{
     Certificate, Fault, MailAddress,
     cms::RecipientKey,
@@ -73,8 +74,9 @@ impl<'a> Recipients<'a> {
 
     /// To whom to encrypt a message. One address without a certificate is a failure: its owner could not read
     /// his own mail any more.
-    pub(crate) fn of(&self, message: &Message, now: SystemTime) -> Result<Vec<Certificate>, Failed> {
-        let mut all = self.fixed.clone();
+    pub(crate) fn of(&self, message: &Message, now: SystemTime) -> Result<Vec<Recipient>, Failed> {
+        let recipient = |certificate| Recipient::of(certificate, self.store);
+        let mut all: Vec<_> = self.fixed.iter().cloned().map(recipient).collect();
         let Some(store) = self.store else { return Ok(all) };
         let mut waited = Waited::default();
         for address in addresses(message)? {
@@ -83,7 +85,7 @@ impl<'a> Recipients<'a> {
                 .map_err(|error| Failed::new(error.fault(), error.to_string()))?;
             let (fault, why) = match found {
                 Lookup::Found(found) if !found.is_empty() => {
-                    all.extend(found);
+                    all.extend(found.into_iter().map(recipient));
                     continue;
                 }
                 Lookup::Unusable(reason) => (Fault::Policy, reason),

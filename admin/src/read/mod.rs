@@ -49,10 +49,11 @@ pub(crate) fn read(path: &Path, passwords: &mut Passwords) -> Result<Contents, S
         let (certificates, skipped) = ldif::read(text)?;
         return some(certificates, skipped);
     }
-    let files::Contents { certificates, skipped, .. } = files::read(&octets).map_err(|error| match error {
-        files::FormatError::Unknown => "it is neither PEM, DER, PKCS#7, PKCS#12 nor LDIF".to_owned(),
-        error => error.to_string(),
-    })?;
+    let files::Contents { certificates, skipped, .. } =
+        files::read(&octets).map_err(|error| match error {
+            files::FormatError::Unknown => "it is neither PEM, DER, PKCS#7, PKCS#12 nor LDIF".to_owned(),
+            error => error.to_string(),
+        })?;
     Ok(Contents { certificates, skipped })
 }
 

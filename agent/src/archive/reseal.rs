@@ -6,21 +6,26 @@ use smime::{
     key::KeyError,
     message::{self, Ciphertext, SealedMessage, Verdict, Wrapped},
     mime::{Canonical, Claimed, Message, MimeEntity, encode_base64},
-    profile::{Correspondent, Profile, SealPlan, plan},
+    profile::{Profile, SealPlan},
     question::{Answer, Question},
 };
 use std::time::SystemTime;
 
 use super::{ArchiveError, Treated, Treating, kept};
-use crate::{Agent, Edits, Identity, Turn, policy::Secrecy, sending::content_fields};
+use crate::{
+    Agent, Edits, Identity, Turn,
+    policy::Secrecy,
+    recipients::{Recipient, seal_plan},
+    sending::content_fields,
+};
 
 impl Agent {
-    /// Encrypts a message for the owners of these certificates. What only its recipients can read already, also by PGP,
+    /// Encrypts a message for these recipients. What only its recipients can read already, also by PGP,
     /// stays as it is; what is signed is encrypted with its signature. A mere claim is an error: whoever asks for
     /// this must not take for encrypted what anybody can read.
     pub fn encrypt_stored(
         message: &Message,
-        recipients: &[Certificate],
+        recipients: &[Recipient],
         profile: &Profile,
     ) -> Result<Treated, ArchiveError> {
         let entity = message.entity();
@@ -29,7 +34,7 @@ impl Agent {
             Secrecy::Doubtful => return Err(ArchiveError::DoubtfulProtection),
             Secrecy::Open => {}
         }
-        let plan = plan_for(recipients, profile)?;
+        let plan = seal_plan(recipients, profile)?;
         let sealed = message::seal(&Canonical::from_entity(&entity)?, &plan)?;
         Ok(Treated {
             edits: sealed_fields(&entity, sealed),
@@ -40,12 +45,12 @@ impl Agent {
         })
     }
 
-    /// Opens a message and encrypts the same content, octet by octet, for the owners of these certificates with
-    /// today's algorithms. A signature around the ciphertext goes with it; what it was worth is in the result.
+    /// Opens a message and encrypts the same content, octet by octet, for these recipients with today's
+    /// algorithms. A signature around the ciphertext goes with it; what it was worth is in the result.
     pub fn reencrypt_stored(
         &self,
         message: &Message,
-        recipients: &[Certificate],
+        recipients: &[Recipient],
         profile: &Profile,
         at: SystemTime,
     ) -> Treating<'_> {
@@ -55,7 +60,7 @@ impl Agent {
     fn begin_to_reencrypt(
         &self,
         message: &Message,
-        recipients: &[Certificate],
+        recipients: &[Recipient],
         profile: &Profile,
         at: SystemTime,
     ) -> Result<Treating<'_>, ArchiveError> {
@@ -65,7 +70,7 @@ impl Agent {
             let sender = Claimed::of(&entity, self.receiving().sender_rule);
             message::verify(&entity, sender, self.trust(), at).0
         });
-        let plan = plan_for(recipients, profile)?;
+        let plan = seal_plan(recipients, profile)?;
         let Object::EnvelopedData(enveloped) = Object::parse(&ciphertext.object)? else {
             return Ok(kept("it is not encrypted"));
         };
@@ -78,7 +83,7 @@ impl Agent {
     pub fn rekey_stored(
         &self,
         message: &Message,
-        recipients: &[Certificate],
+        recipients: &[Recipient],
         profile: &Profile,
         keep: Keep,
         proof: Proof,
@@ -89,7 +94,7 @@ impl Agent {
     fn begin_to_rekey(
         &self,
         message: &Message,
-        recipients: &[Certificate],
+        recipients: &[Recipient],
         profile: &Profile,
         keep: Keep,
         proof: Proof,
@@ -101,7 +106,7 @@ impl Agent {
         let Object::EnvelopedData(enveloped) = Object::parse(&object)? else {
             return not_at_the_root(&entity);
         };
-        let has = |recipient: &Certificate| enveloped.recipient_for(recipient).is_some();
+        let has = |recipient: &Recipient| enveloped.recipient_for(&recipient.certificate).is_some();
         if keep == Keep::All && recipients.iter().all(has) {
             return Ok(kept("it is encrypted to all of them already"));
         }
@@ -128,33 +133,53 @@ impl Agent {
             named.map(|(place, identity)| (place, identity, rest.any(|(_, identity)| is_named(identity))))
         };
         let Some((place, identity, are_more)) = named else { return Turn::Done(Err(ArchiveError::NotOurs)) };
-        let question = match work.question(&object, identity) {
+        let locked = Locked { object, identity };
+        let question = match work.question(&locked) {
             Ok(Some(question)) => question,
-            Ok(None) => return Turn::Done(work.answered(message, &object, identity, Ok(None))),
+            Ok(None) => return Turn::Done(work.answered(message, &locked, Ok(None))),
             Err(error) => return Turn::Done(Err(error)),
         };
         Turn::asking(identity, question, move |message, answer| match answer {
             Err(KeyError::NoSuchKey { .. }) if are_more => {
-                self.with_our_key(message, object, place + 1, work)
+                self.with_our_key(message, locked.object, place + 1, work)
             }
-            answer => Turn::Done(work.answered(message, &object, identity, answer.map(Some))),
+            answer => Turn::Done(work.answered(message, &locked, answer.map(Some))),
         })
     }
 }
 
+/// An object, and whose key opens it.
+struct Locked<'a> {
+    object: Vec<u8>,
+    identity: &'a Identity,
+}
+
+impl Locked<'_> {
+    fn enveloped(&self) -> Result<EnvelopedData<'_>, ArchiveError> {
+        match Object::parse(&self.object)? {
+            Object::EnvelopedData(enveloped) => Ok(enveloped),
+            _ => Err(OpenError::Undecryptable.into()),
+        }
+    }
+
+    fn key<'e>(&self, enveloped: &'e EnvelopedData<'_>) -> Result<EncryptedKey<'e>, ArchiveError> {
+        enveloped.recipient_for(self.certificate()).ok_or(ArchiveError::NotOurs)
+    }
+
+    fn certificate(&self) -> &Certificate {
+        self.identity.certificate()
+    }
+}
+
+type Answered = Result<Option<Answer>, KeyError>;
+
 /// What is done with a key that an object is encrypted to, in two halves.
 trait WithKey: Send {
     /// What to ask the key; `None` if nothing.
-    fn question(&self, object: &[u8], identity: &Identity) -> Result<Option<Question>, ArchiveError>;
+    fn question(&self, locked: &Locked<'_>) -> Result<Option<Question>, ArchiveError>;
 
     /// The rest, by its answer.
-    fn answered(
-        self,
-        message: &Message,
-        object: &[u8],
-        identity: &Identity,
-        answer: Result<Option<Answer>, KeyError>,
-    ) -> Result<Treated, ArchiveError>;
+    fn answered(self, message: &Message, locked: &Locked<'_>, by: Answered) -> Result<Treated, ArchiveError>;
 }
 
 /// See [`Agent::reencrypt_stored`].
@@ -166,29 +191,22 @@ struct Reencrypting {
 }
 
 impl WithKey for Reencrypting {
-    fn question(&self, object: &[u8], identity: &Identity) -> Result<Option<Question>, ArchiveError> {
-        let enveloped = enveloped(object)?;
-        Ok(enveloped.question(key_for(&enveloped, identity)?, identity.certificate())?)
+    fn question(&self, locked: &Locked<'_>) -> Result<Option<Question>, ArchiveError> {
+        let enveloped = locked.enveloped()?;
+        Ok(enveloped.question(locked.key(&enveloped)?, locked.certificate())?)
     }
 
-    fn answered(
-        self,
-        message: &Message,
-        object: &[u8],
-        identity: &Identity,
-        answer: Result<Option<Answer>, KeyError>,
-    ) -> Result<Treated, ArchiveError> {
+    fn answered(self, message: &Message, locked: &Locked<'_>, by: Answered) -> Result<Treated, ArchiveError> {
         let Self { plan, old, verdict } = self;
-        let answer = answer.map_err(OpenError::from)?;
-        let enveloped = enveloped(object)?;
-        let content = enveloped.open_with(key_for(&enveloped, identity)?, answer)?;
+        let enveloped = locked.enveloped()?;
+        let content = enveloped.open_with(locked.key(&enveloped)?, by.map_err(OpenError::from)?)?;
         let sealed = message::seal_content(&content, &plan)?;
         Ok(Treated {
             edits: sealed_fields(&message.entity(), sealed),
             action: "encrypted anew",
             reason: format!("{}, before {old}", plan.cipher.name()),
             verdict,
-            key: Some(identity.certificate().clone()),
+            key: Some(locked.certificate().clone()),
         })
     }
 }
@@ -201,20 +219,14 @@ struct Rekeying {
 }
 
 impl WithKey for Rekeying {
-    fn question(&self, object: &[u8], identity: &Identity) -> Result<Option<Question>, ArchiveError> {
-        Ok(cms::rekey_question(object, identity.certificate())?)
+    fn question(&self, locked: &Locked<'_>) -> Result<Option<Question>, ArchiveError> {
+        Ok(cms::rekey_question(&locked.object, locked.certificate())?)
     }
 
-    fn answered(
-        self,
-        message: &Message,
-        object: &[u8],
-        identity: &Identity,
-        answer: Result<Option<Answer>, KeyError>,
-    ) -> Result<Treated, ArchiveError> {
+    fn answered(self, message: &Message, locked: &Locked<'_>, by: Answered) -> Result<Treated, ArchiveError> {
         let Self { keys, keep, proof } = self;
-        let answer = answer.map_err(|error| RekeyError::Open(error.into()))?;
-        let rekeyed = cms::rekey_with(object, identity.certificate(), answer, &keys, keep, proof)?;
+        let answer = by.map_err(|error| RekeyError::Open(error.into()))?;
+        let rekeyed = cms::rekey_with(&locked.object, locked.certificate(), answer, &keys, keep, proof)?;
         let entity = message.entity();
         let mut edits = Edits { body: Some(encode_base64(&rekeyed)), ..Edits::default() };
         let encoding = entity.header().all("Content-Transfer-Encoding").next();
@@ -229,23 +241,9 @@ impl WithKey for Rekeying {
             action: "rekeyed",
             reason: format!("to {} recipients", keys.len()),
             verdict: None,
-            key: Some(identity.certificate().clone()),
+            key: Some(locked.certificate().clone()),
         })
     }
-}
-
-fn enveloped(object: &[u8]) -> Result<EnvelopedData<'_>, ArchiveError> {
-    match Object::parse(object)? {
-        Object::EnvelopedData(enveloped) => Ok(enveloped),
-        _ => Err(OpenError::Undecryptable.into()),
-    }
-}
-
-fn key_for<'e>(
-    enveloped: &'e EnvelopedData<'_>,
-    identity: &Identity,
-) -> Result<EncryptedKey<'e>, ArchiveError> {
-    enveloped.recipient_for(identity.certificate()).ok_or(ArchiveError::NotOurs)
 }
 
 const TRANSFER_ENCODING: &str = "Content-Transfer-Encoding";
@@ -269,20 +267,12 @@ fn not_at_the_root<'a>(entity: &MimeEntity<'_>) -> Result<Treating<'a>, ArchiveE
 }
 
 /// How each gets the key. They need no cipher in common: the content stays as it is.
-fn recipient_keys(recipients: &[Certificate], profile: &Profile) -> Result<Vec<RecipientKey>, ArchiveError> {
+fn recipient_keys(recipients: &[Recipient], profile: &Profile) -> Result<Vec<RecipientKey>, ArchiveError> {
     let mut keys = Vec::with_capacity(recipients.len());
     for recipient in recipients {
-        keys.extend(plan_for(std::slice::from_ref(recipient), profile)?.recipients);
+        keys.extend(seal_plan(std::slice::from_ref(recipient), profile)?.recipients);
     }
     Ok(keys)
-}
-
-fn plan_for(recipients: &[Certificate], profile: &Profile) -> Result<SealPlan, ArchiveError> {
-    let correspondents: Vec<_> = recipients
-        .iter()
-        .map(|certificate| Correspondent { certificate, capabilities: None, profile })
-        .collect();
-    Ok(plan(&correspondents)?)
 }
 
 /// The edits that put encrypted content in a message's place.

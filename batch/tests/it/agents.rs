@@ -10,12 +10,13 @@ use batch::{
     stored::Origin,
     task::{Task, Work},
 };
+use certcache::{Announced, Cache, Chooser, Insertion, Source, Take};
 use smime::{
-    cms::{Keep, Proof},
+    cms::{Keep, Object, Proof},
     message::Wrapped,
     mime::{Message, encode_base64},
     profile::Profile,
-    testing::fixtures::{certificate, data, key, now},
+    testing::fixtures::{self, certificate, data, key, now},
 };
 
 use crate::support::{Ran, run_on};
@@ -179,6 +180,75 @@ fn rekeyed_mail_opens_with_the_new_key_and_not_one_octet_of_content_changed() {
         );
         assert_eq!(column(&ran, "/action"), [Some("kept")], "{object}");
         assert_eq!(again, rekeyed, "{object}: who is there already is not added twice");
+    }
+}
+
+/// `SMIMECapability` of a cipher under 2.16.840.1.101.3.4.1, by its last number.
+fn cipher(last: u8) -> Vec<u8> {
+    [&[0x30, 11, 6, 9], AES, &[last]].concat()
+}
+
+const AES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1];
+/// The OID of RSAES-OAEP, and its identifier with SHA-256.
+const OAEP: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 7];
+const SHA_256: &[u8] = &[0x30, 11, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
+const MGF_1: &[u8] = &[6, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 8];
+
+fn oaep_with_sha_256() -> Vec<u8> {
+    let parameters = [&[0x30, 43, 0xA0, 13], SHA_256, &[0xA1, 26, 0x30, 24], MGF_1, SHA_256].concat();
+    [&[0x30, 56, 6, 9], OAEP, &parameters].concat()
+}
+
+#[test]
+fn an_archive_is_encrypted_with_what_the_cache_knows_that_its_readers_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Arc::new(Cache::open(&folder.path().join("cache")).unwrap());
+    let trust = fixtures::trust();
+    let issuer = certificate("ca");
+    cache.insert(&issuer, Source::Imported, now()).unwrap();
+    let bob = agent(&["bob"]);
+    for (number, (announced, expected, is_oaep)) in [
+        (vec![], "AES-256-CBC", false),
+        (vec![cipher(2)], "AES-128-CBC", false),
+        (vec![cipher(46), oaep_with_sha_256()], "AES-256-GCM", true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let list = announced.concat();
+        let capabilities = [&[0x30, u8::try_from(list.len()).unwrap()], list.as_slice()].concat();
+        let at = now() + Duration::from_secs(number as u64);
+        let announced = (!announced.is_empty()).then_some(Announced { at, capabilities });
+        let people = ["bob", "alice"].map(certificate);
+        let insertions = people
+            .each_ref()
+            .map(|person| Insertion { announced: announced.clone(), ..Insertion::new(person, Source::Ldap) });
+        cache.put(&insertions, now()).unwrap();
+        let chooser = Chooser::new(Arc::clone(&cache), trust.clone(), Take::default());
+        let recipients = to(&[]).with_store(&chooser);
+        let (keep, proof) = (Keep::None, Proof::Content);
+        let encrypt = Encrypt { recipients: &recipients, clock: now };
+        let reencrypt = Reencrypt { agent: &bob, recipients: &recipients, clock: now };
+        let rekey = Rekey { agent: &bob, recipients: &recipients, keep, proof, clock: now };
+        let header = "From: bob@example.org\nTo: alice@example.org";
+        let plain = in_mbox(header, "Hello");
+        let sealed = encrypted("der.p7m").replacen("\nFrom:", "\nTo: alice@example.org\nX-From:", 1);
+        let sealed = sealed.replacen("\nX-From: ", "\nFrom: bob@example.org\nX-From: ", 1);
+        let before = object_in(&sealed);
+        let Object::EnvelopedData(before) = Object::parse(&before).unwrap() else { unreachable!() };
+        let before = before.algorithm().unwrap().name();
+        let tasks: [(&dyn Task, &str, &str); 3] =
+            [(&encrypt, &plain, expected), (&reencrypt, &sealed, expected), (&rekey, &sealed, before)];
+        for (place, (task, mbox, cipher)) in tasks.into_iter().enumerate() {
+            let (ran, output) = run_mbox(folder.path(), &format!("{number}.{place}"), mbox, task);
+            assert_eq!(column(&ran, "/outcome").len(), 1);
+            let object = object_in(&output);
+            let Object::EnvelopedData(enveloped) = Object::parse(&object).unwrap() else { unreachable!() };
+            assert_eq!(enveloped.algorithm().unwrap().name(), cipher, "{number} {place} {:?}", ran.report);
+            assert_eq!(enveloped.recipients().len(), 2, "{number} {place}");
+            let has_oaep = object.windows(OAEP.len()).any(|octets| octets == OAEP);
+            assert_eq!(has_oaep, is_oaep, "{number} {place}");
+        }
     }
 }
 
