@@ -78,6 +78,9 @@ pub enum Refusal {
     /// It has no valid path to a trust anchor.
     #[error("not trusted: {0}")]
     Untrusted(String),
+    /// It could not be found out within the limits whether it has a valid path.
+    #[error("not decided: {0}")]
+    Undecided(String),
     /// It may be used, and another one is.
     #[error("superseded: {0}")]
     Superseded(&'static str),
@@ -117,6 +120,8 @@ impl Candidate {
             Outcome::Unknown(why) => self.refusal = Some(Refusal::RevocationUnknown(why.clone())),
             Outcome::Untrusted(why) if is_pinned => self.remark = Some(format!("pinned, no path: {why}")),
             Outcome::Untrusted(why) => self.refusal = Some(Refusal::Untrusted(why.clone())),
+            // A search that was cut off has not seen all that may be revoked.
+            Outcome::Undecided(why) => self.refusal = Some(Refusal::Undecided(why.clone())),
         }
         self.path = Some(result);
     }
@@ -147,7 +152,15 @@ impl Candidate {
 
     /// Whether it may be used later, though nobody does anything about it.
     pub(super) fn may_be_used_later(&self) -> bool {
-        matches!(self.refusal, Some(Refusal::RevocationUnknown(_) | Refusal::NotYetValid | Refusal::Pending))
+        matches!(
+            self.refusal,
+            Some(
+                Refusal::RevocationUnknown(_)
+                    | Refusal::Undecided(_)
+                    | Refusal::NotYetValid
+                    | Refusal::Pending
+            )
+        )
     }
 
     /// Whether this was in use and has ended, or could never be used: then it does not keep others waiting.

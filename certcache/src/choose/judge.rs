@@ -29,7 +29,7 @@ pub(crate) struct PathResult {
 impl PathResult {
     /// Whether somebody might have said more, who was not asked or did not answer.
     pub(crate) fn is_unknown(&self) -> bool {
-        matches!(self.outcome, Outcome::Unchecked(_) | Outcome::Unknown(_))
+        matches!(self.outcome, Outcome::Unchecked(_) | Outcome::Unknown(_) | Outcome::Undecided(_))
     }
 }
 
@@ -47,6 +47,9 @@ pub(crate) enum Outcome {
     Untrusted(String),
     /// There is one, and a rule forbids it.
     Rule(u64, String),
+    /// Whether there is one was not found out: the search has limits, and whoever may put certificates in, such as those of
+    /// cross-certified CAs, can make it reach them.
+    Undecided(String),
 }
 
 /// Validates with one trust configuration.
@@ -90,6 +93,7 @@ impl Judge {
             Err(error @ PathError::RevocationUnknown { .. }) => {
                 (Outcome::Unknown(text(&error)), age(UNKNOWN_AGE))
             }
+            Err(error @ PathError::TooManyChecks) => (Outcome::Undecided(text(&error)), age(UNKNOWN_AGE)),
             Err(error) => (Outcome::Untrusted(text(&error)), age(REFUSED_AGE)),
         };
         Ok(PathResult { outcome, until, above })

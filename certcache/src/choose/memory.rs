@@ -180,6 +180,7 @@ fn encode_result(found: &Found, result: &PathResult) -> Vec<u8> {
         Outcome::Revoked(why) => writer.u8(3).text(why),
         Outcome::Untrusted(why) => writer.u8(4).text(why),
         Outcome::Rule(number, comment) => writer.u8(5).u64(*number).text(comment),
+        Outcome::Undecided(why) => writer.u8(6).text(why),
     }
     .finish()
 }
@@ -196,6 +197,7 @@ fn decode_result(value: &[u8], generation: u64, at: SystemTime) -> Option<PathRe
         3 => Outcome::Revoked(why()?),
         4 => Outcome::Untrusted(why()?),
         5 => Outcome::Rule(reader.u64()?, reader.text()?.to_owned()),
+        6 => Outcome::Undecided(why()?),
         _ => return None,
     };
     // What is above it was noted when this was written.

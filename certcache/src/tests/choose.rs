@@ -767,3 +767,48 @@ fn a_remembered_choice_of_a_certificate_that_is_not_the_address_s_does_not_count
     assert_eq!(site.chooser.remembered_octets(&other, now()).unwrap().map(|chosen| chosen.len()), Some(1));
     assert_eq!(site.chooser.remembered(&other, now()).unwrap(), None);
 }
+
+#[test]
+fn a_search_that_was_cut_off_is_unknown_for_now_and_never_a_refusal() {
+    let site = site();
+    // CAs of one name that certified each other: more ways than are gone. By the names alone each may lead to the root.
+    let authorities = ["alice", "mallory", "revoked", "server", "encrypt-only"];
+    let of = |key: &'static str, serial| Wanted {
+        key,
+        serial,
+        name: "CA",
+        addresses: &[],
+        usage: KeyUsages::KeyCertSign.into(),
+        purposes: &[],
+        is_ca: true,
+        ..Wanted::default()
+    };
+    let mut crossed = vec![site.issue(&of("ca", 900))];
+    for (number, issuer) in authorities.iter().enumerate() {
+        let issuer_key = Authority::root("CA", issuer);
+        for (other, subject) in authorities.iter().enumerate().filter(|(_, subject)| *subject != issuer) {
+            let serial = u32::try_from(1000 + number * 100 + other).unwrap();
+            crossed.extend([serial, serial + 50].map(|serial| issuer_key.issue(&of(subject, serial))));
+        }
+    }
+    for certificate in &crossed {
+        site.cache.put(&[Insertion::helper(certificate, Source::Ldap)], now()).unwrap();
+    }
+    let alice = Authority::root("CA", "alice").issue(&Wanted { key: "bob", ..Wanted::default() });
+    site.put(&alice, TrustState::Trusted);
+    let address = address("alice@example.org");
+    let answer = |at| site.chooser.lookup(&address, at, &mut Waited::default()).unwrap();
+    let is_unknown = |at| matches!(answer(at), Lookup::Unknown);
+    assert!(is_unknown(now()));
+    assert!(matches!(site.refusal(&alice), Some(Refusal::Undecided(_))));
+    // Nor is anything else remembered of it, and that not for long.
+    assert!(site.chooser.flush(Duration::from_secs(20)));
+    assert!(is_unknown(now()) && is_unknown(now() + Duration::from_mins(10)));
+    assert_eq!(site.chooser.remembered(&address, now() + Duration::from_mins(6)).unwrap(), None);
+    // It is no one's fault for good: with fewer ways, the good one is found.
+    for certificate in &crossed {
+        assert!(site.cache.remove(certificate.fingerprint()).unwrap());
+    }
+    site.cache.put(&[Insertion::helper(&site.issue(&of("alice", 901)), Source::Ldap)], now()).unwrap();
+    assert_eq!(site.chosen(), [alice]);
+}
