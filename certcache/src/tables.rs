@@ -45,31 +45,35 @@ const ABOVE: &[u8] = b"above ";
 /// Counts what may change choices everywhere.
 const GENERATION_KEY: &[u8] = b"generation";
 
-pub(crate) const NAMES: [&str; 17] = [
-    "meta", "cert", "der", "by_addr", "by_is", "by_ski", "by_subj", "by_exp", "neg", "path", "choice", "crl",
-    "ocsp", "fetch", "rule", "cap", "log",
-];
+/// One list for the names in the file, the fields, and the way from the one to the other.
+macro_rules! tables {
+    ($($name:ident)*) => {
+        pub(crate) const NAMES: [&str; COUNT] = [$(stringify!($name)),*];
 
-/// The tables, in the order of [`NAMES`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tables {
-    pub(crate) meta: Table,
-    pub(crate) cert: Table,
-    pub(crate) der: Table,
-    pub(crate) by_addr: Table,
-    pub(crate) by_is: Table,
-    pub(crate) by_ski: Table,
-    pub(crate) by_subj: Table,
-    pub(crate) by_exp: Table,
-    pub(crate) neg: Table,
-    pub(crate) path: Table,
-    pub(crate) choice: Table,
-    pub(crate) crl: Table,
-    pub(crate) ocsp: Table,
-    pub(crate) fetch: Table,
-    pub(crate) rule: Table,
-    pub(crate) cap: Table,
-    pub(crate) log: Table,
+        /// The tables, in the order of [`NAMES`].
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) struct Tables {
+            $(pub(crate) $name: Table,)*
+        }
+
+        impl Tables {
+            fn new(tables: &[Table; COUNT]) -> Self {
+                let [$($name),*] = *tables;
+                Self { $($name),* }
+            }
+
+            /// All of them with their names.
+            pub(crate) fn all(&self) -> [(&'static str, Table); COUNT] {
+                [$((stringify!($name), self.$name)),*]
+            }
+        }
+    };
+}
+
+const COUNT: usize = 17;
+
+tables! {
+    meta cert der by_addr by_is by_ski by_subj by_exp neg path choice crl ocsp fetch rule cap log
 }
 
 /// What the file says of itself.
@@ -80,59 +84,6 @@ pub(crate) struct Schema {
 }
 
 impl Tables {
-    fn new(tables: &[Table; 17]) -> Self {
-        let [
-            meta,
-            cert,
-            der,
-            by_addr,
-            by_is,
-            by_ski,
-            by_subj,
-            by_exp,
-            neg,
-            path,
-            choice,
-            crl,
-            ocsp,
-            fetch,
-            rule,
-            cap,
-            log,
-        ] = *tables;
-        Self {
-            meta,
-            cert,
-            der,
-            by_addr,
-            by_is,
-            by_ski,
-            by_subj,
-            by_exp,
-            neg,
-            path,
-            choice,
-            crl,
-            ocsp,
-            fetch,
-            rule,
-            cap,
-            log,
-        }
-    }
-
-    /// All of them with their names.
-    pub(crate) fn all(&self) -> [(&'static str, Table); 17] {
-        let Self { meta, cert, der, by_addr, by_is, by_ski, by_subj, by_exp, neg, .. } = *self;
-        let Self { path, choice, crl, ocsp, fetch, rule, cap, log, .. } = *self;
-        let tables = [
-            meta, cert, der, by_addr, by_is, by_ski, by_subj, by_exp, neg, path, choice, crl, ocsp, fetch,
-            rule, cap, log,
-        ];
-        let mut named = NAMES.into_iter();
-        tables.map(|table| (named.next().unwrap_or_default(), table))
-    }
-
     /// Opens the tables in a read transaction, so that a writer that hangs cannot keep us from reading. `None`
     /// where one is missing.
     pub(crate) fn open(store: &Store) -> heed::Result<Option<Self>> {
@@ -146,7 +97,7 @@ impl Tables {
                 }
             }
             Ok::<_, heed::Error>(match tables.try_into() {
-                Ok::<[_; 17], _>(tables) => CommitOrAbort::Commit(tables),
+                Ok::<[_; COUNT], _>(tables) => CommitOrAbort::Commit(tables),
                 Err(_) => CommitOrAbort::Abort(()),
             })
         })?;
@@ -162,7 +113,7 @@ impl Tables {
                 tables.push(opener.create_database::<Bytes, Bytes>(transaction, Some(name))?);
             }
             Ok::<_, heed::Error>(match tables.try_into() {
-                Ok::<[_; 17], _>(tables) => CommitOrAbort::Commit(tables),
+                Ok::<[_; COUNT], _>(tables) => CommitOrAbort::Commit(tables),
                 Err(_) => CommitOrAbort::Abort(()),
             })
         })?;

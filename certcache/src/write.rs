@@ -122,17 +122,7 @@ impl Cache {
                 return Err(CacheError::NoAddress { path: self.path().to_owned(), certificate });
             }
         }
-        self.write(|tables, transaction| {
-            let mut inserted = Inserted::default();
-            for (new, index) in insertions.iter().zip(&indexes) {
-                if insert(tables, transaction, new, index, now)? {
-                    inserted.new += 1;
-                } else {
-                    inserted.known += 1;
-                }
-            }
-            Ok(inserted)
-        })
+        self.write(|tables, transaction| insert_each(tables, transaction, insertions, &indexes, now))
     }
 
     /// Puts in certificates that strangers may send, unless a domain has sent as many new ones as it may on one
@@ -167,15 +157,7 @@ impl Cache {
                 }
                 tables.cap.put(transaction, key, &Writer::new(1).time(end).u32(count).finish())?;
             }
-            let mut inserted = Inserted::default();
-            for (new, index) in insertions.iter().zip(&indexes) {
-                if insert(tables, transaction, new, index, now)? {
-                    inserted.new += 1;
-                } else {
-                    inserted.known += 1;
-                }
-            }
-            Ok(Some(inserted))
+            insert_each(tables, transaction, insertions, &indexes, now).map(Some)
         })
     }
 
@@ -377,6 +359,25 @@ pub(crate) fn forget(
         tables.forget_choices(transaction, address)?;
     }
     Ok(())
+}
+
+/// Puts certificates in, each with its index.
+fn insert_each(
+    tables: &Tables,
+    transaction: &mut RwTxn<'_>,
+    insertions: &[Insertion<'_>],
+    indexes: &[Index],
+    now: SystemTime,
+) -> Tried<Inserted> {
+    let mut inserted = Inserted::default();
+    for (new, index) in insertions.iter().zip(indexes) {
+        if insert(tables, transaction, new, index, now)? {
+            inserted.new += 1;
+        } else {
+            inserted.known += 1;
+        }
+    }
+    Ok(inserted)
 }
 
 /// Puts one certificate in, and says whether it is new.
