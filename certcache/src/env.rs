@@ -64,6 +64,7 @@ impl Store {
     /// Opens the environment in a folder that was looked at. The map begins with `size` octets or what others
     /// made it, and grows to `limit`.
     pub(crate) fn open(path: &Path, size: usize, limit: usize) -> Result<Self, CacheError> {
+        place::reserve_locks(path, MAX_READERS)?;
         let env = open_env(path, size).map_err(|error| CacheError::from_heed(path, error))?;
         let store = Self {
             path: path.to_owned(),

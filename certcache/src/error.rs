@@ -11,8 +11,8 @@ use smime::{Fault, store::StoreError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// Its folder cannot be made.
-    #[error("certificate cache {}: the folder cannot be made: {reason}", path.display())]
+    /// Its folder cannot be made, or what is in it cannot be looked at or written.
+    #[error("certificate cache {}: its folder cannot be made or used: {reason}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum CacheError {
     /// This user may not use it.
     #[error(
         "certificate cache {}: no permission; its folder, data.mdb and lock.mdb must be writable for this user or \
-         group, also to read (chmod g+rw, chgrp)",
+         group, also to read (chown -R the milter's user, or chgrp and chmod g+rw)",
         path.display()
     )]
     Permission {

@@ -3,11 +3,14 @@
 use std::{
     fs::{self, DirBuilder, File, Metadata},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
-use rustix::fs::{FallocateFlags, fallocate, statfs};
+use rustix::{
+    fs::{FallocateFlags, fallocate, statfs},
+    io::Errno,
+};
 
 use crate::CacheError;
 
@@ -51,10 +54,33 @@ pub(crate) fn prepare(path: &Path) -> Result<(), CacheError> {
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A folder that another user made, such as root.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(CacheError::Permission { path: path.to_owned() });
+            }
             Err(error) => return Err(fail(error)),
         }
     }
     Ok(())
+}
+
+/// Gives the file of locks its room on the disk before LMDB maps it: on a full disk, what is not there yet would be a
+/// signal when it is first touched (SIGBUS), and not an error.
+pub(crate) fn reserve_locks(path: &Path, readers: u32) -> Result<(), CacheError> {
+    /// `MDB_reader` and `MDB_txninfo`, each padded to the processor's cache lines.
+    const READER: u64 = 64;
+    const INFO: u64 = 192;
+    let octets = u64::from(readers.saturating_sub(1)) * READER + INFO;
+    // Whatever else is wrong with the file, LMDB says.
+    let opened = File::options().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
+    let Ok(file) = opened else { return Ok(()) };
+    match fallocate(&file, FallocateFlags::empty(), 0, octets) {
+        Err(error @ (Errno::NOSPC | Errno::DQUOT)) => {
+            Err(CacheError::Folder { path: path.to_owned(), reason: error.into() })
+        }
+        // A file system that cannot promise room promises none.
+        _ => Ok(()),
+    }
 }
 
 fn is_local(kind: u64) -> Result<(), u64> {
@@ -141,5 +167,18 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         let error = prepare(&path).unwrap_err();
         assert!(matches!(error, CacheError::WritableByAll { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_file_of_locks_has_its_room_before_it_is_mapped() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(LOCK);
+        // Made by a program that gave it no room: all of it is a hole.
+        File::create(&file).unwrap().set_len(65_664).unwrap();
+        assert!(fs::metadata(&file).unwrap().blocks() * 512 < 65_664, "this file system knows no holes");
+        reserve_locks(folder.path(), 1024).unwrap();
+        let metadata = fs::metadata(&file).unwrap();
+        assert_eq!(metadata.len(), 65_664);
+        assert!(metadata.blocks() * 512 >= 65_664, "{} blocks", metadata.blocks());
     }
 }
