@@ -215,6 +215,9 @@ pub(crate) struct Work {
     /// Write one JSON line for each message to this new file [default: standard output, unless mail goes there]
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) report: Option<PathBuf>,
+    /// Write a summary with plots into this new file, for a browser; it needs nothing else
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) html: Option<PathBuf>,
     /// When all is done, sign the report with the key of this address, into FILE.jsonl.p7s
     #[arg(long, value_name = "ADDRESS", requires = "report", value_parser = address)]
     pub(crate) sign_report: Option<MailAddress>,
@@ -311,6 +314,7 @@ impl Command {
                     jobs: None,
                     report: None,
                     sign_report: None,
+                    html: None,
                     resume: false,
                     memory: 0,
                     ..work.clone()
@@ -386,7 +390,7 @@ mod tests {
         let first = deed("hsmime-batch rekey a b --in-place --to-certificate new.pem");
         for same in [
             "rekey b --in-place --to-certificate new.pem --resume",
-            "rekey c --jobs 2 --in-place --to-certificate new.pem",
+            "rekey c --jobs 2 --in-place --to-certificate new.pem --html page.html",
         ] {
             assert_eq!(deed(&format!("hsmime-batch {same}")), first);
         }

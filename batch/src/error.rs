@@ -32,6 +32,14 @@ pub enum BatchError {
         /// Why not.
         source: io::Error,
     },
+    /// The summary for people cannot be written.
+    #[error("cannot write the summary {path}")]
+    Summary {
+        /// Its name.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The report is written, and has no signature.
     #[error("the report was not signed: {reason}")]
     ReportNotSigned {

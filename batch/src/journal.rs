@@ -23,6 +23,7 @@ use crate::{
     maildir::base,
     output::{Place, lock, new_file, parent, sync_folder},
     request::Request,
+    statistics::Statistics,
     stored::Origin,
 };
 
@@ -85,6 +86,9 @@ pub(crate) struct Checkpoint {
     pub(crate) report: u64,
     /// What became of them.
     pub(crate) totals: Totals,
+    /// What was counted for a summary for people, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) statistics: Option<Statistics>,
 }
 
 #[derive(Serialize, Deserialize)]

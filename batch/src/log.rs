@@ -14,9 +14,12 @@ use smime::Fault;
 
 use crate::{
     error::BatchError,
+    html,
+    journal::Checkpoint,
     mbox::Survey,
-    pipeline::Observer,
+    pipeline::{Noted, Observer},
     report::{Record, Report},
+    statistics::Statistics,
 };
 
 /// Takes the records of a run.
@@ -30,6 +33,8 @@ pub struct Log<'a> {
     shown: Option<Instant>,
     /// How many octets the inputs have, as far as known.
     expected: u64,
+    /// For a summary for people, if one is asked for.
+    statistics: Option<Statistics>,
 }
 
 /// What became of all messages.
@@ -44,23 +49,23 @@ pub struct Totals {
     elapsed: Duration,
 }
 
-/// Totals in a journal: each row, and how many failed.
+/// Totals in a journal: each row, how many failed, and how long it took.
 #[derive(Serialize, Deserialize)]
-struct Saved(Vec<(String, String, u64, u64)>, u64);
+struct Saved(Vec<(String, String, u64, u64)>, u64, #[serde(default)] Duration);
 
 impl From<Totals> for Saved {
     fn from(totals: Totals) -> Self {
         let rows = totals.rows.into_iter();
         let rows = rows.map(|((action, what), (messages, octets))| (action, what, messages, octets));
-        Self(rows.collect(), totals.failed)
+        Self(rows.collect(), totals.failed, totals.elapsed)
     }
 }
 
 impl From<Saved> for Totals {
-    fn from(Saved(rows, failed): Saved) -> Self {
+    fn from(Saved(rows, failed, elapsed): Saved) -> Self {
         let rows = rows.into_iter();
         let rows = rows.map(|(action, what, messages, octets)| ((action, what), (messages, octets)));
-        Self { rows: rows.collect(), failed, fault: None, elapsed: Duration::ZERO }
+        Self { rows: rows.collect(), failed, fault: None, elapsed }
     }
 }
 
@@ -80,11 +85,23 @@ impl Totals {
         self.fault
     }
 
-    fn octets(&self) -> u64 {
+    /// How long this run, and those that it goes on with, took.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// For each action and each verdict, how many messages and octets.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&str, &str, u64, u64)> {
+        let rows = self.rows.iter();
+        rows.map(|((action, what), (messages, octets))| (&**action, &**what, *messages, *octets))
+    }
+
+    /// How many octets there were.
+    pub(crate) fn octets(&self) -> u64 {
         self.rows.values().map(|(_, octets)| octets).sum()
     }
 
-    fn add(&mut self, record: &Record) {
+    pub(crate) fn add(&mut self, record: &Record) {
         let what = match (&record.error, &record.verdict) {
             (Some(error), _) => format!("{} fault", error.fault),
             (None, Some(verdict)) => verdict.clone(),
@@ -125,18 +142,38 @@ impl<'a> Log<'a> {
             began: Instant::now(),
             shown,
             expected: 0,
+            statistics: None,
         }
+    }
+
+    /// Counts for a summary for people.
+    pub(crate) fn keep_statistics(&mut self) {
+        self.statistics = Some(Statistics::new());
+    }
+
+    /// That summary, an HTML file, if it was asked for.
+    pub(crate) fn page(&self) -> Option<String> {
+        self.statistics.as_ref().map(|statistics| html::page(statistics, &self.totals()))
     }
 
     /// What became of the messages so far.
     pub fn totals(&self) -> Totals {
-        Totals { elapsed: self.began.elapsed(), ..self.totals.clone() }
+        Totals { elapsed: self.elapsed(), ..self.totals.clone() }
+    }
+
+    /// How long this run has worked, and those before it that it goes on with.
+    fn elapsed(&self) -> Duration {
+        self.totals.elapsed + self.began.elapsed()
     }
 
     /// Goes on where an earlier run was: with what it had counted, and a report of that length.
-    pub(crate) fn go_on(&mut self, totals: &Totals, report: u64) -> Result<(), BatchError> {
+    pub(crate) fn go_on(&mut self, last: &Checkpoint) -> Result<(), BatchError> {
+        let Checkpoint { totals, report, statistics, .. } = last;
         self.totals = totals.clone();
-        self.report.cut(report)?;
+        if let (Some(kept), Some(statistics)) = (&mut self.statistics, statistics) {
+            kept.clone_from(statistics);
+        }
+        self.report.cut(*report)?;
         if totals.messages() > 0 {
             self.say(&format!("going on after {} messages", totals.messages()));
         }
@@ -213,7 +250,7 @@ impl<'a> Log<'a> {
         }
         self.shown = Some(Instant::now());
         let (messages, octets) = (self.totals.messages(), self.totals.octets());
-        let rate = Rate { messages, octets, during: self.began.elapsed() };
+        let rate = Rate { messages, octets, during: self.elapsed() };
         let share = octets.saturating_mul(100).checked_div(self.expected);
         let share = share.map_or(String::new(), |share| format!("{:>3} %  ", share.min(100)));
         let failed = self.totals.failed;
@@ -236,13 +273,18 @@ impl<'a> Log<'a> {
 }
 
 impl Observer for Log<'_> {
-    fn checkpoint(&mut self) -> Result<(u64, Totals), BatchError> {
-        Ok((self.report.sync()?, self.totals.clone()))
+    fn checkpoint(&mut self) -> Result<Noted, BatchError> {
+        let (totals, statistics) = (self.totals(), self.statistics.clone());
+        Ok(Noted { report: self.report.sync()?, totals, statistics })
     }
 
     fn record(&mut self, record: &Record) -> Result<(), BatchError> {
         self.report.add(record)?;
         self.totals.add(record);
+        let elapsed = self.elapsed();
+        if let Some(statistics) = &mut self.statistics {
+            statistics.add(record, elapsed);
+        }
         self.failure(record);
         if self.stop.load(Ordering::Relaxed) && !self.stop_told {
             self.stop_told = true;
@@ -254,7 +296,7 @@ impl Observer for Log<'_> {
 }
 
 /// A number of octets for people.
-struct Octets(u64);
+pub(crate) struct Octets(pub(crate) u64);
 
 impl fmt::Display for Octets {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]

@@ -118,6 +118,7 @@ fn start(cli: &Cli) -> Result<Totals> {
         questions: run::questions(pool.status().iter().map(|token| token.wanted).sum()),
         max_message: work.max_message,
         journal: Some(Journaling { resume: work.resume, request: request(cli)?, every: NOTE_EVERY }),
+        html: work.html.clone(),
     };
     let cache = open_cache(&settings).context("the certificate cache cannot be opened")?;
     let mut agent = Agent::new(&settings, &pool);

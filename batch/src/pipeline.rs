@@ -28,6 +28,7 @@ use crate::{
     log::Totals,
     output::Copied,
     report::Record,
+    statistics::Statistics,
     stored::{Large, Origin, Piece, Stored},
     task::Task,
     worker::{self, Finished, Paused, Started, Step},
@@ -110,8 +111,19 @@ pub struct Outgoing<'a> {
 pub trait Observer: Send {
     /// One more.
     fn record(&mut self, record: &Record) -> Result<(), BatchError>;
-    /// Makes what was told durable; gives the length of the report, and what became of all messages so far.
-    fn checkpoint(&mut self) -> Result<(u64, Totals), BatchError>;
+    /// Makes what was told durable.
+    fn checkpoint(&mut self) -> Result<Noted, BatchError>;
+}
+
+/// What was told so far.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    /// How long the report is.
+    pub report: u64,
+    /// What became of all messages.
+    pub totals: Totals,
+    /// What is counted for a summary for people, if anything.
+    pub statistics: Option<Statistics>,
 }
 
 /// Notes how far a run is, and knows how far an earlier one was.

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufWriter, IsTerminal, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
 
@@ -23,6 +23,9 @@ pub struct Record {
     /// Its `Message-ID`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+    /// The year in which it was written, as its date says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub year: Option<u64>,
     /// The S/MIME that was found in it, from outside in.
     #[serde(skip_serializing_if = "<[Layer]>::is_empty")]
     pub layers: Vec<Layer>,
@@ -51,6 +54,31 @@ pub struct Record {
     /// How long the work on it took, waiting for the token included.
     pub elapsed_ms: u64,
 }
+
+impl Record {
+    /// Of a message that was found here and is these octets; nothing is known of it, and nothing was done.
+    pub(crate) fn new(index: u64, source: Origin, input: Summed) -> Self {
+        Self {
+            index,
+            source,
+            message_id: None,
+            year: None,
+            layers: Vec::new(),
+            action: FAILED,
+            verdict: None,
+            signers: Vec::new(),
+            key: None,
+            reason: None,
+            error: None,
+            input,
+            output: None,
+            elapsed_ms: 0,
+        }
+    }
+}
+
+/// The action of a message that was copied unchanged because of an error.
+pub(crate) const FAILED: &str = "failed";
 
 /// What went wrong with one message.
 #[derive(Clone, Debug, Serialize)]
@@ -189,6 +217,13 @@ impl Report {
     pub fn none() -> Self {
         let previous = String::new();
         Self { on_terminal: false, name: String::new(), to: None, file: None, previous }
+    }
+
+    /// Whether it is this file.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        let ours = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let other = fs::metadata(path).ok();
+        ours.zip(other).is_some_and(|(ours, other)| (ours.dev(), ours.ino()) == (other.dev(), other.ino()))
     }
 
     /// Whether there is one.

@@ -1,7 +1,8 @@
 //! A whole run: each input opened, put through the task, written to its place, and summed up.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
     time::Duration,
@@ -17,7 +18,7 @@ use crate::{
     maildir::{MaildirReplacer, Tree},
     mbox,
     open::{open, places},
-    output::Place,
+    output::{Place, parent},
     pipeline::{self, Keeping, Sink},
     report::Report,
     request::Request,
@@ -41,6 +42,8 @@ pub struct Options {
     pub max_message: usize,
     /// Whether to keep a journal, so that a run that is cut off can be gone on with.
     pub journal: Option<Journaling>,
+    /// A new file for a summary for people.
+    pub html: Option<PathBuf>,
 }
 
 /// How a journal is kept.
@@ -109,7 +112,14 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
         .thread_name(|index| format!("batch-{index}"))
         .build()
         .map_err(|error| BatchError::Threads { jobs: options.jobs, reason: error.to_string() })?;
+    let html = match &options.html {
+        Some(path) => Some((path, new_summary(path, &options.inputs, &places, &report)?)),
+        None => None,
+    };
     let mut log = Log::new(report, stop);
+    if html.is_some() {
+        log.keep_statistics();
+    }
     for ((input, kind), place) in options.inputs.iter().zip(kinds).zip(places) {
         let partial = place.as_ref().map(|place| place.partial().to_owned());
         one(options, input, kind, place, task, &pool, &mut log, stop).map_err(|error| {
@@ -119,6 +129,10 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
         })?;
     }
     log.finish()?;
+    if let (Some((path, mut file)), Some(page)) = (html, log.page()) {
+        let written = file.write_all(page.as_bytes()).and_then(|()| file.sync_all());
+        written.map_err(|source| BatchError::Summary { path: path.clone(), source })?;
+    }
     Ok(log.totals())
 }
 
@@ -195,7 +209,7 @@ fn begin(
         // Where messages are replaced one by one, some may be before the first note.
         let is_replaced = place.is_over_input() && kind == Kind::Maildir;
         let goes_on = done.is_noted || is_replaced;
-        log.go_on(&done.last.totals, done.last.report)?;
+        log.go_on(&done.last)?;
         if done.otherwise_configured {
             log.say(
                 "the configuration has changed since this run was begun; the rest is done by the new one",
@@ -251,9 +265,30 @@ pub const DEFAULT_MAX_MESSAGE: usize = 100 << 20;
 
 /// Whether a new file of this name would lie within an input.
 fn is_within(path: &Path, input: &Path) -> bool {
-    let parent = crate::output::parent(path);
-    let (Ok(parent), Ok(input)) = (fs::canonicalize(parent), fs::canonicalize(input)) else { return false };
+    let (Ok(parent), Ok(input)) = (fs::canonicalize(parent(path)), fs::canonicalize(input)) else {
+        return false;
+    };
     input.is_dir() && parent.starts_with(input)
+}
+
+/// Makes the file for a summary, before there is work that would be for nothing. One that is there and empty was left by
+/// a run that was cut off.
+fn new_summary(
+    path: &Path,
+    inputs: &[PathBuf],
+    places: &[Option<Place>],
+    report: &Report,
+) -> Result<File, BatchError> {
+    let failed = |source| BatchError::Summary { path: path.to_owned(), source };
+    let real = fs::canonicalize(parent(path)).map_err(failed)?.join(path.file_name().unwrap_or_default());
+    let is_output = places.iter().flatten().any(|place| real.starts_with(place.target()));
+    let is_input =
+        |input: &PathBuf| is_within(path, input) || fs::canonicalize(input).is_ok_and(|input| input == real);
+    if is_output || report.is_at(path) || inputs.iter().any(is_input) {
+        return Err(failed(io::Error::other("that is an input, an output or the report, or within one")));
+    }
+    let is_empty = path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
+    File::options().write(true).create_new(!is_empty).open(path).map_err(failed)
 }
 
 /// Opens a report that is no part of an input; to go on with it, one that is there.

@@ -16,6 +16,7 @@ use crate::{
     digest::Summed,
     form::{self, Form, Formed, Kept},
     inspect::Contents,
+    instant,
     render::{Readings, readings, render},
     stored::{Frame, Origin, Stored},
     task::{self, Done, Failed, Task, Work, Working},
@@ -30,6 +31,8 @@ pub struct Finished {
     pub place: Place,
     /// Its `Message-ID`.
     pub message_id: Option<String>,
+    /// The year of its date.
+    pub year: Option<u64>,
     /// What S/MIME was in it.
     pub contents: Contents,
     /// What was done, without the message, or why not.
@@ -76,6 +79,7 @@ pub(crate) struct Started {
     input: Summed,
     readings: Option<Readings>,
     message_id: Option<String>,
+    year: Option<u64>,
     contents: Contents,
     /// How often it failed in a way that may pass.
     failures: usize,
@@ -98,6 +102,7 @@ pub(crate) fn begin(task: &dyn Task, stored: Stored, index: u64, form: Option<Fo
         began,
         readings: None,
         message_id: None,
+        year: None,
         contents: Contents::default(),
         failures: 0,
     };
@@ -120,6 +125,7 @@ impl Started {
         }
         let readings = readings(&self.stored);
         self.message_id = message_id(&readings.message);
+        self.year = instant::of_message(&readings.message).map(instant::year);
         self.contents = Contents::of(&readings.message.entity());
         self.readings = Some(readings);
         Ok(None)
@@ -155,7 +161,7 @@ impl Started {
     }
 
     fn finish<'t>(self, result: Result<Done, Failed>) -> Step<'t> {
-        let Self { stored, index, form, began, input, readings, message_id, contents, .. } = self;
+        let Self { stored, index, form, began, input, readings, message_id, year, contents, .. } = self;
         let rendered = result.and_then(|mut done| {
             let changed = done.message.take();
             let rendered = task::contain(|| {
@@ -184,6 +190,7 @@ impl Started {
             index,
             place,
             message_id,
+            year,
             contents,
             result,
             input,

@@ -13,8 +13,8 @@ use crate::{
     error::BatchError,
     journal::{self, Checkpoint, Journal},
     output::Copied,
-    pipeline::{Mark, Observer, Outgoing, Ready, Sink},
-    report::{ErrorRecord, Record},
+    pipeline::{Mark, Noted, Observer, Outgoing, Ready, Sink},
+    report::{ErrorRecord, FAILED, Record},
     stored::{Large, Origin},
     task::{Done, Failed},
     worker::Finished,
@@ -98,7 +98,8 @@ impl<'a> Writer<'a> {
             }
         }
         next.inputs = std::mem::take(&mut notes.next.inputs);
-        (next.report, next.totals) = self.observer.checkpoint()?;
+        let Noted { report, totals, statistics } = self.observer.checkpoint()?;
+        (next.report, next.totals, next.statistics) = (report, totals, statistics);
         next.messages = next.totals.messages();
         notes.journal.checkpoint(next)?;
         sink.noted()?;
@@ -171,19 +172,12 @@ impl<'a> Writer<'a> {
             sink.message(&Outgoing { place: &finished.place, octets: &finished.octets, changed })?;
         }
         let mut record = Record {
-            index: finished.index,
-            source: finished.place.origin,
             message_id: finished.message_id,
+            year: finished.year,
             layers: finished.contents.layers,
-            action: FAILED,
-            verdict: None,
-            signers: Vec::new(),
-            key: None,
-            reason: None,
-            error: None,
-            input: finished.input,
             output: (self.writes && (is_written || self.sink.is_none())).then_some(finished.output),
             elapsed_ms: u64::try_from(finished.elapsed.as_millis()).unwrap_or(u64::MAX),
+            ..Record::new(finished.index, finished.place.origin, finished.input)
         };
         match finished.result {
             Ok(Done { action, verdict, signers, key, reason, .. }) => {
@@ -218,19 +212,9 @@ impl<'a> Writer<'a> {
         let is_written = self.writes && self.sink.as_ref().is_none_or(|sink| sink.takes_failed());
         let reason = "it is larger than --max-message allows".to_owned();
         self.tell(Record {
-            index,
-            source,
-            message_id: None,
-            layers: Vec::new(),
-            action: FAILED,
-            verdict: None,
-            signers: Vec::new(),
-            key: None,
-            reason: None,
             error: Some(ErrorRecord { fault: Fault::Policy, reason }),
             output: is_written.then_some(copied.written),
-            input: copied.read,
-            elapsed_ms: 0,
+            ..Record::new(index, source, copied.read)
         })
     }
 
@@ -263,19 +247,8 @@ impl<'a> Writer<'a> {
         reason: String,
     ) -> Result<(), BatchError> {
         self.tell(Record {
-            index,
-            source,
-            message_id: None,
-            layers: Vec::new(),
-            action: FAILED,
-            verdict: None,
-            signers: Vec::new(),
-            key: None,
-            reason: None,
             error: Some(ErrorRecord { fault, reason }),
-            input: Summed::of(b""),
-            output: None,
-            elapsed_ms: 0,
+            ..Record::new(index, source, Summed::of(b""))
         })
     }
 }
@@ -285,9 +258,6 @@ const NOTE_OCTETS: u64 = 64 << 20;
 
 /// How many records wait at most for what becomes of their messages.
 const HELD: usize = 1024;
-
-/// The action of a message that was copied unchanged because of an error.
-pub(crate) const FAILED: &str = "failed";
 
 /// After how many transient failures in a row a run stops. Each was tried three times.
 const OUTAGE: u32 = 20;

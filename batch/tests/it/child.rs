@@ -84,6 +84,7 @@ fn as_another_process() {
         questions: 16,
         room: ROOM,
         max_message: MAX_MESSAGE,
+        html: None,
         journal: std::env::var_os("BATCH_RESUME").map(|_| Journaling {
             resume: true,
             request: "what the other process does".into(),

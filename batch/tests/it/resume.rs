@@ -233,7 +233,8 @@ fn an_interrupted_run_has_noted_all_that_was_in_flight_and_no_message_is_worked_
         let task = Stopping { after: (runs + 1) * 1_500, stop: &stop, seen: &seen };
         let report = open_report(&path("report"), &[path("in")], true).unwrap();
         runs += 1;
-        match run(&journaled(&path("in"), &path("out"), true), &task, report, &stop) {
+        let options = Options { html: Some(path("page")), ..journaled(&path("in"), &path("out"), true) };
+        match run(&options, &task, report, &stop) {
             Ok(totals) => {
                 assert_eq!((totals.messages(), totals.failed()), (5_000, 0));
                 break;
@@ -244,6 +245,8 @@ fn an_interrupted_run_has_noted_all_that_was_in_flight_and_no_message_is_worked_
     assert!(runs > 2, "it was stopped {runs} times");
     assert_eq!(seen.load(Ordering::Relaxed), 5_000);
     assert_eq!(fs::read_to_string(path("report")).unwrap().lines().count(), 5_000);
+    let page = fs::read_to_string(path("page")).unwrap();
+    assert!(page.contains("5000 messages, 0 failed") && !page.contains("Before this summary"), "{page}");
     assert_eq!(
         fs::read(path("out")).unwrap().split(|o| *o == b'\n').filter(|l| *l == b"X-Shout: yes").count(),
         5_000

@@ -19,7 +19,7 @@ use batch::{
 
 use crate::{
     child::{Pace, command, wait_until},
-    support::{options, run_on, run_with, sample_mbox},
+    support::{Shout, Unlucky, options, run_on, run_with, sample_mbox},
 };
 
 const PARTIAL: &str = "out.hsmime-partial";
@@ -175,6 +175,43 @@ fn a_report_is_never_written_over_anything_or_into_an_input() {
     assert!(open_report(&path("mail/report"), &[path("mail")], false).is_err());
     assert!(open_report(&path("report"), &[path("mbox")], false).is_ok());
     assert_eq!(fs::read(path("mbox")).unwrap(), sample_mbox(1));
+}
+
+#[test]
+fn a_summary_for_people_is_a_new_file_that_is_written_when_all_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let hostile = "From a@b Fri Sep 16 22:26:51 2016\nMessage-ID: <script>alert(1)</script>\n\
+         From: \"<script>\" <\"<script>\"@example.org>\nSubject: <script>alert(2)</script>\n\
+         Date: Fri, 16 Sep 2016 22:26:51 +0000\n\nx\n\n";
+    let mbox = [sample_mbox(38), hostile.repeat(2).into_bytes()].concat();
+    fs::write(path("in"), &mbox).unwrap();
+    maildir(&path("mail"), 1);
+    let with = |input: &str, output: &str, html: &str| {
+        let options = options(&[&path(input)], &path(output));
+        run_with(&batch::run::Options { html: Some(path(html)), ..options }, &Unlucky)
+    };
+    with("in", "out", "page.html").unwrap();
+    let page = fs::read_to_string(path("page.html")).unwrap();
+    assert!(page.contains("40 messages, 27 failed") && page.contains("it does not please"), "{page}");
+    assert!(
+        page.contains("<td>&lt;script&gt;alert(1)&lt;/script&gt;<td>") && !page.contains("<script"),
+        "{page}"
+    );
+    assert!(!page.contains("alert(2)"), "the summary tells subjects");
+    assert!(page.ends_with("</html>\n"));
+    for html in ["page.html", "in", "mail/page.html", "nowhere/page.html", "other", "other/page.html"] {
+        assert!(with("mail", "other", html).is_err(), "{html}");
+        assert!(!path("other").exists(), "{html}");
+    }
+    assert_eq!(fs::read_to_string(path("page.html")).unwrap(), page);
+    assert_eq!(fs::read(path("in")).unwrap(), mbox);
+    // Neither is it the report.
+    let report = Report::create(&path("report")).unwrap();
+    let options =
+        batch::run::Options { html: Some(path("report")), ..options(&[&path("in")], &path("other")) };
+    let refused = run(&options, &Shout, report, &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(refused.error, BatchError::Summary { .. }), "{:?}", refused.error);
 }
 
 /// A file system of one megabyte, where this may be mounted.

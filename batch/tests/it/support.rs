@@ -30,6 +30,7 @@ pub(crate) fn options(inputs: &[&Path], output: &Path) -> Options {
         room: 1 << 20,
         max_message: 1 << 20,
         journal: None,
+        html: None,
     }
 }
 
