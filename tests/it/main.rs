@@ -52,6 +52,8 @@ mod senders;
 #[expect(clippy::print_stdout, reason = "what a soak test measured is worth reading")]
 mod soak;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod token;
 #[cfg(test)]
 mod verdicts;
