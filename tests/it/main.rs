@@ -56,4 +56,6 @@ mod sources;
 #[cfg(test)]
 mod token;
 #[cfg(test)]
+mod trust;
+#[cfg(test)]
 mod verdicts;

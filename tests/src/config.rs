@@ -48,6 +48,8 @@ pub struct Config {
     pub trusted_networks: Vec<String>,
     /// Certificates with keys on the token.
     pub identities: Vec<Identity>,
+    /// More lines of `[trust]`, as they are written.
+    pub trust: String,
     /// `from` and `sign`, first match first.
     pub rules: Vec<(String, String)>,
 }
@@ -75,7 +77,7 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut toml = format!(
             "[[token]]\nmodule = {:?}\nlabel = {:?}\npin-file = {:?}\nsessions = {}\n\n\
-             [trust]\nanchors = {:?}\ncrls = {:?}\nrevocation = {:?}\n\n\
+             [trust]\nanchors = {:?}\ncrls = {:?}\nrevocation = {:?}\n{}\n\
              [milter]\nlisten = {:?}\nauthserv-id = {:?}\ntrusted-networks = {:?}\n",
             self.module,
             self.label,
@@ -84,6 +86,7 @@ impl Config {
             self.anchors,
             self.crls,
             self.revocation,
+            self.trust,
             self.listen,
             self.authserv_id,
             self.trusted_networks,

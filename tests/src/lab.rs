@@ -92,6 +92,7 @@ impl Lab {
             cache: None,
             harvest: false,
             first_rules: String::new(),
+            trust: String::new(),
             trusted_networks: vec!["192.0.2.0/24".to_owned()],
             identities: [&alice, &bob, &carol].map(identity).into(),
             rules: vec![("*@example.org".to_owned(), "required".to_owned())],

@@ -65,6 +65,8 @@ pub struct Profile {
     pub not_before: String,
     /// notAfter, as `YYYYMMDDHHMMSSZ`.
     pub not_after: String,
+    /// The hash that it is signed with, in OpenSSL's words.
+    pub digest: String,
 }
 
 impl Profile {
@@ -78,6 +80,7 @@ impl Profile {
             further: String::new(),
             not_before: "20250101000000Z".to_owned(),
             not_after: "20391231000000Z".to_owned(),
+            digest: "sha256".to_owned(),
         }
     }
 
@@ -155,7 +158,14 @@ impl Pki {
             self.certify_agreement_key(profile)?;
         } else {
             let validity = [profile.not_before.as_str(), profile.not_after.as_str()];
-            self.certify("issuing", &profile.name, profile.key, &profile.extensions(), &[], validity)?;
+            self.certify(
+                "issuing",
+                &profile.name,
+                profile.key,
+                &profile.extensions(),
+                &["-md", &profile.digest],
+                validity,
+            )?;
         }
         Ok(Person {
             name: profile.name.clone(),
