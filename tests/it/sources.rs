@@ -84,10 +84,8 @@ fn serve(port: u16, file: &Path) {
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let head = BufReader::new(&stream)
-                .lines()
-                .map_while(|line| line.ok())
-                .take_while(|line| !line.is_empty());
+            let head =
+                BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
             if head.count() > 0 {
                 let length = octets.len();
                 let _ = write!(
