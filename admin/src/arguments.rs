@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// The certificate cache itself.
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// The records of what keys were used for.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Says which certificates an address has, and of each why it is encrypted to or not; or, with --from and --to, which rule
     /// decides on a mail, what it plans, and why.
     #[command(group = clap::ArgGroup::new("what").required(true).args(["address", "from"]))]
@@ -74,6 +77,16 @@ pub(crate) enum Command {
     },
     /// Tries everything the configuration names, and says what to do where it fails.
     Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Checks that no line is missing in the audit of hsmime-milter or hsmime-keyd. Needs no configuration.
+    Check {
+        /// The files that are written to. Full ones beside them, which have a number behind the name, are checked too.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 //! Each sub-command is a file. Tables go to stdout, errors to stderr in one line: what, where, what to do.
 
 mod arguments;
+mod audit_check;
 mod cache;
 mod cert;
 mod csr;
@@ -25,7 +26,7 @@ use agent::{ConfigError, Settings};
 use anyhow::Result;
 use clap::Parser;
 
-use arguments::{Arguments, CacheCommand, CertCommand, Command, KeyCommand, TokenCommand};
+use arguments::{Arguments, AuditCommand, CacheCommand, CertCommand, Command, KeyCommand, TokenCommand};
 
 /// How a sub-command ended, short of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,7 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
         Command::Key(KeyCommand::Csr(arguments)) => csr::request(&settings()?, arguments, out),
         Command::Cert(command) => cert(&settings()?, command, now, out),
         Command::Cache(command) => cache(&settings()?, command, now, out),
+        Command::Audit(AuditCommand::Check { files }) => audit_check::check(files, out),
         Command::Explain { address: Some(address), anew, json, .. } => {
             explain::explain(&settings()?, address, (*anew, *json), now, out)
         }

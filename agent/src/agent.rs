@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::SystemTime};
 
+use audit::AuditLog;
 use hsmpool::Pool;
 use lookup::{Fetcher, MemoryStore, RevocationStore};
 use smime::{
@@ -15,8 +16,8 @@ use smime::{
 };
 
 use crate::{
-    Envelope, FieldRef, Identities, Incoming, Keep, Known, Outcome, Plan, Policy, ReceiveReason,
-    ReceivingAgent, RefuseReason, Settings, Share, authres,
+    AuditedKey, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome, Plan, Policy,
+    ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, authres,
     harvest::{Harvester, Signed},
     recipients::Certificates,
     revocation::trust_with,
@@ -36,6 +37,8 @@ pub struct Agent {
     fetcher: Option<Arc<Fetcher>>,
     /// Who keeps senders' certificates, if anybody does.
     harvester: Option<Harvester>,
+    /// Where uses of keys are written to, if anywhere.
+    audit: Option<Arc<AuditLog>>,
     /// The name under which verdicts are written.
     authserv_id: String,
     /// The envelope sender of opened mail, if it shall not be the one who sent it.
@@ -164,6 +167,7 @@ impl Agent {
             sender_rule: settings.sender_rule(),
             fetcher,
             harvester: None,
+            audit: None,
             authserv_id: settings.milter().map_or_else(String::new, |milter| milter.authserv_id.clone()),
             opened_mail_sender: settings.milter().and_then(|milter| milter.opened_mail_sender.clone()),
         }
@@ -201,6 +205,18 @@ impl Agent {
     pub fn with_harvester(mut self, harvester: Harvester) -> Self {
         self.harvester = Some(harvester);
         self
+    }
+
+    /// Has every use of a key for a message written to an audit before its result is used.
+    #[must_use]
+    pub fn with_audit(mut self, audit: Arc<AuditLog>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
+    /// The key of an identity, to be used for a message of this envelope.
+    pub(crate) fn audited<'a>(&'a self, identity: &'a Identity, envelope: &'a Envelope) -> AuditedKey<'a> {
+        AuditedKey::new(identity.signer(), identity.decryptor(), self.audit.as_deref(), envelope)
     }
 
     /// Leaves what an outcome has for it to the harvester, without waiting.
@@ -304,10 +320,10 @@ impl Agent {
             }
             Plan::Pass(reason) => Outcome::unchanged("passed", reason.to_string()),
             Plan::Refuse(reason) => return Err(AgentError::Refused(reason)),
-            Plan::Split(shares) => return self.send(&shares, message, &forged, at, keep),
+            Plan::Split(shares) => return self.send(&shares, envelope, message, &forged, at, keep),
             plan @ Plan::Protect(_) => {
                 let share = Share { recipients: envelope.recipients.clone(), plan };
-                return self.send(&[share], message, &forged, at, keep);
+                return self.send(&[share], envelope, message, &forged, at, keep);
             }
         };
         outcome.edits.remove.extend(forged);

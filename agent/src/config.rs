@@ -13,6 +13,7 @@ mod trust;
 
 use std::path::PathBuf;
 
+use audit::AuditFile;
 use hsmpool::{Lane, server::Permission};
 pub(crate) use incoming::IncomingSection;
 pub use incoming::{Action, Actions};
@@ -72,9 +73,17 @@ pub(crate) struct KeydSection {
     pub(crate) line: usize,
     pub(crate) socket_mode: Option<At<String>>,
     pub(crate) socket_group: Option<String>,
-    pub(crate) audit: Option<At<PathBuf>>,
+    pub(crate) audit: Option<AuditSection>,
     pub(crate) max_connections: u64,
     pub(crate) clients: Vec<ClientSection>,
+}
+
+/// `audit` and its limits, in `[keyd]` and `[milter]`.
+#[derive(Debug)]
+pub(crate) struct AuditSection {
+    pub(crate) path: PathBuf,
+    pub(crate) max_bytes: u64,
+    pub(crate) files: u64,
 }
 
 /// `[[keyd.client]]`: whom it serves, and with what.
@@ -114,6 +123,7 @@ pub(crate) struct MilterSection {
     pub(crate) max_connections: u64,
     pub(crate) max_message_bytes: u64,
     pub(crate) workers: Option<u64>,
+    pub(crate) audit: Option<AuditSection>,
 }
 
 /// `[limits]`: how much the milter takes on.
@@ -245,10 +255,21 @@ fn keyd(section: &mut Section<'_, '_>) -> KeydSection {
         line: section.line(),
         socket_mode: section.string("socket-mode"),
         socket_group: section.string("socket-group").map(|group| group.value),
-        audit: section.path("audit"),
+        audit: audit(section),
         max_connections: section.number("max-connections", 1..=100_000).map_or(512, |n| n.value),
         clients: section.sections("[[keyd.client]]", "client", |section| Some(client(section))),
     }
+}
+
+fn audit(section: &mut Section<'_, '_>) -> Option<AuditSection> {
+    let path = section.path("audit");
+    let max_bytes = section.number("audit-max-bytes", (64 << 10)..=(1 << 40));
+    let files = section.number("audit-files", 1..=100_000);
+    Some(AuditSection {
+        path: path?.value,
+        max_bytes: max_bytes.map_or(AuditFile::MAX_BYTES, |n| n.value),
+        files: files.map_or(AuditFile::FILES as u64, |n| n.value),
+    })
 }
 
 fn client(section: &mut Section<'_, '_>) -> ClientSection {
@@ -286,6 +307,7 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
     let bytes = section.number("max-message-bytes", 1024..=(4 << 30));
     let max_message_bytes = bytes.map_or(100 << 20, |n| n.value);
     let workers = section.number("workers", 1..=10_000).map(|n| n.value);
+    let audit = audit(section);
     Some(MilterSection {
         listen: listen?,
         control,
@@ -300,6 +322,7 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
         max_connections,
         max_message_bytes,
         workers,
+        audit,
     })
 }
 

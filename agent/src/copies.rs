@@ -9,8 +9,8 @@ use smime::{
 };
 
 use crate::{
-    Agent, AgentError, Copy, Edits, FieldRef, Keep, Mixed, Outcome, PassReason, Plan, Protect, Requirement,
-    Share, SignatureForm,
+    Agent, AgentError, Copy, Edits, Envelope, FieldRef, Keep, Mixed, Outcome, PassReason, Plan, Protect,
+    Requirement, Share, SignatureForm,
     recipients::{Group, groups},
     sending::{Content, Next},
 };
@@ -20,6 +20,7 @@ impl Agent {
     pub(crate) fn send(
         &self,
         shares: &[Share],
+        envelope: &Envelope,
         message: &Message,
         forged: &[FieldRef],
         at: SystemTime,
@@ -29,7 +30,7 @@ impl Agent {
         let mut drafts = Drafts::default();
         for share in shares {
             match &share.plan {
-                Plan::Protect(protect) => self.draft(protect, share, &entity, at, &mut drafts)?,
+                Plan::Protect(protect) => self.draft(protect, share, envelope, &entity, at, &mut drafts)?,
                 Plan::Pass(reason) => drafts.pass(share, reason),
                 Plan::Split(_) | Plan::Receive(_) | Plan::Refuse(_) => return Err(AgentError::NoSuchShare),
             }
@@ -56,11 +57,12 @@ impl Agent {
         &self,
         protect: &'s Protect,
         share: &Share,
+        envelope: &Envelope,
         entity: &MimeEntity<'_>,
         at: SystemTime,
         drafts: &mut Drafts<'s>,
     ) -> Result<(), AgentError> {
-        let content = match self.content(protect, entity, at, drafts) {
+        let content = match self.content(protect, envelope, entity, at, drafts) {
             Ok(place) => place,
             // What may get better by itself is waited for, even where a signature is only wished for.
             Err(error)
@@ -91,6 +93,7 @@ impl Agent {
     fn content<'s>(
         &self,
         protect: &'s Protect,
+        envelope: &Envelope,
         entity: &MimeEntity<'_>,
         at: SystemTime,
         drafts: &mut Drafts<'s>,
@@ -108,7 +111,8 @@ impl Agent {
             .of_certificate(certificate)
             .ok_or_else(|| AgentError::NoIdentity(protect.from.clone()))?;
         let next = if protect.encrypt.is_some() { Next::IsEncrypted } else { Next::Leaves };
-        let content = Content::signed(entity, identity, rule.form, &rule.profile, next, at)?;
+        let key = self.audited(identity, envelope);
+        let content = Content::signed(entity, &key, identity.chain(), rule.form, &rule.profile, next, at)?;
         drafts.notes.push(protect.from.to_string());
         Ok(drafts.put(way, content))
     }

@@ -17,6 +17,8 @@ pub struct Envelope {
     pub login: Option<String>,
     /// The MTA's name for the service that took it (`{daemon_name}`).
     pub listener: Option<String>,
+    /// What the MTA calls the message (`i`), for log and audit.
+    pub queue_id: Option<String>,
 }
 
 impl Envelope {

@@ -233,7 +233,10 @@ impl Agent {
         let addresses: Vec<_> =
             recipients.iter().map(|recipient| MailAddress::parse(recipient).ok()).collect();
         let entitled = if rule.decrypt { Entitled::Recipients(&addresses) } else { Entitled::Nobody };
-        let whole = self.receiving().receive_whole(message, entitled, at).wait(message)?;
+        let turn = self.receiving().receive_whole(message, entitled, at);
+        let whole = turn.wait_asking(message, |identity, question| {
+            question.ask_decryptor(&self.audited(identity, envelope))
+        })?;
         let Whole { mut received, content: wrapped } = whole;
         let note = note(&received.opening, &received.verdict, rule);
         let mut edits = std::mem::take(&mut received.edits);

@@ -5,6 +5,7 @@
 
 mod agent;
 mod archive;
+mod audited;
 pub mod authres;
 pub mod config;
 mod copies;
@@ -24,6 +25,7 @@ mod turn;
 
 pub use agent::{Agent, AgentError};
 pub use archive::{ArchiveError, AsOf, Treated, Treating};
+pub use audited::AuditedKey;
 pub use config::{
     Action, Actions, ConfigError, Level, LogFormat, Mixed, NoCertificate, SignatureForm, WhenUnknown,
 };

@@ -3,7 +3,9 @@
 use std::{collections::HashMap, time::SystemTime};
 
 use smime::{
+    Certificate,
     cms::SignError,
+    key::Signer,
     message::{self, OpaqueMessage, SealedMessage, SignedMessage, UnsignedMessage},
     mime::{Canonical, CanonicalError, MimeEntity},
     profile::{Profile, SealPlan},
@@ -49,7 +51,8 @@ impl Content {
     /// Signs an entity.
     pub(crate) fn signed(
         entity: &MimeEntity<'_>,
-        identity: &Identity,
+        key: &dyn Signer,
+        chain: &[Certificate],
         form: SignatureForm,
         profile: &Profile,
         next: Next,
@@ -59,13 +62,11 @@ impl Content {
             (SignatureForm::Detached, Next::Leaves) => Canonical::from_entity(entity)?,
             (SignatureForm::Opaque, _) | (_, Next::IsEncrypted) => Canonical::to_be_enclosed(entity)?,
         };
-        let key = profile.signer(identity.signer());
+        let key = profile.signer(key);
         let signed: Result<_, SignError> = match form {
-            SignatureForm::Detached => {
-                message::sign_in_place(canonical, &key, identity.chain(), at).map(Self::Detached)
-            }
+            SignatureForm::Detached => message::sign_in_place(canonical, &key, chain, at).map(Self::Detached),
             SignatureForm::Opaque => {
-                message::sign_opaque_in_place(canonical, &key, identity.chain(), at).map(Self::Opaque)
+                message::sign_opaque_in_place(canonical, &key, chain, at).map(Self::Opaque)
             }
         };
         Ok(signed?)

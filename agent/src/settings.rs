@@ -21,11 +21,13 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
+use audit::AuditFile;
 use hsmpool::TokenSettings;
 use ipnet::IpNet;
 use lookup::FetchSettings;
 use smime::{Certificate, MailAddress, mime::SenderRule, path::Trust};
 
+pub(crate) use check::key_of;
 pub use incoming::{Decision, IncomingRule};
 pub use keyd::{Keyd, KeydClient, Keys, Peer, start_pool};
 pub use listen::Listen;
@@ -96,6 +98,8 @@ pub struct Milter {
     pub disk: u64,
     /// The folder of these, on a disk.
     pub folder: PathBuf,
+    /// The file that every use of a key is written to.
+    pub audit: Option<AuditFile>,
 }
 
 /// How copies for some of a message's recipients go back to the MTA.

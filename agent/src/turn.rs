@@ -62,12 +62,21 @@ impl<'a, T: 'a> Turn<'a, T> {
 
     /// Waits for each answer until it is done. The message must be the one that the work began with.
     pub fn wait(self, message: &Message) -> T {
+        self.wait_asking(message, |identity, question| question.ask(identity.signer(), identity.decryptor()))
+    }
+
+    /// The same with questions put by somebody else.
+    pub fn wait_asking(
+        self,
+        message: &Message,
+        ask: impl Fn(&Identity, &Question) -> Result<Answer, KeyError>,
+    ) -> T {
         let mut turn = self;
         loop {
             match turn {
                 Self::Done(done) => return done,
                 Self::Asks(Asks { identity, question, then }) => {
-                    turn = then(message, question.ask(identity.signer(), identity.decryptor()));
+                    turn = then(message, ask(identity, &question));
                 }
             }
         }

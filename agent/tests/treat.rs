@@ -99,6 +99,7 @@ fn outgoing(login: &str) -> Envelope {
         client: "192.0.2.7".parse().ok(),
         login: Some(login.to_owned()),
         listener: None,
+        queue_id: None,
     }
 }
 
@@ -109,6 +110,7 @@ fn incoming(recipients: &[&str]) -> Envelope {
         client: "192.0.2.7".parse().ok(),
         login: None,
         listener: None,
+        queue_id: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use agent::settings::KeydClient;
+use audit::{AuditLog, Owe, shortened};
 use data_encoding::HEXLOWER;
 use hsmpool::{
     Lane,
@@ -17,7 +18,7 @@ use smime::{
 };
 
 use crate::{
-    audit::{Audit, Use},
+    audit_line::Use,
     door::{Credentials, Door},
 };
 
@@ -28,11 +29,11 @@ pub(crate) type Clients = Arc<RwLock<Arc<Door>>>;
 pub(crate) struct Keeper {
     peer: Credentials,
     clients: Clients,
-    audit: Option<Arc<Audit>>,
+    audit: Option<Arc<AuditLog>>,
 }
 
 impl Keeper {
-    pub(crate) fn new(peer: Credentials, clients: Clients, audit: Option<Arc<Audit>>) -> Self {
+    pub(crate) fn new(peer: Credentials, clients: Clients, audit: Option<Arc<AuditLog>>) -> Self {
         Self { peer, clients, audit }
     }
 
@@ -46,7 +47,7 @@ impl Keeper {
             operation: usage.operation(),
             algorithm: usage.algorithm(),
             key: HEXLOWER.encode(usage.key),
-            description: usage.description.to_owned(),
+            description: shortened(usage.description),
             input: HEXLOWER.encode(Digest::of(Sha256, usage.input()).as_bytes()),
             outcome: "done",
             error: None,
@@ -72,7 +73,7 @@ impl Gate for Keeper {
             if let Some(audit) = &self.audit {
                 let line = Use { outcome: "refused", error: Some(reason.clone()), ..self.line(&name, usage) };
                 // It is refused in any case; the line is written when that works again.
-                let _ = audit.record(line);
+                let _ = audit.record(&line, Owe::UnlessMany);
             }
             return Err(KeyError::Refused { certificate: usage.description.to_owned(), reason });
         }
@@ -87,10 +88,11 @@ impl Gate for Keeper {
             let (outcome, error) = match result {
                 Ok(()) => ("done", None),
                 Err(KeyError::Deadline { .. }) => ("deadline", None),
-                Err(error) => ("failed", Some(error.to_string())),
+                Err(error) => ("failed", Some(shortened(&error.to_string()))),
             };
             let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-            audit.record(Use { outcome, error, elapsed_us, ..line }).map_err(|error| unrecorded(&error))
+            let line = Use { outcome, error, elapsed_us, ..line };
+            audit.record(&line, Owe::Always).map_err(|error| unrecorded(&error))
         }))
     }
 }

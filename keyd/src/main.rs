@@ -6,7 +6,7 @@
 //!
 //! Exit status: 0 when it was asked to stop, 1 when an audit file has a gap, 2 when it could not start.
 
-mod audit;
+mod audit_line;
 mod check_audit;
 mod door;
 mod harden;
@@ -45,7 +45,7 @@ struct Arguments {
 enum Command {
     /// Check the configuration, print what came out of it, and exit
     CheckConfig,
-    /// Check that no line is missing in an audit file, and exit
+    /// Check that no line is missing in an audit, with the full files beside it, and exit
     CheckAudit {
         /// The file
         file: PathBuf,

@@ -16,6 +16,7 @@ use agent::{
     settings::{Keyd, Log},
 };
 use anyhow::{Context as _, Result};
+use audit::{AuditFile, AuditLog};
 use hsmpool::{
     Pool,
     server::{Program, RejectedPins, Server, host_module as host},
@@ -30,7 +31,6 @@ use signal_hook::{
 use tracing::{error, info, warn};
 
 use crate::{
-    audit::Audit,
     door::{Credentials, Door},
     harden,
     keeper::{Clients, Keeper},
@@ -52,7 +52,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let signals = Signals::new().context("signals cannot be received")?;
     // The socket first: a second one that is started by mistake ends here and does not log in to the token.
     let listener = Listener::open(&socket, keyd.socket_mode, group)?;
-    let audit = keyd.audit.as_deref().map(open_audit).transpose()?.map(Arc::new);
+    let audit = keyd.audit.as_ref().map(open_audit).transpose()?.map(Arc::new);
     let pins = rejected_pins(&socket)?;
     let pool = Pool::in_processes(settings.tokens(), &program(settings.log()), &pins)?;
     let server = Arc::new(Server::new(pool));
@@ -110,8 +110,9 @@ pub(crate) fn log(format: &str, filter: &str) -> Log {
     Log { format, filter: filter.to_owned() }
 }
 
-fn open_audit(path: &Path) -> Result<Audit> {
-    Audit::open(path).with_context(|| format!("the audit {} cannot be written", path.display()))
+fn open_audit(to: &AuditFile) -> Result<AuditLog> {
+    AuditLog::open(to, AUDIT_PATIENCE)
+        .with_context(|| format!("the audit {} cannot be written", to.path.display()))
 }
 
 /// What was learnt about PINs before this program was started again, from beside its socket.
@@ -128,7 +129,7 @@ struct Keeping {
     settings: Settings,
     keyd: Keyd,
     clients: Clients,
-    audit: Option<Arc<Audit>>,
+    audit: Option<Arc<AuditLog>>,
     pins: RejectedPins,
     server: Arc<Server>,
     /// Connections by user.
@@ -207,9 +208,9 @@ impl Keeping {
         };
         *self.clients.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(door);
         match (&self.audit, &keyd.audit) {
-            (Some(audit), Some(path)) => {
-                if let Err(error) = audit.reopen(path) {
-                    error!(path = %path.display(), %error, "the audit stays in its old file");
+            (Some(audit), Some(to)) => {
+                if let Err(error) = audit.reopen(to) {
+                    error!(path = %to.path.display(), %error, "the audit stays in its old file");
                 }
             }
             (None, None) => {}
@@ -339,6 +340,8 @@ fn wait(listener: &Listener, signals: &Signals, limit: Option<Duration>) -> Resu
 
 /// How long requests under way may take when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(25);
+/// How long another keeper that is ending may still write to the audit.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long tokens that are not configured any more may finish their work.
 const REPLACE_GRACE: Duration = Duration::from_secs(2);
 /// After an error of accept: no descriptor is left, mostly.

@@ -163,9 +163,12 @@ fn abort<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>) -> Statu
 
 async fn eom<T: Treat>(connection: &Connection<T>, cx: &mut EomContext<State>) -> Status {
     connection.now(Activity::InTreatment);
-    let received =
+    let mut received =
         cx.data.as_mut().ok_or(Refusal::NoTransaction).and_then(|state| state.session.end_of_message());
     let queue_id = cx.macros.get(c"i").map(|id| loggable(id.to_bytes()));
+    if let Ok(received) = &mut received {
+        received.envelope.queue_id.clone_from(&queue_id);
+    }
     let message_id = received.as_ref().ok().and_then(|received| received.message_id.clone());
     let span = error_span!("message", queue_id, message_id);
     let status = async {

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use agent::settings::{IdentitySettings, Milter, start_pool};
-use agent::{Agent, Identities, Settings, harvester, open_cache, store_of};
+use agent::{Agent, AuditedKey, Envelope, Identities, Settings, harvester, open_cache, store_of};
 use anyhow::{Context as _, Result, bail};
+use audit::{AuditFile, AuditLog};
 use certcache::{Cache, CachedDistrust, Sweeper};
 use hsmpool::{Lane, Pool};
 use lookup::{CacheStore, MemoryStore, Prefetch, RevocationStore};
@@ -33,6 +34,7 @@ pub(crate) struct Generation {
     pool: Pool,
     cache: Option<Arc<Cache>>,
     spool: Option<Arc<Spool>>,
+    audit: Option<Arc<AuditLog>>,
     prefetch: Option<Prefetch>,
     sweeper: Option<Sweeper>,
     treat: Replaceable,
@@ -47,13 +49,26 @@ impl Generation {
         let cache = cache(&settings)?;
         // Its lock keeps a second milter from sending the same copies.
         let spool = milter.reinject.as_ref().map(|to| Spool::open(to, &milter.authserv_id)).transpose()?;
-        let (treat, prefetch) = treatment(&settings, &pool, cache.as_ref(), spool.as_ref())?;
+        let audit = milter.audit.as_ref().map(open_audit).transpose()?.map(Arc::new);
+        let (treat, prefetch) = treatment(&settings, &pool, cache.as_ref(), spool.as_ref(), audit.as_ref())?;
         let meter = Arc::new(Meter::default());
         let treat = Replaceable::new(treat, Arc::clone(&meter));
         let parts = Parts { pool: pool.clone(), cache: cache.clone(), spool: spool.clone() };
         let overview = Overview::new(meter, parts);
         let sweeper = sweeper(cache.as_ref())?;
-        Ok(Self { path, settings, started: milter, pool, cache, spool, prefetch, sweeper, treat, overview })
+        Ok(Self {
+            path,
+            settings,
+            started: milter,
+            pool,
+            cache,
+            spool,
+            audit,
+            prefetch,
+            sweeper,
+            treat,
+            overview,
+        })
     }
 
     /// What is done with messages, now and after each reading.
@@ -122,14 +137,15 @@ impl Generation {
             !other_tokens && before.map(|one| &one.certificate).any(|one| *one == identity.certificate)
         };
         for identity in settings.identities().iter().filter(|identity| !known(identity)) {
-            has_key(pool, identity)?;
+            has_key(pool, identity, self.audit.as_deref())?;
         }
         let cache = if settings.cache() == self.settings.cache() {
             self.cache.clone()
         } else {
             another_cache(settings)?
         };
-        let (treat, prefetch) = treatment(settings, pool, cache.as_ref(), self.spool.as_ref())?;
+        let (treat, prefetch) =
+            treatment(settings, pool, cache.as_ref(), self.spool.as_ref(), self.audit.as_ref())?;
         let sweeper = sweeper(cache.as_ref())?;
         Ok((cache, treat, prefetch, sweeper))
     }
@@ -151,6 +167,7 @@ impl Generation {
             (milter.control != started.control, "`control` in [milter]"),
             (milter.user != started.user, "`user` in [milter]"),
             (Limits::from(milter) != Limits::from(started), "limits of connections, messages and workers"),
+            (milter.audit != started.audit, "`audit` and its limits in [milter]"),
             (milter.reinject != started.reinject, "`reinject` and `state` in [milter]"),
             (settings.log() != self.settings.log(), "[log]"),
             (settings.metrics() != self.settings.metrics(), "[metrics]"),
@@ -183,17 +200,20 @@ fn connected(settings: &Settings) -> Result<Pool> {
 }
 
 /// Whether a token has the key of an identity. One that has lost its connection keeps no other settings away.
-fn has_key(pool: &Pool, identity: &IdentitySettings) -> Result<()> {
+fn has_key(pool: &Pool, identity: &IdentitySettings, audit: Option<&AuditLog>) -> Result<()> {
     let certificate = &identity.certificate;
     let key = pool.key(certificate);
     let doubt: Box<dyn Error> = if let Some(algorithm) = key.algorithms().first().copied()
         && certificate.may_sign()
     {
+        // It is for no message, which the audit tells by its having no queue id.
+        let nobody = Envelope::default();
+        let audited = AuditedKey::new(&key, &key, audit, &nobody);
         let until = Instant::now() + SEARCH_LIMIT;
         let input = SignatureInput::of(algorithm, b"hsmime-milter reads its configuration");
         loop {
             // A use of the key has it searched for, if it is new; not every time, so that it takes some patience.
-            match key.sign(&input, algorithm) {
+            match audited.sign(&input, algorithm) {
                 Ok(_) => return Ok(()),
                 Err(KeyError::NoSuchKey { .. }) if Instant::now() < until => thread::sleep(SEARCH_PAUSE),
                 Err(error) if error.fault() == Fault::Operator => {
@@ -218,6 +238,7 @@ fn treatment(
     pool: &Pool,
     cache: Option<&Arc<Cache>>,
     spool: Option<&Arc<Spool>>,
+    audit: Option<&Arc<AuditLog>>,
 ) -> Result<(Arc<dyn Treat>, Option<Prefetch>)> {
     let kept: Box<dyn RevocationStore> = match cache {
         Some(cache) => Box::new(CacheStore::new(Arc::clone(cache))),
@@ -233,6 +254,9 @@ fn treatment(
     if let Some(store) = store.context("recipients' certificates cannot be looked up")?.flatten() {
         agent = agent.with_certificates(store);
     }
+    if let Some(audit) = audit {
+        agent = agent.with_audit(Arc::clone(audit));
+    }
     if let Some(harvester) = harvester {
         agent = agent.with_harvester(harvester);
     }
@@ -247,6 +271,12 @@ fn treatment(
         None => Arc::new(agent),
     };
     Ok((treat, prefetch))
+}
+
+/// Nothing is done with keys that cannot be recorded.
+fn open_audit(to: &AuditFile) -> Result<AuditLog> {
+    AuditLog::open(to, AUDIT_PATIENCE)
+        .with_context(|| format!("the audit {} cannot be written", to.path.display()))
 }
 
 /// Who sweeps the cache, once a day.
@@ -291,6 +321,8 @@ fn close_later(pool: Pool, grace: Duration) {
     }
 }
 
+/// How long another milter that is ending may still write to the audit.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(3);
 /// How often CRLs are looked at that may be due to be renewed.
 const PREFETCH: Duration = Duration::from_secs(30);
 /// How long tokens may take to answer while the old configuration works.

@@ -126,6 +126,8 @@ impl Session {
             client: text(c"{client_addr}").and_then(|value| client_address(&value)),
             login: text(c"{auth_authen}").map(Cow::into_owned),
             listener: text(c"{daemon_name}").map(Cow::into_owned),
+            // Postfix has none before the first recipient.
+            queue_id: None,
         };
         let place = self.room.places.take(client(&envelope)).map_err(|full| match full {
             Full::All => Refusal::TooManyMessages,

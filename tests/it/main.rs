@@ -1,6 +1,8 @@
 //! Whole-system tests: real programs, real sockets, SoftHSM, Postfix, and other S/MIME software as judges.
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod batch;
 #[cfg(test)]
 mod bounces;

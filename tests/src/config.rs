@@ -38,6 +38,8 @@ pub struct Config {
     pub opened_mail_sender: Option<String>,
     /// The port where copies go back to the MTA, and the folder where they wait.
     pub reinjection: Option<(u16, PathBuf)>,
+    /// Where the milter writes each use of a key to.
+    pub audit: Option<PathBuf>,
     /// The certificate cache.
     pub cache: Option<PathBuf>,
     /// Whether certificates of senders are put into it.
@@ -100,6 +102,9 @@ impl Config {
         }
         if let Some(sender) = &self.opened_mail_sender {
             let _ = writeln!(toml, "opened-mail-sender = {sender:?}");
+        }
+        if let Some(audit) = &self.audit {
+            let _ = writeln!(toml, "audit = {:?}", audit.to_string_lossy());
         }
         if let Some((port, folder)) = &self.reinjection {
             let folder = folder.to_string_lossy();

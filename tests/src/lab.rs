@@ -89,6 +89,7 @@ impl Lab {
             authserv_id: Self::AUTHSERV_ID.to_owned(),
             opened_mail_sender: None,
             reinjection: None,
+            audit: None,
             cache: None,
             harvest: false,
             first_rules: String::new(),

@@ -78,6 +78,7 @@ pub(crate) fn explain(
         client: arguments.client,
         login,
         listener: arguments.listener.clone(),
+        queue_id: None,
     };
     let policy = Policy::new(settings);
     let plan = policy.plan(&envelope, &entity, now);

@@ -51,6 +51,7 @@ fn envelope(origin: &str, sender: &str, recipients: &[&str]) -> Envelope {
         client: client.parse().ok(),
         login: (!login.is_empty()).then(|| login.to_owned()),
         listener: None,
+        queue_id: None,
     }
 }
 

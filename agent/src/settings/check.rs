@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use audit::AuditFile;
 use hsmpool::{Lane, PinSource, TokenSettings, server::Permission, why_not_secret};
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress, algorithm::DigestAlgorithm, key::Digest};
@@ -23,8 +24,8 @@ use super::{
     IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Reinject, Settings,
 };
 use crate::config::{
-    At, ClientSection, Config, IdentitySection, KeydSection, LimitsSection, MetricsSection, MilterSection,
-    PinPlace, Problem, Report, TokenSection,
+    At, AuditSection, ClientSection, Config, IdentitySection, KeydSection, LimitsSection, MetricsSection,
+    MilterSection, PinPlace, Problem, Report, TokenSection,
 };
 
 /// No file named in a configuration is longer than this; revocation lists can be long.
@@ -163,9 +164,14 @@ impl<'a> Checker<'a> {
         let own: Vec<[u8; 32]> = identities.iter().map(|identity| key_of(&identity.certificate)).collect();
         let clients: Vec<KeydClient> =
             section.clients.into_iter().filter_map(|client| self.keyd_client(client, &own)).collect();
-        let audit = section.audit.map(|path| self.folder.join(path.value));
+        let audit = section.audit.map(|section| self.audit(section));
         let (socket_group, max_connections) = (section.socket_group, to_usize(section.max_connections));
         Some(Keyd { socket_mode: socket_mode?, socket_group, audit, max_connections, clients })
+    }
+
+    fn audit(&self, section: AuditSection) -> AuditFile {
+        let AuditSection { path, max_bytes, files } = section;
+        AuditFile { path: self.folder.join(path), max_bytes, files: to_usize(files) }
     }
 
     fn keyd_client(&mut self, section: ClientSection, own: &[[u8; 32]]) -> Option<KeydClient> {
@@ -254,6 +260,7 @@ impl<'a> Checker<'a> {
             memory: to_usize(limits.memory),
             disk: limits.disk,
             folder: self.folder.join(limits.folder),
+            audit: section.audit.map(|section| self.audit(section)),
         })
     }
 
@@ -432,8 +439,8 @@ fn parse_mode(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777)
 }
 
-/// What a key is known by to `hsmime-keyd`.
-fn key_of(certificate: &Certificate) -> [u8; 32] {
+/// What a key is known by to `hsmime-keyd`, and in audits.
+pub(crate) fn key_of(certificate: &Certificate) -> [u8; 32] {
     let digest = Digest::of(DigestAlgorithm::Sha256, &certificate.public_key_info());
     digest.as_bytes().try_into().unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::SystemTime};
 
+use audit::AuditFile;
 use hsmpool::PinSource;
 use smime::{
     MailAddress,
@@ -43,7 +44,7 @@ impl fmt::Display for Settings {
             None => row("pool", format_args!("in each program"))?,
         }
         if let Some(keyd) = &self.keyd {
-            let audit = keyd.audit.as_ref().map_or("nowhere".into(), |path| path.display().to_string());
+            let audit = audit_place(keyd.audit.as_ref());
             row("keyd", format_args!("at most {} connections, audit in {audit}", keyd.max_connections))?;
             for client in &keyd.clients {
                 let operations: Vec<&str> = client.operations.iter().map(|o| o.as_str()).collect();
@@ -72,6 +73,9 @@ impl fmt::Display for Settings {
             row("", format_args!("recipient delimiter: {}", or_none(&milter.recipient_delimiter)))?;
             let sender = milter.opened_mail_sender.as_ref().map_or("unchanged", MailAddress::as_str);
             row("", format_args!("sender of opened mail: {sender}"))?;
+            if milter.audit.is_some() {
+                row("", format_args!("audit in {}", audit_place(milter.audit.as_ref())))?;
+            }
             if let Some(Reinject { host, port, state }) = &milter.reinject {
                 row("", format_args!("copies go to {host}:{port}, and are kept in {}", state.display()))?;
             }
@@ -108,6 +112,11 @@ fn place(milter: &Milter) -> String {
         Some(control) => format!("{place}, takes commands at {}", control.display()),
         None => place,
     }
+}
+
+fn audit_place(audit: Option<&AuditFile>) -> String {
+    let Some(AuditFile { path, max_bytes, files }) = audit else { return "nowhere".to_owned() };
+    format!("{}, of {max_bytes} octets at most, and {files} full ones", path.display())
 }
 
 fn or_none(text: &str) -> &str {

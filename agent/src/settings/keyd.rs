@@ -1,7 +1,8 @@
 //! `hsmime-keyd`'s part of the configuration: where it listens, whom it serves, and how a program gets at keys.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
+use audit::AuditFile;
 use hsmpool::{Lane, Pool, PoolError, server::Permission};
 
 use super::Settings;
@@ -14,7 +15,7 @@ pub struct Keyd {
     /// The group of the socket.
     pub socket_group: Option<String>,
     /// The file that every use of a key is written to.
-    pub audit: Option<PathBuf>,
+    pub audit: Option<AuditFile>,
     /// How many connections are served at once.
     pub max_connections: usize,
     /// Whom it serves. The first that matches a peer counts.

@@ -582,3 +582,20 @@ fn a_keyd_that_serves_nobody_or_nowhere_is_complained_of() {
         assert_eq!(complaints(&text), [expected], "{text}");
     }
 }
+
+#[test]
+fn an_audit_has_limits_that_hold_where_nothing_is_said() {
+    let folder = folder();
+    let milter = "[milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n";
+    let usual = AuditFile::at(folder.path().join("audit.jsonl"));
+    let own = AuditFile { max_bytes: 65_536, files: 3, ..usual.clone() };
+    for (text, expected) in [
+        ("", None),
+        ("audit = \"audit.jsonl\"\n", Some(usual)),
+        ("audit = \"audit.jsonl\"\naudit-max-bytes = 65536\naudit-files = 3\n", Some(own)),
+    ] {
+        let settings = parse(&folder, &format!("{TOKEN}{milter}{text}")).unwrap();
+        assert_eq!(settings.milter().unwrap().audit, expected, "{text}");
+    }
+    assert_eq!(complaints(&format!("{TOKEN}{milter}audit = \"a\"\naudit-max-bytes = 100\n")).len(), 1);
+}

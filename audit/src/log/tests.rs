@@ -1,0 +1,293 @@
+//! Tests of an audit over restarts, full files, crashes and a full disk.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::*;
+use crate::{Found, check_all, rotated, sequences, writer::numbers};
+
+#[derive(Serialize)]
+struct Use {
+    operation: &'static str,
+    subject: &'static str,
+}
+
+const USE: Use = Use { operation: "sign", subject: "\"CN=ä\"\n" };
+
+fn open(path: &Path) -> AuditLog {
+    AuditLog::open(&AuditFile::at(path), Duration::ZERO).unwrap()
+}
+
+fn record(log: &AuditLog) -> io::Result<()> {
+    log.record(&USE, Owe::Always)
+}
+
+fn events(path: &Path) -> Vec<String> {
+    let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    let parsed = text.lines().map(serde_json::from_str::<serde_json::Value>);
+    parsed.map(|line| line.map_or("half".into(), |line| line["event"].as_str().unwrap().to_owned())).collect()
+}
+
+/// Puts a file that cannot be written to in the place of the one that is open.
+fn fill_disk(log: &AuditLog) -> File {
+    let state = &mut *log.lock();
+    state.writer.replace_file(File::options().write(true).open("/dev/full").unwrap())
+}
+
+fn empty_disk(log: &AuditLog, file: File) {
+    let state = &mut *log.lock();
+    state.writer.replace_file(file);
+    state.failed = state.failed.map(|_| Instant::now().checked_sub(RETRY).unwrap());
+}
+
+#[test]
+fn numbers_go_on_over_restarts_and_a_torn_line_is_kept_and_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let log = open(&path);
+    record(&log).unwrap();
+    record(&log).unwrap();
+    drop(log);
+    let whole = fs::read(&path).unwrap();
+    let line = whole.split_inclusive(|octet| *octet == b'\n').next_back().unwrap();
+    for missing in 1..line.len() {
+        let torn = &whole[..whole.len() - missing];
+        fs::write(&path, torn).unwrap();
+        drop(open(&path));
+        assert!(fs::read(&path).unwrap().starts_with(torn), "{missing}: what was there is there");
+        let expected: &[&str] = if missing == 1 {
+            &["opened", "use", "use", "opened"]
+        } else {
+            &["opened", "use", "half", "torn", "opened"]
+        };
+        assert_eq!(events(&path), expected, "{missing} octets are missing");
+        assert_eq!(numbers(&path), [1, 2, 3, 4], "{missing} octets are missing");
+        let found = crate::check(&path).unwrap();
+        let torn = u64::from(missing > 1);
+        assert_eq!(found, Found::Whole { lines: 4, first: 1, last: 4, torn });
+        // A crash before it was told: it is told by the next.
+        if missing > 1 {
+            let told = fs::read(&path).unwrap();
+            let end = torn_end(&told);
+            fs::write(&path, &told[..end]).unwrap();
+            drop(open(&path));
+            assert_eq!(events(&path), ["opened", "use", "half", "torn", "opened"]);
+        }
+    }
+    fs::write(&path, &whole).unwrap();
+    record(&open(&path)).unwrap();
+    assert_eq!(numbers(&path), [1, 2, 3, 4, 5]);
+}
+
+/// The end of the third line.
+fn torn_end(text: &[u8]) -> usize {
+    text.split_inclusive(|octet| *octet == b'\n').take(3).map(<[u8]>::len).sum()
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_gone_on_with_in_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let log = open(&path);
+    fs::rename(&path, directory.path().join("old")).unwrap();
+    record(&log).unwrap();
+    log.reopen(&AuditFile::at(&path)).unwrap();
+    record(&log).unwrap();
+    assert_eq!(numbers(&directory.path().join("old")), [1, 2]);
+    assert_eq!(numbers(&path), [3, 4]);
+    drop(log);
+    drop(open(&path));
+    assert_eq!(numbers(&path), [3, 4, 5]);
+}
+
+#[test]
+fn what_is_owed_is_written_before_anything_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let log = open(&path);
+    let file = fill_disk(&log);
+    log.is_writable().unwrap();
+    record(&log).unwrap_err();
+    log.is_writable().unwrap_err();
+    let failed = log.lock().failed;
+    record(&log).unwrap_err();
+    assert_eq!(log.lock().failed, failed, "the next try is put off");
+    assert_eq!(numbers(&path), [1]);
+    empty_disk(&log, file);
+    log.is_writable().unwrap();
+    assert_eq!(numbers(&path), [1, 2, 3]);
+    record(&log).unwrap();
+    assert_eq!(numbers(&path), [1, 2, 3, 4]);
+}
+
+#[test]
+fn nothing_is_written_after_half_a_line_before_that_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let log = open(&path);
+    let file = fill_disk(&log);
+    record(&log).unwrap_err();
+    // As if the disk had been full in the middle of the line.
+    File::options().append(true).open(&path).unwrap().write_all(b"{\"seq\":2,\"ti").unwrap();
+    empty_disk(&log, file);
+    record(&log).unwrap();
+    assert_eq!(numbers(&path), [1, 2, 3]);
+    assert_eq!(events(&path), ["opened", "use", "use"]);
+}
+
+#[test]
+fn a_file_has_one_writer_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let link = directory.path().join("link");
+    let log = open(&path);
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for name in [&path, &link] {
+        let error = AuditLog::open(&AuditFile::at(name), Duration::ZERO).unwrap_err();
+        assert_eq!(error.to_string(), "another process writes to it");
+    }
+    log.reopen(&AuditFile::at(&path)).unwrap();
+    assert!(AuditLog::open(&AuditFile::at(&path), Duration::ZERO).is_err());
+    let other = path.clone();
+    let next = thread::spawn(move || AuditLog::open(&AuditFile::at(other), Duration::from_secs(30)).unwrap());
+    record(&log).unwrap();
+    drop(log);
+    drop(next.join().unwrap());
+    assert_eq!(numbers(&path), [1, 2, 3, 4]);
+}
+
+#[test]
+fn what_is_not_an_audit_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notes");
+    for text in ["dear diary\n", "dear diary"] {
+        fs::write(&path, text).unwrap();
+        assert!(AuditLog::open(&AuditFile::at(&path), Duration::ZERO).is_err());
+        assert_eq!(fs::read(&path).unwrap(), text.as_bytes());
+    }
+    assert!(AuditLog::open(&AuditFile::at("/dev/full"), Duration::ZERO).is_err());
+}
+
+#[derive(Serialize)]
+struct Long {
+    text: String,
+}
+
+#[test]
+fn a_line_too_long_is_refused_and_nothing_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let log = open(&path);
+    log.record(&Long { text: "x".repeat(40_000) }, Owe::Always).unwrap_err();
+    assert!(log.lock().owed.is_empty());
+    empty_disk(&log, File::options().append(true).open(&path).unwrap());
+    record(&log).unwrap();
+    assert_eq!(numbers(&path), [1, 2]);
+}
+
+#[test]
+fn an_audit_is_as_large_as_it_may_be_and_loses_its_oldest_lines_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let to = AuditFile { path: path.clone(), max_bytes: 1000, files: 3 };
+    let log = AuditLog::open(&to, Duration::ZERO).unwrap();
+    for _ in 0..200 {
+        record(&log).unwrap();
+    }
+    let all = rotated::all(&path).unwrap();
+    assert_eq!(all.len(), 3);
+    for file in all.iter().map(|(_, file)| file).chain([&path]) {
+        assert!(fs::metadata(file).unwrap().len() <= 1000);
+    }
+    for (last, file) in &all {
+        assert_eq!(numbers(file).last(), Some(last));
+    }
+    let [(_, files)] = &sequences(&[path.clone(), all[1].1.clone()]).unwrap()[..] else { panic!() };
+    let found = check_all(files).unwrap();
+    let Found::Whole { lines, first, last: 201, torn: 0 } = found else { panic!("{found}") };
+    assert!(lines > 20 && first == 202 - lines, "{found}");
+    // One that is missing in the middle is missed.
+    fs::remove_file(&all[1].1).unwrap();
+    let [(_, files)] = &sequences(&[path]).unwrap()[..] else { panic!() };
+    assert!(matches!(check_all(files).unwrap(), Found::Wrong { .. }));
+}
+
+#[test]
+fn a_file_that_cannot_be_put_aside_is_gone_on_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let to = AuditFile { path: path.clone(), max_bytes: 1, files: 3 };
+    let log = AuditLog::open(&to, Duration::ZERO).unwrap();
+    // Neither of them can be replaced by a file.
+    fs::create_dir(rotated::name(&path, 1)).unwrap();
+    record(&log).unwrap();
+    assert_eq!(numbers(&path), [1, 2]);
+    fs::create_dir(rotated::next(&path)).unwrap();
+    record(&log).unwrap();
+    assert_eq!(numbers(&path), [1, 2, 3]);
+    fs::remove_dir(rotated::next(&path)).unwrap();
+    record(&log).unwrap();
+    assert_eq!((numbers(&rotated::name(&path, 3)), numbers(&path)), (vec![1, 2, 3], vec![4]));
+}
+
+#[test]
+fn numbers_go_on_where_a_crash_came_between_two_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let log = open(&path);
+    record(&log).unwrap();
+    drop(log);
+    let whole = fs::read(&path).unwrap();
+    fs::rename(&path, rotated::name(&path, 2)).unwrap();
+    fs::write(rotated::next(&path), "").unwrap();
+    drop(open(&path));
+    assert_eq!(numbers(&path), [3]);
+    // A copy of old lines put back would be numbered twice.
+    fs::write(&path, whole).unwrap();
+    assert!(AuditLog::open(&AuditFile::at(&path), Duration::ZERO).is_err());
+}
+
+const KILLED: &str = "AUDIT_TEST_WRITES_TO";
+
+/// Not a test by itself: a process that writes until it is killed.
+#[test]
+#[ignore = "it is the child of another test, and ends only by being killed"]
+fn writes_until_it_is_killed() {
+    let path = env::var_os(KILLED).unwrap();
+    let to = AuditFile { path: path.into(), max_bytes: 2000, files: 1000 };
+    let log = AuditLog::open(&to, Duration::from_secs(30)).unwrap();
+    loop {
+        record(&log).unwrap();
+    }
+}
+
+#[test]
+fn no_number_is_missing_over_many_files_and_kills() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    for round in 0..12 {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "log::tests::writes_until_it_is_killed", "--ignored"])
+            .env(KILLED, &path)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let more = rotated::all(&path).unwrap().len() + 4 + round % 3;
+        let begun = Instant::now();
+        while rotated::all(&path).unwrap().len() < more {
+            assert!(begun.elapsed() < Duration::from_mins(1) && child.try_wait().unwrap().is_none());
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    drop(open(&path));
+    let [(_, files)] = &sequences(&[path]).unwrap()[..] else { panic!() };
+    assert!(files.len() > 20, "{}", files.len());
+    let found = check_all(files).unwrap();
+    assert!(matches!(found, Found::Whole { first: 1, .. }), "{found}");
+}
