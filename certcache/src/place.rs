@@ -1,10 +1,12 @@
 //! Whether a folder can hold the cache: its file system, who may write to it, and whether the file is whole.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, Metadata},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use rustix::{
@@ -64,23 +66,33 @@ pub(crate) fn prepare(path: &Path) -> Result<(), CacheError> {
     Ok(())
 }
 
+/// The files of locks that this process has opened, by device and inode.
+static RESERVED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
 /// Gives the file of locks its room on the disk before LMDB maps it: on a full disk, what is not there yet would be a
 /// signal when it is first touched (SIGBUS), and not an error.
+///
+/// Once for each file: whoever closes a file lets go of all locks that his process has on it, LMDB's too (fcntl(2)).
 pub(crate) fn reserve_locks(path: &Path, readers: u32) -> Result<(), CacheError> {
     /// `MDB_reader` and `MDB_txninfo`, each padded to the processor's cache lines.
     const READER: u64 = 64;
     const INFO: u64 = 192;
     let octets = u64::from(readers.saturating_sub(1)) * READER + INFO;
-    // Whatever else is wrong with the file, LMDB says.
-    let opened = File::options().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
-    let Ok(file) = opened else { return Ok(()) };
-    match fallocate(&file, FallocateFlags::empty(), 0, octets) {
-        Err(error @ (Errno::NOSPC | Errno::DQUOT)) => {
-            Err(CacheError::Folder { path: path.to_owned(), reason: error.into() })
-        }
-        // A file system that cannot promise room promises none.
-        _ => Ok(()),
+    let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+    let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = path.join(LOCK);
+    if fs::metadata(&file).is_ok_and(|metadata| reserved.contains(&identity(&metadata))) {
+        return Ok(());
     }
+    // Whatever else is wrong with the file, LMDB says.
+    let opened = File::options().write(true).create(true).truncate(false).mode(0o600).open(file);
+    let Ok(file) = opened else { return Ok(()) };
+    // A file system that cannot promise room promises none.
+    if let Err(error @ (Errno::NOSPC | Errno::DQUOT)) = fallocate(&file, FallocateFlags::empty(), 0, octets) {
+        return Err(CacheError::Folder { path: path.to_owned(), reason: error.into() });
+    }
+    reserved.extend(file.metadata().ok().as_ref().map(identity));
+    Ok(())
 }
 
 fn is_local(kind: u64) -> Result<(), u64> {

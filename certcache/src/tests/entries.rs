@@ -1,6 +1,6 @@
 //! What is put in is found by everything it names, and by nothing else.
 
-use std::process::Child;
+use std::{os::unix::fs::MetadataExt, process::Child};
 
 use der::Encode;
 use smime::{Fault, testing::fixtures};
@@ -209,9 +209,29 @@ fn one_process_reads_while_another_writes() {
 
 #[test]
 fn a_process_opens_a_cache_once() {
+    /// What this process has locked of a file, in the kernel's words (proc(5)).
+    fn locks(file: &Path) -> Vec<String> {
+        let (own, inode) = (std::process::id().to_string(), std::fs::metadata(file).unwrap().ino());
+        let all = std::fs::read_to_string("/proc/locks").unwrap();
+        let own = all.lines().filter(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            words.get(4) == Some(&own.as_str()) && line.contains(&format!(":{inode} "))
+        });
+        own.map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
     let (folder, _cache) = cache();
-    let error = Cache::open(&folder.path().join("certcache")).unwrap_err();
-    assert!(matches!(error, CacheError::OpenTwice { .. }), "{error}");
+    let path = folder.path().join("certcache");
+    let before = locks(&path.join("lock.mdb"));
+    assert!(!before.is_empty(), "LMDB holds no lock");
+    // By another name as well.
+    std::os::unix::fs::symlink(&path, folder.path().join("other")).unwrap();
+    for path in [&path, &folder.path().join("other")] {
+        let error = Cache::open(path).unwrap_err();
+        assert!(matches!(error, CacheError::OpenTwice { .. }), "{error}");
+    }
+    // Whoever closes a file lets go of all that his process has locked of it.
+    assert_eq!(locks(&path.join("lock.mdb")), before);
     let error = Cache::open(Path::new("/nowhere/certcache")).unwrap_err();
     assert!(matches!(error, CacheError::Folder { .. }), "{error}");
 }
