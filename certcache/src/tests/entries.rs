@@ -211,8 +211,8 @@ fn one_process_reads_while_another_writes() {
 fn a_process_opens_a_cache_once() {
     /// What this process has locked of a file, in the kernel's words (proc(5)).
     fn locks(file: &Path) -> Vec<String> {
-        let (own, inode) = (std::process::id().to_string(), std::fs::metadata(file).unwrap().ino());
-        let all = std::fs::read_to_string("/proc/locks").unwrap();
+        let (own, inode) = (std::process::id().to_string(), fs::metadata(file).unwrap().ino());
+        let all = fs::read_to_string("/proc/locks").unwrap();
         let own = all.lines().filter(|line| {
             let words: Vec<_> = line.split_whitespace().collect();
             words.get(4) == Some(&own.as_str()) && line.contains(&format!(":{inode} "))
