@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod certcache;
 pub mod message;
+pub mod milter;
 pub mod pool;
 pub mod results;
 pub mod statistics;

@@ -86,12 +86,27 @@ impl Postfix {
 
     /// Changes one setting of main.cf and lets the running daemons read it.
     pub fn set(&self, setting: &str) -> Result<()> {
+        command::succeed(PACKAGE, self.command("postconf").args(["-e", setting]))?;
+        self.reload()
+    }
+
+    fn reload(&self) -> Result<()> {
         let reloads = || self.log().matches("reload -- version").count();
         let before = reloads();
-        command::succeed(PACKAGE, self.command("postconf").args(["-e", setting]))?;
         command::succeed(PACKAGE, self.command("postfix").arg("reload"))?;
         // `reload` only sends a signal; the log tells when master has acted on it.
         wait::until("Postfix to reload", PATIENCE, || Ok((reloads() > before).then_some(())))
+    }
+
+    /// Adds an SMTP server on a port of its own that asks another milter; gives the port.
+    pub fn add_server(&self, milter: &str) -> Result<u16> {
+        let port = wait::free_port()?;
+        let services = self.base.join("etc/master.cf");
+        let server = format!("127.0.0.1:{port} inet n - n - - smtpd\n  -o smtpd_milters={milter}\n");
+        fs::write(&services, format!("{}{server}", fs::read_to_string(&services)?))?;
+        self.reload()?;
+        wait::until("the server to answer", PATIENCE, || Ok(Client::greet(port).ok()))?;
+        Ok(port)
     }
 
     /// Stops it and all its daemons.

@@ -1,0 +1,220 @@
+//! What is measured, in which order, how often.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::smtp::Client;
+
+use super::{
+    cost::{Cell, Used},
+    mta::{Mail, Mta},
+    results::{Added, Latency, Results, Row, Times, TokenRates},
+    site::{Contender, Site, Socket, Way},
+    token,
+};
+use crate::{
+    pool::{load, operation::Operation},
+    results,
+    statistics::percentile,
+};
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The lengths of messages.
+    pub sizes: Vec<usize>,
+    /// The numbers of connections.
+    pub connections: Vec<usize>,
+    /// How often.
+    pub rounds: usize,
+    /// How many messages go through Postfix each time; a third of it over a single connection.
+    pub messages: usize,
+    /// How long a milter is measured alone.
+    pub length: Duration,
+    /// What Postfix and the milters speak through.
+    pub socket: Socket,
+}
+
+impl Plan {
+    /// Measures all of it; within a round each contender comes after the other under each load, beginning with another
+    /// one in each round.
+    pub fn carry_out(&self, say: &mut dyn FnMut(&str)) -> Result<Results> {
+        let mut site = Site::start(self.socket)?;
+        let mut results = Results {
+            date: results::date()?,
+            machine: crate::machine(),
+            load_before: results::load_average(),
+            postfix_version: site.postfix_version()?,
+            socket: self.socket,
+            rounds: self.rounds,
+            samples: site.look_at_samples(&self.sizes)?,
+            token: Vec::new(),
+            postfix: self.rows(&Contender::ALL),
+            alone: self.rows(&Contender::ALL[1..]),
+            latencies: latencies(),
+        };
+        for round in 0..self.rounds {
+            say(&format!("round {}: the token", round + 1));
+            results.token.push(self.token(&site)?);
+            for (row, alone) in results.postfix.iter_mut().zip(&mut results.alone) {
+                say(&format!("round {}: {} octets, {} connections", round + 1, row.octets, row.connections));
+                let count = if row.connections == 1 { self.messages.div_ceil(3) } else { self.messages };
+                let (octets, connections) = (row.octets, row.connections);
+                for (contender, cells) in from(round, &mut row.cells) {
+                    let mail = site.mail(*contender, octets)?;
+                    cells.push(site.through_postfix(*contender, &mail, connections, count)?);
+                }
+                for (contender, cells) in from(round, &mut alone.cells) {
+                    cells.push(self.alone(&site, *contender, octets, connections)?);
+                }
+            }
+            for latency in &mut results.latencies {
+                let contender = latency.contender;
+                say(&format!("round {}: latency, {}, {}", round + 1, contender.title(), latency.way.title()));
+                let rows = if latency.way == Way::Alone { &results.alone } else { &results.postfix };
+                let most = self.most(rows, contender)?;
+                latency.rounds.push(self.latency(&site, latency.way, contender, most / 2.0, round)?);
+            }
+        }
+        results.samples += site.look_at_samples(&self.sizes)?;
+        site.check()?;
+        Ok(results)
+    }
+
+    fn rows(&self, contenders: &[Contender]) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for &octets in &self.sizes {
+            for &connections in &self.connections {
+                let cells = contenders.iter().map(|contender| (*contender, Vec::new())).collect();
+                rows.push(Row { octets, connections, cells });
+            }
+        }
+        rows
+    }
+
+    fn token(&self, site: &Site) -> Result<TokenRates> {
+        let lab = &site.lab;
+        let length = self.length / 2;
+        Ok(TokenRates {
+            sign_rsa: token::measure(lab, &lab.alice, "alice", Operation::Rsa2048Sign, length)?,
+            sign_p256: token::measure(lab, &lab.carol, "carol", Operation::P256Sign, length)?,
+            open: token::measure(lab, &lab.bob, "bob", Operation::Rsa2048Decrypt, length)?,
+        })
+    }
+
+    fn alone(&self, site: &Site, contender: Contender, octets: usize, connections: usize) -> Result<Cell> {
+        let listen = site.listen(contender)?;
+        let mail = site.mail(contender, octets)?;
+        let (before, process) = (site.treated(contender)?, site.process(contender)?);
+        let begun = Instant::now();
+        let used = Used::now(process)?;
+        let measured = load::closed(connections, self.length, &|| ask(listen, &mail))?;
+        // With those before and after the time that counts.
+        let treated = if contender == Contender::Null {
+            measured.rate * begun.elapsed().as_secs_f64()
+        } else {
+            #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+            let treated = (site.treated(contender)? - before) as f64;
+            let counted = measured.rate * self.length.as_secs_f64();
+            ensure!(treated >= counted, "{counted} messages were answered and {treated} treated");
+            treated
+        };
+        let cell = used.until(Used::now(process)?, treated, begun.elapsed());
+        Ok(Cell { rate: measured.rate, ..cell })
+    }
+
+    /// The smallest messages and the most connections.
+    fn heaviest(&self) -> Result<(usize, usize)> {
+        let octets = self.sizes.iter().copied().min().context("no messages")?;
+        Ok((octets, self.connections.iter().copied().max().context("no connections")?))
+    }
+
+    /// What a contender did of them in this round.
+    fn most(&self, rows: &[Row], contender: Contender) -> Result<f64> {
+        let (octets, connections) = self.heaviest()?;
+        let row = rows.iter().find(|row| (row.octets, row.connections) == (octets, connections));
+        let cell = row.and_then(|row| row.of(contender)?.last()).context("not measured")?;
+        Ok(cell.rate)
+    }
+
+    fn latency(&self, site: &Site, way: Way, contender: Contender, rate: f64, round: usize) -> Result<Added> {
+        let mut added = Added { rate, ..Added::default() };
+        let mut both = [(contender, &mut added.ours), (Contender::Null, &mut added.null)];
+        for (contender, times) in from(round, &mut both) {
+            **times = self.times(site, way, *contender, rate)?;
+        }
+        Ok(added)
+    }
+
+    /// Of messages that arrive independently of each other.
+    fn times(&self, site: &Site, way: Way, contender: Contender, rate: f64) -> Result<Times> {
+        let (octets, hands) = self.heaviest()?;
+        let mail = site.mail(contender, octets)?;
+        let smtp = site.smtp_port(contender)?;
+        let listen = site.listen(contender)?;
+        let make = || match way {
+            Way::Alone => ask(listen, &mail),
+            Way::Postfix => send(smtp, &mail),
+        };
+        let before = site.treated(contender)?;
+        let stop = AtomicBool::new(false);
+        let mut times = thread::scope(|scope| {
+            let open = scope.spawn(|| load::open(hands, rate, &stop, &make));
+            thread::sleep(self.length * 2);
+            stop.store(true, Ordering::Relaxed);
+            open.join().unwrap_or_else(|_| anyhow::bail!("a thread panicked"))
+        })?;
+        site.until_queue_is_empty()?;
+        let treated = site.treated(contender)? - before;
+        ensure!(
+            contender == Contender::Null || treated == times.len(),
+            "{treated} of {} were treated",
+            times.len()
+        );
+        times.sort();
+        Ok(Times { p50: percentile(&times, 0.5), p99: percentile(&times, 0.99) })
+    }
+}
+
+fn latencies() -> Vec<Latency> {
+    let ways = [Way::Alone, Way::Postfix].into_iter();
+    ways.flat_map(|way| Contender::OURS.map(|contender| Latency { way, contender, rounds: Vec::new() }))
+        .collect()
+}
+
+/// All of them in turn, from another one in each round, so that what one leaves behind does not always hit the same.
+fn from<T>(round: usize, all: &mut [T]) -> impl Iterator<Item = &mut T> {
+    let first = round % all.len().max(1);
+    let (head, tail) = all.split_at_mut(first);
+    tail.iter_mut().chain(head)
+}
+
+fn ask<'m>(listen: &str, mail: &'m Mail) -> Result<load::Ask<'m>> {
+    let mut mta = Mta::open(listen)?;
+    Ok(Box::new(move || mta.message(mail).map(drop)))
+}
+
+fn send(port: u16, mail: &Mail) -> Result<load::Ask<'_>> {
+    let mut client = Client::connect_from([127, 0, 0, 1], port)?;
+    Ok(Box::new(move || {
+        let reply = client.send(&mail.from, &[&mail.to], &mail.octets)?;
+        ensure!(reply.code == 250, "{reply:?}");
+        Ok(())
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_round_begins_with_another_one_and_has_all() {
+        let mut all = ['a', 'b', 'c'];
+        let mut order = |round| from(round, &mut all).map(|one| *one).collect::<String>();
+        assert_eq!([order(0), order(1), order(2), order(3)], ["abc", "bca", "cab", "abc"]);
+    }
+}

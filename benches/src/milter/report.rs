@@ -1,0 +1,175 @@
+//! The results for readers: Markdown and a picture.
+
+use std::fmt::Write as _;
+
+use super::{
+    cost::Cell,
+    results::{Results, Row},
+    site::Contender,
+};
+use crate::{
+    pool::plot::{Figure, Line, Mark, Panel, Style},
+    statistics::{Spread, spread},
+    wanted,
+};
+
+impl Results {
+    /// All of it in Markdown.
+    pub fn markdown(&self) -> String {
+        let mut out = format!(
+            "# The milter\n\n{}; {}; {}. SoftHSM 2 in the milter's process; what sends, Postfix, the milter and the token share the \
+             cores; Postfix and the milters speak through {}. Medians of {} rounds with the least and the most, all contenders one after the other in each. Load average \
+             before: {}.\n\n{} delivered mails were looked at, before and after: signatures hold for `openssl cms -verify`, opened \
+             mail is the text. Of all others the milter's log has to have the right word, message by message.\n\n",
+            self.machine,
+            self.postfix_version,
+            self.date,
+            self.socket.title(),
+            self.rounds,
+            self.load_before,
+            self.samples
+        );
+        out.push_str(
+            "## The token\n\nBare PKCS#11 calls on the same cores: as many operations as it does, and the time of one where \
+             there is one session.\n\n| operation | operations/s | one, ms |\n| --- | ---: | ---: |\n",
+        );
+        for contender in Contender::OURS {
+            let rates = || self.token.iter().filter_map(|token| token.of(contender));
+            let (all, one) = (rates().map(|rate| rate.rate), rates().map(|rate| rate.one_ms));
+            let (all, one) = (spread(Spread::of(all), 0, ""), spread(Spread::of(one), 2, ""));
+            let _ = writeln!(out, "| {} | {all} | {one} |", contender.title());
+        }
+        out.push_str(
+            "\n## Through Postfix\n\nMessages a second that `smtp-source -d` gets accepted; delivery is to `discard`. The null milter is \
+             `milter/examples/null-milter.rs`: indymilter that sees all of every message and accepts it.\n\n",
+        );
+        table(&self.postfix, |cell| cell.rate, &mut out);
+        out.push_str(
+            "\nAs a part of the null milter's rate, round by round; and as a part of what is left of it where the token's time for \
+             a message is added to the null milter's: both take all of the processor, so that nothing can do more.\n\n",
+        );
+        self.parts(&mut out);
+        out.push_str("\nMicroseconds of processor time for a message, of all processes:\n\n");
+        table(&self.postfix, |cell| cell.machine_us, &mut out);
+        out.push_str("\nOf the milter alone, with its token:\n\n");
+        table(&self.postfix, |cell| cell.milter_us, &mut out);
+        out.push_str("\n## The milter alone\n\nMessages a second from a client that speaks the protocol as Postfix does.\n\n");
+        table(&self.alone, |cell| cell.rate, &mut out);
+        out.push_str("\nMicroseconds of the milter's processor time for a message:\n\n");
+        table(&self.alone, |cell| cell.milter_us, &mut out);
+        out.push_str(
+            "\n## Latency\n\nThe smallest messages over the most connections, arriving independently of each other at half of the \
+             rate above: milliseconds from the first command to the last answer, of the milter and of the null milter at the same \
+             rate.\n\n| milter | | messages/s | p50 | null's | p99 | null's | added to p99 |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+        );
+        for one in &self.latencies {
+            let median =
+                |of: &dyn Fn(&super::results::Added) -> f64| Spread::of(one.rounds.iter().map(of)).median;
+            let _ = writeln!(
+                out,
+                "| {} | {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
+                one.contender.title(),
+                one.way.title(),
+                median(&|round| round.rate),
+                median(&|round| round.ours.p50),
+                median(&|round| round.null.p50),
+                median(&|round| round.ours.p99),
+                median(&|round| round.null.p99),
+                spread(one.added(), 2, ""),
+            );
+        }
+        out.push('\n');
+        wanted::write(&self.wanted(), &mut out);
+        out
+    }
+
+    fn parts(&self, out: &mut String) {
+        out.push_str("| message | connections |");
+        for contender in Contender::OURS {
+            let _ = write!(out, " {0}: of null | of what is left |", contender.title());
+        }
+        out.push_str("\n| ---: | ---: |");
+        out.push_str(&" ---: |".repeat(2 * Contender::OURS.len()));
+        out.push('\n');
+        for row in &self.postfix {
+            let _ = write!(out, "| {} KB | {} |", row.octets / 1000, row.connections);
+            for contender in Contender::OURS {
+                let of_null = row.part(contender, &self.token, |null, _| null);
+                for part in [of_null, row.of_bound(contender, &self.token)] {
+                    let _ = write!(out, " {} |", spread(part.unwrap_or_default(), 2, ""));
+                }
+            }
+            out.push('\n');
+        }
+    }
+
+    /// The rates by connections.
+    pub fn picture(&self) -> String {
+        let mut sizes: Vec<usize> = self.postfix.iter().map(|row| row.octets).collect();
+        sizes.dedup();
+        let panel = |title: String, rows: &[Row], size: usize| {
+            let rows: Vec<&Row> = rows.iter().filter(|row| row.octets == size).collect();
+            let lines =
+                Contender::ALL.into_iter().filter(|one| rows.iter().any(|row| row.of(*one).is_some()));
+            let lines = lines.map(|contender| {
+                let points = rows.iter().enumerate().filter_map(|(at, row)| {
+                    let cells = row.of(contender)?;
+                    let Spread { median, min, max } = Spread::of(cells.iter().map(|cell| cell.rate));
+                    Some((at, median, Some((min, max))))
+                });
+                Line { style: style(contender), points: points.collect() }
+            });
+            Panel {
+                title,
+                x_label: "connections".to_owned(),
+                categories: rows.iter().map(|row| row.connections.to_string()).collect(),
+                y_label: "messages per second".to_owned(),
+                logarithmic: false,
+                lines: lines.collect(),
+                levels: Vec::new(),
+            }
+        };
+        let mut panels = Vec::new();
+        for size in sizes {
+            panels.push(panel(format!("through Postfix, {} KB", size / 1000), &self.postfix, size));
+            panels.push(panel(format!("the milter alone, {} KB", size / 1000), &self.alone, size));
+        }
+        Figure {
+            title: "Milters".to_owned(),
+            subtitle: format!("{}; {}", self.machine, self.date),
+            panels,
+            legend: Contender::ALL.map(|one| (one.title().to_owned(), style(one))).into(),
+        }
+        .svg()
+    }
+}
+
+fn table(rows: &[Row], value: impl Fn(&Cell) -> f64, out: &mut String) {
+    let Some(first) = rows.first() else { return };
+    out.push_str("| message | connections |");
+    for (contender, _) in &first.cells {
+        let _ = write!(out, " {} |", contender.title());
+    }
+    out.push_str("\n| ---: | ---: |");
+    out.push_str(&" ---: |".repeat(first.cells.len()));
+    out.push('\n');
+    for row in rows {
+        let _ = write!(out, "| {} KB | {} |", row.octets / 1000, row.connections);
+        for (_, cells) in &row.cells {
+            let _ = write!(out, " {} |", spread(Spread::of(cells.iter().map(&value)), 0, ""));
+        }
+        out.push('\n');
+    }
+}
+
+fn style(contender: Contender) -> Style {
+    let (colour, dashes) = match contender {
+        Contender::None => ("#57606a", "2 4"),
+        Contender::Null => ("#57606a", ""),
+        Contender::SignP256 => ("#0969da", ""),
+        Contender::SignRsa => ("#d4620a", ""),
+        Contender::Open => ("#1a7f37", ""),
+    };
+    Style { colour, dashes, mark: Mark::Disc }
+}

@@ -1,0 +1,296 @@
+//! Postfix, the milters beside each other, and the messages.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+use testkit::{
+    Lab, mail::Letter, milter::Milter, peers::Recipient, postfix::Postfix, programs, sink::Sink, wait,
+};
+
+use super::{
+    cost::{Cell, Used},
+    mta::{Mail, Mta},
+};
+
+/// Who treats the mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Contender {
+    /// Postfix alone.
+    None,
+    /// A milter that accepts everything.
+    Null,
+    /// `hsmime-milter`, signing with P-256.
+    SignP256,
+    /// The same with RSA-2048.
+    SignRsa,
+    /// The same, opening mail for an RSA-2048 key.
+    Open,
+}
+
+/// How mail comes to a milter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// From a client that speaks the milter protocol.
+    Alone,
+    /// Through Postfix, by SMTP.
+    Postfix,
+}
+
+/// What Postfix and a milter speak through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Socket {
+    /// In the file system.
+    Unix,
+    /// A port of the loopback.
+    Inet,
+}
+
+impl Contender {
+    /// All, in the order of the table.
+    pub const ALL: [Self; 5] = [Self::None, Self::Null, Self::SignP256, Self::SignRsa, Self::Open];
+
+    /// Those that use the token.
+    pub const OURS: [Self; 3] = [Self::SignP256, Self::SignRsa, Self::Open];
+
+    /// For readers.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::None => "no milter",
+            Self::Null => "null milter",
+            Self::SignP256 => "signing, P-256",
+            Self::SignRsa => "signing, RSA-2048",
+            Self::Open => "opening, RSA-2048",
+        }
+    }
+
+    /// What the milter's log says of each message.
+    fn action(self) -> Option<&'static str> {
+        match self {
+            Self::None | Self::Null => None,
+            Self::SignP256 | Self::SignRsa => Some("action=\"signed\""),
+            Self::Open => Some("action=\"opened\""),
+        }
+    }
+}
+
+impl Socket {
+    /// For readers.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Unix => "Unix sockets",
+            Self::Inet => "TCP",
+        }
+    }
+}
+
+impl Way {
+    /// For readers.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Alone => "the milter alone",
+            Self::Postfix => "through Postfix",
+        }
+    }
+}
+
+/// A null milter, ended when dropped.
+#[derive(Debug)]
+struct Null(Child);
+
+impl Drop for Null {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// All of it running.
+#[derive(Debug)]
+pub struct Site {
+    postfix: Postfix,
+    smtp: Vec<(Contender, u16)>,
+    milters: Vec<(Contender, String)>,
+    signing: Milter,
+    opening: Milter,
+    null: Null,
+    /// Where samples go.
+    pub(super) sink: Sink,
+    /// The people and their token.
+    pub lab: Lab,
+    /// The same, for mail from outside.
+    outside: Lab,
+}
+
+impl Site {
+    /// Starts everything. Mail is discarded once it is in the queue.
+    pub fn start(socket: Socket) -> Result<Self> {
+        let mut lab = Lab::new("bench")?;
+        lab.config.trusted_networks = vec!["127.0.0.0/8".to_owned()];
+        let mut outside = Lab::new("outside")?;
+        if socket == Socket::Unix {
+            for lab in [&mut lab, &mut outside] {
+                lab.config.listen = format!("unix:{}", lab.workdir.join("m.sock").display());
+                // For Postfix's user.
+                lab.config.socket_mode = Some("666".to_owned());
+            }
+        }
+        let (signing, opening) = (lab.start_milter()?, outside.start_milter()?);
+        let program = programs::find("examples/null-milter")
+            .context("run: cargo build --release -p milter --bins --examples")?;
+        let null_listen = match socket {
+            Socket::Inet => format!("inet:127.0.0.1:{}", wait::free_port()?),
+            Socket::Unix => format!("unix:{}", lab.workdir.join("null.sock").display()),
+        };
+        let null = Null(Command::new(program).arg(&null_listen).stdin(Stdio::null()).spawn()?);
+        wait::until("the null milter to listen", Duration::from_secs(10), || {
+            Ok(Mta::open(&null_listen).ok())
+        })?;
+        let sink = Sink::start(testkit::sink::Offer::EightBit)?;
+        let postfix = Postfix::start(&lab.workdir, "", sink.port())?;
+        let milters = vec![
+            (Contender::Null, null_listen),
+            (Contender::SignP256, lab.config.listen.clone()),
+            (Contender::SignRsa, lab.config.listen.clone()),
+            (Contender::Open, outside.config.listen.clone()),
+        ];
+        let mut smtp = vec![(Contender::None, postfix.port())];
+        for (contender, listen) in &milters {
+            smtp.push((*contender, postfix.add_server(listen)?));
+        }
+        let site = Self { postfix, smtp, milters, signing, opening, null, sink, lab, outside };
+        site.discard()?;
+        Ok(site)
+    }
+
+    /// The MTA's release.
+    pub fn postfix_version(&self) -> Result<String> {
+        let done = Command::new("postconf").args(["-d", "-h", "mail_version"]).output()?;
+        Ok(format!("Postfix {}", String::from_utf8_lossy(&done.stdout).trim()))
+    }
+
+    /// From now on mail is gone as soon as it is delivered.
+    pub(super) fn discard(&self) -> Result<()> {
+        self.postfix.set("default_transport=discard:")
+    }
+
+    /// From now on mail goes to a server that keeps it.
+    pub(super) fn deliver_to_sink(&self) -> Result<()> {
+        self.postfix.set(&format!("default_transport=smtp:[127.0.0.1]:{}", self.sink.port()))
+    }
+
+    /// The message of about so many octets that a contender gets.
+    pub fn mail(&self, contender: Contender, octets: usize) -> Result<Mail> {
+        let lab = if contender == Contender::Open { &self.outside } else { &self.lab };
+        let text = LINE.repeat(octets / LINE.len());
+        let outgoing = |from: &str| {
+            let letter = Letter { from, to: "friend@partner.example", subject: "bench" };
+            let to = letter.to.to_owned();
+            let octets = letter.text(&text);
+            let plain = text.clone().into_bytes();
+            Mail { from: from.to_owned(), to, client: "127.0.0.1".to_owned(), octets, plain }
+        };
+        Ok(match contender {
+            Contender::None | Contender::Null | Contender::SignP256 => outgoing(&lab.carol.address),
+            Contender::SignRsa => outgoing(&lab.alice.address),
+            Contender::Open => {
+                // As long as the others in base64.
+                let text = LINE.repeat(octets * 3 / 4 / LINE.len());
+                let entity = format!("Content-Type: text/plain\r\n\r\n{text}");
+                let to = [Recipient::pkcs1(&lab.bob)];
+                let entity = lab.openssl()?.encrypt(entity.as_bytes(), &to, &["-aes-256-gcm"])?;
+                let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "bench" };
+                Mail {
+                    from: letter.from.to_owned(),
+                    to: letter.to.to_owned(),
+                    client: "203.0.113.9".to_owned(),
+                    octets: letter.carrying(&entity),
+                    plain: text.into_bytes(),
+                }
+            }
+        })
+    }
+
+    /// Where the milter listens.
+    pub fn listen(&self, contender: Contender) -> Result<&str> {
+        let found = self.milters.iter().find(|(known, _)| *known == contender);
+        Ok(&found.context("it is no milter")?.1)
+    }
+
+    /// The port of the SMTP server that asks the milter.
+    pub fn smtp_port(&self, contender: Contender) -> Result<u16> {
+        Ok(self.smtp.iter().find(|(known, _)| *known == contender).context("no such server")?.1)
+    }
+
+    /// The milter's process.
+    pub fn process(&self, contender: Contender) -> Result<Option<u32>> {
+        Ok(match contender {
+            Contender::None => None,
+            Contender::Null => Some(self.null.0.id()),
+            Contender::SignP256 | Contender::SignRsa => Some(self.signing.id()?),
+            Contender::Open => Some(self.opening.id()?),
+        })
+    }
+
+    /// Messages per second through Postfix, over so many connections that stay.
+    pub fn through_postfix(
+        &self,
+        contender: Contender,
+        mail: &Mail,
+        connections: usize,
+        count: usize,
+    ) -> Result<Cell> {
+        let port = self.smtp_port(contender)?;
+        let file: PathBuf = self.lab.workdir.file("bench.eml", testkit::mime::lf(&mail.octets))?;
+        let before = self.treated(contender)?;
+        let mut command = Command::new("smtp-source");
+        command.args(["-d", "-s", &connections.to_string(), "-m", &count.to_string()]);
+        command.args(["-f", &mail.from, "-t", &mail.to, "-F"]).arg(&file).arg(format!("127.0.0.1:{port}"));
+        let process = self.process(contender)?;
+        let used = Used::now(process)?;
+        let begun = Instant::now();
+        let done = command.output().context("smtp-source cannot be run; install the package postfix")?;
+        let taken = begun.elapsed();
+        ensure!(done.status.success(), "smtp-source: {}", String::from_utf8_lossy(&done.stderr));
+        self.until_queue_is_empty()?;
+        let now = Used::now(process)?;
+        if contender.action().is_some() {
+            // What was not treated would be fast.
+            wait::until("the milter's log", Duration::from_secs(10), || {
+                Ok((self.treated(contender)? == before + count).then_some(()))
+            })?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+        Ok(used.until(now, count as f64, taken))
+    }
+
+    /// Waits until nothing is left to be delivered.
+    pub fn until_queue_is_empty(&self) -> Result<()> {
+        wait::until("an empty queue", Duration::from_mins(1), || {
+            Ok(self.postfix.queue()?.is_empty().then_some(()))
+        })
+    }
+
+    /// How many messages its milter has treated.
+    pub fn treated(&self, contender: Contender) -> Result<usize> {
+        let Some(action) = contender.action() else { return Ok(0) };
+        let lab = if contender == Contender::Open { &self.outside } else { &self.lab };
+        let log = fs::read_to_string(lab.workdir.join("milter.log"))?;
+        Ok(log.matches(action).count())
+    }
+
+    /// Whether both milters still run.
+    pub fn check(&mut self) -> Result<()> {
+        ensure!(self.signing.is_running() && self.opening.is_running(), "a milter ended");
+        Ok(())
+    }
+}
+
+/// What texts consist of.
+pub(super) const LINE: &str = "So lang wie der Tag, und noch ein wenig mehr, bis die Zeile voll ist.\r\n";
