@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use indymilter::Config;
+use rustix::net::sockopt::set_tcp_quickack;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
@@ -22,6 +23,7 @@ use crate::limits::Limits;
 use crate::listener::Stream;
 use crate::server::Phase;
 use crate::session::Room;
+use crate::together::{Hold, Together};
 use crate::treat::Treat;
 
 /// What the callbacks of one connection share with its end.
@@ -32,6 +34,7 @@ pub(crate) struct Connection<T> {
     phase: watch::Receiver<Phase>,
     activity: watch::Sender<Activity>,
     room: Arc<Room>,
+    hold: Hold,
     span: Span,
 }
 
@@ -67,7 +70,7 @@ impl<T: Treat> Connection<T> {
         let activity = watch::Sender::new(Activity::Silent);
         // At the level of the gravest event, so that no filter parts an event from its span.
         let span = error_span!("connection", number);
-        Arc::new(Self { limits, bridge, phase, activity, room, span })
+        Arc::new(Self { limits, bridge, phase, activity, room, hold: Hold::default(), span })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -81,6 +84,11 @@ impl<T: Treat> Connection<T> {
     /// What all sessions share.
     pub(crate) fn room(&self) -> &Arc<Room> {
         &self.room
+    }
+
+    /// What is sent meanwhile may go out together with what follows.
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.hold
     }
 
     pub(crate) fn span(&self) -> &Span {
@@ -142,6 +150,7 @@ pub(crate) async fn serve<T: Treat>(
     let (closed, socket_closed) = oneshot::channel();
     let callbacks = callbacks(&connection);
     let span = connection.span.clone();
+    let stream = Together::new(stream, connection.hold.clone());
     let end = Box::pin(async move { connection.told_to_end().await }.instrument(span));
     let stream = Held { stream, end, _permit: permit, _closed: closed };
     let config = Config { max_connections: 1, ..Config::default() };
@@ -168,10 +177,19 @@ impl indymilter::Listener for Once {
     }
 }
 
+/// Has what comes acknowledged at once. The MTA writes a message in several pieces and keeps the next one back until the
+/// one before is acknowledged (RFC 896), and the system would wait 40 ms for an answer of ours to do that with.
+fn acknowledge(stream: &Stream) {
+    if let Stream::Tcp(stream) = stream {
+        // Slow is all it is where this fails. The system forgets it with the next answer, so it is said each time.
+        let _ = set_tcp_quickack(stream, true);
+    }
+}
+
 /// A connection's stream. When the connection is told to end, the next read finds the end of the stream, so a
 /// reply to what was read before still goes out.
 struct Held {
-    stream: Stream,
+    stream: Together<Stream>,
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
     _permit: OwnedSemaphorePermit,
     _closed: oneshot::Sender<()>,
@@ -188,7 +206,10 @@ impl AsyncRead for Held {
                 self.end = Box::pin(ready(()));
                 Poll::Ready(Ok(()))
             }
-            Poll::Pending => Pin::new(&mut self.stream).poll_read(cx, buffer),
+            Poll::Pending => {
+                acknowledge(self.stream.inner());
+                Pin::new(&mut self.stream).poll_read(cx, buffer)
+            }
         }
     }
 }
@@ -196,18 +217,6 @@ impl AsyncRead for Held {
 impl AsyncWrite for Held {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, octets)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        octets: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, octets)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -24,6 +24,7 @@ mod session;
 mod signals;
 mod spool;
 mod throttle;
+mod together;
 mod treat;
 mod watched;
 

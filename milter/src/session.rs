@@ -167,7 +167,7 @@ impl Session {
     }
 
     /// Adds a header field, `value` being all that follows the colon. There is no answer, because the MTA is
-    /// told not to wait for one; what is wrong is said at the end of the header.
+    /// told not to wait for one; what is wrong is said to the end of the header, or to whatever the MTA waits for next.
     pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
         if transaction.refusal.is_some() {

@@ -1,6 +1,7 @@
 //! What goes over the socket when all is well.
 
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use agent::{Edits, FieldRef, Returned};
 use milter::Limits;
@@ -23,6 +24,7 @@ fn exactly_what_is_needed_is_negotiated() {
             | mta::NO_UNKNOWN
             | mta::NO_DATA
             | mta::NOREPLY_HEADER
+            | mta::NOREPLY_END_OF_HEADER
             | mta::LEADING_SPACE
     );
     let at_mail: Vec<_> = negotiated.macros[&2].split(' ').collect();
@@ -169,6 +171,22 @@ fn an_untouched_message_costs_one_reply() {
 }
 
 #[test]
+fn an_mta_whose_packets_wait_for_each_other_is_not_held_up() {
+    let milter = Running::start(untouched);
+    let mut mta = Mta::open(milter.address);
+    mta.send_one_by_one();
+    let times = (0..40).map(|_| {
+        let start = Instant::now();
+        assert!(mta.message(&[("Subject", " s")], b"x\r\n").accepted());
+        start.elapsed()
+    });
+    let mut times: Vec<_> = times.collect();
+    times.sort();
+    // The system delays an acknowledgement by 40 ms, and soon does so with each message.
+    assert!(times[20] < Duration::from_millis(40), "{times:?}");
+}
+
+#[test]
 fn each_message_of_a_connection_has_its_own_envelope() {
     let (saw, seen) = mpsc::channel();
     let milter = Running::start(move |envelope, message| {
@@ -253,12 +271,31 @@ fn a_message_above_the_limit_is_refused_for_good_and_the_next_one_taken() {
     assert!(mta::smtp(&mta.chunk(&chunk)).starts_with("552 5.3.4 "));
     mta.abort();
     assert!(mta.message(&[], b"small\r\n").accepted());
+}
 
-    mta.envelope("<a@x.invalid>", &["<r@x.invalid>"]);
-    for _ in 0..6 {
-        mta.field("X-Long", &"x".repeat(59_000));
-    }
-    assert!(mta::smtp(&mta.end_of_header()).starts_with("552 5.3.4 "));
+#[test]
+fn a_header_above_the_limit_is_refused_with_what_the_mta_waits_for_next() {
+    let limits = Limits { max_message_octets: 1_000_000, ..Limits::default() };
+    let milter = Running::within(limits, untouched);
+    let mut answered = Mta::connect(milter.address);
+    answered.negotiate(ALL_ACTIONS, mta::LEADING_SPACE).unwrap();
+    let header = |mta: &mut Mta| {
+        mta.envelope("<a@x.invalid>", &["<r@x.invalid>"]);
+        for _ in 0..6 {
+            mta.field("X-Long", &"x".repeat(59_000));
+        }
+        mta.end_of_header()
+    };
+    let refused = header(&mut answered);
+    assert!(mta::smtp(&refused).starts_with("552 5.3.4 "));
+    let mut mta = Mta::open(milter.address);
+    assert_eq!(header(&mut mta).0, 'c');
+    assert!(mta::smtp(&mta.chunk(b"x\r\n")).starts_with("552 5.3.4 "));
     mta.abort();
-    assert!(mta.message(&[], b"small\r\n").accepted());
+    assert_eq!(header(&mut mta).0, 'c');
+    assert!(mta.end_of_message().unwrap().smtp().starts_with("552 5.3.4 "), "there is no body");
+    for mut mta in [answered, mta] {
+        mta.abort();
+        assert!(mta.message(&[], b"small\r\n").accepted());
+    }
 }
