@@ -18,6 +18,7 @@ use batch::{
     archive::Format,
     error::BatchError,
     instant,
+    progress::LINE_EVERY,
     run::{DEFAULT_MAX_MESSAGE, DEFAULT_ROOM, MAX_JOBS, Output},
     select::Selection,
 };
@@ -221,6 +222,8 @@ pub(crate) struct Work {
     /// When all is done, sign the report with the key of this address, into FILE.jsonl.p7s
     #[arg(long, value_name = "ADDRESS", requires = "report", value_parser = address)]
     pub(crate) sign_report: Option<MailAddress>,
+    #[command(flatten)]
+    pub(crate) shown: Shown,
     /// Go on where a run with the same arguments was cut off, if there is one; it left OUTPUT.hsmime-journal
     #[arg(long)]
     pub(crate) resume: bool,
@@ -235,6 +238,17 @@ pub(crate) struct Work {
     pub(crate) memory: u64,
     #[command(flatten)]
     selected: Selected,
+}
+
+/// What is said while a run goes on.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Shown {
+    /// Say only what goes wrong: neither how far the run is, nor what was done in the end
+    #[arg(long, short, conflicts_with = "progress")]
+    pub(crate) quiet: bool,
+    /// Where there is no terminal for a bar, say each so many seconds how far the run is
+    #[arg(long, value_name = "SECONDS", default_value_t = LINE_EVERY.as_secs(), value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) progress: u64,
 }
 
 /// Which messages to work on; all that is said must hold, and what is not selected is copied as it is.
@@ -315,6 +329,7 @@ impl Command {
                     report: None,
                     sign_report: None,
                     html: None,
+                    shown: Shown::default(),
                     resume: false,
                     memory: 0,
                     ..work.clone()
@@ -322,6 +337,11 @@ impl Command {
             }
         }
         format!("{command:?}")
+    }
+
+    /// Whether only to say what goes wrong.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.work().is_some_and(|work| work.shown.quiet)
     }
 
     /// Whether it is a filter for one message on the standard input.
@@ -390,7 +410,8 @@ mod tests {
         let first = deed("hsmime-batch rekey a b --in-place --to-certificate new.pem");
         for same in [
             "rekey b --in-place --to-certificate new.pem --resume",
-            "rekey c --jobs 2 --in-place --to-certificate new.pem --html page.html",
+            "rekey c --jobs 2 --in-place --to-certificate new.pem --html page.html --quiet",
+            "rekey b --in-place --to-certificate new.pem --progress 5",
         ] {
             assert_eq!(deed(&format!("hsmime-batch {same}")), first);
         }

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -13,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use smime::Fault;
 
 use crate::{
+    archive::Kind,
     error::BatchError,
     html,
     journal::Checkpoint,
     mbox::Survey,
     pipeline::{Noted, Observer},
+    progress::{Progress, Showing, Style, terminal},
     report::{Record, Report},
     statistics::Statistics,
 };
@@ -29,10 +30,9 @@ pub struct Log<'a> {
     stop_told: bool,
     totals: Totals,
     began: Instant,
-    /// When progress was shown last; `None` where nobody looks.
-    shown: Option<Instant>,
-    /// How many octets the inputs have, as far as known.
-    expected: u64,
+    progress: Progress,
+    /// Whether to speak of what goes well.
+    is_quiet: bool,
     /// For a summary for people, if one is asked for.
     statistics: Option<Statistics>,
 }
@@ -129,19 +129,25 @@ impl fmt::Display for Totals {
 }
 
 impl<'a> Log<'a> {
-    /// Begins the log of a run.
-    pub fn new(report: Report, stop: &'a AtomicBool) -> Self {
+    /// Begins the log of a run on these inputs. Without `showing` it is quiet.
+    pub(crate) fn new(
+        report: Report,
+        stop: &'a AtomicBool,
+        showing: Option<&Showing>,
+        inputs: Vec<(PathBuf, Kind)>,
+    ) -> Self {
         // Lines of the report on the same terminal are progress enough.
-        let is_seen = io::stderr().is_terminal() && !report.is_on_terminal();
-        let shown = is_seen.then(Instant::now);
+        let seen = showing.filter(|_| !report.is_on_terminal());
+        let style = || terminal().map_or(Style::Lines, Style::Bar);
+        let progress = Progress::new(seen.map(|showing| (showing.clone(), style())), inputs);
         Self {
             report,
             stop,
             stop_told: false,
             totals: Totals::default(),
             began: Instant::now(),
-            shown,
-            expected: 0,
+            progress,
+            is_quiet: showing.is_none(),
             statistics: None,
         }
     }
@@ -185,9 +191,9 @@ impl<'a> Log<'a> {
         self.report.check_new()
     }
 
-    /// An input of this size comes next.
-    pub(crate) fn expect(&mut self, octets: u64) {
-        self.expected += octets;
+    /// So many octets there are in all.
+    pub(crate) fn expect(&self, octets: u64) {
+        self.progress.expect(octets);
     }
 
     /// Says what a first look at an mbox found.
@@ -195,7 +201,9 @@ impl<'a> Log<'a> {
         let Survey { messages, preamble, doubtful, wrong_lengths, .. } = survey;
         let variant = survey.variant().as_str();
         let writer = survey.writer.map_or(String::new(), |writer| format!(" of {}", writer.as_str()));
-        self.say(&format!("{}: {messages} messages, read as {variant}{writer}", path.display()));
+        if !self.is_quiet {
+            self.say(&format!("{}: {messages} messages, read as {variant}{writer}", path.display()));
+        }
         if *wrong_lengths > 0 {
             self.say(&format!(
                 "{}: the Content-Length of {wrong_lengths} messages is wrong and not believed",
@@ -225,7 +233,7 @@ impl<'a> Log<'a> {
 
     /// Sees that the report is on the disk.
     pub(crate) fn finish(&mut self) -> Result<(), BatchError> {
-        self.clear();
+        self.progress.end();
         self.report.finish()
     }
 
@@ -243,32 +251,9 @@ impl<'a> Log<'a> {
         }
     }
 
-    fn progress(&mut self) {
-        let Some(shown) = self.shown else { return };
-        if shown.elapsed() < SHOW_EACH {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let (messages, octets) = (self.totals.messages(), self.totals.octets());
-        let rate = Rate { messages, octets, during: self.elapsed() };
-        let share = octets.saturating_mul(100).checked_div(self.expected);
-        let share = share.map_or(String::new(), |share| format!("{:>3} %  ", share.min(100)));
-        let failed = self.totals.failed;
-        let failed = if failed > 0 { format!("  {failed} failed") } else { String::new() };
-        let _ =
-            write!(io::stderr(), "\r\x1b[K{share}{messages} messages  {}  {rate}{failed}", Octets(octets));
-    }
-
-    /// Words for people. A standard error that is gone is no reason to stop.
+    /// Words for people.
     pub(crate) fn say(&self, line: &str) {
-        self.clear();
-        let _ = writeln!(io::stderr(), "hsmime-batch: {line}");
-    }
-
-    fn clear(&self) {
-        if self.shown.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        self.progress.say(line);
     }
 }
 
@@ -290,7 +275,7 @@ impl Observer for Log<'_> {
             self.stop_told = true;
             self.say("finishing what is in flight; interrupt again to stop at once");
         }
-        self.progress();
+        self.progress.reached(self.totals.messages(), self.totals.octets(), self.totals.failed);
         Ok(())
     }
 }
@@ -333,5 +318,3 @@ impl fmt::Display for Rate {
 
 /// How many failures or files are named on the terminal.
 const NAMED: usize = 20;
-
-const SHOW_EACH: Duration = Duration::from_millis(200);

@@ -26,6 +26,7 @@ use batch::{
     digest::Summed,
     log::Totals,
     manifest, panics,
+    progress::{Busy, Showing, Tokens},
     recipients::Recipients,
     report::Report,
     request::Request,
@@ -36,7 +37,7 @@ use batch::{
 };
 use certcache::CachedDistrust;
 use clap::Parser;
-use hsmpool::{Lane, Pool, TokenState};
+use hsmpool::{Lane, Pool, TokenMetrics, TokenState};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
     match &done {
         // Of one message that is well there is nothing to be said.
         Ok(totals) if cli.command.is_filter() && totals.failed() == 0 => {}
+        Ok(_) if cli.command.is_quiet() => {}
         Ok(totals) => say(&format!("\n{totals}")),
         Err(error) => say(&format!("hsmime-batch: {error:#}")),
     }
@@ -119,6 +121,8 @@ fn start(cli: &Cli) -> Result<Totals> {
         max_message: work.max_message,
         journal: Some(Journaling { resume: work.resume, request: request(cli)?, every: NOTE_EVERY }),
         html: work.html.clone(),
+        showing: (!cli.command.is_filter() && !work.shown.quiet)
+            .then(|| showing(work.shown.progress, &pool, &cli.command)),
     };
     let cache = open_cache(&settings).context("the certificate cache cannot be opened")?;
     let mut agent = Agent::new(&settings, &pool);
@@ -222,6 +226,23 @@ fn request(cli: &Cli) -> Result<Request> {
     }
     let report = cli.command.work().and_then(|work| work.report.as_deref());
     Ok(Request::new(what, report, &read(&cli.config)?)?)
+}
+
+/// How progress is shown.
+fn showing(seconds: u64, pool: &Pool, command: &Command) -> Showing {
+    let pool = pool.clone();
+    let ask = move || {
+        let metrics = pool.metrics();
+        let worked =
+            |token: &TokenMetrics| token.bulk.service.sum_micros + token.interactive.service.sum_micros;
+        Busy {
+            sessions: metrics.iter().map(|token| token.sessions).sum(),
+            running: metrics.iter().map(|token| token.running).sum(),
+            worked: Duration::from_micros(metrics.iter().map(worked).sum()),
+        }
+    };
+    let tokens = command.uses_keys().then(|| Tokens::new(ask));
+    Showing { every: Duration::from_secs(seconds), tokens }
 }
 
 /// What a command does with each message.

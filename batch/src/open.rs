@@ -57,7 +57,6 @@ pub(crate) fn open(
         }
         Kind::Message | Kind::Mbox => {
             let attributes = File::open(input).and_then(|file| Attributes::of(&file)).map_err(failed)?;
-            log.expect(attributes.metadata().len());
             let replaces = place.as_ref().is_some_and(Place::is_over_input);
             let source: Box<dyn Source> = if kind == Kind::Mbox {
                 let source = match &place {
@@ -67,6 +66,9 @@ pub(crate) fn open(
                 };
                 let source = source.map_err(failed)?;
                 log.survey(input, source.survey());
+                if let [_] = options.inputs.as_slice() {
+                    log.expect(source.survey().octets);
+                }
                 Box::new(source)
             } else {
                 Box::new(SingleSource::file(input, limit).map_err(failed)?)

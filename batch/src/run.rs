@@ -20,6 +20,7 @@ use crate::{
     open::{open, places},
     output::{Place, parent},
     pipeline::{self, Keeping, Sink},
+    progress::Showing,
     report::Report,
     request::Request,
     task::Task,
@@ -44,6 +45,8 @@ pub struct Options {
     pub journal: Option<Journaling>,
     /// A new file for a summary for people.
     pub html: Option<PathBuf>,
+    /// Whether and how to show how far it is.
+    pub showing: Option<Showing>,
 }
 
 /// How a journal is kept.
@@ -116,7 +119,8 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
         Some(path) => Some((path, new_summary(path, &options.inputs, &places, &report)?)),
         None => None,
     };
-    let mut log = Log::new(report, stop);
+    let weighed = options.inputs.iter().cloned().zip(kinds.iter().copied()).collect();
+    let mut log = Log::new(report, stop, options.showing.as_ref(), weighed);
     if html.is_some() {
         log.keep_statistics();
     }

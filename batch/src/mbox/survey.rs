@@ -23,6 +23,8 @@ pub struct Survey {
     pub messages: u64,
     /// How many octets are before the first.
     pub preamble: u64,
+    /// How many octets there are in all, without compression.
+    pub octets: u64,
     /// Lines `>From `, `>>From ` and so on.
     pub quoted: u64,
     /// Of these the ones with more than one `>`.
@@ -83,7 +85,7 @@ impl Survey {
         let mut splitter = Splitter::new(input, probe, 0);
         while let Some(part) = splitter.next_part()? {
             match part {
-                Part::Preamble { len } => survey.preamble = len,
+                Part::Preamble { len } => (survey.preamble, survey.octets) = (len, len),
                 Part::Message(found) => survey.add(&found),
             }
         }
@@ -97,6 +99,7 @@ impl Survey {
             self.writer = None;
         }
         self.messages += 1;
+        self.octets += found.len;
         self.quoted += found.quoted;
         self.requoted += found.requoted;
         self.bare += found.bare + found.protected;

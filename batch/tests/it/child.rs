@@ -11,6 +11,7 @@ use std::{
 
 use batch::{
     gate::{OVERHEAD, WEIGHT},
+    progress::{Busy, Showing, Tokens},
     report::Report,
     run::{Journaling, Options, Output, open_report, run},
     task::{Done, Failed, Task, Work},
@@ -85,6 +86,10 @@ fn as_another_process() {
         room: ROOM,
         max_message: MAX_MESSAGE,
         html: None,
+        showing: std::env::var_os("BATCH_PROGRESS").map(|_| {
+            let busy = || Busy { sessions: 2, running: 1, worked: Duration::ZERO };
+            Showing { every: Duration::from_millis(50), tokens: Some(Tokens::new(busy)) }
+        }),
         journal: std::env::var_os("BATCH_RESUME").map(|_| Journaling {
             resume: true,
             request: "what the other process does".into(),

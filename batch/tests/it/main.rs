@@ -15,6 +15,7 @@ mod manifest;
 mod mbox;
 mod memory;
 mod powercut;
+mod progress;
 mod readers;
 mod resume;
 mod safety;

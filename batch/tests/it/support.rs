@@ -31,6 +31,7 @@ pub(crate) fn options(inputs: &[&Path], output: &Path) -> Options {
         max_message: 1 << 20,
         journal: None,
         html: None,
+        showing: None,
     }
 }
 
