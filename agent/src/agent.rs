@@ -12,6 +12,7 @@ use smime::{
     mime::{CanonicalError, Message, MimeEntity, SenderRule},
     path::{Distrust, Trust},
     profile::PlanError,
+    protection::ProtectError,
     store::{RecipientCertificates, StoreError, Waited},
 };
 
@@ -55,6 +56,9 @@ pub enum AgentError {
     /// The message cannot be brought into a form that survives transport.
     #[error("not signed: {0}")]
     Canonical(#[from] CanonicalError),
+    /// Its header cannot be protected.
+    #[error("its header cannot be protected: {0}")]
+    Header(#[from] ProtectError),
     /// Encrypting failed.
     #[error("not encrypted: {0}")]
     Seal(#[from] SealError),
@@ -125,6 +129,7 @@ impl AgentError {
         match self {
             Self::Sign(error) => error.fault(),
             Self::Canonical(error) => error.fault(),
+            Self::Header(error) => error.fault(),
             Self::Key(error) => error.fault(),
             Self::Refused(reason) => reason.fault(),
             Self::NoSuchShare => Fault::Internal,

@@ -23,7 +23,7 @@ pub(crate) use reader::Report;
 use reader::{Document, Section};
 pub(crate) use revocation::RevocationSection;
 pub(crate) use rule::{ConditionKeys, RuleSection};
-pub use rule::{Level, Mixed, NoCertificate, SignatureForm, WhenUnknown};
+pub use rule::{HeaderProtection, Level, Mixed, NoCertificate, SignatureForm, WhenUnknown};
 pub(crate) use source::{LdapSection, LookupSection, PlaceSection, SourceSection};
 pub(crate) use trust::{TrustSection, revocation_word};
 

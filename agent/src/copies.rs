@@ -12,7 +12,7 @@ use crate::{
     Agent, AgentError, Copy, Edits, Envelope, FieldRef, Keep, Mixed, Outcome, PassReason, Plan, Protect,
     Requirement, Share, SignatureForm,
     recipients::{Group, groups},
-    sending::{Content, Next},
+    sending::{Content, Hp, Next},
 };
 
 impl Agent {
@@ -62,17 +62,6 @@ impl Agent {
         at: SystemTime,
         drafts: &mut Drafts<'s>,
     ) -> Result<(), AgentError> {
-        let content = match self.content(protect, envelope, entity, at, drafts) {
-            Ok(place) => place,
-            // What may get better by itself is waited for, even where a signature is only wished for.
-            Err(error)
-                if protect.sign == Some(Requirement::WhenPossible) && error.fault() != Fault::Transient =>
-            {
-                drafts.notes.push(error.to_string());
-                drafts.plain()
-            }
-            Err(error) => return Err(error),
-        };
         let groups = match protect.encrypt {
             Some(_) => groups(
                 protect,
@@ -83,10 +72,42 @@ impl Agent {
             )?,
             None => vec![Group { recipients: share.recipients.clone(), seal: None }],
         };
+        // Signed once, or once for those who get it encrypted and once for the others.
+        let mut known: Vec<(Hp, usize)> = Vec::new();
         for group in groups {
-            drafts.add(content, group);
+            let hp = Hp::of(protect.rule.header_protection, group.seal.is_some());
+            let place = match known.iter().find(|(of, _)| *of == hp) {
+                Some((_, place)) => *place,
+                None => self.content_or_unsigned(protect, envelope, entity, hp, at, drafts)?,
+            };
+            known.push((hp, place));
+            drafts.add(place, group);
         }
         Ok(())
+    }
+
+    fn content_or_unsigned<'s>(
+        &self,
+        protect: &'s Protect,
+        envelope: &Envelope,
+        entity: &MimeEntity<'_>,
+        hp: Hp,
+        at: SystemTime,
+        drafts: &mut Drafts<'s>,
+    ) -> Result<usize, AgentError> {
+        match self.content(protect, envelope, entity, hp, at, drafts) {
+            // What may get better by itself is waited for, even where a signature is only wished for; and no header is shown
+            // because it cannot be protected.
+            Err(error)
+                if protect.sign == Some(Requirement::WhenPossible)
+                    && error.fault() != Fault::Transient
+                    && !matches!(error, AgentError::Header(_)) =>
+            {
+                drafts.notes.push(error.to_string());
+                drafts.unsigned(entity, hp)
+            }
+            other => other,
+        }
     }
 
     /// The place of the content for a share: signed now, signed for another share, or as it came.
@@ -95,14 +116,15 @@ impl Agent {
         protect: &'s Protect,
         envelope: &Envelope,
         entity: &MimeEntity<'_>,
+        hp: Hp,
         at: SystemTime,
         drafts: &mut Drafts<'s>,
     ) -> Result<usize, AgentError> {
         let Some(certificate) = protect.signer.as_ref().filter(|_| protect.sign.is_some()) else {
-            return Ok(drafts.plain());
+            return drafts.unsigned(entity, hp);
         };
         let rule = &protect.rule;
-        let way = Some((certificate, rule.form, rule.profile.name));
+        let way = (Some((certificate, rule.form, rule.profile.name)), hp);
         if let Some(place) = drafts.place(way) {
             return Ok(place);
         }
@@ -112,7 +134,8 @@ impl Agent {
             .ok_or_else(|| AgentError::NoIdentity(protect.from.clone()))?;
         let next = if protect.encrypt.is_some() { Next::IsEncrypted } else { Next::Leaves };
         let key = self.audited(identity, envelope);
-        let content = Content::signed(entity, &key, identity.chain(), rule.form, &rule.profile, next, at)?;
+        let content =
+            Content::signed(entity, &key, identity.chain(), (rule.form, &rule.profile), (next, hp), at)?;
         drafts.notes.push(protect.from.to_string());
         Ok(drafts.put(way, content))
     }
@@ -125,8 +148,9 @@ fn mixed_of(share: &Share) -> Option<Mixed> {
     }
 }
 
-/// A way to sign: certificate, form and profile. A message is signed once in each, for however many recipients.
-type Way<'s> = Option<(&'s Certificate, SignatureForm, &'static str)>;
+/// A way to make the content: certificate, form and profile of the signature, where there is one, and what becomes of the
+/// header. A message is signed once in each, for however many recipients.
+type Way<'s> = (Option<(&'s Certificate, SignatureForm, &'static str)>, Hp);
 
 /// What the recipients get, before it is written.
 #[derive(Default)]
@@ -152,7 +176,17 @@ impl<'s> Drafts<'s> {
 
     /// The place of the message as it came.
     fn plain(&mut self) -> usize {
-        self.place(None).unwrap_or_else(|| self.put(None, Content::Plain))
+        let way = (None, Hp::None);
+        self.place(way).unwrap_or_else(|| self.put(way, Content::plain()))
+    }
+
+    /// The place of the message as it came, with its header where that is to be encrypted.
+    fn unsigned(&mut self, entity: &MimeEntity<'_>, hp: Hp) -> Result<usize, AgentError> {
+        let Hp::Cipher(_) = hp else { return Ok(self.plain()) };
+        match self.place((None, hp)) {
+            Some(place) => Ok(place),
+            None => Ok(self.put((None, hp), Content::unsigned(entity, hp)?)),
+        }
     }
 
     fn pass(&mut self, share: &Share, reason: &PassReason) {

@@ -27,7 +27,8 @@ pub use agent::{Agent, AgentError};
 pub use archive::{ArchiveError, AsOf, Treated, Treating};
 pub use audited::AuditedKey;
 pub use config::{
-    Action, Actions, ConfigError, Level, LogFormat, Mixed, NoCertificate, SignatureForm, WhenUnknown,
+    Action, Actions, ConfigError, HeaderProtection, Level, LogFormat, Mixed, NoCertificate, SignatureForm,
+    WhenUnknown,
 };
 pub use envelope::Envelope;
 pub use identity::{Identities, Identity};

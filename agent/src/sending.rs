@@ -9,9 +9,13 @@ use smime::{
     message::{self, OpaqueMessage, SealedMessage, SignedMessage, UnsignedMessage},
     mime::{Canonical, CanonicalError, MimeEntity},
     profile::{Profile, SealPlan},
+    protection::{
+        ConfidentialityPolicy, HeaderChange, ProtectError, ProtectedMessage, protect_encrypted,
+        protect_signed,
+    },
 };
 
-use crate::{AgentError, Edits, FieldRef, Identity, SignatureForm};
+use crate::{AgentError, Edits, FieldRef, HeaderProtection, Identity, SignatureForm};
 
 /// Signs a whole message: its MIME entity goes into a `multipart/signed`, its other header fields stay.
 ///
@@ -28,14 +32,23 @@ pub(crate) fn unsigned(
 
 /// The edits that put a signed message in an entity's place.
 pub(crate) fn signed_fields(entity: &MimeEntity<'_>, signed: SignedMessage) -> Edits {
-    Content::Detached(signed).into_edits(entity)
+    Content::of(Body::Detached(signed)).into_edits(entity)
 }
 
 /// What is to leave, or to be encrypted: a message's MIME entity, signed or not.
 #[derive(Debug)]
-pub(crate) enum Content {
+pub(crate) struct Content {
+    body: Body,
+    /// What must change in the header outside, as the protected one says that it is so.
+    outer: Vec<HeaderChange>,
+}
+
+#[derive(Debug)]
+enum Body {
     /// As it came.
     Plain,
+    /// To be encrypted, with the header fields in it.
+    Payload(Canonical),
     Detached(SignedMessage),
     Opaque(OpaqueMessage),
 }
@@ -47,42 +60,102 @@ pub(crate) enum Next {
     IsEncrypted,
 }
 
+/// How the header fields go into the content (RFC 9788 2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hp {
+    /// Not at all.
+    #[default]
+    None,
+    /// `hp="clear"`: it is signed, and not encrypted.
+    Clear,
+    /// `hp="cipher"`: it is encrypted.
+    Cipher(ConfidentialityPolicy),
+}
+
+impl Hp {
+    /// What a rule wants of content that is encrypted, or not.
+    pub(crate) fn of(rule: HeaderProtection, is_encrypted: bool) -> Self {
+        match rule {
+            HeaderProtection::Off => Self::None,
+            HeaderProtection::By(policy) if is_encrypted => Self::Cipher(policy),
+            HeaderProtection::By(_) => Self::Clear,
+        }
+    }
+
+    /// The payload with the header fields in it; `None` where there are to be none. What its author signed or encrypted has no
+    /// place for them, and stays as it is. Where nothing is hidden, a header that cannot be protected does no harm.
+    fn payload(self, entity: &MimeEntity<'_>) -> Result<Option<ProtectedMessage>, AgentError> {
+        match self {
+            Self::None => Ok(None),
+            Self::Clear => {
+                let payload = protect_signed(entity).ok();
+                Ok(payload.map(|payload| ProtectedMessage { payload, outer: Vec::new() }))
+            }
+            Self::Cipher(policy) => match protect_encrypted(entity, policy) {
+                Ok(protected) => Ok(Some(protected)),
+                Err(ProtectError::Cryptographic) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}
+
 impl Content {
+    /// The message as it came.
+    pub(crate) fn plain() -> Self {
+        Self::of(Body::Plain)
+    }
+
+    fn of(body: Body) -> Self {
+        Self { body, outer: Vec::new() }
+    }
+
+    /// The message as it came, to be encrypted with its header.
+    pub(crate) fn unsigned(entity: &MimeEntity<'_>, hp: Hp) -> Result<Self, AgentError> {
+        Ok(match hp.payload(entity)? {
+            None => Self::plain(),
+            Some(ProtectedMessage { payload, outer }) => Self { body: Body::Payload(payload), outer },
+        })
+    }
+
     /// Signs an entity.
     pub(crate) fn signed(
         entity: &MimeEntity<'_>,
         key: &dyn Signer,
         chain: &[Certificate],
-        form: SignatureForm,
-        profile: &Profile,
-        next: Next,
+        (form, profile): (SignatureForm, &Profile),
+        (next, hp): (Next, Hp),
         at: SystemTime,
     ) -> Result<Self, AgentError> {
-        let canonical = match (form, next) {
-            (SignatureForm::Detached, Next::Leaves) => Canonical::from_entity(entity)?,
-            (SignatureForm::Opaque, _) | (_, Next::IsEncrypted) => Canonical::to_be_enclosed(entity)?,
+        let (canonical, outer) = match (hp.payload(entity)?, form, next) {
+            (Some(ProtectedMessage { payload, outer }), ..) => (payload, outer),
+            (None, SignatureForm::Detached, Next::Leaves) => (Canonical::from_entity(entity)?, Vec::new()),
+            (None, SignatureForm::Opaque, _) | (None, _, Next::IsEncrypted) => {
+                (Canonical::to_be_enclosed(entity)?, Vec::new())
+            }
         };
         let key = profile.signer(key);
         let signed: Result<_, SignError> = match form {
-            SignatureForm::Detached => message::sign_in_place(canonical, &key, chain, at).map(Self::Detached),
+            SignatureForm::Detached => message::sign_in_place(canonical, &key, chain, at).map(Body::Detached),
             SignatureForm::Opaque => {
-                message::sign_opaque_in_place(canonical, &key, chain, at).map(Self::Opaque)
+                message::sign_opaque_in_place(canonical, &key, chain, at).map(Body::Opaque)
             }
         };
-        Ok(signed?)
+        Ok(Self { body: signed?, outer })
     }
 
     /// Whether it is signed by us.
     pub(crate) fn is_signed(&self) -> bool {
-        !matches!(self, Self::Plain)
+        matches!(self.body, Body::Detached(_) | Body::Opaque(_))
     }
 
     /// The edits that put it in the place of the message's entity.
     pub(crate) fn into_edits(self, entity: &MimeEntity<'_>) -> Edits {
-        let (fields, body) = match self {
-            Self::Plain => return Edits::default(),
-            Self::Detached(signed) => (vec![field("Content-Type", &signed.content_type)], signed.body),
-            Self::Opaque(signed) => (
+        let (fields, body) = match self.body {
+            // A payload is made for encryption alone.
+            Body::Plain | Body::Payload(_) => return Edits::default(),
+            Body::Detached(signed) => (vec![field("Content-Type", &signed.content_type)], signed.body),
+            Body::Opaque(signed) => (
                 opaque_fields(signed.content_type, OpaqueMessage::TRANSFER_ENCODING, signed.disposition),
                 signed.body,
             ),
@@ -92,28 +165,46 @@ impl Content {
 
     /// The edits that put it, encrypted, in the place of the message's entity.
     pub(crate) fn sealed(&self, entity: &MimeEntity<'_>, plan: &SealPlan) -> Result<Edits, AgentError> {
-        let sealed = match self {
-            Self::Plain => message::seal_in_place(whole(entity)?, plan)?,
-            Self::Detached(signed) => message::seal_signed(signed, plan)?,
-            Self::Opaque(signed) => message::seal_in_place(as_entity(signed), plan)?,
+        let sealed = match &self.body {
+            Body::Plain => message::seal_in_place(whole(entity)?, plan)?,
+            Body::Payload(payload) => message::seal_in_place(payload.clone(), plan)?,
+            Body::Detached(signed) => message::seal_signed(signed, plan)?,
+            Body::Opaque(signed) => message::seal_in_place(as_entity(signed), plan)?,
         };
-        Ok(sealed_edits(entity, sealed))
+        Ok(sealed_edits(entity, sealed, &self.outer))
     }
 
     /// The same where it is not needed again, and so without a copy.
     pub(crate) fn into_sealed(self, entity: &MimeEntity<'_>, plan: &SealPlan) -> Result<Edits, AgentError> {
-        match self {
-            Self::Detached(signed) => Ok(sealed_edits(entity, message::seal_signed_in_place(signed, plan)?)),
-            other => other.sealed(entity, plan),
-        }
+        let sealed = match self.body {
+            Body::Detached(signed) => message::seal_signed_in_place(signed, plan)?,
+            Body::Payload(payload) => message::seal_in_place(payload, plan)?,
+            body => return Self { body, ..self }.sealed(entity, plan),
+        };
+        Ok(sealed_edits(entity, sealed, &self.outer))
     }
 }
 
-fn sealed_edits(entity: &MimeEntity<'_>, sealed: SealedMessage) -> Edits {
+fn sealed_edits(entity: &MimeEntity<'_>, sealed: SealedMessage, outer: &[HeaderChange]) -> Edits {
     let fields =
         opaque_fields(&sealed.content_type, SealedMessage::TRANSFER_ENCODING, SealedMessage::DISPOSITION);
-    replaced(entity, fields, sealed.body)
+    let mut edits = replaced(entity, fields, sealed.body);
+    let mut remove = |name: &str| {
+        let count = entity.header().all(name).count();
+        edits.remove.extend((1..).take(count).map(|index| FieldRef { name: name.to_owned(), index }));
+    };
+    for HeaderChange { name, value } in outer {
+        remove(name);
+        if name.eq_ignore_ascii_case("Subject") && value.is_some() {
+            remove(THREAD_TOPIC);
+        }
+        edits.append.extend(value.map(|value| field(name, value)));
+    }
+    edits
 }
+
+/// Outlook's and Exchange's, which repeats the subject. No standard knows it, so that it is nowhere in the protected header.
+const THREAD_TOPIC: &str = "Thread-Topic";
 
 /// The entity to be encrypted where it is not signed by us. What the author signed stays octet for octet; ciphertext
 /// has no lines that a transport could change.

@@ -24,6 +24,8 @@ mod forged;
 #[cfg(test)]
 mod harvest;
 #[cfg(test)]
+mod header;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod incoming;

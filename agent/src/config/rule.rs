@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, path::PathBuf};
 
-use smime::profile::Profile;
+use smime::{profile::Profile, protection::ConfidentialityPolicy};
 
 use super::{
     reader::{At, Section},
@@ -24,6 +24,7 @@ pub(crate) struct RuleSection {
     pub(crate) no_certificate: NoCertificate,
     pub(crate) unknown: At<WhenUnknown>,
     pub(crate) mixed: At<Mixed>,
+    pub(crate) header_protection: At<HeaderProtection>,
 }
 
 /// The conditions of a rule; one that is not given holds always.
@@ -145,6 +146,29 @@ impl Mixed {
     }
 }
 
+/// What is done with the header fields of mail that is signed or encrypted (RFC 9788).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HeaderProtection {
+    /// Nothing.
+    #[default]
+    Off,
+    /// They are signed, or encrypted, with the content. What is encrypted shows no more outside than the policy says.
+    By(ConfidentialityPolicy),
+}
+
+impl HeaderProtection {
+    const WORDS: [(&'static str, Self); 3] = [
+        ("off", Self::Off),
+        ("hcp-no-confidentiality", Self::By(ConfidentialityPolicy::None)),
+        ("hcp-baseline", Self::By(ConfidentialityPolicy::Baseline)),
+    ];
+
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        word_of(&Self::WORDS, self)
+    }
+}
+
 pub(super) fn rule(section: &mut Section<'_, '_>) -> Option<RuleSection> {
     let line = section.line();
     let conditions = ConditionKeys {
@@ -169,6 +193,7 @@ pub(super) fn rule(section: &mut Section<'_, '_>) -> Option<RuleSection> {
     let no_certificate = section.word("no-certificate", &NoCertificate::WORDS);
     let unknown = section.word("unknown", &WhenUnknown::WORDS);
     let mixed = section.word("mixed", &Mixed::WORDS);
+    let header_protection = section.word("header-protection", &HeaderProtection::WORDS);
     Some(RuleSection {
         line,
         conditions,
@@ -182,6 +207,7 @@ pub(super) fn rule(section: &mut Section<'_, '_>) -> Option<RuleSection> {
         no_certificate: no_certificate.map_or_else(NoCertificate::default, |word| word.value),
         unknown: unknown.unwrap_or(At { line, value: WhenUnknown::default() }),
         mixed: mixed.unwrap_or(At { line, value: Mixed::default() }),
+        header_protection: header_protection.unwrap_or(At { line, value: HeaderProtection::default() }),
     })
 }
 

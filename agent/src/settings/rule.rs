@@ -11,7 +11,7 @@ use smime::{Certificate, MailAddress, mime::Header, profile::Profile};
 use super::AddressList;
 use crate::{
     Envelope,
-    config::{Level, Mixed, NoCertificate, SignatureForm, WhenUnknown},
+    config::{HeaderProtection, Level, Mixed, NoCertificate, SignatureForm, WhenUnknown},
     identity::base_address,
 };
 
@@ -43,6 +43,8 @@ pub struct Rule {
     pub unknown: WhenUnknown,
     /// What becomes of it if not all of its recipients can get the same.
     pub mixed: Mixed,
+    /// What is done with its header fields.
+    pub header_protection: HeaderProtection,
 }
 
 /// Which mail a rule is about: all that was given must hold.
@@ -242,6 +244,9 @@ impl fmt::Display for Rule {
                 write!(f, ", unknown {}", self.unknown.as_str())?;
             }
             write!(f, ", mixed {}", self.mixed.as_str())?;
+        }
+        if self.header_protection != HeaderProtection::Off {
+            write!(f, ", header-protection {}", self.header_protection.as_str())?;
         }
         if self.profile.name == Profile::STANDARD.name {
             Ok(())

@@ -296,6 +296,10 @@ fn every_check_of_rules_and_copies_tells_its_line_its_key_and_its_reason() {
             "line 4: `mixed = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned(),
         ),
         (
+            "[[rule]]\nsign = \"never\"\nheader-protection = \"hcp-baseline\"\n".to_owned(),
+            "line 3: `header-protection` is for mail that is signed or encrypted".to_owned(),
+        ),
+        (
             "[[rule]]\nsign = \"never\"\nencrypt-to = [\"alice-signs.pem\"]\n".to_owned(),
             format!(
                 "line 3: `encrypt-to` in [[rule]]: alice-signs.pem: {} is not for encryption (keyUsage)",

@@ -6,7 +6,7 @@ use smime::Certificate;
 
 use super::{Checker, parse_network};
 use crate::{
-    config::{At, ConditionKeys, Level, Mixed, Problem, RuleSection, WhenUnknown},
+    config::{At, ConditionKeys, HeaderProtection, Level, Mixed, Problem, RuleSection, WhenUnknown},
     settings::{AddressFile, AddressList, AddressPattern, Conditions, HeaderPattern, IdentitySettings, Rule},
 };
 
@@ -14,7 +14,7 @@ const TITLE: &str = "[[rule]]";
 
 impl Checker<'_> {
     pub(super) fn rule(&mut self, section: RuleSection, identities: &[IdentitySettings]) -> Option<Rule> {
-        let RuleSection { line, conditions, encrypt, unknown, mixed, .. } = section;
+        let RuleSection { line, conditions, encrypt, unknown, mixed, header_protection, .. } = section;
         if encrypt.value == Level::Required && mixed.value == Mixed::Plain {
             let reason = "`mixed = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned();
             self.report.add(mixed.line, Problem::Contradiction { reason });
@@ -22,6 +22,11 @@ impl Checker<'_> {
         if encrypt.value == Level::Required && unknown.value == WhenUnknown::Plain {
             let reason = "`unknown = \"plain\"` would send what `encrypt = \"required\"` forbids".to_owned();
             self.report.add(unknown.line, Problem::Contradiction { reason });
+        }
+        let does_nothing = section.sign == Level::Never && encrypt.value == Level::Never;
+        if does_nothing && header_protection.value != HeaderProtection::Off {
+            let reason = "`header-protection` is for mail that is signed or encrypted".to_owned();
+            self.report.add(header_protection.line, Problem::Contradiction { reason });
         }
         let conditions = self.conditions(TITLE, conditions);
         let identity = section.identity.map(|path| self.own_certificate(&path, identities));
@@ -52,6 +57,7 @@ impl Checker<'_> {
             no_certificate: section.no_certificate,
             unknown: unknown.value,
             mixed: mixed.value,
+            header_protection: header_protection.value,
         })
     }
 
