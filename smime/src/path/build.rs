@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::HashSet, ops::ControlFlow, time::SystemTim
 
 use super::{
     Budget, LegacySignatures, MAX_CERTIFICATE_LEN, MAX_PATH, PathError, Purpose, Refused, Revocation,
-    Strength, Trust, ValidPath, budget::is_cheap, check,
+    Strength, Trust, ValidPath, budget::is_cheap, check, known,
 };
 use crate::{Certificate, algorithm::SignatureAlgorithm, ber::Tree, key::SignatureInput, public_key};
 
@@ -242,7 +242,7 @@ impl Search<'_> {
             return Ok(None);
         }
         let certificate = || last.to_string();
-        let check = || check_signature(last, issuer);
+        let check = || known::or_check(issuer, last, || check_signature(last, issuer));
         match self.budget.signed(issuer, last.fingerprint(), check)? {
             Ok(()) => return Ok(Some(strength)),
             Err(SignedError::Weak) if self.trust.legacy == LegacySignatures::Marked => {

@@ -8,6 +8,7 @@ mod budget;
 mod build;
 mod check;
 mod constraints;
+mod known;
 mod name;
 mod policy;
 
