@@ -61,16 +61,21 @@ pub(crate) fn put_in_place(outer: &MimeEntity<'_>, octets: &[u8]) -> Option<Edit
 
 /// Whether every line ends in CRLF and has at most 998 octets, and there is no NUL (RFC 5321 4.5.3.1.6).
 pub(crate) fn is_transport_safe(octets: &[u8]) -> bool {
-    let mut lines = octets.split(|octet| *octet == b'\n').peekable();
-    while let Some(line) = lines.next() {
-        let is_last = lines.peek().is_none();
-        let text = line.strip_suffix(b"\r").unwrap_or(line);
-        let ends_right = is_last || text.len() < line.len();
-        if !ends_right || text.len() > 998 || text.contains(&b'\r') || text.contains(&0) {
+    // The end of the last line may be missing, or be a CR alone.
+    let stands_well = |at: usize| at + 1 == octets.len() || octets.get(at + 1) == Some(&b'\n');
+    let is_short = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len() <= 998;
+    if memchr::memchr(0, octets).is_some() || !memchr::memchr_iter(b'\r', octets).all(stands_well) {
+        return false;
+    }
+    let mut begin = 0;
+    for at in memchr::memchr_iter(b'\n', octets) {
+        let line = octets.get(begin..at).unwrap_or_default();
+        if !line.ends_with(b"\r") || !is_short(line) {
             return false;
         }
+        begin = at + 1;
     }
-    true
+    is_short(octets.get(begin..).unwrap_or_default())
 }
 
 /// A field's value with its folds and without anything that could end the field. Octets that are no UTF-8 are
@@ -122,6 +127,10 @@ mod tests {
             (b"a\nb\r\n", false),
             (b"a\rb\r\n", false),
             (b"a\0b\r\n", false),
+            (b"a\r", true),
+            (b"a\r\r\n", false),
+            (b"\n", false),
+            (b"\r\n\r\n", true),
             (b"\xfc\r\n", true),
         ] {
             assert_eq!(is_transport_safe(octets), safe, "{octets:?}");

@@ -73,14 +73,14 @@ impl Edits {
     /// The message with these changes, of which those to the envelope do not show in it. A field that is removed
     /// twice, or is not there, is no matter.
     pub fn apply(&self, message: &Message) -> Message {
-        Message::from_stored(&self.written(message))
+        Message::from_owned(self.written(message))
     }
 
     /// The same as octets, with no more than two of it in memory at a time.
     pub(crate) fn into_octets(self, message: &Message) -> Vec<u8> {
         let octets = self.written(message);
         drop(self);
-        Message::from_stored(&octets).into_octets()
+        Message::from_owned(octets).into_octets()
     }
 
     fn written(&self, message: &Message) -> Vec<u8> {

@@ -55,8 +55,11 @@ impl Gate {
     #[must_use]
     pub fn enter(&self, charge: u64) -> bool {
         let mut state = self.state();
-        while !state.closed && state.inside > 0 && state.inside.saturating_add(charge) > self.limit {
+        let mut may_enter = self.fits(&state, charge);
+        while !state.closed && !may_enter {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            // Whoever has to wait waits for room for several: to be woken costs more than to enter.
+            may_enter = self.has_much_room(&state) && self.fits(&state, charge);
         }
         if !state.closed {
             state.inside = state.inside.saturating_add(charge);
@@ -68,7 +71,17 @@ impl Gate {
     pub fn leave(&self, charge: u64) {
         let mut state = self.state();
         state.inside = state.inside.saturating_sub(charge);
-        self.changed.notify_all();
+        if self.has_much_room(&state) {
+            self.changed.notify_all();
+        }
+    }
+
+    fn fits(&self, state: &State, charge: u64) -> bool {
+        state.inside == 0 || state.inside.saturating_add(charge) <= self.limit
+    }
+
+    fn has_much_room(&self, state: &State) -> bool {
+        state.inside <= self.limit - self.limit / 4
     }
 
     /// Waits until nothing is inside, or the gate is closed.
@@ -122,6 +135,22 @@ mod tests {
         assert!(gate.enter(1000));
         gate.leave(1000);
         assert!(gate.enter(100));
+    }
+
+    #[test]
+    fn who_waits_enters_at_the_latest_when_nothing_is_inside() {
+        let gate = Gate::new(100);
+        assert!(gate.enter(40) && gate.enter(40) && gate.enter(20));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| gate.enter(70));
+            thread::sleep(Duration::from_millis(20));
+            gate.leave(20);
+            gate.leave(40);
+            thread::sleep(Duration::from_millis(20));
+            assert!(!waiting.is_finished(), "there is no room yet");
+            gate.leave(40);
+            assert!(waiting.join().unwrap());
+        });
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod desk;
 pub mod digest;
 pub mod error;
 pub mod flags;
+mod flusher;
 pub mod form;
 pub mod gate;
 mod html;

@@ -18,6 +18,7 @@ use crate::{
     compress::{Compression, Encoder},
     digest::{CopyError, Summed},
     error::BatchError,
+    flusher::Flusher,
     pipeline::{Mark, Outgoing, Sink},
     restore::cut_file,
     stored::Large,
@@ -251,6 +252,7 @@ pub struct FileSink {
     place: Place,
     file: Option<Encoder>,
     attributes: Option<Attributes>,
+    flusher: Option<Flusher>,
 }
 
 impl FileSink {
@@ -269,7 +271,8 @@ impl FileSink {
             .map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
         let file = place.compression().and_then(|compression| Encoder::new(file, compression));
         let file = file.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
-        Ok(Self { place, file: Some(file), attributes })
+        let flusher = Flusher::of(&place.partial);
+        Ok(Self { place, file: Some(file), attributes, flusher })
     }
 
     /// Goes on with a file that an earlier run began, after so many octets that are known to be good.
@@ -287,7 +290,8 @@ impl FileSink {
         let file = opened.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
         let file = Encoder::new(file, None);
         let file = file.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
-        Ok(Self { place, file: Some(file), attributes })
+        let flusher = Flusher::of(&place.partial);
+        Ok(Self { place, file: Some(file), attributes, flusher })
     }
 
     fn failed(&self, source: io::Error) -> BatchError {
@@ -298,6 +302,9 @@ impl FileSink {
 impl Sink for FileSink {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
         let written = self.file.as_mut().map_or(Ok(()), |file| file.write_all(outgoing.octets));
+        if let Some(flusher) = &mut self.flusher {
+            flusher.wrote(outgoing.octets.len());
+        }
         written.map_err(|source| self.failed(source))
     }
 
@@ -321,6 +328,7 @@ impl Sink for FileSink {
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {
+        self.flusher = None;
         let finished = self.file.take().map_or(Ok(()), |file| {
             let file = file.finish()?;
             if let Some(from) = &self.attributes {

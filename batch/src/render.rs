@@ -1,5 +1,8 @@
 //! Between a message as it is stored and a [`Message`] as an agent wants it: line ends, quoting, lengths.
 
+use std::borrow::Cow;
+
+use memchr::memmem;
 use smime::mime::Message;
 
 use crate::{
@@ -23,8 +26,10 @@ pub fn readings(stored: &Stored) -> Readings {
         return Readings { message: Message::from_stored(stored.content()), other: None };
     };
     let header = without_lengths(header);
-    let with_body = |body: &[u8]| Message::from_stored(&[&header, body].concat());
-    let Some(quoting) = quoting else { return Readings { message: with_body(body), other: None } };
+    let with_body = |body: &[u8]| Message::from_stored_parts(&header, body);
+    // Where no line is quoted there is one reading.
+    let quoted = quoting.filter(|_| memmem::find(body, b">From ").is_some());
+    let Some(quoting) = quoted else { return Readings { message: with_body(body), other: None } };
     let likely = unquote(body, quoting);
     let other = unquote(body, quoting.other());
     let other = (other != likely).then(|| with_body(&other));
@@ -60,13 +65,16 @@ pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Rendered
     };
 
     let mut body = if changed.body() == message.body() {
-        stored_body.to_vec()
+        Cow::Borrowed(stored_body)
     } else {
         let body = line_end.apply(changed.body());
-        quoting.map_or_else(|| body.clone(), |quoting| quote(&body, quoting))
+        match quoting.map(|quoting| quote(&body, quoting)) {
+            Some(Cow::Owned(quoted)) => Cow::Owned(quoted),
+            Some(Cow::Borrowed(_)) | None => Cow::Owned(body),
+        }
     };
     if !body.is_empty() && !body.ends_with(b"\n") {
-        body.extend_from_slice(line_end.octets());
+        body.to_mut().extend_from_slice(line_end.octets());
     }
     let mut out = Vec::with_capacity(from_line + header.len() + body.len() + 64);
     out.extend_from_slice(stored.octets.get(..from_line).unwrap_or_default());
@@ -116,13 +124,13 @@ impl LineEnd {
             return lines.to_vec();
         }
         let mut out = Vec::with_capacity(lines.len());
-        let mut rest = lines;
-        while let Some(at) = memchr::memmem::find(rest, b"\r\n") {
-            out.extend_from_slice(rest.get(..at).unwrap_or_default());
-            out.push(b'\n');
-            rest = rest.get(at + 2..).unwrap_or_default();
+        let mut copied = 0;
+        for at in memchr::memchr_iter(b'\n', lines) {
+            let line = lines.get(copied..at).unwrap_or_default();
+            out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+            copied = at;
         }
-        out.extend_from_slice(rest);
+        out.extend_from_slice(lines.get(copied..).unwrap_or_default());
         out
     }
 }

@@ -3,7 +3,9 @@
 //! mboxrd puts a `>` before every `>*From `, which can be undone. mboxo puts one before `From ` only, which
 //! cannot: a reader does not know which `>From ` was there from the beginning.
 
-use memchr::memchr;
+use std::borrow::Cow;
+
+use memchr::{memchr, memmem};
 
 /// The quoting of an mbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,22 +36,27 @@ impl Quoting {
 }
 
 /// The lines of a message as its reader sees them.
-pub fn unquote(stored: &[u8], quoting: Quoting) -> Vec<u8> {
+pub fn unquote(stored: &[u8], quoting: Quoting) -> Cow<'_, [u8]> {
     match quoting {
-        Quoting::Mboxo => stored.to_vec(),
-        Quoting::Mboxrd => map_lines(stored, |line| match line.split_first() {
-            Some((_, unquoted)) if is_quoted(line) => (b"", unquoted),
-            _ => (b"", line),
-        }),
+        Quoting::Mboxrd if memmem::find(stored, b">From ").is_some() => {
+            Cow::Owned(map_lines(stored, |line| match line.split_first() {
+                Some((_, unquoted)) if is_quoted(line) => (b"", unquoted),
+                _ => (b"", line),
+            }))
+        }
+        Quoting::Mboxo | Quoting::Mboxrd => Cow::Borrowed(stored),
     }
 }
 
 /// The lines of a message as they are stored.
-pub fn quote(lines: &[u8], quoting: Quoting) -> Vec<u8> {
-    map_lines(lines, |line| {
+pub fn quote(lines: &[u8], quoting: Quoting) -> Cow<'_, [u8]> {
+    if memmem::find(lines, b"From ").is_none() {
+        return Cow::Borrowed(lines);
+    }
+    Cow::Owned(map_lines(lines, |line| {
         let needed = line.starts_with(b"From ") || (quoting == Quoting::Mboxrd && is_quoted(line));
         (if needed { &b">"[..] } else { b"" }, line)
-    })
+    }))
 }
 
 /// Whether a line is `>From ` with one `>` or more.
@@ -85,11 +92,11 @@ mod tests {
     fn quoting_follows_the_variant() {
         let lines = b"From here\n>From there\n >From\n>> From\nFromage\n>>From end";
         assert_eq!(
-            quote(lines, Quoting::Mboxrd),
+            &*quote(lines, Quoting::Mboxrd),
             b">From here\n>>From there\n >From\n>> From\nFromage\n>>>From end"
         );
         assert_eq!(
-            quote(lines, Quoting::Mboxo),
+            &*quote(lines, Quoting::Mboxo),
             b">From here\n>From there\n >From\n>> From\nFromage\n>>From end"
         );
     }
@@ -111,7 +118,7 @@ mod tests {
             let lines = lines_from(seed);
             let stored = quote(&lines, Quoting::Mboxrd);
             assert!(!stored.split(|&octet| octet == b'\n').any(|line| line.starts_with(b"From ")));
-            assert_eq!(unquote(&stored, Quoting::Mboxrd), lines, "seed {seed}");
+            assert_eq!(&*unquote(&stored, Quoting::Mboxrd), lines, "seed {seed}");
         }
     }
 
@@ -120,7 +127,8 @@ mod tests {
         for quoting in [Quoting::Mboxrd, Quoting::Mboxo] {
             for seed in 0..5000 {
                 // Given what some writer of this variant stored, whatever it was,
-                let stored = quote(&lines_from(seed), quoting);
+                let lines = lines_from(seed);
+                let stored = quote(&lines, quoting);
                 // when it is read and written again, it is the same.
                 assert_eq!(quote(&unquote(&stored, quoting), quoting), stored, "seed {seed}");
             }

@@ -213,7 +213,9 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
             claim: Claim::None,
             claimed: None,
         };
-        while let Some(line) = self.line()? {
+        loop {
+            self.skim(&mut reading)?;
+            let Some(line) = self.line()? else { break };
             if line.starts && self.text(line).starts_with(b"From ") {
                 match self.judge(line, &mut reading)? {
                     Verdict::Begins => {
@@ -245,6 +247,34 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         reading.found.cut_short = !self.at_line_start && reading.found.length != Some(true);
         reading.found.octets = reading.keep.then(|| std::mem::take(&mut self.window));
         Ok(reading.found)
+    }
+
+    /// Takes in, all at once, the lines of a body that nothing depends on: those before the next one with `From ` in it, as
+    /// far as they have been read.
+    fn skim(&mut self, reading: &mut Reading) -> io::Result<()> {
+        while !reading.in_header && self.ahead.is_none() && self.at_line_start {
+            let buffer = match self.input.fill_buf() {
+                Ok(buffer) => buffer,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let end = memchr::memmem::find(buffer, b"From ").unwrap_or(buffer.len());
+            let whole = memchr::memrchr(b'\n', buffer.get(..end).unwrap_or_default()).map_or(0, |at| at + 1);
+            let lines = buffer.get(..whole).unwrap_or_default();
+            let Some(text) = lines.strip_suffix(b"\n") else { break };
+            let last = memchr::memrchr(b'\n', text).map_or(0, |at| at + 1);
+            let last = lines.get(last..).unwrap_or_default();
+            reading.after_empty = if is_empty_line(last) { last.len() } else { 0 };
+            self.window.extend_from_slice(lines);
+            self.input.consume(whole);
+            if self.window.len() > self.limit {
+                reading.keep = false;
+            }
+            if !reading.keep {
+                self.forget();
+            }
+        }
+        Ok(())
     }
 
     /// Notes what a line of the message means for the lines after it.

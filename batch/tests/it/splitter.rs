@@ -152,3 +152,45 @@ fn messages_begin_where_mimekit_finds_them_or_there_is_a_doubt() {
         }
     }
 }
+
+#[test]
+fn what_is_found_depends_neither_on_how_much_is_read_at_once_nor_on_what_is_kept() {
+    const PIECES: [&str; 14] = [
+        "From ",
+        "From alice@example.org Fri Sep 16 22:26:51 2016\n",
+        "\nFrom alice@example.org Fri Sep 16 22:26:51 2016\nSubject: x\n\n",
+        ">From here\n",
+        ">>From there\n",
+        "words From here\n",
+        "\n",
+        "\r\n",
+        "Subject: a\n",
+        "Content-Length: 20\n",
+        "text\n",
+        "text\r\n",
+        "x",
+        "\n\nFrom - \nA: b\n\n",
+    ];
+    let mut seed = 1_u64;
+    let mut next = move |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % below
+    };
+    for round in 0..1000 {
+        let mut mbox = String::from(DATED);
+        for _ in 0..next(40) {
+            mbox.push_str(PIECES[next(PIECES.len())]);
+        }
+        let mbox = mbox.as_bytes();
+        // A buffer of four octets never shows more than a short line at once.
+        let line_by_line = split_with(mbox, 1 << 20, 4);
+        for buffer in [1, 7, 33, 8192] {
+            assert_eq!(split_with(mbox, 1 << 20, buffer), line_by_line, "round {round}, buffer of {buffer}");
+        }
+        let (preamble, mut expected) = line_by_line;
+        for found in &mut expected {
+            found.octets = None;
+        }
+        assert_eq!(split_with(mbox, 0, 8192), (preamble, expected), "round {round}, nothing kept");
+    }
+}

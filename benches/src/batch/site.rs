@@ -31,6 +31,9 @@ use crate::pool::{
 /// How long the emulated token takes for each operation, beside SoftHSM's own time.
 pub const LATENCY: Duration = Duration::from_millis(2);
 
+/// How long the first message waits for its signature, where it is to wait.
+pub const FIRST_WAITS: Duration = Duration::from_secs(3);
+
 /// How the token is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -109,6 +112,16 @@ impl Site {
         let configuration = self.configuration(reached, person)?;
         let mut command = Command::new(program);
         command.envs(self.environment()?).arg("--config").arg(configuration);
+        Ok(command)
+    }
+
+    /// The same, but the first message that asks waits for [`FIRST_WAITS`]. Each call makes a first one again.
+    pub fn batch_that_waits(&self, person: &Person) -> Result<Command> {
+        let folder = self.workdir.directory("waits")?;
+        let mut control = Control::new(&folder)?;
+        control.add(Rule::delay(FIRST_WAITS).on([Function::Sign]).next(1))?;
+        let mut command = self.batch(Reached::FromFar, person)?;
+        command.envs(Control::environment(&folder));
         Ok(command)
     }
 

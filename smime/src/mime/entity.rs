@@ -148,7 +148,10 @@ impl<'a> MimeEntity<'a> {
 
     /// The body of a multipart, cut at its boundary.
     pub fn multipart(&self) -> Result<Multipart<'a>, MimeError> {
-        let content_type = self.content_type()?;
+        self.multipart_of(&self.content_type()?)
+    }
+
+    fn multipart_of(&self, content_type: &ContentType) -> Result<Multipart<'a>, MimeError> {
         let media = || content_type.media().to_owned();
         if !content_type.is_multipart() {
             return Err(MimeError::NotMultipart { media: media() });
@@ -172,7 +175,9 @@ impl<'a> MimeEntity<'a> {
 
     /// The parts of a multipart, by whole delimiter lines.
     pub fn parts(&self) -> Result<Vec<MimeEntity<'a>>, MimeError> {
-        Ok(self.entities(&self.multipart()?))
+        let content_type = self.content_type()?;
+        let cut = self.multipart_of(&content_type)?;
+        Ok(self.entities_of(&cut, content_type.is("multipart/digest")))
     }
 
     /// The name of the file that this is said to be: `filename` of Content-Disposition (RFC 2183), else
@@ -191,7 +196,13 @@ impl<'a> MimeEntity<'a> {
 
     /// The pieces that [`MimeEntity::multipart`] found, as entities.
     pub(super) fn entities(&self, cut: &Multipart<'a>) -> Vec<MimeEntity<'a>> {
-        let in_digest = self.content_type().is_ok_and(|content_type| content_type.is("multipart/digest"));
+        self.entities_of(
+            cut,
+            self.content_type().is_ok_and(|content_type| content_type.is("multipart/digest")),
+        )
+    }
+
+    fn entities_of(&self, cut: &Multipart<'a>, in_digest: bool) -> Vec<MimeEntity<'a>> {
         cut.parts.iter().map(|part| Self::at_depth(part, self.depth + 1, in_digest)).collect()
     }
 

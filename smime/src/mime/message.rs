@@ -13,7 +13,24 @@ pub struct Message {
 impl Message {
     /// Takes a stored message, whose lines end in LF, in CRLF or in both.
     pub fn from_stored(octets: &[u8]) -> Self {
-        let octets = with_crlf(octets);
+        Self::of(with_crlf(octets))
+    }
+
+    /// The same of octets that nobody else needs: those with CRLF alone are not copied.
+    pub fn from_owned(octets: Vec<u8>) -> Self {
+        if has_bare_lf(&octets) { Self::from_stored(&octets) } else { Self::of(octets) }
+    }
+
+    /// The same of octets that are in two parts, of which the first ends with a line.
+    pub fn from_stored_parts(first: &[u8], second: &[u8]) -> Self {
+        let more = count_bare_lfs(first) + count_bare_lfs(second);
+        let mut octets = Vec::with_capacity(first.len() + second.len() + more);
+        add_with_crlf(first, &mut octets);
+        add_with_crlf(second, &mut octets);
+        Self::of(octets)
+    }
+
+    fn of(octets: Vec<u8>) -> Self {
         let body = body_start(&octets);
         Self { octets, body }
     }
@@ -141,18 +158,19 @@ pub(crate) fn crlf(octets: &[u8]) -> Cow<'_, [u8]> {
 
 /// The octets with every bare LF made CRLF, in a copy. A bare CR stays as it is.
 pub(crate) fn with_crlf(octets: &[u8]) -> Vec<u8> {
-    let more = bare_lfs(octets).count();
-    let mut out = Vec::with_capacity(octets.len() + more);
+    let mut out = Vec::with_capacity(octets.len() + count_bare_lfs(octets));
+    add_with_crlf(octets, &mut out);
+    out
+}
+
+fn add_with_crlf(octets: &[u8], out: &mut Vec<u8>) {
     let mut copied = 0;
-    if more > 0 {
-        for at in bare_lfs(octets) {
-            out.extend_from_slice(octets.get(copied..at).unwrap_or_default());
-            out.push(b'\r');
-            copied = at;
-        }
+    for at in bare_lfs(octets) {
+        out.extend_from_slice(octets.get(copied..at).unwrap_or_default());
+        out.push(b'\r');
+        copied = at;
     }
     out.extend_from_slice(octets.get(copied..).unwrap_or_default());
-    out
 }
 
 #[cfg(test)]
@@ -174,6 +192,18 @@ mod tests {
                 (header.as_bytes(), body.as_bytes()),
                 "{stored:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_message_in_parts_or_given_away_is_the_same() {
+        for (first, second) in
+            [("A: 1\n\n", "x\ny\r\n"), ("A: 1\r\n\r\n", "x\r\n"), ("", "\nx"), ("A: 1\n", "")]
+        {
+            let whole = [first, second].concat();
+            let stored = Message::from_stored(whole.as_bytes());
+            assert_eq!(Message::from_stored_parts(first.as_bytes(), second.as_bytes()), stored, "{whole:?}");
+            assert_eq!(Message::from_owned(whole.clone().into_bytes()), stored, "{whole:?}");
         }
     }
 
