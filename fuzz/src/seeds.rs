@@ -37,6 +37,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "crl" => fixtures(&["crl"]),
         "ocsp" => responses(),
         "path" => paths(),
+        "mbox" => mailboxes(),
         _ => Vec::new(),
     };
     seeds.extend(amplified(target));
@@ -59,8 +60,41 @@ fn amplified(target: &str) -> Vec<Vec<u8>> {
         }
         "open" | "rekey" => return vec![named(&data("der.p7m"), &[1, 0, 1, 0, 1, 0])],
         "compressed" => return bombs(),
+        "mbox" => [
+            "From a@b Fri Sep 16 22:26:51 2016\nA: 1\n\n",
+            "From -\nA:\n\n",
+            "From a\n\nContent-Length: 9\n",
+            ">From \n",
+        ]
+        .map(|message| message.repeat(AMPLIFIED / message.len()))
+        .to_vec(),
         _ => Vec::new(),
     };
+    seeds.into_iter().map(String::into_bytes).collect()
+}
+
+/// Mailboxes as different programs write them, and how they go wrong.
+fn mailboxes() -> Vec<Vec<u8>> {
+    const DATED: &str = "From alice@example.org Fri Sep 16 22:26:51 2016\n";
+    let one = format!("{DATED}Subject: a\n\nbody\n\n");
+    let inner = format!("one\n\n{DATED}A: 2\n\nend\n");
+    let with_length = |length: usize| format!("{DATED}A: 1\nContent-Length: {length}\n\n{inner}\n{one}");
+    let mut seeds = vec![
+        one.repeat(3),
+        one.repeat(3).replace('\n', "\r\n"),
+        format!("\u{feff}\n\n{one}{DATED}A: 1\n\n>From here\n>>From there\nFrom Russia\n\n{DATED}no header\n\n"),
+        with_length(inner.len()),
+        with_length(inner.len() + 1),
+        with_length(4),
+        with_length(usize::MAX),
+        "From - \nA: 1\n\nx\nFrom - \nA: 2\n\ny\n\nFrom 15@xxx\nA: 1\n\nFrom 15@xxx Fri Sep 16 22:26:51 +0000 2016\n".into(),
+        format!("{DATED}>From bob Fri Sep 16 22:26:51 2016\nA: 1\n\nno end"),
+        format!("junk\n\n{DATED}A: {}\n\n{}\n\n{DATED}", "x".repeat(500), "y".repeat(70_000)),
+    ];
+    for message in messages() {
+        let text = String::from_utf8_lossy(&message).replace("\r\n", "\n");
+        seeds.push(format!("{DATED}{text}\n\n{DATED}{text}\n"));
+    }
     seeds.into_iter().map(String::into_bytes).collect()
 }
 

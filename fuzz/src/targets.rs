@@ -1,6 +1,7 @@
 //! The targets: each takes octets that a stranger may send, and fails where what must always hold does not.
 
 use std::{
+    io,
     sync::OnceLock,
     time::{Duration, SystemTime},
 };
@@ -25,7 +26,10 @@ use smime::{
     },
 };
 
-use crate::seeds;
+use crate::{
+    mbox::{Found, Part, Probe, Quoting, Splitter, quote, unquote},
+    seeds,
+};
 
 /// A target by name.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +43,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "mime", run: mime, is_asn1: false },
     Target { name: "multipart_signed", run: multipart_signed, is_asn1: false },
     Target { name: "protection", run: protection, is_asn1: false },
@@ -52,6 +56,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "crl", run: crl, is_asn1: true },
     Target { name: "ocsp", run: ocsp, is_asn1: true },
     Target { name: "path", run: path, is_asn1: true },
+    Target { name: "mbox", run: mbox, is_asn1: false },
 ];
 
 /// Entities: read, walked, made ready to be signed.
@@ -289,6 +294,55 @@ pub fn path(octets: &[u8]) {
         let anchor = path.chain().last();
         assert!(anchor.is_some_and(|anchor| trust().anchors.contains(anchor)), "a path to nowhere");
     }
+}
+
+/// An mbox: its messages and what is before them are all of it, in order, however it is read and whatever is kept in
+/// memory; what each has around it is where it is said to be, and lines that are quoted come back.
+pub fn mbox(octets: &[u8]) {
+    let mut whole = Splitter::new(octets, octets, usize::MAX);
+    let mut others = [0, 100].map(|limit| {
+        let input = io::BufReader::with_capacity(7, octets);
+        (limit, Splitter::new(input, octets, limit))
+    });
+    let mut at = 0;
+    while let Some(mut part) = next(&mut whole) {
+        let mut kept = None;
+        at += match &mut part {
+            Part::Preamble { len } => *len as usize,
+            Part::Message(found) => {
+                check(found, octets, at);
+                kept = found.octets.take();
+                found.len as usize
+            }
+        };
+        for (limit, splitter) in &mut others {
+            if let Part::Message(found) = &mut part {
+                found.octets = kept.clone().filter(|octets| octets.len() <= *limit);
+            }
+            assert!(next(splitter).as_ref() == Some(&part), "what the messages are depends on the memory");
+        }
+    }
+    assert_eq!(at, octets.len(), "the end is missing");
+    assert!(others.iter_mut().all(|(_, splitter)| next(splitter).is_none()), "more than there is");
+}
+
+fn next<P: Probe>(splitter: &mut Splitter<impl io::BufRead, P>) -> Option<Part> {
+    splitter.next_part().unwrap_or_else(|error| panic!("octets in memory cannot be read: {error}"))
+}
+
+/// A message that begins at this offset.
+fn check(found: &Found, octets: &[u8], at: usize) {
+    assert_eq!(found.offset, at as u64, "octets are left out, or twice there");
+    let here = octets.get(at..).and_then(|rest| rest.get(..found.len as usize)).unwrap_or_default();
+    assert!(!here.is_empty() && found.octets.as_deref() == Some(here), "not the octets that are there");
+    let Some((from_line, rest)) = here.split_at_checked(found.from_line) else { panic!("no room for it") };
+    assert!(from_line == found.first_line && from_line.starts_with(b"From "), "another From_ line");
+    let Some(end) = rest.len().checked_sub(found.separator) else { panic!("no room for the empty line") };
+    let (content, separator) = rest.split_at(end);
+    assert!(matches!(separator, b"" | b"\n" | b"\r\n"), "no empty line after it");
+    let quoted = quote(content, Quoting::Mboxrd);
+    assert!(!quoted.split(|octet| *octet == b'\n').any(|line| line.starts_with(b"From ")), "not quoted");
+    assert!(unquote(&quoted, Quoting::Mboxrd) == content, "quoted and not the same again");
 }
 
 fn trust() -> &'static Trust {
