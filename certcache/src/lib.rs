@@ -81,6 +81,7 @@ impl Cache {
         place::prepare(path)?;
         place::looks_like_lmdb(path)?;
         let store = Store::open(path, size, limit)?;
+        place::give_to_owner(path);
         // Before anything but the first pages is read.
         let must_check = store.is_short()?;
         let tables = match adopting(&store, Tables::open)? {
