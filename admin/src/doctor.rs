@@ -7,11 +7,20 @@ mod keys;
 mod socket;
 mod tokens;
 
-use std::{io::Write, path::Path, time::SystemTime};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    time::SystemTime,
+};
 
-use agent::{ConfigError, Settings, settings::IdentitySettings};
+use agent::{
+    ConfigError, Settings,
+    settings::{IdentitySettings, Milter},
+};
 use anyhow::Result;
 use certcache::Cache;
+use rustix::process::geteuid;
 use smime::path::{PathError, Revocation, validate};
 
 use crate::{
@@ -62,6 +71,7 @@ pub(crate) fn examine(config: &Path, now: SystemTime, out: &mut dyn Write) -> Re
         cache(settings, &mut findings);
         if let Some(milter) = settings.milter() {
             socket::examine(&milter.listen, &mut findings);
+            user(milter, geteuid().is_root(), &mut findings);
         }
     }
     let mut table = Table::new(["STATE", "WHAT", "FOUND"]);
@@ -156,13 +166,24 @@ fn path(identity: &IdentitySettings, settings: &Settings, now: SystemTime, findi
     }
 }
 
+/// Root may read what the milter may not: PIN, keys in SoftHSM's files, cache.
+fn user(milter: &Milter, is_root: bool, findings: &mut Findings) {
+    if let Some(user) = milter.user.as_deref().filter(|user| is_root && *user != "root") {
+        let found =
+            format!("root tried all this, the milter is {user:?}: runuser -u {user} -- hsmime doctor");
+        findings.add(Health::Warn, "user", found);
+    }
+}
+
 /// Opens the cache if it is there. Made by this user it might not be the milter's to write.
 fn cache(settings: &Settings, findings: &mut Findings) {
     let Some(path) = settings.cache() else {
         return;
     };
     let what = format!("cache {}", path.display());
-    if !path.join("data.mdb").exists() {
+    // One that this user may not look at is there, and opening it says what is missing.
+    let found = fs::metadata(path.join("data.mdb"));
+    if found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         findings.add(Health::Ok, what, "not there yet: it will be made when it is first used");
         return;
     }
@@ -173,5 +194,29 @@ fn cache(settings: &Settings, findings: &mut Findings) {
             findings.add(Health::Ok, what, found);
         }
         Err(error) => findings.add(Health::Fail, what, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_told_that_the_milter_is_somebody_else() {
+        let milter = |user: &str| {
+            let text =
+                format!("[milter]\nlisten = \"inet:127.0.0.1:1\"\nauthserv-id = \"a.example\"\n{user}");
+            Settings::parse(&text, Path::new("/hsmime.toml")).unwrap().milter().unwrap().clone()
+        };
+        for (line, is_root, warned) in [
+            ("user = \"nobody\"", true, true),
+            ("user = \"nobody\"", false, false),
+            ("user = \"root\"", true, false),
+            ("", true, false),
+        ] {
+            let mut findings = Findings::default();
+            user(&milter(line), is_root, &mut findings);
+            assert_eq!(findings.how_many(Health::Warn) == 1, warned, "{line} {is_root}");
+        }
     }
 }

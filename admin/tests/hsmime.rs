@@ -219,6 +219,7 @@ fn the_doctor_finds_nothing_wrong_with_a_sound_lab() -> Result<()> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
     let lab = Lab::new("faults")?;
     let of = |change: &dyn Fn(&mut Config)| {
@@ -237,6 +238,7 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
     let no_module = lab.workdir.file("module.so", "this is no library")?;
     let garbage = lab.workdir.directory("garbage")?;
     lab.workdir.file("garbage/data.mdb", [b'x'; 8192])?;
+    std::os::unix::fs::symlink("data.mdb", lab.workdir.directory("loop")?.join("data.mdb"))?;
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port();
     std::thread::spawn(move || {
@@ -298,6 +300,12 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
             format!("{}[cache]\npath = \"{}\"\n", of(&|_| {}), garbage.display()),
             1,
             "FAIL   cache|certificate cache",
+        ),
+        (
+            "cache that cannot be looked at",
+            format!("{}[cache]\npath = \"{}\"\n", of(&|_| {}), lab.workdir.join("loop").display()),
+            1,
+            "FAIL   cache|its folder cannot be made or used",
         ),
         (
             "slip of the fingers",

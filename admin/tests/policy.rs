@@ -75,11 +75,13 @@ fn explain_tells_rule_plan_and_certificates_of_each_recipient() -> Result<()> {
     }
     assert_eq!(rows[0]["certificates"][0]["taken"], true);
     let words = desk.run("explain --from alice@example.org --to erin@partner.example")?;
-    for part in ["sign and encrypt", "the rule of line ", "signed with ", "cache", "yes"] {
+    let assumed = "a client that has logged in as alice@example.org";
+    for part in ["sign and encrypt", "the rule of line ", "signed with ", "cache", "yes", assumed] {
         assert!(words.text().contains(part), "{part}: {words:?}");
     }
     // Nobody is alice who logged in as bob; and who has no login at all is from elsewhere.
     let refused = desk.run("explain --from alice@example.org --to x@other.example --login bob")?;
+    assert!(!refused.text().contains("logged in as"), "{refused:?}");
     assert_eq!(refused.code(), Some(1), "{refused:?}");
     assert!(refused.text().contains("may not sign"), "{refused:?}");
     let incoming =

@@ -43,8 +43,8 @@ pub(super) fn examine(identity: &IdentitySettings, up: &[Up], findings: &mut Fin
         .map(|token| (token.label.as_str(), try_key(certificate, &token.pool.key(certificate))))
         .collect();
     if trials.iter().all(|(_, trial)| *trial == Trial::Absent) {
-        let found =
-            "no token has the private key; is this the certificate of a key that hsmime key list shows?";
+        let found = "no token has the private key; is this the certificate of a key that hsmime key list shows? \
+                     SoftHSM shows a key only to the user who made it";
         findings.add(Health::Fail, what, found);
         return;
     }

@@ -101,6 +101,13 @@ pub(crate) fn explain(
         write_json(out, &to_json(&plan, &rows, now))?;
     } else {
         write(&plan, &rows, out)?;
+        if let (None, None, Some(login)) = (&arguments.login, arguments.client, &envelope.login) {
+            writeln!(
+                out,
+                "\nThis is of a client that has logged in as {login}; what becomes of mail from others, tell --client and \
+                 --login"
+            )?;
+        }
     }
     store.flush();
     let is_refused = matches!(plan, Plan::Refuse(_));

@@ -395,6 +395,22 @@ fn what_looks_odd_is_a_warning_and_not_an_error() {
             )],
         ),
         (
+            identity(&["alice-2024"]),
+            certificate("alice-2024").not_after() - Duration::from_hours(25),
+            vec![format!(
+                "{}, the last that can sign for alice@example.org, expires in a day",
+                shown("alice-2024")
+            )],
+        ),
+        (
+            identity(&["alice-2024"]),
+            certificate("alice-2024").not_after() - Duration::from_hours(23),
+            vec![format!(
+                "{}, the last that can sign for alice@example.org, expires in less than a day",
+                shown("alice-2024")
+            )],
+        ),
+        (
             identity(&["alice-2025", "alice-2024"]),
             now,
             vec![format!(

@@ -93,7 +93,12 @@ impl fmt::Display for Warning {
                 write!(f, "nothing can be signed for {address}: its certificate {certificate} {reason}")
             }
             Self::ExpiresSoon { address, certificate, days } => {
-                write!(f, "{certificate}, the last that can sign for {address}, expires in {days} days")
+                let when = match days {
+                    0 => "in less than a day".to_owned(),
+                    1 => "in a day".to_owned(),
+                    _ => format!("in {days} days"),
+                };
+                write!(f, "{certificate}, the last that can sign for {address}, expires {when}")
             }
             Self::SeveralCertificates { address, used, others } => {
                 write!(f, "{} certificates could sign for {address}; the newest is used: {used}", others + 1)
