@@ -217,7 +217,7 @@ async fn conclude<T: Treat>(
     }
     match done {
         Ok(Done { action, reason, smime, layers, disposition, signed }) => {
-            info!(action, smime, layers, reason, recipients, octets, elapsed_ms, "done");
+            info!(action, smime, layers, reason, direction, recipients, octets, elapsed_ms, "done");
             // Nothing is left to do for it but the answer, which this does not hold up.
             if let Some(signed) = signed {
                 connection.bridge().learn(*signed);

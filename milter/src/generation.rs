@@ -4,7 +4,8 @@
 //! configuration says nothing else of them; what belongs to the process (sockets, limits, spool, log) stays.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -44,12 +45,13 @@ pub(crate) struct Generation {
 impl Generation {
     /// The first.
     pub(crate) fn start(path: PathBuf, settings: Settings, milter: Milter) -> Result<Self> {
-        let pool = start_pool(&settings, Lane::Interactive)?;
-        keys::report_missing(&settings, &pool);
         let cache = cache(&settings)?;
         // Its lock keeps a second milter from sending the same copies.
         let spool = milter.reinject.as_ref().map(|to| Spool::open(to, &milter.authserv_id)).transpose()?;
         let audit = milter.audit.as_ref().map(open_audit).transpose()?.map(Arc::new);
+        // After all that may fail: vendors' modules do not like it if the process ends while they begin.
+        let pool = start_pool(&settings, Lane::Interactive)?;
+        keys::report_missing(&settings, &pool);
         let (treat, prefetch) = treatment(&settings, &pool, cache.as_ref(), spool.as_ref(), audit.as_ref())?;
         let meter = Arc::new(Meter::default());
         let treat = Replaceable::new(treat, Arc::clone(&meter));
@@ -94,6 +96,13 @@ impl Generation {
 
     fn try_reload(&mut self) -> Result<Vec<String>> {
         let (settings, milter) = load(&self.path)?;
+        is_whole(&self.path)?;
+        if settings.rules().is_empty() && !self.settings.rules().is_empty() {
+            bail!(
+                "no [[rule]] is left of {}: all mail would leave as it is. Is the file whole? Restart if it is meant",
+                self.settings.rules().len()
+            );
+        }
         if self.spool.is_some() && milter.authserv_id != self.started.authserv_id {
             // What marks a copy as ours covers the fields under this name.
             bail!(
@@ -197,6 +206,15 @@ fn connected(settings: &Settings) -> Result<Pool> {
         return Err(error).context("the new tokens cannot be used");
     }
     Ok(pool)
+}
+
+/// Refuses a file that is being written: cut off inside a line it may still be TOML, with fewer rules.
+fn is_whole(path: &Path) -> Result<()> {
+    let text = fs::read(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    if text.last().is_some_and(|last| *last != b'\n') {
+        bail!("the last line of {} has no end. Is the file whole? Then end that line", path.display());
+    }
+    Ok(())
 }
 
 /// Whether a token has the key of an identity. One that has lost its connection keeps no other settings away.

@@ -25,7 +25,7 @@ pub(crate) type Stream = EitherStream<TcpStream, UnixStream>;
 #[non_exhaustive]
 pub enum ListenError {
     /// The operating system refused.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}{}", hint(source))]
     Bind {
         /// What should have been listened on.
         address: String,
@@ -45,6 +45,13 @@ pub enum ListenError {
         /// Where the socket should be.
         path: PathBuf,
     },
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => " (is another hsmime-milter running?)",
+        _ => "",
+    }
 }
 
 /// A listening socket. A Unix socket's file goes when this does.

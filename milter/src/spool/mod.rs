@@ -31,6 +31,7 @@ use std::{
 
 use agent::{Copy, Envelope, Returned, authres, settings::Reinject};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use smime::mime::Message;
 use tracing::info;
 
@@ -122,7 +123,14 @@ impl Spool {
         let lock = folder.join("lock");
         let held = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
         let held = held.map_err(fail(&lock))?;
-        flock(&held, FlockOperation::NonBlockingLockExclusive).map_err(|error| fail(&lock)(error.into()))?;
+        flock(&held, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+            fail(&lock)(match error {
+                Errno::WOULDBLOCK => {
+                    io::Error::other("another hsmime-milter has it; each needs its own `state`")
+                }
+                _ => error.into(),
+            })
+        })?;
         let key = Key::load(&folder.join("marker.key")).map_err(fail(&folder.join("marker.key")))?;
         let taken = folder.join("taken");
         let memory = Memory::load(&taken, SystemTime::now()).map_err(fail(&taken))?;
