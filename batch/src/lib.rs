@@ -37,6 +37,7 @@ mod restore;
 pub mod run;
 pub mod scan;
 pub mod select;
+mod signature;
 pub mod single;
 pub mod statistics;
 pub mod stored;

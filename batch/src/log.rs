@@ -191,6 +191,11 @@ impl<'a> Log<'a> {
         self.report.check_new()
     }
 
+    /// Messages of another input come next.
+    pub(crate) fn next_archive(&mut self) {
+        self.report.next_archive();
+    }
+
     /// So many octets there are in all.
     pub(crate) fn expect(&self, octets: u64) {
         self.progress.expect(octets);

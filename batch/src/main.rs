@@ -88,7 +88,14 @@ fn check(report: &Path, outputs: &[PathBuf]) -> ExitCode {
             for problem in &checked.problems {
                 say(problem);
             }
-            say(&format!("{} messages are as the report says, {} problems", checked.good, checked.count));
+            let signed = match checked.signers.as_slice() {
+                [] => "nobody signed it".to_owned(),
+                signers => format!("it is signed by {}", signers.join(" and by ")),
+            };
+            say(&format!(
+                "{} messages are as the report says, {} problems; {signed}",
+                checked.good, checked.count
+            ));
             ExitCode::from(u8::from(checked.count > 0))
         }
         Err(error) => {

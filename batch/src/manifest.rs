@@ -4,29 +4,26 @@
 //! signature of the file, or of its last line alone, covers all of it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
-use aws_lc_rs::digest::Context;
 use serde::Deserialize;
-use smime::{
-    Certificate, cms,
-    key::{Digest, Signer},
-};
 
 use crate::{
     archive::Kind,
     digest::{CopyError, Summed},
     error::BatchError,
+    maildir::{base, successor},
     open::source_of,
-    output::{new_file, parent, sync_folder},
+    signature::signers,
     stored::Piece,
 };
+
+pub use crate::signature::sign;
 
 /// What stands in the first line for the line before it.
 pub(crate) const NOTHING_BEFORE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -36,7 +33,17 @@ pub(crate) const NOTHING_BEFORE: &str = "000000000000000000000000000000000000000
 struct Line {
     previous: String,
     index: u64,
+    archive: usize,
+    source: Source,
+    input: Sum,
     output: Option<Sum>,
+}
+
+/// Where it says that a message was.
+#[derive(Deserialize)]
+struct Source {
+    file: String,
+    offset: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -60,6 +67,8 @@ pub struct Checked {
     pub problems: Vec<String>,
     /// How many problems there are.
     pub count: u64,
+    /// Whose signatures of the report there are, by certificate. Whether those are to be trusted is another question.
+    pub signers: Vec<String>,
 }
 
 /// How many problems are told.
@@ -77,38 +86,49 @@ impl Checked {
 /// Holds outputs against the report of the run that wrote them, in the order of the inputs.
 pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> {
     let mut checked = Checked::default();
+    match signers(report)? {
+        None => {}
+        Some(Ok(signers)) => checked.signers = signers,
+        Some(Err(problem)) => checked.wrong(problem),
+    }
     let mut lines = Lines::open(report)?;
-    // The messages of a Maildir come in no order, so they are looked for among all that are expected.
-    let mut expected: Vec<(u64, Sum)> = Vec::new();
+    // What each output must have, by the input that it comes from.
+    let mut expected: BTreeMap<usize, Vec<Expected>> = BTreeMap::new();
     while let Some(line) = lines.next(&mut checked)? {
-        match line.output {
-            Some(sum) => expected.push((line.index, sum)),
-            None => {
-                checked.wrong(format!("message {}: the report says that nothing was written", line.index));
+        let Line { index, archive, source, input, output, .. } = line;
+        match output {
+            Some(sum) => {
+                let name = PathBuf::from(source.file);
+                let message =
+                    Expected { index, changed: input != sum, name, has_file: source.offset.is_none(), sum };
+                expected.entry(archive).or_default().push(message);
             }
+            None => checked.wrong(format!("message {index}: the report says that nothing was written")),
         }
     }
-    let mut next = expected.iter();
-    let mut unordered: HashMap<Sum, u64> = HashMap::new();
-    let mut is_ordered = true;
-    for output in outputs {
+    // A Maildir with several folders becomes several mboxes: then all outputs are of the one input.
+    let is_one = expected.keys().all(|archive| *archive == 1);
+    let mut lefts: BTreeMap<usize, Left> = BTreeMap::new();
+    for (at, output) in outputs.iter().enumerate() {
+        let archive = if is_one { 1 } else { at + 1 };
         let kind = Kind::of(output)?;
-        if matches!(kind, Kind::Maildir | Kind::Tree) && is_ordered {
-            is_ordered = false;
-            for (_, sum) in next.by_ref() {
-                *unordered.entry(sum.clone()).or_default() += 1;
-            }
-        }
+        let is_ordered = !matches!(kind, Kind::Maildir | Kind::Tree);
+        let left = lefts
+            .entry(archive)
+            .or_insert_with(|| Left::new(expected.remove(&archive).unwrap_or_default(), is_ordered));
         let mut source = source_of(output, kind)?;
         let failed = |source| BatchError::Read { origin: output.display().to_string(), source };
         while let Some(piece) = source.next_piece().map_err(failed)? {
-            let (origin, sum) = match piece {
-                Piece::Message(stored) => (stored.origin.to_string(), Summed::of(&stored.octets)),
+            let (origin, octets, sum) = match piece {
+                Piece::Message(stored) => {
+                    let sum = Summed::of(&stored.octets);
+                    (stored.origin, Some(stored.octets), sum)
+                }
                 Piece::Large(mut large) => {
                     let sum = Summed::of_copy(&mut large.octets, &mut io::sink());
                     let sum =
                         sum.map_err(|(CopyError::Read(error) | CopyError::Write(error))| failed(error))?;
-                    (large.origin.to_string(), sum)
+                    (large.origin, None, sum)
                 }
                 Piece::Verbatim(_) => continue,
                 Piece::Unreadable { origin, error } => {
@@ -120,34 +140,110 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
                     continue;
                 }
             };
-            let sum = Sum::from(sum);
-            let is_good = if is_ordered {
-                next.next().is_some_and(|(_, expected)| *expected == sum)
-            } else {
-                match unordered.get_mut(&sum) {
-                    Some(left) if *left > 0 => {
-                        *left -= 1;
-                        true
-                    }
-                    _ => false,
-                }
-            };
-            if is_good {
-                checked.good += 1;
-            } else {
-                checked.wrong(format!("{origin}: this is not what the report says"));
+            let below = origin.file.strip_prefix(output).unwrap_or(&origin.file);
+            match left.take(&Sum::from(sum), |expected| is_ordered || expected.fits(below, octets.as_deref()))
+            {
+                Found::Good => checked.good += 1,
+                Found::Elsewhere => checked.wrong(format!("{origin}: the report says this of another file")),
+                Found::Not => checked.wrong(format!("{origin}: this is not what the report says")),
             }
         }
     }
-    for (index, _) in next {
-        checked.wrong(format!("message {index}: it is missing in the output"));
-    }
-    let missing: u64 = unordered.values().sum();
-    if missing > 0 {
-        checked.count += missing - 1;
-        checked.wrong(format!("{missing} messages of the report are missing in the output"));
+    let unmet = expected.into_values().map(|left| Left::new(left, true));
+    for left in lefts.into_values().chain(unmet) {
+        left.missing(&mut checked);
     }
     Ok(checked)
+}
+
+/// A message that must be there.
+#[derive(Debug)]
+struct Expected {
+    index: u64,
+    sum: Sum,
+    /// The file of the input that it comes from.
+    name: PathBuf,
+    /// Whether that was a file of its own.
+    has_file: bool,
+    /// Whether it is another than it was.
+    changed: bool,
+}
+
+impl Expected {
+    /// Whether a file of the output, by its path below the root, has the place and the name that this message must
+    /// have. Of a message that was none of a Maildir or a tree, or is too large to be read, nothing is known.
+    fn fits(&self, below: &Path, octets: Option<&[u8]>) -> bool {
+        let name = self.name.to_string_lossy();
+        let is_mail = |path: &Path| {
+            path.parent().and_then(Path::file_name).is_some_and(|part| part == "cur" || part == "new")
+        };
+        let (Some(octets), true, false) = (octets, self.has_file, name.contains(char::REPLACEMENT_CHARACTER))
+        else {
+            return true;
+        };
+        if !is_mail(&self.name) || !is_mail(below) {
+            return is_mail(&self.name) || is_mail(below) || self.name.ends_with(below);
+        }
+        let (Some(old), Some(new)) = (self.name.file_name(), below.file_name()) else { return false };
+        let folder =
+            |path: &Path| path.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+        let is_named =
+            if self.changed { base(&successor(old, octets)) == base(new) } else { base(old) == base(new) };
+        is_named && folder(&self.name).ends_with(folder(below))
+    }
+}
+
+/// What of an output was not met yet.
+enum Left {
+    /// The messages are in the order of the report.
+    InOrder(std::vec::IntoIter<Expected>),
+    /// The messages of a folder come in no order, so they are looked for among all.
+    InAny(HashMap<Sum, Vec<Expected>>),
+}
+
+/// Whether something must be there.
+enum Found {
+    Good,
+    Elsewhere,
+    Not,
+}
+
+impl Left {
+    fn new(expected: Vec<Expected>, is_ordered: bool) -> Self {
+        if is_ordered {
+            return Self::InOrder(expected.into_iter());
+        }
+        let mut all: HashMap<Sum, Vec<Expected>> = HashMap::new();
+        for message in expected {
+            all.entry(message.sum.clone()).or_default().push(message);
+        }
+        Self::InAny(all)
+    }
+
+    fn take(&mut self, sum: &Sum, fits: impl Fn(&Expected) -> bool) -> Found {
+        match self {
+            Self::InOrder(left) => match left.next() {
+                Some(expected) if expected.sum == *sum => Found::Good,
+                _ => Found::Not,
+            },
+            Self::InAny(left) => {
+                let Some(same) = left.get_mut(sum).filter(|same| !same.is_empty()) else { return Found::Not };
+                let Some(at) = same.iter().position(fits) else { return Found::Elsewhere };
+                same.swap_remove(at);
+                Found::Good
+            }
+        }
+    }
+
+    fn missing(self, checked: &mut Checked) {
+        let left: Vec<Expected> = match self {
+            Self::InOrder(left) => left.collect(),
+            Self::InAny(left) => left.into_values().flatten().collect(),
+        };
+        for Expected { index, .. } in left {
+            checked.wrong(format!("message {index}: it is missing in the output"));
+        }
+    }
 }
 
 /// The lines of a report, their chain checked on the way.
@@ -188,47 +284,3 @@ impl Lines {
 
 /// A line has at most 100 layers with 500 recipients each.
 const MAX_LINE: u64 = 64 << 20;
-
-/// Writes a detached CMS signature (RFC 5652 5) of a report beside it, called `REPORT.p7s`.
-pub fn sign(
-    report: &Path,
-    signer: &dyn Signer,
-    chain: &[Certificate],
-    at: SystemTime,
-) -> Result<PathBuf, BatchError> {
-    let failed = |source| BatchError::Report { report: report.display().to_string(), source };
-    let unsigned = |reason: String| BatchError::ReportNotSigned { reason };
-    let Some(algorithm) = signer.algorithms().first().map(|algorithm| algorithm.digest()) else {
-        return Err(unsigned(format!("the key of {} cannot sign", signer.certificate())));
-    };
-    let Some(engine) = algorithm.engine() else {
-        return Err(unsigned(format!("there is no {}", algorithm.micalg())));
-    };
-    // A report may be longer than the memory.
-    let mut context = Context::new(engine);
-    let mut file = BufReader::with_capacity(1 << 20, File::open(report).map_err(failed)?);
-    loop {
-        let octets = file.fill_buf().map_err(failed)?;
-        let length = octets.len();
-        if length == 0 {
-            break;
-        }
-        context.update(octets);
-        file.consume(length);
-    }
-    let value = context.finish();
-    let Some(digest) = Digest::from_value(algorithm, value.as_ref()) else {
-        return Err(unsigned(format!("{} has another length", algorithm.micalg())));
-    };
-    let object = cms::sign(|_| digest, signer, chain, at).map_err(|error| unsigned(error.to_string()))?;
-    let mut name = report.as_os_str().to_owned();
-    name.push(".p7s");
-    let path = PathBuf::from(name);
-    let written = new_file(&path).and_then(|mut file| {
-        file.write_all(&object)?;
-        file.sync_all()?;
-        sync_folder(parent(&path))
-    });
-    written.map_err(|source| BatchError::Write { path: path.clone(), source })?;
-    Ok(path)
-}

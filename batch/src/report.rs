@@ -129,6 +129,8 @@ pub struct Report {
     file: Option<File>,
     /// The SHA-256 of the last line: see [`crate::manifest`].
     previous: String,
+    /// Which of the inputs the messages are from, counted from 1.
+    archive: usize,
 }
 
 impl Report {
@@ -149,6 +151,7 @@ impl Report {
             name,
             file: (!is_device).then_some(copy),
             previous: NOTHING_BEFORE.to_owned(),
+            archive: 0,
         })
     }
 
@@ -166,6 +169,7 @@ impl Report {
             name: path.display().to_string(),
             file: Some(copy),
             previous: NOTHING_BEFORE.to_owned(),
+            archive: 0,
         })
     }
 
@@ -210,13 +214,19 @@ impl Report {
             to: Some(BufWriter::new(Box::new(io::stdout()))),
             file: None,
             previous: NOTHING_BEFORE.to_owned(),
+            archive: 0,
         }
     }
 
     /// Nowhere.
     pub fn none() -> Self {
         let previous = String::new();
-        Self { on_terminal: false, name: String::new(), to: None, file: None, previous }
+        Self { on_terminal: false, name: String::new(), to: None, file: None, previous, archive: 0 }
+    }
+
+    /// Messages of another input come next.
+    pub(crate) fn next_archive(&mut self) {
+        self.archive += 1;
     }
 
     /// Whether it is this file.
@@ -240,9 +250,12 @@ impl Report {
     pub fn add(&mut self, record: &Record) -> Result<(), BatchError> {
         let Some(to) = &mut self.to else { return Ok(()) };
         let written = serde_json::to_vec(record).map_err(io::Error::from).and_then(|mut line| {
-            // One more member of the object.
+            // Two more members of the object.
             line.pop();
-            line.extend_from_slice(format!(",\"previous\":\"{}\"}}", self.previous).as_bytes());
+            let (archive, previous) = (self.archive, &self.previous);
+            line.extend_from_slice(
+                format!(",\"archive\":{archive},\"previous\":\"{previous}\"}}").as_bytes(),
+            );
             self.previous = Summed::of(&line).sha256;
             line.push(b'\n');
             to.write_all(&line)

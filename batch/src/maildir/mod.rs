@@ -11,7 +11,7 @@ mod source;
 mod tree;
 
 pub use delivery::MaildirDelivery;
-pub(crate) use name::base;
+pub(crate) use name::{base, successor};
 pub use replace::MaildirReplacer;
 pub use sink::MaildirSink;
 pub use source::MaildirSource;

@@ -19,7 +19,7 @@ pub(super) fn info(name: &OsStr) -> &OsStr {
 /// The name of a message in place of one with other octets. To a server it is another message, because what it has
 /// noted about the old one is not true of this; so the unique part is another one too. It tells of which message this
 /// is the successor, see `predecessor`. Flags stay; sizes are those of the octets.
-pub(super) fn successor(name: &OsStr, octets: &[u8]) -> OsString {
+pub(crate) fn successor(name: &OsStr, octets: &[u8]) -> OsString {
     let base = base(name).as_bytes();
     let info = name.as_bytes().get(base.len()..).unwrap_or_default();
     let marker = format!("R{:016x}", hash(base));

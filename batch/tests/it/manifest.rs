@@ -107,3 +107,120 @@ fn a_report_is_signed_so_that_openssl_agrees() {
     assert!(!verify().status.success(), "a changed report is not what was signed");
     assert!(sign(&report, &key("alice"), &[], now()).is_err(), "a signature is never overwritten");
 }
+
+/// What somebody does who can write to the outputs of a run and to its report.
+type Attack = fn(&Path);
+
+fn lines(path: &Path, change: impl FnOnce(&mut Vec<String>)) {
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    change(&mut lines);
+    fs::write(path, lines.concat()).unwrap();
+}
+
+/// Changes the order of the messages of an mbox, or what messages there are.
+fn messages(path: &Path, change: impl FnOnce(&mut Vec<String>)) {
+    let text = fs::read_to_string(path).unwrap();
+    let mut messages: Vec<String> =
+        text.split("From alice").skip(1).map(|m| format!("From alice{m}")).collect();
+    change(&mut messages);
+    fs::write(path, messages.concat()).unwrap();
+}
+
+fn swap(one: &Path, other: &Path) {
+    let aside = one.with_extension("aside");
+    fs::rename(one, &aside).unwrap();
+    fs::rename(other, one).unwrap();
+    fs::rename(aside, other).unwrap();
+}
+
+/// Files of a Maildir, by their numbers.
+fn mail(root: &Path, numbers: [&str; 2]) -> [PathBuf; 2] {
+    let files = || fs::read_dir(root.join("cur")).unwrap().map(|entry| entry.unwrap().path());
+    numbers.map(|number| {
+        files()
+            .find(|file| file.file_name().unwrap().to_string_lossy().starts_with(&format!("{number}.")))
+            .unwrap()
+    })
+}
+
+const ATTACKS: [(&str, Attack); 15] = [
+    ("the last lines of the report are dropped", |at| lines(&at.join("report"), |lines| lines.truncate(50))),
+    ("the last line of the report is dropped and its message, too", |at| {
+        lines(&at.join("report"), |lines| drop(lines.pop()));
+        let [last, _] = mail(&at.join("out/other"), ["19", "3"]);
+        fs::remove_file(last).unwrap();
+    }),
+    ("a line of the report is there twice", |at| lines(&at.join("report"), |l| l.insert(5, l[4].clone()))),
+    ("the report is another run's", |at| {
+        fs::copy(at.join("report2"), at.join("report")).unwrap();
+    }),
+    ("report and signature are another run's", |at| {
+        fs::copy(at.join("report2"), at.join("report")).unwrap();
+        fs::copy(at.join("report2.p7s"), at.join("report.p7s")).unwrap();
+    }),
+    ("the signature is another report's", |at| {
+        fs::copy(at.join("report2.p7s"), at.join("report.p7s")).unwrap();
+    }),
+    ("the signature is none", |at| fs::write(at.join("report.p7s"), "no signature").unwrap()),
+    ("two messages of an mbox changed places", |at| messages(&at.join("out/mbox"), |all| all.swap(3, 9))),
+    ("a message is added to an mbox", |at| {
+        messages(&at.join("out/mbox"), |all| all.push("From alice\nSubject: x\n\ny\n\n".into()));
+    }),
+    ("a message of an mbox is there twice", |at| {
+        messages(&at.join("out/mbox"), |all| all.insert(4, all[4].clone()));
+    }),
+    ("an mbox and a Maildir changed places", |at| swap(&at.join("out/mbox"), &at.join("out/mail"))),
+    ("two Maildirs changed places", |at| swap(&at.join("out/mail"), &at.join("out/other"))),
+    ("two messages of a Maildir changed places", |at| {
+        let [one, other] = mail(&at.join("out/mail"), ["3", "7"]);
+        swap(&one, &other);
+    }),
+    ("a message is added to a Maildir", |at| {
+        fs::write(at.join("out/mail/cur/99.host:2,S"), "A: 1\n\n").unwrap();
+    }),
+    ("a message of a Maildir is there twice", |at| {
+        let [one, _] = mail(&at.join("out/mail"), ["3", "7"]);
+        fs::copy(one, at.join("out/mail/cur/99.host:2,S")).unwrap();
+    }),
+];
+
+#[test]
+fn whatever_somebody_does_who_can_write_to_outputs_and_report_is_found() {
+    for (name, attack) in
+        [("nothing is done", None)].into_iter().chain(ATTACKS.map(|(name, it)| (name, Some(it))))
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("mbox"), sample_mbox(20)).unwrap();
+        for maildir in ["mail", "other"] {
+            fs::create_dir_all(path(maildir).join("cur")).unwrap();
+            for number in 0..20 {
+                let text = format!("Subject: {number} of {maildir}\n\nx\n");
+                fs::write(path(maildir).join(format!("cur/{number}.host:2,S")), text).unwrap();
+            }
+        }
+        let inputs = ["mbox", "mail", "other"].map(&path);
+        let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+        for (output, report) in [("out", "report"), ("out2", "report2")] {
+            let task: &dyn batch::task::Task =
+                if report == "report" { &Shout } else { &batch::task::Identity };
+            let written = Report::create(&path(report)).unwrap();
+            run(&options(&inputs, &path(output)), task, written, &AtomicBool::new(false)).unwrap();
+            sign(&path(report), &key("alice"), &[], now()).unwrap();
+        }
+        if let Some(attack) = attack {
+            attack(folder.path());
+        }
+        let outputs = ["out/mbox", "out/mail", "out/other"].map(path);
+        match (check(&path("report"), &outputs), attack) {
+            (Ok(checked), None) => {
+                assert_eq!((checked.good, checked.count), (60, 0), "{:?}", checked.problems);
+                assert_eq!(checked.signers.len(), 1);
+            }
+            (Ok(checked), Some(_)) => assert!(checked.count > 0, "{name}: nothing was found"),
+            (Err(error), None) => panic!("{error}"),
+            (Err(_), Some(_)) => {}
+        }
+    }
+}
