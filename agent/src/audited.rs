@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use audit::{AuditLog, Owe, shortened};
+use audit::{AuditLog, Owe};
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 use smime::{
@@ -31,11 +31,11 @@ pub struct AuditedKey<'a> {
 #[derive(Serialize)]
 struct Use<'a> {
     /// What the MTA calls the message.
-    queue_id: Option<String>,
+    queue_id: Option<&'a str>,
     /// The client's address.
     client: Option<String>,
-    login: Option<String>,
-    sender: String,
+    login: Option<&'a str>,
+    sender: &'a str,
     operation: &'static str,
     algorithm: String,
     /// SHA-256 of the `SubjectPublicKeyInfo`: the same key has the same in the audit of `hsmime-keyd`.
@@ -75,18 +75,18 @@ impl<'a> AuditedKey<'a> {
         let (outcome, error) = match &result {
             Ok(_) => ("done", None),
             Err(KeyError::Deadline { .. }) => ("deadline", None),
-            Err(error) => ("failed", Some(shortened(&error.to_string()))),
+            Err(error) => ("failed", Some(error.to_string())),
         };
         let envelope = self.envelope;
         let line = Use {
-            queue_id: envelope.queue_id.as_deref().map(shortened),
+            queue_id: envelope.queue_id.as_deref(),
             client: envelope.client.map(|client| client.to_string()),
-            login: envelope.login().map(shortened),
-            sender: shortened(&envelope.sender),
+            login: envelope.login(),
+            sender: &envelope.sender,
             operation,
             algorithm: algorithm(),
             key: HEXLOWER.encode(&key_of(certificate)),
-            description: shortened(&certificate.to_string()),
+            description: certificate.to_string(),
             input: &HEXLOWER.encode(Digest::of(Sha256, input).as_bytes()),
             outcome,
             error,
@@ -141,7 +141,7 @@ impl Decryptor for AuditedKey<'_> {
         encrypted_key: &[u8],
         algorithm: &KeyEncryptionAlgorithm,
     ) -> Result<Unwrapped, KeyError> {
-        let named: &dyn Fn() -> String = &|| format!("{algorithm:?}");
+        let named: &dyn Fn() -> String = &|| algorithm.to_string();
         self.used(self.decryptor.certificate(), ("decrypt", named), encrypted_key, || {
             self.decryptor.decrypt_key(encrypted_key, algorithm)
         })
@@ -152,5 +152,41 @@ impl Decryptor for AuditedKey<'_> {
         self.used(self.decryptor.certificate(), ("agree", named), originator.octets(), || {
             self.decryptor.agree(originator)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use audit::AuditFile;
+    use smime::testing::fixtures::key;
+
+    use super::*;
+
+    /// Whoever sends a message chooses what is in a label.
+    #[test]
+    fn a_key_under_a_long_label_leaves_a_line_and_the_next_use_is_not_held_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = AuditLog::open(&AuditFile::at(&path), Duration::ZERO).unwrap();
+        let (bob, envelope) = (key("bob"), Envelope::default());
+        let audited = AuditedKey::new(&bob, &bob, Some(&audit), &envelope);
+        let label = vec![255; 10 << 10];
+        let long = KeyEncryptionAlgorithm::RsaOaep { hash: Sha256, mask_hash: Sha256, label };
+        let rejected = audited.decrypt_key(&[1; 256], &long).unwrap();
+        assert!(matches!(rejected, Unwrapped::Rejected));
+        let digest = Digest::of(Sha256, b"the next");
+        audited.sign(&SignatureInput::Digest(digest), SignatureAlgorithm::RsaPkcs1(Sha256)).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told: Vec<_> =
+            lines.iter().map(|line| (line["operation"].as_str(), line["algorithm"].as_str())).collect();
+        let words = "RsaOaep { hash: Sha256, mask_hash: Sha256, label: 10240 octets }";
+        assert_eq!(
+            told,
+            [(None, None), (Some("decrypt"), Some(words)), (Some("sign"), Some("RsaPkcs1(Sha256)"))]
+        );
     }
 }

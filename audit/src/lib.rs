@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! AuditLog (what is owed, when to try again) ─ writer (one file, its lock, its numbers) ─ rotated (those before it)
+//!          └─ line (facts as JSON that has room)
 //! ```
 //!
 //! What a line says of a use is the caller's. Whoever uses keys writes the line before the result leaves, and withholds
@@ -9,6 +10,7 @@
 
 mod check;
 mod end;
+mod line;
 mod log;
 mod rotated;
 mod time;
@@ -41,11 +43,3 @@ impl AuditFile {
         Self { path: path.into(), max_bytes: Self::MAX_BYTES, files: Self::FILES }
     }
 }
-
-/// As much of a text that others wrote as a line has room for.
-pub fn shortened(text: &str) -> String {
-    text.chars().take(LONGEST_TEXT).collect()
-}
-
-/// Four octets each at most, six in JSON.
-const LONGEST_TEXT: usize = 1000;

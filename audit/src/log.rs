@@ -16,7 +16,7 @@ use tracing::{error, info};
 
 use crate::{
     AuditFile,
-    time::now,
+    line::Line,
     writer::{Torn, Writer},
 };
 
@@ -39,18 +39,9 @@ pub enum Owe {
 struct State {
     writer: Writer,
     /// Lines that could not be written yet, without their numbers.
-    owed: VecDeque<Vec<u8>>,
+    owed: VecDeque<Line>,
     /// When writing failed last.
     failed: Option<Instant>,
-}
-
-#[derive(Serialize)]
-struct Line<'a, T> {
-    /// RFC 3339, UTC.
-    time: String,
-    event: &'static str,
-    #[serde(flatten)]
-    facts: &'a T,
 }
 
 #[derive(Serialize)]
@@ -92,10 +83,10 @@ impl AuditLog {
         state.begin(torn)
     }
 
-    /// Writes a line on a use of a key. The error: it was not written, and the use's result must not be used; the line will
+    /// Writes a line on a use of a key, with the beginning of each text that is long. The error: it was not written, and the use's result must not be used; the line will
     /// be written when that works again.
     pub fn record(&self, facts: &impl Serialize, owe: Owe) -> io::Result<()> {
-        let line = line("use", facts)?;
+        let line = Line::new("use", facts);
         self.lock().write(line, owe)
     }
 
@@ -109,28 +100,23 @@ impl AuditLog {
     }
 }
 
-fn line(event: &'static str, facts: &impl Serialize) -> io::Result<Vec<u8>> {
-    Ok(serde_json::to_vec(&Line { time: now(), event, facts })?)
-}
-
 impl State {
     /// The first lines after a file was opened.
     fn begin(&mut self, torn: Option<Torn>) -> io::Result<()> {
         if let Some(Torn { octets }) = torn {
-            self.write(line("torn", &TornFacts { octets })?, Owe::Always)?;
+            self.write(Line::new("torn", &TornFacts { octets }), Owe::Always)?;
         }
-        self.write(line("opened", &Nothing {})?, Owe::Always)
+        self.write(Line::new("opened", &Nothing {}), Owe::Always)
     }
 
-    fn write(&mut self, line: Vec<u8>, owe: Owe) -> io::Result<()> {
+    fn write(&mut self, line: Line, owe: Owe) -> io::Result<()> {
         let written = match self.settle() {
             // Waiting for the next try must not put it off.
             Err(error) => Err(error),
             Ok(()) => self.writer.append(&line).inspect_err(|error| self.fail(error)),
         };
-        let is_hopeless = written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput);
         let is_one_too_many = owe == Owe::UnlessMany && self.owed.len() >= MOST_OWED;
-        if written.is_err() && !is_hopeless && !is_one_too_many {
+        if written.is_err() && !is_one_too_many {
             self.owed.push_back(line);
         }
         written

@@ -14,7 +14,8 @@ use tracing::{info, warn};
 
 use crate::{
     AuditFile,
-    end::{BEGINNING, LONGEST_LINE, end_of},
+    end::{BEGINNING, end_of},
+    line::Line,
     rotated,
 };
 
@@ -95,15 +96,10 @@ impl Writer {
         &self.to.path
     }
 
-    /// Writes one line, of a JSON object without its number.
-    pub(crate) fn append(&mut self, object: &[u8]) -> io::Result<()> {
-        let Some(members) = object.strip_prefix(b"{") else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a line is an object"));
-        };
-        if object.len() > LONGEST_LINE - 64 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a line is too long"));
-        }
-        let mut line = Vec::with_capacity(object.len() + 32);
+    /// Writes one line.
+    pub(crate) fn append(&mut self, unnumbered: &Line) -> io::Result<()> {
+        let members = unnumbered.members();
+        let mut line = Vec::with_capacity(members.len() + 32);
         line.extend_from_slice(BEGINNING);
         line.extend_from_slice(self.next.to_string().as_bytes());
         line.push(b',');

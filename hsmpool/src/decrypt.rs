@@ -227,12 +227,5 @@ pub(crate) fn names(digest: DigestAlgorithm) -> Option<(MechanismType, PkcsMgfTy
 }
 
 fn name(algorithm: &KeyEncryptionAlgorithm) -> String {
-    match algorithm {
-        KeyEncryptionAlgorithm::RsaPkcs1 => "decryption by RSAES-PKCS1-v1_5".into(),
-        KeyEncryptionAlgorithm::RsaOaep { hash, mask_hash, label } => format!(
-            "decryption by RSAES-OAEP with {hash:?}, MGF1 with {mask_hash:?}, a label of {} octets",
-            label.len()
-        ),
-        other => format!("decryption by {other:?}"),
-    }
+    format!("decryption by {algorithm}")
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use agent::settings::KeydClient;
-use audit::{AuditLog, Owe, shortened};
+use audit::{AuditLog, Owe};
 use data_encoding::HEXLOWER;
 use hsmpool::{
     Lane,
@@ -47,7 +47,7 @@ impl Keeper {
             operation: usage.operation(),
             algorithm: usage.algorithm(),
             key: HEXLOWER.encode(usage.key),
-            description: shortened(usage.description),
+            description: usage.description.to_owned(),
             input: HEXLOWER.encode(Digest::of(Sha256, usage.input()).as_bytes()),
             outcome: "done",
             error: None,
@@ -88,7 +88,7 @@ impl Gate for Keeper {
             let (outcome, error) = match result {
                 Ok(()) => ("done", None),
                 Err(KeyError::Deadline { .. }) => ("deadline", None),
-                Err(error) => ("failed", Some(shortened(&error.to_string()))),
+                Err(error) => ("failed", Some(error.to_string())),
             };
             let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             let line = Use { outcome, error, elapsed_us, ..line };

@@ -7,6 +7,8 @@ mod content;
 mod legacy;
 mod pss;
 
+use std::fmt;
+
 use const_oid::db::{rfc5912, rfc8410::ID_ED_25519};
 use der::asn1::{Any, Null, ObjectIdentifier, OctetString};
 use spki::AlgorithmIdentifierOwned;
@@ -245,6 +247,19 @@ pub enum KeyEncryptionAlgorithm {
     },
 }
 
+/// As in the code, but with the length of a label only: whoever sends a message chooses its octets.
+impl fmt::Display for KeyEncryptionAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RsaPkcs1 => f.write_str("RsaPkcs1"),
+            Self::RsaOaep { hash, mask_hash, label } => {
+                let octets = label.len();
+                write!(f, "RsaOaep {{ hash: {hash:?}, mask_hash: {mask_hash:?}, label: {octets} octets }}")
+            }
+        }
+    }
+}
+
 /// RSAES-OAEP-params (RFC 4055 4.1); everything absent means SHA-1, MGF1 with SHA-1, empty label.
 #[derive(Clone, Debug, der::Sequence)]
 struct OaepParameters {
@@ -317,6 +332,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_key_encryption_is_named_in_few_words_whatever_its_label_is() {
+        let hash = DigestAlgorithm::Sha256;
+        let algorithm = KeyEncryptionAlgorithm::RsaOaep {
+            hash,
+            mask_hash: DigestAlgorithm::Sha1,
+            label: vec![1; 10_000],
+        };
+        assert_eq!(algorithm.to_string(), "RsaOaep { hash: Sha256, mask_hash: Sha1, label: 10000 octets }");
+        assert_eq!(KeyEncryptionAlgorithm::RsaPkcs1.to_string(), "RsaPkcs1");
     }
 
     #[test]

@@ -74,11 +74,11 @@ impl KeyUse<'_> {
         }
     }
 
-    /// The algorithm, as the code names it.
+    /// The algorithm, as the code names it; of a label its length only.
     pub fn algorithm(&self) -> String {
         match self.operation {
             Operation::Sign { algorithm, .. } => format!("{algorithm:?}"),
-            Operation::Decrypt { algorithm, .. } => format!("{algorithm:?}"),
+            Operation::Decrypt { algorithm, .. } => algorithm.to_string(),
             Operation::Agree { originator } => format!("Ecdh({:?})", originator.curve()),
         }
     }

@@ -46,6 +46,16 @@ pub enum OpenError {
         /// Which.
         oid: ObjectIdentifier,
     },
+    /// A label of RSAES-OAEP that no token would be asked with (RFC 4055 4.1 sets no limit; mail has none).
+    #[error(
+        "the key is encrypted with an RSAES-OAEP label of {octets} octets, of which {limit} at most are taken"
+    )]
+    Label {
+        /// How long it is.
+        octets: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The ciphertext, its key or its padding is bad. One word for all of it: which one it was is what
     /// an attacker wants to know (RFC 3218).
     #[error("the content cannot be decrypted")]
@@ -57,7 +67,7 @@ impl OpenError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Key(error) => error.fault(),
-            Self::Unsupported { .. } | Self::Undecryptable => Fault::Message,
+            Self::Unsupported { .. } | Self::Label { .. } | Self::Undecryptable => Fault::Message,
         }
     }
 }

@@ -82,6 +82,11 @@ impl EncryptedKey<'_> {
             Self::Transported(info) => {
                 let unsupported = |oid| OpenError::Unsupported { what: "key-encryption", oid };
                 let algorithm = info.algorithm().map_err(unsupported)?;
+                if let KeyEncryptionAlgorithm::RsaOaep { label, .. } = algorithm
+                    && label.len() > MAX_LABEL
+                {
+                    return Err(OpenError::Label { octets: label.len(), limit: MAX_LABEL });
+                }
                 // A token asked to decrypt with a key on a curve would say that something is wrong with it.
                 let key = certificate.key_algorithm();
                 if matches!(key, ID_EC_PUBLIC_KEY | ID_X_25519 | ID_ED_25519) {
@@ -152,3 +157,6 @@ pub(super) fn names(rid: &RecipientIdentifier, certificate: &Certificate) -> boo
         }
     }
 }
+
+/// How long a label of RSAES-OAEP may be: it is the sender's, and goes to the token with the key.
+const MAX_LABEL: usize = 256;

@@ -1,8 +1,12 @@
 //! RecipientInfos: keys that are oracles, points on no curve, and structures that crashed their readers.
 
+use const_oid::db::rfc5912::ID_P_SPECIFIED;
 use smime::{
+    Fault,
     ber::Tag,
     cipher::ContentCipher,
+    cms::Object,
+    key::Decryptor as _,
     testing::{Node, fixtures::data},
 };
 
@@ -156,4 +160,30 @@ fn recipients_without_their_optional_parameters_are_survived_and_give_no_other_t
             token.asked();
         }
     }
+}
+
+/// RFC 4055 4.1 lets a sender put a label of any length beside the key. It would go to the token and into records.
+#[test]
+fn a_key_under_a_long_oaep_label_is_refused_before_the_token_is_asked() {
+    let bob = Counting::of("bob");
+    let with_label = |octets| {
+        let mut forged = Node::parse(&data("oaep256.p7m"));
+        let label = Node::octet_string(vec![7; octets]);
+        let source = Node::sequence([Node::oid(ID_P_SPECIFIED), label]);
+        forged.at(&[1, 0, 1, 0, 2, 1]).nodes().push(Node::constructed(Tag::context(2), [source]));
+        forged.to_der()
+    };
+    for (octets, expected) in [
+        (1, Outcome::Undecryptable),
+        (256, Outcome::Undecryptable),
+        (257, Outcome::Refused),
+        (10_000, Outcome::Refused),
+    ] {
+        assert_eq!(open(&with_label(octets), &bob), expected, "{octets}");
+    }
+    let object = with_label(10_000);
+    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { panic!() };
+    let error = enveloped.open(enveloped.recipient_for(bob.certificate()).unwrap(), &bob).unwrap_err();
+    assert!(error.to_string().contains("label of 10000 octets"), "{error}");
+    assert_eq!(error.fault(), Fault::Message);
 }
