@@ -3,9 +3,11 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use crate::{
@@ -57,46 +59,89 @@ impl fmt::Display for Found {
     }
 }
 
+/// An audit that was looked through.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The file that is written to, or was.
+    pub name: PathBuf,
+    /// How many files there are of it.
+    pub files: usize,
+    /// What is in them.
+    pub found: Found,
+}
+
+/// Checks the audits that these files are of, each with the full files beside it, also while they are written to.
+pub fn check(files: &[PathBuf]) -> io::Result<Vec<Checked>> {
+    sequences(files)?.into_iter().map(|(name, parts)| check_audit(name, parts)).collect()
+}
+
+/// What is said of an audit is so of files that were the same before and after. A line that is missing may only be in a
+/// file that was put aside meanwhile, so nothing is wrong that is not seen twice.
+fn check_audit(name: PathBuf, mut parts: Vec<PathBuf>) -> io::Result<Checked> {
+    let is_asked = parts.last() == Some(&name);
+    let (mut before, mut tries) = (None, 0);
+    loop {
+        let found = check_all(&parts);
+        let again = parts_of(&name, is_asked)?;
+        let is_sure = again == parts
+            && match &found {
+                Ok(Found::Wrong { .. }) => before.as_ref() == found.as_ref().ok(),
+                Ok(_) => true,
+                Err(_) => false,
+            };
+        tries += 1;
+        if is_sure || tries == MOST_TRIES {
+            return Ok(Checked { name, files: parts.len(), found: found? });
+        }
+        (before, parts) = (found.ok(), again);
+        thread::sleep(PAUSE);
+    }
+}
+
 /// The audits that these files are of: each with its name, the full files beside it, and itself, in the order of their
 /// lines.
-pub fn sequences(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Vec<PathBuf>)>> {
+pub(crate) fn sequences(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Vec<PathBuf>)>> {
     let mut audits: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
     for file in files {
         let base = rotated::parse(file).map_or_else(|| file.clone(), |(base, _)| base);
         if audits.contains_key(&base) {
             continue;
         }
-        let mut all: Vec<PathBuf> = rotated::all(&base)?.into_iter().map(|(_, path)| path).collect();
-        // A crash may have left it without its last file; whoever asks for that one is told.
-        if base.try_exists()? || *file == base {
-            all.push(base.clone());
-        }
-        audits.insert(base, all);
+        let parts = parts_of(&base, *file == base)?;
+        audits.insert(base, parts);
     }
     Ok(audits.into_iter().collect())
 }
 
+/// The files of an audit, in the order of their lines. A crash may have left it without its last one; whoever asks for that
+/// one is told.
+fn parts_of(base: &Path, is_asked: bool) -> io::Result<Vec<PathBuf>> {
+    // Full files are beside that which is written to.
+    let is_link = fs::symlink_metadata(base).is_ok_and(|found| found.is_symlink());
+    let beside = if is_link { &rotated::resolved(base)? } else { base };
+    let mut all: Vec<PathBuf> = rotated::all(beside)?.into_iter().map(|(_, path)| path).collect();
+    if is_asked || base.try_exists()? {
+        all.push(base.to_owned());
+    }
+    Ok(all)
+}
+
 /// Checks an audit, of files in the order of their lines.
-pub fn check_all(files: &[PathBuf]) -> io::Result<Found> {
-    let mut checked = Checked::default();
+pub(crate) fn check_all(files: &[PathBuf]) -> io::Result<Found> {
+    let mut reader = Reader::default();
     for file in files {
         let lines = File::open(file)
-            .and_then(|opened| checked.read(file, BufReader::new(opened)))
+            .and_then(|opened| reader.read(file, BufReader::new(opened)))
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
         if let Some(wrong) = lines {
             return Ok(wrong);
         }
     }
-    Ok(checked.found())
-}
-
-/// Checks one file.
-pub fn check(file: &Path) -> io::Result<Found> {
-    check_all(&[file.to_owned()])
+    Ok(reader.found())
 }
 
 #[derive(Default)]
-struct Checked {
+struct Reader {
     lines: u64,
     first: Option<u64>,
     last: Option<u64>,
@@ -105,7 +150,7 @@ struct Checked {
     pending: Option<u64>,
 }
 
-impl Checked {
+impl Reader {
     /// What is wrong with a file, if anything is.
     fn read(&mut self, file: &Path, mut lines: impl BufRead) -> io::Result<Option<Found>> {
         let wrong = |line, what: String| Ok(Some(Found::Wrong { file: file.to_owned(), line, what }));
@@ -161,11 +206,54 @@ fn event_of(line: &[u8]) -> Option<String> {
     Some(line.get("event")?.as_str()?.to_owned())
 }
 
+/// How often an audit is looked through, whose files are others each time.
+const MOST_TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 const NONE: &str = "it is no audit line";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{AuditFile, AuditLog, Owe};
+
+    #[test]
+    fn files_that_are_put_aside_while_an_audit_is_looked_through_are_not_missed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let to = AuditFile { path: path.clone(), max_bytes: 1000, files: 4 };
+        let log = AuditLog::open(&to, Duration::ZERO).unwrap();
+        let write =
+            |lines| (0..lines).for_each(|_| log.record(&BTreeMap::from([("a", "b")]), Owe::Always).unwrap());
+        write(30);
+        // One that is put aside now, and then so many that the first listed are removed.
+        for more in [20, 200] {
+            let [(name, parts)] = sequences(std::slice::from_ref(&path)).unwrap().try_into().unwrap();
+            write(more);
+            assert!(!matches!(check_all(&parts), Ok(Found::Whole { .. })), "{more}");
+            let checked = check_audit(name, parts).unwrap();
+            assert!(matches!(checked.found, Found::Whole { .. }), "{more}: {}", checked.found);
+            assert_eq!(checked, check(std::slice::from_ref(&path)).unwrap().remove(0));
+        }
+        // What is missing is missing.
+        fs::remove_file(&rotated::all(&path).unwrap()[1].1).unwrap();
+        assert!(matches!(check(&[path]).unwrap()[0].found, Found::Wrong { .. }));
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_looked_through_with_the_files_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, link] = ["audit.jsonl", "link"].map(|name| directory.path().join(name));
+        let to = AuditFile { path: path.clone(), max_bytes: 1, files: 4 };
+        let log = AuditLog::open(&to, Duration::ZERO).unwrap();
+        log.record(&BTreeMap::from([("a", "b")]), Owe::Always).unwrap();
+        std::os::unix::fs::symlink("audit.jsonl", &link).unwrap();
+        let expected = Found::Whole { lines: 2, first: 1, last: 2, torn: 0 };
+        assert_eq!(
+            check(std::slice::from_ref(&link)).unwrap(),
+            [Checked { name: link, files: 2, found: expected }]
+        );
+        assert!(check(&[directory.path().join("none")]).is_err());
+    }
 
     #[test]
     fn gaps_repetitions_and_torn_lines_are_found_with_their_place() {
@@ -183,11 +271,14 @@ mod tests {
             ("{\"seq\":1}\n{\"seq\":2\n{\"seq\":2,\"event\":\"torn\"}\n", whole(2, 1, 2, 1)),
             ("{\"seq\":1}\n{\"seq\":2\n{\"seq\":2,\"event\":\"use\"}\n", wrong(2, NONE)),
             ("{\"seq\":1}\n{\"seq\":2\n", wrong(2, NONE)),
+            ("{\"seq\":1}\n\0\0\n{\"seq\":2,\"event\":\"torn\"}\n", whole(2, 1, 2, 1)),
+            ("{\"seq\":1}\n{\"seq\":2}\0\n{\"seq\":2,\"event\":\"torn\"}\n", whole(2, 1, 2, 1)),
+            ("{\"seq\":1}\n\0\0\n{\"seq\":2,\"event\":\"use\"}\n", wrong(2, NONE)),
             ("{\"seq\":1}\n{\"seq\":2\n{\"seq\":3,\"event\":\"torn\"}\n", wrong(3, "number 3 follows 1")),
         ] {
-            let mut checked = Checked::default();
-            let found = checked.read(file, text.as_bytes()).unwrap();
-            assert_eq!(found.unwrap_or_else(|| checked.found()), expected, "{text}");
+            let mut reader = Reader::default();
+            let found = reader.read(file, text.as_bytes()).unwrap();
+            assert_eq!(found.unwrap_or_else(|| reader.found()), expected, "{text}");
         }
     }
 }

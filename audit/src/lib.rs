@@ -18,7 +18,7 @@ mod writer;
 
 use std::path::PathBuf;
 
-pub use check::{Found, check, check_all, sequences};
+pub use check::{Checked, Found, check};
 pub use log::{AuditLog, Owe};
 
 /// Where an audit is, and how large it becomes.

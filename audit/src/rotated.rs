@@ -6,6 +6,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The one name of an audit, whatever links lead to it, and whether it is there or was moved away.
+pub(crate) fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Some(name) = path.file_name() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
+        };
+        let folder = fs::canonicalize(folder(&path))?;
+        let found = folder.join(name);
+        match fs::read_link(&found) {
+            Ok(target) => path = folder.join(target),
+            Err(_) => return Ok(found),
+        }
+    }
+    Err(io::Error::other("too many links lead to it"))
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// The name of a file that is full, by the number of its last line.
 pub(crate) fn name(path: &Path, last: u64) -> PathBuf {
     with_suffix(path, &format!("{last:0DIGITS$}"))
@@ -23,10 +47,7 @@ pub(crate) fn next(path: &Path) -> PathBuf {
 
 /// The full files of an audit, the oldest first, with the number of their last line.
 pub(crate) fn all(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder(path);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let sibling = folder.join(entry?.file_name());
@@ -55,6 +76,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// As many as the kernel follows.
+const MOST_LINKS: usize = 40;
 /// Enough for the largest number, so that names sort as numbers do.
 const DIGITS: usize = 20;
 

@@ -9,7 +9,10 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::{
+    fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with},
+    io::Errno,
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -45,8 +48,7 @@ pub(crate) struct Torn {
 impl Writer {
     /// Opens the file, with numbers from `first` on where no file has any. `WouldBlock`: somebody else writes to it.
     pub(crate) fn open(to: &AuditFile, first: u64) -> io::Result<(Self, Option<Torn>)> {
-        // By one name only, whoever asks.
-        let path = fs::canonicalize(&to.path).unwrap_or_else(|_| to.path.clone());
+        let path = rotated::resolved(&to.path)?;
         let is_else = fs::metadata(&path).is_ok_and(|found| !found.is_file());
         if is_else {
             return Err(io::Error::other("it is not a regular file, so it cannot be gone on with"));
@@ -59,7 +61,7 @@ impl Writer {
     /// Opens the file of its name anew, which may be another now. What was open stays so where that fails.
     pub(crate) fn reopen(&mut self, to: &AuditFile) -> io::Result<Option<Torn>> {
         self.mend()?;
-        let path = fs::canonicalize(&to.path).unwrap_or_else(|_| to.path.clone());
+        let path = rotated::resolved(&to.path)?;
         let (fresh, torn) = if path == self.to.path {
             Self::open_locked(AuditFile { path, ..to.clone() }, self.lock.try_clone()?, self.next)?
         } else {
@@ -190,7 +192,19 @@ impl Writer {
 
 /// Never over a file that is there.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+    or_plainly(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE), from, to)
+}
+
+/// What came of a rename; where the file system does not know the flag, another. Only who holds the lock makes such names.
+fn or_plainly(renamed: rustix::io::Result<()>, from: &Path, to: &Path) -> io::Result<()> {
+    match renamed {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+            Err(error) => Err(error),
+        },
+        renamed => Ok(renamed?),
+    }
 }
 
 fn open_file(path: &Path) -> io::Result<File> {
@@ -203,4 +217,30 @@ fn open_file(path: &Path) -> io::Result<File> {
 pub(crate) fn numbers(path: &Path) -> Vec<u64> {
     let whole = fs::read(path).unwrap();
     whole.split_inclusive(|o| *o == b'\n').filter_map(crate::end::seq_of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As on NFS, and on what FUSE offers.
+    #[test]
+    fn where_a_rename_knows_no_flags_it_still_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
+        for unknown in [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP] {
+            fs::write(&from, "new").unwrap();
+            or_plainly(Err(unknown), &from, &to).unwrap();
+            assert_eq!(fs::read(&to).unwrap(), b"new");
+            fs::write(&from, "newer").unwrap();
+            let error = or_plainly(Err(unknown), &from, &to).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(
+                (fs::read(&from).unwrap(), fs::read(&to).unwrap()),
+                (b"newer".to_vec(), b"new".to_vec())
+            );
+            fs::remove_file(&to).unwrap();
+        }
+        assert!(or_plainly(Err(Errno::ACCESS), &from, &to).is_err() && from.exists());
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::{
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
-use audit::Found;
+use audit::{Checked, Found};
 
 /// Prints what was found: 0 if no line is missing, 1 if one is, 2 if the files cannot be read.
 pub(crate) fn run(path: &Path) -> ExitCode {
@@ -24,11 +24,9 @@ pub(crate) fn run(path: &Path) -> ExitCode {
 }
 
 fn check(path: &Path) -> io::Result<(String, bool)> {
-    let audits: Vec<(PathBuf, Vec<PathBuf>)> = audit::sequences(&[path.to_owned()])?;
     let mut text = Vec::new();
     let mut is_whole = true;
-    for (name, files) in audits {
-        let found = audit::check_all(&files)?;
+    for Checked { name, found, .. } in audit::check(&[path.to_owned()])? {
         is_whole &= !matches!(found, Found::Wrong { .. });
         text.push(format!("{}: {found}", name.display()));
     }

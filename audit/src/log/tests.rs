@@ -9,7 +9,12 @@ use std::{
 };
 
 use super::*;
-use crate::{Found, check_all, rotated, sequences, writer::numbers};
+use crate::{
+    Found,
+    check::{check, check_all, sequences},
+    rotated,
+    writer::numbers,
+};
 
 #[derive(Serialize)]
 struct Use {
@@ -67,7 +72,7 @@ fn numbers_go_on_over_restarts_and_a_torn_line_is_kept_and_told() {
         };
         assert_eq!(events(&path), expected, "{missing} octets are missing");
         assert_eq!(numbers(&path), [1, 2, 3, 4], "{missing} octets are missing");
-        let found = crate::check(&path).unwrap();
+        let found = check(std::slice::from_ref(&path)).unwrap().remove(0).found;
         let torn = u64::from(missing > 1);
         assert_eq!(found, Found::Whole { lines: 4, first: 1, last: 4, torn });
         // A crash before it was told: it is told by the next.
@@ -103,6 +108,48 @@ fn a_file_that_was_moved_away_is_gone_on_with_in_a_new_one() {
     drop(log);
     drop(open(&path));
     assert_eq!(numbers(&path), [3, 4, 5]);
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_gone_on_with_whatever_links_lead_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let [disk, folder] = ["disk", "folder"].map(|name| directory.path().join(name));
+    fs::create_dir(&disk).unwrap();
+    std::os::unix::fs::symlink(&disk, &folder).unwrap();
+    std::os::unix::fs::symlink("folder/of-link", directory.path().join("link")).unwrap();
+    for (name, file) in [("folder/audit", "audit"), ("link", "of-link")] {
+        let (path, file) = (directory.path().join(name), disk.join(file));
+        let log = open(&path);
+        for round in 1..4 {
+            let old = disk.join(format!("old{round}"));
+            fs::rename(&file, &old).unwrap();
+            // logrotate may make the file anew.
+            if round == 2 {
+                fs::write(&file, "").unwrap();
+            }
+            log.reopen(&AuditFile::at(&path)).unwrap();
+            assert_eq!((numbers(&old), numbers(&file)), (vec![round], vec![round + 1]), "{name}");
+        }
+        // By no other name either there is a second writer.
+        for other in [&path, &file] {
+            assert!(AuditLog::open(&AuditFile::at(other), Duration::ZERO).is_err());
+        }
+    }
+}
+
+#[test]
+fn zeros_that_a_power_cut_left_are_told_and_gone_on_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    drop(open(&path));
+    for (round, zeros) in [1, 5000, 300_000].into_iter().enumerate() {
+        File::options().append(true).open(&path).unwrap().write_all(&vec![0; zeros]).unwrap();
+        drop(open(&path));
+        let found = check(std::slice::from_ref(&path)).unwrap().remove(0).found;
+        let torn = u64::try_from(round).unwrap() + 1;
+        let lines = 1 + 2 * torn;
+        assert_eq!(found, Found::Whole { lines, first: 1, last: lines, torn }, "{zeros}");
+    }
 }
 
 #[test]
