@@ -1,12 +1,13 @@
 //! The audit as those who use keys see it: it takes lines from any thread, and owes those that it could not write.
 //!
 //! Where a line cannot be written, the answer is withheld, its line is kept and written as soon as that works again, and
-//! until then no key is used.
+//! until then no key is used. A disk that hangs holds whoever writes, but nobody else for long.
 
 use std::{
     collections::VecDeque,
-    io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    io, mem,
+    ops::{Deref, DerefMut},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +25,31 @@ use crate::{
 #[derive(Debug)]
 pub struct AuditLog {
     state: Mutex<State>,
+    turn: Mutex<Turn>,
+    ended: Condvar,
+    /// How long somebody waits for others to write, or stands back from one who takes so long.
+    patience: Duration,
 }
+
+/// Whose turn it is to write.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Since when somebody writes.
+    taken: Option<Instant>,
+    /// Lines of those who could not wait.
+    late: VecDeque<Line>,
+    /// Whether it was told that somebody hangs.
+    told: bool,
+}
+
+/// One's turn to write.
+struct Writing<'a> {
+    /// Given back before others are told.
+    state: MutexGuard<'a, State>,
+    _end: End<'a>,
+}
+
+struct End<'a>(&'a AuditLog);
 
 /// Whether a line that cannot be written is kept until it can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,35 +93,103 @@ impl AuditLog {
                 opened => break opened?,
             }
         };
-        let log = Self { state: Mutex::new(State { writer, owed: VecDeque::new(), failed: None }) };
-        log.lock().begin(torn)?;
-        Ok(log)
+        let mut state = State { writer, owed: VecDeque::new(), failed: None };
+        state.begin(torn)?;
+        Ok(Self {
+            state: Mutex::new(state),
+            turn: Mutex::default(),
+            ended: Condvar::new(),
+            patience: PATIENCE,
+        })
     }
 
     /// Opens the file of that name anew, which may be another now, and goes on with the numbers. Where it cannot be, all
     /// stays as it was.
     pub fn reopen(&self, to: &AuditFile) -> io::Result<()> {
-        let mut state = self.lock();
+        let mut state = self.begin().map_err(|mut turn| self.hangs(&mut turn))?;
         let torn = state.writer.reopen(to)?;
         state.pay()?;
         state.failed = None;
         state.begin(torn)
     }
 
-    /// Writes a line on a use of a key, with the beginning of each text that is long. The error: it was not written, and the use's result must not be used; the line will
-    /// be written when that works again.
+    /// Writes a line on a use of a key, with the beginning of each text that is long. The error: it was not written, and
+    /// the use's result must not be used; the line will be written when that works again.
     pub fn record(&self, facts: &impl Serialize, owe: Owe) -> io::Result<()> {
         let line = Line::new("use", facts);
-        self.lock().write(line, owe)
+        match self.begin() {
+            Ok(mut state) => state.write(line, owe),
+            Err(mut turn) => {
+                if owe == Owe::Always || turn.late.len() < MOST_OWED {
+                    turn.late.push_back(line);
+                }
+                Err(self.hangs(&mut turn))
+            }
+        }
     }
 
     /// Whether uses can be recorded. Else no key may be used.
     pub fn is_writable(&self) -> io::Result<()> {
-        self.lock().settle()
+        self.begin().map_err(|mut turn| self.hangs(&mut turn))?.settle()
+    }
+
+    /// Waits for one's turn. The error: somebody else has had it for too long.
+    fn begin(&self) -> Result<Writing<'_>, MutexGuard<'_, Turn>> {
+        let until = Instant::now() + self.patience;
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(taken) = turn.taken {
+            let left = until.min(taken + self.patience).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(turn);
+            }
+            turn = self.ended.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        turn.taken = Some(Instant::now());
+        let late = mem::take(&mut turn.late);
+        if mem::take(&mut turn.told) {
+            info!("the audit can be written again");
+        }
+        drop(turn);
+        let mut writing = Writing { state: self.lock(), _end: End(self) };
+        writing.owed.extend(late);
+        Ok(writing)
+    }
+
+    fn hangs(&self, turn: &mut Turn) -> io::Error {
+        if !mem::replace(&mut turn.told, true) {
+            let limit = self.patience;
+            error!(
+                ?limit,
+                fault = "operator",
+                "writing the audit takes too long: no key is used until it is done"
+            );
+        }
+        io::Error::new(io::ErrorKind::TimedOut, "writing the audit takes too long")
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Writing<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.turn.lock().unwrap_or_else(PoisonError::into_inner).taken = None;
+        self.0.ended.notify_one();
     }
 }
 
@@ -124,13 +217,13 @@ impl State {
 
     /// Writes what is owed.
     fn settle(&mut self) -> io::Result<()> {
-        let Some(failed) = self.failed else { return Ok(()) };
-        if failed.elapsed() < RETRY {
+        if self.failed.is_some_and(|failed| failed.elapsed() < RETRY) {
             return Err(io::Error::other("the audit cannot be written at the moment"));
         }
         self.pay()?;
-        self.failed = None;
-        info!(path = %self.writer.path().display(), "the audit can be written again");
+        if self.failed.take().is_some() {
+            info!(path = %self.writer.path().display(), "the audit can be written again");
+        }
         Ok(())
     }
 
@@ -157,6 +250,8 @@ impl State {
 const HELD_PAUSE: Duration = Duration::from_millis(20);
 /// How often writing is tried while it fails.
 const RETRY: Duration = Duration::from_millis(500);
+/// Far more than a disk takes that is well, and less than who waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// With so many lines owed, some are not kept any more.
 const MOST_OWED: usize = 10_000;
 

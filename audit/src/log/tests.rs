@@ -3,7 +3,8 @@
 use std::{
     env,
     fs::{self, File},
-    io::Write as _,
+    io::{Read as _, Write as _},
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::{Command, Stdio},
 };
@@ -150,6 +151,46 @@ fn zeros_that_a_power_cut_left_are_told_and_gone_on_after() {
         let lines = 1 + 2 * torn;
         assert_eq!(found, Found::Whole { lines, first: 1, last: lines, torn }, "{zeros}");
     }
+}
+
+/// A socket that nobody reads stands for the disk.
+#[test]
+fn a_disk_that_hangs_holds_the_one_who_writes_and_no_line_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let log = AuditLog { patience: Duration::from_millis(300), ..open(&path) };
+    let (mut disk, mut full) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.write(&[0; 4096]).is_ok() {}
+    while full.write(&[0]).is_ok() {}
+    full.set_nonblocking(false).unwrap();
+    let file = log.lock().writer.replace_file(File::from(OwnedFd::from(full)));
+    thread::scope(|scope| {
+        let held = scope.spawn(|| record(&log));
+        while log.turn.lock().unwrap().taken.is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let others: Vec<_> = (0..4).map(|_| scope.spawn(|| record(&log))).collect();
+        for other in others {
+            assert_eq!(other.join().unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+        // Whoever comes later does not wait any more.
+        let begun = Instant::now();
+        for _ in 0..200 {
+            log.is_writable().unwrap_err();
+        }
+        assert!(begun.elapsed() < 100 * log.patience);
+        log.reopen(&AuditFile::at(&path)).unwrap_err();
+        assert!(!held.is_finished());
+        disk.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        while !held.is_finished() {
+            let _ = disk.read(&mut [0; 4096]);
+        }
+        held.join().unwrap().unwrap();
+    });
+    log.lock().writer.replace_file(file);
+    log.is_writable().unwrap();
+    assert_eq!(numbers(&path), [1, 3, 4, 5, 6]);
 }
 
 #[test]
