@@ -99,22 +99,27 @@ impl Cache {
     }
 
     /// The entries with the name of a certificate's issuer: first those of the key that it says is its issuer's, then
-    /// others, at most 50 of each.
-    pub(crate) fn issuers_of(&self, certificate: &Certificate) -> Result<Vec<Entry>, CacheError> {
+    /// others, at most 50 of each; and whether there are more.
+    pub(crate) fn issuers_of(&self, certificate: &Certificate) -> Result<(Vec<Entry>, bool), CacheError> {
         let issuer = certificate.issuer();
         let mut found = match certificate.authority_key_identifier() {
             Some(identifier) => {
-                self.by_prefix(|tables| tables.by_ski, &key::counted(&identifier), MAX_ISSUERS)?
+                self.by_prefix(|tables| tables.by_ski, &key::counted(&identifier), MAX_ISSUERS + 1)?
             }
             None => Vec::new(),
         };
+        let name = key::name(&issuer.to_der().unwrap_or_default());
+        let named = self.by_prefix(|tables| tables.by_subj, &name, MAX_ISSUERS + 1)?;
+        // Whoever is left out of those of the name has no other way in; of those of the key, the name may bring it.
+        let is_cut = named.len() > MAX_ISSUERS;
+        found.truncate(MAX_ISSUERS);
         found.retain(|entry| entry.certificate.subject() == issuer);
-        for entry in self.by_subject(&issuer.to_der().unwrap_or_default())? {
+        for entry in named.into_iter().take(MAX_ISSUERS) {
             if found.iter().all(|known| known.certificate != entry.certificate) {
                 found.push(entry);
             }
         }
-        Ok(found)
+        Ok((found, is_cut))
     }
 
     /// The entries that end in a period, the first to end first. At most `limit`.

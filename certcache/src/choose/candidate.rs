@@ -120,6 +120,9 @@ impl Candidate {
             Outcome::Unknown(why) => self.refusal = Some(Refusal::RevocationUnknown(why.clone())),
             Outcome::Untrusted(why) if is_pinned => self.remark = Some(format!("pinned, no path: {why}")),
             Outcome::Untrusted(why) => self.refusal = Some(Refusal::Untrusted(why.clone())),
+            Outcome::Undecided(why) if is_pinned => {
+                self.remark = Some(format!("pinned, its path was not decided: {why}"));
+            }
             // A search that was cut off has not seen all that may be revoked.
             Outcome::Undecided(why) => self.refusal = Some(Refusal::Undecided(why.clone())),
         }

@@ -81,7 +81,7 @@ impl Judge {
         waited: &mut Waited,
     ) -> Result<PathResult, CacheError> {
         let certificate = &entry.certificate;
-        let issuers = self.issuers(certificate)?;
+        let Issuers { certificates: issuers, is_cut } = self.issuers(certificate)?;
         let age = |age| at.checked_add(age).unwrap_or(at);
         let mut budget = Budget::default().having_waited(waited.revocation);
         let found = validate_within(&mut budget, certificate, &issuers, &self.trust, at);
@@ -95,6 +95,14 @@ impl Judge {
             }
             Err(error @ PathError::TooManyChecks) => (Outcome::Undecided(text(&error)), age(UNKNOWN_AGE)),
             Err(error) => (Outcome::Untrusted(text(&error)), age(REFUSED_AGE)),
+        };
+        // Whoever was left out may have led to an anchor.
+        let (outcome, until) = match outcome {
+            Outcome::Untrusted(why) if is_cut => {
+                let why = format!("more issuers are known than are tried; with these: {}", short(&why));
+                (Outcome::Undecided(why), age(UNKNOWN_AGE))
+            }
+            outcome => (outcome, until),
         };
         Ok(PathResult { outcome, until, above })
     }
@@ -133,20 +141,29 @@ impl Judge {
     }
 
     /// CA certificates of the cache that may lead on from a certificate, whatever their own path. Of each name those
-    /// come first whose key identifier is the wanted one, so that others cannot push them out.
-    fn issuers(&self, certificate: &Certificate) -> Result<Vec<Certificate>, CacheError> {
+    /// come first whose key identifier is the wanted one. Whoever makes CA certificates chooses name and identifier, so
+    /// others can be pushed out.
+    fn issuers(&self, certificate: &Certificate) -> Result<Issuers, CacheError> {
         let mut found: Vec<Certificate> = Vec::new();
+        let mut is_cut = false;
         let mut below = vec![certificate.clone()];
         for _ in 0..MAX_PATH {
             let mut next = Vec::new();
             for certificate in &below {
-                for entry in self.cache.issuers_of(certificate)? {
+                let (known, are_more) = self.cache.issuers_of(certificate)?;
+                is_cut |= are_more;
+                for entry in known {
                     let may_issue =
                         crate::record::is_ca(&entry.certificate) && entry.state != TrustState::Distrusted;
-                    if may_issue && !found.contains(&entry.certificate) && found.len() < MAX_ISSUERS {
-                        next.push(entry.certificate.clone());
-                        found.push(entry.certificate);
+                    if !may_issue || found.contains(&entry.certificate) {
+                        continue;
                     }
+                    if found.len() == MAX_ISSUERS {
+                        is_cut = true;
+                        continue;
+                    }
+                    next.push(entry.certificate.clone());
+                    found.push(entry.certificate);
                 }
             }
             if next.is_empty() {
@@ -154,8 +171,15 @@ impl Judge {
             }
             below = next;
         }
-        Ok(found)
+        Ok(Issuers { certificates: found, is_cut })
     }
+}
+
+/// Who may have issued a certificate, and its issuers.
+struct Issuers {
+    certificates: Vec<Certificate>,
+    /// Whether some were left out.
+    is_cut: bool,
 }
 
 /// Who issued an issuer, or a certificate that spells the name otherwise.

@@ -801,6 +801,10 @@ fn a_search_that_was_cut_off_is_unknown_for_now_and_never_a_refusal() {
     let is_unknown = |at| matches!(answer(at), Lookup::Unknown);
     assert!(is_unknown(now()));
     assert!(matches!(site.refusal(&alice), Some(Refusal::Undecided(_))));
+    // One that is pinned needs no path.
+    site.cache.set_state(alice.fingerprint(), TrustState::Pinned, "", now()).unwrap();
+    assert_eq!(site.chosen(), std::slice::from_ref(&alice));
+    site.cache.set_state(alice.fingerprint(), TrustState::Trusted, "", now()).unwrap();
     // Nor is anything else remembered of it, and that not for long.
     assert!(site.chooser.flush(Duration::from_secs(20)));
     assert!(is_unknown(now()) && is_unknown(now() + Duration::from_mins(10)));
@@ -810,5 +814,48 @@ fn a_search_that_was_cut_off_is_unknown_for_now_and_never_a_refusal() {
         assert!(site.cache.remove(certificate.fingerprint()).unwrap());
     }
     site.cache.put(&[Insertion::helper(&site.issue(&of("alice", 901)), Source::Ldap)], now()).unwrap();
+    assert_eq!(site.chosen(), [alice]);
+}
+
+/// Whoever makes CA certificates chooses their names and key identifiers, and which come first in an index of fingerprints.
+#[test]
+fn an_issuer_that_others_of_its_name_and_key_identifier_push_out_is_unknown_and_never_a_refusal() {
+    let site = site();
+    let of = |serial| Wanted {
+        key: "alice",
+        serial,
+        name: "CA",
+        addresses: &[],
+        usage: KeyUsages::KeyCertSign.into(),
+        purposes: &[],
+        is_ca: true,
+        ..Wanted::default()
+    };
+    let good = (1..20).map(|serial| site.issue(&of(serial))).max_by_key(|it| *it.fingerprint()).unwrap();
+    let alice = Authority::root("CA", "alice").issue(&Wanted { key: "bob", ..Wanted::default() });
+    let address = address("alice@example.org");
+    let answer = |at| site.chooser.lookup(&address, at, &mut Waited::default()).unwrap();
+    // Others of the name and the key, by nobody who is trusted, that come before the good one.
+    let foreign = Authority::root("Elsewhere", "mallory");
+    let others: Vec<_> = (1000..)
+        .map(|serial| foreign.issue(&of(serial)))
+        .filter(|other| other.fingerprint() < good.fingerprint())
+        .take(51)
+        .collect();
+    site.cache.put(&[Insertion::helper(&good, Source::Ldap)], now()).unwrap();
+    site.put(&alice, TrustState::Trusted);
+    assert_eq!(site.chosen(), std::slice::from_ref(&alice));
+    for other in &others {
+        site.cache.put(&[Insertion::helper(other, Source::Ldap)], now()).unwrap();
+    }
+    assert!(matches!(answer(now()), Lookup::Unknown), "{:?}", site.refusal(&alice));
+    assert!(matches!(site.refusal(&alice), Some(Refusal::Undecided(_))));
+    // One that is pinned needs no path.
+    site.cache.set_state(alice.fingerprint(), TrustState::Pinned, "", now()).unwrap();
+    assert_eq!(site.chosen(), std::slice::from_ref(&alice));
+    site.cache.set_state(alice.fingerprint(), TrustState::Trusted, "", now()).unwrap();
+    for other in &others {
+        assert!(site.cache.remove(other.fingerprint()).unwrap());
+    }
     assert_eq!(site.chosen(), [alice]);
 }
