@@ -84,6 +84,9 @@ pub(crate) struct Checkpoint {
     pub(crate) lengths: Vec<(String, u64)>,
     /// How long the report is.
     pub(crate) report: u64,
+    /// Which of the inputs of the run this is, counted from 1.
+    #[serde(default)]
+    pub(crate) archive: usize,
     /// What became of them.
     pub(crate) totals: Totals,
     /// What was counted for a summary for people, if one was asked for.
@@ -93,19 +96,37 @@ pub(crate) struct Checkpoint {
 
 #[derive(Serialize, Deserialize)]
 enum Line {
-    Job(Job),
+    Job {
+        #[serde(flatten)]
+        job: Job,
+        /// Where everything was when this input was begun: others may have been done before it.
+        #[serde(default)]
+        start: Option<Checkpoint>,
+    },
     Checkpoint(Checkpoint),
     /// The output is durable and only has to get its name. If it is one file, this is its inode.
     Complete(Option<u64>),
 }
 
+/// How much is known of an earlier run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Neither how far its output is nor its report.
+    #[default]
+    Nothing,
+    /// Where its report was when it began with this input.
+    Report,
+    /// There is a checkpoint.
+    Output,
+}
+
 /// What an earlier run has done.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
-    /// The last checkpoint.
+    /// The last checkpoint, or where everything was when this input was begun.
     pub(crate) last: Checkpoint,
-    /// Whether there is one: without, nothing is known of the output.
-    pub(crate) is_noted: bool,
+    /// What that is.
+    pub(crate) known: Known,
     /// What the paths of the input begin with.
     input: PathBuf,
     /// The files of the input that are done.
@@ -153,7 +174,7 @@ impl Done {
         self.outputs.extend(checkpoint.outputs.iter().filter_map(|path| decoded(path)));
         let lengths = checkpoint.lengths.iter();
         self.lengths.extend(lengths.filter_map(|(path, length)| Some((decoded(path)?, *length))));
-        self.is_noted = true;
+        self.known = Known::Output;
         // A run that found all done has read nothing of which it could tell where it was.
         let offset = checkpoint.offset.or(self.last.offset);
         self.last =
@@ -209,8 +230,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Begins one, in the place of any that is there.
-    pub(crate) fn begin(place: &Place, job: &Job) -> Result<Self, BatchError> {
+    /// Begins one, in the place of any that is there. `start` tells what was done and counted before, in other inputs.
+    pub(crate) fn begin(place: &Place, job: &Job, start: Checkpoint) -> Result<Self, BatchError> {
         let (path, partial) = (place.journal(), place.partial().to_owned());
         let made = (|| {
             match fs::remove_file(&path) {
@@ -223,7 +244,7 @@ impl Journal {
         })();
         let file = made.map_err(|source| BatchError::Write { path: path.clone(), source })?;
         let mut journal = Self { path, file, partial, input: job.given.clone() };
-        journal.append(&Line::Job(job.clone()))?;
+        journal.append(&Line::Job { job: job.clone(), start: Some(start) })?;
         sync_folder(parent(&journal.path)).map_err(|source| journal.failed(source))?;
         Ok(journal)
     }
@@ -243,7 +264,11 @@ impl Journal {
             let Some(parsed) = parse(line) else { break };
             good += line.len() as u64;
             match parsed {
-                Line::Job(job) => begun = Some(job),
+                Line::Job { job, start } => {
+                    begun = Some(job);
+                    done.known = if start.is_some() { Known::Report } else { Known::Nothing };
+                    done.last = start.unwrap_or_default();
+                }
                 Line::Checkpoint(checkpoint) => done.add(checkpoint),
                 Line::Complete(of) => (done.complete, inode) = (true, of),
             }
@@ -283,7 +308,9 @@ impl Journal {
 
     /// The output has its name: nothing is left to be known.
     pub(crate) fn remove(self) -> Result<(), BatchError> {
-        fs::remove_file(&self.path).map_err(|source| self.failed(source))
+        // The next input's journal shall not lie beside this one after a cut.
+        let removed = fs::remove_file(&self.path).and_then(|()| sync_folder(parent(&self.path)));
+        removed.map_err(|source| self.failed(source))
     }
 
     fn append(&mut self, line: &Line) -> Result<(), BatchError> {
@@ -328,7 +355,7 @@ mod tests {
         let path = place.journal();
         fs::write(&input, "x").unwrap();
         let job = Job::new(&"sign".into(), &input).unwrap();
-        let mut journal = Journal::begin(&place, &job).unwrap();
+        let mut journal = Journal::begin(&place, &job, Checkpoint::default()).unwrap();
         for messages in 1..=3 {
             journal.checkpoint(checkpoint(messages)).unwrap();
         }
@@ -361,7 +388,7 @@ mod tests {
         let place = Place::new(&folder.path().join("out"), &[]).unwrap();
         fs::write(&input, "x").unwrap();
         let job = Job::new(&"sign".into(), &input).unwrap();
-        let mut journal = Journal::begin(&place, &job).unwrap();
+        let mut journal = Journal::begin(&place, &job, Checkpoint::default()).unwrap();
         journal.checkpoint(checkpoint(3)).unwrap();
         journal.checkpoint(Checkpoint { offset: None, ..checkpoint(3) }).unwrap();
         journal.complete().unwrap();
@@ -378,7 +405,7 @@ mod tests {
         let place = Place::new(&folder.path().join("out"), &[]).unwrap();
         fs::write(&input, "x").unwrap();
         let job = Job::new(&"sign".into(), &input).unwrap();
-        drop(Journal::begin(&place, &job).unwrap());
+        drop(Journal::begin(&place, &job, Checkpoint::default()).unwrap());
         assert!(Journal::resume(&place, &job).unwrap().is_some());
         let refused = |job: &Job| Journal::resume(&place, job).unwrap_err().to_string();
         assert!(refused(&Job::new(&"decrypt".into(), &input).unwrap()).contains("other arguments"));

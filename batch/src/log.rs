@@ -174,12 +174,12 @@ impl<'a> Log<'a> {
 
     /// Goes on where an earlier run was: with what it had counted, and a report of that length.
     pub(crate) fn go_on(&mut self, last: &Checkpoint) -> Result<(), BatchError> {
-        let Checkpoint { totals, report, statistics, .. } = last;
+        let Checkpoint { totals, report, archive, statistics, .. } = last;
         self.totals = totals.clone();
         if let (Some(kept), Some(statistics)) = (&mut self.statistics, statistics) {
             kept.clone_from(statistics);
         }
-        self.report.cut(*report)?;
+        self.report.cut(*report, *archive)?;
         if totals.messages() > 0 {
             self.say(&format!("going on after {} messages", totals.messages()));
         }
@@ -265,7 +265,7 @@ impl<'a> Log<'a> {
 impl Observer for Log<'_> {
     fn checkpoint(&mut self) -> Result<Noted, BatchError> {
         let (totals, statistics) = (self.totals(), self.statistics.clone());
-        Ok(Noted { report: self.report.sync()?, totals, statistics })
+        Ok(Noted { report: self.report.sync()?, archive: self.report.archive(), totals, statistics })
     }
 
     fn record(&mut self, record: &Record) -> Result<(), BatchError> {

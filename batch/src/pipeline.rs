@@ -120,6 +120,8 @@ pub trait Observer: Send {
 pub struct Noted {
     /// How long the report is.
     pub report: u64,
+    /// Which of the inputs it is about now, counted from 1.
+    pub archive: usize,
     /// What became of all messages.
     pub totals: Totals,
     /// What is counted for a summary for people, if anything.

@@ -174,8 +174,9 @@ impl Report {
     }
 
     /// Has the file end here, before anything is added: what comes after is of messages that are done again. An
-    /// error if the file is shorter.
-    pub(crate) fn cut(&mut self, length: u64) -> Result<(), BatchError> {
+    /// error if the file is shorter. The next messages are from this one of the inputs.
+    pub(crate) fn cut(&mut self, length: u64, archive: usize) -> Result<(), BatchError> {
+        self.archive = archive;
         let Some(file) = &mut self.file else { return Ok(()) };
         let cut = file.metadata().and_then(|metadata| {
             if metadata.len() < length {
@@ -227,6 +228,11 @@ impl Report {
     /// Messages of another input come next.
     pub(crate) fn next_archive(&mut self) {
         self.archive += 1;
+    }
+
+    /// Which of the inputs the messages are from, counted from 1.
+    pub(crate) fn archive(&self) -> usize {
+        self.archive
     }
 
     /// Whether it is this file.

@@ -13,13 +13,13 @@ use rayon::ThreadPool;
 use crate::{
     archive::{Format, Kind},
     error::BatchError,
-    journal::{Done, Job, Journal},
+    journal::{Checkpoint, Done, Job, Journal, Known},
     log::{Log, Totals},
     maildir::{MaildirReplacer, Tree},
     mbox,
     open::{open, places},
     output::{Place, parent},
-    pipeline::{self, Keeping, Sink},
+    pipeline::{self, Keeping, Noted, Observer, Sink},
     progress::Showing,
     report::Report,
     request::Request,
@@ -213,8 +213,12 @@ fn begin(
         }
         // Where messages are replaced one by one, some may be before the first note.
         let is_replaced = place.is_over_input() && kind == Kind::Maildir;
-        let goes_on = done.is_noted || is_replaced;
-        log.go_on(&done.last)?;
+        let goes_on = done.known == Known::Output || is_replaced;
+        match done.known {
+            Known::Nothing => log.begin_anew()?,
+            // Without a checkpoint, too: what the report tells of the inputs before stays.
+            Known::Report | Known::Output => log.go_on(&done.last)?,
+        }
         if done.otherwise_configured {
             log.say(
                 "the configuration has changed since this run was begun; the rest is done by the new one",
@@ -223,8 +227,7 @@ fn begin(
         if goes_on || is_ended(&done, kind, place) {
             return Ok(Begun { keeping: Keeping { journal, done, every }, goes_on });
         }
-    }
-    if journaling.resume {
+    } else if journaling.resume {
         // Nothing is known of what an earlier run did, if there was one.
         log.begin_anew()?;
     }
@@ -244,7 +247,10 @@ fn begin(
     }
     // What an earlier run left goes first: with a new journal beside it, it would be taken for this run's.
     place.clear()?;
-    let journal = Journal::begin(place, &job)?;
+    let Noted { report, archive, totals, statistics } = log.checkpoint()?;
+    let messages = totals.messages();
+    let start = Checkpoint { messages, report, archive, totals, statistics, ..Checkpoint::default() };
+    let journal = Journal::begin(place, &job, start)?;
     Ok(Begun { keeping: Keeping { journal, done: Done::default(), every }, goes_on: false })
 }
 

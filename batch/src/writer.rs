@@ -98,8 +98,8 @@ impl<'a> Writer<'a> {
             }
         }
         next.inputs = std::mem::take(&mut notes.next.inputs);
-        let Noted { report, totals, statistics } = self.observer.checkpoint()?;
-        (next.report, next.totals, next.statistics) = (report, totals, statistics);
+        let Noted { report, archive, totals, statistics } = self.observer.checkpoint()?;
+        (next.report, next.archive, next.totals, next.statistics) = (report, archive, totals, statistics);
         next.messages = next.totals.messages();
         notes.journal.checkpoint(next)?;
         sink.noted()?;

@@ -75,7 +75,7 @@ fn as_another_process() {
     };
     let output = path("BATCH_OUTPUT");
     let options = Options {
-        inputs: vec![path("BATCH_INPUT")],
+        inputs: std::env::split_paths(&path("BATCH_INPUT")).collect(),
         output: match (std::env::var_os("BATCH_IN_PLACE"), std::env::var("BATCH_FORMAT")) {
             (Some(_), _) => Output::InPlace,
             (None, Ok(format)) => Output::Converted(output.clone(), format.parse().unwrap()),
@@ -91,9 +91,12 @@ fn as_another_process() {
             Showing { every: Duration::from_millis(50), tokens: Some(Tokens::new(busy)) }
         }),
         journal: std::env::var_os("BATCH_RESUME").map(|_| Journaling {
-            resume: true,
+            resume: std::env::var_os("BATCH_BEGIN").is_none(),
             request: "what the other process does".into(),
-            every: Duration::from_millis(5),
+            every: match std::env::var_os("BATCH_SELDOM") {
+                Some(_) => Duration::from_hours(1),
+                None => Duration::from_millis(5),
+            },
         }),
     };
     let report = match std::env::var_os("BATCH_RESUME") {

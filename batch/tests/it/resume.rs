@@ -14,6 +14,7 @@ use std::{
 };
 
 use batch::{
+    digest::Summed,
     error::BatchError,
     manifest::check,
     report::Report,
@@ -22,7 +23,7 @@ use batch::{
 };
 
 use crate::{
-    child::{Pace, command},
+    child::{Pace, command, wait_until},
     support::{Shout, options, sample_mbox},
 };
 
@@ -325,4 +326,73 @@ fn a_source_that_changed_and_a_report_of_another_run_are_noticed() {
     let stopped = run(&journaled(&path("in"), &path("other"), true), &task, report, &stop);
     assert!(matches!(stopped.unwrap_err().error, BatchError::Report { .. }));
     assert_eq!(fs::read(path("report")).unwrap(), b"precious");
+}
+
+#[test]
+fn a_report_keeps_what_it_tells_of_inputs_that_were_finished_before_the_one_that_was_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (first, second) = (path("first"), path("second"));
+    fs::write(&first, sample_mbox(300)).unwrap();
+    fs::write(&second, sample_mbox(4_000)).unwrap();
+    for is_noted in [false, true] {
+        // Given a run of two inputs, killed in the second before its first checkpoint, or after it,
+        let output = path(&format!("out-{is_noted}"));
+        let report = output.with_extension("report");
+        let both = std::env::join_paths([&first, &second]).unwrap();
+        let mut began = resuming(Path::new(&both), &output, None);
+        began.env("BATCH_BEGIN", "yes");
+        if !is_noted {
+            began.env("BATCH_SELDOM", "yes");
+        }
+        let mut child = began.spawn().unwrap();
+        let [journal, partial] =
+            ["journal", "partial"].map(|name| output.join(format!("second.hsmime-{name}")));
+        let lines = || fs::read_to_string(&journal).map_or(0, |text| text.matches('\n').count());
+        wait_until(&mut child, "the second input was begun", || {
+            partial.exists() && lines() > usize::from(is_noted)
+        });
+        child.kill().unwrap();
+        assert!(child.wait().unwrap().signal().is_some());
+        assert_eq!(lines() > 1, is_noted);
+        // when it is gone on with alone,
+        let went_on = resuming(&second, &output, None).output().unwrap();
+        assert!(went_on.status.success(), "{}", String::from_utf8_lossy(&went_on.stderr));
+        // then the report tells of each message of both, once, in one chain, and goes on counting.
+        let told = fs::read_to_string(&report).unwrap();
+        assert_eq!(told.lines().count(), 4_300);
+        let outputs = ["first", "second"].map(|name| output.join(name));
+        let checked = check(&report, &outputs).unwrap();
+        assert_eq!((checked.good, checked.count), (4_300, 0), "{:?}", checked.problems);
+        let last: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        assert_eq!((&last["index"], &last["archive"]), (&4_300.into(), &2.into()));
+    }
+}
+
+#[test]
+fn a_report_of_which_a_journal_tells_nothing_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("in"), sample_mbox(100)).unwrap();
+    let (stop, seen) = (AtomicBool::new(true), AtomicU64::new(0));
+    let task = Stopping { after: u64::MAX, stop: &stop, seen: &seen };
+    let again = || {
+        let report = open_report(&path("report"), &[path("in")], true).unwrap();
+        run(&journaled(&path("in"), &path("out"), true), &task, report, &stop).unwrap_err().error
+    };
+    assert!(matches!(again(), BatchError::Interrupted));
+    // Given a journal whose first line does not tell how long the report was,
+    let journal = path("out.hsmime-journal");
+    let text = fs::read_to_string(&journal).unwrap();
+    let (_, line) = text.lines().next().unwrap().split_once(' ').unwrap();
+    let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert!(line["Job"].as_object_mut().unwrap().remove("start").is_some());
+    let line = line.to_string();
+    let sum = Summed::of(line.as_bytes()).sha256;
+    fs::write(&journal, format!("{sum:.16} {line}\n")).unwrap();
+    fs::write(path("report"), "precious\n").unwrap();
+    // when it is to be gone on with, that is refused.
+    let refused = again();
+    assert!(matches!(refused, BatchError::Report { .. }), "{refused}");
+    assert_eq!(fs::read(path("report")).unwrap(), b"precious\n");
 }
