@@ -4,6 +4,7 @@
 //! a message; one stays with the MTA, the others are copies, as with outgoing mail. The answer is one for all, so the
 //! strictest of their rules gives it.
 
+mod answers;
 mod rewrite;
 mod subject;
 
@@ -15,6 +16,8 @@ use smime::{
     message::{AuthResult, Ciphertext, Verdict},
     mime::{Message, MimeEntity, possible_originators, single_originator},
 };
+
+use answers::Answers;
 
 use crate::{
     Agent, AgentError, Copy, Disposition, Edits, Entitled, Envelope, Keep, Opening, Outcome, Protection,
@@ -165,10 +168,11 @@ impl Agent {
             let rule = Arc::clone(&self.incoming().default);
             vec![IncomingShare { recipients: envelope.recipients.clone(), rule }]
         };
+        let answers = Answers::default();
         let mut forms: Vec<Form> = Vec::new();
         for IncomingShare { recipients, rule } in shares {
             for recipients in self.by_ownership(recipients, &rule, &entity) {
-                let form = self.form(recipients, &rule, envelope, message, at)?;
+                let form = self.form(recipients, &rule, envelope, message, at, &answers)?;
                 match forms
                     .iter_mut()
                     .find(|known| known.edits == form.edits && known.decision == form.decision)
@@ -186,7 +190,7 @@ impl Agent {
             let rule = strictest.unwrap_or_default();
             // Their contents are not wanted any more.
             forms.clear();
-            forms = vec![self.form(envelope.recipients.clone(), &rule, envelope, message, at)?];
+            forms = vec![self.form(envelope.recipients.clone(), &rule, envelope, message, at, &answers)?];
         }
         self.finish(forms, disposition, is_incoming, envelope, message, keep)
     }
@@ -228,6 +232,7 @@ impl Agent {
         envelope: &Envelope,
         message: &Message,
         at: SystemTime,
+        answers: &Answers,
     ) -> Result<Form, AgentError> {
         let entity = message.entity();
         let addresses: Vec<_> =
@@ -235,7 +240,7 @@ impl Agent {
         let entitled = if rule.decrypt { Entitled::Recipients(&addresses) } else { Entitled::Nobody };
         let turn = self.receiving().receive_whole(message, entitled, at);
         let whole = turn.wait_asking(message, |identity, question| {
-            question.ask_decryptor(&self.audited(identity, envelope))
+            answers.or_ask(identity, question, || question.ask_decryptor(&self.audited(identity, envelope)))
         })?;
         let Whole { mut received, content: wrapped } = whole;
         let note = note(&received.opening, &received.verdict, rule);

@@ -6,19 +6,31 @@
     reason = "the functions beside the tests are part of them"
 )]
 
-use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use agent::{
     Agent, AgentError, AsOf, Disposition, Envelope, Identities, Identity, Outcome, Returned, Settings,
     settings::Logins,
 };
 use smime::{
-    Fault,
+    Certificate, Fault,
+    algorithm::KeyEncryptionAlgorithm,
+    key::{Decryptor, KeyError, Unwrapped},
     message::{self, AuthResult, SealedMessage},
     mime::{Canonical, Message, encode_base64},
     profile::{Correspondent, Profile, plan},
     protection::{ConfidentialityPolicy, protect_encrypted, protect_signed},
-    testing::fixtures::{certificate, data, key, now},
+    testing::{
+        MemoryKey,
+        fixtures::{certificate, data, key, now},
+    },
 };
 
 /// An agent for alice and bob with these rules; our post office gets reports on opened mail.
@@ -27,6 +39,15 @@ fn agent(rules: &str) -> Agent {
 }
 
 fn agent_with(milter: &str, rules: &str) -> Agent {
+    let identity = |name| {
+        let key = || Arc::new(key(name));
+        Identity::new(certificate(name), vec![certificate("ca")], Logins::Address, key(), key())
+    };
+    let identities = Identities::from_parts(["alice", "bob"].map(identity), "");
+    Agent::with_identities(&settings(milter, rules), identities).with_copies()
+}
+
+fn settings(milter: &str, rules: &str) -> Settings {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
         "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n\
@@ -45,13 +66,68 @@ fn agent_with(milter: &str, rules: &str) -> Agent {
         fs::write(folder.path().join(name), octets).unwrap();
         fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
-    let identity = |name| {
-        let key = || Arc::new(key(name));
-        Identity::new(certificate(name), vec![certificate("ca")], Logins::Address, key(), key())
+    Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap()
+}
+
+/// A key that counts its uses.
+#[derive(Debug)]
+struct Counted(MemoryKey, AtomicUsize);
+
+impl Decryptor for Counted {
+    fn certificate(&self) -> &Certificate {
+        Decryptor::certificate(&self.0)
+    }
+
+    fn decrypt_key(
+        &self,
+        encrypted_key: &[u8],
+        algorithm: &KeyEncryptionAlgorithm,
+    ) -> Result<Unwrapped, KeyError> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.decrypt_key(encrypted_key, algorithm)
+    }
+}
+
+#[test]
+fn a_token_is_asked_once_for_a_message_however_many_forms_of_it_there_are() {
+    let rules = "[[incoming]]\nto = \"bob+a@example.org\"\ndetails = true\n\
+                 [[incoming]]\nto = \"bob+b@example.org\"\nsubject-tag = true\n\
+                 [[incoming]]\nto = \"bob+c@example.org\"\non-unsigned = \"quarantine\"\n";
+    let settings = settings("recipient-delimiter = \"+\"\n", rules);
+    let bob = Arc::new(Counted(key("bob"), AtomicUsize::new(0)));
+    let identity = Identity::new(
+        certificate("bob"),
+        vec![certificate("ca")],
+        Logins::Address,
+        Arc::new(key("bob")),
+        Arc::clone(&bob) as Arc<dyn Decryptor>,
+    );
+    let agent = Agent::with_identities(&settings, Identities::from_parts([identity], "+")).with_copies();
+    let mail = ciphertext(&data("signed.p7m"));
+    let nested = {
+        let inside = Message::from_stored(encrypted().as_bytes());
+        let to = certificate("bob");
+        let to = Correspondent { certificate: &to, capabilities: None, profile: &Profile::STANDARD };
+        let sealed = message::seal(&Canonical::from_entity(&inside.entity()).unwrap(), &plan(&[to]).unwrap());
+        format!(
+            "{HEADER}Content-Type: {}\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+            sealed.as_ref().unwrap().content_type,
+            String::from_utf8(sealed.as_ref().unwrap().body.clone()).unwrap()
+        )
     };
-    Agent::with_identities(&settings, Identities::from_parts(["alice", "bob"].map(identity), ""))
-        .with_copies()
+    for (to, mail, copies, uses) in [
+        (vec!["bob"], &mail, 0, 1),
+        (vec!["bob", "bob+a", "bob+b", "alice"], &mail, 3, 1),
+        // It is held for one, and so for all: looked at once more.
+        (vec!["bob", "bob+c", "bob+a"], &encrypted(), 0, 1),
+        // Two layers, each with a key of its own.
+        (vec!["bob", "bob+a", "bob+b"], &nested, 2, 2),
+    ] {
+        bob.1.store(0, Ordering::SeqCst);
+        let outcome = treat(&agent, &to, mail).unwrap();
+        assert_eq!(outcome.copies.len(), copies, "{to:?} {outcome:?}");
+        assert_eq!(bob.1.load(Ordering::SeqCst), uses, "{to:?}");
+    }
 }
 
 fn treat(agent: &Agent, to: &[&str], message: &str) -> Result<Outcome, AgentError> {

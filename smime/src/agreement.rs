@@ -139,7 +139,7 @@ impl fmt::Debug for SharedSecret {
 }
 
 /// What a private key made of an originator's public key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Agreed {
     /// The shared secret.
     Secret(SharedSecret),

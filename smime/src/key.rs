@@ -234,7 +234,7 @@ impl fmt::Debug for ContentEncryptionKey {
 }
 
 /// What a token made of an encrypted key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Unwrapped {
     /// It decrypted to this, of whatever length.
     Key(ContentEncryptionKey),

@@ -37,7 +37,7 @@ pub enum Question {
 }
 
 /// What came of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Answer {
     /// A signature.
     Signature(SignatureValue),
