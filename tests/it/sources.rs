@@ -1,12 +1,13 @@
 //! Mail to people of whom nobody can be asked: an LDAP directory and a CA's server that are down, and come back.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use testkit::lab::Running;
 use testkit::mail::Letter;
 use testkit::pki::{Key, Person, Profile};
@@ -49,8 +50,7 @@ fn mail_to_an_address_that_a_directory_may_know_waits_while_it_is_down_or_is_as_
     let mut lab = Lab::new("ldap-down").unwrap();
     lab.config.anchors.push(lab.pki.issuing());
     lab.config.cache = Some(lab.workdir.join("cache"));
-    // Nobody listens there.
-    let port = wait::free_port().unwrap();
+    let (_silent, port) = silent_port();
     let rule = |domain: &str, further: &str| {
         format!("\n[[rule]]\nto = \"*@{domain}.example\"\nsign = \"required\"\nencrypt = {further}\n")
     };
@@ -78,10 +78,20 @@ fn mail_to_an_address_that_a_directory_may_know_waits_while_it_is_down_or_is_as_
     assert_sealed_for(&running, &mail.unwrap_or_else(|| panic!("{reply:?}")), erin);
 }
 
+/// A port that is ours, and where nobody listens yet: connections are refused.
+fn silent_port() -> (TcpListener, u16) {
+    let socket =
+        net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listener = TcpListener::from(socket);
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
 /// Serves a file to whoever asks.
-fn serve(port: u16, file: &Path) {
+fn serve(listener: TcpListener, file: &Path) {
     let octets = std::fs::read(file).unwrap();
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    net::listen(&listener, 16).unwrap();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let head =
@@ -104,7 +114,7 @@ fn nobody_is_written_to_in_clear_while_it_is_unknown_whether_his_certificate_is_
     lab.config.anchors.push(lab.pki.issuing());
     lab.config.cache = Some(lab.workdir.join("cache"));
     lab.config.revocation = "soft-fail".to_owned();
-    let port = wait::free_port().unwrap();
+    let (listener, port) = silent_port();
     let person = |name: &str, domain: &str| {
         let further = format!("crlDistributionPoints = URI:http://127.0.0.1:{port}/issuing.crl\n");
         let profile = Profile::new(name, &format!("{name}@{domain}.example"), Key::Rsa2048);
@@ -132,7 +142,7 @@ fn nobody_is_written_to_in_clear_while_it_is_unknown_whether_his_certificate_is_
     let mut convert = Command::new("openssl");
     convert.args(["crl", "-outform", "DER", "-in"]).arg(running.lab.pki.crl()).arg("-out").arg(&crl);
     command::succeed("openssl", &mut convert).unwrap();
-    serve(port, &crl);
+    serve(listener, &crl);
     for person in &people {
         let mail = wait::until("the mail to be accepted", PATIENCE, || {
             // What nobody could say is not asked again for five minutes, unless an administrator does; and what could not
