@@ -1,8 +1,10 @@
 //! The SMTP envelope and where a message came from.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use smime::MailAddress;
+
+use crate::Returned;
 
 /// What is known of a message besides its octets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,31 @@ pub struct Envelope {
     pub listener: Option<String>,
     /// What the MTA calls the message (`i`), for log and audit.
     pub queue_id: Option<String>,
+    /// What the sender asked of its delivery.
+    pub asked: Asked,
+}
+
+/// Parameters of `MAIL` and `RCPT` that are about delivery (RFC 3461, RFC 6531). Who made them checked that they are well
+/// formed; xtext is as it was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `RET`: what a report on a failure holds.
+    pub returned: Option<Returned>,
+    /// `ENVID`: what reports shall call the transaction.
+    pub envelope_id: Option<String>,
+    /// `SMTPUTF8`: addresses or header are beyond ASCII.
+    pub is_international: bool,
+    /// Of recipients, given as in the envelope.
+    pub of_recipients: HashMap<String, AskedOf>,
+}
+
+/// What was asked of the delivery to one recipient.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedOf {
+    /// `NOTIFY`: when to report.
+    pub notify: Option<String>,
+    /// `ORCPT`: who the sender named.
+    pub original: Option<String>,
 }
 
 impl Envelope {

@@ -30,7 +30,7 @@ pub use config::{
     Action, Actions, ConfigError, HeaderProtection, Level, LogFormat, Mixed, NoCertificate, SignatureForm,
     WhenUnknown,
 };
-pub use envelope::Envelope;
+pub use envelope::{Asked, AskedOf, Envelope};
 pub use identity::{Identities, Identity};
 pub use incoming::{Incoming, IncomingShare};
 pub use outcome::{Copy, Disposition, Edits, FieldRef, Keep, Outcome, Returned};

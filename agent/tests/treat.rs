@@ -100,6 +100,7 @@ fn outgoing(login: &str) -> Envelope {
         login: Some(login.to_owned()),
         listener: None,
         queue_id: None,
+        asked: agent::Asked::default(),
     }
 }
 
@@ -111,6 +112,7 @@ fn incoming(recipients: &[&str]) -> Envelope {
         login: None,
         listener: None,
         queue_id: None,
+        asked: agent::Asked::default(),
     }
 }
 

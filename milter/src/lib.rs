@@ -3,6 +3,7 @@
 //! [`run`] serves a [`Listener`] within [`Limits`] until it is told to stop. What is done with a message is
 //! decided below, in `agent`; in here is only the protocol, and that no mail is lost over it.
 
+mod asked;
 mod body;
 mod bridge;
 mod budget;

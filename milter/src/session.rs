@@ -12,6 +12,7 @@ use std::sync::Arc;
 use agent::Envelope;
 use smime::mime::{Message, MessageBuilder};
 
+use crate::asked;
 use crate::body::{Body, NoRoom, Storage, Write};
 use crate::budget::Share;
 use crate::client::{Full, Place, Places, client};
@@ -128,6 +129,7 @@ impl Session {
             listener: text(c"{daemon_name}").map(Cow::into_owned),
             // Postfix has none before the first recipient.
             queue_id: None,
+            asked: asked::of_mail(arguments),
         };
         let place = self.room.places.take(client(&envelope)).map_err(|full| match full {
             Full::All => Refusal::TooManyMessages,
@@ -153,14 +155,20 @@ impl Session {
         let transaction = self.transaction.as_mut().ok_or(Refusal::NoTransaction)?;
         let recipient = address(arguments);
         let reported = Reported::of(&recipient, arguments);
+        let asked = asked::of_rcpt(arguments);
         let octets = transaction.envelope_octets
             + size_of::<String>()
             + recipient.len()
-            + reported.as_ref().map_or(0, Reported::octets);
+            + reported.as_ref().map_or(0, Reported::octets)
+            + asked.as_ref().map_or(0, |asked| recipient.len() + asked::octets(asked));
         if octets > MAX_ENVELOPE_OCTETS {
             return Err(Refusal::TooManyRecipients);
         }
         transaction.envelope_octets = octets;
+        if let Some(asked) = asked {
+            // Of one who is named twice, what was said first.
+            transaction.envelope.asked.of_recipients.entry(recipient.clone()).or_insert(asked);
+        }
         transaction.envelope.recipients.push(recipient);
         transaction.reported.extend(reported);
         Ok(())

@@ -142,3 +142,32 @@ fn waiting(lab: &Lab) -> usize {
     };
     files.map(|file| file.unwrap().path()).filter(waits).count()
 }
+
+#[test]
+fn what_a_sender_asks_of_delivery_is_asked_for_each_copy_too() {
+    let (lab, People { dora, .. }) = lab("asked", "when-possible");
+    let running = lab.start_with(testkit::sink::Offer::Reports).unwrap();
+    let alice = running.lab.alice.address.clone();
+    let sent = Letter { from: &alice, to: &dora.address, subject: "Asked" }.text("the plan");
+    let mut client = running.postfix.connect(&Origin::login(&alice)).unwrap();
+    for command in [
+        format!("MAIL FROM:<{alice}> RET=HDRS ENVID=QQ314159"),
+        format!("RCPT TO:<{}> NOTIFY=FAILURE ORCPT=rfc822;dora@alias.example", dora.address),
+        format!("RCPT TO:<{NOBODY}> NOTIFY=NEVER ORCPT=rfc822;nobody@alias.example"),
+    ] {
+        let reply = client.command(&command).unwrap();
+        assert_eq!(reply.code, 250, "{command}: {reply:?}");
+    }
+    assert_eq!(client.command("DATA").unwrap().code, 354);
+    client.raw(&testkit::smtp::dot_stuffed(&sent)).unwrap();
+    let mails = running.sink.wait_for(2, PATIENCE).unwrap_or_else(|error| {
+        panic!("{error}\n{}\n{}", running.milter.log(), running.postfix.log());
+    });
+    for (to, notify, original) in [(dora.address.as_str(), "FAILURE", "dora"), (NOBODY, "NEVER", "nobody")] {
+        let [mail, rcpt] = for_only(&mails, &[to]).parameters.as_slice() else { panic!("{mails:?}") };
+        let has = |text: &str, word: &str| text.split(' ').any(|one| one.eq_ignore_ascii_case(word));
+        assert!(has(mail, "RET=HDRS") && has(mail, "ENVID=QQ314159"), "{to}: {mail}");
+        let original = format!("ORCPT=rfc822;{original}@alias.example");
+        assert!(has(rcpt, &format!("NOTIFY={notify}")) && has(rcpt, &original), "{to}: {rcpt}");
+    }
+}

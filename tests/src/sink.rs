@@ -20,9 +20,16 @@ pub struct Delivered {
     pub to: Vec<String>,
     /// The octets after DATA, dots unstuffed.
     pub octets: Vec<u8>,
+    /// The parameters of MAIL, and of each RCPT.
+    pub parameters: Vec<String>,
 }
 
 impl Delivered {
+    /// What is known of it after MAIL.
+    fn from(from: String, parameters: Option<String>) -> Self {
+        Self { from, to: Vec::new(), octets: Vec::new(), parameters: parameters.into_iter().collect() }
+    }
+
     /// Writes the octets to a file, for a peer to read.
     pub fn save(&self, path: &Path) -> Result<()> {
         fs::write(path, &self.octets).with_context(|| format!("cannot write {}", path.display()))
@@ -43,6 +50,8 @@ pub enum Offer {
     /// 8BITMIME and SMTPUTF8: 8-bit mail comes as it is.
     #[default]
     EightBit,
+    /// The same, and DSN: what is asked of delivery comes along.
+    Reports,
     /// Nothing: Postfix converts 8-bit parts on the way.
     SevenBit,
 }
@@ -156,7 +165,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     let mut say = |line: &str| writer.write_all(format!("{line}\r\n").as_bytes());
-    let mut mail = Delivered { from: String::new(), to: Vec::new(), octets: Vec::new() };
+    let mut mail = Delivered::from(String::new(), None);
     say("220 sink.invalid ESMTP")?;
     loop {
         let mut line = Vec::new();
@@ -169,13 +178,17 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
             ("EHLO", Offer::EightBit) => {
                 say("250-sink.invalid\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250 8BITMIME")?;
             }
+            ("EHLO", Offer::Reports) => {
+                say("250-sink.invalid\r\n250-DSN\r\n250-SMTPUTF8\r\n250 8BITMIME")?;
+            }
             ("EHLO", Offer::SevenBit) => say("250-sink.invalid\r\n250 PIPELINING")?,
             ("MAIL", _) => {
-                mail = Delivered { from: path(&line), to: Vec::new(), octets: Vec::new() };
+                mail = Delivered::from(path(&line), Some(parameters(&line)));
                 say("250 ok")?;
             }
             ("RCPT", _) => {
                 mail.to.push(path(&line));
+                mail.parameters.push(parameters(&line));
                 say("250 ok")?;
             }
             ("DATA", _) => {
@@ -194,6 +207,11 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
             _ => say("502 not here")?,
         }
     }
+}
+
+/// The parameters of a MAIL or RCPT command.
+fn parameters(command: &str) -> String {
+    command.rsplit_once('>').map_or_else(String::new, |(_, parameters)| parameters.trim().to_owned())
 }
 
 /// The path of a MAIL or RCPT command, without angle brackets.
@@ -238,7 +256,9 @@ mod tests {
         let mut client = Client::greet(sink.port()).unwrap();
         client.command("EHLO me").unwrap();
         assert_eq!(client.send("a@x", &["b@y", "c@z"], &octets).unwrap().code, 250);
-        let expected = Delivered { from: "a@x".into(), to: vec!["b@y".into(), "c@z".into()], octets };
+        let to = vec!["b@y".into(), "c@z".into()];
+        let parameters = vec!["BODY=8BITMIME".into(), String::new(), String::new()];
+        let expected = Delivered { from: "a@x".into(), to, octets, parameters };
         assert_eq!(sink.wait_for(1, Duration::from_secs(10)).unwrap(), [expected]);
     }
 }

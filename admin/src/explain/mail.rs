@@ -79,6 +79,7 @@ pub(crate) fn explain(
         login,
         listener: arguments.listener.clone(),
         queue_id: None,
+        asked: agent::Asked::default(),
     };
     let policy = Policy::new(settings);
     let plan = policy.plan(&envelope, &entity, now);

@@ -52,6 +52,7 @@ fn envelope(origin: &str, sender: &str, recipients: &[&str]) -> Envelope {
         login: (!login.is_empty()).then(|| login.to_owned()),
         listener: None,
         queue_id: None,
+        asked: crate::Asked::default(),
     }
 }
 

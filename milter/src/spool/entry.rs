@@ -7,6 +7,8 @@ use std::{
     path::Path,
 };
 
+use agent::{Asked, AskedOf, Returned};
+
 /// A copy's envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -14,29 +16,48 @@ pub(crate) struct Entry {
     pub(crate) sender: String,
     /// Each `RCPT TO` without angle brackets.
     pub(crate) recipients: Vec<String>,
-    /// Whether bounces may hold no more than its header (RFC 3461 4.3).
+    /// Whether bounces may hold no more than its header (RFC 3461 4.3), whatever was asked.
     pub(crate) headers_only: bool,
+    /// What else is asked of its delivery.
+    pub(crate) asked: Asked,
 }
 
 const FIRST: &str = "hsmime copy 1";
-const RET: &str = "ret HDRS\n";
+const RET: &str = "ret HDRS";
+/// What the sender asked for, where that is no condition.
+const WISH_HEADERS: &str = "wish HDRS";
+const WISH_FULL: &str = "wish FULL";
+const UTF8: &str = "utf8";
 const LAST: &[u8] = b"\r\nend of copy\n";
 
 impl Entry {
+    /// One of which nothing is asked.
+    pub(crate) fn plain(sender: String, recipients: Vec<String>) -> Self {
+        Self { sender, recipients, headers_only: false, asked: Asked::default() }
+    }
+
     /// Writes the file.
     pub(crate) fn write(&self, octets: &[u8], to: &mut impl Write) -> io::Result<()> {
-        let ret = if self.headers_only { RET } else { "" };
-        let mut head = format!("{FIRST}\nfrom {}\n{ret}", self.sender);
+        let Asked { returned, envelope_id, is_international, of_recipients } = &self.asked;
+        let mut lines = vec![FIRST.to_owned(), format!("from {}", self.sender)];
+        lines.extend(self.headers_only.then(|| RET.to_owned()));
+        lines.extend(returned.as_ref().map(|returned| match returned {
+            Returned::HeadersOnly => WISH_HEADERS.to_owned(),
+            Returned::Full => WISH_FULL.to_owned(),
+        }));
+        lines.extend(envelope_id.as_ref().map(|id| format!("envid {id}")));
+        lines.extend(is_international.then(|| UTF8.to_owned()));
         for recipient in &self.recipients {
-            head.push_str("to ");
-            head.push_str(recipient);
-            head.push('\n');
+            lines.push(format!("to {recipient}"));
+            let Some(AskedOf { notify, original }) = of_recipients.get(recipient) else { continue };
+            lines.extend(notify.as_ref().map(|words| format!("notify {words}")));
+            lines.extend(original.as_ref().map(|original| format!("orcpt {original}")));
         }
-        let lines = 2 + usize::from(self.headers_only) + self.recipients.len();
-        if head.matches('\n').count() != lines || head.contains(['\0', '\r']) {
+        if lines.iter().any(|line| line.contains(['\0', '\r', '\n'])) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a control character in an address"));
         }
-        head.push('\n');
+        let mut head = lines.join("\n");
+        head.push_str("\n\n");
         to.write_all(head.as_bytes())?;
         to.write_all(octets)?;
         to.write_all(LAST)
@@ -55,9 +76,33 @@ impl Entry {
             return Err(broken());
         }
         let sender = lines.next().and_then(|line| line.strip_prefix("from ")).ok_or_else(broken)?.to_owned();
-        let headers_only = lines.next_if_eq(&RET.trim_end()).is_some();
-        let recipients: Option<Vec<String>> =
-            lines.map(|line| line.strip_prefix("to ").map(str::to_owned)).collect();
-        Ok((Self { sender, recipients: recipients.ok_or_else(broken)?, headers_only }, message.to_vec()))
+        let headers_only = lines.next_if_eq(&RET).is_some();
+        let mut entry = Self { sender, recipients: Vec::new(), headers_only, asked: Asked::default() };
+        for line in lines {
+            entry.take(line).ok_or_else(broken)?;
+        }
+        Ok((entry, message.to_vec()))
+    }
+
+    /// Takes a line of the head.
+    fn take(&mut self, line: &str) -> Option<()> {
+        let asked = &mut self.asked;
+        match line.split_once(' ').unwrap_or((line, "")) {
+            _ if line == WISH_HEADERS => asked.returned = Some(Returned::HeadersOnly),
+            _ if line == WISH_FULL => asked.returned = Some(Returned::Full),
+            _ if line == UTF8 => asked.is_international = true,
+            ("envid", id) => asked.envelope_id = Some(id.to_owned()),
+            ("to", recipient) => self.recipients.push(recipient.to_owned()),
+            ("notify", words) => self.of_last()?.notify = Some(words.to_owned()),
+            ("orcpt", original) => self.of_last()?.original = Some(original.to_owned()),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// What was asked of the delivery to the last recipient so far.
+    fn of_last(&mut self) -> Option<&mut AskedOf> {
+        let recipient = self.recipients.last()?;
+        Some(self.asked.of_recipients.entry(recipient.clone()).or_default())
     }
 }

@@ -29,11 +29,13 @@ use std::{
     time::SystemTime,
 };
 
-use agent::{Copy, Envelope, Returned, authres, settings::Reinject};
+use agent::{Asked, AskedOf, Copy, Envelope, Returned, authres, settings::Reinject};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use smime::mime::Message;
 use tracing::info;
+
+use crate::asked::without_success;
 
 pub(crate) use entry::Entry;
 pub(crate) use marker::FIELD as MARKER;
@@ -239,7 +241,9 @@ impl Writing<'_> {
         let from = &self.envelope.sender;
         let other = sender.filter(|_| !from.is_empty());
         let sender = other.map_or_else(|| from.clone(), |other| other.as_str().to_owned());
-        let entry = Entry { sender, recipients, headers_only: returned == Returned::HeadersOnly };
+        let headers_only = returned == Returned::HeadersOnly;
+        let asked = asked(&self.envelope.asked, &recipients, headers_only);
+        let entry = Entry { sender, recipients, headers_only, asked };
         let set = match &mut self.set {
             Some(set) => set,
             none => none.insert(shared.sets.open(&self.original)?),
@@ -259,6 +263,20 @@ impl Writing<'_> {
         let sealed = self.set.map(Open::seal).transpose()?;
         Ok(Prepared { spool: self.spool, sealed, tags: self.tags })
     }
+}
+
+/// What was asked of the delivery to some of the recipients. A report of success on a text that bounces must not hold would
+/// tell what was found of it (see `reports.rs`).
+fn asked(of_all: &Asked, recipients: &[String], headers_only: bool) -> Asked {
+    let of_recipients = recipients.iter().filter_map(|recipient| {
+        let AskedOf { notify, original } = of_all.of_recipients.get(recipient)?.clone();
+        let notify = notify.map(|words| if headers_only { without_success(&words) } else { words });
+        Some((recipient.clone(), AskedOf { notify, original }))
+    });
+    let of_recipients = of_recipients.collect();
+    let Asked { returned, envelope_id, is_international, .. } = of_all;
+    let (returned, envelope_id) = (*returned, envelope_id.clone());
+    Asked { returned, envelope_id, is_international: *is_international, of_recipients }
 }
 
 impl Shared {

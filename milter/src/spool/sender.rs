@@ -228,14 +228,16 @@ impl Sender {
         if entry.sender.is_empty() {
             let aside = self.aside(path).map_err(|error| error.to_string())?;
             let names = refused.iter().map(|(recipient, _)| recipient.clone()).collect();
-            let entry = Entry { sender: String::new(), recipients: names, headers_only: false };
+            let entry =
+                Entry { sender: String::new(), recipients: names, headers_only: false, ..entry.clone() };
             Sets::replace(&aside, &entry, message).map_err(|error| error.to_string())?;
             error!(recipients, first, reply, path = %aside.display(), "a copy without a sender was refused, and is put aside");
             return Ok(());
         }
         let id = self.shared.unique();
         let notice = Notice { reporter: &self.name, id: &id, at: now, refused };
-        let to = Entry { sender: String::new(), recipients: vec![entry.sender.clone()], headers_only: false };
+        let recipients_of_notice = vec![entry.sender.clone()];
+        let to = Entry::plain(String::new(), recipients_of_notice);
         let sealed = self.shared.sets.open(&id).and_then(|mut set| {
             set.add(&to, &notice.write(entry, message))?;
             set.seal()

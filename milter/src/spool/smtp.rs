@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use agent::Returned;
+
 use super::Entry;
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -47,7 +49,7 @@ pub(super) fn send(
 ) -> Result<Report, Trouble> {
     let mut session = Session::connect(host, port).map_err(Trouble::Away)?;
     let offers = session.greet(name).map_err(Trouble::Away)?;
-    session.send(entry, message, &offers, marker).map_err(Trouble::Lost)
+    session.send(entry, message, offers, marker).map_err(Trouble::Lost)
 }
 
 struct Session {
@@ -59,6 +61,27 @@ struct Reply {
     /// The code's first digit.
     class: u8,
     text: String,
+    /// The first word behind the code in each line.
+    keywords: Vec<String>,
+}
+
+/// What the server offers of what copies need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Offers {
+    /// RFC 6152.
+    eight_bit: bool,
+    /// RFC 3461.
+    reports: bool,
+    /// RFC 6531.
+    international: bool,
+}
+
+impl Offers {
+    fn of(reply: &Reply) -> Self {
+        // The first line has the server's name.
+        let has = |keyword: &str| reply.keywords.iter().skip(1).any(|one| one.eq_ignore_ascii_case(keyword));
+        Self { eight_bit: has("8BITMIME"), reports: has("DSN"), international: has("SMTPUTF8") }
+    }
 }
 
 impl Session {
@@ -78,42 +101,57 @@ impl Session {
     }
 
     /// The server's extensions. A server that refuses everybody is as good as away, and no message's fault.
-    fn greet(&mut self, name: &str) -> io::Result<String> {
+    fn greet(&mut self, name: &str) -> io::Result<Offers> {
         let accepted = |reply: Reply| match reply.class {
-            b'2' => Ok(reply.text),
+            b'2' => Ok(Offers::of(&reply)),
             _ => Err(io::Error::other(format!("the server said {}", reply.text))),
         };
         self.reply().and_then(accepted)?;
-        self.command(&format!("EHLO {}", ehlo(name))).and_then(accepted).map(|text| text.to_ascii_uppercase())
+        self.command(&format!("EHLO {}", ehlo(name))).and_then(accepted)
     }
 
     fn send(
         &mut self,
         entry: &Entry,
         message: &[u8],
-        offers: &str,
+        offers: Offers,
         marker: impl FnOnce(&[String]) -> String,
     ) -> io::Result<Report> {
         let mut report = Report::default();
         let mut parameters = String::new();
-        if !message.is_ascii() && offers.contains("8BITMIME") {
+        if !message.is_ascii() && offers.eight_bit {
             parameters.push_str(" BODY=8BITMIME");
         }
         if entry.headers_only && !entry.sender.is_empty() {
-            if !offers.contains("DSN") {
+            if !offers.reports {
                 let text =
                     "450 4.3.5 the server offers no DSN: bounces would hold what was decrypted".to_owned();
-                report.add(&entry.recipients, &Reply { class: b'4', text });
+                report.add(&entry.recipients, &Reply { class: b'4', text, keywords: Vec::new() });
                 return Ok(self.quit(report));
             }
             parameters.push_str(" RET=HDRS");
+        } else if offers.reports
+            && let Some(returned) = entry.asked.returned
+        {
+            parameters.push_str(match returned {
+                Returned::Full => " RET=FULL",
+                Returned::HeadersOnly => " RET=HDRS",
+            });
         }
-        let is_international = !entry.sender.is_ascii() || entry.recipients.iter().any(|one| !one.is_ascii());
-        if is_international {
-            if !offers.contains("SMTPUTF8") {
+        if offers.reports
+            && let Some(id) = &entry.asked.envelope_id
+        {
+            parameters.push_str(" ENVID=");
+            parameters.push_str(id);
+        }
+        let needs_utf8 = !entry.sender.is_ascii()
+            || entry.recipients.iter().any(|one| !one.is_ascii())
+            || (entry.asked.is_international && !header(message).is_ascii());
+        if needs_utf8 || (entry.asked.is_international && offers.international) {
+            if !offers.international {
                 // RFC 6531 3.2.
                 let text = "553 5.6.7 the server takes no addresses beyond ASCII".to_owned();
-                report.add(&entry.recipients, &Reply { class: b'5', text });
+                report.add(&entry.recipients, &Reply { class: b'5', text, keywords: Vec::new() });
                 return Ok(self.quit(report));
             }
             parameters.push_str(" SMTPUTF8");
@@ -125,7 +163,8 @@ impl Session {
         }
         let mut accepted = Vec::new();
         for recipient in &entry.recipients {
-            let reply = self.command(&format!("RCPT TO:<{recipient}>"))?;
+            let parameters = of_recipient(entry, recipient, offers);
+            let reply = self.command(&format!("RCPT TO:<{recipient}>{parameters}"))?;
             if reply.class == b'2' {
                 accepted.push(recipient.clone());
             } else if reply.text.starts_with("552") {
@@ -166,7 +205,7 @@ impl Session {
     }
 
     fn reply(&mut self) -> io::Result<Reply> {
-        let mut text = String::new();
+        let (mut text, mut keywords) = (String::new(), Vec::new());
         for _ in 0..MAX_REPLY_LINES {
             let mut line = Vec::new();
             self.reader.by_ref().take(MAX_REPLY_LINE).read_until(b'\n', &mut line)?;
@@ -174,6 +213,8 @@ impl Session {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server hung up"));
             }
             let end = line.trim_ascii_end();
+            let behind = String::from_utf8_lossy(end.get(4..).unwrap_or_default());
+            keywords.push(behind.split_ascii_whitespace().next().unwrap_or_default().to_owned());
             if !text.is_empty() {
                 text.push(' ');
             }
@@ -183,7 +224,7 @@ impl Session {
             }
             return match line.first_chunk() {
                 Some(&[class @ b'2'..=b'5', b, c]) if b.is_ascii_digit() && c.is_ascii_digit() => {
-                    Ok(Reply { class, text })
+                    Ok(Reply { class, text, keywords })
                 }
                 _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the server's reply has no code")),
             };
@@ -200,6 +241,28 @@ fn ehlo(name: &str) -> &str {
         inside && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
     };
     if name.len() <= 255 && name.split('.').all(is_label) { name } else { "[127.0.0.1]" }
+}
+
+/// The parameters of `RCPT` (RFC 3461 4.1 and 4.2), each with a space before it.
+fn of_recipient(entry: &Entry, recipient: &str, offers: Offers) -> String {
+    let mut parameters = String::new();
+    let Some(asked) = entry.asked.of_recipients.get(recipient).filter(|_| offers.reports) else {
+        return parameters;
+    };
+    for (name, value) in [(" NOTIFY=", &asked.notify), (" ORCPT=", &asked.original)] {
+        // RFC 6533 3: an original recipient beyond ASCII is for servers that know such addresses.
+        if let Some(value) = value.as_ref().filter(|value| value.is_ascii() || offers.international) {
+            parameters.push_str(name);
+            parameters.push_str(value);
+        }
+    }
+    parameters
+}
+
+/// A message up to its empty line.
+fn header(message: &[u8]) -> &[u8] {
+    let end = message.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(message.len());
+    message.get(..end).unwrap_or_default()
 }
 
 impl Report {

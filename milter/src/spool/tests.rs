@@ -59,7 +59,7 @@ fn serve(
                 continue;
             }
             got.send((std::mem::take(&mut commands), message)).map_err(io::Error::other)?;
-        } else if line == "EHLO mx.example.org" {
+        } else if line == "EHLO mx.example.org" && own.is_none() {
             writer.write_all(b"250-here\r\n250-8BITMIME\r\n")?;
         } else if own.is_none() {
             commands.push(line);
@@ -259,6 +259,90 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
             assert_eq!(known(&changed), None, "{changed}");
         }
     }
+}
+
+#[test]
+fn what_was_asked_of_delivery_goes_with_a_copy_as_far_as_the_server_offers_it() {
+    let asked_of = |notify: &str, original: &str| AskedOf {
+        notify: Some(notify.to_owned()),
+        original: Some(original.to_owned()),
+    };
+    let all = Asked {
+        returned: Some(Returned::Full),
+        envelope_id: Some("QQ+2B1".to_owned()),
+        is_international: true,
+        of_recipients: [
+            ("b@example.net".to_owned(), asked_of("NEVER", "rfc822;other@x")),
+            ("c@example.net".to_owned(), asked_of("SUCCESS,DELAY", "utf-8;\u{fc}@x")),
+        ]
+        .into(),
+    };
+    let plain = || b"Subject: x\r\n\r\nHi\r\n".to_vec();
+    let eight_bit = || copy().octets;
+    let (full, headers) = (Returned::Full, Returned::HeadersOnly);
+    let everything = "250-DSN\r\n250-8BITMIME\r\n250-DSN\r\n250 SMTPUTF8";
+    for (offer, asked, octets, returned, mail, rcpt) in [
+        (
+            everything,
+            &all,
+            plain(),
+            full,
+            " RET=FULL ENVID=QQ+2B1 SMTPUTF8",
+            " NOTIFY=SUCCESS,DELAY ORCPT=utf-8;\u{fc}@x",
+        ),
+        (
+            everything,
+            &all,
+            eight_bit(),
+            full,
+            " BODY=8BITMIME RET=FULL ENVID=QQ+2B1 SMTPUTF8",
+            " NOTIFY=SUCCESS,DELAY ORCPT=utf-8;\u{fc}@x",
+        ),
+        // What bounces must not hold is not reported either.
+        (
+            everything,
+            &all,
+            plain(),
+            headers,
+            " RET=HDRS ENVID=QQ+2B1 SMTPUTF8",
+            " NOTIFY=DELAY ORCPT=utf-8;\u{fc}@x",
+        ),
+        ("250-here\r\n250 dsn", &all, plain(), full, " RET=FULL ENVID=QQ+2B1", " NOTIFY=SUCCESS,DELAY"),
+        // That is its name, and a parameter of something else.
+        ("250-DSN\r\n250 AUTH DSN 8BITMIME", &all, eight_bit(), full, "", ""),
+        ("250-here\r\n250-SMTPUTF8\r\n250 8BITMIME", &all, plain(), full, " SMTPUTF8", ""),
+        (everything, &Asked::default(), eight_bit(), full, " BODY=8BITMIME", ""),
+        (everything, &Asked { returned: Some(headers), ..Asked::default() }, plain(), full, " RET=HDRS", ""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (listener, port) = listener();
+        let arrived = server_that(listener, move |command| command.starts_with("EHLO ").then_some(offer));
+        let spool = open(folder.path(), port).unwrap();
+        let envelope = Envelope { asked: asked.clone(), ..envelope() };
+        let mut writing = spool.begin(&envelope, spool.identify(&envelope, &message()));
+        writing.add(Copy { octets, returned, ..copy() }).unwrap();
+        writing.seal().unwrap().commit().unwrap();
+        let (commands, _) = arrived.recv_timeout(PATIENCE).unwrap();
+        let expected = [format!("MAIL FROM:<a@example.org>{mail}"), format!("RCPT TO:<c@example.net>{rcpt}")];
+        assert_eq!(commands, expected, "{offer}");
+    }
+}
+
+#[test]
+fn a_header_beyond_ascii_waits_for_nobody_who_cannot_take_it_and_its_sender_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let arrived = server(listener);
+    let spool = open(folder.path(), port).unwrap();
+    let asked = Asked { is_international: true, ..Asked::default() };
+    let envelope = Envelope { asked, ..envelope() };
+    let mut writing = spool.begin(&envelope, spool.identify(&envelope, &message()));
+    let octets = "Subject: \u{fc}\r\n\r\nHi\r\n".as_bytes().to_vec();
+    writing.add(Copy { octets, ..copy() }).unwrap();
+    writing.seal().unwrap().commit().unwrap();
+    let (commands, notice) = arrived.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(recipients(&commands), ["a@example.org"]);
+    assert!(String::from_utf8_lossy(&notice).contains("5.6.7"));
 }
 
 #[test]
