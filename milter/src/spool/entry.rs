@@ -1,5 +1,9 @@
 //! One copy in a file: a line that says what it is, its envelope, an empty line, the message with CRLF, and a last line
 //! without which it is not whole.
+//!
+//! The first line has the number of the format. In format 1 nothing is asked of delivery, and what can be written in it is:
+//! older programs read it. Format 2 has lines for that. A copy in a later one, which another version of this program left,
+//! is not damaged, and waits for a program that reads it.
 
 use std::{
     fs,
@@ -22,7 +26,11 @@ pub(crate) struct Entry {
     pub(crate) asked: Asked,
 }
 
-const FIRST: &str = "hsmime copy 1";
+/// The first line, but for the format's number.
+const FIRST: &str = "hsmime copy ";
+/// The last format that has no lines for what is asked of delivery.
+const PLAIN: u32 = 1;
+const ASKED: u32 = 2;
 const RET: &str = "ret HDRS";
 /// What the sender asked for, where that is no condition.
 const WISH_HEADERS: &str = "wish HDRS";
@@ -39,7 +47,7 @@ impl Entry {
     /// Writes the file.
     pub(crate) fn write(&self, octets: &[u8], to: &mut impl Write) -> io::Result<()> {
         let Asked { returned, envelope_id, is_international, of_recipients } = &self.asked;
-        let mut lines = vec![FIRST.to_owned(), format!("from {}", self.sender)];
+        let mut lines = vec![format!("{FIRST}{}", self.format()), format!("from {}", self.sender)];
         lines.extend(self.headers_only.then(|| RET.to_owned()));
         lines.extend(returned.as_ref().map(|returned| match returned {
             Returned::HeadersOnly => WISH_HEADERS.to_owned(),
@@ -72,16 +80,28 @@ impl Entry {
         let (head, message) = octets.split_at(end + 2);
         let head = std::str::from_utf8(head).map_err(|_| broken())?;
         let mut lines = head.trim_end_matches('\n').lines().peekable();
-        if lines.next() != Some(FIRST) {
-            return Err(broken());
+        let format = lines.next().and_then(|line| line.strip_prefix(FIRST)?.parse().ok());
+        let format: u32 = format.ok_or_else(broken)?;
+        if format > ASKED {
+            let reason =
+                format!("it has format {format}, which a later version wrote; this one reads up to {ASKED}");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }
         let sender = lines.next().and_then(|line| line.strip_prefix("from ")).ok_or_else(broken)?.to_owned();
         let headers_only = lines.next_if_eq(&RET).is_some();
         let mut entry = Self { sender, recipients: Vec::new(), headers_only, asked: Asked::default() };
         for line in lines {
-            entry.take(line).ok_or_else(broken)?;
+            let taken = entry.take(line).filter(|()| format == ASKED || line.starts_with("to "));
+            taken.ok_or_else(broken)?;
         }
         Ok((entry, message.to_vec()))
+    }
+
+    /// The first format that holds all of it.
+    fn format(&self) -> u32 {
+        let Asked { returned, envelope_id, is_international, of_recipients } = &self.asked;
+        let is_asked = returned.is_some() || envelope_id.is_some() || *is_international;
+        if is_asked || !of_recipients.is_empty() { ASKED } else { PLAIN }
     }
 
     /// Takes a line of the head.

@@ -621,3 +621,68 @@ fn what_is_put_aside_is_bounded_in_number_and_age() {
     assert!(put_aside(folder.path()).unwrap() <= 1_000);
     assert!(failed.join("n1001").exists() && !failed.join("n0000").exists());
 }
+
+#[test]
+fn copies_of_older_versions_are_read_and_those_of_later_ones_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x-1-1.ready").join("0");
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    let written = |head: &str| {
+        fs::write(&path, format!("{head}\n\nSubject: x\r\n\r\nHi\r\n\r\nend of copy\n")).unwrap();
+        Entry::read(&path).map(|(entry, message)| {
+            assert_eq!(message, b"Subject: x\r\n\r\nHi\r\n");
+            entry
+        })
+    };
+    let people = || vec!["b@example.net".to_owned(), "c@example.net".to_owned()];
+    let plain = Entry::plain("a@example.org".to_owned(), people());
+    let old = "hsmime copy 1\nfrom a@example.org\nto b@example.net\nto c@example.net";
+    assert_eq!(written(old).unwrap(), plain);
+    let old_of_opened = old.replace("example.org\n", "example.org\nret HDRS\n");
+    assert_eq!(written(&old_of_opened).unwrap(), Entry { headers_only: true, ..plain.clone() });
+    // What older programs can read is written so that they do.
+    let first_line = |entry: &Entry| {
+        let mut octets = Vec::new();
+        entry.write(b"Subject: x\r\n\r\nHi\r\n", &mut octets).unwrap();
+        let text = String::from_utf8(octets).unwrap();
+        let (head, _) = text.split_once("\n\n").unwrap();
+        assert_eq!(written(head).unwrap(), *entry);
+        head.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(first_line(&plain), "hsmime copy 1");
+    let of_b = |asked: AskedOf| [("b@example.net".to_owned(), asked)].into();
+    for asked in [
+        Asked { returned: Some(Returned::Full), ..Asked::default() },
+        Asked { returned: Some(Returned::HeadersOnly), ..Asked::default() },
+        Asked { envelope_id: Some("QQ".to_owned()), ..Asked::default() },
+        Asked { is_international: true, ..Asked::default() },
+        Asked {
+            of_recipients: of_b(AskedOf { notify: Some("NEVER".to_owned()), original: None }),
+            ..Asked::default()
+        },
+        Asked {
+            of_recipients: of_b(AskedOf { notify: None, original: Some("rfc822;x@y".to_owned()) }),
+            ..Asked::default()
+        },
+    ] {
+        assert_eq!(first_line(&Entry { asked, ..plain.clone() }), "hsmime copy 2");
+    }
+    for damaged in [
+        "hsmime copy 1\nfrom a@example.org\nenvid QQ\nto b@example.net",
+        "hsmime copy 2\nfrom a@example.org\nnotify NEVER\nto b@example.net",
+        "hsmime copy x\nfrom a@example.org\nto b@example.net",
+        "hsmime copy\nfrom a@example.org\nto b@example.net",
+    ] {
+        assert_eq!(written(damaged).unwrap_err().kind(), io::ErrorKind::InvalidData, "{damaged}");
+    }
+    let later = "hsmime copy 3\nfrom a@example.org\nwhat this one does not know\nto b@example.net";
+    assert_eq!(written(later).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    // It is neither sent nor put aside, and the log tells why.
+    let spool = open(folder.path(), nobody()).unwrap();
+    assert_eq!(spool.waiting(), 1);
+    let Err(sender::Wait::Copy(reason)) = sender_of(&spool, nobody()).send(&path, SystemTime::now()) else {
+        panic!("it does not wait")
+    };
+    assert!(reason.contains("format 3"), "{reason}");
+    assert!(path.exists() && put_aside(folder.path()).unwrap() == 0);
+}
