@@ -8,6 +8,8 @@ use std::ffi::CString;
 
 use agent::{Asked, AskedOf, Returned};
 
+use crate::xtext;
+
 /// Of a transaction.
 pub(crate) fn of_mail(arguments: &[CString]) -> Asked {
     let returned = value(arguments, "RET").and_then(|word| match word.to_ascii_uppercase().as_str() {
@@ -15,7 +17,8 @@ pub(crate) fn of_mail(arguments: &[CString]) -> Asked {
         "HDRS" => Some(Returned::HeadersOnly),
         _ => None,
     });
-    let envelope_id = value(arguments, "ENVID").filter(|id| is_text(id, MAX_ENVELOPE_ID) && id.is_ascii());
+    let is_id = |id: &String| (1..=MAX_ENVELOPE_ID).contains(&id.len()) && xtext::printable(id).is_some();
+    let envelope_id = value(arguments, "ENVID").filter(is_id);
     let is_international =
         arguments.iter().skip(1).any(|argument| argument.to_bytes().eq_ignore_ascii_case(b"SMTPUTF8"));
     Asked { returned, envelope_id, is_international, ..Asked::default() }
@@ -24,12 +27,14 @@ pub(crate) fn of_mail(arguments: &[CString]) -> Asked {
 /// Of a recipient; `None` where nothing was.
 pub(crate) fn of_rcpt(arguments: &[CString]) -> Option<AskedOf> {
     let notify = value(arguments, "NOTIFY").and_then(|words| notify(&words));
-    let original = value(arguments, "ORCPT").filter(|original| {
-        let (kind, address) = original.split_once(';').unwrap_or_default();
-        let is_kind = kind.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
-        !kind.is_empty() && is_kind && is_text(address, MAX_ORIGINAL)
-    });
+    let original = value(arguments, "ORCPT").filter(|original| is_original(original));
     (notify.is_some() || original.is_some()).then_some(AskedOf { notify, original })
+}
+
+/// Whether reports of failure are wanted where this was asked (RFC 3461, 4.1); where nothing was, they are.
+pub(crate) fn wants_failures(asked: Option<&AskedOf>) -> bool {
+    let words = asked.and_then(|asked| asked.notify.as_deref());
+    words.is_none_or(|words| words.split(',').any(|word| word == FAILURE))
 }
 
 /// How many octets it takes.
@@ -68,14 +73,25 @@ fn notify(words: &str) -> Option<String> {
     Some(known.join(","))
 }
 
-/// Text without what could end the parameter: xtext, or UTF-8 as RFC 6533 has it.
-fn is_text(text: &str, longest: usize) -> bool {
-    let is_part = |c: char| c.is_ascii_graphic() || (!c.is_ascii() && !c.is_whitespace() && !c.is_control());
-    !text.is_empty() && text.len() <= longest && text.chars().all(is_part)
+/// A type and an address: in xtext, or, of the type `utf-8`, in UTF-8 without what xtext would escape (RFC 6533, 3).
+fn is_original(original: &str) -> bool {
+    let (kind, address) = original.split_once(';').unwrap_or_default();
+    let is_kind = kind.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+    let is_part = |c: char| match c {
+        '+' | '=' => false,
+        _ => c.is_ascii_graphic() || (!c.is_ascii() && !c.is_whitespace() && !c.is_control()),
+    };
+    let is_address = if kind.eq_ignore_ascii_case("utf-8") {
+        address.chars().all(is_part)
+    } else {
+        xtext::decoded(address).is_some()
+    };
+    !kind.is_empty() && is_kind && !address.is_empty() && original.len() <= MAX_ORIGINAL && is_address
 }
 
 const NEVER: &str = "NEVER";
-const WORDS: [&str; 3] = ["SUCCESS", "FAILURE", "DELAY"];
+const FAILURE: &str = "FAILURE";
+const WORDS: [&str; 3] = ["SUCCESS", FAILURE, "DELAY"];
 /// RFC 3461, 4.4.
 const MAX_ENVELOPE_ID: usize = 100;
 /// RFC 3461, 4.2.
@@ -107,6 +123,11 @@ mod tests {
             (&["ENVID=a b", "RET"], asked(None, None, false)),
             (&["ENVID=a\r\nRCPT"], asked(None, None, false)),
             (&["ENVID=\u{e4}"], asked(None, None, false)),
+            // xtext of what no field may hold, and what is no xtext.
+            (&["ENVID=a+0D+0ABcc:b"], asked(None, None, false)),
+            (&["ENVID=a+2b", "RET=HDRS"], asked(Some(Returned::HeadersOnly), None, false)),
+            (&["ENVID=a+", "SMTPUTF8"], asked(None, None, true)),
+            (&["ENVID=a=b"], asked(None, None, false)),
             (&[&long], asked(None, None, false)),
         ] {
             assert_eq!(of_mail(&arguments(parameters)), expected, "{parameters:?}");
@@ -134,8 +155,32 @@ mod tests {
             (&["ORCPT=rfc822;b c"], None),
             (&["ORCPT=rfc822;b\nQUIT"], None),
             (&["ORCPT=utf-8;b\u{fc}@y"], asked(None, Some("utf-8;b\u{fc}@y"))),
+            (&["ORCPT=UTF-8;b\\x{FC}@y"], asked(None, Some("UTF-8;b\\x{FC}@y"))),
+            (&["ORCPT=utf-8;b+2B@y"], None),
+            (&["ORCPT=rfc822;b\u{fc}@y", "NOTIFY=DELAY"], asked(Some("DELAY"), None)),
+            (&["ORCPT=rfc822;b+x@y", "NOTIFY=NEVER"], asked(Some("NEVER"), None)),
+            (&["ORCPT=rfc822;b=x@y"], None),
+            (&["ORCPT=rfc822;b+2"], None),
+            (&["ORCPT=rfc822;"], None),
+            (&[&format!("ORCPT=rfc822;{}", "b".repeat(494))], None),
         ] {
             assert_eq!(of_rcpt(&arguments(parameters)), expected, "{parameters:?}");
+        }
+    }
+
+    #[test]
+    fn failures_are_reported_unless_something_else_alone_was_asked_for() {
+        assert!(wants_failures(None) && wants_failures(Some(&AskedOf::default())));
+        for (words, expected) in [
+            ("FAILURE", true),
+            ("SUCCESS,FAILURE", true),
+            ("NEVER", false),
+            ("SUCCESS", false),
+            ("SUCCESS,DELAY", false),
+            ("DELAY", false),
+        ] {
+            let asked = AskedOf { notify: Some(words.to_owned()), original: None };
+            assert_eq!(wants_failures(Some(&asked)), expected, "{words}");
         }
     }
 

@@ -28,6 +28,7 @@ mod throttle;
 mod together;
 mod treat;
 mod watched;
+mod xtext;
 
 pub use gateway::Gateway;
 pub use limits::Limits;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::Entry;
+use crate::xtext;
 
 /// A notice, from whom it is and what tells it from others. It goes out with the null sender (RFC 3464 2).
 pub(super) struct Notice<'n> {
@@ -20,19 +21,26 @@ pub(super) struct Notice<'n> {
 }
 
 impl Notice<'_> {
-    /// The notice about a copy.
+    /// The notice about a copy, with what its sender called the transaction and the recipients (RFC 3461 4.2 and 4.4).
     pub(super) fn write(&self, entry: &Entry, message: &[u8]) -> Vec<u8> {
         let Self { reporter, id, at, refused } = self;
         let (sender, date, boundary) = (&entry.sender, date(*at), format!("=_{id}"));
         let mut people = String::new();
-        let mut status = format!("Reporting-MTA: dns; {reporter}\r\n");
+        let id_of_sender = entry.asked.envelope_id.as_deref().and_then(xtext::printable);
+        let mut status =
+            id_of_sender.map_or_else(String::new, |id| format!("Original-Envelope-Id: {id}\r\n"));
+        // Writing to a String does not fail.
+        let _ = write!(status, "Reporting-MTA: dns; {reporter}\r\n");
         for (recipient, reply) in *refused {
             let (code, reply) = (code(reply), ascii(reply, MAX_REPLY));
-            // Writing to a String does not fail.
             let _ = write!(people, "<{recipient}>:\r\n    {reply}\r\n\r\n");
+            let asked = entry.asked.of_recipients.get(recipient);
+            let original = asked.and_then(|asked| original(asked.original.as_deref()?));
+            let original =
+                original.map_or_else(String::new, |original| format!("Original-Recipient: {original}\r\n"));
             let _ = write!(
                 status,
-                "\r\nFinal-Recipient: {}\r\nAction: failed\r\nStatus: {code}\r\nDiagnostic-Code: smtp; {reply}\r\n",
+                "\r\n{original}Final-Recipient: {}\r\nAction: failed\r\nStatus: {code}\r\nDiagnostic-Code: smtp; {reply}\r\n",
                 typed(recipient)
             );
         }
@@ -77,9 +85,26 @@ fn typed(address: &str) -> String {
     if address.is_ascii() {
         return format!("rfc822; {address}");
     }
-    let mut escaped = String::from("utf-8; ");
+    format!("utf-8; {}", escaped(address, |c| c.is_ascii_graphic() && !matches!(c, '\\' | '+' | '=')))
+}
+
+/// What the sender called a recipient, decoded; nothing where that cannot stand in a field.
+fn original(orcpt: &str) -> Option<String> {
+    let (kind, address) = orcpt.split_once(';')?;
+    let address = if kind.eq_ignore_ascii_case("utf-8") {
+        // It has its escapes already.
+        escaped(address, |c| c.is_ascii_graphic())
+    } else {
+        xtext::printable(address)?
+    };
+    Some(format!("{kind}; {address}"))
+}
+
+/// An address of the type `utf-8`, with all but some characters escaped.
+fn escaped(address: &str, is_plain: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::new();
     for c in address.chars() {
-        if c.is_ascii_graphic() && !matches!(c, '\\' | '+' | '=') {
+        if is_plain(c) {
             escaped.push(c);
         } else {
             let _ = write!(escaped, "\\x{{{:02X}}}", u32::from(c));
@@ -151,6 +176,20 @@ mod tests {
             assert_eq!(code(reply), expected, "{reply}");
         }
         assert_eq!(typed("b@example.net"), "rfc822; b@example.net");
+        for (orcpt, expected) in [
+            ("rfc822;a+2Bb@example.net", Some("rfc822; a+b@example.net")),
+            ("rfc822;\"a+20b\"@example.net", Some("rfc822; \"a b\"@example.net")),
+            ("x400;/c+3Dus/", Some("x400; /c=us/")),
+            ("utf-8;j\u{f6}@example.net", Some("utf-8; j\\x{F6}@example.net")),
+            ("UTF-8;j\\x{F6}@example.net", Some("UTF-8; j\\x{F6}@example.net")),
+            // What would be another field, or is not what the sender meant, is left out.
+            ("rfc822;a+0D+0AAction:+20delivered", None),
+            ("rfc822;a+C3+BC@example.net", None),
+            ("rfc822;a+b@example.net", None),
+            ("rfc822", None),
+        ] {
+            assert_eq!(original(orcpt).as_deref(), expected, "{orcpt}");
+        }
         assert_eq!(typed("j\u{f6}+rg@example.net"), "utf-8; j\\x{F6}\\x{2B}rg@example.net");
     }
 }

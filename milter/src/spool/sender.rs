@@ -18,6 +18,8 @@ use tracing::{error, info, warn};
 
 use smime::mime::Message;
 
+use crate::asked;
+
 use super::{
     Entry, Shared,
     notice::Notice,
@@ -214,7 +216,8 @@ impl Sender {
         Err(Wait::Copy(reason.unwrap_or_default()))
     }
 
-    /// Tells the sender who will not get it. Where nobody can be told, it is kept for the operator.
+    /// Tells the sender who will not get it, but for those of whom he did not ask to be told. Where nobody can be told, it is
+    /// kept for the operator.
     fn give_up(
         &self,
         path: &Path,
@@ -223,7 +226,7 @@ impl Sender {
         refused: &[(String, String)],
         now: SystemTime,
     ) -> Result<(), String> {
-        let (first, reply) = refused.first().map(|(first, reply)| (first.as_str(), reply.as_str())).unzip();
+        let (first, reply) = first_of(refused);
         let recipients = refused.len();
         if entry.sender.is_empty() {
             let aside = self.aside(path).map_err(|error| error.to_string())?;
@@ -234,8 +237,22 @@ impl Sender {
             error!(recipients, first, reply, path = %aside.display(), "a copy without a sender was refused, and is put aside");
             return Ok(());
         }
+        let wants_it = |(recipient, _): &(String, String)| {
+            asked::wants_failures(entry.asked.of_recipients.get(recipient))
+        };
+        let (refused, untold): (Vec<_>, Vec<_>) = refused.iter().cloned().partition(wants_it);
+        if !untold.is_empty() {
+            let (first, reply) = first_of(&untold);
+            let recipients = untold.len();
+            warn!(recipients, first, reply, "a copy was refused; its sender asked not to be told");
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let (first, reply) = first_of(&refused);
+        let recipients = refused.len();
         let id = self.shared.unique();
-        let notice = Notice { reporter: &self.name, id: &id, at: now, refused };
+        let notice = Notice { reporter: &self.name, id: &id, at: now, refused: &refused };
         let recipients_of_notice = vec![entry.sender.clone()];
         let to = Entry::plain(String::new(), recipients_of_notice);
         let sealed = self.shared.sets.open(&id).and_then(|mut set| {
@@ -268,4 +285,9 @@ impl Sender {
         sync(&folder)?;
         Ok(folder.join(format!("{}-{}", identity_of(path), self.shared.sets.number())))
     }
+}
+
+/// The first of those who are refused, and why.
+fn first_of(refused: &[(String, String)]) -> (Option<&str>, Option<&str>) {
+    refused.first().map(|(first, reply)| (first.as_str(), reply.as_str())).unzip()
 }

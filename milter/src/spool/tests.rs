@@ -623,6 +623,62 @@ fn what_is_put_aside_is_bounded_in_number_and_age() {
 }
 
 #[test]
+fn a_sender_is_told_of_those_refused_unless_he_asked_not_to_be_and_by_the_names_he_gave() {
+    let asked_of = |notify: Option<&str>, original: Option<&str>| AskedOf {
+        notify: notify.map(str::to_owned),
+        original: original.map(str::to_owned),
+    };
+    let people = [
+        ("never", Some("NEVER"), false),
+        ("success", Some("SUCCESS"), false),
+        ("delay", Some("SUCCESS,DELAY"), false),
+        ("failure", Some("FAILURE"), true),
+        ("all", Some("SUCCESS,FAILURE,DELAY"), true),
+        ("nothing", None, true),
+    ];
+    let address = |name: &str| format!("{name}@example.net");
+    let alias = |name: &str| format!("rfc822;{name}+2Bx@alias.example");
+    let of_recipients =
+        people.iter().map(|(name, notify, _)| (address(name), asked_of(*notify, Some(&alias(name)))));
+    let asked = Asked {
+        envelope_id: Some("QQ+2B1".to_owned()),
+        of_recipients: of_recipients.collect(),
+        ..Asked::default()
+    };
+    let all: Vec<String> = people.iter().map(|(name, ..)| address(name)).collect();
+    let unwanted: Vec<String> =
+        people.iter().filter(|(.., told)| !told).map(|(name, ..)| address(name)).collect();
+    for (recipients, is_told) in [(all, true), (unwanted, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (listener, port) = listener();
+        let arrived =
+            server_that(listener, |line| line.contains("@example.net>").then_some("550 5.1.1 no such user"));
+        let spool = open(folder.path(), port).unwrap();
+        let envelope = Envelope { asked: asked.clone(), ..envelope() };
+        let mut writing = spool.begin(&envelope, spool.identify(&envelope, &message()));
+        writing.add(Copy { recipients, ..copy() }).unwrap();
+        writing.seal().unwrap().commit().unwrap();
+        if is_told {
+            let (commands, octets) = arrived.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(commands, ["MAIL FROM:<>", "RCPT TO:<a@example.org>"]);
+            let notice = String::from_utf8(octets).unwrap();
+            assert!(notice.contains("Original-Envelope-Id: QQ+1\r\nReporting-MTA: dns;"), "{notice}");
+            for (name, _, told) in people {
+                let lines = format!(
+                    "\r\n\r\nOriginal-Recipient: rfc822; {name}+x@alias.example\r\n\
+                     Final-Recipient: rfc822; {name}@example.net\r\nAction: failed\r\n"
+                );
+                assert_eq!(notice.contains(&lines), told, "{name}: {notice}");
+                assert_eq!(notice.contains(&address(name)), told, "{name}: {notice}");
+            }
+        }
+        until("nothing waits", || names(folder.path()).is_empty() && spool.shared.sets.waiting() == 0);
+        assert_arrive(&arrived, 0, &[]);
+        assert_eq!(put_aside(folder.path()).unwrap(), 0);
+    }
+}
+
+#[test]
 fn copies_of_older_versions_are_read_and_those_of_later_ones_wait() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x-1-1.ready").join("0");
