@@ -39,8 +39,8 @@ impl Page {
         if statistics.messages < messages {
             writeln!(
                 self.0,
-                "<p>Before this summary was asked for, {} of them had been done; all but the next table is about the \
-                 others.</p>",
+                "<p>Of {} of them only the next table tells: they were done before this summary was asked for, or in the \
+                 last minutes before a run was killed.</p>",
                 messages - statistics.messages
             )?;
         }

@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
     fs::{self, File},
-    io::{self, Write},
+    io::{self, BufRead, BufReader, Write},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
@@ -89,7 +89,10 @@ pub(crate) struct Checkpoint {
     pub(crate) archive: usize,
     /// What became of them.
     pub(crate) totals: Totals,
-    /// What was counted for a summary for people, if one was asked for.
+    /// What must come before the next message, if there is one: the line end that the last one of an mbox lacks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) missing: String,
+    /// What was counted for a summary for people, if one was asked for. It is long, so few checkpoints have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) statistics: Option<Statistics>,
 }
@@ -177,8 +180,15 @@ impl Done {
         self.known = Known::Output;
         // A run that found all done has read nothing of which it could tell where it was.
         let offset = checkpoint.offset.or(self.last.offset);
-        self.last =
-            Checkpoint { offset, inputs: Vec::new(), outputs: Vec::new(), lengths: Vec::new(), ..checkpoint };
+        let statistics = checkpoint.statistics.or_else(|| self.last.statistics.take());
+        self.last = Checkpoint {
+            offset,
+            statistics,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            lengths: Vec::new(),
+            ..checkpoint
+        };
     }
 }
 
@@ -258,10 +268,12 @@ impl Journal {
             file => file.map_err(failed)?,
         };
         lock(&file).map_err(failed)?;
-        let text = fs::read(path).map_err(failed)?;
+        let mut text = BufReader::new(&file);
+        let mut line = Vec::new();
         let (mut good, mut begun, mut done, mut inode) = (0, None, Done::default(), None);
-        for line in text.split_inclusive(|octet| *octet == b'\n') {
-            let Some(parsed) = parse(line) else { break };
+        // One line at a time: of a Maildir there may be many.
+        while text.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+            let Some(parsed) = parse(&line) else { break };
             good += line.len() as u64;
             match parsed {
                 Line::Job { job, start } => {
@@ -272,6 +284,7 @@ impl Journal {
                 Line::Checkpoint(checkpoint) => done.add(checkpoint),
                 Line::Complete(of) => (done.complete, inode) = (true, of),
             }
+            line.clear();
         }
         let Some(mut begun) = begun else { return Ok(None) };
         if place.is_over_input() && inode.is_some() && inode == job.state.map(|(.., inode)| inode) {

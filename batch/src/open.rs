@@ -147,8 +147,8 @@ fn of_file(
 
 /// One mbox of another kind of archive, or another variant.
 fn one_mbox(place: Place, variant: Variant, done: Option<&Done>) -> Result<MboxSink, BatchError> {
-    match done.and_then(|done| done.last.output) {
-        Some(length) => MboxSink::resume_file(place, variant, length),
+    match done.and_then(|done| Some((done.last.output?, &done.last.missing))) {
+        Some((length, missing)) => MboxSink::resume_file(place, variant, length, missing),
         None => MboxSink::file(place, variant),
     }
 }

@@ -316,6 +316,10 @@ impl Sink for FileSink {
         copied.map_err(|error| error.unwrap_or_else(|source| self.failed(source)))
     }
 
+    fn can_be_noted(&self) -> bool {
+        matches!(self.file, Some(Encoder::Plain(_)))
+    }
+
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         // Nobody can go on in the middle of a compressed stream.
         let Some(Encoder::Plain(to)) = &mut self.file else { return Ok(None) };
@@ -324,7 +328,9 @@ impl Sink for FileSink {
             file.sync_data()?;
             file.stream_position()
         });
-        durable.map(|length| Some(Mark::Length(length))).map_err(|source| self.failed(source))
+        durable
+            .map(|length| Some(Mark::Length { length, missing: String::new() }))
+            .map_err(|source| self.failed(source))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

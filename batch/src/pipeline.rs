@@ -70,7 +70,11 @@ pub trait Sink: Send {
     fn settle(&mut self) -> Result<HashSet<PathBuf>, BatchError> {
         Ok(HashSet::new())
     }
-    /// Makes what came so far durable, and tells what there is. `None`: nobody can go on with such an output.
+    /// Whether somebody could go on with such an output.
+    fn can_be_noted(&self) -> bool {
+        true
+    }
+    /// Makes what came so far durable, and tells what there is. `None` where nobody can go on with it as it is.
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         Ok(None)
     }
@@ -85,8 +89,13 @@ pub trait Sink: Send {
 /// How far an output is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// A file of this length.
-    Length(u64),
+    /// A file.
+    Length {
+        /// How long it is.
+        length: u64,
+        /// What must come before the next message, if there is one.
+        missing: String,
+    },
     /// A folder.
     Files {
         /// Files, below its root, that were added since the last mark.

@@ -42,6 +42,10 @@ struct Notes {
     noted: Instant,
     /// Octets since then.
     octets: u64,
+    /// When the statistics were noted last.
+    counted: Instant,
+    /// Whether anybody can go on with such an output: without, there is nothing to note.
+    is_of_use: bool,
     next: Checkpoint,
 }
 
@@ -57,6 +61,8 @@ impl<'a> Writer<'a> {
             every,
             noted: Instant::now(),
             octets: 0,
+            counted: Instant::now(),
+            is_of_use: sink.as_ref().is_some_and(|sink| sink.can_be_noted()),
             next: Checkpoint::default(),
         });
         Self { sink, observer, writes, transient: 0, notes, held: Vec::new(), lost: Vec::new() }
@@ -65,12 +71,14 @@ impl<'a> Writer<'a> {
     pub(crate) fn write(&mut self, ready: Ready) -> Result<(), BatchError> {
         self.note(&ready);
         self.write_piece(ready)?;
-        let is_due = |notes: &Notes| notes.octets >= NOTE_OCTETS || notes.noted.elapsed() >= notes.every;
-        if self.notes.as_ref().is_some_and(is_due) { self.checkpoint() } else { Ok(()) }
+        let is_due = |notes: &Notes| {
+            notes.is_of_use && (notes.octets >= NOTE_OCTETS || notes.noted.elapsed() >= notes.every)
+        };
+        if self.notes.as_ref().is_some_and(is_due) { self.mark(false) } else { Ok(()) }
     }
 
     fn note(&mut self, ready: &Ready) {
-        let Some(notes) = &mut self.notes else { return };
+        let Some(notes) = self.notes.as_mut().filter(|notes| notes.is_of_use) else { return };
         let (origin, sum) = match ready {
             Ready::Finished(finished) => (&finished.place.origin, Some(&finished.input)),
             Ready::Large { large, .. } | Ready::Verbatim(large) => (&large.origin, None),
@@ -85,12 +93,20 @@ impl<'a> Writer<'a> {
 
     /// Makes all so far durable and notes it in the journal, if there is one.
     pub(crate) fn checkpoint(&mut self) -> Result<(), BatchError> {
+        self.mark(true)
+    }
+
+    /// The same; with all that is counted, or with that only now and then.
+    fn mark(&mut self, with_statistics: bool) -> Result<(), BatchError> {
         self.settle()?;
         let (Some(notes), Some(sink)) = (&mut self.notes, &mut self.sink) else { return Ok(()) };
         let mut next = Checkpoint { offset: notes.next.offset, ..Checkpoint::default() };
         match sink.checkpoint()? {
-            None => return Ok(()),
-            Some(Mark::Length(length)) => next.output = Some(length),
+            None => {
+                (notes.noted, notes.octets) = (Instant::now(), 0);
+                return Ok(());
+            }
+            Some(Mark::Length { length, missing }) => (next.output, next.missing) = (Some(length), missing),
             Some(Mark::Files { added, lengths }) => {
                 next.outputs = added.iter().map(|path| journal::output_name(path)).collect();
                 let lengths = lengths.iter();
@@ -101,6 +117,11 @@ impl<'a> Writer<'a> {
         let Noted { report, archive, totals, statistics } = self.observer.checkpoint()?;
         (next.report, next.archive, next.totals, next.statistics) = (report, archive, totals, statistics);
         next.messages = next.totals.messages();
+        if with_statistics || notes.counted.elapsed() >= COUNT_EVERY {
+            notes.counted = Instant::now();
+        } else {
+            next.statistics = None;
+        }
         notes.journal.checkpoint(next)?;
         sink.noted()?;
         (notes.noted, notes.octets) = (Instant::now(), 0);
@@ -252,6 +273,9 @@ impl<'a> Writer<'a> {
         })
     }
 }
+
+/// How often the statistics are noted while a run goes on.
+const COUNT_EVERY: Duration = Duration::from_mins(5);
 
 /// After how many octets it is noted how far the run is.
 const NOTE_OCTETS: u64 = 64 << 20;

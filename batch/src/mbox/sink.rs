@@ -58,8 +58,14 @@ impl MboxSink {
         Self::of_file(file, place, variant, compression)
     }
 
-    /// Goes on with one file that an earlier run began, after so many octets that are known to be good.
-    pub(crate) fn resume_file(place: Place, variant: Variant, length: u64) -> Result<Self, BatchError> {
+    /// Goes on with one file that an earlier run began, after so many octets that are known to be good, and behind which
+    /// this is missing before another message.
+    pub(crate) fn resume_file(
+        place: Place,
+        variant: Variant,
+        length: u64,
+        missing: &str,
+    ) -> Result<Self, BatchError> {
         let opened = File::options().append(true).open(place.partial()).and_then(|file| {
             lock(&file)?;
             cut_file(&file, length)?;
@@ -67,7 +73,11 @@ impl MboxSink {
         });
         let failed = |source| BatchError::Write { path: place.partial().to_owned(), source };
         // Of a compressed one nothing is ever known.
-        Self::of_file(opened.map_err(failed)?, place, variant, None)
+        let mut sink = Self::of_file(opened.map_err(failed)?, place, variant, None)?;
+        if let Some(current) = &mut sink.current {
+            current.missing = missing.as_bytes().to_vec();
+        }
+        Ok(sink)
     }
 
     fn of_file(
@@ -306,11 +316,20 @@ impl Sink for MboxSink {
             .map_err(|error| error.unwrap_or_else(|source| BatchError::Write { path, source }))
     }
 
+    fn can_be_noted(&self) -> bool {
+        self.compression.is_none()
+    }
+
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
-        let mut length = None;
+        let (mut length, mut before) = (None, String::new());
         if let Some(Current { path, to, missing }) = &mut self.current {
-            // Nobody can go on in the middle of a compressed stream, nor tell what a next message would need first.
-            let (Encoder::Plain(to), true) = (to, missing.is_empty()) else { return Ok(None) };
+            // Nobody can go on in the middle of a compressed stream.
+            let Encoder::Plain(to) = to else { return Ok(None) };
+            if self.folders.is_some() && !missing.is_empty() {
+                // Of several files it is not noted what each would need first; soon there is a better moment.
+                return Ok(None);
+            }
+            before = String::from_utf8_lossy(missing).into_owned();
             let durable = to.flush().and_then(|()| {
                 to.get_ref().sync_data()?;
                 Ok(to.get_ref().metadata()?.len())
@@ -318,7 +337,7 @@ impl Sink for MboxSink {
             length = Some(durable.map_err(|source| BatchError::Write { path: path.clone(), source })?);
         }
         if self.folders.is_none() {
-            return Ok(length.map(Mark::Length));
+            return Ok(length.map(|length| Mark::Length { length, missing: before }));
         }
         let mut lengths = std::mem::take(&mut self.ended);
         if let (Some(current), Some(length)) = (&self.current, length)

@@ -247,7 +247,7 @@ fn an_interrupted_run_has_noted_all_that_was_in_flight_and_no_message_is_worked_
     assert_eq!(seen.load(Ordering::Relaxed), 5_000);
     assert_eq!(fs::read_to_string(path("report")).unwrap().lines().count(), 5_000);
     let page = fs::read_to_string(path("page")).unwrap();
-    assert!(page.contains("5000 messages, 0 failed") && !page.contains("Before this summary"), "{page}");
+    assert!(page.contains("5000 messages, 0 failed") && !page.contains("only the next table"), "{page}");
     assert_eq!(
         fs::read(path("out")).unwrap().split(|o| *o == b'\n').filter(|l| *l == b"X-Shout: yes").count(),
         5_000
@@ -395,4 +395,62 @@ fn a_report_of_which_a_journal_tells_nothing_is_not_touched() {
     let refused = again();
     assert!(matches!(refused, BatchError::Report { .. }), "{refused}");
     assert_eq!(fs::read(path("report")).unwrap(), b"precious\n");
+}
+
+#[test]
+fn what_is_counted_for_a_summary_does_not_make_the_journal_grow() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("in"), sample_mbox(400)).unwrap();
+    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
+    let task = Stopping { after: 200, stop: &stop, seen: &seen };
+    // Given a run that notes each message and is interrupted,
+    let mut options = Options { html: Some(path("page")), ..journaled(&path("in"), &path("out"), true) };
+    options.journal.as_mut().unwrap().every = Duration::ZERO;
+    run(&options, &task, Report::none(), &stop).unwrap_err();
+    // its journal has what is counted at its beginning and at its end,
+    let journal = fs::read_to_string(path("out.hsmime-journal")).unwrap();
+    assert!(journal.lines().count() > 200);
+    assert_eq!(journal.matches("\"statistics\"").count(), 2);
+    // and going on with it forgets nothing.
+    stop.store(false, Ordering::Relaxed);
+    run(&options, &task, Report::none(), &stop).unwrap();
+    let page = fs::read_to_string(path("page")).unwrap();
+    assert!(page.contains("400 messages, 0 failed") && !page.contains("only the next table"), "{page}");
+}
+
+/// Stops, and changes nothing.
+struct Unchanged<'a>(Stopping<'a>);
+
+impl Task for Unchanged<'_> {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        self.0.run(work).map(|_| Done::unchanged("copied"))
+    }
+}
+
+#[test]
+fn an_mbox_without_empty_lines_behind_its_messages_is_gone_on_with_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let message = |number| {
+        format!(
+            "From alice@example.org Fri Sep 16 22:26:51 2016\nSubject: {number}\nContent-Length: 5\n\nbody\n"
+        )
+    };
+    fs::write(path("in"), (0..2_000).map(message).collect::<String>()).unwrap();
+    let options = |output: &str| Options {
+        output: Output::Converted(path(output), "mboxrd".parse().unwrap()),
+        ..journaled(&path("in"), &path(output), true)
+    };
+    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
+    let unchanged = |after| Unchanged(Stopping { after, stop: &stop, seen: &seen });
+    run(&options("whole"), &unchanged(u64::MAX), Report::none(), &stop).unwrap();
+    seen.store(0, Ordering::Relaxed);
+    let task = unchanged(500);
+    run(&options("out"), &task, Report::none(), &stop).unwrap_err();
+    assert!(seen.load(Ordering::Relaxed) < 2_000);
+    stop.store(false, Ordering::Relaxed);
+    run(&options("out"), &task, Report::none(), &stop).unwrap();
+    assert_eq!(seen.load(Ordering::Relaxed), 2_000, "messages were done twice");
+    assert!(fs::read(path("out")).unwrap() == fs::read(path("whole")).unwrap());
 }
