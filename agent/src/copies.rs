@@ -164,12 +164,18 @@ struct Drafts<'s> {
     waited: Waited,
 }
 
+/// What the log says of a message whose subject should be hidden, and is not.
+const SHOWN: &str = "its subject stays readable: the mail is signed or encrypted already, or says so";
+
 impl<'s> Drafts<'s> {
     fn place(&self, way: Way<'s>) -> Option<usize> {
         self.contents.iter().position(|(known, _)| *known == way)
     }
 
     fn put(&mut self, way: Way<'s>, content: Content) -> usize {
+        if content.shows_header() && !self.notes.iter().any(|note| note == SHOWN) {
+            self.notes.push(SHOWN.to_owned());
+        }
         self.contents.push((way, content));
         self.contents.len() - 1
     }

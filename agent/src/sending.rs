@@ -41,6 +41,8 @@ pub(crate) struct Content {
     body: Body,
     /// What must change in the header outside, as the protected one says that it is so.
     outer: Vec<HeaderChange>,
+    /// Whether fields of that header stay readable which were to be hidden.
+    shows_header: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,11 @@ impl Hp {
         }
     }
 
+    /// Whether fields are to be hidden that leave readable without this payload.
+    fn misses(self, payload: Option<&ProtectedMessage>) -> bool {
+        matches!(self, Self::Cipher(ConfidentialityPolicy::Baseline)) && payload.is_none()
+    }
+
     /// The payload with the header fields in it; `None` where there are to be none. What its author signed or encrypted has no
     /// place for them, and stays as it is. Where nothing is hidden, a header that cannot be protected does no harm.
     fn payload(self, entity: &MimeEntity<'_>) -> Result<Option<ProtectedMessage>, AgentError> {
@@ -107,15 +114,18 @@ impl Content {
     }
 
     fn of(body: Body) -> Self {
-        Self { body, outer: Vec::new() }
+        Self { body, outer: Vec::new(), shows_header: false }
     }
 
     /// The message as it came, to be encrypted with its header.
     pub(crate) fn unsigned(entity: &MimeEntity<'_>, hp: Hp) -> Result<Self, AgentError> {
-        Ok(match hp.payload(entity)? {
-            None => Self::plain(),
-            Some(ProtectedMessage { payload, outer }) => Self { body: Body::Payload(payload), outer },
-        })
+        let payload = hp.payload(entity)?;
+        let shows_header = hp.misses(payload.as_ref());
+        let (body, outer) = payload
+            .map_or((Body::Plain, Vec::new()), |ProtectedMessage { payload, outer }| {
+                (Body::Payload(payload), outer)
+            });
+        Ok(Self { body, outer, shows_header })
     }
 
     /// Signs an entity.
@@ -127,7 +137,9 @@ impl Content {
         (next, hp): (Next, Hp),
         at: SystemTime,
     ) -> Result<Self, AgentError> {
-        let (canonical, outer) = match (hp.payload(entity)?, form, next) {
+        let payload = hp.payload(entity)?;
+        let shows_header = hp.misses(payload.as_ref());
+        let (canonical, outer) = match (payload, form, next) {
             (Some(ProtectedMessage { payload, outer }), ..) => (payload, outer),
             (None, SignatureForm::Detached, Next::Leaves) => (Canonical::from_entity(entity)?, Vec::new()),
             (None, SignatureForm::Opaque, _) | (None, _, Next::IsEncrypted) => {
@@ -141,7 +153,13 @@ impl Content {
                 message::sign_opaque_in_place(canonical, &key, chain, at).map(Body::Opaque)
             }
         };
-        Ok(Self { body: signed?, outer })
+        Ok(Self { body: signed?, outer, shows_header })
+    }
+
+    /// Whether its rule hides fields of the header, and this has no place for them: it is, or says that it is, signed or
+    /// encrypted by its author.
+    pub(crate) fn shows_header(&self) -> bool {
+        self.shows_header
     }
 
     /// Whether it is signed by us.

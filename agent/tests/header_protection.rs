@@ -177,3 +177,34 @@ fn a_header_that_cannot_be_hidden_does_not_leave_and_one_that_cannot_be_signed_d
     assert_eq!(field(&mail, "Subject").as_deref(), Some("The plan for two lines"));
     assert!(!mail.contains("Hello."), "{mail}");
 }
+
+#[test]
+fn the_log_says_where_a_subject_that_was_to_be_hidden_stays_readable() {
+    let [signed] = sent("sign = \"required\"\n", &TO[..1]).try_into().unwrap();
+    let protected = "header-protection = \"hcp-baseline\"\n";
+    let both = "sign = \"required\"\nencrypt = \"required\"\n";
+    let encrypted = "sign = \"never\"\nencrypt = \"required\"\n";
+    for (mail, rule, stays) in [
+        (signed.as_str(), format!("{both}{protected}"), true),
+        (&signed, format!("{encrypted}{protected}"), true),
+        (MAIL, format!("{both}{protected}"), false),
+        (MAIL, format!("{encrypted}{protected}"), false),
+        // Nothing was to be hidden.
+        (&signed, encrypted.to_owned(), false),
+        (&signed, format!("{encrypted}header-protection = \"hcp-no-confidentiality\"\n"), false),
+        (&signed, format!("sign = \"required\"\n{protected}"), false),
+    ] {
+        let (_folder, agent) = agent(&["alice"], &format!("[[rule]]\n{rule}"));
+        let outcome = treat(&agent, Some("alice"), &TO[..1], mail).unwrap();
+        let reason = &outcome.reason;
+        assert_eq!(
+            reason.matches("its subject stays readable").count(),
+            usize::from(stays),
+            "{rule}{mail}{reason}"
+        );
+        let subject =
+            field(&text(outcome.edits.apply(&Message::from_stored(mail.as_bytes())).octets()), "Subject");
+        let is_hidden = subject.as_deref() == Some("[...]");
+        assert!(!(stays && is_hidden), "{rule}{mail}");
+    }
+}
