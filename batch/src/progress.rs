@@ -8,7 +8,10 @@ use std::{
     fmt,
     io::{self, Write},
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -173,7 +176,8 @@ fn whole(number: f64) -> u64 {
 /// What is shown, and what else is said.
 pub(crate) struct Progress {
     inner: Arc<Inner>,
-    writing: Option<JoinHandle<()>>,
+    /// The thread that shows it, and what tells that it is done.
+    writing: Option<(JoinHandle<()>, Receiver<()>)>,
 }
 
 struct Inner {
@@ -208,14 +212,17 @@ impl Progress {
         let inner = Arc::new(Inner { state: Mutex::default(), ended: Condvar::new() });
         let writing = showing.and_then(|(showing, style)| {
             let inner = Arc::clone(&inner);
+            let (done, is_done) = mpsc::channel();
             let thread = thread::Builder::new().name("progress".into());
             // Without one the run is what it is.
             thread
                 .spawn(move || {
                     inner.weigh(&inputs);
                     show(&inner, &showing, style);
+                    drop(done);
                 })
                 .ok()
+                .map(|thread| (thread, is_done))
         });
         Self { inner, writing }
     }
@@ -233,8 +240,7 @@ impl Progress {
 
     /// Words for people. A standard error that is gone is no reason to stop.
     pub(crate) fn say(&self, line: &str) {
-        let mut state = self.inner.state();
-        erase(&mut state);
+        erase(&self.inner);
         let _ = writeln!(io::stderr(), "hsmime-batch: {line}");
     }
 
@@ -242,8 +248,11 @@ impl Progress {
     pub(crate) fn end(&mut self) {
         self.inner.state().has_ended = true;
         self.inner.ended.notify_all();
-        if let Some(writing) = self.writing.take() {
-            let _ = writing.join();
+        // It may wait for somebody who reads the standard error, or for a key server; the run shall not.
+        if let Some((thread, is_done)) = self.writing.take()
+            && is_done.recv_timeout(END) == Err(RecvTimeoutError::Disconnected)
+        {
+            let _ = thread.join();
         }
     }
 }
@@ -254,8 +263,10 @@ impl Drop for Progress {
     }
 }
 
-fn erase(state: &mut State) {
-    if std::mem::take(&mut state.has_bar) {
+/// Nothing is written with the lock held: a standard error that nobody reads would stop the run.
+fn erase(inner: &Inner) {
+    let had_bar = std::mem::take(&mut inner.state().has_bar);
+    if had_bar {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
 }
@@ -271,16 +282,17 @@ fn show(inner: &Inner, showing: &Showing, style: Style) {
         let busy = showing.tokens.as_ref().map(|Tokens(ask)| ask()).unwrap_or_default();
         let mut state = inner.state();
         if state.has_ended {
-            erase(&mut state);
+            drop(state);
+            erase(inner);
             return;
         }
-        let text = view.text(began.elapsed(), state.reached, busy);
+        let reached = state.reached;
+        state.has_bar = style != Style::Lines;
+        drop(state);
+        let text = view.text(began.elapsed(), reached, busy);
         let _ = match style {
             Style::Lines => writeln!(io::stderr(), "hsmime-batch: {text}"),
-            Style::Bar(_) => {
-                state.has_bar = true;
-                write!(io::stderr(), "\r\x1b[K{text}")
-            }
+            Style::Bar(_) => write!(io::stderr(), "\r\x1b[K{text}"),
         };
     }
 }
@@ -294,6 +306,8 @@ pub(crate) fn terminal() -> Option<usize> {
 /// A rate is that of so long.
 const RECENT: Duration = Duration::from_secs(30);
 const BAR_EVERY: Duration = Duration::from_millis(250);
+/// How long the end of a run waits for what shows it.
+const END: Duration = Duration::from_secs(1);
 /// How long the bar is.
 const BAR: u64 = 20;
 
