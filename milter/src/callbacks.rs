@@ -53,7 +53,9 @@ pub(crate) fn callbacks<T: Treat>(connection: &Arc<Connection<T>>) -> Callbacks<
 #[derive(Debug)]
 pub(crate) struct State {
     session: Session,
-    /// What the MTA expects after a header field,
+    /// What the MTA expects after `MAIL`,
+    after_mail: Status,
+    /// after a header field,
     after_field: Status,
     /// and after the last.
     after_header: Status,
@@ -83,6 +85,7 @@ fn negotiate<T: Treat>(
     let after = |no_reply| if options.contains(no_reply) { Status::Noreply } else { Status::Continue };
     cx.data = Some(State {
         session: Session::new(Arc::clone(connection.room())),
+        after_mail: after(ProtoOpts::NOREPLY_MAIL),
         after_field: after(ProtoOpts::NOREPLY_HEADER),
         after_header: after(ProtoOpts::NOREPLY_EOH),
     });
@@ -93,8 +96,12 @@ fn negotiate<T: Treat>(
 fn mail<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, arguments: &[CString]) -> Status {
     let Some(state) = &mut cx.data else { return refuse(connection, Refusal::NoTransaction, &mut cx.reply) };
     if let Err(refusal) = state.session.mail(arguments, |name| cx.macros.get(name)) {
-        return refuse(connection, refusal, &mut cx.reply);
+        return match state.after_mail {
+            Status::Noreply => Status::Noreply,
+            _ => refuse(connection, refusal, &mut cx.reply),
+        };
     }
+    let after_mail = state.after_mail;
     connection.now(Activity::InMessage);
     let told = |name| cx.macros.get(name).map(|value| loggable(value.to_bytes()));
     debug!(
@@ -103,7 +110,7 @@ fn mail<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, arguments
         daemon_name = told(c"{daemon_name}"),
         "a message begins"
     );
-    Status::Continue
+    after_mail
 }
 
 fn rcpt<T: Treat>(connection: &Connection<T>, cx: &mut Context<State>, arguments: &[CString]) -> Status {
@@ -325,12 +332,14 @@ const ACTIONS: Actions = Actions::ADD_HEADER
 const NEEDED_OPTIONS: ProtoOpts = ProtoOpts::LEADING_SPACE;
 
 /// `NO_CONNECT` also because indymilter ends the session over the `IPv6:` in Sendmail's connect command.
-/// Replies stay for `MAIL`, `RCPT` and the body, where something may be refused: a header too, with the first of the
-/// body or where there is none at the end. Each reply that the MTA does not wait for saves two processes a wake-up.
+/// Replies stay for `RCPT` and the body, where something may be refused: with the first recipient what is wrong with
+/// `MAIL`, and a header with the first of the body or at the end where there is none. Each reply that the MTA does not
+/// wait for saves two processes a wake-up.
 const WANTED_OPTIONS: ProtoOpts = ProtoOpts::NO_CONNECT
     .union(ProtoOpts::NO_HELO)
     .union(ProtoOpts::NO_DATA)
     .union(ProtoOpts::NO_UNKNOWN)
+    .union(ProtoOpts::NOREPLY_MAIL)
     .union(ProtoOpts::NOREPLY_HEADER)
     .union(ProtoOpts::NOREPLY_EOH);
 

@@ -23,6 +23,8 @@ use crate::reports::Reported;
 pub(crate) struct Session {
     room: Arc<Room>,
     transaction: Option<Transaction>,
+    /// Why there is none.
+    refused: Refusal,
 }
 
 /// What all sessions share, and none may have too much of.
@@ -105,7 +107,7 @@ pub(crate) enum Refusal {
 
 impl Session {
     pub(crate) fn new(room: Arc<Room>) -> Self {
-        Self { room, transaction: None }
+        Self { room, transaction: None, refused: Refusal::NoTransaction }
     }
 
     /// Whether a message is under way.
@@ -113,7 +115,8 @@ impl Session {
         self.transaction.is_some()
     }
 
-    /// Begins a transaction; whatever was under way is forgotten. `macros` looks up a macro of the MTA.
+    /// Begins a transaction; whatever was under way is forgotten. `macros` looks up a macro of the MTA. A refusal is that
+    /// of all commands until the next one.
     pub(crate) fn mail<'m>(
         &mut self,
         arguments: &[CString],
@@ -131,9 +134,12 @@ impl Session {
             queue_id: None,
             asked: asked::of_mail(arguments),
         };
-        let place = self.room.places.take(client(&envelope)).map_err(|full| match full {
-            Full::All => Refusal::TooManyMessages,
-            Full::Client => Refusal::TooManyOfClient,
+        let place = self.room.places.take(client(&envelope)).map_err(|full| {
+            self.refused = match full {
+                Full::All => Refusal::TooManyMessages,
+                Full::Client => Refusal::TooManyOfClient,
+            };
+            self.refused
         })?;
         self.transaction = Some(Transaction {
             envelope_octets: envelope.sender.len(),
@@ -152,7 +158,7 @@ impl Session {
 
     /// Adds a recipient. One too many is refused by itself; the transaction goes on.
     pub(crate) fn rcpt(&mut self, arguments: &[CString]) -> Result<(), Refusal> {
-        let transaction = self.transaction.as_mut().ok_or(Refusal::NoTransaction)?;
+        let transaction = self.transaction.as_mut().ok_or(self.refused)?;
         let recipient = address(arguments);
         let reported = Reported::of(&recipient, arguments);
         let asked = asked::of_rcpt(arguments);
@@ -201,7 +207,7 @@ impl Session {
 
     /// Ends the header. A refusal ends the transaction.
     pub(crate) fn end_of_header(&mut self) -> Result<(), Refusal> {
-        let transaction = self.transaction.as_ref().ok_or(Refusal::NoTransaction)?;
+        let transaction = self.transaction.as_ref().ok_or(self.refused)?;
         match transaction.refusal {
             Some(refusal) => {
                 self.reset();
@@ -214,7 +220,7 @@ impl Session {
     /// Adds octets of the body. What comes back is to be written, which may block; [`Session::written`] says how that
     /// ended before more is added. A refusal ends the transaction.
     pub(crate) fn body(&mut self, chunk: &[u8]) -> Result<Option<Write>, Refusal> {
-        let transaction = self.transaction.as_mut().ok_or(Refusal::NoTransaction)?;
+        let transaction = self.transaction.as_mut().ok_or(self.refused)?;
         let refusal = if let Some(refusal) = transaction.refusal {
             refusal
         } else if transaction.octets() + chunk.len() > self.room.max_message_octets {
@@ -231,7 +237,7 @@ impl Session {
 
     /// Says how a write ended. A refusal ends the transaction.
     pub(crate) fn written(&mut self, written: io::Result<File>) -> Result<(), Refusal> {
-        let transaction = self.transaction.as_mut().ok_or(Refusal::NoTransaction)?;
+        let transaction = self.transaction.as_mut().ok_or(self.refused)?;
         if let Ok(file) = written {
             transaction.body.written(file);
             Ok(())
@@ -243,7 +249,7 @@ impl Session {
 
     /// Ends the message and the transaction.
     pub(crate) fn end_of_message(&mut self) -> Result<Received, Refusal> {
-        let transaction = self.transaction.take().ok_or(Refusal::NoTransaction)?;
+        let transaction = self.transaction.take().ok_or(self.refused)?;
         let octets = transaction.octets();
         let Transaction {
             envelope, reported, header, held, body, message_id, expansion, refusal, place, ..
@@ -266,6 +272,7 @@ impl Session {
     /// Forgets the message under way, if there is one. Postfix asks for it after each message, too.
     pub(crate) fn reset(&mut self) {
         self.transaction = None;
+        self.refused = Refusal::NoTransaction;
     }
 }
 

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 pub struct Mta {
     reader: BufReader<Box<dyn Read + Send>>,
     writer: Box<dyn Write + Send>,
-    /// The milter waits for no answer after the header.
-    skips_end_of_header: bool,
+    /// What the milter does not answer.
+    unanswered: u32,
 }
 
 /// A message, and who sends it.
@@ -47,7 +47,7 @@ impl Mta {
             _ => bail!("{listen} is no socket"),
         };
         let reader = BufReader::with_capacity(128 * 1024, reader);
-        let mut mta = Self { reader, writer, skips_end_of_header: false };
+        let mut mta = Self { reader, writer, unanswered: 0 };
         let offer = [6_u32, 0x1ff, 0x001f_ffff].map(u32::to_be_bytes).concat();
         mta.send(&[(b'O', &offer)])?;
         let (letter, data) = mta.receive()?;
@@ -55,7 +55,7 @@ impl Mta {
         let options = data.get(8..12).and_then(|octets| octets.try_into().ok()).context("no options")?;
         let options = u32::from_be_bytes(options);
         ensure!(options & NOREPLY_HEADER != 0, "the milter answers each field");
-        mta.skips_end_of_header = options & NOREPLY_END_OF_HEADER != 0;
+        mta.unanswered = options;
         Ok(mta)
     }
 
@@ -63,7 +63,8 @@ impl Mta {
     pub fn message(&mut self, mail: &Mail) -> Result<usize> {
         let macros = format!("Mi\0{{client_addr}}\0{}\0", mail.client).replace("Mi\0", "M");
         let from = format!("<{}>\0", mail.from);
-        self.ask(&[(b'D', macros.as_bytes()), (b'M', from.as_bytes())])?;
+        let begin = [(b'D', macros.as_bytes()), (b'M', from.as_bytes())];
+        if self.unanswered & NOREPLY_MAIL == 0 { self.ask(&begin) } else { self.send(&begin) }?;
         let to = format!("<{}>\0", mail.to);
         self.ask(&[(b'D', b"R{rcpt_addr}\0x\0"), (b'R', to.as_bytes())])?;
         let end = mail.octets.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap_or_default();
@@ -78,7 +79,7 @@ impl Mta {
             commands.extend([(b'D', &b"L"[..]), (b'L', field)]);
         }
         commands.extend([(b'D', &b"Ni\x004Qx1ab\0"[..]), (b'N', b"")]);
-        if !self.skips_end_of_header {
+        if self.unanswered & NOREPLY_END_OF_HEADER == 0 {
             self.ask(&commands)?;
             commands.clear();
         }
@@ -130,6 +131,7 @@ impl Mta {
     }
 }
 
-/// `SMFIP_NR_HDR` and `SMFIP_NR_EOH` of libmilter's `mfdef.h`.
+/// `SMFIP_NR_HDR`, `SMFIP_NR_MAIL` and `SMFIP_NR_EOH` of libmilter's `mfdef.h`.
 const NOREPLY_HEADER: u32 = 0x80;
+const NOREPLY_MAIL: u32 = 0x4000;
 const NOREPLY_END_OF_HEADER: u32 = 0x0004_0000;

@@ -134,8 +134,10 @@ impl Site {
         let mut lab = Lab::new("bench")?;
         lab.config.trusted_networks = vec!["127.0.0.0/8".to_owned()];
         let mut outside = Lab::new("outside")?;
-        if socket == Socket::Unix {
-            for lab in [&mut lab, &mut outside] {
+        for lab in [&mut lab, &mut outside] {
+            // A token in software does no more with more.
+            lab.config.sessions = u32::try_from(std::thread::available_parallelism()?.get())?;
+            if socket == Socket::Unix {
                 lab.config.listen = format!("unix:{}", lab.workdir.join("m.sock").display());
                 // For Postfix's user.
                 lab.config.socket_mode = Some("666".to_owned());

@@ -23,6 +23,7 @@ fn exactly_what_is_needed_is_negotiated() {
             | mta::NO_HELO
             | mta::NO_UNKNOWN
             | mta::NO_DATA
+            | mta::NOREPLY_MAIL
             | mta::NOREPLY_HEADER
             | mta::NOREPLY_END_OF_HEADER
             | mta::LEADING_SPACE

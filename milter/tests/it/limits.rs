@@ -59,11 +59,14 @@ fn one_senders_many_messages_do_not_starve_another_ones() {
 }
 
 #[test]
-fn messages_above_the_limit_are_put_off_at_their_first_command() {
+fn messages_above_the_limit_are_put_off_at_their_first_recipient() {
     let limits = Limits { messages: 4, ..Limits::default() };
     let milter = Running::within(limits, untouched);
     let mut all: Vec<_> = (0..6).map(|_| Mta::open(milter.address)).collect();
-    let mail = |mta: &mut Mta, client: &str| mta.mail("<a@x.invalid>", &[("{client_addr}", client)]);
+    let mail = |mta: &mut Mta, client: &str| {
+        assert_eq!(mta.mail("<a@x.invalid>", &[("{client_addr}", client)]).0, 'c');
+        mta.rcpt("<r@x.invalid>")
+    };
     assert_eq!(mail(&mut all[0], "192.0.2.1").0, 'c');
     assert_eq!(mail(&mut all[1], "192.0.2.1").0, 'c');
     let refused = mta::smtp(&mail(&mut all[2], "192.0.2.1"));
@@ -72,6 +75,7 @@ fn messages_above_the_limit_are_put_off_at_their_first_command() {
     assert_eq!(mail(&mut all[4], "192.0.2.3").0, 'c');
     let refused = mta::smtp(&mail(&mut all[5], "192.0.2.4"));
     assert!(refused.starts_with("451 4.3.2 ") && refused.contains("as many messages"), "{refused}");
+    assert_eq!(mta::smtp(&all[5].rcpt("<another@x.invalid>")), refused, "so is each further recipient");
     // Places come back with an abort, with a message that is done, and with a connection that is gone.
     all[0].abort();
     // Nothing answers an abort; another connection may be quicker.
@@ -306,7 +310,8 @@ fn an_mta_that_breaks_off_at_any_octet_leaves_no_place_taken() {
     }
     let mut mta = Mta::open(milter.address);
     eventually(|| {
-        let taken = mta.mail("<a@x.invalid>", &[]).0 == 'c';
+        assert_eq!(mta.mail("<a@x.invalid>", &[]).0, 'c');
+        let taken = mta.rcpt("<r@x.invalid>").0 == 'c';
         mta.abort();
         taken.then_some(())
     });

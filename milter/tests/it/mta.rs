@@ -15,6 +15,7 @@ pub(crate) const NO_HELO: u32 = 0x2;
 pub(crate) const NO_UNKNOWN: u32 = 0x100;
 pub(crate) const NO_DATA: u32 = 0x200;
 pub(crate) const NOREPLY_HEADER: u32 = 0x80;
+pub(crate) const NOREPLY_MAIL: u32 = 0x4000;
 pub(crate) const NOREPLY_END_OF_HEADER: u32 = 0x0004_0000;
 pub(crate) const LEADING_SPACE: u32 = 0x0010_0000;
 
@@ -114,10 +115,11 @@ impl Mta {
         }
     }
 
+    /// The milter goes on where it was told not to answer.
     pub(crate) fn mail(&mut self, sender: &str, macros: &[(&str, &str)]) -> Packet {
         self.macros('M', macros);
         self.send('M', format!("{sender}\0SIZE=1000\0BODY=8BITMIME\0").as_bytes());
-        self.receive().unwrap()
+        if self.options & NOREPLY_MAIL == 0 { self.receive().unwrap() } else { ('c', Vec::new()) }
     }
 
     pub(crate) fn rcpt(&mut self, recipient: &str) -> Packet {
