@@ -8,8 +8,8 @@ use std::time::Instant;
 use agent::harvest::Signed;
 use agent::{Disposition, Outcome};
 use indymilter::{
-    Actions, CallbackFuture, Callbacks, Context, ContextActions as _, EomContext, MacroStage,
-    NegotiateContext, ProtoOpts, SetErrorReply, Status,
+    Actions, CallbackFuture, Callbacks, Context, EomContext, MacroStage, NegotiateContext, ProtoOpts,
+    SetErrorReply, Status,
 };
 use smime::Fault;
 use tokio::task::spawn_blocking;
@@ -271,16 +271,9 @@ async fn apply<T: Treat>(
     }
     let smime = verdict.map(|verdict| verdict.result().as_str());
     let requests = Requests::new(edits, sender, reported)
-        .map_err(|error| Failure::new(Fault::Internal, error.to_string()))?;
-    let sent = async {
-        // Before the edits: what shall be held is never delivered for want of them.
-        if disposition == Disposition::Quarantine {
-            cx.actions.quarantine(QUARANTINE_REASON).await?;
-        }
-        requests.send(&cx.actions).await
-    };
-    // Copies are committed after the edits are out.
-    let together = prepared.is_none().then(|| connection.hold().begin());
+        .map_err(|error| Failure::new(Fault::Internal, error.to_string()))?
+        .quarantined(disposition == Disposition::Quarantine);
+    let sent = requests.send(&cx.actions, connection.hold().begin());
     match timeout(connection.limits().deadline, sent).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -289,7 +282,7 @@ async fn apply<T: Treat>(
         }
         Err(_) => return Err(Failure::new(Fault::Transient, "the MTA did not take the edits in time")),
     }
-    drop((together, memory));
+    drop(memory);
     if let Some(prepared) = prepared {
         // The last thing before the answer: what fails up to here takes the copies away again.
         let committed = spawn_blocking(move || prepared.commit()).await;
@@ -315,9 +308,6 @@ fn refuse<T: Treat>(connection: &Connection<T>, refusal: Refusal, to: &mut impl 
     }
     reply.give(to)
 }
-
-/// For whoever looks into the queue.
-const QUARANTINE_REASON: &CStr = c"held by a rule on S/MIME";
 
 /// Fields are added (and inserted), removed, bodies replaced, and the sender named again with what bounces may
 /// hold. Recipients are removed where copies are made for them, or to be named again with fewer reports.

@@ -13,6 +13,7 @@ use indymilter::{ActionError, ContextActions};
 use smime::MailAddress;
 
 use crate::reports::Reported;
+use crate::together::Holding;
 
 /// Why edits cannot be sent; always a defect on our side of the joint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,8 @@ pub(crate) enum EditError {
 /// Edits ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Requests {
+    /// Whether the MTA shall hold the message.
+    is_quarantined: bool,
     sender: Option<SenderRequest>,
     /// Recipients that are removed,
     removed: Vec<CString>,
@@ -84,35 +87,76 @@ impl Requests {
         for (name, value) in edits.prepend.iter().rev() {
             fields.push(FieldRequest::Prepend { name: field_name(name)?, value: field_value(name, value)? });
         }
-        Ok(Self { sender, removed, added, fields, body: edits.body })
+        Ok(Self { is_quarantined: false, sender, removed, added, fields, body: edits.body })
     }
 
-    /// Sends them. After an error the MTA has some of the edits, so the message must not be accepted.
-    pub(crate) async fn send(self, to: &(impl ContextActions + Sync)) -> Result<(), ActionError> {
-        if let Some(SenderRequest { path, parameters }) = self.sender {
-            to.change_sender(path, parameters).await?;
-        }
-        for recipient in self.removed {
-            to.delete_recipient(recipient).await?;
-        }
-        for (recipient, parameters) in self.added {
-            to.add_recipient_ext(recipient, Some(parameters)).await?;
-        }
-        for request in self.fields {
-            match request {
-                FieldRequest::Remove { name, index } => {
-                    to.change_header(name, index, None::<CString>).await?;
-                }
-                FieldRequest::Append { name, value } => to.add_header(name, value).await?,
-                FieldRequest::Prepend { name, value } => to.insert_header(0, name, value).await?,
+    /// Has the message held by the MTA where it is to be.
+    pub(crate) fn quarantined(self, is_quarantined: bool) -> Self {
+        Self { is_quarantined, ..self }
+    }
+
+    /// Sends them. After an error the MTA has some of the edits, so the message must not be accepted. The last one takes
+    /// along what is held back, so that all of them have left when this is done.
+    pub(crate) async fn send(
+        self,
+        to: &(impl ContextActions + Sync),
+        holding: Holding<'_>,
+    ) -> Result<(), ActionError> {
+        let mut holding = Some(holding);
+        let mut requests = self.in_order().peekable();
+        while let Some(request) = requests.next() {
+            if requests.peek().is_none() {
+                drop(holding.take());
             }
+            request.send(to).await?;
         }
-        match self.body {
-            Some(body) => to.replace_body(&body).await,
-            None => Ok(()),
+        Ok(())
+    }
+
+    fn in_order(self) -> impl Iterator<Item = Request> {
+        let Self { is_quarantined, sender, removed, added, fields, body } = self;
+        // First: what shall be held is never delivered for want of it.
+        let quarantine = is_quarantined.then_some(Request::Quarantine);
+        (quarantine.into_iter())
+            .chain(sender.map(Request::Sender))
+            .chain(removed.into_iter().map(Request::RemoveRecipient))
+            .chain(added.into_iter().map(|(path, parameters)| Request::AddRecipient(path, parameters)))
+            .chain(fields.into_iter().map(Request::Field))
+            .chain(body.map(Request::Body))
+    }
+}
+
+/// One of them.
+enum Request {
+    Quarantine,
+    Sender(SenderRequest),
+    RemoveRecipient(CString),
+    AddRecipient(CString, CString),
+    Field(FieldRequest),
+    Body(Vec<u8>),
+}
+
+impl Request {
+    async fn send(self, to: &(impl ContextActions + Sync)) -> Result<(), ActionError> {
+        match self {
+            Self::Quarantine => to.quarantine(QUARANTINE_REASON).await,
+            Self::Sender(SenderRequest { path, parameters }) => to.change_sender(path, parameters).await,
+            Self::RemoveRecipient(recipient) => to.delete_recipient(recipient).await,
+            Self::AddRecipient(recipient, parameters) => {
+                to.add_recipient_ext(recipient, Some(parameters)).await
+            }
+            Self::Field(FieldRequest::Remove { name, index }) => {
+                to.change_header(name, index, None::<CString>).await
+            }
+            Self::Field(FieldRequest::Append { name, value }) => to.add_header(name, value).await,
+            Self::Field(FieldRequest::Prepend { name, value }) => to.insert_header(0, name, value).await,
+            Self::Body(body) => to.replace_body(&body).await,
         }
     }
 }
+
+/// For whoever looks into the queue.
+const QUARANTINE_REASON: &CStr = c"held by a rule on S/MIME";
 
 /// What keeps the text out of bounces, or has them go to somebody else. To the null sender there are none, and
 /// a message that has it must not become one that is bounced (RFC 5321, 4.5.5).

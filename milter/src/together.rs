@@ -1,7 +1,7 @@
 //! Requests to the MTA that leave in one piece.
 //!
-//! indymilter flushes after each request, which is a system call here, and wakes the MTA there. Between [`Hold::begin`]
-//! and [`Hold::end`] nothing is flushed; what was kept back goes out with the next flush, or earlier where it is much.
+//! indymilter flushes after each request, which is a system call here, and wakes the MTA there. While a [`Holding`] lives
+//! nothing is flushed; what was kept back goes out with the next flush, or earlier where it is much.
 
 use std::io;
 use std::pin::Pin;

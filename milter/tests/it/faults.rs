@@ -1,16 +1,18 @@
 //! What the MTA hears when treatment fails, is slow or does not end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use agent::Edits;
-use milter::{Failure, Limits};
+use agent::{Edits, Envelope};
+use milter::{Failure, Limits, Meter};
 use smime::Fault;
+use smime::mime::Message;
 
+use crate::child::eventually;
 use crate::mta::Mta;
-use crate::running::{Running, edited};
+use crate::running::{Metered, Running, edited};
 
 #[test]
 fn each_fault_has_its_reply_and_no_reply_tells_the_reason() {
@@ -50,6 +52,36 @@ fn edits_that_cannot_be_sent_are_a_temporary_failure_before_the_first_request() 
     let answer = Mta::open(milter.address).message(&[], b"");
     assert!(answer.requests.is_empty(), "{answer:?}");
     assert!(answer.smtp().starts_with("451 4.3.2 "));
+}
+
+#[test]
+fn edits_that_do_not_reach_the_mta_are_not_done() {
+    let limits = Limits { progress: Duration::from_millis(500), ..Limits::default() };
+    let meter = Arc::new(Meter::default());
+    let (go_on, is_gone) = mpsc::channel();
+    let is_gone = Mutex::new(is_gone);
+    let milter = Running::by(
+        limits,
+        Metered(Arc::clone(&meter), move |_: &Envelope, _: &Message| {
+            is_gone.lock().unwrap().recv().unwrap();
+            let append = vec![("X-Few".to_owned(), "octets".to_owned())];
+            Ok(edited(Edits { append, body: Some(b"new\r\n".to_vec()), ..Edits::default() }))
+        }),
+    );
+    let mut mta = Mta::open(milter.address);
+    mta.envelope("<a@x.invalid>", &["<r@x.invalid>"]);
+    assert_eq!(mta.end_of_header().0, 'c');
+    mta.send('E', b"");
+    // What it has not read when it goes has the milter's next octets refused.
+    mta.until_there_is_something_to_read();
+    drop(mta);
+    go_on.send(()).unwrap();
+    let counted = eventually(|| {
+        let page = meter.text();
+        let line = page.lines().find(|line| line.starts_with("hsmime_milter_messages_total{"))?;
+        Some(line.to_owned())
+    });
+    assert!(counted.contains("outcome=\"451") && counted.ends_with(" 1"), "{counted}");
 }
 
 #[test]

@@ -226,6 +226,11 @@ impl Mta {
         assert_eq!(self.receive().unwrap().0, 'p');
     }
 
+    /// Waits for an octet and leaves it where it is.
+    pub(crate) fn until_there_is_something_to_read(&self) {
+        assert_eq!(self.stream.peek(&mut [0]).unwrap(), 1);
+    }
+
     /// Whether the milter closed the connection, within the reading time-out.
     pub(crate) fn hung_up(&mut self) -> bool {
         match self.stream.read(&mut [0]) {

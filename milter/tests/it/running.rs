@@ -1,12 +1,12 @@
 //! A milter inside the test, with a treatment that the test brings.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
 use agent::{Edits, Envelope, Outcome};
-use milter::{Failure, Limits, Listener, Treat, run};
+use milter::{Failure, Limits, Listener, Meter, Treat, run};
 use smime::mime::Message;
 use tokio::sync::oneshot;
 
@@ -19,6 +19,22 @@ where
 {
     fn treat(&self, envelope: &Envelope, message: &Message, _: SystemTime) -> Result<Outcome, Failure> {
         self.0(envelope, message)
+    }
+}
+
+/// The same, with everything counted.
+pub(crate) struct Metered<F>(pub(crate) Arc<Meter>, pub(crate) F);
+
+impl<F> Treat for Metered<F>
+where
+    F: Fn(&Envelope, &Message) -> Result<Outcome, Failure> + Send + Sync + 'static,
+{
+    fn treat(&self, envelope: &Envelope, message: &Message, _: SystemTime) -> Result<Outcome, Failure> {
+        self.1(envelope, message)
+    }
+
+    fn meter(&self) -> Option<&Meter> {
+        Some(&self.0)
     }
 }
 
@@ -51,6 +67,10 @@ impl Running {
         limits: Limits,
         treat: impl Fn(&Envelope, &Message) -> Result<Outcome, Failure> + Send + Sync + 'static,
     ) -> Self {
+        Self::by(limits, Treatment(treat))
+    }
+
+    pub(crate) fn by(limits: Limits, treat: impl Treat) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (address_is, address) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -59,7 +79,7 @@ impl Running {
             runtime.block_on(async {
                 let listener = Listener::inet("127.0.0.1", 0).await.unwrap();
                 address_is.send(listener.local_addr().unwrap()).unwrap();
-                run(listener, limits, Treatment(treat), async {
+                run(listener, limits, treat, async {
                     let _ = stopped.await;
                 })
                 .await;
