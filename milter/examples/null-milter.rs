@@ -57,7 +57,7 @@ impl Listener for Prompt {
     }
 }
 
-/// The stages that a milter needs who sees whole messages, and no answers to the fields, as `hsmime-milter` has it.
+/// The stages that a milter needs who sees whole messages, and the same answers that `hsmime-milter` gives.
 fn callbacks() -> Callbacks<()> {
     Callbacks::new()
         .on_negotiate(|cx: &mut NegotiateContext<()>, _, offered| {
@@ -66,15 +66,17 @@ fn callbacks() -> Callbacks<()> {
                 | ProtoOpts::NO_HELO
                 | ProtoOpts::NO_DATA
                 | ProtoOpts::NO_UNKNOWN
+                | ProtoOpts::NOREPLY_MAIL
                 | ProtoOpts::NOREPLY_HEADER
+                | ProtoOpts::NOREPLY_EOH
                 | ProtoOpts::LEADING_SPACE;
             cx.requested_opts = wanted & offered;
             Box::pin(async { Status::Continue })
         })
-        .on_mail(|_, _| Box::pin(async { Status::Continue }))
+        .on_mail(|_, _| Box::pin(async { Status::Noreply }))
         .on_rcpt(|_, _| Box::pin(async { Status::Continue }))
         .on_header(|_, _, _| Box::pin(async { Status::Noreply }))
-        .on_eoh(|_| Box::pin(async { Status::Continue }))
+        .on_eoh(|_| Box::pin(async { Status::Noreply }))
         .on_body(|_, _| Box::pin(async { Status::Continue }))
         .on_eom(|_| Box::pin(async { Status::Accept }))
 }

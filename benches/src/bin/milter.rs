@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo build --release -p milter --bins --examples
-//! cargo run --release -p benches --bin milter              # about 5 minutes, as root, on a quiet machine
+//! cargo run --release -p benches --bin milter              # about 6 minutes, as root, on a quiet machine
 //! cargo run --release -p benches --bin milter -- --quick   # a minute, to see that it works
 //! ```
 //!
@@ -71,13 +71,15 @@ impl Arguments {
     fn plan(&self) -> Plan {
         let or =
             |given: &[usize], all: &[usize]| if given.is_empty() { all.to_vec() } else { given.to_vec() };
-        let (rounds, messages, millis) = if self.quick { (1, 300, 300) } else { (3, 1200, 600) };
+        let (rounds, messages, millis, timed) =
+            if self.quick { (1, 300, 300, 300) } else { (3, 1200, 600, 3000) };
         Plan {
             sizes: or(&self.size, &[4_000, 64_000]),
             connections: or(&self.connections, &[1, 8, 20]),
             rounds: self.rounds.unwrap_or(rounds),
             messages: self.messages.unwrap_or(messages),
             length: Duration::from_millis(millis),
+            timed,
             socket: self.socket,
         }
     }

@@ -35,6 +35,8 @@ pub struct Plan {
     pub messages: usize,
     /// How long a milter is measured alone.
     pub length: Duration,
+    /// How many messages a latency is told from at least, of a milter alone; a third of it through Postfix.
+    pub timed: usize,
     /// What Postfix and the milters speak through.
     pub socket: Socket,
 }
@@ -150,6 +152,15 @@ impl Plan {
         Ok(added)
     }
 
+    /// So long that enough of them arrive: of so few as 200, the 99th percentile is the second worst of a round.
+    fn length_of(&self, way: Way, rate: f64) -> Duration {
+        let timed = if way == Way::Alone { self.timed } else { self.timed.div_ceil(3) };
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+        let seconds = timed as f64 / rate.max(1.0);
+        // A tenth more: as many as arrive on average arrive in half of all cases.
+        Duration::from_secs_f64(seconds * 1.1).max(self.length * 2)
+    }
+
     /// Of messages that arrive independently of each other.
     fn times(&self, site: &Site, way: Way, contender: Contender, rate: f64) -> Result<Times> {
         let (octets, hands) = self.heaviest()?;
@@ -164,7 +175,7 @@ impl Plan {
         let stop = AtomicBool::new(false);
         let mut times = thread::scope(|scope| {
             let open = scope.spawn(|| load::open(hands, rate, &stop, &make));
-            thread::sleep(self.length * 2);
+            thread::sleep(self.length_of(way, rate));
             stop.store(true, Ordering::Relaxed);
             open.join().unwrap_or_else(|_| anyhow::bail!("a thread panicked"))
         })?;
@@ -176,7 +187,7 @@ impl Plan {
             times.len()
         );
         times.sort();
-        Ok(Times { p50: percentile(&times, 0.5), p99: percentile(&times, 0.99) })
+        Ok(Times { messages: times.len(), p50: percentile(&times, 0.5), p99: percentile(&times, 0.99) })
     }
 }
 
@@ -210,6 +221,26 @@ fn send(port: u16, mail: &Mail) -> Result<load::Ask<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn latencies_are_told_from_enough_messages_at_any_rate() {
+        let plan = Plan {
+            sizes: vec![1],
+            connections: vec![1],
+            rounds: 1,
+            messages: 1,
+            length: Duration::from_millis(600),
+            timed: 3000,
+            socket: Socket::Unix,
+        };
+        for (way, rate, enough) in
+            [(Way::Alone, 2500.0, 3000.0), (Way::Alone, 10.0, 3000.0), (Way::Postfix, 500.0, 1000.0)]
+        {
+            let arrive = plan.length_of(way, rate).as_secs_f64() * rate;
+            assert!((enough * 1.05..enough * 1.15).contains(&arrive), "{way:?} {rate}: {arrive}");
+        }
+        assert_eq!(plan.length_of(Way::Postfix, 1e9), Duration::from_millis(1200));
+    }
 
     #[test]
     fn each_round_begins_with_another_one_and_has_all() {

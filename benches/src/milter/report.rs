@@ -17,10 +17,11 @@ impl Results {
     /// All of it in Markdown.
     pub fn markdown(&self) -> String {
         let mut out = format!(
-            "# The milter\n\n{}; {}; {}. SoftHSM 2 in the milter's process; what sends, Postfix, the milter and the token share the \
+            "# The milter\n\n{}{}; {}; {}. SoftHSM 2 in the milter's process, with as many sessions as cores; what sends, Postfix, the milter and the token share the \
              cores; Postfix and the milters speak through {}. Medians of {} rounds with the least and the most, all contenders one after the other in each. Load average \
              before: {}.\n\n{} delivered mails were looked at, before and after: signatures hold for `openssl cms -verify`, opened \
              mail is the text. Of all others the milter's log has to have the right word, message by message.\n\n",
+            warning(&self.load_before),
             self.machine,
             self.postfix_version,
             self.date,
@@ -41,7 +42,7 @@ impl Results {
         }
         out.push_str(
             "\n## Through Postfix\n\nMessages a second that `smtp-source -d` gets accepted; delivery is to `discard`. The null milter is \
-             `milter/examples/null-milter.rs`: indymilter that sees all of every message and accepts it.\n\n",
+             `milter/examples/null-milter.rs`: indymilter that sees all of every message, gives the answers that ours gives, and accepts it.\n\n",
         );
         table(&self.postfix, |cell| cell.rate, &mut out);
         out.push_str(
@@ -60,18 +61,19 @@ impl Results {
         out.push_str(
             "\n## Latency\n\nThe smallest messages over the most connections, arriving independently of each other at half of the \
              rate above: milliseconds from the first command to the last answer, of the milter and of the null milter at the same \
-             rate.\n\n| milter | | messages/s | p50 | null's | p99 | null's | added to p99 |\n\
-             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+             rate. A percentile of one round is told from as many messages at least.\n\n| milter | | messages/s | messages | p50 | null's | p99 | null's | added to p99 |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         );
         for one in &self.latencies {
             let median =
                 |of: &dyn Fn(&super::results::Added) -> f64| Spread::of(one.rounds.iter().map(of)).median;
             let _ = writeln!(
                 out,
-                "| {} | {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
+                "| {} | {} | {:.0} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
                 one.contender.title(),
                 one.way.title(),
                 median(&|round| round.rate),
+                one.messages(),
                 median(&|round| round.ours.p50),
                 median(&|round| round.null.p50),
                 median(&|round| round.ours.p99),
@@ -145,6 +147,19 @@ impl Results {
     }
 }
 
+/// The first that a reader must know of what was measured while others were at work.
+fn warning(load_before: &str) -> &'static str {
+    let last_minute = load_before.split(' ').next().and_then(|number| number.parse().ok());
+    if last_minute.is_some_and(|load: f64| load <= QUIET) {
+        ""
+    } else {
+        "**The machine was not quiet: see the load average. Take it for no statement on rates and latencies.**\n\n"
+    }
+}
+
+/// Half a processor.
+const QUIET: f64 = 0.5;
+
 fn table(rows: &[Row], value: impl Fn(&Cell) -> f64, out: &mut String) {
     let Some(first) = rows.first() else { return };
     out.push_str("| message | connections |");
@@ -172,4 +187,18 @@ fn style(contender: Contender) -> Style {
         Contender::Open => ("#1a7f37", ""),
     };
     Style { colour, dashes, mark: Mark::Disc }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_measured_while_others_worked_says_so() {
+        for (load, is_quiet) in
+            [("0.50 8.00 9.00 1/200 7", true), ("0.51 0.00 0.00 1/200 7", false), ("", false)]
+        {
+            assert_eq!(warning(load).is_empty(), is_quiet, "{load}");
+        }
+    }
 }

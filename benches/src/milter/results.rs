@@ -86,6 +86,8 @@ pub struct Added {
 /// How long messages took, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Times {
+    /// How many there were.
+    pub messages: usize,
     /// Half of them at most.
     pub p50: f64,
     /// 99 in 100.
@@ -136,6 +138,12 @@ impl Row {
 }
 
 impl Latency {
+    /// How many messages each percentile is told from, at least.
+    pub fn messages(&self) -> usize {
+        let counts = self.rounds.iter().flat_map(|round| [round.ours.messages, round.null.messages]);
+        counts.min().unwrap_or_default()
+    }
+
     /// Milliseconds by which the 99th percentile is above the null milter's, round by round.
     pub fn added(&self) -> Spread {
         Spread::of(self.rounds.iter().map(|round| round.ours.p99 - round.null.p99))
@@ -153,10 +161,12 @@ impl Results {
         let mut all = Vec::new();
         for row in &self.postfix {
             let p256 = row.part(Contender::SignP256, &self.token, |null, _| null);
-            let rsa = row.part(Contender::SignRsa, &self.token, |null, token| null.min(token.rate));
+            let rsa = |contender| row.part(contender, &self.token, |null, token| null.min(token.rate));
+            let smaller = "the smaller of the null milter's rate and the token's";
             for (contender, part, of) in [
                 (Contender::SignP256, p256, "the null milter's rate"),
-                (Contender::SignRsa, rsa, "the smaller of the null milter's rate and the token's"),
+                (Contender::SignRsa, rsa(Contender::SignRsa), smaller),
+                (Contender::Open, rsa(Contender::Open), smaller),
             ] {
                 let Some(part) = part else { continue };
                 all.push(Wanted {
@@ -239,8 +249,8 @@ mod tests {
             contender: Contender::SignRsa,
             rounds: vec![Added {
                 rate: 10.0,
-                ours: Times { p50: 1.0, p99: ours },
-                null: Times { p50: 1.0, p99: 5.0 },
+                ours: Times { messages: 3000, p50: 1.0, p99: ours },
+                null: Times { messages: 3000, p50: 1.0, p99: 5.0 },
             }],
         };
         let results = Results {
