@@ -3,6 +3,8 @@
 //! The octets are kept because decoding and encoding again may change them, and signatures and
 //! fingerprints are over the octets. Which paths to trust is not decided here but in [`crate::path`].
 
+mod met;
+
 use std::{
     fmt::{self, Write as _},
     hash,
@@ -40,6 +42,8 @@ struct Inner {
     fingerprint: [u8; 32],
     /// The subject's and the issuer's name, once they were compared.
     prepared: OnceLock<[PreparedName; 2]>,
+    /// How it is shown, once it was.
+    shown: OnceLock<String>,
 }
 
 /// Why octets are not a certificate.
@@ -61,16 +65,19 @@ pub enum CertificateError {
 }
 
 impl Certificate {
-    /// Decodes one certificate.
+    /// Decodes one certificate, unless it was met before.
     pub fn from_der(octets: &[u8]) -> Result<Self, CertificateError> {
+        met::or_decode(octets, || Self::decode(octets))
+    }
+
+    fn decode(octets: &[u8]) -> Result<Self, CertificateError> {
         let decoded = x509_cert::Certificate::from_der(octets)
             .or_else(|error| decode_from_1970(octets).ok_or(error))
             .map_err(CertificateError::Malformed)?;
         let digest = Digest::of(DigestAlgorithm::Sha256, octets);
         let fingerprint = digest.as_bytes().try_into().unwrap_or([0; 32]);
-        Ok(Self {
-            inner: Arc::new(Inner { der: octets.to_vec(), decoded, fingerprint, prepared: OnceLock::new() }),
-        })
+        let (prepared, shown) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { der: octets.to_vec(), decoded, fingerprint, prepared, shown }) })
     }
 
     /// Decodes all certificates of a PEM file, in its order; text around them is passed over.
@@ -338,21 +345,23 @@ impl hash::Hash for Certificate {
 /// about 200 characters without controls, whatever the certificate holds: this is for logs.
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        let mut short = Short { to: f, left: MAX_SHOWN_NAME };
-        // An error is either that of `f`, which the next line meets as well, or the end of the room.
+        f.write_str(self.inner.shown.get_or_init(|| self.show()))
+    }
+}
+
+impl Certificate {
+    fn show(&self) -> String {
+        let mut name = Short { text: String::new(), left: MAX_SHOWN_NAME };
+        // The only error is the end of the room.
         let written = match self.subject() {
-            subject if !subject.is_empty() => write!(short, "{subject}"),
-            _ => self.addresses().first().map_or(Ok(()), |address| write!(short, "{address}")),
+            subject if !subject.is_empty() => write!(name, "{subject}"),
+            _ => self.addresses().first().map_or(Ok(()), |address| write!(name, "{address}")),
         };
-        if written.is_err() {
-            f.write_str("...")?;
-        }
-        f.write_str("\" (serial ")?;
+        let (name, more) = (name.text, if written.is_err() { "..." } else { "" });
         let serial = self.serial_number();
         let shown = serial.get(..MAX_SHOWN_SERIAL).unwrap_or(serial);
-        f.write_str(&data_encoding::HEXUPPER.encode(shown))?;
-        f.write_str(if shown.len() < serial.len() { "...)" } else { ")" })
+        let end = if shown.len() < serial.len() { "..." } else { "" };
+        format!("\"{name}{more}\" (serial {}{end})", data_encoding::HEXUPPER.encode(shown))
     }
 }
 
@@ -361,18 +370,18 @@ const MAX_SHOWN_NAME: usize = 120;
 /// How many octets of a serial number are shown; RFC 5280 4.1.2.2 allows 20.
 const MAX_SHOWN_SERIAL: usize = 32;
 
-/// Writes so many characters and then no more; controls and what hides or turns text become U+FFFD.
-struct Short<'a, 'f> {
-    to: &'a mut fmt::Formatter<'f>,
+/// Takes so many characters and then no more; controls and what hides or turns text become U+FFFD.
+struct Short {
+    text: String,
     left: usize,
 }
 
-impl fmt::Write for Short<'_, '_> {
+impl fmt::Write for Short {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
             self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
             let hidden = c.is_control() || is_invisible(c) || matches!(c, '\u{2028}' | '\u{2029}');
-            self.to.write_char(if hidden { char::REPLACEMENT_CHARACTER } else { c })?;
+            self.text.push(if hidden { char::REPLACEMENT_CHARACTER } else { c });
         }
         Ok(())
     }
