@@ -10,7 +10,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Syncs a file again and again.
+use rustix::fs::syncfs;
+
+/// Syncs a file, or all that is on a file system, again and again.
 #[derive(Debug)]
 pub(crate) struct Flusher {
     sender: Option<SyncSender<()>>,
@@ -23,17 +25,27 @@ impl Flusher {
     pub(crate) fn of(path: &Path) -> Option<Self> {
         // With a description of its own: an error that was told to this one is told once more to the writer's.
         let file = File::open(path).ok()?;
+        Self::by(move || file.sync_data().is_ok())
+    }
+
+    /// Of many small files, on the file system of this folder.
+    pub(crate) fn of_all(folder: &Path) -> Option<Self> {
+        let folder = File::open(folder).ok()?;
+        Self::by(move || syncfs(&folder).is_ok())
+    }
+
+    fn by(sync: impl Fn() -> bool + Send + 'static) -> Option<Self> {
         let (sender, receiver) = sync_channel(1);
         let flush = move || {
-            while receiver.recv().is_ok() && file.sync_data().is_ok() {}
+            while receiver.recv().is_ok() && sync() {}
         };
         let thread = thread::Builder::new().name("flusher".to_owned()).spawn(flush).ok()?;
         Some(Self { sender: Some(sender), thread: Some(thread), written: 0 })
     }
 
     /// So many octets more were written.
-    pub(crate) fn wrote(&mut self, octets: usize) {
-        self.written += octets as u64;
+    pub(crate) fn wrote(&mut self, octets: u64) {
+        self.written += octets;
         if self.written >= EACH
             && let Some(sender) = &self.sender
         {

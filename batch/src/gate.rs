@@ -7,6 +7,8 @@
 //! as stored, with CRLF, the other reading of a quoted mbox, the new entity, its encoded form, as written.
 //! Measured: signing base64 takes 5.2 times the message, decrypting 4.4, signing a text of nothing but
 //! umlauts, which grows to three times its size, 9.1.
+//! Once it is rendered nothing is left of a message but what will be written, and it is charged no more than
+//! that: the next one need not wait for the disk.
 //! A message that alone is more than the gate enters when nothing else is inside. So, with the gate `G` and
 //! the largest message kept in memory `M` (larger ones are copied through a small buffer), resident memory
 //! is at most
@@ -29,6 +31,11 @@ pub const OVERHEAD: u64 = 8 * 1024;
 /// What a message of this many octets is charged.
 pub fn charge(octets: usize) -> u64 {
     WEIGHT.saturating_mul(octets as u64).saturating_add(OVERHEAD)
+}
+
+/// What a message of which so many octets are still in memory is charged.
+pub fn remainder(octets: usize) -> u64 {
+    (octets as u64).saturating_add(OVERHEAD)
 }
 
 /// Lets charges in as long as there is room.

@@ -111,6 +111,22 @@ impl Contents {
         walk.contents
     }
 
+    /// How many octets of memory it takes, about.
+    pub(crate) fn len(&self) -> usize {
+        let key = |key: &KeyName| match key {
+            KeyName::Issued { issuer, serial } => issuer.capacity() + serial.capacity(),
+            KeyName::Identifier { key_identifier } => key_identifier.capacity(),
+            KeyName::Other { .. } => 0,
+        };
+        let layer = |layer: &Layer| {
+            let algorithms = layer.algorithms.iter().map(|name| size_of::<String>() + name.capacity());
+            let recipients = layer.recipients.iter().map(|of| size_of::<RecipientName>() + key(&of.key));
+            let signers = layer.signers.iter().map(|signer| size_of::<KeyName>() + key(signer));
+            size_of::<Layer>() + algorithms.chain(recipients).chain(signers).sum::<usize>()
+        };
+        self.layers.iter().map(layer).sum()
+    }
+
     /// All keys that open something.
     pub fn recipients(&self) -> impl Iterator<Item = &RecipientName> {
         self.layers.iter().flat_map(|layer| &layer.recipients)

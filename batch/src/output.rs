@@ -303,7 +303,7 @@ impl Sink for FileSink {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
         let written = self.file.as_mut().map_or(Ok(()), |file| file.write_all(outgoing.octets));
         if let Some(flusher) = &mut self.flusher {
-            flusher.wrote(outgoing.octets.len());
+            flusher.wrote(outgoing.octets.len() as u64);
         }
         written.map_err(|source| self.failed(source))
     }

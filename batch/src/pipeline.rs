@@ -370,9 +370,15 @@ impl Ticket {
 
     fn step<'task>(self, shared: Shared<'_, 'task>, step: Step<'task>) {
         match step {
-            Step::Finished(finished) => {
-                let ready = Ready::Finished(finished);
-                let _ = shared.sender.send(Queued { sequence: self.sequence, charge: self.charge, ready });
+            Step::Rendered(rendered) => {
+                let mut charge = self.charge;
+                let left = gate::remainder(rendered.len());
+                if charge.saturating_sub(left) >= WORTH {
+                    shared.gate.leave(charge - left);
+                    charge = left;
+                }
+                let ready = Ready::Finished(rendered.finish());
+                let _ = shared.sender.send(Queued { sequence: self.sequence, charge, ready });
             }
             Step::Asks(paused, identity, question) => {
                 let waiting = Waiting { ticket: self, work: Work::Paused(paused) };
@@ -399,6 +405,9 @@ impl<'task> Waiting<'task> {
         self.ticket.step(shared, step);
     }
 }
+
+/// How much is given back at once, at least: of small messages all is soon.
+const WORTH: u64 = 1 << 20;
 
 struct CloseDesk<'s, 'task>(&'s Desk<'task, Waiting<'task>>);
 

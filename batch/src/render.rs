@@ -57,9 +57,11 @@ pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Rendered
     let Frame::Mbox { from_line, separator, followed, quoting } = stored.frame else {
         header.extend_from_slice(line_end.octets());
         if changed.body() == message.body() {
+            header.reserve_exact(stored_body.len());
             header.extend_from_slice(stored_body);
         } else {
-            header.extend_from_slice(&line_end.apply(changed.body()));
+            header.reserve_exact(changed.body().len());
+            line_end.append(changed.body(), &mut header);
         }
         return Rendered { octets: header, frame: Frame::File };
     };
@@ -120,10 +122,15 @@ impl LineEnd {
 
     /// Lines with CRLF, with these line ends.
     fn apply(self, lines: &[u8]) -> Vec<u8> {
-        if self == Self::CrLf {
-            return lines.to_vec();
-        }
         let mut out = Vec::with_capacity(lines.len());
+        self.append(lines, &mut out);
+        out
+    }
+
+    fn append(self, lines: &[u8], out: &mut Vec<u8>) {
+        if self == Self::CrLf {
+            return out.extend_from_slice(lines);
+        }
         let mut copied = 0;
         for at in memchr::memchr_iter(b'\n', lines) {
             let line = lines.get(copied..at).unwrap_or_default();
@@ -131,7 +138,6 @@ impl LineEnd {
             copied = at;
         }
         out.extend_from_slice(lines.get(copied..).unwrap_or_default());
-        out
     }
 }
 

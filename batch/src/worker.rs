@@ -62,12 +62,20 @@ pub struct Place {
 
 /// What comes of working on a message for a while.
 pub(crate) enum Step<'t> {
-    /// It is done.
-    Finished(Box<Finished>),
+    /// It is done, but for its sum.
+    Rendered(Rendered),
     /// A private key is asked. Nobody needs to wait here for its answer.
     Asks(Box<Paused<'t>>, &'t Identity, Question),
     /// What failed may work after a while.
     Again(Box<Started>, Duration),
+}
+
+/// A message that was worked on, of which nothing else is in memory any more.
+pub(crate) struct Rendered {
+    /// The sum of its octets is that of what was found.
+    finished: Box<Finished>,
+    is_as_found: bool,
+    began: Instant,
 }
 
 /// A message that is worked on.
@@ -94,43 +102,82 @@ pub(crate) struct Paused<'t> {
 /// Begins to work on a message. Whatever happens, its octets come out again, new or old.
 pub(crate) fn begin(task: &dyn Task, stored: Stored, index: u64, form: Option<Form>) -> Step<'_> {
     let began = Instant::now();
-    let mut started = Started {
-        input: Summed::of(&stored.octets),
-        stored,
-        index,
-        form,
-        began,
-        readings: None,
-        message_id: None,
-        year: None,
-        contents: Contents::default(),
-        failures: 0,
+    let sum = || Summed::of(&stored.octets);
+    let look = || task::contain(|| look(&stored));
+    let (input, looked) = if stored.octets.len() >= LARGE { rayon::join(sum, look) } else { (sum(), look()) };
+    let (looked, done) = match looked {
+        Ok(Looked::At(looked)) => (looked, None),
+        Ok(Looked::Away(done)) => (Box::default(), Some(Ok(done))),
+        Err(failed) => (Box::default(), Some(Err(failed))),
     };
-    match task::contain(|| started.read()) {
-        Ok(None) => started.work(task),
-        Ok(Some(done)) => started.finish(Ok(done)),
-        Err(failed) => started.finish(Err(failed)),
+    let Read { readings, message_id, year, contents } = *looked;
+    let started =
+        Started { stored, index, form, began, input, readings, message_id, year, contents, failures: 0 };
+    match done {
+        None => started.work(task),
+        Some(done) => started.finish(done),
+    }
+}
+
+/// What is known of a message before the task begins.
+#[derive(Default)]
+struct Read {
+    readings: Option<Readings>,
+    message_id: Option<String>,
+    year: Option<u64>,
+    contents: Contents,
+}
+
+enum Looked {
+    At(Box<Read>),
+    /// It is not to be touched, and done with that.
+    Away(Done),
+}
+
+/// Reads a message.
+fn look(stored: &Stored) -> Result<Looked, Failed> {
+    if let Some(untouchable) = stored.untouchable {
+        return if untouchable.is_failure() {
+            Err(Failed::new(Fault::Message, untouchable.to_string()))
+        } else {
+            Ok(Looked::Away(Done { reason: Some(untouchable.to_string()), ..Done::unchanged("kept") }))
+        };
+    }
+    let readings = readings(stored);
+    Ok(Looked::At(Box::new(Read {
+        message_id: message_id(&readings.message),
+        year: instant::of_message(&readings.message).map(instant::year),
+        contents: Contents::of(&readings.message.entity()),
+        readings: Some(readings),
+    })))
+}
+
+impl Rendered {
+    /// How many octets it still has in memory.
+    pub(crate) fn len(&self) -> usize {
+        let Finished { octets, contents, place, result, .. } = &*self.finished;
+        let words: usize = match result {
+            Ok(Done { signers, reason, .. }) => {
+                let signers = signers.iter().map(|signer| size_of::<String>() + signer.capacity());
+                signers.sum::<usize>() + reason.as_ref().map_or(0, String::capacity)
+            }
+            Err(failed) => failed.reason.capacity(),
+        };
+        octets.capacity() + contents.len() + place.kept.frame.capacity() + words
+    }
+
+    /// Sums it up.
+    pub(crate) fn finish(self) -> Box<Finished> {
+        let Self { mut finished, is_as_found, began } = self;
+        if !is_as_found {
+            finished.output = Summed::of(&finished.octets);
+        }
+        finished.elapsed = began.elapsed();
+        finished
     }
 }
 
 impl Started {
-    /// Reads the message; what is not to be touched is done with that.
-    fn read(&mut self) -> Result<Option<Done>, Failed> {
-        if let Some(untouchable) = self.stored.untouchable {
-            return if untouchable.is_failure() {
-                Err(Failed::new(Fault::Message, untouchable.to_string()))
-            } else {
-                Ok(Some(Done { reason: Some(untouchable.to_string()), ..Done::unchanged("kept") }))
-            };
-        }
-        let readings = readings(&self.stored);
-        self.message_id = message_id(&readings.message);
-        self.year = instant::of_message(&readings.message).map(instant::year);
-        self.contents = Contents::of(&readings.message.entity());
-        self.readings = Some(readings);
-        Ok(None)
-    }
-
     /// Runs the task, up to its first question.
     pub(crate) fn work(self, task: &dyn Task) -> Step<'_> {
         let turn = task::contain(|| {
@@ -183,21 +230,20 @@ impl Started {
             Some(form) => form::form(form, &octets, frame, &origin, attributes.as_ref()),
             None => Formed { octets, frame, kept: Kept::default() },
         };
-        let output = if is_as_found { input.clone() } else { Summed::of(&octets) };
         let place = Place { origin, attributes, frame, kept };
-        let elapsed = began.elapsed();
-        Step::Finished(Box::new(Finished {
+        let finished = Box::new(Finished {
             index,
             place,
             message_id,
             year,
             contents,
             result,
+            output: input.clone(),
             input,
-            output,
             octets,
-            elapsed,
-        }))
+            elapsed: Duration::ZERO,
+        });
+        Step::Rendered(Rendered { finished, is_as_found, began })
     }
 }
 
@@ -212,6 +258,9 @@ impl<'t> Paused<'t> {
         started.go_on(Turn::of(turn))
     }
 }
+
+/// From how many octets on it is worth the while of two threads to sum a message up while it is read.
+const LARGE: usize = 256 * 1024;
 
 /// What cannot happen: a message is read before anything else.
 fn unread() -> Failed {

@@ -5,7 +5,7 @@ use smime::{
     cms::{self, EncryptedKey, EnvelopedData, Keep, Object, OpenError, Proof, RecipientKey, RekeyError},
     key::KeyError,
     message::{self, Ciphertext, SealedMessage, Verdict, Wrapped},
-    mime::{Canonical, Claimed, Message, MimeEntity, encode_base64},
+    mime::{Canonical, Claimed, Message, MimeEntity},
     profile::{Profile, SealPlan},
     question::{Answer, Question},
 };
@@ -226,9 +226,10 @@ impl WithKey for Rekeying {
     fn answered(self, message: &Message, locked: &Locked<'_>, by: Answered) -> Result<Treated, ArchiveError> {
         let Self { keys, keep, proof } = self;
         let answer = by.map_err(|error| RekeyError::Open(error.into()))?;
-        let rekeyed = cms::rekey_with(&locked.object, locked.certificate(), answer, &keys, keep, proof)?;
+        let (object, certificate) = (&locked.object, locked.certificate());
+        let body = cms::rekey_into_base64(object, certificate, answer, &keys, keep, proof)?;
         let entity = message.entity();
-        let mut edits = Edits { body: Some(encode_base64(&rekeyed)), ..Edits::default() };
+        let mut edits = Edits { body: Some(body), ..Edits::default() };
         let encoding = entity.header().all("Content-Transfer-Encoding").next();
         if !encoding.is_some_and(|field| field.unfolded().trim().eq_ignore_ascii_case("base64")) {
             let fields = content_fields(&entity).into_iter();

@@ -13,6 +13,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
 
 use crate::{
     error::BatchError,
+    flusher::Flusher,
     output::{self, sync_folder},
 };
 
@@ -24,6 +25,7 @@ pub(super) struct Batch {
     root: File,
     pending: Vec<Pending>,
     octets: u64,
+    flusher: Option<Flusher>,
 }
 
 /// A file that is complete, but not yet durable.
@@ -41,13 +43,17 @@ impl Batch {
         let failed = |source| BatchError::Write { path: root.to_owned(), source };
         let open = File::open(root).map_err(failed)?;
         output::lock(&open).map_err(failed)?;
-        Ok(Self { path: root.to_owned(), root: open, pending: Vec::new(), octets: 0 })
+        let flusher = Flusher::of_all(root);
+        Ok(Self { path: root.to_owned(), root: open, pending: Vec::new(), octets: 0, flusher })
     }
 
     /// Takes one more file. True if there are many now.
     pub(super) fn add(&mut self, pending: Pending, octets: u64) -> bool {
         self.pending.push(pending);
         self.octets += octets;
+        if let Some(flusher) = &mut self.flusher {
+            flusher.wrote(octets);
+        }
         self.pending.len() >= BATCH || self.octets >= BATCH_OCTETS
     }
 

@@ -255,3 +255,41 @@ fn messages_wait_side_by_side_for_a_fault_to_pass_and_are_begun_anew() {
     assert_eq!(task.begun.load(Ordering::Relaxed), 16, "each was begun twice");
     assert!(began.elapsed() >= Duration::from_millis(200), "a fault is given time to pass");
 }
+
+/// The first message is done when the third has begun, or somebody lost patience.
+#[derive(Default)]
+struct First {
+    third: Mutex<bool>,
+    begun: Condvar,
+}
+
+impl Task for First {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        let mut third = self.third.lock().unwrap();
+        if work.index == 3 {
+            *third = true;
+            self.begun.notify_all();
+        } else if work.index == 1 {
+            let patience = Duration::from_secs(20);
+            let (third, _) = self.begun.wait_timeout_while(third, patience, |third| !*third).unwrap();
+            return Ok(Done::unchanged(if *third { "soon" } else { "late" }));
+        }
+        Ok(Done::unchanged("copied"))
+    }
+}
+
+#[test]
+fn a_large_message_that_is_only_still_to_be_written_makes_room_for_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    let large =
+        format!("From a@b Mon Jun  1 10:00:00 2020\nA: b\n\n{}\n", "all of this text\n".repeat(180_000));
+    let mbox = format!("From a@b Mon Jun  1 10:00:00 2020\nA: b\n\nx\n\n{large}{large}");
+    fs::write(&input, &mbox).unwrap();
+    // Each of the two is counted as 30 MB while it is worked on.
+    let options = Options { jobs: 2, room: 40 << 20, max_message: 8 << 20, ..options(&[&input], &output) };
+    let ran = run_with(&options, &First::default()).unwrap();
+    assert_eq!(ran.report[0]["action"], "soon");
+    assert_eq!(ran.report.len(), 3);
+    assert!(fs::read_to_string(&output).unwrap() == mbox);
+}

@@ -16,6 +16,7 @@ use crate::{
     Certificate, Fault,
     ber::{Element, Tag, Tree, header_len, write_header},
     key::{ContentEncryptionKey, Decryptor, Unwrapped},
+    mime::Base64Buffer,
     question::{Answer, Question},
 };
 
@@ -111,6 +112,33 @@ pub fn rekey_with(
     keep: Keep,
     proof: Proof,
 ) -> Result<Vec<u8>, RekeyError> {
+    let put = |segments: &[&[u8]]| segments.concat();
+    rekeyed(octets, certificate, answer, recipients, keep, proof, put)
+}
+
+/// The same in base64, as [`crate::mime::encode_base64`] makes it, without the object beside it in memory.
+pub fn rekey_into_base64(
+    octets: &[u8],
+    certificate: &Certificate,
+    answer: Option<Answer>,
+    recipients: &[RecipientKey],
+    keep: Keep,
+    proof: Proof,
+) -> Result<Vec<u8>, RekeyError> {
+    let put = |segments: &[&[u8]]| Base64Buffer::of(segments).into_text();
+    rekeyed(octets, certificate, answer, recipients, keep, proof, put)
+}
+
+/// Both; `put` puts the segments of the object together.
+fn rekeyed<T>(
+    octets: &[u8],
+    certificate: &Certificate,
+    answer: Option<Answer>,
+    recipients: &[RecipientKey],
+    keep: Keep,
+    proof: Proof,
+    put: impl FnOnce(&[&[u8]]) -> T,
+) -> Result<T, RekeyError> {
     let enveloped = enveloped(octets)?;
     let key = content_key(&enveloped, certificate, answer, proof)?;
     let tree = Tree::parse(octets).map_err(CmsError::from)?;
@@ -130,7 +158,9 @@ pub fn rekey_with(
         return Err(SealError::TooManyRecipients(infos.len()).into());
     }
     infos.sort_unstable();
-    parts.with_infos(&infos)
+    let head = parts.head_with(&infos)?;
+    let rest = parts.rest.iter().map(Element::octets);
+    Ok(put(&std::iter::once(head.as_slice()).chain(rest).collect::<Vec<_>>()))
 }
 
 fn enveloped(octets: &[u8]) -> Result<EnvelopedData<'_>, RekeyError> {
@@ -212,8 +242,8 @@ impl<'t, 'a> Parts<'t, 'a> {
         Ok(Self { content_type, version, originator, infos, rest: fields.collect() })
     }
 
-    /// Puts the object together around other RecipientInfos, lengths outside of them definite.
-    fn with_infos(&self, infos: &[Vec<u8>]) -> Result<Vec<u8>, RekeyError> {
+    /// The object with other RecipientInfos, up to where `rest` follows, lengths outside of that definite.
+    fn head_with(&self, infos: &[Vec<u8>]) -> Result<Vec<u8>, RekeyError> {
         let version = self.version_with(infos).map_err(SealError::from)?;
         let set_len = infos.iter().map(Vec::len).sum();
         let originator = self.originator.as_ref().map(Element::octets).unwrap_or_default();
@@ -223,7 +253,7 @@ impl<'t, 'a> Parts<'t, 'a> {
         let content_type = self.content_type.octets();
         let object_len = content_type.len() + header_len(explicit_len) + explicit_len;
 
-        let mut out = Vec::with_capacity(header_len(object_len) + object_len);
+        let mut out = Vec::with_capacity(header_len(object_len) + object_len - rest_len);
         write_header(Tag::SEQUENCE, object_len, &mut out);
         out.extend_from_slice(content_type);
         write_header(Tag::context(0), explicit_len, &mut out);
@@ -232,9 +262,6 @@ impl<'t, 'a> Parts<'t, 'a> {
         out.extend_from_slice(originator);
         write_header(Tag::SET, set_len, &mut out);
         out.extend(infos.iter().flatten());
-        for part in &self.rest {
-            out.extend_from_slice(part.octets());
-        }
         Ok(out)
     }
 
