@@ -12,6 +12,8 @@ pub mod peers;
 pub mod pictures;
 pub mod plan;
 pub mod process;
+pub mod punch;
 pub mod report;
 pub mod results;
+pub mod sample;
 pub mod site;

@@ -13,7 +13,9 @@ impl Results {
     pub fn markdown(&self) -> String {
         let mut out = format!(
             "# Archives\n\n{}; {}; {}. Archives on {}. Medians of {} rounds with the least and the most; who is compared \
-             works in the same rounds on the same archive. Load average before: {}.\n\nAll programs are measured from \
+             works in the same rounds on the same archive, one time before and one time after, each when what was written \
+             before is on the disk; files that are read are in memory, as far as there is room. One message of what is \
+             signed, opened or rekeyed is looked at by OpenSSL, or compared with what it was. Load average before: {}.\n\nAll programs are measured from \
              their start to their end, with all that makes the output durable. Mails have a median of 20 KB and some \
              5 MB, if nothing else is said.\n\n",
             self.machine,
@@ -67,7 +69,7 @@ impl Results {
             return;
         }
         out.push_str(
-            "## Processors\n\nThe program is kept on so many of them (`taskset`); `scaling.svg`.\n\n\
+            "## Processors\n\nThe program, and the bare token with as many threads, are kept on so many of them; `scaling.svg`.\n\n\
              | what | processors | messages/s | bare token/s |\n| --- | ---: | ---: | ---: |\n",
         );
         for scaling in &self.scaling {
@@ -86,7 +88,8 @@ impl Results {
             return;
         }
         out.push_str(
-            "## Memory\n\nThe most that was resident (`VmHWM`); `memory.svg`.\n\n\
+            "## Memory\n\nThe most that was resident (`VmHWM`); `memory.svg`. All is written; outputs of more than 9 GB get holes 1 GiB \
+             behind their ends.\n\n\
              | what | mbox, MB | MiB | seconds |\n| --- | ---: | ---: | ---: |\n",
         );
         for memory in &self.memory {

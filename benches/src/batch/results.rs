@@ -67,16 +67,6 @@ pub struct Peer {
 pub enum Limit {
     /// So much of the peer's rate.
     OfPeer(f64),
-    /// So much of what latency, or else the processors, allow: so many answers in a second at most, from so many
-    /// processors.
-    OfLatencyOrProcessors {
-        /// The share.
-        share: f64,
-        /// The rate that latency allows.
-        answers: f64,
-        /// How many processors there are.
-        cores: usize,
-    },
 }
 
 /// The program on so many processors.
@@ -122,11 +112,7 @@ impl Row {
 
     /// Microseconds of the processor for each message.
     pub fn cpu(&self) -> Spread {
-        Spread::of(self.ours.iter().map(|cost| self.cpu_of(cost)))
-    }
-
-    fn cpu_of(&self, cost: &Cost) -> f64 {
-        cost.cpu * 1e6 / self.messages.max(1) as f64
+        Spread::of(self.ours.iter().map(|cost| cost.cpu * 1e6 / self.messages.max(1) as f64))
     }
 
     /// The peer's messages in a second.
@@ -146,20 +132,8 @@ impl Row {
     }
 
     fn wanted(&self) -> Option<Wanted> {
-        let (limit, ratio, share) = match self.limit? {
-            Limit::OfPeer(share) => (format!("at least {share} of {}", self.peer), self.ratio(), share),
-            Limit::OfLatencyOrProcessors { share, answers, cores } => {
-                let ratio = Spread::of(self.ours.iter().map(|cost| {
-                    let processors = cores as f64 / self.cpu_of(cost) * 1e6;
-                    self.messages as f64 / cost.seconds / answers.min(processors)
-                }));
-                let words = format!(
-                    "at least {share} of the lesser of {answers:.0}/s, which latency allows, and what {cores} \
-                     processors do at the processor time it takes for each"
-                );
-                (words, ratio, share)
-            }
-        };
+        let Limit::OfPeer(share) = self.limit?;
+        let (limit, ratio) = (format!("at least {share} of {}", self.peer), self.ratio());
         let met = ratio.median >= share;
         Some(Wanted { what: self.what.clone(), limit, measured: spread(ratio, 2, ""), met })
     }
@@ -235,15 +209,11 @@ mod tests {
 
     #[test]
     fn a_limit_is_met_or_short_by_the_ratio_of_the_same_round() {
-        let far = |answers| Limit::OfLatencyOrProcessors { share: 0.9, answers, cores: 2 };
         for (limit, seconds, cpu, met) in [
             (Limit::OfPeer(0.9), 1.0, 2.0, true),
             (Limit::OfPeer(0.9), 1.2, 2.0, false),
-            // Both processors were busy nearly all the time: they are the limit.
-            (far(16_000.0), 1.0, 1.9, true),
-            (far(16_000.0), 1.0, 1.5, false),
-            // Half of them were idle, but the token could not answer faster.
-            (far(1_050.0), 1.0, 1.0, true),
+            // To keep all processors busy makes nothing better.
+            (Limit::OfPeer(0.9), 1.2, 2.4, false),
         ] {
             assert_eq!(row(limit, seconds, cpu).wanted().unwrap().met, met, "{limit:?} {seconds} {cpu}");
         }

@@ -10,6 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use serde::{Deserialize, Serialize};
 use testkit::{
     Workdir,
@@ -174,6 +178,21 @@ impl Site {
         let job = Job { contender: Contender::Raw, operation, place, task };
         let rates: Vec<Measured> = run_in(&job, self.environment()?)?;
         rates.into_iter().next().context("the raw loop gave nothing")
+    }
+
+    /// The same of the token itself on the first of the processors only, with as many threads.
+    pub fn raw_on(&self, cores: usize, operation: Operation, seconds: f64) -> Result<Measured> {
+        let me = Pid::from_raw(0);
+        let all = sched_getaffinity(me)?;
+        let mut some = CpuSet::new();
+        for core in 0..cores {
+            some.set(core)?;
+        }
+        // What this thread starts is kept on them as well.
+        sched_setaffinity(me, &some)?;
+        let measured = self.raw(Reached::Directly, operation, cores, seconds);
+        sched_setaffinity(me, &all)?;
+        measured
     }
 
     fn environment(&self) -> Result<Vec<(&'static str, OsString)>> {
