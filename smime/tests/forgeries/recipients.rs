@@ -173,13 +173,14 @@ fn a_key_under_a_long_oaep_label_is_refused_before_the_token_is_asked() {
         forged.at(&[1, 0, 1, 0, 2, 1]).nodes().push(Node::constructed(Tag::context(2), [source]));
         forged.to_der()
     };
-    for (octets, expected) in [
-        (1, Outcome::Undecryptable),
-        (256, Outcome::Undecryptable),
-        (257, Outcome::Refused),
-        (10_000, Outcome::Refused),
-    ] {
-        assert_eq!(open(&with_label(octets), &bob), expected, "{octets}");
+    for octets in [1, 256] {
+        // The decoy's padding is right by chance now and then.
+        let outcome = open(&with_label(octets), &bob);
+        assert_ne!(outcome, Outcome::Refused, "{octets}");
+        nothing_of_the_text(&outcome, &octets.to_string());
+    }
+    for octets in [257, 10_000] {
+        assert_eq!(open(&with_label(octets), &bob), Outcome::Refused, "{octets}");
     }
     let object = with_label(10_000);
     let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { panic!() };
