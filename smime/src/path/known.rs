@@ -43,7 +43,9 @@ pub(super) fn or_check<E>(
 }
 
 fn pair(issuer: &Certificate, certificate: &Certificate) -> Option<Pair> {
-    let key = Digest::of(DigestAlgorithm::Sha256, &issuer.public_key_info());
+    // One that cannot be encoded would be taken for any other of that kind.
+    let key = Some(issuer.public_key_info()).filter(|key| !key.is_empty())?;
+    let key = Digest::of(DigestAlgorithm::Sha256, &key);
     Some((key.as_bytes().try_into().ok()?, *certificate.fingerprint()))
 }
 
