@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::{
     process::{self, Cost},
@@ -14,12 +15,23 @@ use super::{
 };
 
 /// What both loops do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Deed {
     /// Sign.
     Sign,
     /// Decrypt.
     Decrypt,
+}
+
+impl Deed {
+    /// What `hsmime-batch` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sign => "sign",
+            Self::Decrypt => "decrypt",
+        }
+    }
 }
 
 /// One process `openssl cms` for each file, with the key in a file.

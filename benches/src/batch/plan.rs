@@ -115,19 +115,24 @@ impl Bench<'_> {
             Part::value_variants().iter().copied().filter(|part| is_wanted(*part)).collect::<Vec<_>>();
         for part in parts {
             match part {
-                Part::Sign => self.beside_token(part, "sign", Operation::Rsa2048Sign)?,
-                Part::Decrypt => self.beside_token(part, "decrypt", Operation::Rsa2048Decrypt)?,
+                Part::Sign => {
+                    self.beside_token(part, Reached::Directly, Deed::Sign, Operation::Rsa2048Sign)?;
+                }
+                Part::Decrypt => {
+                    self.beside_token(part, Reached::Directly, Deed::Decrypt, Operation::Rsa2048Decrypt)?;
+                }
                 Part::Latency => {
-                    self.far_away("sign", Operation::Rsa2048Sign)?;
-                    self.far_away("decrypt", Operation::Rsa2048Decrypt)?;
-                    self.far_away("sign", Operation::P256Sign)?;
+                    let far = Reached::FromFar;
+                    self.beside_token(part, far, Deed::Sign, Operation::Rsa2048Sign)?;
+                    self.beside_token(part, far, Deed::Decrypt, Operation::Rsa2048Decrypt)?;
+                    self.beside_token(part, far, Deed::Sign, Operation::P256Sign)?;
                 }
                 Part::Rekey => self.rekey()?,
                 Part::Scan => self.beside_hash(part, "scan")?,
                 Part::Verify => self.beside_hash(part, "verify")?,
                 Part::Loops => {
-                    self.loops("sign", Deed::Sign)?;
-                    self.loops("decrypt", Deed::Decrypt)?;
+                    self.loops(Deed::Sign)?;
+                    self.loops(Deed::Decrypt)?;
                 }
                 Part::Scaling => {
                     self.scaling("sign", Some(Operation::Rsa2048Sign))?;
@@ -140,63 +145,49 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// RSA-2048 on SoftHSM, which takes the processors as well.
-    fn beside_token(&mut self, part: Part, deed: &str, operation: Operation) -> Result<()> {
-        let archive = self.input(deed, &self.site.rsa.clone())?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    /// Beside the bare token, and beside what each message needs besides.
+    fn beside_token(&mut self, part: Part, reached: Reached, deed: Deed, operation: Operation) -> Result<()> {
+        let (person, key) = match operation {
+            Operation::P256Sign => (self.site.elliptic.clone(), "P-256"),
+            _ => (self.site.rsa.clone(), "RSA-2048"),
+        };
+        let name = deed.name();
+        let archive = self.input(name, &person)?;
+        let sessions = reached.sessions();
+        let what = match reached {
+            Reached::Directly => format!("{name}, {key}"),
+            Reached::FromFar => {
+                format!("{name}, {key}, {} ms latency, {sessions} sessions", LATENCY.as_millis())
+            }
+        };
+        let (mut ours, mut bare, mut least) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.plan.rounds {
-            self.tell(&format!("{deed}, round {}", round + 1));
+            self.tell(&format!("{what}, round {}", round + 1));
             in_turn(
                 round,
                 || {
                     settle()?;
-                    let raw = self.site.raw(Reached::Directly, operation, cores(), RAW_SECONDS)?;
-                    theirs.push(Peer { rate: raw.rate, cpu: raw.cpu });
-                    Ok(())
-                },
-                || {
-                    let command = self.site.batch(Reached::Directly, &self.site.rsa)?;
-                    ours.push(self.rewrite(command, deed, &archive)?);
-                    Ok(())
-                },
-            )?;
-        }
-        let peer = format!("bare token loop, {} threads", cores());
-        let limit = Some(Limit::OfPeer(OF_TOKEN));
-        self.add(part, &format!("{deed}, RSA-2048"), &archive, ours, peer, theirs, limit);
-        Ok(())
-    }
-
-    /// A token that takes its time, with many sessions.
-    fn far_away(&mut self, deed: &str, operation: Operation) -> Result<()> {
-        let person = if operation == Operation::P256Sign { &self.site.elliptic } else { &self.site.rsa };
-        let person = person.clone();
-        let archive = self.input(deed, &person)?;
-        let sessions = Reached::FromFar.sessions();
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for round in 0..self.plan.rounds {
-            self.tell(&format!("{deed} from far, {}, round {}", person.name, round + 1));
-            in_turn(
-                round,
-                || {
+                    let raw = self.site.raw(reached, operation, sessions, RAW_SECONDS)?;
+                    bare.push(Peer { rate: raw.rate, cpu: raw.cpu });
                     settle()?;
-                    let raw = self.site.raw(Reached::FromFar, operation, sessions, RAW_SECONDS)?;
-                    theirs.push(Peer { rate: raw.rate, cpu: raw.cpu });
-                    Ok(())
+                    let to = self.folder.join("least");
+                    let cost =
+                        process::run(&mut self.site.least(reached, deed, operation, &archive.path, &to)?)?;
+                    least.push(peer_of(cost, archive.messages));
+                    Ok(fs::remove_dir_all(&to)?)
                 },
                 || {
-                    let command = self.site.batch(Reached::FromFar, &person)?;
-                    ours.push(self.rewrite(command, deed, &archive)?);
+                    let command = self.site.batch(reached, &person)?;
+                    ours.push(self.rewrite(command, name, &archive)?);
                     Ok(())
                 },
             )?;
         }
         // What latency allows, or else the processors: the loop meets both, and does nothing beside.
-        let limit = Limit::OfPeer(OF_TOKEN);
-        let what =
-            format!("{deed}, {}, {} ms latency, {sessions} sessions", person.name, LATENCY.as_millis());
-        let peer = format!("bare token loop, {sessions} threads");
-        self.add(Part::Latency, &what, &archive, ours, peer, theirs, Some(limit));
+        for (peer, costs) in [("bare token loop", bare), ("the least", least)] {
+            let peer = format!("{peer}, {sessions} threads");
+            self.add(part, &what, &archive, ours.clone(), peer, costs, Some(Limit::OfPeer(OF_TOKEN)));
+        }
         Ok(())
     }
 
@@ -263,7 +254,8 @@ impl Bench<'_> {
     }
 
     /// A folder of files, and loops over it.
-    fn loops(&mut self, name: &str, deed: Deed) -> Result<()> {
+    fn loops(&mut self, deed: Deed) -> Result<()> {
+        let name = deed.name();
         let count = (self.plan.messages / 10).max(100);
         let mut archive = self.small_tree(count)?;
         if deed == Deed::Decrypt {

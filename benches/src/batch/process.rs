@@ -47,7 +47,7 @@ pub fn run(command: &mut Command) -> Result<Cost> {
 }
 
 /// How often to look.
-const EACH: Duration = Duration::from_millis(2);
+const EACH: Duration = Duration::from_millis(10);
 
 fn high_water(status: &str) -> Option<f64> {
     let status = fs::read_to_string(status).ok()?;

@@ -1,6 +1,7 @@
 //! The token, whose keys are on it, and the configurations that lead to it.
 
 use std::{
+    env,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -23,7 +24,7 @@ use testkit::{
 };
 use testmodule::{Control, Function, Rule};
 
-use super::material::SENDER;
+use super::{least, material::SENDER, peers::Deed};
 use crate::pool::{
     child::{Job, Task, run_in},
     contender::{Contender, Shape},
@@ -167,17 +168,37 @@ impl Site {
         threads: usize,
         seconds: f64,
     ) -> Result<Measured> {
-        let place = Place {
-            module: module(reached)?,
-            pin_file: self.softhsm.pin_file().to_owned(),
-            sessions: threads,
-            directory: self.workdir.join("pki"),
-            socket: None,
-        };
+        let place = self.place(reached, threads)?;
         let task = Task::Rates(vec![Shape::Callers(threads)], seconds);
         let job = Job { contender: Contender::Raw, operation, place, task };
         let rates: Vec<Measured> = run_in(&job, self.environment()?)?;
         rates.into_iter().next().context("the raw loop gave nothing")
+    }
+
+    /// What each message needs, with so many threads, in a process of its own.
+    pub fn least(
+        &self,
+        reached: Reached,
+        deed: Deed,
+        operation: Operation,
+        from: &Path,
+        to: &Path,
+    ) -> Result<Command> {
+        let place = self.place(reached, reached.sessions())?;
+        let job = least::Job { deed, operation, place, from: from.to_owned(), to: to.to_owned() };
+        let mut command = Command::new(env::current_exe()?);
+        command.envs(self.environment()?).arg(least::ARGUMENT).arg(serde_json::to_string(&job)?);
+        Ok(command)
+    }
+
+    fn place(&self, reached: Reached, sessions: usize) -> Result<Place> {
+        Ok(Place {
+            module: module(reached)?,
+            pin_file: self.softhsm.pin_file().to_owned(),
+            sessions,
+            directory: self.workdir.join("pki"),
+            socket: None,
+        })
     }
 
     /// The same of the token itself on the first of the processors only, with as many threads.

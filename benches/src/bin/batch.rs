@@ -15,7 +15,10 @@ use std::{env, fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use benches::{
-    batch::plan::{Part, Plan},
+    batch::{
+        least,
+        plan::{Part, Plan},
+    },
     pool::child,
     results,
 };
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
     let result = match (arguments.next(), arguments.next()) {
         (Some(first), Some(job)) if first == child::ARGUMENT => child::main(&job),
+        (Some(first), Some(job)) if first == least::ARGUMENT => least::main(&job),
         _ => run(&Arguments::parse()),
     };
     match result {

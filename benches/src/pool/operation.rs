@@ -63,6 +63,9 @@ pub enum Question {
     Decrypt(Vec<u8>, KeyEncryptionAlgorithm),
 }
 
+/// What is signed, again and again.
+pub const MESSAGE: &[u8] = b"a message as good as any";
+
 /// The content-encryption key that is encrypted for decryptions.
 pub const SECRET: [u8; 32] = [0x5a; 32];
 
@@ -124,7 +127,7 @@ impl Operation {
     pub fn question(self, certificate: &Certificate) -> Result<Question> {
         let sha256 = DigestAlgorithm::Sha256;
         let sha1 = DigestAlgorithm::Sha1;
-        let digest = Digest::of(sha256, b"a message as good as any");
+        let digest = Digest::of(sha256, MESSAGE);
         match self {
             Self::P256Sign => Ok(Question::Sign(digest, SignatureAlgorithm::Ecdsa(sha256))),
             Self::Rsa2048Sign | Self::Rsa3072Sign | Self::Rsa4096Sign => {

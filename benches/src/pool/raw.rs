@@ -36,6 +36,7 @@ pub struct Session<'t> {
     key: CK_OBJECT_HANDLE,
     call: Call,
     output: [u8; 512],
+    written: usize,
 }
 
 /// An operation with its parameters in C's form.
@@ -157,7 +158,7 @@ impl Token {
         call!(self.functions, C_FindObjects(handle, &raw mut key, 1, &raw mut found));
         call!(self.functions, C_FindObjectsFinal(handle));
         ensure!(found == 1, "there is no private key {:?}", String::from_utf8_lossy(&label));
-        Ok(Session { token: self, handle, key, call: Call::of(question)?, output: [0; 512] })
+        Ok(Session { token: self, handle, key, call: Call::of(question)?, output: [0; 512], written: 0 })
     }
 }
 
@@ -191,7 +192,13 @@ impl Session<'_> {
                 ensure!(self.output.starts_with(&SECRET), "a decryption gave something else");
             }
         }
+        self.written = usize::try_from(written)?;
         Ok(())
+    }
+
+    /// What it was told the last time.
+    pub fn answer(&self) -> &[u8] {
+        self.output.get(..self.written).unwrap_or_default()
     }
 }
 
