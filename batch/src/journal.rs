@@ -4,8 +4,6 @@
 //! whole, and nothing behind one that is not. What a line tells was made durable before it was written.
 
 use std::{
-    collections::{HashMap, HashSet},
-    ffi::OsString,
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -17,10 +15,9 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    digest::Summed,
+    done::{Content, Done, Key, Known},
     error::BatchError,
     log::Totals,
-    maildir::base,
     output::{Place, lock, new_file, parent, sync_folder},
     request::Request,
     statistics::Statistics,
@@ -38,6 +35,9 @@ pub(crate) struct Job {
     given: PathBuf,
     /// Size, time and inode of an input that is one file.
     state: Option<(u64, i64, i64, u64)>,
+    /// The folders that are in it now.
+    #[serde(skip)]
+    folders: Vec<PathBuf>,
 }
 
 impl Job {
@@ -47,9 +47,14 @@ impl Job {
         let state = metadata
             .is_file()
             .then(|| (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
-        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let (version, folders) = (VERSION.to_owned(), Vec::new());
         let (request, given) = (request.clone(), input.to_owned());
-        Ok(Self { version, request, input: fs::canonicalize(input)?, given, state })
+        Ok(Self { version, request, input: fs::canonicalize(input)?, given, state, folders })
+    }
+
+    /// The same on an input in which there are these folders, by their paths below its root.
+    pub(crate) fn in_folders(self, folders: Vec<PathBuf>) -> Self {
+        Self { folders, ..self }
     }
 
     /// Why this is not the job that was begun, if so.
@@ -65,6 +70,9 @@ impl Job {
         }
     }
 }
+
+/// Of the program, and of what its journals look like.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", 2");
 
 /// Everything before this is done: written, recorded, durable.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -101,121 +109,16 @@ pub(crate) struct Checkpoint {
 enum Line {
     Job {
         #[serde(flatten)]
-        job: Job,
+        job: Box<Job>,
         /// Where everything was when this input was begun: others may have been done before it.
         #[serde(default)]
         start: Option<Checkpoint>,
     },
+    /// The folders of the input when a run began or went on, as `outputs` are named.
+    Folders(Vec<String>),
     Checkpoint(Checkpoint),
     /// The output is durable and only has to get its name. If it is one file, this is its inode.
     Complete(Option<u64>),
-}
-
-/// How much is known of an earlier run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// Neither how far its output is nor its report.
-    #[default]
-    Nothing,
-    /// Where its report was when it began with this input.
-    Report,
-    /// There is a checkpoint.
-    Output,
-}
-
-/// What an earlier run has done.
-#[derive(Debug, Default)]
-pub(crate) struct Done {
-    /// The last checkpoint, or where everything was when this input was begun.
-    pub(crate) last: Checkpoint,
-    /// What that is.
-    pub(crate) known: Known,
-    /// What the paths of the input begin with.
-    input: PathBuf,
-    /// The files of the input that are done.
-    inputs: HashSet<[u8; 16]>,
-    /// The files of the output.
-    pub(crate) outputs: HashSet<PathBuf>,
-    /// Those that grow, and how long they are known to be.
-    pub(crate) lengths: HashMap<PathBuf, u64>,
-    /// The same by folder and unique name, see `in_place`.
-    messages: HashSet<(PathBuf, OsString)>,
-    /// Whether the output only has to get its name.
-    pub(crate) complete: bool,
-    /// The root of a Maildir that is input and output: then the files of the output are among those of the input.
-    pub(crate) in_place: Option<PathBuf>,
-    /// Whether it was done by another configuration.
-    pub(crate) otherwise_configured: bool,
-}
-
-impl Done {
-    /// Whether a piece of the input is done.
-    pub(crate) fn has(&self, origin: &Origin, octets: Option<&[u8]>) -> bool {
-        match origin.offset {
-            Some(offset) => self.last.offset.is_some_and(|last| offset <= last),
-            None if self.in_place.is_some() && self.has_output(&origin.file) => true,
-            None if self.inputs.is_empty() => false,
-            None => self.inputs.contains(&name(&self.input, origin, octets.map(Summed::of).as_ref())),
-        }
-    }
-
-    /// Whether this file, in a Maildir that is input and output, was made by an earlier run, whatever its flags are now.
-    pub(crate) fn has_output(&self, file: &Path) -> bool {
-        let below = self.in_place.as_ref().and_then(|root| file.strip_prefix(root).ok());
-        below.and_then(message).is_some_and(|message| self.messages.contains(&message))
-    }
-
-    /// Has those of the files be known by their unique names.
-    pub(crate) fn is_in_place(&mut self, root: &Path) {
-        self.in_place = Some(root.to_owned());
-        self.messages = self.outputs.iter().filter_map(|path| message(path)).collect();
-    }
-
-    fn add(&mut self, checkpoint: Checkpoint) {
-        let keys = checkpoint.inputs.iter().filter_map(|key| HEXLOWER.decode(key.as_bytes()).ok());
-        self.inputs.extend(keys.filter_map(|key| <[u8; 16]>::try_from(key).ok()));
-        self.outputs.extend(checkpoint.outputs.iter().filter_map(|path| decoded(path)));
-        let lengths = checkpoint.lengths.iter();
-        self.lengths.extend(lengths.filter_map(|(path, length)| Some((decoded(path)?, *length))));
-        self.known = Known::Output;
-        // A run that found all done has read nothing of which it could tell where it was.
-        let offset = checkpoint.offset.or(self.last.offset);
-        let statistics = checkpoint.statistics.or_else(|| self.last.statistics.take());
-        self.last = Checkpoint {
-            offset,
-            statistics,
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            lengths: Vec::new(),
-            ..checkpoint
-        };
-    }
-}
-
-/// A file of a Maildir, below its root, by folder and unique name.
-fn message(below: &Path) -> Option<(PathBuf, OsString)> {
-    let folder = below.parent()?.parent()?.to_owned();
-    Some((folder, base(below.file_name()?).to_owned()))
-}
-
-/// A file of the input by folder, unique name and octets: flags change, and a message moves from `new` to `cur`. With
-/// the octets in it, none is taken for another that has its name by now. `None` for what is not kept in memory. Below
-/// the root, however somebody spells the way there.
-fn name(root: &Path, origin: &Origin, sum: Option<&Summed>) -> [u8; 16] {
-    let path = origin.file.strip_prefix(root).unwrap_or(&origin.file);
-    let (folder, file) = (path.parent(), path.file_name().unwrap_or_default());
-    let is_mail = folder.and_then(Path::file_name).is_some_and(|folder| folder == "cur" || folder == "new");
-    let (folder, file) = if is_mail { (folder.and_then(Path::parent), base(file)) } else { (folder, file) };
-    let mut octets = folder.map(|folder| folder.as_os_str().as_bytes().to_vec()).unwrap_or_default();
-    octets.push(0);
-    octets.extend_from_slice(file.as_bytes());
-    octets.push(0);
-    octets.extend_from_slice(sum.map_or("", |sum| &sum.sha256).as_bytes());
-    let mut key = [0; 16];
-    for (to, from) in key.iter_mut().zip(digest(&SHA256, &octets).as_ref()) {
-        *to = *from;
-    }
-    key
 }
 
 /// A path of the output for a journal, whatever octets are in it.
@@ -223,7 +126,8 @@ pub(crate) fn output_name(path: &Path) -> String {
     data_encoding::BASE64.encode(path.as_os_str().as_bytes())
 }
 
-fn decoded(text: &str) -> Option<PathBuf> {
+/// The same, read again.
+pub(crate) fn decoded(text: &str) -> Option<PathBuf> {
     let octets = data_encoding::BASE64.decode(text.as_bytes()).ok()?;
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(&octets)))
 }
@@ -254,7 +158,8 @@ impl Journal {
         })();
         let file = made.map_err(|source| BatchError::Write { path: path.clone(), source })?;
         let mut journal = Self { path, file, partial, input: job.given.clone() };
-        journal.append(&Line::Job { job: job.clone(), start: Some(start) })?;
+        journal.append(&Line::Job { job: Box::new(job.clone()), start: Some(start) })?;
+        journal.has_folders(job)?;
         sync_folder(parent(&journal.path)).map_err(|source| journal.failed(source))?;
         Ok(journal)
     }
@@ -270,7 +175,7 @@ impl Journal {
         lock(&file).map_err(failed)?;
         let mut text = BufReader::new(&file);
         let mut line = Vec::new();
-        let (mut good, mut begun, mut done, mut inode) = (0, None, Done::default(), None);
+        let (mut good, mut begun, mut done, mut inode) = (0, None, Done::of(&job.given), None);
         // One line at a time: of a Maildir there may be many.
         while text.read_until(b'\n', &mut line).map_err(failed)? > 0 {
             let Some(parsed) = parse(&line) else { break };
@@ -280,6 +185,9 @@ impl Journal {
                     begun = Some(job);
                     done.known = if start.is_some() { Known::Report } else { Known::Nothing };
                     done.last = start.unwrap_or_default();
+                }
+                Line::Folders(folders) => {
+                    done.had_folders(folders.iter().filter_map(|path| decoded(path)).collect());
                 }
                 Line::Checkpoint(checkpoint) => done.add(checkpoint),
                 Line::Complete(of) => (done.complete, inode) = (true, of),
@@ -296,16 +204,19 @@ impl Journal {
         }
         done.otherwise_configured = job.request.is_otherwise_configured(&begun.request);
         file.set_len(good).map_err(failed)?;
-        done.input.clone_from(&job.given);
+        done.has_folders(&job.folders);
         let mut journal =
             Self { path: path.clone(), file, partial: place.partial().to_owned(), input: job.given.clone() };
         io::Seek::seek(&mut journal.file, io::SeekFrom::End(0)).map_err(failed)?;
+        if !done.complete {
+            journal.has_folders(job)?;
+        }
         Ok(Some((journal, done)))
     }
 
     /// A file of the input in a checkpoint.
-    pub(crate) fn input_name(&self, origin: &Origin, sum: Option<&Summed>) -> String {
-        HEXLOWER.encode(&name(&self.input, origin, sum))
+    pub(crate) fn input_name(&self, origin: &Origin, content: &Content<'_>) -> String {
+        Key::of(&self.input, origin, content).to_string()
     }
 
     /// Notes that all this is done and durable.
@@ -324,6 +235,12 @@ impl Journal {
         // The next input's journal shall not lie beside this one after a cut.
         let removed = fs::remove_file(&self.path).and_then(|()| sync_folder(parent(&self.path)));
         removed.map_err(|source| self.failed(source))
+    }
+
+    /// Notes which folders the input has, unless it is a file.
+    fn has_folders(&mut self, job: &Job) -> Result<(), BatchError> {
+        let folders: Vec<String> = job.folders.iter().map(|folder| output_name(folder)).collect();
+        if folders.is_empty() { Ok(()) } else { self.append(&Line::Folders(folders)) }
     }
 
     fn append(&mut self, line: &Line) -> Result<(), BatchError> {
@@ -408,7 +325,7 @@ mod tests {
         drop(journal);
         let (_, done) = Journal::resume(&place, &job).unwrap().unwrap();
         assert!(done.complete);
-        assert!(done.has(&Origin { file: input.as_path().into(), offset: Some(30) }, None));
+        assert!(done.has(&Origin { file: input.as_path().into(), offset: Some(30) }, &Content::Size(0)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use smime::Fault;
 
 use crate::{
     archive::Kind,
+    done::Moved,
     error::BatchError,
     html,
     journal::Checkpoint,
@@ -184,6 +185,41 @@ impl<'a> Log<'a> {
             self.say(&format!("going on after {} messages", totals.messages()));
         }
         Ok(())
+    }
+
+    /// Says which folders an input has lost since it was begun, and how much of them is done.
+    pub(crate) fn folders_gone(&self, folders: &[&Path], messages: u64) {
+        if folders.is_empty() {
+            return;
+        }
+        let mut names: Vec<String> =
+            folders.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+        if folders.len() > NAMED {
+            names.push("others".into());
+        }
+        let number = folders.len();
+        self.say(&format!(
+            "gone since this run was begun: {number} folders of the input ({})",
+            names.join(", ")
+        ));
+        self.say(&format!("{messages} messages of them are done and stay done"));
+    }
+
+    /// Says, when all was read, which messages are not where they were.
+    pub(crate) fn moved(&self, moved: &Moved) {
+        let Moved { again, missing } = moved;
+        if *again > 0 {
+            self.say(&format!(
+                "{again} messages done before are now in folders that came since; they are not done again, and are \
+                 in the output under the folders' old names"
+            ));
+        }
+        if *missing > 0 {
+            self.say(&format!(
+                "{missing} messages done before are no longer where they were, and stay in the output; any that was \
+                 moved or changed, not deleted, is there twice"
+            ));
+        }
     }
 
     /// There is nothing to go on with: a report that is there is another run's.

@@ -12,8 +12,8 @@ use crate::{
     archive::{Format, Kind},
     attributes::Attributes,
     compress::{Compression, decoder},
+    done::Done,
     error::BatchError,
-    journal::Done,
     large::PREAMBLE,
     log::Log,
     maildir::{MaildirDelivery, MaildirReplacer, MaildirSink, MaildirSource, Tree},
@@ -194,8 +194,15 @@ fn of_maildir(
         },
         Some(Format::Eml) => Box::new(files(place, input, Naming::AsInMaildir, &tree.folders, done)?),
         Some(Format::Mbox(variant)) => {
+            // Whatever folders came or went since, what was begun as a file is one.
+            let is_file = match done {
+                Some(done) if done.last.output.is_some() => true,
+                Some(done) if !done.lengths.is_empty() => false,
+                Some(_) => place.partial().is_file(),
+                None => tree.folders.len() == 1,
+            };
             let mut sink = match tree.folders.as_slice() {
-                [_] => one_mbox(place, variant, done)?,
+                _ if is_file => one_mbox(place, variant, done)?,
                 folders => match done {
                     Some(done) => MboxSink::resume_folders(place, variant, input, folders, done)?,
                     None => MboxSink::folders(place, variant, input, folders)?,
@@ -241,6 +248,17 @@ fn makes_folder(input: &Path, kind: Kind, format: Option<Format>) -> bool {
     }
 }
 
+/// The folders in an input, by their paths below its root; none in one that is a file.
+pub(crate) fn folders_of(input: &Path, kind: Kind) -> Result<Vec<PathBuf>, BatchError> {
+    let folders = match kind {
+        Kind::Maildir => Tree::of(input).map(|tree| tree.folders),
+        // The root has messages as well.
+        Kind::Tree => Listing::of(input).map(|listing| [vec![PathBuf::new()], listing.folders].concat()),
+        Kind::Stdin | Kind::Mbox | Kind::Message => return Ok(Vec::new()),
+    };
+    folders.map_err(|(folder, source)| BatchError::Read { origin: folder.display().to_string(), source })
+}
+
 /// A source of what is known to be of a kind, for those who only read it.
 pub(crate) fn source_of(input: &Path, kind: Kind) -> Result<Box<dyn Source>, BatchError> {
     let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
@@ -282,6 +300,7 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
         return inputs.iter().zip(kinds).map(|(input, kind)| place_over(input, *kind).map(Some)).collect();
     }
     let place = if begun { Place::of_begun } else { Place::new };
+    let is_begun = |output: &Path| begun && place(output, inputs).is_ok_and(|place| place.journal().exists());
     let output = match &options.output {
         Output::None | Output::Rehearsal => return Ok(inputs.iter().map(|_| None).collect()),
         Output::Stdout if matches!(kinds, [Kind::Stdin]) => return Ok(vec![None]),
@@ -302,7 +321,7 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
         if !is_folder && *kind == Kind::Stdin && output.is_dir() {
             return Err(refuse("it is a folder; name a file in it"));
         }
-        let into_folder = !is_folder && output.is_dir();
+        let into_folder = !is_folder && output.is_dir() && !is_begun(output);
         let target = match input.file_name() {
             Some(name) if into_folder && *kind != Kind::Stdin => {
                 // Refused here if the folder is not empty.

@@ -21,10 +21,12 @@ use rayon::{ScopeFifo, ThreadPool};
 
 use crate::{
     desk::{Back, Desk},
+    digest::Summed,
+    done::{Content, Done},
     error::BatchError,
     form::Form,
     gate::{self, Gate},
-    journal::{Done, Journal},
+    journal::Journal,
     log::Totals,
     output::Copied,
     report::Record,
@@ -162,8 +164,8 @@ pub(crate) struct Run<'a> {
     pub(crate) writes: bool,
 }
 
-/// Runs the task on all that the source gives, and puts the sink's output in place. Gives the number of
-/// messages.
+/// Runs the task on all that the source gives, and puts the sink's output in place. Gives what is known of an earlier
+/// run, and how much of it was met.
 pub(crate) fn run<'a>(
     run: Run<'_>,
     source: &mut dyn Source,
@@ -171,9 +173,9 @@ pub(crate) fn run<'a>(
     sink: Option<&'a mut dyn Sink>,
     observer: &'a mut dyn Observer,
     keeping: Option<Keeping>,
-) -> Result<u64, BatchError> {
+) -> Result<Done, BatchError> {
     let form = sink.as_ref().and_then(|sink| sink.form());
-    let (journal, done) = match keeping {
+    let (journal, mut done) = match keeping {
         Some(Keeping { journal, done, every }) => (Some((journal, every)), done),
         None => (None, Done::default()),
     };
@@ -181,7 +183,7 @@ pub(crate) fn run<'a>(
     let mut messages = 0;
     loop {
         let run = Run { before: run.before + messages, ..run };
-        let read = pass(run, source, task, form, &mut writer, &done)?;
+        let read = pass(run, source, task, form, &mut writer, &mut done)?;
         messages += read.messages;
         writer.checkpoint()?;
         if !read.to_the_end {
@@ -193,7 +195,7 @@ pub(crate) fn run<'a>(
         }
     }
     writer.finish()?;
-    Ok(messages)
+    Ok(done)
 }
 
 /// Runs the task on what the source has now, and waits until all of it is written.
@@ -203,7 +205,7 @@ fn pass(
     task: &dyn Task,
     form: Option<Form>,
     writer: &mut Writer<'_>,
-    done: &Done,
+    done: &mut Done,
 ) -> Result<Read, BatchError> {
     let gate = Gate::new(run.room);
     let (read, written) = thread::scope(|threads| {
@@ -272,7 +274,7 @@ fn read_all<'scope, 'task: 'scope>(
     run: Run<'_>,
     source: &mut dyn Source,
     shared: Shared<'scope, 'task>,
-    done: &Done,
+    done: &mut Done,
     scope: &ScopeFifo<'scope>,
 ) -> Result<Read, BatchError> {
     let gate = shared.gate;
@@ -323,10 +325,18 @@ fn read_all<'scope, 'task: 'scope>(
 }
 
 /// Whether an earlier run wrote a piece.
-fn is_done(piece: &Piece, done: &Done) -> bool {
+fn is_done(piece: &Piece, done: &mut Done) -> bool {
     match piece {
-        Piece::Message(stored) => done.has(&stored.origin, Some(&stored.octets)),
-        Piece::Large(large) | Piece::Verbatim(large) => done.has(&large.origin, None),
+        Piece::Message(Stored { origin, octets, .. }) => {
+            // Summed only where it is asked for.
+            let sum = if done.knows_files() && origin.offset.is_none() {
+                Summed::of(octets).sha256
+            } else {
+                String::new()
+            };
+            done.meets(origin, &Content::Sum(&sum))
+        }
+        Piece::Large(large) | Piece::Verbatim(large) => done.meets(&large.origin, &large.content()),
         Piece::Unreadable { .. } | Piece::Vanished { .. } => false,
     }
 }

@@ -1,22 +1,26 @@
 //! Brings a folder that a run left when it was cut off back to where its journal says it was.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
 
-use crate::{error::BatchError, journal::Done};
+use crate::{done::Done, error::BatchError};
 
-/// What lies in these folders of an unfinished output and is not in the journal is removed, and files that had grown
-/// since end where the journal says: the run did these messages without noting it, and they are done again. An error if
-/// something is not there of which the journal tells.
+/// What lies in these folders of an unfinished output, and in those of which the journal tells, and is not in the
+/// journal is removed, and files that had grown since end where the journal says: the run did these messages without
+/// noting it, and they are done again. The input may have lost folders since. An error if something is not there of
+/// which the journal tells.
 pub(crate) fn restore<'a>(
     root: &Path,
     folders: impl IntoIterator<Item = &'a Path>,
-    done: &Done,
+    done: &'a Done,
 ) -> Result<(), BatchError> {
     let mut found = 0;
+    let told = done.outputs.iter().chain(done.lengths.keys());
+    let folders: BTreeSet<&Path> = folders.into_iter().chain(told.filter_map(|file| file.parent())).collect();
     for folder in folders {
         let path = root.join(folder);
         let failed = |source| BatchError::Write { path: path.clone(), source };
@@ -57,10 +61,11 @@ pub(crate) fn cut(path: &Path, length: u64) -> io::Result<()> {
 
 /// The same for one that is open.
 pub(crate) fn cut_file(file: &File, length: u64) -> io::Result<()> {
-    if file.metadata()?.len() < length {
-        return Err(io::Error::other("it is shorter than its journal says"));
+    match file.metadata()?.len() {
+        there if there < length => Err(io::Error::other("it is shorter than its journal says")),
+        there if there == length => Ok(()),
+        _ => file.set_len(length).and_then(|()| file.sync_all()),
     }
-    file.set_len(length)
 }
 
 /// A file of an output that grows, and its length now that it is durable; nothing if there is none.
@@ -97,8 +102,15 @@ mod tests {
             fs::write(path(name), text).unwrap();
         }
         let folders = || [Path::new(""), Path::new("cur"), Path::new("new")];
-        let known = done(&["cur/known"], &[("grown", 4)]);
+        // In one folder nothing is to be written any more,
+        fs::create_dir_all(path("of-before/cur")).unwrap();
+        for name in ["of-before/cur/known", "of-before/cur/unknown"] {
+            fs::write(path(name), "a").unwrap();
+        }
+        let known = done(&["cur/known", "of-before/cur/known"], &[("grown", 4)]);
         restore(folder.path(), folders(), &known).unwrap();
+        // and all the same only what is known stays there.
+        assert!(path("of-before/cur/known").exists() && !path("of-before/cur/unknown").exists());
         assert_eq!(fs::read_to_string(path("grown")).unwrap(), "abcd");
         assert!(
             path("cur/known").exists() && !path("cur/unknown").exists() && path("cur/of-somebody").exists()

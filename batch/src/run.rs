@@ -12,12 +12,13 @@ use rayon::ThreadPool;
 
 use crate::{
     archive::{Format, Kind},
+    done::{Done, Known},
     error::BatchError,
-    journal::{Checkpoint, Done, Job, Journal, Known},
+    journal::{Checkpoint, Job, Journal},
     log::{Log, Totals},
     maildir::{MaildirReplacer, Tree},
     mbox,
-    open::{open, places},
+    open::{folders_of, open, places},
     output::{Place, parent},
     pipeline::{self, Keeping, Noted, Observer, Sink},
     progress::Showing,
@@ -178,7 +179,8 @@ fn one(
         writes: options.output != Output::None,
     };
     let sink = sink.as_mut().map(|sink| &mut **sink as &mut dyn Sink);
-    pipeline::run(run, &mut *source, task, sink, log, begun.map(|begun| begun.keeping))?;
+    let done = pipeline::run(run, &mut *source, task, sink, log, begun.map(|begun| begun.keeping))?;
+    log.moved(&done.moved());
     Ok(())
 }
 
@@ -203,7 +205,8 @@ fn begin(
     log: &mut Log<'_>,
 ) -> Result<Begun, BatchError> {
     let job = Job::new(&journaling.request, input)
-        .map_err(|source| BatchError::Read { origin: input.display().to_string(), source })?;
+        .map_err(|source| BatchError::Read { origin: input.display().to_string(), source })?
+        .in_folders(folders_of(input, kind)?);
     let every = journaling.every;
     if journaling.resume
         && let Some((journal, mut done)) = Journal::resume(place, &job)?
@@ -219,6 +222,7 @@ fn begin(
             // Without a checkpoint, too: what the report tells of the inputs before stays.
             Known::Report | Known::Output => log.go_on(&done.last)?,
         }
+        log.folders_gone(&done.folders_gone(), done.messages_gone());
         if done.otherwise_configured {
             log.say(
                 "the configuration has changed since this run was begun; the rest is done by the new one",

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{attributes::Attributes, mbox::Quoting};
+use crate::{attributes::Attributes, done::Content, mbox::Quoting};
 
 /// Where a message was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,4 +147,16 @@ pub struct Large {
     pub message: Option<(Frame, u64)>,
     /// All of them, with what the archive put around a message.
     pub octets: Box<dyn Read + Send>,
+}
+
+impl Large {
+    /// How many octets of a message there are.
+    pub(crate) fn size(&self) -> u64 {
+        self.message.map_or(0, |(_, size)| size)
+    }
+
+    /// What is known of them before they are read.
+    pub(crate) fn content(&self) -> Content<'static> {
+        Content::Size(self.size())
+    }
 }

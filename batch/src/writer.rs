@@ -10,6 +10,7 @@ use smime::Fault;
 
 use crate::{
     digest::{CopyError, Summed},
+    done::Content,
     error::BatchError,
     journal::{self, Checkpoint, Journal},
     output::Copied,
@@ -79,15 +80,19 @@ impl<'a> Writer<'a> {
 
     fn note(&mut self, ready: &Ready) {
         let Some(notes) = self.notes.as_mut().filter(|notes| notes.is_of_use) else { return };
-        let (origin, sum) = match ready {
-            Ready::Finished(finished) => (&finished.place.origin, Some(&finished.input)),
-            Ready::Large { large, .. } | Ready::Verbatim(large) => (&large.origin, None),
+        let (origin, size, content) = match ready {
+            Ready::Finished(finished) => {
+                (&finished.place.origin, finished.input.size, Content::Sum(&finished.input.sha256))
+            }
+            Ready::Large { large, .. } | Ready::Verbatim(large) => {
+                (&large.origin, large.size(), large.content())
+            }
             Ready::Unreadable { .. } | Ready::Vanished { .. } => return,
         };
-        notes.octets += sum.map_or(0, |sum| sum.size);
+        notes.octets += size;
         match origin.offset {
             Some(offset) => notes.next.offset = Some(offset),
-            None => notes.next.inputs.push(notes.journal.input_name(origin, sum)),
+            None => notes.next.inputs.push(notes.journal.input_name(origin, &content)),
         }
     }
 
@@ -150,7 +155,7 @@ impl<'a> Writer<'a> {
             if let Some(path) = record.output.as_ref().and_then(|_| lost.take(&*record.source.file)) {
                 self.lost.push(path);
                 if let Some(notes) = &mut self.notes {
-                    let name = notes.journal.input_name(&record.source, Some(&record.input));
+                    let name = notes.journal.input_name(&record.source, &Content::Sum(&record.input.sha256));
                     notes.next.inputs.retain(|noted| *noted != name);
                 }
                 let reason = "it was moved or deleted meanwhile".to_owned();

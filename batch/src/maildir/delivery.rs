@@ -14,9 +14,9 @@ use super::{
     sink::{make_folders, parts},
 };
 use crate::{
+    done::Done,
     error::BatchError,
     form::{Form, Kept},
-    journal::Done,
     large::{Incoming, PREAMBLE, attach, beside, beside_octets},
     output::{Copied, Place, new_file},
     pipeline::{Mark, Outgoing, Sink},

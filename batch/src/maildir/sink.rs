@@ -16,8 +16,8 @@ use super::{
     tree::Tree,
 };
 use crate::{
+    done::Done,
     error::BatchError,
-    journal::Done,
     output::{Copied, Place, copy_all, new_file},
     pipeline::{Mark, Outgoing, Sink},
     restore::restore,
@@ -50,7 +50,9 @@ impl MaildirSink {
         let batch = Batch::new(place.partial())?;
         // There may be folders that came since.
         make_folders(place.partial(), &tree.folders)?;
-        let parts: Vec<PathBuf> = tree.folders.iter().flat_map(|folder| parts(folder)).collect();
+        let gone = done.folders_gone();
+        let folders = tree.folders.iter().map(PathBuf::as_path).chain(gone);
+        let parts: Vec<PathBuf> = folders.flat_map(parts).collect();
         restore(place.partial(), parts.iter().map(PathBuf::as_path), done)?;
         Ok(Self { place, input: input.to_owned(), tree, batch, added: Vec::new() })
     }

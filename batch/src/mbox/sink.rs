@@ -12,9 +12,9 @@ use super::{Variant, with_length};
 use crate::{
     compress::{Compression, Encoder},
     digest::{CopyError, Summed, Tally},
+    done::Done,
     error::BatchError,
     form::{Form, around, with_flags},
-    journal::Done,
     large::Incoming,
     output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
     pipeline::{Mark, Outgoing, Sink},
@@ -29,7 +29,7 @@ pub struct MboxSink {
     place: Place,
     variant: Variant,
     compression: Option<Compression>,
-    /// The input's root and its folders, if each of them gets a file.
+    /// The input's root and the files, below the output's root, if each folder gets one.
     folders: Option<(PathBuf, Vec<PathBuf>)>,
     current: Option<Current>,
     /// Files that were ended since somebody asked, below the root, and their lengths.
@@ -142,7 +142,10 @@ impl MboxSink {
             });
             made.map_err(|source| failed(&path, source))?;
         }
-        let folders = Some((input.to_owned(), folders.to_vec()));
+        // Folders of the input may have gone since their files were begun.
+        let known = done.into_iter().flat_map(|done| done.lengths.keys().cloned());
+        let files: BTreeSet<PathBuf> = files.into_iter().chain(known).collect();
+        let folders = Some((input.to_owned(), files.into_iter().collect()));
         Ok(Self { place, variant, compression: None, folders, current: None, ended: Vec::new(), _lock: held })
     }
 
@@ -350,9 +353,9 @@ impl Sink for MboxSink {
 
     fn finish(&mut self) -> Result<(), BatchError> {
         self.end_file()?;
-        if let Some((_, folders)) = &self.folders {
-            for folder in folders {
-                let path = self.place.partial().join(file_for(folder));
+        if let Some((_, files)) = &self.folders {
+            for file in files {
+                let path = self.place.partial().join(file);
                 let synced = File::open(&path).and_then(|file| file.sync_all());
                 let synced = synced.and_then(|()| sync_folder(parent(&path)));
                 synced.map_err(|source| BatchError::Write { path, source })?;

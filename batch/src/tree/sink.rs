@@ -12,9 +12,9 @@ use std::{
 };
 
 use crate::{
+    done::Done,
     error::BatchError,
     form::{Form, Kept},
-    journal::Done,
     large::{Incoming, PREAMBLE, attach, beside, beside_octets},
     output::{Copied, Place, copy_all, lock, new_file},
     pipeline::{Mark, Outgoing, Sink},
@@ -68,7 +68,7 @@ impl TreeSink {
         let mut sink = Self::open(place, input, naming, folders)?;
         let root = std::iter::once(Path::new(""));
         let below = folders.iter().map(PathBuf::as_path).filter(|folder| !folder.as_os_str().is_empty());
-        restore(sink.place.partial(), root.chain(below), done)?;
+        restore(sink.place.partial(), root.chain(below).chain(done.folders_gone()), done)?;
         // The next number is that of an uninterrupted run.
         sink.count = done.outputs.len() as u64;
         Ok(sink)

@@ -92,7 +92,7 @@ fn as_another_process() {
         }),
         journal: std::env::var_os("BATCH_RESUME").map(|_| Journaling {
             resume: std::env::var_os("BATCH_BEGIN").is_none(),
-            request: "what the other process does".into(),
+            request: REQUEST.into(),
             every: match std::env::var_os("BATCH_SELDOM") {
                 Some(_) => Duration::from_hours(1),
                 None => Duration::from_millis(5),
@@ -109,6 +109,9 @@ fn as_another_process() {
         panic!("stopped: {:#}", describe(&stopped.error));
     }
 }
+
+/// What the other process asks for.
+pub(crate) const REQUEST: &str = "what the other process does";
 
 fn describe(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))

@@ -9,6 +9,7 @@ mod corpora;
 mod disk;
 mod filter;
 mod fulldisk;
+mod gone;
 mod inplace;
 mod maildir;
 mod manifest;

@@ -31,7 +31,7 @@ pub(crate) fn kills() -> u32 {
     std::env::var("HSMIME_KILLS").ok().map_or(30, |kills| kills.parse().unwrap())
 }
 
-fn resuming(input: &Path, output: &Path, format: Option<&str>) -> Command {
+pub(crate) fn resuming(input: &Path, output: &Path, format: Option<&str>) -> Command {
     let mut command = command(Pace::Shouting, input, output);
     command.env("BATCH_RESUME", output.with_extension("report"));
     if let Some(format) = format {
@@ -203,10 +203,10 @@ fn a_conversion_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrup
 }
 
 /// Raises the flag after so many messages; counts them all.
-struct Stopping<'a> {
-    after: u64,
-    stop: &'a AtomicBool,
-    seen: &'a AtomicU64,
+pub(crate) struct Stopping<'a> {
+    pub(crate) after: u64,
+    pub(crate) stop: &'a AtomicBool,
+    pub(crate) seen: &'a AtomicU64,
 }
 
 impl Task for Stopping<'_> {
@@ -218,7 +218,7 @@ impl Task for Stopping<'_> {
     }
 }
 
-fn journaled(input: &Path, output: &Path, resume: bool) -> Options {
+pub(crate) fn journaled(input: &Path, output: &Path, resume: bool) -> Options {
     let journal = Journaling { resume, request: "shout".into(), every: Duration::from_hours(1) };
     Options { journal: Some(journal), ..options(&[input], output) }
 }
