@@ -53,7 +53,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Says which certificates an address has, and of each why it is encrypted to or not; or, with --from and --to, which rule
-    /// decides on a mail, what it plans, and why.
+    /// decides on a mail, what it plans, what comes of it, and why.
     #[command(group = clap::ArgGroup::new("what").required(true).args(["address", "from"]))]
     Explain {
         /// The address.

@@ -1,5 +1,6 @@
 //! `hsmime explain`: which certificates an address has, and of each why it is encrypted to or not.
 
+mod fate;
 mod mail;
 
 use std::{

@@ -18,6 +18,8 @@ const RULES: &str = "[[rule]]\nto = \"*@partner.example\"\nsign = \"required\"\n
 
 struct Desk {
     workdir: Workdir,
+    /// A certificate of new@partner.example, who is not known.
+    new: std::path::PathBuf,
 }
 
 impl Desk {
@@ -27,6 +29,7 @@ impl Desk {
         let pki = Pki::new(&workdir.directory("pki")?)?;
         let alice = pki.issue(&Profile::new("alice", "alice@example.org", Key::P256))?;
         let erin = pki.issue(&Profile::new("erin", "erin@partner.example", Key::P256))?;
+        let new = pki.issue(&Profile::new("new", "new@partner.example", Key::P256))?.certificate;
         let root = pki.root().display().to_string();
         let issuing = pki.issuing().display().to_string();
         let config = format!(
@@ -37,10 +40,18 @@ impl Desk {
             alice.certificate.display()
         );
         workdir.file("hsmime.toml", config)?;
-        let desk = Self { workdir };
+        let desk = Self { workdir, new };
         let imported = desk.run(&format!("cert import {}", erin.certificate.display()))?;
         assert!(imported.success(), "{imported:?}");
         Ok(desk)
+    }
+
+    /// Changes the configuration.
+    fn replace(&self, from: &str, to: &str) -> Result<()> {
+        let text = std::fs::read_to_string(self.workdir.join("hsmime.toml"))?;
+        assert!(text.contains(from), "{text}");
+        self.workdir.file("hsmime.toml", text.replace(from, to))?;
+        Ok(())
     }
 
     fn run(&self, line: &str) -> Result<Finished> {
@@ -92,6 +103,74 @@ fn explain_tells_rule_plan_and_certificates_of_each_recipient() -> Result<()> {
         "{incoming}"
     );
     assert_eq!(desk.run("explain")?.code(), Some(2));
+    Ok(())
+}
+
+#[test]
+fn explain_says_that_mail_waits_why_and_what_to_do() -> Result<()> {
+    let desk = Desk::new("explain-waits")?;
+    let told = |to: &str, more: &str| {
+        let line = format!("explain --from alice@example.org --to {to} {more}");
+        let (words, json) = (desk.run(&line).unwrap(), desk.json(&format!("{line} --json")));
+        let outcomes = json["recipients"].as_array().unwrap().iter().map(|row| row["outcome"].clone());
+        (words.text(), words.code(), json["outcome"].clone(), outcomes.collect::<Vec<_>>())
+    };
+    let (erin, new, both) =
+        ("erin@partner.example", "new@partner.example", "erin@partner.example,new@partner.example");
+    let (text, code, outcome, each) = told(erin, "");
+    assert!(text.starts_with("outgoing mail leaves\n"), "{text}");
+    assert_eq!(
+        (code, &outcome["fate"], each),
+        (Some(0), &"leaves".into(), vec!["signed and encrypted".into()])
+    );
+    // Nobody can be asked of the other one: the milter answers 451, for both.
+    let (text, code, outcome, each) = told(both, "");
+    assert!(
+        text.starts_with("outgoing mail waits (451): not encrypted: no certificate is known of new@"),
+        "{text}"
+    );
+    assert!(text.contains("what to do: import their certificates"), "{text}");
+    assert_eq!((code, &outcome["fate"], each), (Some(1), &"waits".into(), vec!["waits".into(); 2]));
+    // Where the rule lets it, he gets it in clear; and a copy of his own needs a way back.
+    desk.replace("encrypt = \"required\"", "encrypt = \"when-possible\"")?;
+    let (text, code, ..) = told(both, "");
+    assert!(text.contains("waits (451): its 2 groups") && text.contains("write `reinject`"), "{text}");
+    assert_eq!(code, Some(1));
+    desk.replace("[milter]\n", "[milter]\nreinject = \"inet:127.0.0.1:10026\"\nstate = \"state\"\n")?;
+    let (text, code, _, each) = told(both, "");
+    assert!(text.starts_with("outgoing mail leaves in 2 forms"), "{text}");
+    assert_eq!((code, each), (Some(0), vec!["signed and encrypted".into(), "signed, in clear".into()]));
+    // A source that would be asked decides, and is asked only where that is wanted.
+    desk.workdir.directory("files")?;
+    desk.replace("[milter]\n", "[[source]]\nkind = \"directory\"\npath = \"files\"\n[milter]\n")?;
+    let (text, code, outcome, each) = told(both, "");
+    let silent = "where one does not answer, it waits (451): not encrypted";
+    for part in ["would ask directory about new@partner.example; so does --ask", silent] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.contains("where none has a certificate, it leaves in 2 forms"), "{text}");
+    assert_eq!((code, &outcome["fate"]), (Some(0), &"undecided".into()));
+    assert_eq!((&outcome["unasked"][0], &outcome["if_silent"]["fate"]), (&new.into(), &"waits".into()));
+    assert_eq!(each, ["signed and encrypted", "what the sources say"]);
+    std::fs::copy(&desk.new, desk.workdir.join("files/new.pem"))?;
+    let (_, _, outcome, _) = told(both, "");
+    assert_eq!(outcome["fate"], "undecided", "nobody was asked");
+    let (text, code, _, each) = told(both, "--ask");
+    assert!(text.starts_with("outgoing mail leaves\n"), "{text}");
+    assert_eq!((code, each), (Some(0), vec!["signed and encrypted".into(); 2]));
+    // A source that does not answer.
+    let (url, ca) = ("ldaps://127.0.0.1:1", desk.new.display());
+    let ldap = format!("kind = \"ldap\"\nurl = \"{url}\"\nbase = \"dc=x\"\nca-file = \"{ca}\"\n");
+    desk.replace("kind = \"directory\"\npath = \"files\"\n", &ldap)?;
+    let (text, code, ..) = told("other@partner.example", "--ask");
+    assert!(
+        text.contains("waits (451)") && text.contains("hsmime cert find other@partner.example"),
+        "{text}"
+    );
+    assert_eq!(code, Some(1));
+    // And an author without a certificate has to wait, too, where a rule requires one.
+    let line = format!("explain --from dave@example.org --to {erin} --json");
+    assert_eq!(desk.json(&line)["outcome"]["fate"], "waits");
     Ok(())
 }
 

@@ -27,10 +27,21 @@ impl Agent {
         keep: &mut Keep<'_>,
     ) -> Result<Outcome, AgentError> {
         let entity = message.entity();
+        self.drafts(shares, envelope, &entity, at)?.finish(message, &entity, forged, keep)
+    }
+
+    /// What the recipients get, signed and not yet written, where all of them can get it.
+    pub(crate) fn drafts<'s>(
+        &self,
+        shares: &'s [Share],
+        envelope: &Envelope,
+        entity: &MimeEntity<'_>,
+        at: SystemTime,
+    ) -> Result<Drafts<'s>, AgentError> {
         let mut drafts = Drafts::default();
         for share in shares {
             match &share.plan {
-                Plan::Protect(protect) => self.draft(protect, share, envelope, &entity, at, &mut drafts)?,
+                Plan::Protect(protect) => self.draft(protect, share, envelope, entity, at, &mut drafts)?,
                 Plan::Pass(reason) => drafts.pass(share, reason),
                 Plan::Split(_) | Plan::Receive(_) | Plan::Refuse(_) => return Err(AgentError::NoSuchShare),
             }
@@ -49,7 +60,7 @@ impl Agent {
                 _ => {}
             }
         }
-        drafts.finish(message, &entity, forged, keep)
+        Ok(drafts)
     }
 
     /// Signs for a share, and puts its recipients into groups.
@@ -154,7 +165,7 @@ type Way<'s> = (Option<(&'s Certificate, SignatureForm, &'static str)>, Hp);
 
 /// What the recipients get, before it is written.
 #[derive(Default)]
-struct Drafts<'s> {
+pub(crate) struct Drafts<'s> {
     contents: Vec<(Way<'s>, Content)>,
     /// Places in `contents`, and who gets it.
     groups: Vec<(usize, Group)>,
@@ -212,9 +223,17 @@ impl<'s> Drafts<'s> {
         }
     }
 
+    /// Who gets what: whether it is signed by us, and whether it is encrypted.
+    pub(crate) fn forms(&self) -> impl Iterator<Item = (&[String], bool, bool)> {
+        self.groups.iter().map(|(place, group)| {
+            let is_signed = self.contents.get(*place).is_some_and(|(_, content)| content.is_signed());
+            (group.recipients.as_slice(), is_signed, group.seal.is_some())
+        })
+    }
+
     /// Writes all forms, one after the other. The largest group's stays with the MTA, and is written first where its content
     /// is needed again.
-    fn finish(
+    pub(crate) fn finish(
         self,
         message: &Message,
         entity: &MimeEntity<'_>,

@@ -10,6 +10,7 @@ pub mod authres;
 pub mod config;
 mod copies;
 mod envelope;
+mod foresight;
 pub mod harvest;
 pub mod identity;
 mod incoming;
@@ -31,6 +32,7 @@ pub use config::{
     WhenUnknown,
 };
 pub use envelope::{Asked, AskedOf, Envelope};
+pub use foresight::{Asking, Foreseen, Foresight, Form};
 pub use identity::{Identities, Identity};
 pub use incoming::{Incoming, IncomingShare};
 pub use outcome::{Copy, Disposition, Edits, FieldRef, Keep, Outcome, Returned};

@@ -30,6 +30,12 @@ pub struct RawTokenKey {
     name: Arc<KeyName>,
 }
 
+/// What the key of a certificate can sign with, best first; empty for kinds of keys that are not used here. No token is
+/// asked.
+pub fn signature_algorithms(certificate: &Certificate) -> &'static [SignatureAlgorithm] {
+    KeyName::of_certificate(certificate).public_key.as_ref().map_or(&[], PublicKey::signature_algorithms)
+}
+
 impl TokenKey {
     pub(crate) fn new(pool: Pool, certificate: &Certificate) -> Self {
         let name = KeyName::of_certificate(certificate);

@@ -64,7 +64,7 @@ pub mod server {
 
 pub use error::PoolError;
 pub use histogram::Distribution;
-pub use key::{RawTokenKey, TokenKey};
+pub use key::{RawTokenKey, TokenKey, signature_algorithms};
 pub use metrics::{LaneMetrics, TokenMetrics};
 pub use pin::{Pin, why_not_secret};
 pub use pool::{Pool, TokenState, TokenStatus};

@@ -19,6 +19,7 @@ mod refill;
 pub mod smimea;
 mod source;
 mod sources;
+mod unasked;
 
 pub use answer::{Answer, Finding, LookupError, Pin, Selector};
 pub use directory::Directory;
@@ -28,3 +29,4 @@ pub use fetch::{
 pub use refill::Refill;
 pub use source::{CertificateSource, Kind};
 pub use sources::{Asked, Search, Sources};
+pub use unasked::{Instead, Unasked};

@@ -89,8 +89,27 @@ impl Refill {
     }
 
     fn failed(&self, error: &CacheError) -> StoreError {
-        StoreError { path: self.chooser.cache().path().display().to_string(), reason: error.to_string() }
+        failed(&self.chooser, error)
     }
+}
+
+/// Whether the sources would be asked, after the cache has said this.
+pub(crate) fn must_ask(
+    chooser: &Chooser,
+    known: &Lookup,
+    address: &MailAddress,
+    at: SystemTime,
+) -> Result<bool, StoreError> {
+    if matches!(known, Lookup::Found(_) | Lookup::Absent) {
+        return Ok(false);
+    }
+    // What cannot be used is no reason to ask for it with every mail.
+    let was_asked = chooser.cache().is_absent(address, None, at);
+    Ok(!was_asked.map_err(|error| failed(chooser, &error))?)
+}
+
+fn failed(chooser: &Chooser, error: &CacheError) -> StoreError {
+    StoreError { path: chooser.cache().path().display().to_string(), reason: error.to_string() }
 }
 
 /// The CA certificates of an answer that have a path to an anchor. Whether one is revoked is for whoever uses it.
@@ -127,16 +146,10 @@ impl RecipientCertificates for Refill {
         waited: &mut Waited,
     ) -> Result<Lookup, StoreError> {
         let known = self.chooser.lookup(address, at, waited)?;
-        if matches!(known, Lookup::Found(_) | Lookup::Absent) || self.sources.is_empty() {
+        if self.sources.is_empty() || !must_ask(&self.chooser, &known, address, at)? {
             return Ok(known);
         }
-        // What cannot be used is no reason to ask for it with every mail.
-        let was_asked = self.chooser.cache().is_absent(address, None, at);
-        if was_asked.map_err(|error| self.failed(&error))? {
-            Ok(known)
-        } else {
-            self.ask(address, at, waited)
-        }
+        self.ask(address, at, waited)
     }
 
     fn capabilities(&self, certificate: &Certificate) -> Option<Capabilities> {

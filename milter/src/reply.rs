@@ -125,6 +125,7 @@ mod tests {
             let (given_status, text) = given(Reply::of(fault));
             assert_eq!(given_status, status, "{fault}");
             assert!(text.starts_with(codes), "{fault}: {text}");
+            assert_eq!(text.starts_with('4'), fault.may_pass(), "what others say of it: {fault}");
         }
     }
 

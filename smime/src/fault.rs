@@ -16,6 +16,14 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether trying again may help, now or once somebody has acted: mail waits for that, and is not given back.
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::Message | Self::Policy => false,
+            Self::Transient | Self::Operator | Self::Internal => true,
+        }
+    }
+
     /// The word used in logs and reports.
     pub fn as_str(self) -> &'static str {
         match self {

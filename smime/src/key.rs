@@ -40,7 +40,8 @@ pub trait Signer: fmt::Debug + Send + Sync {
     /// Whether each signature must be checked with the certificate before it is used, as nearly all must be: a key behind a
     /// label may be another than the certificate's, and what comes of a faulty token, or back over a wire, may be
     /// wrong and give the key away. No may say only a key in this process, in software that answers for its own results,
-    /// which was found to be the certificate's; it is then worth what the same key is worth in other programs. Whoever
+    /// which was found to be the certificate's; it is then worth what the same key is worth in other programs. Or one that is
+    /// none, and whose signatures nobody will see. Whoever
     /// wraps a signer passes its answer on, or leaves this as it is.
     fn must_be_checked(&self) -> bool {
         true

@@ -1,19 +1,18 @@
-//! `hsmime explain --from … --to …`: the rule for each recipient of a mail, what it plans, the certificates that come
-//! into question, and why.
+//! `hsmime explain --from … --to …`: the rule for each recipient of a mail, what it plans, what comes of it, the certificates
+//! that come into question, and why.
 //!
-//! No private key is used, no source is asked but the cache, and nothing is sent.
+//! No private key is used, no source is asked but the cache unless that is wanted, and nothing is sent.
 
 use std::{collections::BTreeMap, fs, io::Write, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
-use agent::{Envelope, Incoming, IncomingShare, Plan, Policy, Settings, chooser};
+use agent::{Envelope, Foresight, Incoming, IncomingShare, Plan, Policy, Settings};
 use anyhow::{Context as _, Result};
-use certcache::{Candidates, Chooser};
+use certcache::Candidates;
 use clap::Args;
-use lookup::CacheStore;
 use serde_json::{Value, json};
 use smime::{Certificate, MailAddress, mime::Message};
 
-use super::why;
+use super::{fate::Fate, why};
 use crate::{
     Done, cache,
     cert::{certificate_json, short, write_json},
@@ -41,6 +40,9 @@ pub(crate) struct MailArguments {
     /// The mail itself, for rules about its header and for what is signed or encrypted already.
     #[arg(long, value_name = "FILE")]
     pub(crate) mail: Option<PathBuf>,
+    /// Asks the configured sources of certificates, as the milter would, and keeps what they have in the cache.
+    #[arg(long)]
+    pub(crate) ask: bool,
 }
 
 /// What is said of one recipient.
@@ -48,10 +50,12 @@ struct Row {
     recipient: String,
     rule: Option<(usize, String)>,
     plan: Plan,
+    outcome: String,
+    known: Option<String>,
     certificates: Vec<(Certificate, &'static str, bool, String)>,
 }
 
-/// Prints rule, plan and certificates for each recipient.
+/// Prints rule, plan, outcome and certificates for each recipient.
 pub(crate) fn explain(
     settings: &Settings,
     from: &str,
@@ -87,21 +91,24 @@ pub(crate) fn explain(
         let shares = Incoming::new(settings).shares(&envelope, &entity);
         return received(&reason.to_string(), &shares, is_json, out);
     }
-    let store = Store::open(settings)?;
-    let rules = policy.rules_for(&envelope, &entity);
+    let cache = settings.cache().is_some().then(|| cache::open(settings)).transpose()?.map(Arc::new);
+    let mut foresight = Foresight::new(settings, cache.as_ref());
+    let fate = Fate::of(&mut foresight, settings, &envelope, &message, arguments.ask, now)?;
     let mut rows = Vec::new();
-    for (recipient, rule) in rules {
+    for (recipient, rule) in policy.rules_for(&envelope, &entity) {
         let alone = Envelope { recipients: vec![recipient.clone()], ..envelope.clone() };
         let plan = policy.plan(&alone, &entity, now);
-        let encrypts = matches!(&plan, Plan::Protect(protect) if protect.encrypt.is_some());
-        let certificates = if encrypts { store.considered(settings, &recipient, now)? } else { Vec::new() };
+        let certificates =
+            if encrypts(&plan) { considered(&foresight, &recipient, now)? } else { Vec::new() };
+        let outcome = fate.for_one(&recipient, encrypts(&plan));
+        let known = fate.known(&recipient);
         let rule = rule.map(|rule| (rule.line, rule.to_string()));
-        rows.push(Row { recipient, rule, plan, certificates });
+        rows.push(Row { recipient, rule, plan, outcome, known, certificates });
     }
     if is_json {
-        write_json(out, &to_json(&plan, &rows, now))?;
+        write_json(out, &to_json(&plan, &fate, &rows, now))?;
     } else {
-        write(&plan, &rows, out)?;
+        write(&fate, &rows, out)?;
         if let (None, None, Some(login)) = (&arguments.login, arguments.client, &envelope.login) {
             writeln!(
                 out,
@@ -110,73 +117,63 @@ pub(crate) fn explain(
             )?;
         }
     }
-    store.flush();
-    let is_refused = matches!(plan, Plan::Refuse(_));
-    Ok(if is_refused { Done::Partly } else { Done::All })
+    if let Some(chooser) = foresight.chooser() {
+        chooser.flush(super::WRITING);
+    }
+    Ok(if fate.leaves() == Some(false) { Done::Partly } else { Done::All })
 }
 
-/// The cache, where there is one.
-struct Store(Option<Arc<Chooser>>);
-
-impl Store {
-    fn open(settings: &Settings) -> Result<Self> {
-        if settings.cache().is_none() {
-            return Ok(Self(None));
-        }
-        let cache = Arc::new(cache::open(settings)?);
-        let trust = settings.fetching_trust_in(Box::new(CacheStore::new(Arc::clone(&cache))));
-        Ok(Self(Some(Arc::new(chooser(settings, cache, &trust)))))
-    }
-
-    /// Each certificate of a recipient's: where it is from, whether it is taken, and why.
-    fn considered(
-        &self,
-        settings: &Settings,
-        recipient: &str,
-        now: SystemTime,
-    ) -> Result<Vec<(Certificate, &'static str, bool, String)>> {
-        let Ok(address) = MailAddress::parse(recipient) else { return Ok(Vec::new()) };
-        let mut all = Vec::new();
-        for identity in settings.identities() {
-            if !identity.addresses.iter().any(|own| own.folded() == address.folded()) {
-                continue;
-            }
-            let certificate = identity.certificate.clone();
-            let fault = if !certificate.is_valid_at(now) {
-                "not valid now"
-            } else if !certificate.may_encrypt() {
-                "not for encryption (keyUsage)"
-            } else {
-                "one of ours"
-            };
-            all.push((certificate, "identity", fault == "one of ours", fault.to_owned()));
-        }
-        if all.iter().any(|(_, _, is_taken, _)| *is_taken) {
-            return Ok(all);
-        }
-        if let Some(chooser) = &self.0 {
-            let Candidates { candidates, .. } = chooser.candidates(&address, now)?;
-            all.extend(candidates.into_iter().map(|candidate| {
-                let (is_taken, why) = (candidate.is_taken(), why(&candidate));
-                (candidate.entry.certificate, "cache", is_taken, why)
-            }));
-        }
-        Ok(all)
-    }
-
-    fn flush(&self) {
-        if let Some(chooser) = &self.0 {
-            chooser.flush(super::WRITING);
-        }
-    }
+fn encrypts(plan: &Plan) -> bool {
+    matches!(plan, Plan::Protect(protect) if protect.encrypt.is_some())
 }
 
-fn write(plan: &Plan, rows: &[Row], out: &mut dyn Write) -> Result<()> {
-    writeln!(out, "outgoing mail: {}", plan.action())?;
-    let mut table = Table::new(["RECIPIENT", "RULE", "PLAN", "WHY"]);
-    for Row { recipient, rule, plan, .. } in rows {
+/// Each certificate of a recipient's: where it is from, whether it is taken, and why.
+fn considered(
+    foresight: &Foresight,
+    recipient: &str,
+    now: SystemTime,
+) -> Result<Vec<(Certificate, &'static str, bool, String)>> {
+    let Ok(address) = MailAddress::parse(recipient) else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    for certificate in foresight.own_certificates(&address) {
+        let fault = if !certificate.is_valid_at(now) {
+            Some("not valid now")
+        } else if !certificate.may_encrypt() {
+            Some("not for encryption (keyUsage)")
+        } else {
+            None
+        };
+        all.push((
+            certificate.clone(),
+            "identity",
+            fault.is_none(),
+            fault.unwrap_or("one of ours").to_owned(),
+        ));
+    }
+    if all.iter().any(|(_, _, is_taken, _)| *is_taken) {
+        return Ok(all);
+    }
+    if let Some(chooser) = foresight.chooser() {
+        let Candidates { candidates, .. } = chooser.candidates(&address, now)?;
+        all.extend(candidates.into_iter().map(|candidate| {
+            let (is_taken, why) = (candidate.is_taken(), why(&candidate));
+            (candidate.entry.certificate, "cache", is_taken, why)
+        }));
+    }
+    Ok(all)
+}
+
+fn write(fate: &Fate, rows: &[Row], out: &mut dyn Write) -> Result<()> {
+    fate.write(out)?;
+    writeln!(out)?;
+    let mut table = Table::new(["RECIPIENT", "RULE", "PLAN", "OUTCOME", "WHY"]);
+    for Row { recipient, rule, plan, outcome, known, .. } in rows {
         let rule = rule.as_ref().map_or("none".to_owned(), |(line, _)| format!("line {line}"));
-        table.row([recipient.clone(), rule, plan.action().to_owned(), plan.to_string()]);
+        let why = match known {
+            Some(known) => format!("{plan}; {known}"),
+            None => plan.to_string(),
+        };
+        table.row([recipient.clone(), rule, plan.action().to_owned(), outcome.clone(), why]);
     }
     table.write(out)?;
     let rules: BTreeMap<usize, &str> =
@@ -199,13 +196,12 @@ fn write(plan: &Plan, rows: &[Row], out: &mut dyn Write) -> Result<()> {
                 why.clone(),
             ]);
         }
-        let encrypts = matches!(plan, Plan::Protect(protect) if protect.encrypt.is_some());
-        if encrypts && certificates.is_empty() {
-            let nothing = "no certificate is in the cache; sources may have one (hsmime cert find)";
-            table.row([recipient.clone(), "-".into(), "-".into(), "no".into(), nothing.into()]);
+        if encrypts(plan) && certificates.is_empty() {
+            let nothing = "none is in the cache".to_owned();
+            table.row([recipient.clone(), "-".into(), "-".into(), "no".into(), nothing]);
         }
     }
-    if rows.iter().any(|row| matches!(&row.plan, Plan::Protect(protect) if protect.encrypt.is_some())) {
+    if rows.iter().any(|row| encrypts(&row.plan)) {
         writeln!(out)?;
         table.write(out)?;
     }
@@ -219,8 +215,8 @@ fn signer(plan: &Plan) -> Option<&Certificate> {
     }
 }
 
-fn to_json(plan: &Plan, rows: &[Row], now: SystemTime) -> Value {
-    let rows = rows.iter().map(|Row { recipient, rule, plan, certificates }| {
+fn to_json(plan: &Plan, fate: &Fate, rows: &[Row], now: SystemTime) -> Value {
+    let rows = rows.iter().map(|Row { recipient, rule, plan, outcome, known, certificates }| {
         let certificates = certificates.iter().map(|(certificate, source, is_taken, why)| {
             let mut row = certificate_json(certificate, now);
             if let Some(object) = row.as_object_mut() {
@@ -235,6 +231,8 @@ fn to_json(plan: &Plan, rows: &[Row], now: SystemTime) -> Value {
             "rule": rule.as_ref().map(|(line, text)| json!({"line": line, "text": text})),
             "plan": plan.action(),
             "why": plan.to_string(),
+            "outcome": outcome,
+            "known": known,
             "signer": signer(plan).map(|signer| certificate_json(signer, now)),
             "certificates": certificates.collect::<Vec<_>>(),
         })
@@ -243,6 +241,7 @@ fn to_json(plan: &Plan, rows: &[Row], now: SystemTime) -> Value {
         "direction": "outgoing",
         "plan": plan.action(),
         "why": plan.to_string(),
+        "outcome": fate.to_json(),
         "recipients": rows.collect::<Vec<_>>(),
     })
 }

@@ -451,6 +451,17 @@ fn what_looks_odd_is_a_warning_and_not_an_error() {
             ],
         ),
         (
+            "[[incoming]]\nfrom = \"*@a.example\"\n[[incoming]]\nfrom = \"x@a.example\"\non-unsigned = \"tag\"\n\
+             [[incoming]]\nsender = \"y@c.example\"\n[[incoming]]\n[[incoming]]\nfrom = \"z@z.example\"\n"
+                .to_owned(),
+            vec![
+                "the [[incoming]] of line 3 is reached only by mail without one clear From: the one of line 1 takes \
+                 all its other mail"
+                    .to_owned(),
+                "the [[incoming]] of line 9 is never reached: the one of line 8 takes all its mail".to_owned(),
+            ],
+        ),
+        (
             "[cache]\npath = \"cache\"\nharvest = true\n[trust]\nrevocation = \"off\"\n".to_owned(),
             vec![
                 "[cache] harvests, but `revocation` in [trust] is off: what is harvested is never used".to_owned(),

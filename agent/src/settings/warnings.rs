@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress, path::RevocationMode};
 
-use super::{AddressList, Listen, Rule, Settings};
+use super::{AddressList, IncomingRule, Listen, Rule, Settings};
 use crate::config::{Level, Mixed};
 
 /// Renewing takes people some time.
@@ -57,10 +57,15 @@ pub enum Warning {
     },
     /// An earlier rule takes all mail of a rule.
     NeverReached {
+        /// What it is: `rule` or `incoming`.
+        title: &'static str,
         /// The rule's line.
         line: usize,
         /// The earlier rule's line.
         by: usize,
+        /// Whether mail that could be anybody's is left: where it is not clear who the author is, all rules count that may be
+        /// about it.
+        but_unclear: bool,
     },
     /// A rule encrypts, and there is no cache with certificates.
     NoCache {
@@ -112,10 +117,16 @@ impl fmt::Display for Warning {
                     "the [[rule]] of line {line} requires signatures for {from}, but no [[identity]] has such an address"
                 )
             }
-            Self::NeverReached { line, by } => {
+            Self::NeverReached { title, line, by, but_unclear: false } => {
                 write!(
                     f,
-                    "the [[rule]] of line {line} is never reached: the one of line {by} takes all its mail"
+                    "the [[{title}]] of line {line} is never reached: the one of line {by} takes all its mail"
+                )
+            }
+            Self::NeverReached { title, line, by, but_unclear: true } => {
+                write!(
+                    f,
+                    "the [[{title}]] of line {line} is reached only by mail without one clear From: the one of line {by} takes all its other mail"
                 )
             }
             Self::NoCache { line } => {
@@ -159,6 +170,7 @@ impl Settings {
         }
         self.warn_of_certificates(now, &mut warnings);
         self.warn_of_rules(&mut warnings);
+        self.warn_of_incoming(&mut warnings);
         warnings
     }
 
@@ -197,7 +209,12 @@ impl Settings {
         for (at, rule) in self.rules.iter().enumerate() {
             let covers = |earlier: &&Rule| earlier.conditions.cover(&rule.conditions);
             if let Some(earlier) = self.rules.iter().take(at).find(covers) {
-                warnings.push(Warning::NeverReached { line: rule.line, by: earlier.line });
+                warnings.push(Warning::NeverReached {
+                    title: "rule",
+                    line: rule.line,
+                    by: earlier.line,
+                    but_unclear: false,
+                });
             }
             if rule.encrypt != Level::Never && self.cache.is_none() {
                 warnings.push(Warning::NoCache { line: rule.line });
@@ -210,6 +227,23 @@ impl Settings {
             let from = &rule.conditions.from;
             if rule.sign == Level::Required && !addresses.any(|address| from.matches(address)) {
                 warnings.push(Warning::NoIdentity { line: rule.line, from: from.clone() });
+            }
+        }
+    }
+}
+
+impl Settings {
+    fn warn_of_incoming(&self, warnings: &mut Vec<Warning>) {
+        for (at, rule) in self.incoming.iter().enumerate() {
+            let earlier = || self.incoming.iter().take(at).filter(|it| it.conditions.cover(&rule.conditions));
+            let is_of_all = |rule: &&IncomingRule| rule.conditions.from.matches_what_is_none();
+            if let Some(by) = earlier().find(is_of_all).or_else(|| earlier().next()) {
+                warnings.push(Warning::NeverReached {
+                    title: "incoming",
+                    line: rule.line,
+                    by: by.line,
+                    but_unclear: !is_of_all(&by),
+                });
             }
         }
     }
