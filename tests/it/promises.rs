@@ -1,4 +1,4 @@
-//! `docs/promises.md`: every promise has tests here, and every test that is named exists.
+//! `docs/promises.md` and `SECURITY.md`: every promise has tests here, and every test that is named exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,5 +29,35 @@ fn every_promise_has_whole_system_tests_that_exist() {
         for name in named {
             assert!(tests.contains(name), "there is no test {name}: {row}");
         }
+    }
+}
+
+#[test]
+fn every_test_that_the_security_page_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut sources = String::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let (path, name) = (entry.path(), entry.file_name());
+            if entry.file_type().unwrap().is_dir() && name != "target" && name != ".git" {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let quoted = page.split('`').skip(1).step_by(2);
+    let names: Vec<&str> =
+        quoted.filter(|word| word.matches('_').count() > 2 && !word.contains(['/', '.', ' '])).collect();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        assert!(
+            sources.contains(&format!("#[test]\nfn {name}()"))
+                || sources.contains(&format!("#[test]\n    fn {name}()")),
+            "there is no test {name}"
+        );
     }
 }
