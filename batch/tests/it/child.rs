@@ -34,6 +34,7 @@ pub(crate) enum Pace {
 
 impl Task for Pace {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        kill::seen_one();
         match self {
             Self::SlowFirst if work.index == 1 => thread::sleep(Duration::from_secs(1)),
             Self::Slow => thread::sleep(Duration::from_millis(1)),
@@ -74,6 +75,7 @@ fn as_another_process() {
         _ => Pace::Fast,
     };
     let output = path("BATCH_OUTPUT");
+    kill::arm(&output);
     let options = Options {
         inputs: std::env::split_paths(&path("BATCH_INPUT")).collect(),
         output: match (std::env::var_os("BATCH_IN_PLACE"), std::env::var("BATCH_FORMAT")) {
@@ -83,7 +85,7 @@ fn as_another_process() {
         },
         jobs: 4,
         questions: 16,
-        room: ROOM,
+        room: number("BATCH_ROOM").unwrap_or(ROOM),
         max_message: MAX_MESSAGE,
         html: None,
         showing: std::env::var_os("BATCH_PROGRESS").map(|_| {
@@ -107,6 +109,80 @@ fn as_another_process() {
     fs::write(output.with_extension("status"), fs::read("/proc/self/status").unwrap()).unwrap_or_default();
     if let Err(stopped) = done {
         panic!("stopped: {:#}", describe(&stopped.error));
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+/// When the other process kills itself. It is bound to what the run has done, not to a time, so that it is the same on
+/// every machine; what its other threads do at that instant is left to chance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kill {
+    /// Before there is anything.
+    AtStart,
+    /// While it works on its message of this number.
+    AtMessage(u64),
+    /// When all is written, and the output only has to get its name.
+    WhenComplete,
+}
+
+impl Kill {
+    /// Kills that much later.
+    pub(crate) fn ask(self, command: &mut Command, later: Duration) {
+        let at = match self {
+            Self::AtStart => "start".into(),
+            Self::AtMessage(number) => number.to_string(),
+            Self::WhenComplete => "complete".into(),
+        };
+        command.env("BATCH_KILL", at).env("BATCH_KILL_LATER", later.as_micros().to_string());
+    }
+}
+
+/// The side of the other process.
+mod kill {
+    use std::{
+        fs,
+        path::Path,
+        sync::atomic::{AtomicU64, Ordering},
+        thread,
+        time::Duration,
+    };
+
+    use super::number;
+
+    /// How many messages are left until it is killed; 0 for never.
+    static LEFT: AtomicU64 = AtomicU64::new(0);
+
+    pub(super) fn arm(output: &Path) {
+        let journal = format!("{}.hsmime-journal", output.display());
+        match std::env::var("BATCH_KILL").as_deref() {
+            Err(_) => {}
+            Ok("start") => kill(),
+            Ok("complete") => drop(thread::spawn(move || {
+                while !fs::read_to_string(&journal).is_ok_and(|text| text.contains("{\"Complete\":")) {
+                    thread::yield_now();
+                }
+                kill();
+            })),
+            Ok(number) => LEFT.store(number.parse().unwrap(), Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn seen_one() {
+        let left = LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left == Ok(1) {
+            kill();
+        }
+    }
+
+    fn kill() {
+        let later = Duration::from_micros(number("BATCH_KILL_LATER").unwrap_or(0));
+        thread::spawn(move || {
+            thread::sleep(later);
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
+        });
     }
 }
 

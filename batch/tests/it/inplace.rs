@@ -1,31 +1,22 @@
 //! Archives replaced where they are: what stays, what changes, and that nothing is lost at any instant.
-//!
-//! `HSMIME_KILLS=200 cargo nextest run -p batch killed` kills so many times; a few dozen otherwise.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, FileTimes},
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        process::ExitStatusExt,
-    },
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, atomic::AtomicBool},
-    thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use batch::{
     error::BatchError,
-    manifest::check,
     report::Report,
     run::{Journaling, Options, Output, Stopped, run},
     task::{Done, Failed, Task, Work},
 };
 
 use crate::{
-    child::{Pace, in_place},
-    resume::{chance, files, kills, maildir, report},
+    resume::{files, maildir},
     support::{Shout, options, run_on, run_with, sample_mbox},
 };
 
@@ -310,104 +301,6 @@ fn a_mailbox_that_never_rests_is_not_called_done() {
     for (path, octets) in files(&mail) {
         let text = String::from_utf8(octets).unwrap();
         assert_eq!(text.matches("X-Shout").count(), 1, "{}: {text}", path.display());
-    }
-}
-
-/// Which messages there are, by their subjects, whatever became of them.
-fn subjects(root: &Path) -> BTreeMap<String, usize> {
-    let mut found = BTreeMap::new();
-    for (path, octets) in files(root) {
-        if path.parent().is_some_and(|parent| parent.ends_with("cur")) {
-            let text = String::from_utf8(octets).unwrap();
-            let body = text.split_once("\n\n").unwrap().1.to_ascii_lowercase();
-            assert_eq!(body, "body\n", "{} is not whole", path.display());
-            let subject = text.lines().find(|line| line.starts_with("Subject: ")).unwrap();
-            let folder = path.parent().unwrap().to_string_lossy();
-            *found.entry(format!("{folder} {subject}")).or_default() += 1;
-        }
-    }
-    found
-}
-
-#[test]
-fn a_run_in_place_killed_at_any_instant_loses_nothing_and_ends_like_an_uninterrupted_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let kills = kills() / 3;
-    let mbox = sample_mbox(30 * kills as usize);
-    let make = |kind: &str, at: &Path| match kind {
-        "mbox" => fs::write(at, &mbox).unwrap(),
-        _ => maildir(at, 10 * kills as usize),
-    };
-    let running = |at: &Path| {
-        let mut command = in_place(Pace::Shouting, at);
-        command.env("BATCH_RESUME", at.with_extension("report"));
-        command
-    };
-    let mut state = 2;
-    for kind in ["mbox", "mail"] {
-        let whole = path(&format!("{kind}-whole"));
-        make(kind, &whole);
-        let expected = if kind == "mail" { subjects(&whole) } else { BTreeMap::new() };
-        let began = Instant::now();
-        assert!(running(&whole).output().unwrap().status.success());
-        let mut span = u64::try_from(began.elapsed().as_micros()).unwrap();
-        let (mut killed, mut rounds, mut both) = (0, 0, 0);
-        while killed < kills {
-            assert!(rounds < 10 * kills, "{kind}: only {killed} were killed");
-            let at = path(&format!("{kind}-at{rounds}"));
-            make(kind, &at);
-            rounds += 1;
-            loop {
-                let mut child = running(&at).spawn().unwrap();
-                if killed < kills {
-                    thread::sleep(Duration::from_micros(span / 5 + chance(&mut state) % span));
-                    child.kill().unwrap();
-                }
-                let ended = child.wait().unwrap();
-                if ended.signal().is_none() {
-                    span = (span - span / 4).max(2_000);
-                    let words = child.wait_with_output().unwrap();
-                    assert!(ended.success(), "{kind}: {}", String::from_utf8_lossy(&words.stderr));
-                    break;
-                }
-                killed += 1;
-                span += span / 8;
-                if kind == "mbox" {
-                    let there = fs::read(&at).unwrap();
-                    assert!(there == mbox || there == fs::read(&whole).unwrap(), "it is neither old nor new");
-                } else {
-                    // At any instant each message is there, old or new, or for a while both.
-                    let there = subjects(&at);
-                    assert!(there.keys().eq(expected.keys()), "messages are lost");
-                    both += u32::from(there != expected);
-                }
-                if at.with_extension("report").exists()
-                    && !at.with_extension("hsmime-journal").exists()
-                    && files(&whole) == files(&at)
-                {
-                    // It was done, and only had to end; its lock is known to be nobody's.
-                    let _ = fs::remove_file(format!("{}.lock", at.display()));
-                    break;
-                }
-            }
-            assert!(files(&whole) == files(&at), "{kind}: the outputs differ");
-            assert_eq!(
-                report(&whole.with_extension("report")).len(),
-                report(&at.with_extension("report")).len()
-            );
-            let checked = check(&at.with_extension("report"), std::slice::from_ref(&at)).unwrap();
-            assert_eq!(checked.count, 0, "{kind}: {:?}", checked.problems);
-        }
-        eprintln!(
-            "{kind}: killed {killed} times in {rounds} runs, {both} times with some messages there twice"
-        );
-        let left: Vec<PathBuf> = files(folder.path()).into_keys().collect();
-        let is_ours = |path: &PathBuf| {
-            let name = path.to_string_lossy();
-            name.contains("hsmime") || name.ends_with(".lock")
-        };
-        assert!(!left.iter().any(is_ours), "{left:?}");
     }
 }
 

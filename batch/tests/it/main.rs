@@ -11,6 +11,7 @@ mod filter;
 mod fulldisk;
 mod gone;
 mod inplace;
+mod kills;
 mod maildir;
 mod manifest;
 mod mbox;

@@ -1,6 +1,4 @@
 //! Runs that were cut off and gone on with: what comes out is what an uninterrupted run writes.
-//!
-//! `HSMIME_KILLS=200 cargo nextest run -p batch killed` kills so many times; a few dozen otherwise.
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use batch::{
@@ -26,10 +23,6 @@ use crate::{
     child::{Pace, command, wait_until},
     support::{Shout, options, sample_mbox},
 };
-
-pub(crate) fn kills() -> u32 {
-    std::env::var("HSMIME_KILLS").ok().map_or(30, |kills| kills.parse().unwrap())
-}
 
 pub(crate) fn resuming(input: &Path, output: &Path, format: Option<&str>) -> Command {
     let mut command = command(Pace::Shouting, input, output);
@@ -54,18 +47,6 @@ pub(crate) fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// The same without what in the names of a new Maildir follows from where it is.
-fn nameless(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let plain = |path: PathBuf| {
-        let name = path.to_string_lossy().into_owned();
-        let Some((before, after)) = name.split_once('R').filter(|(before, _)| before.contains(".Q")) else {
-            return path;
-        };
-        PathBuf::from(format!("{before}{}", after.split_once('.').map_or("", |(_, rest)| rest)))
-    };
-    files(path).into_iter().map(|(path, octets)| (plain(path), octets)).collect()
-}
-
 /// What a report says, without what depends on when.
 pub(crate) fn report(path: &Path) -> Vec<String> {
     let line = |line: &str| {
@@ -87,7 +68,7 @@ pub(crate) fn maildir(root: &Path, messages: usize) {
     }
 }
 
-fn maildir_folder(folder: &Path, messages: usize) {
+pub(crate) fn maildir_folder(folder: &Path, messages: usize) {
     for part in ["cur", "new", "tmp"] {
         fs::create_dir_all(folder.join(part)).unwrap();
     }
@@ -97,109 +78,10 @@ fn maildir_folder(folder: &Path, messages: usize) {
     }
 }
 
-/// Files named `.eml` in folders of some depth.
-fn tree(root: &Path, messages: usize) {
-    for number in 0..messages {
-        let folder = root.join(["", "a", "a/b"][number % 3]);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(format!("{number}.eml")), format!("Subject: {number}\n\nFrom {number}\n"))
-            .unwrap();
-    }
-}
-
 /// Numbers that look like chance, and are the same at every run.
 pub(crate) fn chance(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
-}
-
-/// Kills runs, goes on with each, and compares what comes out with what an uninterrupted run writes.
-fn kill_and_go_on(kills: u32, archives: &[(&str, Option<&str>)]) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let kills = kills.div_ceil(u32::try_from(archives.len()).unwrap());
-    let messages = 20 * kills as usize;
-    // With something before the first message.
-    fs::write(path("mbox"), [b"\n\n", &sample_mbox(2 * messages)[..]].concat()).unwrap();
-    maildir(&path("folders"), messages);
-    maildir_folder(&path("folder"), 2 * messages);
-    for name in ["folders", "folder"] {
-        fs::write(path(name).join("mbox-preamble"), "before all else\n\n").unwrap();
-    }
-    tree(&path("tree"), 2 * messages);
-    let mut state = 1;
-    for &(input, format) in archives {
-        let what = format!("{input}-{}", format.unwrap_or("same"));
-        let whole = path(&format!("{what}-whole"));
-        let began = Instant::now();
-        assert!(resuming(&path(input), &whole, format).output().unwrap().status.success());
-        let mut span = u64::try_from(began.elapsed().as_micros()).unwrap();
-        let (mut killed, mut rounds) = (0, 0);
-        // How often a run can be killed before it is done depends on the machine: then another one is begun.
-        while killed < kills {
-            assert!(rounds < 10 * kills, "{what}: only {killed} were killed");
-            let output = path(&format!("{what}-{rounds}"));
-            rounds += 1;
-            loop {
-                let mut child = resuming(&path(input), &output, format).spawn().unwrap();
-                let wait = Duration::from_micros(span / 5 + chance(&mut state) % span);
-                let ended = if killed < kills {
-                    thread::sleep(wait);
-                    child.kill().unwrap();
-                    child.wait().unwrap()
-                } else {
-                    child.wait().unwrap()
-                };
-                if ended.signal().is_none() {
-                    // Too late: sooner next time.
-                    span = (span - span / 4).max(2_000);
-                    let words = child.wait_with_output().unwrap();
-                    assert!(ended.success(), "{what}: {}", String::from_utf8_lossy(&words.stderr));
-                    break;
-                }
-                killed += 1;
-                span += span / 8;
-                let journal = output.with_extension("hsmime-journal");
-                if output.exists() && !journal.exists() {
-                    // It was done, and only had to end.
-                    break;
-                }
-            }
-            assert!(nameless(&whole) == nameless(&output), "{what}: the outputs differ");
-            assert_eq!(report(&whole.with_extension("report")), report(&output.with_extension("report")));
-            let outputs = match (input, format) {
-                ("folders", Some("mbox")) => {
-                    ["INBOX.mbox", "Sent.mbox"].map(|name| output.join(name)).to_vec()
-                }
-                _ => vec![output.clone()],
-            };
-            let checked = check(&output.with_extension("report"), &outputs).unwrap();
-            assert_eq!(checked.count, 0, "{what}: {:?}", checked.problems);
-        }
-        eprintln!("{what}: killed {killed} times in {rounds} runs, {:.1} s", began.elapsed().as_secs_f64());
-        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(!left.iter().any(|path| path.to_string_lossy().contains("hsmime")), "{left:?}");
-    }
-}
-
-#[test]
-fn a_run_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrupted_one_does() {
-    kill_and_go_on(kills() / 2, &[("mbox", None), ("folders", None), ("tree", None)]);
-}
-
-#[test]
-fn a_conversion_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrupted_one_does() {
-    let archives = [
-        ("mbox", Some("maildir")),
-        ("mbox", Some("eml")),
-        ("mbox", Some("mboxcl2")),
-        ("folders", Some("mbox")),
-        ("folder", Some("mboxcl")),
-        ("folders", Some("eml")),
-        ("tree", Some("mbox")),
-        ("tree", Some("maildir")),
-    ];
-    kill_and_go_on(kills() / 2, &archives);
 }
 
 /// Raises the flag after so many messages; counts them all.
