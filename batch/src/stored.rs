@@ -150,7 +150,7 @@ pub struct Large {
 }
 
 impl Large {
-    /// How many octets of a message there are.
+    /// How many octets of a message there are; of one that comes as a stream that is not known.
     pub(crate) fn size(&self) -> u64 {
         self.message.map_or(0, |(_, size)| size)
     }

@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
             }
             Ready::Unreadable { .. } | Ready::Vanished { .. } => return,
         };
-        notes.octets += size;
+        notes.octets = notes.octets.saturating_add(size);
         match origin.offset {
             Some(offset) => notes.next.offset = Some(offset),
             None => notes.next.inputs.push(notes.journal.input_name(origin, &content)),

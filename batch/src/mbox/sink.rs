@@ -249,6 +249,11 @@ fn file_for(folder: &Path) -> PathBuf {
 fn spool(beside: &Path) -> io::Result<File> {
     let mut path = beside.as_os_str().to_owned();
     path.push("-large");
+    // A run that was killed at this instant may have left one; what is beside the output is this run's.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = File::options();
     let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     std::fs::remove_file(path)?;

@@ -86,7 +86,7 @@ fn as_another_process() {
         jobs: 4,
         questions: 16,
         room: number("BATCH_ROOM").unwrap_or(ROOM),
-        max_message: MAX_MESSAGE,
+        max_message: number("BATCH_MAX_MESSAGE").map_or(MAX_MESSAGE, |octets| octets.try_into().unwrap()),
         html: None,
         showing: std::env::var_os("BATCH_PROGRESS").map(|_| {
             let busy = || Busy { sessions: 2, running: 1, worked: Duration::ZERO };
@@ -208,7 +208,7 @@ const ROOM: u64 = 16 << 20;
 const MAX_MESSAGE: usize = 2 << 20;
 
 /// Peak of the resident memory, as the other process wrote it down.
-fn peak(output: &Path) -> u64 {
+pub(crate) fn peak(output: &Path) -> u64 {
     let status = fs::read_to_string(output.with_extension("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     1024 * line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap()

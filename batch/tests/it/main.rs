@@ -12,6 +12,7 @@ mod fulldisk;
 mod gone;
 mod inplace;
 mod kills;
+mod large;
 mod maildir;
 mod manifest;
 mod mbox;
