@@ -6,6 +6,7 @@
 mod keys;
 mod socket;
 mod tokens;
+mod validity;
 
 use std::{
     fs,
@@ -16,7 +17,7 @@ use std::{
 
 use agent::{
     ConfigError, Settings,
-    settings::{IdentitySettings, Milter},
+    settings::{IdentitySettings, Milter, Warning},
 };
 use anyhow::Result;
 use certcache::Cache;
@@ -65,8 +66,11 @@ pub(crate) fn examine(config: &Path, now: SystemTime, out: &mut dyn Write) -> Re
         let up = tokens::examine(settings, &mut findings);
         for identity in settings.identities() {
             keys::examine(identity, &up, &mut findings);
-            path(identity, settings, now, &mut findings);
+            if validity::examine(identity, settings, now, &mut findings) {
+                path(identity, settings, now, &mut findings);
+            }
         }
+        validity::signers(settings, now, &mut findings);
         tokens::measure(&up, &mut findings);
         cache(settings, &mut findings);
         if let Some(milter) = settings.milter() {
@@ -101,7 +105,13 @@ fn settings(config: &Path, now: SystemTime, findings: &mut Findings) -> Option<S
     match Settings::load(config) {
         Ok(settings) => {
             findings.add(Health::Ok, what, config.display().to_string());
-            for warning in settings.warnings(now) {
+            // What ends is told of each certificate.
+            let is_elsewhere = |warning: &Warning| match warning {
+                Warning::ExpiresSoon { .. } => true,
+                Warning::CannotSign { certificate, .. } => !certificate.is_valid_at(now),
+                _ => false,
+            };
+            for warning in settings.warnings(now).into_iter().filter(|warning| !is_elsewhere(warning)) {
                 findings.add(Health::Warn, what, warning.to_string());
             }
             Some(settings)
@@ -125,17 +135,11 @@ fn name(identity: &IdentitySettings) -> String {
     format!("{} (serial {})", addresses(certificate), certificate.serial_hex())
 }
 
-/// Whether those who get mail signed with a certificate can trust it.
+/// Whether those who get mail signed with a certificate, which is valid now, can trust it.
 fn path(identity: &IdentitySettings, settings: &Settings, now: SystemTime, findings: &mut Findings) {
     let certificate = &identity.certificate;
     let what = format!("path of {}", name(identity));
     let until = day(certificate.not_after());
-    if !certificate.is_valid_at(now) {
-        // Whether that is bad is among the warnings of the configuration.
-        let found = format!("valid from {} to {until}: only decrypts now", day(certificate.not_before()));
-        findings.add(Health::Ok, what, found);
-        return;
-    }
     if !certificate.may_sign() {
         findings.add(Health::Ok, what, format!("valid until {until}, not for signing"));
         return;

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 use testkit::{
@@ -35,6 +36,14 @@ fn with_cache(lab: &Lab, config: &Config) -> String {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap_or_default()
+}
+
+/// A time as OpenSSL reads it.
+fn stamp(time: SystemTime) -> String {
+    let time = der::DateTime::try_from(time).unwrap_or(der::DateTime::INFINITY);
+    let (month, day, hour, minutes, seconds) =
+        (time.month(), time.day(), time.hour(), time.minutes(), time.seconds());
+    format!("{}{month:02}{day:02}{hour:02}{minutes:02}{seconds:02}Z", time.year())
 }
 
 /// The rows of a table whose first words are these.
@@ -230,6 +239,18 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
     let identity = |person| Identity::of(person, lab.pki.issuing());
     let expired = lab.pki.issue(&Profile::new("old", "old@example.org", Key::Rsa2048).expired())?;
     lab.token.import(&expired.key, "old", "0d")?;
+    let followed = lab.pki.issue(&Profile::new("older", "alice@example.org", Key::Rsa2048).expired())?;
+    lab.token.import(&followed.key, "older", "0e")?;
+    let ends = SystemTime::now() + Duration::from_hours(10 * 24 - 1);
+    let ending =
+        Profile { not_after: stamp(ends), ..Profile::new("ending", "ending@example.org", Key::Rsa2048) };
+    let ending = lab.pki.issue(&ending)?;
+    lab.token.import(&ending.key, "ending", "0f")?;
+    let begins = SystemTime::now() - Duration::from_hours(24);
+    let follows =
+        Profile { not_before: stamp(begins), ..Profile::new("follows", "ending@example.org", Key::Rsa2048) };
+    let follows = lab.pki.issue(&follows)?;
+    lab.token.import(&follows.key, "follows", "1f")?;
     let server = Profile::new("server", "server@example.org", Key::Rsa2048).for_purpose("serverAuth");
     let server = lab.pki.issue(&server)?;
     lab.token.import(&server.key, "server", "5e")?;
@@ -286,8 +307,32 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
         (
             "expired",
             of(&|config| config.identities = vec![identity(&expired)]),
+            1,
+            "FAIL   validity of old@example.org|and no other certificate signs for old@example.org; get a new one",
+        ),
+        (
+            "expired, and followed",
+            of(&|config| config.identities = vec![identity(&followed), identity(&lab.alice)]),
             0,
-            "WARN   configuration|nothing can be signed for old@example.org",
+            "OK     validity of alice@example.org|only decrypts, and another took its place",
+        ),
+        (
+            "ending, and not followed",
+            of(&|config| config.identities = vec![identity(&ending)]),
+            0,
+            "WARN   validity of ending@example.org|ends in 9 days",
+        ),
+        (
+            "ending, and followed",
+            of(&|config| config.identities = vec![identity(&ending), identity(&follows)]),
+            0,
+            "OK     signer of ending@example.org|the newest of 2 that could, valid from ",
+        ),
+        (
+            "no hsmime-keyd",
+            of(&|config| config.keyd_socket = Some(lab.workdir.join("keyd.sock"))),
+            1,
+            "FAIL   hsmime-keyd|systemctl status hsmime-keyd; `socket` in [pool]",
         ),
         (
             "taken socket",

@@ -265,6 +265,13 @@ fn audit(section: &mut Section<'_, '_>) -> Option<AuditSection> {
     let path = section.path("audit");
     let max_bytes = section.number("audit-max-bytes", (64 << 10)..=(1 << 40));
     let files = section.number("audit-files", 1..=100_000);
+    if path.is_none() {
+        let limits = [("audit-max-bytes", max_bytes), ("audit-files", files)];
+        for (key, At { line, .. }) in limits.into_iter().filter_map(|(key, limit)| Some((key, limit?))) {
+            section.contradiction(line, format!("`{key}` needs `audit`: without it nothing is written"));
+        }
+        return None;
+    }
     Some(AuditSection {
         path: path?.value,
         max_bytes: max_bytes.map_or(AuditFile::MAX_BYTES, |n| n.value),

@@ -12,6 +12,7 @@ mod listen;
 mod pattern;
 mod revocation;
 mod rule;
+mod signers;
 mod source;
 mod trust;
 mod warnings;
@@ -34,9 +35,10 @@ pub use listen::Listen;
 pub use pattern::{AddressFile, AddressList, AddressPattern};
 pub(crate) use rule::contain;
 pub use rule::{Conditions, HeaderPattern, Rule};
+pub use signers::Signers;
 pub use source::{LdapPlace, LookupSettings, Place, SourceSettings, SourcesError, start_sources};
 pub use trust::EncryptionTrust;
-pub use warnings::Warning;
+pub use warnings::{EXPIRES_SOON, Warning};
 
 use crate::config::{Config, ConfigError, LogFormat, Report};
 

@@ -1,6 +1,8 @@
 //! Modules and tokens: loaded, found, logged in, sessions open.
 
 use std::{
+    io,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -46,7 +48,10 @@ fn ask_keyd(settings: &Settings, socket: &Path, findings: &mut Findings) -> Opti
     };
     match pool.ready(PATIENCE) {
         Ok(()) => findings.add(Health::Ok, what.clone(), "it answers"),
-        Err(error) => findings.add(Health::Fail, what.clone(), error.to_string()),
+        Err(error) => {
+            let advice = advice(socket, settings).map_or_else(String::new, |advice| format!("; {advice}"));
+            findings.add(Health::Fail, what.clone(), format!("{error}{advice}"));
+        }
     }
     let mut up = false;
     for status in pool.status() {
@@ -62,6 +67,26 @@ fn ask_keyd(settings: &Settings, socket: &Path, findings: &mut Findings) -> Opti
         }
     }
     up.then_some(Up { label: what, pool })
+}
+
+/// What to do where nobody serves keys at a socket.
+fn advice(socket: &Path, settings: &Settings) -> Option<String> {
+    let error = UnixStream::connect(socket).err()?;
+    Some(match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let group = settings.keyd().and_then(|keyd| keyd.socket_group.as_ref());
+            let group = group.map_or_else(
+                || "write a `socket-group` into [keyd] that this user is in".to_owned(),
+                |group| format!("is this user in the group {group:?} of `socket-group` in [keyd]?"),
+            );
+            format!("{group} (id, ls -l {})", socket.display())
+        }
+        io::ErrorKind::NotFound => format!(
+            "does it run, and listen there? systemctl status hsmime-keyd; `socket` in [pool] of both is {}",
+            socket.display()
+        ),
+        _ => "does it run? systemctl status hsmime-keyd".to_owned(),
+    })
 }
 
 fn loads(module: &Path, findings: &mut Findings) -> bool {

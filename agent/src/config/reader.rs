@@ -333,6 +333,11 @@ impl<'a, 'i> Section<'a, 'i> {
         value
     }
 
+    /// Reports that a key and others do not go together.
+    pub(super) fn contradiction(&mut self, line: usize, reason: String) {
+        self.report.add(line, Problem::Contradiction { reason });
+    }
+
     /// Complains of a value.
     pub(super) fn wrong(&mut self, key: &'static str, value: &At<String>, reason: &str) {
         let (line, value, reason) = (value.line, format!("{:?}", value.value), reason.to_owned());

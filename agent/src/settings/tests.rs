@@ -409,17 +409,31 @@ fn certificates_that_end_and_that_are_many_are_warned_of() {
                 shown("alice-2024")
             )],
         ),
-        (
-            identity(&["alice-2025", "alice-2024"]),
-            now,
-            vec![format!(
-                "2 certificates could sign for alice@example.org; the newest is used: {}",
-                shown("alice-2025")
-            )],
-        ),
+        (identity(&["alice-2025", "alice-2024"]), now, Vec::new()),
     ] {
         assert_eq!(warned(&text, at), expected, "{text}");
     }
+}
+
+#[test]
+fn of_certificates_that_could_sign_the_newest_does_whatever_their_order() {
+    let at = year(2026);
+    for (names, others) in [
+        (&["alice-2025"][..], 0),
+        (&["alice-2025", "alice-2024"], 1),
+        (&["alice-2024", "alice-2025"], 1),
+        (&["alice-2015", "alice-2024", "alice-2025", "alice-2110", "alice-encrypts"], 1),
+    ] {
+        let one = |name: &&str| format!("[[identity]]\ncertificate = \"{name}.pem\"\n");
+        let text = TOKEN.to_owned() + &names.iter().map(one).collect::<String>();
+        let settings = parse(&folder(), &text).unwrap();
+        let [alice] = settings.signers(at).try_into().unwrap();
+        assert_eq!((alice.address.as_str(), alice.others), ("alice@example.org", others), "{names:?}");
+        assert_eq!(*alice.used, certificate("alice-2025"), "{names:?}");
+    }
+    let settings =
+        parse(&folder(), &format!("{TOKEN}[[identity]]\ncertificate = \"alice-2015.pem\"\n")).unwrap();
+    assert_eq!(settings.signers(at), []);
 }
 
 /// What a configuration is warned of at a time.
@@ -635,4 +649,13 @@ fn an_audit_has_limits_that_hold_where_nothing_is_said() {
         assert_eq!(settings.milter().unwrap().audit, expected, "{text}");
     }
     assert_eq!(complaints(&format!("{TOKEN}{milter}audit = \"a\"\naudit-max-bytes = 100\n")).len(), 1);
+    let limits = "audit-max-bytes = 65536\naudit-files = 3\n";
+    for text in [
+        format!("{TOKEN}{milter}{limits}"),
+        format!("{TOKEN}{}", KEYD.replace("audit = \"audit.jsonl\"\n", limits)),
+    ] {
+        let found = complaints(&text);
+        let needs = |key| found.iter().filter(|it| it.contains(&format!("`{key}` needs `audit`"))).count();
+        assert_eq!([needs("audit-max-bytes"), needs("audit-files"), found.len()], [1, 1, 2], "{found:?}");
+    }
 }

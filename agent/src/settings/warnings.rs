@@ -12,8 +12,8 @@ use smime::{Certificate, MailAddress, path::RevocationMode};
 use super::{AddressList, IncomingRule, Listen, Rule, Settings};
 use crate::config::{Level, Mixed};
 
-/// Renewing takes people some time.
-const EXPIRES_SOON: Duration = Duration::from_hours(30 * 24);
+/// Renewing takes people some time: from when on the end of a certificate is warned of.
+pub const EXPIRES_SOON: Duration = Duration::from_hours(30 * 24);
 
 /// Something that is allowed, and may still not be meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +36,6 @@ pub enum Warning {
         certificate: Certificate,
         /// In how many whole days.
         days: u64,
-    },
-    /// Several certificates could sign for an address.
-    SeveralCertificates {
-        /// The address.
-        address: MailAddress,
-        /// The newest, which signs.
-        used: Certificate,
-        /// How many others there are.
-        others: usize,
     },
     /// Nothing can be trusted, because there is no anchor.
     NoAnchors,
@@ -105,9 +96,6 @@ impl fmt::Display for Warning {
                 };
                 write!(f, "{certificate}, the last that can sign for {address}, expires {when}")
             }
-            Self::SeveralCertificates { address, used, others } => {
-                write!(f, "{} certificates could sign for {address}; the newest is used: {used}", others + 1)
-            }
             Self::NoAnchors => {
                 f.write_str("[trust] names no anchors: no signature will be found trustworthy")
             }
@@ -158,7 +146,7 @@ impl fmt::Display for Warning {
 }
 
 impl Settings {
-    /// What looks odd at a time. An old certificate beside a valid one is not odd: it still decrypts.
+    /// What looks odd at a time. An old certificate beside a newer one is not odd: it still decrypts, and the newest signs.
     pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
         let mut warnings = Vec::new();
         self.warn_of_milter(&mut warnings);
@@ -252,12 +240,11 @@ impl Settings {
 fn warning_of(address: &MailAddress, certificates: &[&Certificate], now: SystemTime) -> Option<Warning> {
     let address = address.clone();
     let able = certificates.iter().filter(|c| crate::identity::signing_fault(c, now).is_none());
-    let newest = able.clone().max_by_key(|c| c.not_before());
-    let Some(used) = newest else {
+    if able.count() == 0 {
         let certificate = certificates.iter().max_by_key(|c| c.not_before())?;
         let reason = crate::identity::signing_fault(certificate, now)?;
         return Some(Warning::CannotSign { address, certificate: (*certificate).clone(), reason });
-    };
+    }
     let last = certificates
         .iter()
         .filter(|c| crate::identity::signing_fault(c, c.not_after()).is_none())
@@ -267,6 +254,5 @@ fn warning_of(address: &MailAddress, certificates: &[&Certificate], now: SystemT
         let days = left.as_secs() / (24 * 60 * 60);
         return Some(Warning::ExpiresSoon { address, certificate: (*last).clone(), days });
     }
-    let others = able.count() - 1;
-    (others > 0).then(|| Warning::SeveralCertificates { address, used: (*used).clone(), others })
+    None
 }
