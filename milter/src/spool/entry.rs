@@ -44,6 +44,14 @@ impl Entry {
         Self { sender, recipients, headers_only: false, asked: Asked::default() }
     }
 
+    /// A notice's. It has the null sender, to whom nobody reports (RFC 5321 4.5.5), and says so, too: RFC 3461 7.1 allows no
+    /// other `NOTIFY` than this.
+    pub(crate) fn notice_to(recipient: String) -> Self {
+        let never = AskedOf { notify: Some("NEVER".to_owned()), original: None };
+        let asked = Asked { of_recipients: [(recipient.clone(), never)].into(), ..Asked::default() };
+        Self { asked, ..Self::plain(String::new(), vec![recipient]) }
+    }
+
     /// Writes the file.
     pub(crate) fn write(&self, octets: &[u8], to: &mut impl Write) -> io::Result<()> {
         let Asked { returned, envelope_id, is_international, of_recipients } = &self.asked;

@@ -253,8 +253,7 @@ impl Sender {
         let recipients = refused.len();
         let id = self.shared.unique();
         let notice = Notice { reporter: &self.name, id: &id, at: now, refused: &refused };
-        let recipients_of_notice = vec![entry.sender.clone()];
-        let to = Entry::plain(String::new(), recipients_of_notice);
+        let to = Entry::notice_to(entry.sender.clone());
         let sealed = self.shared.sets.open(&id).and_then(|mut set| {
             set.add(&to, &notice.write(entry, message))?;
             set.seal()

@@ -70,7 +70,11 @@ fn serve(
 
 /// Whom a message arrived for.
 fn recipients(commands: &[String]) -> Vec<&str> {
-    commands.iter().filter_map(|line| line.strip_prefix("RCPT TO:<")?.strip_suffix('>')).collect()
+    commands
+        .iter()
+        .filter_map(|line| line.strip_prefix("RCPT TO:<")?.split_once('>'))
+        .map(|(of, _)| of)
+        .collect()
 }
 
 fn open(folder: &Path, port: u16) -> Result<Arc<Spool>, SpoolError> {
@@ -477,6 +481,7 @@ fn one_recipient_that_is_refused_keeps_it_from_nobody_else_and_the_sender_is_tol
     let folder = tempfile::tempdir().unwrap();
     let (listener, port) = listener();
     let arrived = server_that(listener, |line| match line {
+        "EHLO mx.example.org" => Some("250-here\r\n250-8BITMIME\r\n250 DSN"),
         "RCPT TO:<gone@example.net>" => Some("550 5.1.1 no such user"),
         _ => None,
     });
@@ -490,7 +495,11 @@ fn one_recipient_that_is_refused_keeps_it_from_nobody_else_and_the_sender_is_tol
     let two = ["b@example.net", "c@example.net"].map(str::to_owned).to_vec();
     assert!(spool.known(&Envelope { recipients: two, ..envelope() }, &back).is_some());
     let (commands, octets) = arrived.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(commands, ["MAIL FROM:<>", "RCPT TO:<a@example.org>"]);
+    assert_eq!(
+        commands,
+        ["MAIL FROM:<>", "RCPT TO:<a@example.org> NOTIFY=NEVER"],
+        "of a notice nobody is notified"
+    );
     let notice = String::from_utf8(octets).unwrap();
     for line in [
         "X-Hsmime-Copy: ",
