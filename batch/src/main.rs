@@ -23,6 +23,7 @@ use agent::{Agent, Settings, chooser, open_cache, settings};
 use anyhow::{Context, Result, bail};
 use batch::{
     agents::{Decrypt, Encrypt, Reencrypt, Rekey, Resign, Sign, Signatures, Verify},
+    compress,
     digest::Summed,
     log::Totals,
     manifest, panics,
@@ -126,6 +127,7 @@ fn start(cli: &Cli) -> Result<Totals> {
         room: work.memory << 20,
         questions: run::questions(pool.status().iter().map(|token| token.wanted).sum()),
         max_message: work.max_message,
+        frame: compress::DEFAULT_FRAME,
         journal: Some(Journaling { resume: work.resume, request: request(cli)?, every: NOTE_EVERY }),
         html: work.html.clone(),
         showing: (!cli.command.is_filter() && !work.shown.quiet)

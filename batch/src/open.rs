@@ -42,12 +42,11 @@ pub(crate) fn open(
     let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
     let named =
         |(folder, source): (PathBuf, _)| BatchError::Read { origin: folder.display().to_string(), source };
-    let format = options.output.format();
     match kind {
         Kind::Stdin => {
             let (source, compression) = stdin(limit)?;
             let sink = match place {
-                Some(place) => Some(of_file(place, input, None, format, None)?),
+                Some(place) => Some(of_file(place, input, None, options, None)?),
                 None if options.output == Output::Stdout => {
                     Some(Box::new(StdoutSink::new(compression)) as Box<dyn Sink>)
                 }
@@ -78,7 +77,7 @@ pub(crate) fn open(
             }
             Ok((
                 source,
-                place.map(|place| of_file(place, input, Some(attributes), format, done)).transpose()?,
+                place.map(|place| of_file(place, input, Some(attributes), options, done)).transpose()?,
             ))
         }
         Kind::Maildir => {
@@ -92,14 +91,14 @@ pub(crate) fn open(
                 return Ok((Box::new(source.to_replace()), Some(Box::new(sink))));
             }
             log.left_out(input, &tree.left_out);
-            let sink = place.map(|place| of_maildir(place, input, tree, format, done)).transpose()?;
+            let sink = place.map(|place| of_maildir(place, input, tree, options, done)).transpose()?;
             Ok((Box::new(source), sink))
         }
         Kind::Tree => {
             let listing = Listing::of(input).map_err(named)?;
             let source = TreeSource::new(input, &listing, limit);
             log.left_out(input, &listing.left_out);
-            let sink = place.map(|place| of_tree(place, input, &listing, format, done)).transpose()?;
+            let sink = place.map(|place| of_tree(place, input, &listing, options, done)).transpose()?;
             Ok((Box::new(source), sink))
         }
     }
@@ -130,26 +129,27 @@ fn of_file(
     place: Place,
     input: &Path,
     attributes: Option<Attributes>,
-    format: Option<Format>,
+    options: &Options,
     done: Option<&Done>,
 ) -> Result<Box<dyn Sink>, BatchError> {
+    let (format, frame) = (options.output.format(), options.frame);
     let modified = attributes.as_ref().and_then(Attributes::modified);
     Ok(match format {
         None => match done.and_then(|done| done.last.output) {
-            Some(length) => Box::new(FileSink::resume(place, length, attributes)?),
-            None => Box::new(FileSink::create(place, attributes)?),
+            Some(length) => Box::new(FileSink::resume(place, length, attributes, frame)?),
+            None => Box::new(FileSink::create(place, attributes, frame)?),
         },
-        Some(Format::Mbox(variant)) => Box::new(one_mbox(place, variant, done)?),
+        Some(Format::Mbox(variant)) => Box::new(one_mbox(place, variant, frame, done)?),
         Some(Format::Maildir) => Box::new(delivery(place, modified, done)?),
         Some(Format::Eml) => Box::new(files(place, input, Naming::ByNumber, &[], done)?),
     })
 }
 
 /// One mbox of another kind of archive, or another variant.
-fn one_mbox(place: Place, variant: Variant, done: Option<&Done>) -> Result<MboxSink, BatchError> {
+fn one_mbox(place: Place, variant: Variant, frame: u64, done: Option<&Done>) -> Result<MboxSink, BatchError> {
     match done.and_then(|done| Some((done.last.output?, &done.last.missing))) {
-        Some((length, missing)) => MboxSink::resume_file(place, variant, length, missing),
-        None => MboxSink::file(place, variant),
+        Some((length, missing)) => MboxSink::resume_file(place, variant, length, missing, frame),
+        None => MboxSink::file(place, variant, frame),
     }
 }
 
@@ -184,9 +184,10 @@ fn of_maildir(
     place: Place,
     input: &Path,
     tree: Tree,
-    format: Option<Format>,
+    options: &Options,
     done: Option<&Done>,
 ) -> Result<Box<dyn Sink>, BatchError> {
+    let (format, frame) = (options.output.format(), options.frame);
     Ok(match format {
         None | Some(Format::Maildir) => match done {
             Some(done) => Box::new(MaildirSink::resume(place, input, tree, done)?),
@@ -202,7 +203,7 @@ fn of_maildir(
                 None => tree.folders.len() == 1,
             };
             let mut sink = match tree.folders.as_slice() {
-                _ if is_file => one_mbox(place, variant, done)?,
+                _ if is_file => one_mbox(place, variant, frame, done)?,
                 folders => match done {
                     Some(done) => MboxSink::resume_folders(place, variant, input, folders, done)?,
                     None => MboxSink::folders(place, variant, input, folders)?,
@@ -226,12 +227,13 @@ fn of_tree(
     place: Place,
     input: &Path,
     listing: &Listing,
-    format: Option<Format>,
+    options: &Options,
     done: Option<&Done>,
 ) -> Result<Box<dyn Sink>, BatchError> {
+    let (format, frame) = (options.output.format(), options.frame);
     Ok(match format {
         None | Some(Format::Eml) => Box::new(files(place, input, Naming::AsTheyAre, &listing.folders, done)?),
-        Some(Format::Mbox(variant)) => Box::new(one_mbox(place, variant, done)?),
+        Some(Format::Mbox(variant)) => Box::new(one_mbox(place, variant, frame, done)?),
         Some(Format::Maildir) => {
             let modified = fs::metadata(input).and_then(|metadata| metadata.modified()).ok();
             Box::new(delivery(place, modified, done)?)

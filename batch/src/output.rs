@@ -256,8 +256,9 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// Begins the file under its partial name. It will get the attributes given here.
-    pub fn create(place: Place, attributes: Option<Attributes>) -> Result<Self, BatchError> {
+    /// Begins the file under its partial name. It will get the attributes given here. If it is compressed, a frame has so
+    /// many octets at least.
+    pub fn create(place: Place, attributes: Option<Attributes>, frame: u64) -> Result<Self, BatchError> {
         place.clear()?;
         let file = new_file(&place.partial)
             .and_then(|file| {
@@ -269,7 +270,7 @@ impl FileSink {
                 Ok(file)
             })
             .map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
-        let file = place.compression().and_then(|compression| Encoder::new(file, compression));
+        let file = place.compression().and_then(|compression| Encoder::new(file, compression, frame));
         let file = file.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
         let flusher = Flusher::of(&place.partial);
         Ok(Self { place, file: Some(file), attributes, flusher })
@@ -280,6 +281,7 @@ impl FileSink {
         place: Place,
         length: u64,
         attributes: Option<Attributes>,
+        frame: u64,
     ) -> Result<Self, BatchError> {
         let opened = File::options().write(true).open(&place.partial).and_then(|mut file| {
             lock(&file)?;
@@ -288,7 +290,7 @@ impl FileSink {
             Ok(file)
         });
         let file = opened.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
-        let file = Encoder::new(file, None);
+        let file = place.compression().and_then(|compression| Encoder::new(file, compression, frame));
         let file = file.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
         let flusher = Flusher::of(&place.partial);
         Ok(Self { place, file: Some(file), attributes, flusher })
@@ -301,7 +303,10 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
-        let written = self.file.as_mut().map_or(Ok(()), |file| file.write_all(outgoing.octets));
+        let written = self.file.as_mut().map_or(Ok(()), |file| {
+            file.write_all(outgoing.octets)?;
+            file.message_ends()
+        });
         if let Some(flusher) = &mut self.flusher {
             flusher.wrote(outgoing.octets.len() as u64);
         }
@@ -310,27 +315,28 @@ impl Sink for FileSink {
 
     fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
         let copied = match &mut self.file {
-            Some(file) => copy_all(large, file),
+            Some(file) => copy_all(large, file).and_then(|copied| {
+                file.message_ends().map_err(Err)?;
+                Ok(copied)
+            }),
             None => Err(Err(io::ErrorKind::NotFound.into())),
         };
         copied.map_err(|error| error.unwrap_or_else(|source| self.failed(source)))
     }
 
-    fn can_be_noted(&self) -> bool {
-        matches!(self.file, Some(Encoder::Plain(_)))
+    fn is_whole(&self) -> bool {
+        self.file.as_ref().is_none_or(Encoder::is_whole)
+    }
+
+    fn all_came(&mut self) -> Result<(), BatchError> {
+        let ended = self.file.as_mut().map_or(Ok(()), Encoder::end_frame);
+        ended.map_err(|source| self.failed(source))
     }
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
-        // Nobody can go on in the middle of a compressed stream.
-        let Some(Encoder::Plain(to)) = &mut self.file else { return Ok(None) };
-        let durable = to.flush().and_then(|()| {
-            let mut file = to.get_ref();
-            file.sync_data()?;
-            file.stream_position()
-        });
-        durable
-            .map(|length| Some(Mark::Length { length, missing: String::new() }))
-            .map_err(|source| self.failed(source))
+        let durable = self.file.as_mut().map_or(Ok(None), Encoder::durable_length);
+        let length = durable.map_err(|source| self.failed(source))?;
+        Ok(length.map(|length| Mark::Length { length, missing: String::new() }))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {
@@ -364,7 +370,7 @@ impl StdoutSink {
 
     fn write(&self, octets: &[u8]) -> io::Result<()> {
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let mut to = Encoder::new(file, self.compression)?;
+        let mut to = Encoder::new(file, self.compression, u64::MAX)?;
         to.write_all(octets)?;
         to.finish().map(|_| ())
     }

@@ -72,9 +72,13 @@ pub trait Sink: Send {
     fn settle(&mut self) -> Result<HashSet<PathBuf>, BatchError> {
         Ok(HashSet::new())
     }
-    /// Whether somebody could go on with such an output.
-    fn can_be_noted(&self) -> bool {
+    /// Whether somebody could go on behind what came so far. If not, there is nothing to note yet.
+    fn is_whole(&self) -> bool {
         true
+    }
+    /// All came that will: what is not whole is made so.
+    fn all_came(&mut self) -> Result<(), BatchError> {
+        Ok(())
     }
     /// Makes what came so far durable, and tells what there is. `None` where nobody can go on with it as it is.
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
@@ -185,7 +189,7 @@ pub(crate) fn run<'a>(
         let run = Run { before: run.before + messages, ..run };
         let read = pass(run, source, task, form, &mut writer, &mut done)?;
         messages += read.messages;
-        writer.checkpoint()?;
+        writer.checkpoint(read.to_the_end)?;
         if !read.to_the_end {
             return Err(BatchError::Interrupted);
         }

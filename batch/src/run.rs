@@ -42,6 +42,8 @@ pub struct Options {
     pub questions: usize,
     /// Messages with more octets are copied as they are.
     pub max_message: usize,
+    /// How many octets of a compressed output make a frame, see [`crate::compress`].
+    pub frame: u64,
     /// Whether to keep a journal, so that a run that is cut off can be gone on with.
     pub journal: Option<Journaling>,
     /// A new file for a summary for people.

@@ -45,8 +45,6 @@ struct Notes {
     octets: u64,
     /// When the statistics were noted last.
     counted: Instant,
-    /// Whether anybody can go on with such an output: without, there is nothing to note.
-    is_of_use: bool,
     next: Checkpoint,
 }
 
@@ -63,7 +61,6 @@ impl<'a> Writer<'a> {
             noted: Instant::now(),
             octets: 0,
             counted: Instant::now(),
-            is_of_use: sink.as_ref().is_some_and(|sink| sink.can_be_noted()),
             next: Checkpoint::default(),
         });
         Self { sink, observer, writes, transient: 0, notes, held: Vec::new(), lost: Vec::new() }
@@ -72,14 +69,13 @@ impl<'a> Writer<'a> {
     pub(crate) fn write(&mut self, ready: Ready) -> Result<(), BatchError> {
         self.note(&ready);
         self.write_piece(ready)?;
-        let is_due = |notes: &Notes| {
-            notes.is_of_use && (notes.octets >= NOTE_OCTETS || notes.noted.elapsed() >= notes.every)
-        };
-        if self.notes.as_ref().is_some_and(is_due) { self.mark(false) } else { Ok(()) }
+        let is_due = |notes: &Notes| notes.octets >= NOTE_OCTETS || notes.noted.elapsed() >= notes.every;
+        let is_whole = self.sink.as_ref().is_some_and(|sink| sink.is_whole());
+        if is_whole && self.notes.as_ref().is_some_and(is_due) { self.mark(false) } else { Ok(()) }
     }
 
     fn note(&mut self, ready: &Ready) {
-        let Some(notes) = self.notes.as_mut().filter(|notes| notes.is_of_use) else { return };
+        let Some(notes) = self.notes.as_mut() else { return };
         let (origin, size, content) = match ready {
             Ready::Finished(finished) => {
                 (&finished.place.origin, finished.input.size, Content::Sum(&finished.input.sha256))
@@ -96,8 +92,12 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Makes all so far durable and notes it in the journal, if there is one.
-    pub(crate) fn checkpoint(&mut self) -> Result<(), BatchError> {
+    /// Makes all so far durable and notes it in the journal, if there is one; or as much of it as is whole, unless it is all
+    /// that comes.
+    pub(crate) fn checkpoint(&mut self, all_came: bool) -> Result<(), BatchError> {
+        if let (Some(sink), true) = (&mut self.sink, all_came) {
+            sink.all_came()?;
+        }
         self.mark(true)
     }
 

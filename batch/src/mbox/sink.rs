@@ -28,7 +28,6 @@ use crate::{
 pub struct MboxSink {
     place: Place,
     variant: Variant,
-    compression: Option<Compression>,
     /// The input's root and the files, below the output's root, if each folder gets one.
     folders: Option<(PathBuf, Vec<PathBuf>)>,
     current: Option<Current>,
@@ -48,14 +47,13 @@ struct Current {
 }
 
 impl MboxSink {
-    /// Begins one file for everything.
-    pub fn file(place: Place, variant: Variant) -> Result<Self, BatchError> {
+    /// Begins one file for everything. If it is compressed, a frame has so many octets at least.
+    pub fn file(place: Place, variant: Variant, frame: u64) -> Result<Self, BatchError> {
         place.clear()?;
         let failed = |source| BatchError::Write { path: place.partial().to_owned(), source };
         let file = new_file(place.partial()).map_err(failed)?;
         lock(&file).map_err(failed)?;
-        let compression = Compression::of_name(place.target());
-        Self::of_file(file, place, variant, compression)
+        Self::of_file(file, place, variant, frame)
     }
 
     /// Goes on with one file that an earlier run began, after so many octets that are known to be good, and behind which
@@ -65,6 +63,7 @@ impl MboxSink {
         variant: Variant,
         length: u64,
         missing: &str,
+        frame: u64,
     ) -> Result<Self, BatchError> {
         let opened = File::options().append(true).open(place.partial()).and_then(|file| {
             lock(&file)?;
@@ -72,25 +71,20 @@ impl MboxSink {
             Ok(file)
         });
         let failed = |source| BatchError::Write { path: place.partial().to_owned(), source };
-        // Of a compressed one nothing is ever known.
-        let mut sink = Self::of_file(opened.map_err(failed)?, place, variant, None)?;
+        let mut sink = Self::of_file(opened.map_err(failed)?, place, variant, frame)?;
         if let Some(current) = &mut sink.current {
             current.missing = missing.as_bytes().to_vec();
         }
         Ok(sink)
     }
 
-    fn of_file(
-        file: File,
-        place: Place,
-        variant: Variant,
-        compression: Option<Compression>,
-    ) -> Result<Self, BatchError> {
+    fn of_file(file: File, place: Place, variant: Variant, frame: u64) -> Result<Self, BatchError> {
         let path = place.partial().to_owned();
-        let opened = file.try_clone().and_then(|held| Ok((held, Encoder::new(file, compression)?)));
+        let compression = Compression::of_name(place.target());
+        let opened = file.try_clone().and_then(|held| Ok((held, Encoder::new(file, compression, frame)?)));
         let (held, to) = opened.map_err(|source| BatchError::Write { path: path.clone(), source })?;
         let current = Some(Current { path, to, missing: Vec::new() });
-        Ok(Self { place, variant, compression, folders: None, current, ended: Vec::new(), _lock: held })
+        Ok(Self { place, variant, folders: None, current, ended: Vec::new(), _lock: held })
     }
 
     /// Begins a folder with a file for each folder of the Maildir at `input`.
@@ -146,7 +140,7 @@ impl MboxSink {
         let known = done.into_iter().flat_map(|done| done.lengths.keys().cloned());
         let files: BTreeSet<PathBuf> = files.into_iter().chain(known).collect();
         let folders = Some((input.to_owned(), files.into_iter().collect()));
-        Ok(Self { place, variant, compression: None, folders, current: None, ended: Vec::new(), _lock: held })
+        Ok(Self { place, variant, folders, current: None, ended: Vec::new(), _lock: held })
     }
 
     /// Turns to the file in which a message of this origin belongs.
@@ -160,7 +154,7 @@ impl MboxSink {
             if self.current.as_ref().is_none_or(|current| current.path != path) {
                 self.end_file()?;
                 let file = File::options().append(true).open(&path);
-                let to = file.and_then(|file| Encoder::new(file, self.compression));
+                let to = file.and_then(|file| Encoder::new(file, None, 0));
                 let to = to.map_err(|source| BatchError::Write { path: path.clone(), source })?;
                 self.current = Some(Current { path, to, missing: Vec::new() });
             }
@@ -222,6 +216,7 @@ impl MboxSink {
         }
         to.write_all(&after).map_err(failed)?;
         let written = to.sum();
+        current.to.message_ends().map_err(failed)?;
         current.missing = missing(&after, ended || !after.is_empty(), line_end);
         Ok(Copied { read, written })
     }
@@ -306,6 +301,7 @@ impl Sink for MboxSink {
         let current = self.turn_to(&outgoing.place.origin.file)?;
         let before = std::mem::take(&mut current.missing);
         let written = current.to.write_all(&before).and_then(|()| current.to.write_all(octets));
+        let written = written.and_then(|()| current.to.message_ends());
         written.map_err(|source| BatchError::Write { path: current.path.clone(), source })?;
         if let Frame::Mbox { separator, .. } = frame {
             let separator = octets.get(octets.len().saturating_sub(separator)..).unwrap_or_default();
@@ -320,29 +316,34 @@ impl Sink for MboxSink {
         }
         let current = self.turn_to(&large.origin.file.clone())?;
         let path = current.path.clone();
-        copy_all(large, &mut current.to)
-            .map_err(|error| error.unwrap_or_else(|source| BatchError::Write { path, source }))
+        let failed = |source| BatchError::Write { path: path.clone(), source };
+        let copied = copy_all(large, &mut current.to).map_err(|error| error.unwrap_or_else(failed))?;
+        current.to.message_ends().map_err(failed)?;
+        Ok(copied)
     }
 
-    fn can_be_noted(&self) -> bool {
-        self.compression.is_none()
+    fn is_whole(&self) -> bool {
+        self.current.as_ref().is_none_or(|current| current.to.is_whole())
+    }
+
+    fn all_came(&mut self) -> Result<(), BatchError> {
+        let Some(Current { path, to, .. }) = &mut self.current else { return Ok(()) };
+        to.end_frame().map_err(|source| BatchError::Write { path: path.clone(), source })
     }
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         let (mut length, mut before) = (None, String::new());
         if let Some(Current { path, to, missing }) = &mut self.current {
-            // Nobody can go on in the middle of a compressed stream.
-            let Encoder::Plain(to) = to else { return Ok(None) };
             if self.folders.is_some() && !missing.is_empty() {
                 // Of several files it is not noted what each would need first; soon there is a better moment.
                 return Ok(None);
             }
             before = String::from_utf8_lossy(missing).into_owned();
-            let durable = to.flush().and_then(|()| {
-                to.get_ref().sync_data()?;
-                Ok(to.get_ref().metadata()?.len())
-            });
-            length = Some(durable.map_err(|source| BatchError::Write { path: path.clone(), source })?);
+            length =
+                to.durable_length().map_err(|source| BatchError::Write { path: path.clone(), source })?;
+            if length.is_none() {
+                return Ok(None);
+            }
         }
         if self.folders.is_none() {
             return Ok(length.map(|length| Mark::Length { length, missing: before }));

@@ -144,7 +144,13 @@ fn tree(root: &Path, messages: usize) {
     }
 }
 
-/// Kills runs, goes on with each, and compares what comes out with what an uninterrupted run writes.
+/// What lies beside an output under a name that begins with its.
+fn beside(output: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{suffix}", output.display()))
+}
+
+/// Kills runs, goes on with each, and compares what comes out with what an uninterrupted run writes. What is to be
+/// compressed has a format and a suffix, or only that.
 fn kill_and_go_on(kills: u32, archives: &[(&str, Option<&str>)]) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -160,19 +166,26 @@ fn kill_and_go_on(kills: u32, archives: &[(&str, Option<&str>)]) {
     let (mut state, mut all, all_began) = (1, Tally::default(), Instant::now());
     for &(input, format) in archives {
         let what = format!("{input}-{}", format.unwrap_or("same"));
+        let (format, suffix) = format.map_or((None, ""), |format| match format.split_once('.') {
+            Some(("", suffix)) => (None, suffix),
+            Some((format, suffix)) => (Some(format), suffix),
+            None => (Some(format), ""),
+        });
+        let named =
+            |number: &str| path(&format!("{}-{number}", what.replace('.', "-"))).with_extension(suffix);
         let (mut tally, began) = (Tally::default(), Instant::now());
-        let whole = path(&format!("{what}-whole"));
+        let whole = named("whole");
         assert!(resuming(&path(input), &whole, format).output().unwrap().status.success());
         // A run may be done before it is killed: then another one is begun.
         while tally.killed < kills {
             assert!(tally.compared < 10 * kills, "{what}: {tally:?}");
-            let output = path(&format!("{what}-{}", tally.compared));
+            let output = named(&tally.compared.to_string());
             until_done(
                 &|| resuming(&path(input), &output, format),
                 kills,
                 &mut state,
                 &mut tally,
-                &mut || match (output.exists(), output.with_extension("hsmime-journal").exists()) {
+                &mut || match (output.exists(), beside(&output, "hsmime-journal").exists()) {
                     (true, false) => Left::Done,
                     (_, true) => Left::Unfinished,
                     (false, false) => Left::Nothing,
@@ -217,6 +230,12 @@ fn a_conversion_killed_at_any_instant_and_gone_on_with_writes_what_an_uninterrup
         ("tree", Some("maildir")),
     ];
     kill_and_go_on(kills() / 2, &archives);
+}
+
+#[test]
+fn a_compressed_output_killed_at_any_instant_and_gone_on_with_is_the_same_octet_by_octet() {
+    let archives = [("mbox", Some(".zst")), ("folder", Some("mboxcl2.gz")), ("tree", Some("mbox.xz"))];
+    kill_and_go_on(kills() / 3, &archives);
 }
 
 /// Which messages there are, by their subjects, whatever became of them.

@@ -8,14 +8,14 @@ use batch::{
     archive::Format,
     mbox::Variant,
     run::{Options, Output},
-    task::{Done, Failed, Task, Work},
+    task::{Done, Failed, Identity, Task, Work},
 };
 use serde_json::Value;
 use smime::mime::Message;
 
 use crate::{
     corpora::{convert, mbox, proper, walk},
-    support::{options, run_with},
+    support::{options, run_with, sample_mbox},
 };
 
 /// Samples of others, of which some were read, answered and so on.
@@ -58,6 +58,28 @@ fn python(kind: &str, path: &Path) -> Vec<Value> {
     let ran = Command::new("python3").args(["-c", PYTHON, kind]).arg(path).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+#[test]
+fn what_is_compressed_in_many_frames_is_read_by_the_programs_it_is_meant_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("in"), sample_mbox(300)).unwrap();
+    for (suffix, program, magic) in [
+        ("gz", "gzip", &b"\x1f\x8b\x08"[..]),
+        ("zst", "zstd", b"\x28\xb5\x2f\xfd"),
+        ("xz", "xz", b"\xfd7zXZ\0"),
+    ] {
+        let small = path("out").with_extension(suffix);
+        run_with(&options(&[&path("in")], &small), &Identity).unwrap();
+        let octets = fs::read(&small).unwrap();
+        assert!(memchr::memmem::find_iter(&octets, magic).count() > 5, "{suffix}: not many frames");
+        let read = Command::new(program).arg("-dc").arg(&small).output().unwrap();
+        assert!(read.status.success(), "{suffix}: {}", String::from_utf8_lossy(&read.stderr));
+        assert!(read.stdout == fs::read(path("in")).unwrap(), "{suffix}");
+        fs::write(path(suffix), read.stdout).unwrap();
+        assert_eq!(python("mbox", &path(suffix)).len(), 300);
+    }
 }
 
 #[test]
@@ -133,7 +155,7 @@ fn dovecot_keeps_the_numbers_of_messages_that_stay_and_gives_others_to_those_tha
     let home = folder.path().join("home");
     fs::create_dir(&home).unwrap();
     let path = |name: &str| home.join(name);
-    fs::write(path("in"), crate::support::sample_mbox(6)).unwrap();
+    fs::write(path("in"), sample_mbox(6)).unwrap();
     convert(&path("in"), &path("old"), Format::Maildir);
     let location = |name: &str| format!("maildir:{}/{name}", home.display());
     let numbers = |seen: &[Value]| -> Vec<(String, bool)> {
