@@ -4,7 +4,7 @@
 //! signature of the file, or of its last line alone, covers all of it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     fs::File,
     io::{self, BufRead, BufReader, Read},
@@ -17,10 +17,12 @@ use crate::{
     archive::Kind,
     digest::{CopyError, Summed},
     error::BatchError,
-    maildir::{base, successor},
-    open::source_of,
+    expected::{Expected, Found, Input, Left},
+    maildir::Tree,
+    open::{folders_of, source_of},
     signature::signers,
     stored::Piece,
+    tree::Listing,
 };
 
 pub use crate::signature::sign;
@@ -47,7 +49,7 @@ struct Source {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
-struct Sum {
+pub(crate) struct Sum {
     size: u64,
     sha256: String,
 }
@@ -75,7 +77,7 @@ pub struct Checked {
 pub const MAX_PROBLEMS: usize = 100;
 
 impl Checked {
-    fn wrong(&mut self, problem: impl fmt::Display) {
+    pub(crate) fn wrong(&mut self, problem: impl fmt::Display) {
         self.count += 1;
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(problem.to_string());
@@ -83,7 +85,8 @@ impl Checked {
     }
 }
 
-/// Holds outputs against the report of the run that wrote them, in the order of the inputs.
+/// Holds outputs against the report of the run that wrote them, in the order of the inputs. Where a Maildir became several
+/// mboxes, these are named all, or the folder that they are in.
 pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> {
     let mut checked = Checked::default();
     match signers(report)? {
@@ -92,158 +95,117 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
         Some(Err(problem)) => checked.wrong(problem),
     }
     let mut lines = Lines::open(report)?;
-    // What each output must have, by the input that it comes from.
-    let mut expected: BTreeMap<usize, Vec<Expected>> = BTreeMap::new();
+    // What the outputs must have, by the input that it comes from.
+    let mut inputs: BTreeMap<usize, Input> = BTreeMap::new();
     while let Some(line) = lines.next(&mut checked)? {
         let Line { index, archive, source, input, output, .. } = line;
         match output {
             Some(sum) => {
-                let name = PathBuf::from(source.file);
-                let message =
-                    Expected { index, changed: input != sum, name, has_file: source.offset.is_none(), sum };
-                expected.entry(archive).or_default().push(message);
+                let (changed, has_file) = (input != sum, source.offset.is_none());
+                let input = inputs.entry(archive).or_default();
+                let (number, file) = (input.len() + 1, source.file.into());
+                input.add(Expected { index, number, sum, file, has_file, changed });
             }
             None => checked.wrong(format!("message {index}: the report says that nothing was written")),
         }
     }
-    // A Maildir with several folders becomes several mboxes: then all outputs are of the one input.
-    let is_one = expected.keys().all(|archive| *archive == 1);
-    let mut lefts: BTreeMap<usize, Left> = BTreeMap::new();
-    for (at, output) in outputs.iter().enumerate() {
-        let archive = if is_one { 1 } else { at + 1 };
-        let kind = Kind::of(output)?;
-        let is_ordered = !matches!(kind, Kind::Maildir | Kind::Tree);
-        let left = lefts
-            .entry(archive)
-            .or_insert_with(|| Left::new(expected.remove(&archive).unwrap_or_default(), is_ordered));
-        let mut source = source_of(output, kind)?;
-        let failed = |source| BatchError::Read { origin: output.display().to_string(), source };
-        while let Some(piece) = source.next_piece().map_err(failed)? {
-            let (origin, octets, sum) = match piece {
-                Piece::Message(stored) => {
-                    let sum = Summed::of(&stored.octets);
-                    (stored.origin, Some(stored.octets), sum)
-                }
-                Piece::Large(mut large) => {
-                    let sum = Summed::of_copy(&mut large.octets, &mut io::sink());
-                    let sum =
-                        sum.map_err(|(CopyError::Read(error) | CopyError::Write(error))| failed(error))?;
-                    (large.origin, None, sum)
-                }
-                Piece::Verbatim(_) => continue,
-                Piece::Unreadable { origin, error } => {
-                    checked.wrong(format!("{origin}: {error}"));
-                    continue;
-                }
-                Piece::Vanished { origin } => {
-                    checked.wrong(format!("{origin}: it was deleted meanwhile"));
-                    continue;
-                }
-            };
-            let below = origin.file.strip_prefix(output).unwrap_or(&origin.file);
-            match left.take(&Sum::from(sum), |expected| is_ordered || expected.fits(below, octets.as_deref()))
-            {
-                Found::Good => checked.good += 1,
-                Found::Elsewhere => checked.wrong(format!("{origin}: the report says this of another file")),
-                Found::Not => checked.wrong(format!("{origin}: this is not what the report says")),
-            }
-        }
+    // Of one input there may be several outputs.
+    let is_one = inputs.keys().all(|archive| *archive == 1);
+    let given: Vec<&[PathBuf]> = if is_one { vec![outputs] } else { outputs.chunks(1).collect() };
+    for (at, outputs) in given.into_iter().enumerate() {
+        let input = inputs.remove(&(at + 1)).unwrap_or_default();
+        hold(input, outputs, &mut checked)?;
     }
-    let unmet = expected.into_values().map(|left| Left::new(left, true));
-    for left in lefts.into_values().chain(unmet) {
-        left.missing(&mut checked);
+    for input in inputs.into_values() {
+        input.in_order().missing(&mut checked);
     }
     Ok(checked)
 }
 
-/// A message that must be there.
-#[derive(Debug)]
-struct Expected {
-    index: u64,
-    sum: Sum,
-    /// The file of the input that it comes from.
-    name: PathBuf,
-    /// Whether that was a file of its own.
-    has_file: bool,
-    /// Whether it is another than it was.
-    changed: bool,
-}
-
-impl Expected {
-    /// Whether a file of the output, by its path below the root, has the place and the name that this message must
-    /// have. Of a message that was none of a Maildir or a tree, or is too large to be read, nothing is known.
-    fn fits(&self, below: &Path, octets: Option<&[u8]>) -> bool {
-        let name = self.name.to_string_lossy();
-        let is_mail = |path: &Path| {
-            path.parent().and_then(Path::file_name).is_some_and(|part| part == "cur" || part == "new")
-        };
-        let (Some(octets), true, false) = (octets, self.has_file, name.contains(char::REPLACEMENT_CHARACTER))
-        else {
-            return true;
-        };
-        if !is_mail(&self.name) || !is_mail(below) {
-            return is_mail(&self.name) || is_mail(below) || self.name.ends_with(below);
+/// Holds the outputs of one input against what they must have.
+fn hold(input: Input, outputs: &[PathBuf], checked: &mut Checked) -> Result<(), BatchError> {
+    if input.has_mail_in_folders()
+        && let Some(mboxes) = mboxes_in(outputs)?
+    {
+        let (parts, rest) = input.by_mbox(&mboxes);
+        for (mbox, part) in mboxes.iter().zip(parts) {
+            let mut left = part.in_order();
+            meet(mbox, Kind::Mbox, &mut left, checked)?;
+            left.missing(checked);
         }
-        let (Some(old), Some(new)) = (self.name.file_name(), below.file_name()) else { return false };
-        let folder =
-            |path: &Path| path.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
-        let is_named =
-            if self.changed { base(&successor(old, octets)) == base(new) } else { base(old) == base(new) };
-        is_named && folder(&self.name).ends_with(folder(below))
+        rest.in_order().missing(checked);
+        return Ok(());
     }
-}
-
-/// What of an output was not met yet.
-enum Left {
-    /// The messages are in the order of the report.
-    InOrder(std::vec::IntoIter<Expected>),
-    /// The messages of a folder come in no order, so they are looked for among all.
-    InAny(HashMap<Sum, Vec<Expected>>),
-}
-
-/// Whether something must be there.
-enum Found {
-    Good,
-    Elsewhere,
-    Not,
-}
-
-impl Left {
-    fn new(expected: Vec<Expected>, is_ordered: bool) -> Self {
-        if is_ordered {
-            return Self::InOrder(expected.into_iter());
+    let kinds: Vec<Kind> = outputs.iter().map(|output| Kind::of(output)).collect::<Result<_, _>>()?;
+    let mut left = match (outputs, kinds.as_slice()) {
+        ([output], [kind @ (Kind::Maildir | Kind::Tree)]) if input.len() > 1 => {
+            input.in_folders(&folders_of(output, *kind)?)
         }
-        let mut all: HashMap<Sum, Vec<Expected>> = HashMap::new();
-        for message in expected {
-            all.entry(message.sum.clone()).or_default().push(message);
-        }
-        Self::InAny(all)
+        _ => input.in_order(),
+    };
+    for (output, kind) in outputs.iter().zip(kinds) {
+        meet(output, kind, &mut left, checked)?;
     }
+    left.missing(checked);
+    Ok(())
+}
 
-    fn take(&mut self, sum: &Sum, fits: impl Fn(&Expected) -> bool) -> Found {
-        match self {
-            Self::InOrder(left) => match left.next() {
-                Some(expected) if expected.sum == *sum => Found::Good,
-                _ => Found::Not,
-            },
-            Self::InAny(left) => {
-                let Some(same) = left.get_mut(sum).filter(|same| !same.is_empty()) else { return Found::Not };
-                let Some(at) = same.iter().position(fits) else { return Found::Elsewhere };
-                same.swap_remove(at);
-                Found::Good
+/// The mboxes that a Maildir's folders became; `None` if it became something else.
+fn mboxes_in(outputs: &[PathBuf]) -> Result<Option<Vec<PathBuf>>, BatchError> {
+    let mut found = Vec::new();
+    for output in outputs {
+        if !output.is_dir() {
+            found.push(output.clone());
+            continue;
+        }
+        let listed = Listing::of(output);
+        let listing = listed
+            .map_err(|(folder, source)| BatchError::Read { origin: folder.display().to_string(), source })?;
+        let is_mbox = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "mbox");
+        let mboxes: Vec<PathBuf> = listing.left_out.into_iter().filter(is_mbox).collect();
+        if mboxes.is_empty() || !listing.messages.is_empty() || Tree::is_maildir(output) {
+            return Ok(None);
+        }
+        found.extend(mboxes.iter().map(|mbox| output.join(mbox)));
+    }
+    let are_mboxes = found.iter().map(|path| Kind::of(path).map(|kind| kind == Kind::Mbox));
+    let are_mboxes: Vec<bool> = are_mboxes.collect::<Result<_, _>>()?;
+    Ok((!are_mboxes.is_empty() && are_mboxes.into_iter().all(|is_mbox| is_mbox)).then_some(found))
+}
+
+/// Reads an output, and meets what must be there.
+fn meet(output: &Path, kind: Kind, left: &mut Left, checked: &mut Checked) -> Result<(), BatchError> {
+    let mut source = source_of(output, kind)?;
+    let failed = |source| BatchError::Read { origin: output.display().to_string(), source };
+    while let Some(piece) = source.next_piece().map_err(failed)? {
+        let (origin, octets, sum) = match piece {
+            Piece::Message(stored) => {
+                let sum = Summed::of(&stored.octets);
+                (stored.origin, Some(stored.octets), sum)
             }
-        }
-    }
-
-    fn missing(self, checked: &mut Checked) {
-        let left: Vec<Expected> = match self {
-            Self::InOrder(left) => left.collect(),
-            Self::InAny(left) => left.into_values().flatten().collect(),
+            Piece::Large(mut large) => {
+                let sum = Summed::of_copy(&mut large.octets, &mut io::sink());
+                let sum = sum.map_err(|(CopyError::Read(error) | CopyError::Write(error))| failed(error))?;
+                (large.origin, None, sum)
+            }
+            Piece::Verbatim(_) => continue,
+            Piece::Unreadable { origin, error } => {
+                checked.wrong(format!("{origin}: {error}"));
+                continue;
+            }
+            Piece::Vanished { origin } => {
+                checked.wrong(format!("{origin}: it was deleted meanwhile"));
+                continue;
+            }
         };
-        for Expected { index, .. } in left {
-            checked.wrong(format!("message {index}: it is missing in the output"));
+        let below = origin.file.strip_prefix(output).unwrap_or(&origin.file);
+        match left.take(&Sum::from(sum), below, octets.as_deref()) {
+            Found::Good => checked.good += 1,
+            Found::Elsewhere => checked.wrong(format!("{origin}: the report says this of another file")),
+            Found::Not => checked.wrong(format!("{origin}: this is not what the report says")),
         }
     }
+    Ok(())
 }
 
 /// The lines of a report, their chain checked on the way.

@@ -1,7 +1,7 @@
 //! Writes a new Maildir of messages that come from an mbox or from files: names, times and flags are made for them.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -138,6 +138,12 @@ impl Sink for MaildirDelivery {
         self.batch.sync()?;
         self.place.put_in_place()
     }
+}
+
+/// The number in a name that was made here: which of the messages it is.
+pub(crate) fn numbered_name(name: &OsStr) -> Option<u64> {
+    let (_, after) = name.to_str()?.split_once(".Q")?;
+    after.split_once('R')?.0.parse().ok()
 }
 
 /// Counts what a name must tell while it is written.

@@ -11,6 +11,7 @@ mod source;
 mod tree;
 
 pub use delivery::MaildirDelivery;
+pub(crate) use delivery::numbered_name;
 pub(crate) use name::{base, successor};
 pub use replace::MaildirReplacer;
 pub use sink::MaildirSink;

@@ -24,5 +24,6 @@ pub use survey::{Survey, Writer};
 pub(crate) use convert::{Requote, with_length};
 pub(crate) use from_line::{Shape, begins_header, shape};
 pub(crate) use lock::remove_left_lock;
+pub(crate) use sink::file_for;
 pub(crate) use source::is_folder_data;
 pub(crate) use survey::start;

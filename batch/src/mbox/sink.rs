@@ -232,7 +232,7 @@ fn missing(separator: &[u8], ended: bool, line_end: &[u8]) -> Vec<u8> {
 }
 
 /// The file for a folder of a Maildir.
-fn file_for(folder: &Path) -> PathBuf {
+pub(crate) fn file_for(folder: &Path) -> PathBuf {
     let Some(name) = folder.file_name() else { return "INBOX.mbox".into() };
     // Maildir++ puts a dot before its folders.
     let name = name.to_string_lossy().into_owned();

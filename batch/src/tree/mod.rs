@@ -6,4 +6,5 @@ mod source;
 pub use sink::{Naming, TreeSink};
 pub use source::{Listing, TreeSource};
 
+pub(crate) use sink::numbered;
 pub(crate) use source::read;

@@ -93,7 +93,7 @@ impl TreeSink {
         self.count += 1;
         let unexpected = || BatchError::Input { path: origin.to_owned(), problem: "not in the input" };
         Ok(match self.naming {
-            Naming::ByNumber => PathBuf::from(format!("{:08}.eml", self.count)),
+            Naming::ByNumber => numbered(self.count),
             Naming::AsTheyAre => origin.strip_prefix(&self.input).map_err(|_| unexpected())?.to_owned(),
             Naming::AsInMaildir => {
                 let below = origin.strip_prefix(&self.input).map_err(|_| unexpected())?;
@@ -125,6 +125,11 @@ impl TreeSink {
             source: error.into(),
         })
     }
+}
+
+/// What the message of this number is called, below the root.
+pub(crate) fn numbered(number: u64) -> PathBuf {
+    format!("{number:08}.eml").into()
 }
 
 impl Sink for TreeSink {

@@ -10,7 +10,7 @@ use std::{
 use batch::{
     manifest::{check, sign},
     report::Report,
-    run::run,
+    run::{Output, run},
 };
 use smime::testing::fixtures::{certificate, data, key, now};
 
@@ -223,4 +223,104 @@ fn whatever_somebody_does_who_can_write_to_outputs_and_report_is_found() {
             (Err(_), Some(_)) => {}
         }
     }
+}
+
+/// The file in a folder whose name has this in it.
+fn file(folder: &Path, part: &str) -> PathBuf {
+    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|file| file.file_name().unwrap().to_string_lossy().contains(part)).unwrap()
+}
+
+/// The same on an output of another kind than its input: which input, which format, what is done.
+const CONVERTED: [(&str, &str, &str, Attack); 10] = [
+    ("two messages of a Maildir that was an mbox changed places", "mbox", "maildir", |out| {
+        swap(&file(&out.join("new"), ".Q0000000003R"), &file(&out.join("new"), ".Q0000000007R"));
+    }),
+    ("two messages of a Maildir that was a tree changed places", "tree", "maildir", |out| {
+        swap(&file(&out.join("new"), ".Q0000000001R"), &file(&out.join("new"), ".Q0000000006R"));
+    }),
+    ("two files that were an mbox changed places", "mbox", "eml", |out| {
+        swap(&out.join("00000003.eml"), &out.join("00000007.eml"));
+    }),
+    ("two files that were a Maildir changed places", "mail", "eml", |out| {
+        swap(&out.join("3.host.eml"), &out.join("7.host.eml"));
+    }),
+    ("a file that was in a Maildir is in another folder", "mail", "eml", |out| {
+        fs::rename(out.join(".Sent/3.host.eml"), out.join("33.host.eml")).unwrap();
+    }),
+    ("a file of a tree was moved up", "tree", "", |out| {
+        fs::rename(out.join("a/b/1.eml"), out.join("b/1.eml")).unwrap();
+    }),
+    ("two folders of a tree changed places", "tree", "", |out| swap(&out.join("b"), &out.join("a/b"))),
+    ("two mboxes that were folders changed places", "mail", "mbox", |out| {
+        swap(&out.join("INBOX.mbox"), &out.join("Sent.mbox"));
+    }),
+    ("a message was moved from one mbox to the next", "mail", "mbox", |out| {
+        // In the order of the report it stays where it is.
+        let mut moved = String::new();
+        split(&out.join("INBOX.mbox"), |all| moved = all.pop().unwrap());
+        split(&out.join("Sent.mbox"), |all| all.insert(0, moved));
+    }),
+    ("an mbox is gone", "mail", "mbox", |out| fs::remove_file(out.join("Sent.mbox")).unwrap()),
+];
+
+/// Changes what messages there are in an mbox.
+fn split(path: &Path, change: impl FnOnce(&mut Vec<String>)) {
+    let text = fs::read_to_string(path).unwrap();
+    let mut all: Vec<String> = text.split_inclusive("\n\nX\n\n").map(str::to_owned).collect();
+    assert!(all.len() > 5, "{text}");
+    change(&mut all);
+    fs::write(path, all.concat()).unwrap();
+}
+
+#[test]
+fn whatever_somebody_does_to_an_output_of_another_kind_is_found() {
+    let inputs = [("mbox", 20), ("mail", 40), ("tree", 30)];
+    for (name, input, format, attack) in CONVERTED {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (_, messages) = inputs.iter().find(|(name, _)| *name == input).unwrap();
+        let write = |folder: &str, name: String, number: usize| {
+            fs::create_dir_all(path(folder)).unwrap();
+            fs::write(path(folder).join(name), format!("Subject: {number} of {folder}\n\nx\n")).unwrap();
+        };
+        match input {
+            "mbox" => fs::write(path(input), sample_mbox(20)).unwrap(),
+            "mail" => ["mail/cur", "mail/.Sent/cur"].iter().for_each(|folder| {
+                (0..20).for_each(|number| write(folder, format!("{number}.host:2,S"), number));
+            }),
+            _ => ["tree/a", "tree/a/b", "tree/b"]
+                .iter()
+                .for_each(|folder| (0..10).for_each(|number| write(folder, format!("{number}.eml"), number))),
+        }
+        let (input, output) = (path(input), path("out"));
+        let mut options = options(&[&input], &output);
+        if !format.is_empty() {
+            options.output = Output::Converted(output.clone(), format.parse().unwrap());
+        }
+        let report = path("report");
+        run(&options, &Shout, Report::create(&report).unwrap(), &AtomicBool::new(false)).unwrap();
+        let checked = check(&report, std::slice::from_ref(&output)).unwrap();
+        assert_eq!((checked.good, checked.count), (*messages, 0), "before {name}: {:?}", checked.problems);
+        attack(&output);
+        let checked = check(&report, &[output]);
+        assert!(checked.is_err() || checked.unwrap().count > 0, "{name}: nothing was found");
+    }
+}
+
+#[test]
+fn mboxes_that_were_folders_may_be_named_in_any_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    crate::resume::maildir(&path("mail"), 30);
+    let report = path("report");
+    let mut options = options(&[&path("mail")], &path("out"));
+    options.output = Output::Converted(path("out"), "mboxrd".parse().unwrap());
+    run(&options, &Shout, Report::create(&report).unwrap(), &AtomicBool::new(false)).unwrap();
+    let [inbox, sent] = ["out/INBOX.mbox", "out/Sent.mbox"].map(&path);
+    for outputs in [vec![inbox.clone(), sent.clone()], vec![sent.clone(), inbox], vec![path("out")]] {
+        let checked = check(&report, &outputs).unwrap();
+        assert_eq!((checked.good, checked.count), (60, 0), "{outputs:?}: {:?}", checked.problems);
+    }
+    assert_eq!(check(&report, &[sent]).unwrap().count, 30, "one is not all");
 }
