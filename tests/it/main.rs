@@ -15,6 +15,8 @@ mod configuration;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 #[expect(clippy::print_stdout, reason = "what was counted and measured is worth reading")]
 mod endurance;
 #[cfg(test)]
