@@ -92,6 +92,10 @@ impl Signer for TokenKey {
     fn submit(&self, question: Question, reply: Reply) {
         self.key.submit_question(question, reply);
     }
+
+    fn submit_at_once(&self, question: Question, reply: Reply) -> bool {
+        self.key.submit_question_at_once(question, reply)
+    }
 }
 
 impl Decryptor for TokenKey {
@@ -195,18 +199,18 @@ impl RawTokenKey {
 
     /// Asks anything and answers like [`Self::submit_sign`].
     fn submit_question(&self, question: Question, reply: Reply) -> Pending {
-        let operation = match question {
-            Question::Sign { input, algorithm } => Operation::Sign { input, algorithm },
-            Question::Unwrap { encrypted_key, algorithm } => Operation::Decrypt { encrypted_key, algorithm },
-            Question::Agree { originator } => Operation::Agree { originator },
-        };
-        self.submit(operation, move |outcome| {
-            reply(outcome.map(|answer| match answer {
-                Answer::Signature(value) => question::Answer::Signature(value),
-                Answer::Unwrapped(unwrapped) => question::Answer::Unwrapped(unwrapped),
-                Answer::Agreed(agreed) => question::Answer::Agreed(agreed),
-            }));
-        })
+        self.submit(operation_of(question), move |outcome| reply(outcome.map(answer_of)))
+    }
+
+    /// The same where nothing has to be waited for; else `false`, and there will be no answer.
+    fn submit_question_at_once(&self, question: Question, reply: Reply) -> bool {
+        let operation = operation_of(question);
+        self.known(String::new).is_ok()
+            && self.pool.submit_at_once(
+                &self.name,
+                operation,
+                Box::new(move |outcome| reply(outcome.map(answer_of))),
+            )
     }
 
     fn submit(&self, operation: Operation, reply: impl FnOnce(Outcome) + Send + 'static) -> Pending {
@@ -228,6 +232,22 @@ impl RawTokenKey {
 
     fn unsupported(&self, operation: String) -> KeyError {
         KeyError::Unsupported { certificate: self.name.description.clone(), operation }
+    }
+}
+
+fn operation_of(question: Question) -> Operation {
+    match question {
+        Question::Sign { input, algorithm } => Operation::Sign { input, algorithm },
+        Question::Unwrap { encrypted_key, algorithm } => Operation::Decrypt { encrypted_key, algorithm },
+        Question::Agree { originator } => Operation::Agree { originator },
+    }
+}
+
+fn answer_of(answer: Answer) -> question::Answer {
+    match answer {
+        Answer::Signature(value) => question::Answer::Signature(value),
+        Answer::Unwrapped(unwrapped) => question::Answer::Unwrapped(unwrapped),
+        Answer::Agreed(agreed) => question::Answer::Agreed(agreed),
     }
 }
 

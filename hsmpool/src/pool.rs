@@ -324,6 +324,26 @@ impl Pool {
         }
         pending
     }
+
+    /// The same where nothing has to be waited for, not even for room in the queue; else `false`, and the function is not
+    /// called.
+    pub(crate) fn submit_at_once(
+        &self,
+        key: &Arc<KeyName>,
+        operation: Operation,
+        reply: Box<dyn FnOnce(Outcome) + Send>,
+    ) -> bool {
+        let router = &self.inner.router;
+        if router.usable().is_err() {
+            return false;
+        }
+        let request = Request::with_continuation(Arc::clone(key), operation, self.lane, self.deadline, reply);
+        match router.submit_at_once(request) {
+            Ok(()) => true,
+            // Cancelled, so that its end is no answer.
+            Err(request) => !Pending::new(request.watch()).cancel(),
+        }
+    }
 }
 
 impl fmt::Debug for Pool {

@@ -104,6 +104,14 @@ impl Backend {
         }
     }
 
+    /// Takes in a request if there is room.
+    fn push_at_once(&self, request: Box<Request>) -> Result<(), Refused> {
+        match self {
+            Self::Token(token) => token.lanes.push(request, |_| false),
+            Self::Remote(remote) => remote.push(request, Instant::now()),
+        }
+    }
+
     /// Takes a request that has been taken in before: never for want of room refused, never waiting.
     fn restore(&self, request: Box<Request>) -> Result<(), Refused> {
         match self {
@@ -168,6 +176,17 @@ impl Router {
                 Err(Refused::Full(request) | Refused::Out(request)) => request,
             }
         }
+    }
+
+    /// Takes in a request where it needs not wait for room; else gives it back.
+    pub(crate) fn submit_at_once(&self, request: Box<Request>) -> Result<(), Box<Request>> {
+        let Some((number, backend)) = self.choose(&request, None) else {
+            return Err(request);
+        };
+        request.is_at(number);
+        backend.push_at_once(request).map_err(|refused| match refused {
+            Refused::Full(request) | Refused::Out(request) => request,
+        })
     }
 
     /// Whether a request does well to wait for room at backend `number`: another may have some meanwhile.

@@ -37,6 +37,12 @@ pub trait Signer: fmt::Debug + Send + Sync {
         reply(question.ask_signer(self));
     }
 
+    /// The same for those who must not wait at all, not even for room: `false`, and the function is not called, where that
+    /// would have to be.
+    fn submit_at_once(&self, _: Question, _: Reply) -> bool {
+        false
+    }
+
     /// Whether each signature must be checked with the certificate before it is used, as nearly all must be: a key behind a
     /// label may be another than the certificate's, and what comes of a faulty token, or back over a wire, may be
     /// wrong and give the key away. No may say only a key in this process, in software that answers for its own results,

@@ -90,6 +90,14 @@ impl Question {
             Self::Unwrap { .. } | Self::Agree { .. } => decryptor.submit(self, reply),
         }
     }
+
+    /// Asks a key that signs without waiting for anything: see [`Signer::submit_at_once`]. What is not for one is not asked.
+    pub fn submit_at_once(self, signer: &dyn Signer, reply: Reply) -> bool {
+        match self {
+            Self::Sign { .. } => signer.submit_at_once(self, reply),
+            Self::Unwrap { .. } | Self::Agree { .. } => false,
+        }
+    }
 }
 
 impl fmt::Debug for Question {

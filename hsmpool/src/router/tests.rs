@@ -145,3 +145,23 @@ fn who_waits_for_room_goes_to_another_token_that_has_some() {
     });
     assert_eq!(waiting(&tokens), [2, 2]);
 }
+
+#[test]
+fn who_must_not_wait_is_taken_in_where_there_is_room_and_else_gets_no_answer() {
+    let (router, tokens) = router(&[(2, 1)]);
+    let at_once = || {
+        let (request, answers) = counted(Lane::Interactive, LONG);
+        (router.submit_at_once(request).map_err(drop), answers)
+    };
+    assert!(at_once().0.is_ok() && at_once().0.is_ok());
+    let begun = Instant::now();
+    assert!(at_once().0.is_err(), "the queue is full");
+    assert!(begun.elapsed() < RECONSIDER, "it waited for room");
+    drop(served(&tokens[0]));
+    let (taken, answers) = at_once();
+    assert!(taken.is_ok());
+    drop((served(&tokens[0]), served(&tokens[0])));
+    assert_eq!(answers.load(Ordering::Relaxed), 1);
+    tokens[0].set_phase(&Phase::Down(PoolError::Closed));
+    assert!(at_once().0.is_err(), "no token works");
+}

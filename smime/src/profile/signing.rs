@@ -51,6 +51,10 @@ impl Signer for ProfileSigner<'_> {
         self.signer.submit(question, reply);
     }
 
+    fn submit_at_once(&self, question: Question, reply: Reply) -> bool {
+        self.signer.submit_at_once(question, reply)
+    }
+
     fn must_be_checked(&self) -> bool {
         self.signer.must_be_checked()
     }
