@@ -18,7 +18,7 @@ use smime::{
 
 use crate::{
     AuditedKey, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome, Plan, Policy,
-    ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, authres,
+    ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres,
     harvest::{Harvester, Signed},
     recipients::Certificates,
     revocation::trust_with,
@@ -219,6 +219,11 @@ impl Agent {
         self
     }
 
+    /// Whether each use of a key is written down, which may take long.
+    pub(crate) fn is_audited(&self) -> bool {
+        self.audit.is_some()
+    }
+
     /// The key of an identity, to be used for a message of this envelope.
     pub(crate) fn audited<'a>(&'a self, identity: &'a Identity, envelope: &'a Envelope) -> AuditedKey<'a> {
         AuditedKey::new(identity.signer(), identity.decryptor(), self.audit.as_deref(), envelope)
@@ -305,6 +310,22 @@ impl Agent {
     pub fn opened_forms(&self, envelope: &Envelope) -> usize {
         let shares = if self.policy.is_outgoing(envelope) { 1 } else { self.incoming.most_shares(envelope) };
         shares.saturating_mul(2).min(envelope.recipients.len()).max(1)
+    }
+
+    /// Begins what [`Agent::treat`] does, where that waits for nothing but a private key and takes as long as the message is
+    /// large: mail that is signed, and neither encrypted nor audited. `None`: it is for [`Agent::treat`].
+    pub fn begin<'a>(
+        &'a self,
+        envelope: &'a Envelope,
+        message: &Message,
+        at: SystemTime,
+    ) -> Option<Turn<'a, Result<Outcome, AgentError>>> {
+        if self.is_audited() || !self.policy.is_outgoing(envelope) {
+            return None;
+        }
+        let entity = message.entity();
+        let Plan::Protect(protect) = self.policy.plan(envelope, &entity, at) else { return None };
+        self.begin_to_send(protect, envelope, message, self.forged_in(&entity), at)
     }
 
     /// The same with an outcome without copies: each is given away as soon as it is made. Where there is no outcome in the

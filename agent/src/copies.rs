@@ -4,15 +4,17 @@ use std::{cmp::Reverse, time::SystemTime};
 
 use smime::{
     Certificate, Fault,
+    cms::SignError,
+    message::SignedMessage,
     mime::{Message, MimeEntity},
     store::Waited,
 };
 
 use crate::{
     Agent, AgentError, Copy, Edits, Envelope, FieldRef, Keep, Mixed, Outcome, PassReason, Plan, Protect,
-    Requirement, Share, SignatureForm,
+    Requirement, Share, SignatureForm, Turn,
     recipients::{Group, groups},
-    sending::{Content, Hp, Next},
+    sending::{Content, Hp, Next, unsigned_by},
 };
 
 impl Agent {
@@ -63,6 +65,31 @@ impl Agent {
         Ok(drafts)
     }
 
+    /// Does what [`Agent::send`] does for all recipients, turn by turn, where the plan is to sign, detached, and no more: then
+    /// nobody is asked but the key. `None`: it is not, or something is wrong with the message, which is for
+    /// [`Agent::send`] to find out.
+    pub(crate) fn begin_to_send<'a>(
+        &'a self,
+        protect: Protect,
+        envelope: &'a Envelope,
+        message: &Message,
+        forged: Vec<FieldRef>,
+        at: SystemTime,
+    ) -> Option<Turn<'a, Result<Outcome, AgentError>>> {
+        let is_signed_only = protect.sign.is_some()
+            && protect.encrypt.is_none()
+            && protect.rule.form == SignatureForm::Detached
+            && !self.is_audited();
+        let certificate = protect.signer.as_ref().filter(|_| is_signed_only)?;
+        let identity = self.identities.of_certificate(certificate)?;
+        let hp = Hp::of(protect.rule.header_protection, false);
+        let unsigned = unsigned_by(&protect.rule.profile, hp, &message.entity(), identity, at).ok()?;
+        Some(Turn::asking(identity, unsigned.question(), move |message, answer| {
+            let signed = answer.map_err(SignError::from).and_then(|answer| unsigned.signed(answer));
+            Turn::Done(finish_to_send(&protect, signed, envelope, message, &forged))
+        }))
+    }
+
     /// Signs for a share, and puts its recipients into groups.
     fn draft<'s>(
         &self,
@@ -106,19 +133,8 @@ impl Agent {
         at: SystemTime,
         drafts: &mut Drafts<'s>,
     ) -> Result<usize, AgentError> {
-        match self.content(protect, envelope, entity, hp, at, drafts) {
-            // What may get better by itself is waited for, even where a signature is only wished for; and no header is shown
-            // because it cannot be protected.
-            Err(error)
-                if protect.sign == Some(Requirement::WhenPossible)
-                    && error.fault() != Fault::Transient
-                    && !matches!(error, AgentError::Header(_)) =>
-            {
-                drafts.notes.push(error.to_string());
-                drafts.unsigned(entity, hp)
-            }
-            other => other,
-        }
+        let content = self.content(protect, envelope, entity, hp, at, drafts);
+        drafts.or_unsigned(content, protect, entity, hp)
     }
 
     /// The place of the content for a share: signed now, signed for another share, or as it came.
@@ -150,6 +166,29 @@ impl Agent {
         drafts.notes.push(protect.from.to_string());
         Ok(drafts.put(way, content))
     }
+}
+
+/// The second half of [`Agent::begin_to_send`].
+fn finish_to_send(
+    protect: &Protect,
+    signed: Result<SignedMessage, SignError>,
+    envelope: &Envelope,
+    message: &Message,
+    forged: &[FieldRef],
+) -> Result<Outcome, AgentError> {
+    let entity = message.entity();
+    let hp = Hp::of(protect.rule.header_protection, false);
+    let mut drafts = Drafts::default();
+    let rule = &protect.rule;
+    let signed = signed.map_err(AgentError::from).map(|signed| {
+        let way = protect.signer.as_ref().map(|of| (of, rule.form, rule.profile.name));
+        drafts.notes.push(protect.from.to_string());
+        drafts.put((way, hp), Content::detached(signed))
+    });
+    let place = drafts.or_unsigned(signed, protect, &entity, hp)?;
+    drafts.add(place, Group { recipients: envelope.recipients.clone(), seal: None });
+    let nobody = |_| Err(std::io::Error::other("there is one form of it"));
+    drafts.finish(message, &entity, forged, &mut { nobody })
 }
 
 fn mixed_of(share: &Share) -> Option<Mixed> {
@@ -203,6 +242,29 @@ impl<'s> Drafts<'s> {
         match self.place((None, hp)) {
             Some(place) => Ok(place),
             None => Ok(self.put((None, hp), Content::unsigned(entity, hp)?)),
+        }
+    }
+
+    /// The place of the content, or of the message without a signature where that cannot be had and is only wished for.
+    fn or_unsigned(
+        &mut self,
+        content: Result<usize, AgentError>,
+        protect: &Protect,
+        entity: &MimeEntity<'_>,
+        hp: Hp,
+    ) -> Result<usize, AgentError> {
+        match content {
+            // What may get better by itself is waited for, even where a signature is only wished for; and no header is shown
+            // because it cannot be protected.
+            Err(error)
+                if protect.sign == Some(Requirement::WhenPossible)
+                    && error.fault() != Fault::Transient
+                    && !matches!(error, AgentError::Header(_)) =>
+            {
+                self.notes.push(error.to_string());
+                self.unsigned(entity, hp)
+            }
+            other => other,
         }
     }
 

@@ -25,14 +25,28 @@ pub(crate) fn unsigned(
     identity: &Identity,
     at: SystemTime,
 ) -> Result<UnsignedMessage, AgentError> {
-    let canonical = Canonical::from_entity(entity)?;
-    let key = Profile::STANDARD.signer(identity.signer());
+    unsigned_by(&Profile::STANDARD, Hp::None, entity, identity, at)
+}
+
+/// The first half of [`Content::signed`] where the message leaves with a detached signature.
+pub(crate) fn unsigned_by(
+    profile: &Profile,
+    hp: Hp,
+    entity: &MimeEntity<'_>,
+    identity: &Identity,
+    at: SystemTime,
+) -> Result<UnsignedMessage, AgentError> {
+    let canonical = match hp.payload(entity)? {
+        Some(ProtectedMessage { payload, .. }) => payload,
+        None => Canonical::from_entity(entity)?,
+    };
+    let key = profile.signer(identity.signer());
     Ok(UnsignedMessage::of(canonical, &key, identity.chain(), at)?)
 }
 
 /// The edits that put a signed message in an entity's place.
 pub(crate) fn signed_fields(entity: &MimeEntity<'_>, signed: SignedMessage) -> Edits {
-    Content::of(Body::Detached(signed)).into_edits(entity)
+    Content::detached(signed).into_edits(entity)
 }
 
 /// What is to leave, or to be encrypted: a message's MIME entity, signed or not.
@@ -111,6 +125,11 @@ impl Content {
     /// The message as it came.
     pub(crate) fn plain() -> Self {
         Self::of(Body::Plain)
+    }
+
+    /// A message with its detached signature.
+    pub(crate) fn detached(signed: SignedMessage) -> Self {
+        Self::of(Body::Detached(signed))
     }
 
     fn of(body: Body) -> Self {

@@ -120,7 +120,21 @@ const PLAIN: &str = "From: Alice <alice@example.org>\nSubject: x\nMIME-Version: 
      Content-Type: text/plain\n\nHello.\n";
 
 fn treat(agent: &Agent, envelope: &Envelope, message: &str) -> Result<Outcome, AgentError> {
-    agent.treat(envelope, &Message::from_stored(message.as_bytes()), now())
+    let message = Message::from_stored(message.as_bytes());
+    let treated = agent.treat(envelope, &message, now());
+    // Whatever can be begun without waiting comes to the same end.
+    if let Some(begun) = agent.begin(envelope, &message, now()) {
+        let told = |done: &Result<Outcome, AgentError>| match done {
+            Ok(Outcome { edits, action, reason, .. }) => {
+                let fields: Vec<_> = edits.append.iter().map(|(name, _)| name.clone()).collect();
+                let octets = edits.body.as_ref().map(Vec::len);
+                format!("{action} {reason} {:?} {fields:?} {octets:?}", edits.remove)
+            }
+            Err(error) => format!("{:?} {error}", error.fault()),
+        };
+        assert_eq!(told(&begun.wait(&message)), told(&treated));
+    }
+    treated
 }
 
 /// The message after its edits.
@@ -170,6 +184,31 @@ fn mail_that_must_be_signed_never_leaves_unsigned() {
         let error = treat(agent, &envelope, &message).unwrap_err();
         assert_eq!(error.fault(), fault, "{error}");
     }
+}
+
+#[test]
+fn only_what_waits_for_nothing_but_a_key_that_signs_is_begun_without_waiting() {
+    let (with_token, without_token) = (agent(in_memory), agent(gone));
+    let is_begun = |agent: &Agent, envelope: &Envelope, message: &str| {
+        agent.begin(envelope, &Message::from_stored(message.as_bytes()), now()).is_some()
+    };
+    let bob = PLAIN.replace("alice", "bob");
+    for agent in [&with_token, &without_token] {
+        assert!(is_begun(agent, &outgoing("alice"), PLAIN));
+        assert!(is_begun(agent, &outgoing("bob"), &bob));
+        for (envelope, message) in [
+            (outgoing("bob"), PLAIN),
+            (outgoing("alice"), &PLAIN.replace("alice", "zoe")),
+            (incoming(&["bob@example.org"]), PLAIN),
+            (incoming(&["bob@example.org"]), &encrypted("der.p7m")),
+        ] {
+            assert!(!is_begun(agent, &envelope, message), "{envelope:?} {message}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = audit::AuditFile::at(folder.path().join("audit.jsonl"));
+    let audit = Arc::new(audit::AuditLog::open(&file, std::time::Duration::ZERO).unwrap());
+    assert!(!is_begun(&agent(in_memory).with_audit(audit), &outgoing("alice"), PLAIN));
 }
 
 #[test]

@@ -62,6 +62,10 @@ impl Body {
         self.octets
     }
 
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.file.is_none()
+    }
+
     /// Adds octets. What comes back is to be written, and given back by [`Body::written`] before more is added.
     pub(crate) fn add(&mut self, chunk: &[u8], storage: &Storage) -> Result<Option<Write>, NoRoom> {
         self.octets += chunk.len();

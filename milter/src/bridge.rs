@@ -1,7 +1,7 @@
 //! From async to blocking: the one place.
 //!
-//! A message waits at the [`Gate`] for a worker and for memory, is treated on a blocking thread, and the MTA hears of
-//! progress meanwhile. The worker goes with the thread, not with the waiting: a treatment that outlives its deadline
+//! A message waits at the [`Gate`] for a worker and for memory, is treated on a blocking thread, or where it waits for
+//! nothing but a key on this one (`at_once.rs`), and the MTA hears of progress meanwhile. The worker goes with the thread, not with the waiting: a treatment that outlives its deadline
 //! keeps it until it ends, so that stuck ones never become more than there are workers. The memory goes with what was
 //! made of the message, until the MTA has it.
 
@@ -15,17 +15,19 @@ use agent::harvest::Signed;
 use agent::{Envelope, Outcome};
 use indymilter::ContextActions;
 use smime::Fault;
+use smime::mime::Message;
 use tokio::select;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant as TokioInstant, interval_at, sleep};
 use tracing::{Span, warn};
 
-use crate::client::client;
+use crate::at_once::{self, treat_at_once};
+use crate::client::{Place, client};
 use crate::gate::{Gate, Memory, Pass};
 use crate::limits::Limits;
 use crate::meter::Meter;
 use crate::reply::Reply;
-use crate::session::Received;
+use crate::session::{Content, Received};
 use crate::spool::Prepared;
 use crate::treat::{Failure, Treat};
 
@@ -124,7 +126,7 @@ impl<T: Treat> Bridge<T> {
     }
 
     async fn work(&self, received: Received, begun: &AtomicBool) -> Result<Answer, Failure> {
-        let Received { envelope, content, need, place, .. } = received;
+        let Received { envelope, content, need, octets, place, .. } = received;
         // However many there are, one copy is made after the other.
         let makes_copies = self.makes_copies() && envelope.recipients.len() > 1;
         let need = need.octets(self.treat.opened_forms(&envelope), makes_copies);
@@ -132,19 +134,40 @@ impl<T: Treat> Bridge<T> {
             return pending().await; // the gate is never closed
         };
         begun.store(true, Ordering::Relaxed);
-        let treat = Arc::clone(&self.treat);
+        let treat: Arc<dyn Treat> = self.treat.current().unwrap_or_else(|| Arc::clone(&self.treat) as _);
+        if octets > at_once::MOST_OCTETS || !content.is_at_hand() {
+            return self.on_a_thread(treat, envelope, move || read(content), pass, place).await;
+        }
+        let message = read(content)?;
+        let Some(treated) = treat_at_once(&*treat, &envelope, &message, SystemTime::now()).await else {
+            return self.on_a_thread(treat, envelope, move || Ok(message), pass, place).await;
+        };
+        let outcome = treated?;
+        drop(message);
+        let Pass { worker, memory } = pass;
+        let answer = Answer::new(outcome, None, memory);
+        drop((worker, place));
+        Ok(answer)
+    }
+
+    /// Has a message treated where it may take as long as it likes.
+    async fn on_a_thread(
+        &self,
+        treat: Arc<dyn Treat>,
+        envelope: Envelope,
+        message: impl FnOnce() -> Result<Message, Failure> + Send + 'static,
+        pass: Pass,
+        place: Place,
+    ) -> Result<Answer, Failure> {
         let (span, limit) = (Span::current(), self.limits.deadline);
         let treated = spawn_blocking(move || {
-            let Pass { worker, mut memory } = pass;
+            let Pass { worker, memory } = pass;
             let _span = span.entered();
             let start = Instant::now();
-            let unread =
-                |error| Failure::new(Fault::Operator, format!("a body cannot be read back: {error}"));
-            let answer = content.read().map_err(unread).and_then(|message| {
+            let answer = message().and_then(|message| {
                 let (outcome, prepared) = treat.treat_and_keep(&envelope, &message, SystemTime::now())?;
                 drop(message);
-                memory.shrink_to(outcome.edits.body.as_ref().map_or(0, Vec::len));
-                Ok(Answer { outcome, prepared, memory })
+                Ok(Answer::new(outcome, prepared, memory))
             });
             if start.elapsed() > limit {
                 warn!(elapsed_ms = start.elapsed().as_millis(), "a treatment ended after its deadline");
@@ -155,6 +178,20 @@ impl<T: Treat> Bridge<T> {
         // The panic itself is reported by the panic hook; its text may quote the message and stays unread.
         treated.await.unwrap_or_else(|_| Err(Failure::new(Fault::Internal, "the treatment panicked")))
     }
+}
+
+impl Answer {
+    /// Keeps no more of the memory than the outcome takes.
+    fn new(outcome: Outcome, prepared: Option<Prepared>, mut memory: Memory) -> Self {
+        memory.shrink_to(outcome.edits.body.as_ref().map_or(0, Vec::len));
+        Self { outcome, prepared, memory }
+    }
+}
+
+/// A whole message; what is on the disk is read, which may block.
+fn read(content: Content) -> Result<Message, Failure> {
+    let unread = |error| Failure::new(Fault::Operator, format!("a body cannot be read back: {error}"));
+    content.read().map_err(unread)
 }
 
 /// This part of the memory is for messages that come in.

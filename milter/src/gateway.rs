@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use agent::harvest::Signed;
-use agent::{Agent, Edits, Envelope, FieldRef, Outcome};
+use agent::{Agent, Edits, Envelope, FieldRef, Outcome, Turn};
 use smime::Fault;
 use smime::mime::Message;
 
@@ -62,6 +62,17 @@ impl Treat for Gateway {
         let prepared = writing.map(Writing::seal).transpose();
         let prepared = prepared.map_err(|error| Failure::new(Fault::Operator, error.to_string()))?;
         Ok((outcome, prepared))
+    }
+
+    fn begin<'a>(
+        &'a self,
+        envelope: &'a Envelope,
+        message: &Message,
+        now: SystemTime,
+    ) -> Option<Turn<'a, Result<Outcome, Failure>>> {
+        // Whether it is a copy of ours is for the other way.
+        let is_marked = message.entity().header().all(MARKER).next().is_some();
+        if is_marked { None } else { Treat::begin(&self.agent, envelope, message, now) }
     }
 
     fn opened_forms(&self, envelope: &Envelope) -> usize {

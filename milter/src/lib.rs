@@ -4,6 +4,7 @@
 //! decided below, in `agent`; in here is only the protocol, and that no mail is lost over it.
 
 mod asked;
+mod at_once;
 mod body;
 mod bridge;
 mod budget;

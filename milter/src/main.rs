@@ -11,9 +11,11 @@ mod overview;
 mod privileges;
 
 use std::io::{self, Write as _};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::SystemTime;
 
 use agent::Settings;
@@ -182,14 +184,20 @@ fn passed_listener(passed: &mut ListenFd, listen: &Listen, runtime: &Runtime) ->
 }
 
 fn runtime(limits: &Limits) -> Result<Runtime> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     runtime::Builder::new_multi_thread()
-        // They only move octets; the work is done on blocking threads.
-        .worker_threads(2)
+        // They move octets and treat what is small (`at_once.rs`), which is little beside what the MTA and the token do: one
+        // more has the others woken for each message, and makes all of them slower.
+        .worker_threads((cores / CORES_FOR_EACH).clamp(1, MOST_IO_THREADS))
         .max_blocking_threads(limits.workers.saturating_add(BLOCKING_OTHERS))
         .enable_all()
         .build()
         .context("no threads")
 }
+
+/// So many cores have one thread for the MTA's connections.
+const CORES_FOR_EACH: usize = 4;
+const MOST_IO_THREADS: usize = 4;
 
 /// Threads for the runtime's own blocking calls, such as looking up names.
 const BLOCKING_OTHERS: usize = 4;

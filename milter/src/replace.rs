@@ -61,6 +61,10 @@ impl Treat for Replaceable {
         self.now().treat_and_keep(envelope, message, now)
     }
 
+    fn current(&self) -> Option<Arc<dyn Treat>> {
+        Some(self.now())
+    }
+
     fn opened_forms(&self, envelope: &Envelope) -> usize {
         self.now().opened_forms(envelope)
     }

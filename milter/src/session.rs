@@ -291,6 +291,11 @@ impl Transaction {
 }
 
 impl Content {
+    /// Whether reading it takes no time.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        self.body.is_in_memory()
+    }
+
     /// The whole message; this may block.
     pub(crate) fn read(self) -> io::Result<Message> {
         let Self { header: mut message, held, body } = self;

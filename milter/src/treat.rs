@@ -1,9 +1,10 @@
 //! The joint to the agent: what the milter asks about each message, and how that may fail.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use agent::harvest::Signed;
-use agent::{Agent, AgentError, Envelope, Outcome};
+use agent::{Agent, AgentError, Envelope, Outcome, Turn};
 use smime::Fault;
 use smime::mime::Message;
 
@@ -23,6 +24,23 @@ pub trait Treat: Send + Sync + 'static {
         now: SystemTime,
     ) -> Result<(Outcome, Option<Prepared>), Failure> {
         Ok((self.treat(envelope, message, now)?, None))
+    }
+
+    /// Begins to treat a message that needs nothing that may take long but answers of private keys: its outcome has no
+    /// copies. It must not wait for anything, since others wait for the thread that it is called on, and neither must what it
+    /// gives. `None`: the message is for [`Treat::treat_and_keep`].
+    fn begin<'a>(
+        &'a self,
+        _: &'a Envelope,
+        _: &Message,
+        _: SystemTime,
+    ) -> Option<Turn<'a, Result<Outcome, Failure>>> {
+        None
+    }
+
+    /// The treatment that stands behind this one now, where another may be put in its place.
+    fn current(&self) -> Option<Arc<dyn Treat>> {
+        None
     }
 
     /// How many forms of what is opened are in memory at a time, at most.
@@ -52,6 +70,16 @@ pub trait Treat: Send + Sync + 'static {
 impl Treat for Agent {
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure> {
         Self::treat(self, envelope, message, now).map_err(|error| Failure::of(&error))
+    }
+
+    fn begin<'a>(
+        &'a self,
+        envelope: &'a Envelope,
+        message: &Message,
+        now: SystemTime,
+    ) -> Option<Turn<'a, Result<Outcome, Failure>>> {
+        let failed = |_: &Message, done: Result<_, _>| done.map_err(|error| Failure::of(&error));
+        Some(Self::begin(self, envelope, message, now)?.map(failed, message))
     }
 
     fn learn(&self, signed: Signed) {

@@ -6,6 +6,7 @@
     reason = "helpers of tests, outside of #[test] functions"
 )]
 
+mod at_once;
 mod child;
 mod exchange;
 mod faults;
