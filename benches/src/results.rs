@@ -41,6 +41,21 @@ pub fn load_average() -> String {
     fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
 }
 
+/// The load of the last minute, where it is more than a measurement may have beside it.
+pub fn not_quiet() -> Option<String> {
+    loud(&load_average()).map(str::to_owned)
+}
+
+/// The first number of a load average, where it is above [`QUIET`] or none.
+pub fn loud(load_average: &str) -> Option<&str> {
+    let last_minute = load_average.split(' ').next().unwrap_or_default();
+    let is_quiet = last_minute.parse().is_ok_and(|load: f64| load <= QUIET);
+    (!is_quiet).then_some(last_minute)
+}
+
+/// Half a processor.
+pub const QUIET: f64 = 0.5;
+
 /// What a program says in one line.
 fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).output();

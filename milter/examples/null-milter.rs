@@ -1,22 +1,33 @@
 //! A milter that sees every message and accepts it: what one costs that does nothing. `benches` measures beside it.
+//!
+//! With `replace OCTETS` each message gets a ready-made body that is so much longer than its own: what that costs the MTA.
 
 #![expect(clippy::print_stderr, reason = "it has no log")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::{fs, io};
 
-use indymilter::{Actions, Callbacks, Config, Listener, NegotiateContext, ProtoOpts, Status};
+use indymilter::{
+    Actions, Callbacks, Config, ContextActions as _, Listener, NegotiateContext, ProtoOpts, Status,
+};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
-    let Some(address) = std::env::args().nth(1) else {
-        eprintln!("usage: null-milter inet:HOST:PORT|unix:PATH");
-        return ExitCode::from(2);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (address, longer) = match *arguments {
+        [address] => (address, None),
+        [address, "replace", octets] if octets.parse::<usize>().is_ok() => (address, octets.parse().ok()),
+        _ => {
+            eprintln!("usage: null-milter inet:HOST:PORT|unix:PATH [replace OCTETS]");
+            return ExitCode::from(2);
+        }
     };
-    match serve(&address).await {
+    match serve(address, longer).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{address}: {error}");
@@ -25,18 +36,19 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(address: &str) -> io::Result<()> {
+async fn serve(address: &str, longer: Option<usize>) -> io::Result<()> {
     let (config, never) = (Config::default(), std::future::pending::<()>());
+    let callbacks = callbacks(longer);
     match address.split_once(':') {
         Some(("unix", path)) => {
             let listener = UnixListener::bind(path)?;
             // For whatever user the MTA runs as.
             fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-            indymilter::run(listener, callbacks(), config, never).await
+            indymilter::run(listener, callbacks, config, never).await
         }
         Some(("inet", address)) => {
             let listener = TcpListener::bind(address).await?;
-            indymilter::run(Prompt(listener), callbacks(), config, never).await
+            indymilter::run(Prompt(listener), callbacks, config, never).await
         }
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
@@ -58,10 +70,11 @@ impl Listener for Prompt {
 }
 
 /// The stages that a milter needs who sees whole messages, and the same answers that `hsmime-milter` gives.
-fn callbacks() -> Callbacks<()> {
+fn callbacks(longer: Option<usize>) -> Callbacks<usize> {
+    let ready = Arc::new(longer.map(|longer| (longer, LINE.repeat((MOST_OCTETS + longer) / LINE.len() + 1))));
     Callbacks::new()
-        .on_negotiate(|cx: &mut NegotiateContext<()>, _, offered| {
-            cx.requested_actions = Actions::empty();
+        .on_negotiate(|cx: &mut NegotiateContext<usize>, _, offered| {
+            cx.requested_actions = Actions::REPLACE_BODY;
             let wanted = ProtoOpts::NO_CONNECT
                 | ProtoOpts::NO_HELO
                 | ProtoOpts::NO_DATA
@@ -73,10 +86,32 @@ fn callbacks() -> Callbacks<()> {
             cx.requested_opts = wanted & offered;
             Box::pin(async { Status::Continue })
         })
-        .on_mail(|_, _| Box::pin(async { Status::Noreply }))
+        .on_mail(|cx, _| {
+            cx.data = Some(0);
+            Box::pin(async { Status::Noreply })
+        })
         .on_rcpt(|_, _| Box::pin(async { Status::Continue }))
         .on_header(|_, _, _| Box::pin(async { Status::Noreply }))
         .on_eoh(|_| Box::pin(async { Status::Noreply }))
-        .on_body(|_, _| Box::pin(async { Status::Continue }))
-        .on_eom(|_| Box::pin(async { Status::Accept }))
+        .on_body(|cx, chunk| {
+            cx.data = cx.data.map(|octets| octets + chunk.len());
+            Box::pin(async { Status::Continue })
+        })
+        .on_eom(move |cx| {
+            let ready = Arc::clone(&ready);
+            Box::pin(async move {
+                let Some((longer, text)) = &*ready else { return Status::Accept };
+                let octets = cx.data.unwrap_or_default().min(MOST_OCTETS) + longer;
+                let body = text.as_bytes().get(..octets).unwrap_or_default();
+                match cx.actions.replace_body(body).await {
+                    Ok(()) => Status::Accept,
+                    Err(_) => Status::Tempfail,
+                }
+            })
+        })
 }
+
+/// What ready-made bodies consist of.
+const LINE: &str = "The quick brown fox jumps over the lazy dog, and over the next one.\r\n";
+/// The longest body that is replaced by a longer one.
+const MOST_OCTETS: usize = 1 << 20;

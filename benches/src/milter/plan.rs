@@ -14,7 +14,7 @@ use super::{
     mta::{Mail, Mta},
     results::{Added, Latency, Results, Row, Times, TokenRates},
     site::{Contender, Site, Socket, Way},
-    token,
+    token::{self, Rate},
 };
 use crate::{
     pool::{load, operation::Operation},
@@ -57,7 +57,7 @@ impl Plan {
             token: Vec::new(),
             postfix: self.rows(&Contender::ALL),
             alone: self.rows(&Contender::ALL[1..]),
-            latencies: latencies(),
+            latencies: self.latencies(),
         };
         for round in 0..self.rounds {
             say(&format!("round {}: the token", round + 1));
@@ -76,10 +76,18 @@ impl Plan {
             }
             for latency in &mut results.latencies {
                 let contender = latency.contender;
-                say(&format!("round {}: latency, {}, {}", round + 1, contender.title(), latency.way.title()));
-                let rows = if latency.way == Way::Alone { &results.alone } else { &results.postfix };
-                let most = self.most(rows, contender)?;
-                latency.rounds.push(self.latency(&site, latency.way, contender, most / 2.0, round)?);
+                let (octets, way) = (latency.octets, latency.way);
+                say(&format!(
+                    "round {}: latency, {octets} octets, {}, {}",
+                    round + 1,
+                    contender.title(),
+                    way.title()
+                ));
+                let rows = if way == Way::Alone { &results.alone } else { &results.postfix };
+                let rate = self.most(rows, contender, octets)? / 2.0;
+                let one = results.token.last().and_then(|token| token.of(contender)).unwrap_or_default();
+                let ours = self.latency(&site, way, (contender, octets), rate, one, round)?;
+                latency.rounds.push(ours);
             }
         }
         results.samples += site.look_at_samples(&self.sizes)?;
@@ -99,7 +107,7 @@ impl Plan {
     }
 
     fn token(&self, site: &Site) -> Result<TokenRates> {
-        let lab = &site.lab;
+        let lab = site.lab(Contender::SignRsa)?;
         let length = self.length / 2;
         Ok(TokenRates {
             sign_rsa: token::measure(lab, &lab.alice, "alice", Operation::Rsa2048Sign, length)?,
@@ -116,7 +124,7 @@ impl Plan {
         let used = Used::now(process)?;
         let measured = load::closed(connections, self.length, &|| ask(listen, &mail))?;
         // With those before and after the time that counts.
-        let treated = if contender == Contender::Null {
+        let treated = if matches!(contender, Contender::Null | Contender::Replacing) {
             measured.rate * begun.elapsed().as_secs_f64()
         } else {
             #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
@@ -129,26 +137,36 @@ impl Plan {
         Ok(Cell { rate: measured.rate, ..cell })
     }
 
-    /// The smallest messages and the most connections.
-    fn heaviest(&self) -> Result<(usize, usize)> {
-        let octets = self.sizes.iter().copied().min().context("no messages")?;
-        Ok((octets, self.connections.iter().copied().max().context("no connections")?))
+    /// Latencies are told of the most connections.
+    fn hands(&self) -> Result<usize> {
+        self.connections.iter().copied().max().context("no connections")
     }
 
-    /// What a contender did of them in this round.
-    fn most(&self, rows: &[Row], contender: Contender) -> Result<f64> {
-        let (octets, connections) = self.heaviest()?;
-        let row = rows.iter().find(|row| (row.octets, row.connections) == (octets, connections));
+    /// What a contender did of messages of this length over them in this round.
+    fn most(&self, rows: &[Row], contender: Contender, octets: usize) -> Result<f64> {
+        let hands = self.hands()?;
+        let row = rows.iter().find(|row| (row.octets, row.connections) == (octets, hands));
         let cell = row.and_then(|row| row.of(contender)?.last()).context("not measured")?;
         Ok(cell.rate)
     }
 
-    fn latency(&self, site: &Site, way: Way, contender: Contender, rate: f64, round: usize) -> Result<Added> {
+    fn latency(
+        &self,
+        site: &Site,
+        way: Way,
+        (contender, octets): (Contender, usize),
+        rate: f64,
+        token: Rate,
+        round: usize,
+    ) -> Result<Added> {
         let mut added = Added { rate, ..Added::default() };
         let mut both = [(contender, &mut added.ours), (Contender::Null, &mut added.null)];
         for (contender, times) in from(round, &mut both) {
-            **times = self.times(site, way, *contender, rate)?;
+            **times = self.times(site, way, (*contender, octets), rate)?;
         }
+        let sessions = thread::available_parallelism()?.get();
+        let one = Duration::from_secs_f64(token.one_ms / 1e3);
+        added.token = times_of(&load::ideal(sessions, one, rate, added.ours.messages));
         Ok(added)
     }
 
@@ -162,8 +180,14 @@ impl Plan {
     }
 
     /// Of messages that arrive independently of each other.
-    fn times(&self, site: &Site, way: Way, contender: Contender, rate: f64) -> Result<Times> {
-        let (octets, hands) = self.heaviest()?;
+    fn times(
+        &self,
+        site: &Site,
+        way: Way,
+        (contender, octets): (Contender, usize),
+        rate: f64,
+    ) -> Result<Times> {
+        let hands = self.hands()?;
         let mail = site.mail(contender, octets)?;
         let smtp = site.smtp_port(contender)?;
         let listen = site.listen(contender)?;
@@ -187,14 +211,28 @@ impl Plan {
             times.len()
         );
         times.sort();
-        Ok(Times { messages: times.len(), p50: percentile(&times, 0.5), p99: percentile(&times, 0.99) })
+        Ok(times_of(&times))
+    }
+
+    fn latencies(&self) -> Vec<Latency> {
+        let mut all = Vec::new();
+        for way in [Way::Alone, Way::Postfix] {
+            for &octets in &self.sizes {
+                all.extend(Contender::BAREST.map(|contender| Latency {
+                    way,
+                    octets,
+                    contender,
+                    rounds: Vec::new(),
+                }));
+            }
+        }
+        all
     }
 }
 
-fn latencies() -> Vec<Latency> {
-    let ways = [Way::Alone, Way::Postfix].into_iter();
-    ways.flat_map(|way| Contender::OURS.map(|contender| Latency { way, contender, rounds: Vec::new() }))
-        .collect()
+/// Of times in their order.
+fn times_of(times: &[Duration]) -> Times {
+    Times { messages: times.len(), p50: percentile(times, 0.5), p99: percentile(times, 0.99) }
 }
 
 /// All of them in turn, from another one in each round, so that what one leaves behind does not always hit the same.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     pool::plot::{Figure, Line, Mark, Panel, Style},
+    results::{QUIET, loud},
     statistics::{Spread, spread},
     wanted,
 };
@@ -42,12 +43,15 @@ impl Results {
         }
         out.push_str(
             "\n## Through Postfix\n\nMessages a second that `smtp-source -d` gets accepted; delivery is to `discard`. The null milter is \
-             `milter/examples/null-milter.rs`: indymilter that sees all of every message, gives the answers that ours gives, and accepts it.\n\n",
+             `milter/examples/null-milter.rs`: indymilter that sees all of every message, gives the answers that ours gives, and accepts it. With \
+             a new body it gives each a ready-made one as long as a signed one, and changes nothing else: what Postfix has to do for that. At a \
+             site there are beside: the audit, the cache, harvesting, revocation, the spool for copies, and metrics.\n\n",
         );
         table(&self.postfix, |cell| cell.rate, &mut out);
         out.push_str(
-            "\nAs a part of the null milter's rate, round by round; and as a part of what is left of it where the token's time for \
-             a message is added to the null milter's: both take all of the processor, so that nothing can do more.\n\n",
+            "\nAs a part of the null milter's rate, round by round; and as a part of what is left where the token's time for a message \
+             is added to that of the null milter, or, where bodies are replaced, of the one that gives each message a ready-made body: all of \
+             them take all of the processor, so that nothing can do more.\n\n",
         );
         self.parts(&mut out);
         out.push_str("\nMicroseconds of processor time for a message, of all processes:\n\n");
@@ -59,25 +63,30 @@ impl Results {
         out.push_str("\nMicroseconds of the milter's processor time for a message:\n\n");
         table(&self.alone, |cell| cell.milter_us, &mut out);
         out.push_str(
-            "\n## Latency\n\nThe smallest messages over the most connections, arriving independently of each other at half of the \
-             rate above: milliseconds from the first command to the last answer, of the milter and of the null milter at the same \
-             rate. A percentile of one round is told from as many messages at least.\n\n| milter | | messages/s | messages | p50 | null's | p99 | null's | added to p99 |\n\
-             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+            "\n## Latency\n\nMessages over the most connections that arrive independently of each other (a Poisson process: \
+             some come close together) at half of what this milter did above: milliseconds from the first command to the last answer, and \
+             from the arrival where all connections were taken, of the milter and of the null milter at the same rate and with the same \
+             arrivals. A percentile of one round is told from as many messages at least. `token's` is what these arrivals would take if \
+             there were nothing but the token, with a core for each session: computed, and less than anything can be here, where all share \
+             the cores.\n\n| milter | | message | messages/s | messages | p50 | null's | p99 | null's | token's | added to p99 |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         );
         for one in &self.latencies {
             let median =
                 |of: &dyn Fn(&super::results::Added) -> f64| Spread::of(one.rounds.iter().map(of)).median;
             let _ = writeln!(
                 out,
-                "| {} | {} | {:.0} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
+                "| {} | {} | {} KB | {:.0} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
                 one.contender.title(),
                 one.way.title(),
+                one.octets / 1000,
                 median(&|round| round.rate),
                 one.messages(),
                 median(&|round| round.ours.p50),
                 median(&|round| round.null.p50),
                 median(&|round| round.ours.p99),
                 median(&|round| round.null.p99),
+                median(&|round| round.token.p99),
                 spread(one.added(), 2, ""),
             );
         }
@@ -148,17 +157,13 @@ impl Results {
 }
 
 /// The first that a reader must know of what was measured while others were at work.
-fn warning(load_before: &str) -> &'static str {
-    let last_minute = load_before.split(' ').next().and_then(|number| number.parse().ok());
-    if last_minute.is_some_and(|load: f64| load <= QUIET) {
-        ""
-    } else {
-        "**The machine was not quiet: see the load average. Take it for no statement on rates and latencies.**\n\n"
-    }
+fn warning(load_before: &str) -> String {
+    let Some(load) = loud(load_before) else { return String::new() };
+    format!(
+        "**The machine was not quiet: the load average was {load} before, above {QUIET}. Take what follows for no statement on rates and \
+         latencies.**\n\n"
+    )
 }
-
-/// Half a processor.
-const QUIET: f64 = 0.5;
 
 fn table(rows: &[Row], value: impl Fn(&Cell) -> f64, out: &mut String) {
     let Some(first) = rows.first() else { return };
@@ -182,9 +187,12 @@ fn style(contender: Contender) -> Style {
     let (colour, dashes) = match contender {
         Contender::None => ("#57606a", "2 4"),
         Contender::Null => ("#57606a", ""),
+        Contender::Replacing => ("#57606a", "6 3"),
         Contender::SignP256 => ("#0969da", ""),
         Contender::SignRsa => ("#d4620a", ""),
         Contender::Open => ("#1a7f37", ""),
+        Contender::SignP256AtSite => ("#0969da", "6 3"),
+        Contender::OpenAtSite => ("#1a7f37", "6 3"),
     };
     Style { colour, dashes, mark: Mark::Disc }
 }

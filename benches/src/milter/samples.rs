@@ -36,9 +36,15 @@ impl Site {
         let (header, body) = mime::split(delivered);
         let content = match contender {
             Contender::None | Contender::Null => body.to_vec(),
+            Contender::Replacing => {
+                ensure!(body.len() > expected * LINE.trim_end().len(), "its body is no longer one");
+                return Ok(());
+            }
             // It fails where the signature does not fit or is by nobody of ours.
-            Contender::SignP256 | Contender::SignRsa => self.lab.openssl()?.verify(delivered)?,
-            Contender::Open => {
+            Contender::SignP256 | Contender::SignRsa | Contender::SignP256AtSite => {
+                self.lab(contender)?.openssl()?.verify(delivered)?
+            }
+            Contender::Open | Contender::OpenAtSite => {
                 let fields = mime::values(header, "content-type");
                 ensure!(fields.iter().all(|field| !field.contains("pkcs7")), "it was not opened: {fields:?}");
                 body.to_vec()
@@ -47,7 +53,8 @@ impl Site {
         let is_signed =
             mime::values(header, "content-type").iter().any(|field| field.contains("multipart/signed"));
         ensure!(
-            is_signed == matches!(contender, Contender::SignP256 | Contender::SignRsa),
+            is_signed
+                == matches!(contender, Contender::SignP256 | Contender::SignRsa | Contender::SignP256AtSite),
             "it is signed, or is not"
         );
         let found = lines(&content);

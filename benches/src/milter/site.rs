@@ -10,7 +10,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use testkit::{
-    Lab, mail::Letter, milter::Milter, peers::Recipient, postfix::Postfix, programs, sink::Sink, wait,
+    Lab, mail::Letter, milter::Milter, mime, peers::Recipient, postfix::Postfix, programs, sink::Sink, wait,
+    workdir::Workdir,
 };
 
 use super::{
@@ -25,12 +26,27 @@ pub enum Contender {
     None,
     /// A milter that accepts everything.
     Null,
+    /// The same, with a ready-made body as long as a signed one: what the MTA has to do for that.
+    Replacing,
     /// `hsmime-milter`, signing with P-256.
     SignP256,
     /// The same with RSA-2048.
     SignRsa,
     /// The same, opening mail for an RSA-2048 key.
     Open,
+    /// `SignP256` with all that a site has beside: audit, cache, harvesting, copies, revocation, metrics.
+    SignP256AtSite,
+    /// `Open` with all of that.
+    OpenAtSite,
+}
+
+/// A `hsmime-milter` with its own token and people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Outgoing,
+    Incoming,
+    OutgoingAtSite,
+    IncomingAtSite,
 }
 
 /// How mail comes to a milter.
@@ -53,29 +69,54 @@ pub enum Socket {
 
 impl Contender {
     /// All, in the order of the table.
-    pub const ALL: [Self; 5] = [Self::None, Self::Null, Self::SignP256, Self::SignRsa, Self::Open];
+    pub const ALL: [Self; 8] = [
+        Self::None,
+        Self::Null,
+        Self::Replacing,
+        Self::SignP256,
+        Self::SignRsa,
+        Self::Open,
+        Self::SignP256AtSite,
+        Self::OpenAtSite,
+    ];
 
     /// Those that use the token.
-    pub const OURS: [Self; 3] = [Self::SignP256, Self::SignRsa, Self::Open];
+    pub const OURS: [Self; 5] =
+        [Self::SignP256, Self::SignRsa, Self::Open, Self::SignP256AtSite, Self::OpenAtSite];
+
+    /// Those of them that have the least beside it, of which something is wanted.
+    pub const BAREST: [Self; 3] = [Self::SignP256, Self::SignRsa, Self::Open];
 
     /// For readers.
     pub fn title(self) -> &'static str {
         match self {
             Self::None => "no milter",
             Self::Null => "null milter",
+            Self::Replacing => "null milter, new body",
             Self::SignP256 => "signing, P-256",
             Self::SignRsa => "signing, RSA-2048",
             Self::Open => "opening, RSA-2048",
+            Self::SignP256AtSite => "signing, P-256, at a site",
+            Self::OpenAtSite => "opening, RSA-2048, at a site",
+        }
+    }
+
+    fn place(self) -> Option<Place> {
+        match self {
+            Self::None | Self::Null | Self::Replacing => None,
+            Self::SignP256 | Self::SignRsa => Some(Place::Outgoing),
+            Self::Open => Some(Place::Incoming),
+            Self::SignP256AtSite => Some(Place::OutgoingAtSite),
+            Self::OpenAtSite => Some(Place::IncomingAtSite),
         }
     }
 
     /// What the milter's log says of each message.
     fn action(self) -> Option<&'static str> {
-        match self {
-            Self::None | Self::Null => None,
-            Self::SignP256 | Self::SignRsa => Some("action=\"signed\""),
-            Self::Open => Some("action=\"opened\""),
-        }
+        Some(match self.place()? {
+            Place::Outgoing | Place::OutgoingAtSite => "action=\"signed\"",
+            Place::Incoming | Place::IncomingAtSite => "action=\"opened\"",
+        })
     }
 }
 
@@ -111,64 +152,56 @@ impl Drop for Null {
     }
 }
 
+/// A `hsmime-milter` that runs.
+#[derive(Debug)]
+struct Ours {
+    place: Place,
+    milter: Milter,
+    lab: Lab,
+}
+
 /// All of it running.
 #[derive(Debug)]
 pub struct Site {
     postfix: Postfix,
     smtp: Vec<(Contender, u16)>,
     milters: Vec<(Contender, String)>,
-    signing: Milter,
-    opening: Milter,
+    ours: Vec<Ours>,
     null: Null,
+    replacing: Null,
     /// Where samples go.
     pub(super) sink: Sink,
-    /// The people and their token.
-    pub lab: Lab,
-    /// The same, for mail from outside.
-    outside: Lab,
+    workdir: Workdir,
 }
 
 impl Site {
     /// Starts everything. Mail is discarded once it is in the queue.
     pub fn start(socket: Socket) -> Result<Self> {
-        let mut lab = Lab::new("bench")?;
-        lab.config.trusted_networks = vec!["127.0.0.0/8".to_owned()];
-        let mut outside = Lab::new("outside")?;
-        for lab in [&mut lab, &mut outside] {
-            // A token in software does no more with more.
-            lab.config.sessions = u32::try_from(std::thread::available_parallelism()?.get())?;
-            if socket == Socket::Unix {
-                lab.config.listen = format!("unix:{}", lab.workdir.join("m.sock").display());
-                // For Postfix's user.
-                lab.config.socket_mode = Some("666".to_owned());
-            }
-        }
-        let (signing, opening) = (lab.start_milter()?, outside.start_milter()?);
-        let program = programs::find("examples/null-milter")
-            .context("run: cargo build --release -p milter --bins --examples")?;
-        let null_listen = match socket {
-            Socket::Inet => format!("inet:127.0.0.1:{}", wait::free_port()?),
-            Socket::Unix => format!("unix:{}", lab.workdir.join("null.sock").display()),
-        };
-        let null = Null(Command::new(program).arg(&null_listen).stdin(Stdio::null()).spawn()?);
-        wait::until("the null milter to listen", Duration::from_secs(10), || {
-            Ok(Mta::open(&null_listen).ok())
-        })?;
+        let places = [Place::Outgoing, Place::Incoming, Place::OutgoingAtSite, Place::IncomingAtSite];
+        let ours = places.into_iter().map(|place| Ours::start(place, socket)).collect::<Result<Vec<_>>>()?;
+        let workdir = Workdir::new("bench")?;
+        let (null, null_listen) = Null::start(&workdir, socket, "null", &[])?;
+        let longer = longer(&ours)?.to_string();
+        let (replacing, replacing_listen) =
+            Null::start(&workdir, socket, "replacing", &["replace", &longer])?;
         let sink = Sink::start(testkit::sink::Offer::EightBit)?;
-        let postfix = Postfix::start(&lab.workdir, "", sink.port())?;
-        let milters = vec![
-            (Contender::Null, null_listen),
-            (Contender::SignP256, lab.config.listen.clone()),
-            (Contender::SignRsa, lab.config.listen.clone()),
-            (Contender::Open, outside.config.listen.clone()),
-        ];
+        let postfix = Postfix::start(&workdir, "", sink.port())?;
+        let mut milters = vec![(Contender::Null, null_listen), (Contender::Replacing, replacing_listen)];
+        for contender in Contender::OURS {
+            milters.push((contender, at(&ours, contender)?.lab.config.listen.clone()));
+        }
         let mut smtp = vec![(Contender::None, postfix.port())];
         for (contender, listen) in &milters {
             smtp.push((*contender, postfix.add_server(listen)?));
         }
-        let site = Self { postfix, smtp, milters, signing, opening, null, sink, lab, outside };
+        let site = Self { postfix, smtp, milters, ours, null, replacing, sink, workdir };
         site.discard()?;
         Ok(site)
+    }
+
+    /// The people and the token that a contender has; of one without, those of another.
+    pub fn lab(&self, contender: Contender) -> Result<&Lab> {
+        Ok(&at(&self.ours, contender)?.lab)
     }
 
     /// The MTA's release.
@@ -189,34 +222,7 @@ impl Site {
 
     /// The message of about so many octets that a contender gets.
     pub fn mail(&self, contender: Contender, octets: usize) -> Result<Mail> {
-        let lab = if contender == Contender::Open { &self.outside } else { &self.lab };
-        let text = LINE.repeat(octets / LINE.len());
-        let outgoing = |from: &str| {
-            let letter = Letter { from, to: "friend@partner.example", subject: "bench" };
-            let to = letter.to.to_owned();
-            let octets = letter.text(&text);
-            let plain = text.clone().into_bytes();
-            Mail { from: from.to_owned(), to, client: "127.0.0.1".to_owned(), octets, plain }
-        };
-        Ok(match contender {
-            Contender::None | Contender::Null | Contender::SignP256 => outgoing(&lab.carol.address),
-            Contender::SignRsa => outgoing(&lab.alice.address),
-            Contender::Open => {
-                // As long as the others in base64.
-                let text = LINE.repeat(octets * 3 / 4 / LINE.len());
-                let entity = format!("Content-Type: text/plain\r\n\r\n{text}");
-                let to = [Recipient::pkcs1(&lab.bob)];
-                let entity = lab.openssl()?.encrypt(entity.as_bytes(), &to, &["-aes-256-gcm"])?;
-                let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "bench" };
-                Mail {
-                    from: letter.from.to_owned(),
-                    to: letter.to.to_owned(),
-                    client: "203.0.113.9".to_owned(),
-                    octets: letter.carrying(&entity),
-                    plain: text.into_bytes(),
-                }
-            }
-        })
+        mail(self.lab(contender)?, contender, octets)
     }
 
     /// Where the milter listens.
@@ -235,8 +241,8 @@ impl Site {
         Ok(match contender {
             Contender::None => None,
             Contender::Null => Some(self.null.0.id()),
-            Contender::SignP256 | Contender::SignRsa => Some(self.signing.id()?),
-            Contender::Open => Some(self.opening.id()?),
+            Contender::Replacing => Some(self.replacing.0.id()),
+            ours => Some(at(&self.ours, ours)?.milter.id()?),
         })
     }
 
@@ -249,7 +255,7 @@ impl Site {
         count: usize,
     ) -> Result<Cell> {
         let port = self.smtp_port(contender)?;
-        let file: PathBuf = self.lab.workdir.file("bench.eml", testkit::mime::lf(&mail.octets))?;
+        let file: PathBuf = self.workdir.file("bench.eml", mime::lf(&mail.octets))?;
         let before = self.treated(contender)?;
         let mut command = Command::new("smtp-source");
         command.args(["-d", "-s", &connections.to_string(), "-m", &count.to_string()]);
@@ -282,16 +288,113 @@ impl Site {
     /// How many messages its milter has treated.
     pub fn treated(&self, contender: Contender) -> Result<usize> {
         let Some(action) = contender.action() else { return Ok(0) };
-        let lab = if contender == Contender::Open { &self.outside } else { &self.lab };
-        let log = fs::read_to_string(lab.workdir.join("milter.log"))?;
+        let log = fs::read_to_string(self.lab(contender)?.workdir.join("milter.log"))?;
         Ok(log.matches(action).count())
     }
 
-    /// Whether both milters still run.
+    /// Whether all milters still run.
     pub fn check(&mut self) -> Result<()> {
-        ensure!(self.signing.is_running() && self.opening.is_running(), "a milter ended");
+        ensure!(self.ours.iter_mut().all(|ours| ours.milter.is_running()), "a milter ended");
         Ok(())
     }
+}
+
+impl Ours {
+    fn start(place: Place, socket: Socket) -> Result<Self> {
+        let (name, at_a_site) = match place {
+            Place::Outgoing => ("outgoing", false),
+            Place::Incoming => ("incoming", false),
+            Place::OutgoingAtSite => ("out-site", true),
+            Place::IncomingAtSite => ("in-site", true),
+        };
+        let mut lab = Lab::new(name)?;
+        let config = &mut lab.config;
+        if matches!(place, Place::Outgoing | Place::OutgoingAtSite) {
+            config.trusted_networks = vec!["127.0.0.0/8".to_owned()];
+        }
+        // A token in software does no more with more.
+        config.sessions = u32::try_from(std::thread::available_parallelism()?.get())?;
+        if socket == Socket::Unix {
+            config.listen = format!("unix:{}", lab.workdir.join("m.sock").display());
+            // For Postfix's user.
+            config.socket_mode = Some("666".to_owned());
+        }
+        if at_a_site {
+            config.audit = Some(lab.workdir.join("audit.jsonl"));
+            config.cache = Some(lab.workdir.join("cache"));
+            config.harvest = true;
+            "soft-fail".clone_into(&mut config.revocation);
+            config.reinjection = Some((wait::free_port()?, lab.workdir.join("state")));
+            config.control = Some(lab.workdir.join("control"));
+            config.metrics = Some(format!("inet:127.0.0.1:{}", wait::free_port()?));
+        }
+        Ok(Self { place, milter: lab.start_milter()?, lab })
+    }
+}
+
+impl Null {
+    /// Starts one; tells where it listens.
+    fn start(workdir: &Workdir, socket: Socket, name: &str, arguments: &[&str]) -> Result<(Self, String)> {
+        let program = programs::find("examples/null-milter")
+            .context("run: cargo build --release -p milter --bins --examples")?;
+        let listen = match socket {
+            Socket::Inet => format!("inet:127.0.0.1:{}", wait::free_port()?),
+            Socket::Unix => format!("unix:{}", workdir.join(format!("{name}.sock")).display()),
+        };
+        let mut command = Command::new(program);
+        let null = Self(command.arg(&listen).args(arguments).stdin(Stdio::null()).spawn()?);
+        wait::until("the null milter to listen", Duration::from_secs(10), || Ok(Mta::open(&listen).ok()))?;
+        Ok((null, listen))
+    }
+}
+
+/// The milter that a contender stands for; the first for those of others.
+fn at(ours: &[Ours], contender: Contender) -> Result<&Ours> {
+    let place = contender.place().unwrap_or(Place::Outgoing);
+    ours.iter().find(|ours| ours.place == place).context("no such milter")
+}
+
+/// By how much a signed body is longer.
+fn longer(ours: &[Ours]) -> Result<usize> {
+    let lab = &at(ours, Contender::SignP256)?.lab;
+    let mail = mail(lab, Contender::SignP256, 4000)?;
+    let signed = Mta::open(&lab.config.listen)?.message(&mail)?;
+    signed.checked_sub(mime::split(&mail.octets).1.len()).context("a signed body is longer")
+}
+
+/// The message of about so many octets that a contender gets.
+fn mail(lab: &Lab, contender: Contender, octets: usize) -> Result<Mail> {
+    let text = LINE.repeat(octets / LINE.len());
+    let outgoing = |from: &str| {
+        let letter = Letter { from, to: "friend@partner.example", subject: "bench" };
+        let to = letter.to.to_owned();
+        let octets = letter.text(&text);
+        let plain = text.clone().into_bytes();
+        Mail { from: from.to_owned(), to, client: "127.0.0.1".to_owned(), octets, plain }
+    };
+    Ok(match contender {
+        Contender::None
+        | Contender::Null
+        | Contender::Replacing
+        | Contender::SignP256
+        | Contender::SignP256AtSite => outgoing(&lab.carol.address),
+        Contender::SignRsa => outgoing(&lab.alice.address),
+        Contender::Open | Contender::OpenAtSite => {
+            // As long as the others in base64.
+            let text = LINE.repeat(octets * 3 / 4 / LINE.len());
+            let entity = format!("Content-Type: text/plain\r\n\r\n{text}");
+            let to = [Recipient::pkcs1(&lab.bob)];
+            let entity = lab.openssl()?.encrypt(entity.as_bytes(), &to, &["-aes-256-gcm"])?;
+            let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "bench" };
+            Mail {
+                from: letter.from.to_owned(),
+                to: letter.to.to_owned(),
+                client: "203.0.113.9".to_owned(),
+                octets: letter.carrying(&entity),
+                plain: text.into_bytes(),
+            }
+        }
+    })
 }
 
 /// What texts consist of.

@@ -116,7 +116,7 @@ pub fn open<'a>(
     make: &(dyn Fn() -> Result<Ask<'a>> + Sync),
 ) -> Result<Vec<Duration>> {
     let asks = (0..hands).map(|_| make()).collect::<Result<Vec<_>>>()?;
-    let arrivals = Mutex::new(Arrivals { next: Instant::now(), state: 0x9e37_79b9_7f4a_7c15, rate });
+    let arrivals = Mutex::new(Arrivals::new(Instant::now(), rate));
     let run = |mut ask: Ask<'a>| {
         let mut times = Vec::new();
         while !stop.load(Ordering::Relaxed) {
@@ -140,6 +140,23 @@ pub fn open<'a>(
     })
 }
 
+/// How long requests that arrive as those of [`open`] would take if nothing took time but so many servers, each so much
+/// for one.
+pub fn ideal(servers: usize, service: Duration, rate: f64, requests: usize) -> Vec<Duration> {
+    let begin = Instant::now();
+    let mut arrivals = Arrivals::new(begin, rate);
+    let mut free = vec![begin; servers.max(1)];
+    let times = (0..requests).map(|_| {
+        let arrival = arrivals.next();
+        let Some(first) = free.iter_mut().min() else { return service };
+        *first = arrival.max(*first) + service;
+        *first - arrival
+    });
+    let mut times: Vec<Duration> = times.collect();
+    times.sort();
+    times
+}
+
 /// The times of arrival, the same in every run.
 struct Arrivals {
     next: Instant,
@@ -148,6 +165,10 @@ struct Arrivals {
 }
 
 impl Arrivals {
+    fn new(begin: Instant, rate: f64) -> Self {
+        Self { next: begin, state: 0x9e37_79b9_7f4a_7c15, rate }
+    }
+
     fn next(&mut self) -> Instant {
         // xorshift64*; the upper 53 bits are a number from 0 to 1.
         self.state ^= self.state >> 12;
@@ -203,7 +224,7 @@ mod tests {
     #[test]
     fn arrivals_come_at_their_rate_and_not_evenly() {
         let begin = Instant::now();
-        let mut arrivals = Arrivals { next: begin, state: 1, rate: 1000.0 };
+        let mut arrivals = Arrivals::new(begin, 1000.0);
         let times: Vec<Instant> = (0..20_000).map(|_| arrivals.next()).collect();
         let seconds = times.last().unwrap().duration_since(begin).as_secs_f64();
         assert!((19.0..21.0).contains(&seconds), "{seconds}");
@@ -211,6 +232,17 @@ mod tests {
         let short = gaps.filter(|gap| *gap < Duration::from_micros(500)).count();
         // 1 - 1/sqrt(e) of all gaps are below half their mean.
         assert!((7_400..8_400).contains(&short), "{short}");
+    }
+
+    #[test]
+    fn requests_wait_for_a_server_where_all_are_taken_and_not_otherwise() {
+        let service = Duration::from_millis(1);
+        let times = |servers, rate| ideal(servers, service, rate, 20_000);
+        assert_eq!(times(100, 1000.0).last(), Some(&service));
+        // M/D/1 at half load: half a service longer on average.
+        let waited: f64 = times(1, 500.0).iter().map(|time| time.saturating_sub(service).as_secs_f64()).sum();
+        assert!((0.45e-3..0.55e-3).contains(&(waited / 20_000.0)), "{waited}");
+        assert!(times(2, 1000.0)[19_799] < times(1, 500.0)[19_799], "two that share a line wait less");
     }
 
     #[test]
