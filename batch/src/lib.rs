@@ -46,5 +46,6 @@ pub mod stored;
 pub mod task;
 pub mod tree;
 mod weigh;
+pub mod words;
 pub mod worker;
 mod writer;

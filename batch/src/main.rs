@@ -7,8 +7,7 @@ mod cli;
 mod sysexits;
 
 use std::{
-    env, fs,
-    io::{self, Write},
+    env, fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -35,6 +34,7 @@ use batch::{
     scan::{Scan, Summary},
     select::Selected,
     task::{Identity, Task},
+    words::{self, Words, say},
 };
 use certcache::CachedDistrust;
 use clap::Parser;
@@ -49,6 +49,12 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    let code = work();
+    words::finish();
+    code
+}
+
+fn work() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -75,11 +81,6 @@ fn main() -> ExitCode {
         return ExitCode::from(sysexits::of(&done));
     }
     ExitCode::from(done.map_or(2, |totals| u8::from(totals.failed() > 0)))
-}
-
-/// Words for people. A standard error that is gone is no reason to stop.
-fn say(words: &str) {
-    let _ = writeln!(io::stderr(), "{words}");
 }
 
 /// Holds outputs against a report.
@@ -111,7 +112,7 @@ fn start(cli: &Cli) -> Result<Totals> {
     let output = cli.command.output()?;
     let settings = Settings::load(&cli.config)?;
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(Words::default)
         .with_target(false)
         .with_ansi(false)
         .with_max_level(LevelFilter::WARN)

@@ -1,10 +1,8 @@
 //! Panics say where they happened, never what with: the text of one may hold parts of a message.
 
-use std::{
-    cell::RefCell,
-    io::{self, Write},
-    panic,
-};
+use std::{cell::RefCell, panic};
+
+use crate::words;
 
 thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -15,7 +13,7 @@ pub fn say_place_only() {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
         if let Some(place) = &place {
-            let _ = writeln!(io::stderr(), "hsmime-batch: panic at {place}");
+            words::say(&format!("hsmime-batch: panic at {place}"));
         }
         PLACE.with(|kept| kept.replace(place));
     }));

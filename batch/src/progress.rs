@@ -5,8 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
-    io::{self, Write},
+    fmt, io,
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -16,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{archive::Kind, log::Octets, weigh::weigh};
+use crate::{archive::Kind, log::Octets, weigh::weigh, words};
 
 /// How progress is shown.
 #[derive(Clone, Debug)]
@@ -198,6 +197,11 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What takes the bar away, if there is one.
+    fn erasing(&self) -> &'static str {
+        if std::mem::take(&mut self.state().has_bar) { "\r\x1b[K" } else { "" }
+    }
+
     /// Finds out how much there is to do, while it is begun with.
     fn weigh(&self, inputs: &[(PathBuf, Kind)]) {
         let weight = weigh(inputs, || !self.state().has_ended);
@@ -238,36 +242,28 @@ impl Progress {
         self.inner.state().reached.of = Some(of);
     }
 
-    /// Words for people. A standard error that is gone is no reason to stop.
+    /// Words for people.
     pub(crate) fn say(&self, line: &str) {
-        erase(&self.inner);
-        let _ = writeln!(io::stderr(), "hsmime-batch: {line}");
+        words::write(format!("{}hsmime-batch: {line}\n", self.inner.erasing()));
     }
 
-    /// Shows nothing more.
+    /// Shows nothing more, and sees that all that was said is written.
     pub(crate) fn end(&mut self) {
         self.inner.state().has_ended = true;
         self.inner.ended.notify_all();
-        // It may wait for somebody who reads the standard error, or for a key server; the run shall not.
+        // It may wait for a key server; the run shall not.
         if let Some((thread, is_done)) = self.writing.take()
             && is_done.recv_timeout(END) == Err(RecvTimeoutError::Disconnected)
         {
             let _ = thread.join();
         }
+        words::finish();
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// Nothing is written with the lock held: a standard error that nobody reads would stop the run.
-fn erase(inner: &Inner) {
-    let had_bar = std::mem::take(&mut inner.state().has_bar);
-    if had_bar {
-        let _ = write!(io::stderr(), "\r\x1b[K");
     }
 }
 
@@ -283,17 +279,17 @@ fn show(inner: &Inner, showing: &Showing, style: Style) {
         let mut state = inner.state();
         if state.has_ended {
             drop(state);
-            erase(inner);
+            words::write(inner.erasing().into());
             return;
         }
         let reached = state.reached;
         state.has_bar = style != Style::Lines;
         drop(state);
         let text = view.text(began.elapsed(), reached, busy);
-        let _ = match style {
-            Style::Lines => writeln!(io::stderr(), "hsmime-batch: {text}"),
-            Style::Bar(_) => write!(io::stderr(), "\r\x1b[K{text}"),
-        };
+        match style {
+            Style::Lines => words::mention(&format!("hsmime-batch: {text}")),
+            Style::Bar(_) => words::show(format!("\r\x1b[K{text}")),
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use batch::{
     task::{Done, Failed, Task, Work},
 };
 
+use smime::Fault;
+
 use crate::support::Shout;
 
 /// What the other process does with each message.
@@ -30,6 +32,8 @@ pub(crate) enum Pace {
     Slow,
     /// It writes the body in capitals, half a millisecond each.
     Shouting,
+    /// Each message fails.
+    Failing,
 }
 
 impl Task for Pace {
@@ -42,6 +46,7 @@ impl Task for Pace {
                 thread::sleep(Duration::from_micros(500));
                 return Shout.run(work);
             }
+            Self::Failing => return Err(Failed::new(Fault::Message, "it does not please")),
             _ => {}
         }
         Ok(Done::unchanged("copied"))
@@ -72,6 +77,7 @@ fn as_another_process() {
         "Slow" => Pace::Slow,
         "SlowFirst" => Pace::SlowFirst,
         "Shouting" => Pace::Shouting,
+        "Failing" => Pace::Failing,
         _ => Pace::Fast,
     };
     let output = path("BATCH_OUTPUT");
