@@ -293,48 +293,45 @@ fn jobs(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Each command's work, as it is borrowed.
+macro_rules! work_of {
+    ($command:expr) => {
+        match $command {
+            Command::Check { .. } => None,
+            Command::Sign(work)
+            | Command::Resign { work, .. }
+            | Command::Decrypt { work, .. }
+            | Command::Encrypt { work, .. }
+            | Command::Reencrypt { work, .. }
+            | Command::Rekey { work, .. }
+            | Command::Scan { work, .. }
+            | Command::Verify { work, .. } => Some(work),
+        }
+    };
+}
+
 impl Command {
     /// On what to work, unless something is only checked.
     pub(crate) fn work(&self) -> Option<&Work> {
-        Some(match self {
-            Self::Check { .. } => return None,
-            Self::Sign(work)
-            | Self::Resign { work, .. }
-            | Self::Decrypt { work, .. }
-            | Self::Encrypt { work, .. }
-            | Self::Reencrypt { work, .. }
-            | Self::Rekey { work, .. }
-            | Self::Scan { work, .. }
-            | Self::Verify { work, .. } => work,
-        })
+        work_of!(self)
     }
 
     /// What is done with each message, in words that differ where that differs: not on what, nor to where, nor how fast.
     pub(crate) fn deed(&self) -> String {
         let mut command = self.clone();
-        match &mut command {
-            Self::Check { .. } => {}
-            Self::Sign(work)
-            | Self::Resign { work, .. }
-            | Self::Decrypt { work, .. }
-            | Self::Encrypt { work, .. }
-            | Self::Reencrypt { work, .. }
-            | Self::Rekey { work, .. }
-            | Self::Scan { work, .. }
-            | Self::Verify { work, .. } => {
-                *work = Work {
-                    inputs: Vec::new(),
-                    output: None,
-                    jobs: None,
-                    report: None,
-                    sign_report: None,
-                    html: None,
-                    shown: Shown::default(),
-                    resume: false,
-                    memory: 0,
-                    ..work.clone()
-                };
-            }
+        if let Some(work) = work_of!(&mut command) {
+            *work = Work {
+                inputs: Vec::new(),
+                output: None,
+                jobs: None,
+                report: None,
+                sign_report: None,
+                html: None,
+                shown: Shown::default(),
+                resume: false,
+                memory: 0,
+                ..work.clone()
+            };
         }
         format!("{command:?}")
     }
