@@ -1,7 +1,7 @@
 //! What an earlier run has done, by its journal: which messages of the input, and which files of the output.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
     ffi::OsString,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use data_encoding::HEXLOWER;
 
 use crate::{
     journal::{Checkpoint, decoded},
-    maildir::base,
+    maildir::{self, base, predecessor},
     stored::Origin,
 };
 
@@ -53,10 +53,12 @@ pub(crate) struct Done {
     pub(crate) otherwise_configured: bool,
     /// The folders of the input.
     folders: Folders,
-    /// Messages of folders that went, by all but their folder, that were not found again.
-    homeless: HashSet<[u8; 16]>,
+    /// Messages of folders that went, by all but their folder, that were not found again, and in how many they were.
+    homeless: HashMap<[u8; 16], u32>,
     /// The same in a Maildir that is input and output, by unique names.
-    homeless_names: HashSet<OsString>,
+    homeless_names: HashMap<OsString, u32>,
+    /// Those that were replaced there, by the numbers that their successors have in their names.
+    replaced: HashSet<u64>,
     /// How many files of folders that are still there were met.
     met: usize,
     /// How many of those that were homeless were met in another folder.
@@ -97,17 +99,24 @@ impl Done {
     pub(crate) fn meets(&mut self, origin: &Origin, content: &Content<'_>) -> bool {
         match self.find(origin, content) {
             Found::Nowhere => return false,
+            // One that was replaced and has come back is to be replaced again.
+            Found::Elsewhere(_) if self.is_replaced(origin) => return false,
             Found::Here => self.met += 1,
             Found::Elsewhere(message) => {
-                self.homeless.remove(&message);
+                take_one(&mut self.homeless, message);
                 self.again += 1;
             }
             Found::ElsewhereByName(name) => {
-                self.homeless_names.remove(&name);
+                take_one(&mut self.homeless_names, name);
                 self.again += 1;
             }
         }
         true
+    }
+
+    fn is_replaced(&self, origin: &Origin) -> bool {
+        let name = base(origin.file.file_name().unwrap_or_default());
+        self.replaces() && self.replaced.contains(&maildir::hash(name.as_bytes()))
     }
 
     fn find(&self, origin: &Origin, content: &Content<'_>) -> Found {
@@ -127,7 +136,7 @@ impl Done {
         if self.inputs.contains(&key) {
             return Found::Here;
         }
-        let is_homeless = self.homeless.contains(&key.message);
+        let is_homeless = self.homeless.contains_key(&key.message);
         let is_new = || self.folders.is_new(folder_of(&self.input, origin));
         if is_homeless && is_new() { Found::Elsewhere(key.message) } else { Found::Nowhere }
     }
@@ -144,7 +153,7 @@ impl Done {
             return Found::Here;
         }
         let (folder, name) = message;
-        if self.homeless_names.contains(&name) && self.folders.is_new(&folder) {
+        if self.homeless_names.contains_key(&name) && self.folders.is_new(&folder) {
             return Found::ElsewhereByName(name);
         }
         Found::Nowhere
@@ -154,8 +163,10 @@ impl Done {
     pub(crate) fn is_in_place(&mut self, root: &Path) {
         self.in_place = Some(root.to_owned());
         self.messages = self.outputs.iter().filter_map(|path| message(path)).collect();
-        let gone = self.messages.iter().filter(|(folder, _)| self.folders.is_gone(folder));
-        self.homeless_names = gone.map(|(_, name)| name.clone()).collect();
+        self.replaced = self.messages.iter().filter_map(|(_, name)| predecessor(name)).collect();
+        for (_, name) in self.messages.iter().filter(|(folder, _)| self.folders.is_gone(folder)) {
+            *self.homeless_names.entry(name.clone()).or_default() += 1;
+        }
     }
 
     /// Whether messages are replaced where they are.
@@ -201,8 +212,9 @@ impl Done {
     pub(crate) fn has_folders(&mut self, folders: &[PathBuf]) {
         self.folders.now = folders.iter().cloned().collect();
         let now: HashSet<[u8; 8]> = folders.iter().map(|folder| folder_key(folder)).collect();
-        let gone = self.inputs.iter().filter(|key| !now.contains(&key.folder));
-        self.homeless = gone.map(|key| key.message).collect();
+        for key in self.inputs.iter().filter(|key| !now.contains(&key.folder)) {
+            *self.homeless.entry(key.message).or_default() += 1;
+        }
     }
 
     /// The folders that the input had and has no longer.
@@ -224,6 +236,15 @@ impl Done {
         // Where they are replaced, none is where it was.
         let there = if self.replaces() { 0 } else { self.inputs.len() as u64 - self.messages_gone() };
         Moved { again: self.again, missing: there.saturating_sub(self.met as u64) }
+    }
+}
+
+fn take_one<K: Eq + std::hash::Hash>(counted: &mut HashMap<K, u32>, key: K) {
+    if let Entry::Occupied(mut entry) = counted.entry(key) {
+        *entry.get_mut() -= 1;
+        if *entry.get() == 0 {
+            entry.remove();
+        }
     }
 }
 
@@ -320,4 +341,51 @@ fn hash<const N: usize>(octets: &[u8]) -> [u8; N] {
 fn message(below: &Path) -> Option<(PathBuf, OsString)> {
     let folder = below.parent()?.parent()?.to_owned();
     Some((folder, base(below.file_name()?).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(file: &str) -> Origin {
+        Origin { file: Path::new(file).into(), offset: None }
+    }
+
+    fn folders(names: &[&str]) -> Vec<PathBuf> {
+        names.iter().map(PathBuf::from).collect()
+    }
+
+    /// A run that has done these files, in an input with these folders.
+    fn done(files: &[&str], had: &[&str]) -> Done {
+        let mut done = Done::of(Path::new("/in"));
+        done.had_folders(folders(had).into_iter().collect());
+        let key = |file: &&str| Key::of(Path::new("/in"), &origin(file), &Content::Sum("sum")).to_string();
+        done.add(Checkpoint { inputs: files.iter().map(key).collect(), ..Checkpoint::default() });
+        done
+    }
+
+    #[test]
+    fn each_message_of_a_folder_that_went_is_found_once_in_folders_that_came() {
+        let there = ["/in/a/cur/1:2,S", "/in/b/cur/1:2,S", "/in/c/cur/1:2,S"];
+        let mut done = done(&there[..2], &["a", "b", "kept"]);
+        done.has_folders(&folders(&["kept", "c", "d", "e"]));
+        assert_eq!(done.folders_gone(), folders(&["a", "b"]));
+        assert_eq!(done.messages_gone(), 2);
+        let sum = &Content::Sum("sum");
+        // It was in two folders that went, so it is found in two that came, and in none that was there before.
+        assert!(!done.meets(&origin("/in/kept/cur/1:2,S"), sum));
+        assert!(!done.meets(&origin("/in/c/cur/1:2,S"), &Content::Sum("another")));
+        assert!(done.meets(&origin("/in/c/new/1"), sum));
+        assert!(done.meets(&origin("/in/d/cur/1:2,RS"), sum));
+        assert!(!done.meets(&origin("/in/e/cur/1:2,S"), sum));
+        assert_eq!(done.moved(), Moved { again: 2, missing: 0 });
+    }
+
+    #[test]
+    fn what_is_not_where_it_was_is_counted_where_its_folder_is_still_there() {
+        let mut done = done(&["/in/a/cur/1", "/in/a/cur/2", "/in/b/cur/3"], &["a", "b"]);
+        done.has_folders(&folders(&["a"]));
+        assert!(done.meets(&origin("/in/a/new/1"), &Content::Sum("sum")));
+        assert_eq!(done.moved(), Moved { again: 0, missing: 1 });
+    }
 }

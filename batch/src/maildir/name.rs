@@ -42,7 +42,7 @@ pub(crate) fn successor(name: &OsStr, octets: &[u8]) -> OsString {
 }
 
 /// The [`hash`] of the unique name that a message is the successor of, if it is one.
-pub(super) fn predecessor(name: &OsStr) -> Option<u64> {
+pub(crate) fn predecessor(name: &OsStr) -> Option<u64> {
     let unique = base(name).as_bytes().split(|&octet| octet == b',').next().unwrap_or_default();
     let parts: Vec<&[u8]> = unique.split(|&octet| octet == b'.').collect();
     match parts.as_slice() {
@@ -64,7 +64,7 @@ fn marker_at_end(part: &[u8]) -> Option<u64> {
 }
 
 /// A number for a unique name.
-pub(super) fn hash(base: &[u8]) -> u64 {
+pub(crate) fn hash(base: &[u8]) -> u64 {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, base);
     digest.as_ref().iter().take(8).fold(0, |number, &octet| number << 8 | u64::from(octet))
 }
