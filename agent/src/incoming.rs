@@ -152,6 +152,18 @@ struct Form {
 }
 
 impl Agent {
+    /// The edits that take off a message whatever claims to have been found by us: fields, and tags where readers here take
+    /// them for ours.
+    pub fn without_results(&self, message: &Message) -> Edits {
+        let entity = message.entity();
+        let mut edits = Edits::default();
+        if self.incoming().tags_subjects {
+            subject::retag(&mut edits, &entity, None, None);
+        }
+        edits.remove.extend(self.forged_in(&entity));
+        edits
+    }
+
     /// Opens, verifies and treats a message.
     pub(crate) fn receive(
         &self,

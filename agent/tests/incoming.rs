@@ -471,6 +471,23 @@ fn forged_fields_and_tags_are_gone_before_ours_are_written() {
 }
 
 #[test]
+fn what_claims_to_be_found_by_us_comes_off_where_it_means_something() {
+    let mail = "Authentication-Results: mx.example.org; smime=pass\r\nAuthentication-Results: x; spf=pass\r\n\
+                X-Hsmime-Tag: x\r\nSubject: [S/MIME: signed] hello\r\n\r\nHi\r\n";
+    let message = Message::from_stored(mail.as_bytes());
+    for (rules, subject) in [
+        ("[[incoming]]\nsubject-tag = true\n", "Subject: hello\r\n"),
+        ("[[incoming]]\ndetails = true\n", "Subject: [S/MIME: signed] hello\r\n"),
+    ] {
+        let left = agent(rules).without_results(&message).apply(&message);
+        let left = String::from_utf8_lossy(left.octets()).into_owned();
+        assert!(left.starts_with("Authentication-Results: x; spf=pass\r\n"), "{left}");
+        assert!(left.contains(subject) && left.ends_with("\r\n\r\nHi\r\n"), "{left}");
+        assert!(!left.contains("smime=pass") && !left.contains("X-Hsmime-Tag"), "{left}");
+    }
+}
+
+#[test]
 fn details_and_the_log_name_every_layer() {
     let agent = agent("[[incoming]]\ndetails = true\n");
     let inside = ciphertext(&data("signed.p7m"));

@@ -42,13 +42,14 @@ impl Treat for Gateway {
         let remove = (1..).take(markers).map(|index| FieldRef { name: MARKER.to_owned(), index });
         if let Some(known) = self.spool.known(envelope, message) {
             // Whoever saw a marker could send the text under another header.
-            let forged = match known {
-                Known::WithResults => Vec::new(),
-                Known::Body => self.agent.forged(message),
+            let (mut edits, reason) = match known {
+                Known::WithResults => (Edits::default(), "it is a copy of ours"),
+                Known::Body => {
+                    (self.agent.without_results(message), "it is a copy of ours with another header")
+                }
             };
-            let remove = remove.chain(forged).collect();
-            let edits = Edits { remove, ..Edits::default() };
-            let reason = "it is a copy of ours".to_owned();
+            edits.remove.extend(remove);
+            let reason = reason.to_owned();
             return Ok((Outcome { edits, ..Outcome::unchanged("passed", reason) }, None));
         }
         let mut writing: Option<Writing<'_>> = None;

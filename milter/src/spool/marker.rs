@@ -1,5 +1,7 @@
 //! How a copy of ours is known when it comes back: an HMAC over its envelope and body, with a key that stays in the
-//! spool's folder. Whoever sees one can do nothing with it but send the same text to the same people.
+//! spool's folder; and where it has fields that say what we found, another over these and the fields that they are about.
+//! Whoever sees them can do nothing with them but send the same text to the same people; under another header, without what
+//! we found.
 
 use std::{fmt, fs, io, path::Path};
 
@@ -13,6 +15,24 @@ use super::{memory::Tag, write_new};
 
 /// The field that holds the marker.
 pub(crate) const FIELD: &str = "X-Hsmime-Copy";
+
+/// What of a copy is as this spool sent it; both with all of its recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The body, the fields that say what was found of the message it was made from, where there are some, and those that
+    /// they are about.
+    WithResults,
+    /// The body alone.
+    Body,
+}
+
+/// What a marker is about, whatever its header says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marked<'m> {
+    pub(super) sender: &'m str,
+    pub(super) recipients: &'m [String],
+    pub(super) body: &'m [u8],
+}
 
 /// The key; it shows as nothing.
 pub(super) struct Key(hmac::Key);
@@ -34,18 +54,42 @@ impl Key {
         Ok(Self(hmac::Key::new(HMAC_SHA256, &octets)))
     }
 
-    /// The whole field.
-    pub(super) fn marker(&self, sender: &str, recipients: &[String], body: &[u8]) -> String {
-        let tag = self.of("copy", sender, recipients, body).sign();
-        format!("{FIELD}: {}\r\n", HEXLOWER.encode(tag.as_ref()))
+    /// The whole field. `results` is what stands in the header of what we found; `None` where nothing does.
+    pub(super) fn marker(&self, of: Marked<'_>, results: Option<&[u8]>) -> String {
+        let body = self.body_tag(of);
+        let mut field = format!("{FIELD}: {}", HEXLOWER.encode(body.as_ref()));
+        if let Some(results) = results {
+            // Its own line: such lines are short everywhere.
+            field.push_str("\r\n ");
+            field.push_str(&HEXLOWER.encode(self.results_tag(&body, results).as_ref()));
+        }
+        field.push_str("\r\n");
+        field
     }
 
-    pub(super) fn verifies(&self, marker: &str, sender: &str, recipients: &[String], body: &[u8]) -> bool {
-        let Ok(octets) = HEXLOWER.decode(marker.as_bytes()) else {
-            return false;
+    /// What of a copy is as a marker says.
+    pub(super) fn known(&self, marker: &str, of: Marked<'_>, results: Option<&[u8]>) -> Option<Known> {
+        let mut words = marker.split_ascii_whitespace().map(|word| HEXLOWER.decode(word.as_bytes()));
+        let is = |expected: &hmac::Tag, given: &[u8]| {
+            aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), given).is_ok()
         };
-        let expected = self.of("copy", sender, recipients, body).sign();
-        aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), &octets).is_ok()
+        let body = self.body_tag(of);
+        if !is(&body, &words.next()?.ok()?) {
+            return None;
+        }
+        let Some(results) = results else { return Some(Known::WithResults) };
+        let given = words.next().and_then(Result::ok).unwrap_or_default();
+        let is_whole = is(&self.results_tag(&body, results), &given);
+        Some(if is_whole { Known::WithResults } else { Known::Body })
+    }
+
+    fn body_tag(&self, Marked { sender, recipients, body }: Marked<'_>) -> hmac::Tag {
+        self.of("copy", sender, recipients, body).sign()
+    }
+
+    /// Of the results of this body for these people.
+    fn results_tag(&self, body: &hmac::Tag, results: &[u8]) -> hmac::Tag {
+        self.of("results", &HEXLOWER.encode(body.as_ref()), &[], results).sign()
     }
 
     /// What a message is known by, fit for a file's name. Its recipients do not count: a client may try again for

@@ -38,8 +38,8 @@ use tracing::info;
 use crate::asked::without_success;
 
 pub(crate) use entry::Entry;
-pub(crate) use marker::FIELD as MARKER;
-use marker::Key;
+pub(crate) use marker::{FIELD as MARKER, Known};
+use marker::{Key, Marked};
 use memory::{Memory, Tag};
 use set::{Held, Open, Sealed, Sets, identity_of};
 
@@ -73,15 +73,6 @@ pub struct SpoolError {
     pub reason: io::Error,
 }
 
-/// What of a copy is as this spool sent it; both with all of its recipients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// The body, and the fields that say what was found of the message it was made from.
-    WithResults,
-    /// The body alone.
-    Body,
-}
-
 /// What a message is known by when it comes again.
 type Identity = String;
 
@@ -112,6 +103,11 @@ pub(crate) struct Writing<'e> {
 
 /// How many copies may wait; with more, mail that needs copies is deferred.
 const MAX_WAITING: usize = 10_000;
+
+/// What our results are about, or are read with. An MTA adds Date and Message-ID where they are missing, and writes To and Cc
+/// anew; these it leaves alone, but for addresses without a domain and those of `canonical_maps` and the like.
+const WITH_RESULTS: [&str; 6] =
+    ["From", "Sender", "Reply-To", "Subject", "Content-Type", "Content-Transfer-Encoding"];
 
 impl Spool {
     /// Opens the folder, makes it if need be, and begins to send what is in it. `name` is the host's, for notices.
@@ -186,15 +182,10 @@ impl Spool {
         let mut markers = header.all(MARKER);
         match (markers.next(), markers.next()) {
             (Some(marker), None) => {
-                let (marker, key) = (marker.unfolded(), &self.shared.key);
-                let verifies = |covered: &[u8]| {
-                    key.verifies(marker.trim(), &envelope.sender, &envelope.recipients, covered)
-                };
-                if verifies(&self.shared.covered(message)) {
-                    Some(Known::WithResults)
-                } else {
-                    verifies(message.body()).then_some(Known::Body)
-                }
+                let Envelope { sender, recipients, .. } = envelope;
+                let of = Marked { sender, recipients, body: message.body() };
+                let results = self.shared.results(message);
+                self.shared.key.known(&marker.unfolded(), of, results.as_deref())
             }
             _ => None,
         }
@@ -289,23 +280,34 @@ impl Shared {
         recipients.iter().map(|recipient| self.key.tag(identity, recipient)).collect()
     }
 
-    /// What a marker covers: the fields that only we write, and the body. Where there are no such fields, the body alone.
-    fn covered(&self, message: &Message) -> Vec<u8> {
+    /// The fields that only we write, and those that they are about, as a marker covers them; `None` where there are none
+    /// of ours.
+    fn results(&self, message: &Message) -> Option<Vec<u8>> {
         let entity = message.entity();
         let header = entity.header();
+        let mut results = Vec::new();
+        let mut cover = |name: &str, value: &str| {
+            // However it is folded.
+            let words: Vec<&str> = value.split_ascii_whitespace().collect();
+            let value = words.join(" ");
+            results.extend_from_slice(
+                format!("{}:{}:{value}\n", name.to_ascii_lowercase(), value.len()).as_bytes(),
+            );
+        };
         let ours = authres::forged(&entity, &self.name);
-        let mut covered = Vec::with_capacity(message.body().len());
-        for field in ours.iter().filter(|field| !field.name.eq_ignore_ascii_case(MARKER)) {
+        let ours: Vec<_> = ours.iter().filter(|field| !field.name.eq_ignore_ascii_case(MARKER)).collect();
+        if ours.is_empty() {
+            return None;
+        }
+        for field in ours {
             let at = usize::try_from(field.index.saturating_sub(1)).unwrap_or(usize::MAX);
             let value = header.all(&field.name).nth(at).map(|field| field.unfolded()).unwrap_or_default();
-            let line = format!("{}:{}:{value}\n", field.name, value.len());
-            covered.extend_from_slice(line.as_bytes());
+            cover(&field.name, &value);
         }
-        if !covered.is_empty() {
-            covered.push(b'\n');
+        for name in WITH_RESULTS {
+            header.all(name).for_each(|field| cover(name, &field.unfolded()));
         }
-        covered.extend_from_slice(message.body());
-        covered
+        Some(results)
     }
 
     /// Digits that nothing else in this spool has.

@@ -22,6 +22,7 @@ use crate::asked;
 
 use super::{
     Entry, Shared,
+    marker::Marked,
     notice::Notice,
     set::{Held, Sets, age, files, identity_of, sync},
     smtp::{self, Report, Trouble},
@@ -154,8 +155,12 @@ impl Sender {
             }
             Err(error) => return Err(Wait::Copy(error.to_string())),
         };
-        let covered = self.shared.covered(&Message::from_stored(&message));
-        let marker = |accepted: &[String]| self.shared.key.marker(&entry.sender, accepted, &covered);
+        let parsed = Message::from_stored(&message);
+        let results = self.shared.results(&parsed);
+        let marker = |recipients: &[String]| {
+            let of = Marked { sender: &entry.sender, recipients, body: parsed.body() };
+            self.shared.key.marker(of, results.as_deref())
+        };
         let mut report = match smtp::send((&self.host, self.port), &self.name, &entry, &message, marker) {
             Ok(report) => report,
             // No recipient's fault: what waits for the server waits for as long as it takes.

@@ -226,7 +226,8 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
 #[test]
 fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
     let opened = Copy {
-        octets: b"Authentication-Results: mx.example.org; smime=pass\r\nX-Hsmime-Tag: x\r\n\r\nHi\r\n"
+        octets: b"Authentication-Results: mx.example.org; smime=pass\r\nX-Hsmime-Tag: x\r\n\
+                  From: Bob\r\n <b@example.net>\r\nSubject: a  long one\r\nTo: c@example.net\r\n\r\nHi\r\n"
             .to_vec(),
         returned: Returned::HeadersOnly,
         sender: smime::MailAddress::parse("post@example.org").ok(),
@@ -259,8 +260,32 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
             known(&format!("Received: by x\r\nAuthentication-Results: y; a=b\r\n{text}")),
             Some(Known::WithResults)
         );
-        for changed in [text.replace("smime=pass", "smime=fail"), text.replace("Tag: x", "Tag: y")] {
-            assert_eq!(known(&changed), None, "{changed}");
+        let marker = text.lines().find(|line| line.starts_with("X-Hsmime-Copy: ")).unwrap();
+        for (of, changed, expected) in [
+            // What an MTA may do to a copy that comes back.
+            ("folds", text.replace("Bob\r\n <", "Bob <"), Some(Known::WithResults)),
+            ("folds", text.replace("a  long one", "a\r\n long one"), Some(Known::WithResults)),
+            ("adds", format!("Date: x\r\nMessage-ID: <1@x>\r\n{text}"), Some(Known::WithResults)),
+            ("rewrites", text.replace("To: c@example.net", "To: <c@example.net>"), Some(Known::WithResults)),
+            // And what whoever saw it may: what we found is then taken off.
+            ("verdict", text.replace("smime=pass", "smime=fail"), Some(Known::Body)),
+            ("own field", text.replace("Tag: x", "Tag: y"), Some(Known::Body)),
+            ("one more", format!("X-Hsmime-Other: x\r\n{text}"), Some(Known::Body)),
+            ("author", text.replace("<b@example.net>", "<boss@example.net>"), Some(Known::Body)),
+            ("name", text.replace("Bob", "Boss"), Some(Known::Body)),
+            ("second author", format!("From: boss@example.net\r\n{text}"), Some(Known::Body)),
+            ("subject", text.replace("long", "short"), Some(Known::Body)),
+            ("replies", format!("Reply-To: x@example.com\r\n{text}"), Some(Known::Body)),
+            ("type", format!("Content-Type: text/html\r\n{text}"), Some(Known::Body)),
+            (
+                "marker cut off",
+                text.replace(&format!("{marker}\r\n "), &format!("{marker}\r\nX: ")),
+                Some(Known::Body),
+            ),
+            ("text", text.replace("Hi", "Ho"), None),
+        ] {
+            assert_ne!(changed, text, "{of}");
+            assert_eq!(known(&changed), expected, "{of}: {changed}");
         }
     }
 }
