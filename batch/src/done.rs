@@ -1,8 +1,9 @@
 //! What an earlier run has done, by its journal: which messages of the input, and which files of the output.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::OsString,
+    hash::Hash,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -57,12 +58,14 @@ pub(crate) struct Done {
     homeless: HashMap<[u8; 16], u32>,
     /// The same in a Maildir that is input and output, by unique names.
     homeless_names: HashMap<OsString, u32>,
-    /// Those that were replaced there, by the numbers that their successors have in their names.
-    replaced: HashSet<u64>,
+    /// The messages of which successors are among `messages`, by folder and by what those tell of them.
+    replaced: HashSet<([u8; 8], u64)>,
+    /// Those of folders that went.
+    replaced_gone: HashSet<u64>,
     /// How many files of folders that are still there were met.
     met: usize,
-    /// How many of those that were homeless were met in another folder.
-    again: u64,
+    /// What became of those that are not where they were.
+    moved: Moved,
 }
 
 /// The folders of an input that is not one file, at this run and at those before it.
@@ -82,6 +85,10 @@ pub(crate) struct Moved {
     pub(crate) again: u64,
     /// How many are no longer in a folder that is still there.
     pub(crate) missing: u64,
+    /// How many had been replaced, and are there again as they were.
+    pub(crate) put_back: u64,
+    /// How many too large ones look like ones of a folder that went.
+    pub(crate) alike: u64,
 }
 
 impl Done {
@@ -90,33 +97,35 @@ impl Done {
         Self { input: input.to_owned(), ..Self::default() }
     }
 
-    /// Whether a piece of the input is done.
-    pub(crate) fn has(&self, origin: &Origin, content: &Content<'_>) -> bool {
-        self.find(origin, content) != Found::Nowhere
-    }
-
-    /// The same, for one that is read now: each that is known from a folder that went is found once.
+    /// Whether a piece of the input, which is read now, is done: each that is known from a folder that went is found once.
     pub(crate) fn meets(&mut self, origin: &Origin, content: &Content<'_>) -> bool {
         match self.find(origin, content) {
             Found::Nowhere => return false,
-            // One that was replaced and has come back is to be replaced again.
-            Found::Elsewhere(_) if self.is_replaced(origin) => return false,
+            Found::PutBack => {
+                self.moved.put_back += 1;
+                return false;
+            }
+            Found::Alike => {
+                // What is replaced message by message keeps each large one where it is.
+                self.moved.alike += u64::from(!self.replaces());
+                return false;
+            }
             Found::Here => self.met += 1,
             Found::Elsewhere(message) => {
-                take_one(&mut self.homeless, message);
-                self.again += 1;
+                take(&mut self.homeless, &message);
+                self.moved.again += 1;
             }
             Found::ElsewhereByName(name) => {
-                take_one(&mut self.homeless_names, name);
-                self.again += 1;
+                take(&mut self.homeless_names, &name);
+                self.moved.again += 1;
             }
         }
         true
     }
 
-    fn is_replaced(&self, origin: &Origin) -> bool {
-        let name = base(origin.file.file_name().unwrap_or_default());
-        self.replaces() && self.replaced.contains(&maildir::hash(name.as_bytes()))
+    /// Whether an earlier run has read this message, whatever became of it.
+    pub(crate) fn has_read(&self, origin: &Origin, content: &Content<'_>) -> bool {
+        self.find_input(origin, content) != Found::Nowhere
     }
 
     fn find(&self, origin: &Origin, content: &Content<'_>) -> Found {
@@ -129,6 +138,20 @@ impl Done {
         {
             return found;
         }
+        let found = self.find_input(origin, content);
+        // Once its successor is noted, a message is removed: whoever meets it again meets what somebody put there.
+        let name = || maildir::hash(base(origin.file.file_name().unwrap_or_default()).as_bytes());
+        let is_put_back = match &found {
+            Found::Here if !self.replaced.is_empty() => {
+                self.replaced.contains(&(folder_key(folder_of(&self.input, origin)), name()))
+            }
+            Found::Elsewhere(_) => self.replaced_gone.contains(&name()),
+            _ => false,
+        };
+        if is_put_back { Found::PutBack } else { found }
+    }
+
+    fn find_input(&self, origin: &Origin, content: &Content<'_>) -> Found {
         if self.inputs.is_empty() {
             return Found::Nowhere;
         }
@@ -136,9 +159,14 @@ impl Done {
         if self.inputs.contains(&key) {
             return Found::Here;
         }
-        let is_homeless = self.homeless.contains_key(&key.message);
-        let is_new = || self.folders.is_new(folder_of(&self.input, origin));
-        if is_homeless && is_new() { Found::Elsewhere(key.message) } else { Found::Nowhere }
+        if !self.homeless.contains_key(&key.message) || !self.folders.is_new(folder_of(&self.input, origin)) {
+            return Found::Nowhere;
+        }
+        match content {
+            Content::Sum(_) => Found::Elsewhere(key.message),
+            // Another message may have that name and length.
+            Content::Size(_) => Found::Alike,
+        }
     }
 
     /// Whether this file, in a Maildir that is input and output, was made by an earlier run, whatever its flags are now.
@@ -163,9 +191,13 @@ impl Done {
     pub(crate) fn is_in_place(&mut self, root: &Path) {
         self.in_place = Some(root.to_owned());
         self.messages = self.outputs.iter().filter_map(|path| message(path)).collect();
-        self.replaced = self.messages.iter().filter_map(|(_, name)| predecessor(name)).collect();
-        for (_, name) in self.messages.iter().filter(|(folder, _)| self.folders.is_gone(folder)) {
-            *self.homeless_names.entry(name.clone()).or_default() += 1;
+        for (folder, name) in &self.messages {
+            let of = predecessor(name);
+            self.replaced.extend(of.map(|of| (folder_key(folder), of)));
+            if self.folders.is_gone(folder) {
+                self.replaced_gone.extend(of);
+                *self.homeless_names.entry(name.clone()).or_default() += 1;
+            }
         }
     }
 
@@ -212,7 +244,9 @@ impl Done {
     pub(crate) fn has_folders(&mut self, folders: &[PathBuf]) {
         self.folders.now = folders.iter().cloned().collect();
         let now: HashSet<[u8; 8]> = folders.iter().map(|folder| folder_key(folder)).collect();
-        for key in self.inputs.iter().filter(|key| !now.contains(&key.folder)) {
+        let gone = self.inputs.iter().filter(|key| !now.contains(&key.folder));
+        self.homeless.clear();
+        for key in gone {
             *self.homeless.entry(key.message).or_default() += 1;
         }
     }
@@ -235,16 +269,7 @@ impl Done {
         }
         // Where they are replaced, none is where it was.
         let there = if self.replaces() { 0 } else { self.inputs.len() as u64 - self.messages_gone() };
-        Moved { again: self.again, missing: there.saturating_sub(self.met as u64) }
-    }
-}
-
-fn take_one<K: Eq + std::hash::Hash>(counted: &mut HashMap<K, u32>, key: K) {
-    if let Entry::Occupied(mut entry) = counted.entry(key) {
-        *entry.get_mut() -= 1;
-        if *entry.get() == 0 {
-            entry.remove();
-        }
+        Moved { missing: there.saturating_sub(self.met as u64), ..self.moved.clone() }
     }
 }
 
@@ -256,6 +281,10 @@ enum Found {
     /// In a folder that went.
     Elsewhere([u8; 16]),
     ElsewhereByName(OsString),
+    /// It was replaced, and is there again.
+    PutBack,
+    /// What is known of it fits one of a folder that went, and may fit others.
+    Alike,
 }
 
 impl Folders {
@@ -325,6 +354,16 @@ fn folder_of<'a>(root: &Path, origin: &'a Origin) -> &'a Path {
     if is_mail(below) { part.parent().unwrap_or(Path::new("")) } else { part }
 }
 
+/// Takes one of those that are counted.
+fn take<T: Eq + Hash>(counted: &mut HashMap<T, u32>, one: &T) {
+    if let Some(left) = counted.get_mut(one) {
+        *left -= 1;
+        if *left == 0 {
+            counted.remove(one);
+        }
+    }
+}
+
 fn folder_key(folder: &Path) -> [u8; 8] {
     hash(folder.as_os_str().as_bytes())
 }
@@ -378,7 +417,7 @@ mod tests {
         assert!(done.meets(&origin("/in/c/new/1"), sum));
         assert!(done.meets(&origin("/in/d/cur/1:2,RS"), sum));
         assert!(!done.meets(&origin("/in/e/cur/1:2,S"), sum));
-        assert_eq!(done.moved(), Moved { again: 2, missing: 0 });
+        assert_eq!(done.moved(), Moved { again: 2, ..Moved::default() });
     }
 
     #[test]
@@ -386,6 +425,31 @@ mod tests {
         let mut done = done(&["/in/a/cur/1", "/in/a/cur/2", "/in/b/cur/3"], &["a", "b"]);
         done.has_folders(&folders(&["a"]));
         assert!(done.meets(&origin("/in/a/new/1"), &Content::Sum("sum")));
-        assert_eq!(done.moved(), Moved { again: 0, missing: 1 });
+        assert_eq!(done.moved(), Moved { missing: 1, ..Moved::default() });
+    }
+
+    #[test]
+    fn what_is_only_like_a_message_that_is_done_or_was_put_back_is_done_again_and_counted() {
+        let root = Path::new("/in");
+        // Given a large message, one that was replaced and one that was not, in a folder that went,
+        let mut done = done(&["/in/a/cur/1", "/in/a/cur/2", "/in/b/cur/1"], &["a", "b"]);
+        let large = Key::of(root, &origin("/in/a/cur/3"), &Content::Size(9)).to_string();
+        let name = maildir::successor("1".as_ref(), b"x");
+        let outputs =
+            ["a/cur", "b/cur"].map(|part| crate::journal::output_name(&Path::new(part).join(&name)));
+        done.add(Checkpoint { inputs: vec![large], outputs: outputs.to_vec(), ..Checkpoint::default() });
+        done.has_folders(&folders(&["b", "c"]));
+        let sum = &Content::Sum("sum");
+        // only a sum tells which message it is,
+        assert!(!done.meets(&origin("/in/c/cur/3"), &Content::Size(9)));
+        assert_eq!(done.moved().alike, 1);
+        // and in place only what has no successor is as it is to be, in whatever folder.
+        done.is_in_place(root);
+        assert!(done.meets(&origin("/in/c/cur/2"), sum));
+        assert!(!done.meets(&origin("/in/c/cur/1"), sum));
+        assert!(!done.meets(&origin("/in/b/cur/1"), sum));
+        assert!(done.meets(&Origin { file: root.join("b/cur").join(&name).into(), offset: None }, sum));
+        assert_eq!(done.moved(), Moved { again: 1, missing: 0, put_back: 2, alike: 1 });
+        assert!(done.has_read(&origin("/in/b/cur/1"), sum));
     }
 }

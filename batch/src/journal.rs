@@ -323,9 +323,9 @@ mod tests {
         journal.checkpoint(Checkpoint { offset: None, ..checkpoint(3) }).unwrap();
         journal.complete().unwrap();
         drop(journal);
-        let (_, done) = Journal::resume(&place, &job).unwrap().unwrap();
+        let (_, mut done) = Journal::resume(&place, &job).unwrap().unwrap();
         assert!(done.complete);
-        assert!(done.has(&Origin { file: input.as_path().into(), offset: Some(30) }, &Content::Size(0)));
+        assert!(done.meets(&Origin { file: input.as_path().into(), offset: Some(30) }, &Content::Size(0)));
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl<'a> Log<'a> {
 
     /// Says, when all was read, which messages are not where they were.
     pub(crate) fn moved(&self, moved: &Moved) {
-        let Moved { again, missing } = moved;
+        let Moved { again, missing, put_back, alike } = moved;
         if *again > 0 {
             self.say(&format!(
                 "{again} messages done before are now in folders that came since; they are not done again, and are \
@@ -218,6 +218,18 @@ impl<'a> Log<'a> {
             self.say(&format!(
                 "{missing} messages done before are no longer where they were, and stay in the output; any that was \
                  moved or changed, not deleted, is there twice"
+            ));
+        }
+        if *put_back > 0 {
+            self.say(&format!(
+                "{put_back} messages that were replaced before are there again as they were; they are done again, and \
+                 are in the report twice"
+            ));
+        }
+        if *alike > 0 {
+            self.say(&format!(
+                "{alike} messages over --max-message, in folders that came since, have name and length of ones done \
+                 before; they are copied again, and any that is the same is in the output twice"
             ));
         }
     }

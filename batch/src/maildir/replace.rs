@@ -105,7 +105,7 @@ impl MaildirReplacer {
             let failed = |source| BatchError::Read { origin: predecessor.display().to_string(), source };
             let origin = Origin { file: predecessor.as_path().into(), offset: None };
             let octets = fs::read(&predecessor).map_err(failed)?;
-            if !done.has(&origin, &Content::Sum(&Summed::of(&octets).sha256)) {
+            if !done.has_read(&origin, &Content::Sum(&Summed::of(&octets).sha256)) {
                 return Err(BatchError::Changed { path: predecessor });
             }
             let state = Some(State::of(&fs::symlink_metadata(&predecessor).map_err(failed)?));

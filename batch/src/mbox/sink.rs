@@ -125,8 +125,15 @@ impl MboxSink {
         lock(&held).map_err(|source| failed(root, source))?;
         let files: Vec<PathBuf> = folders.iter().map(|folder| file_for(folder)).collect();
         if let Some(done) = done {
-            let above: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
-            restore(root, above, done)?;
+            // Files of folders that went may be there, and nothing of them noted.
+            let gone = done.folders_gone().into_iter().map(file_for);
+            let above: BTreeSet<PathBuf> = files
+                .iter()
+                .cloned()
+                .chain(gone)
+                .filter_map(|file| file.parent().map(Path::to_owned))
+                .collect();
+            restore(root, above.iter().map(PathBuf::as_path), done)?;
         }
         for path in files.iter().map(|file| root.join(file)) {
             // One that is not there is empty.

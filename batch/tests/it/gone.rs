@@ -3,18 +3,20 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::process::ExitStatusExt,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
 };
 
 use batch::{
     error::BatchError,
     manifest::check,
-    run::{Journaling, Output, open_report, run},
+    run::{Journaling, Options, Output, open_report, run},
 };
 
 use crate::{
-    child::{Pace, REQUEST, in_place},
+    child::{Kill, Pace, REQUEST, in_place},
     resume::{Stopping, files, journaled, resuming},
     support::sample_mbox,
 };
@@ -248,4 +250,150 @@ fn an_mbox_tells_of_no_folder() {
     let said = String::from_utf8(ran.stderr).unwrap();
     assert!(ran.status.success() && said.contains("going on after"), "{said}");
     assert!(!said.contains("folder") && !said.contains("no longer"), "{said}");
+}
+
+/// What a run that is gone on with says.
+fn said_by(mut again: std::process::Command, report: &Path) -> String {
+    let ran = again.env("BATCH_RESUME", report).env("BATCH_SELDOM", "yes").output().unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.success(), "{said}");
+    said
+}
+
+fn copy_of(from: &Path, to: &Path) {
+    assert!(std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
+/// Stops a run after so many messages.
+fn stop_after(after: u64, options: &Options, report: &Path) {
+    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
+    let task = Stopping { after, stop: &stop, seen: &seen };
+    let stopped = run(options, &task, open_report(report, &options.inputs, true).unwrap(), &stop);
+    assert!(matches!(stopped.unwrap_err().error, BatchError::Interrupted));
+}
+
+fn begun(input: &Path, output: &Path) -> Options {
+    let options = journaled(input, output, true);
+    let journal = options.journal.map(|journal| Journaling { request: REQUEST.into(), ..journal });
+    Options { journal, ..options }
+}
+
+#[test]
+fn what_a_killed_run_wrote_of_a_nested_folder_that_was_renamed_is_not_in_the_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // Given a Maildir in a folder that is none,
+    let body = "a line of some forty octets in this body\n".repeat(500);
+    for (below, messages) in [("", 500), ("x/y", 300)] {
+        for part in ["cur", "new", "tmp"] {
+            fs::create_dir_all(path("in").join(below).join(part)).unwrap();
+        }
+        for number in 0..messages {
+            let text = format!(
+                "Subject: {number} of <{below}>\n\n{}",
+                if below.is_empty() { "body\n" } else { &body }
+            );
+            fs::write(path("in").join(below).join(format!("cur/{number}.host:2,S")), text).unwrap();
+        }
+    }
+    let report = path("out.report");
+    let mbox = Output::Converted(path("out"), "mbox".parse().unwrap());
+    stop_after(50, &Options { output: mbox, ..begun(&path("in"), &path("out")) }, &report);
+    // and a run killed in it, with nothing of it noted and some of it written;
+    let mut killed = resuming(&path("in"), &path("out"), Some("mbox"));
+    Kill::AtMessage(550).ask(&mut killed, Duration::ZERO);
+    let killed = killed.env("BATCH_SELDOM", "yes").output().unwrap();
+    assert_eq!(killed.status.signal(), Some(9), "{}", String::from_utf8_lossy(&killed.stderr));
+    assert!(path("out.hsmime-partial/x/y.mbox").metadata().unwrap().len() > 1 << 20);
+    assert!(!fs::read_to_string(path("out.hsmime-journal")).unwrap().contains(&output_name("x/y.mbox")));
+    // when that folder has another name,
+    fs::rename(path("in/x"), path("in/z")).unwrap();
+    said_by(resuming(&path("in"), &path("out"), Some("mbox")), &report);
+    // then each message is in the output once, and only under that name.
+    assert!(!path("out/x/y.mbox").exists());
+    let found = subjects(&path("out"));
+    assert!(found.values().all(|times| *times == 1), "{found:?}");
+    assert_eq!(found.len(), 800);
+    assert_eq!(files(&path("out")).len(), 2);
+}
+
+/// As a journal has it.
+fn output_name(path: &str) -> String {
+    data_encoding::BASE64.encode(path.as_bytes())
+}
+
+#[test]
+fn a_message_that_was_put_back_after_it_was_replaced_is_replaced_again_and_that_is_said() {
+    for back in [".Archive", ".Restored"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        make_maildir(&path("in"));
+        copy_of(&path("in/.Archive"), &path("backup"));
+        // Given a run in place that was stopped in the second folder,
+        let options = Options { output: Output::InPlace, ..begun(&path("in"), &path("in")) };
+        stop_after(120, &options, &path("in.report"));
+        let done = files(&path("in/.Archive/cur")).into_values();
+        let done = done.filter(|octets| octets.windows(7).any(|octets| octets == b"X-Shout")).count();
+        assert!((50..FOLDERS[1].1).contains(&done), "{done}");
+        // of which somebody puts back what was there before,
+        fs::remove_dir_all(path("in/.Archive")).unwrap();
+        copy_of(&path("backup"), &path("in").join(back));
+        // when it is gone on with, all of it is done, each message once,
+        let said = said_by(in_place(Pace::Shouting, &path("in")), &path("in.report"));
+        let found = subjects(&path("in"));
+        assert_eq!(found.len(), FOLDERS.iter().map(|(_, messages)| messages).sum::<usize>(), "{back}");
+        assert!(found.values().all(|times| *times == 1), "{back}: {found:?}");
+        // and it says so.
+        let words = " messages that were replaced before are there again as they were";
+        assert_eq!(number(&said, words), done, "{back}: {said}");
+        assert!(!said.contains("came since"), "{back}: {said}");
+    }
+}
+
+#[test]
+fn a_copy_that_was_renamed_is_not_taken_in_place_for_the_folder_that_it_is_a_copy_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    make_maildir(&path("in"));
+    copy_of(&path("in/.Archive"), &path("in/.Copy"));
+    let options = Options { output: Output::InPlace, ..begun(&path("in"), &path("in")) };
+    stop_after(120, &options, &path("in.report"));
+    fs::remove_dir_all(path("in/.Archive")).unwrap();
+    fs::rename(path("in/.Copy"), path("in/.Copy2")).unwrap();
+    said_by(in_place(Pace::Shouting, &path("in")), &path("in.report"));
+    // What was left in clear would have no such line, and fail there.
+    let found = subjects(&path("in"));
+    assert!(found.values().all(|times| *times == 1), "{found:?}");
+    assert_eq!(found.len(), FOLDERS.iter().map(|(_, messages)| messages).sum::<usize>());
+}
+
+#[test]
+fn a_large_message_is_not_taken_for_another_one_of_its_name_and_length_in_a_folder_that_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let large = |of: &str| format!("Subject: large {of}\n\n{}\n", "x".repeat(5_000));
+    for of in ["a", "b"] {
+        fs::create_dir_all(path("in").join(of)).unwrap();
+        for number in 0..400 {
+            let text = format!("Subject: {number} of <{of}>\n\nbody\n");
+            fs::write(path("in").join(of).join(format!("{number:08}.eml")), text).unwrap();
+        }
+        fs::write(path("in").join(of).join("00000007.eml"), large(of)).unwrap();
+    }
+    // Given a run that was stopped in the first of two folders,
+    let options = Options { max_message: 1_000, ..begun(&path("in"), &path("out")) };
+    stop_after(50, &options, &path("out.report"));
+    // whose names are others since,
+    fs::rename(path("in/a"), path("in/y")).unwrap();
+    fs::rename(path("in/b"), path("in/c")).unwrap();
+    let mut again = resuming(&path("in"), &path("out"), None);
+    again.env("BATCH_MAX_MESSAGE", "1000");
+    let said = said_by(again, &path("out.report"));
+    // both large messages are in the output, the one that was done twice, and that is said.
+    let of_a =
+        ["a", "y"].map(|folder| fs::read_to_string(path("out").join(folder).join("00000007.eml")).unwrap());
+    assert_eq!(of_a, [large("a"), large("a")]);
+    assert_eq!(fs::read_to_string(path("out/c/00000007.eml")).unwrap(), large("b"));
+    assert_eq!(number(&said, " messages over --max-message, in folders that came since"), 2);
+    assert_eq!(check(&path("out.report"), &[path("out")]).unwrap().problems, Vec::<String>::new());
 }
