@@ -19,7 +19,8 @@ pub struct Limits {
     /// Messages under way at a time, from `MAIL` to the answer; one client may have half of them. More are refused
     /// with 451.
     pub messages: usize,
-    /// Messages treated at a time, each on a thread of its own; more wait, by turns of their clients and senders.
+    /// Messages treated at a time, each on a thread of its own, but for small ones that wait for nothing but a key, which
+    /// need none; more wait, by turns of their clients and senders.
     pub workers: usize,
     /// Octets of memory for messages and what is made of them. A quarter is for those that come in, of which large
     /// bodies go to the disk; the rest for those that are treated, counted by what they may take at most. A quarter

@@ -11,7 +11,7 @@ use smime::mime::Message;
 use crate::meter::Meter;
 use crate::spool::Prepared;
 
-/// Decides what becomes of a message. It may block: it is called on a thread of its own.
+/// Decides what becomes of a message. It may block: it is called on a thread of its own, [`Treat::begin`] excepted.
 pub trait Treat: Send + Sync + 'static {
     /// The edits for this message, or whose fault it is that there are none.
     fn treat(&self, envelope: &Envelope, message: &Message, now: SystemTime) -> Result<Outcome, Failure>;

@@ -35,7 +35,7 @@ impl Results {
             "## The token\n\nBare PKCS#11 calls on the same cores: as many operations as it does, and the time of one where \
              there is one session.\n\n| operation | operations/s | one, ms |\n| --- | ---: | ---: |\n",
         );
-        for contender in Contender::OURS {
+        for contender in Contender::BAREST {
             let rates = || self.token.iter().filter_map(|token| token.of(contender));
             let (all, one) = (rates().map(|rate| rate.rate), rates().map(|rate| rate.one_ms));
             let (all, one) = (spread(Spread::of(all), 0, ""), spread(Spread::of(one), 2, ""));
