@@ -6,7 +6,7 @@
 mod reseal;
 mod resign;
 
-use std::time::SystemTime;
+use std::{ops::Range, sync::Arc, time::SystemTime};
 
 use smime::{
     Certificate, Fault,
@@ -26,6 +26,8 @@ use crate::{
 pub struct Treated {
     /// The edits that make it so.
     pub edits: Edits,
+    /// The object that is, in base64, the new body, in place of one in the edits.
+    pub object: Option<NewObject>,
     /// What was done, in a word.
     pub action: &'static str,
     /// Why, in words, where the action alone does not say it.
@@ -39,7 +41,26 @@ pub struct Treated {
 impl Treated {
     /// A message that stays as it is.
     fn kept(reason: impl Into<String>) -> Self {
-        Self { edits: Edits::default(), action: "kept", reason: reason.into(), verdict: None, key: None }
+        let edits = Edits::default();
+        Self { edits, object: None, action: "kept", reason: reason.into(), verdict: None, key: None }
+    }
+}
+
+/// A CMS object of which the end is that of another, which is not copied for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewObject {
+    /// How it begins.
+    pub head: Vec<u8>,
+    /// The other object,
+    pub old: Arc<Vec<u8>>,
+    /// and what of it is the end.
+    pub rest: Range<usize>,
+}
+
+impl NewObject {
+    /// The object in two pieces.
+    pub fn segments(&self) -> [&[u8]; 2] {
+        [&self.head, self.old.get(self.rest.clone()).unwrap_or_default()]
     }
 }
 
@@ -156,7 +177,8 @@ fn signing<'a>(
         let signed = answer.map_err(SignError::from).and_then(|answer| unsigned.signed(answer));
         let treated = signed.map(|signed| {
             let edits = signed_fields(&message.entity(), signed);
-            Treated { edits, action, reason, verdict, key: Some(identity.certificate().clone()) }
+            let key = Some(identity.certificate().clone());
+            Treated { edits, object: None, action, reason, verdict, key }
         });
         Turn::Done(treated.map_err(|error| AgentError::from(error).into()))
     })

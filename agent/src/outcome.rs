@@ -84,12 +84,24 @@ impl Edits {
     }
 
     fn written(&self, message: &Message) -> Vec<u8> {
+        let body = self.body.as_deref().unwrap_or(message.body());
+        let mut octets = self.header_with_room(message, body.len());
+        octets.extend_from_slice(b"\r\n");
+        octets.extend_from_slice(body);
+        octets
+    }
+
+    /// The header fields with these changes, each with its CRLF, without the empty line.
+    pub fn header(&self, message: &Message) -> Vec<u8> {
+        self.header_with_room(message, 0)
+    }
+
+    fn header_with_room(&self, message: &Message, more: usize) -> Vec<u8> {
         let removed: HashSet<(String, u32)> =
             self.remove.iter().map(|field| (field.name.to_ascii_lowercase(), field.index)).collect();
         let mut seen: HashMap<String, u32> = HashMap::new();
-        let body = self.body.as_deref().unwrap_or(message.body());
         let header = message.octets().len().saturating_sub(message.body().len());
-        let mut octets = Vec::with_capacity(header.saturating_add(body.len()).saturating_add(4096));
+        let mut octets = Vec::with_capacity(header.saturating_add(more).saturating_add(4096));
         write_fields(&self.prepend, &mut octets);
         for field in message.entity().header().fields() {
             let name = field.name().to_ascii_lowercase();
@@ -104,8 +116,6 @@ impl Edits {
             octets.extend_from_slice(b"\r\n");
         }
         write_fields(&self.append, &mut octets);
-        octets.extend_from_slice(b"\r\n");
-        octets.extend_from_slice(body);
         octets
     }
 }

@@ -6,7 +6,7 @@ mod encryption;
 
 use std::time::SystemTime;
 
-use agent::{Agent, AgentError, ArchiveError, AsOf, Entitled, Opening, Received, Treated};
+use agent::{Agent, AgentError, ArchiveError, AsOf, Edits, Entitled, Opening, Received, Treated};
 use smime::{
     Fault,
     message::{AuthResult, Reason, Verdict},
@@ -15,7 +15,7 @@ use smime::{
 
 pub use encryption::{Encrypt, Reencrypt, Rekey};
 
-use crate::task::{Done, Failed, Task, Work, Working};
+use crate::task::{Altered, Body, Done, Failed, Task, Work, Working};
 
 /// Signs the mail of our own senders.
 #[derive(Debug)]
@@ -124,12 +124,13 @@ impl Decrypt<'_> {
         let unopened = |fault, reason: String| Err(Failed::new(fault, reason));
         match received.opening {
             Opening::Opened { cipher, .. } => {
-                let mut opened = received.edits.apply(message);
-                if self.signatures == Signatures::Remove
-                    && let Some(stripped) = Agent::without_signatures(&opened)
-                {
-                    opened = stripped;
-                }
+                let opened = match self.signatures {
+                    Signatures::Keep => altered(message, received.edits),
+                    Signatures::Remove => {
+                        let opened = received.edits.apply(message);
+                        Agent::without_signatures(&opened).unwrap_or(opened).into()
+                    }
+                };
                 Ok(Done {
                     message: Some(opened),
                     verdict: Some(word(&received.verdict)),
@@ -227,19 +228,29 @@ fn fault(verdict: &Verdict) -> Fault {
 
 /// What an agent did, as a task tells it.
 fn done(message: &Message, treated: Result<Treated, ArchiveError>) -> Result<Done, Failed> {
-    let Treated { edits, action, reason, verdict, key } = treated.map_err(|error| Failed {
+    let Treated { edits, object, action, reason, verdict, key } = treated.map_err(|error| Failed {
         fault: error.fault(),
         reason: error.to_string(),
         verdict: error.verdict().map(word),
     })?;
+    let new = match object {
+        Some(object) => Some(Altered::Edited { header: edits.header(message), body: Body::Object(object) }),
+        None => (!edits.is_empty()).then(|| altered(message, edits)),
+    };
     Ok(Done {
-        message: (!edits.is_empty()).then(|| edits.apply(message)),
+        message: new,
         verdict: verdict.as_ref().map(word),
         signers: verdict.as_ref().map(signers).unwrap_or_default(),
         key: key.map(|certificate| certificate.to_string()),
         reason: Some(reason),
         ..Done::unchanged(action)
     })
+}
+
+/// A message with edits.
+fn altered(message: &Message, edits: Edits) -> Altered {
+    let header = edits.header(message);
+    Altered::Edited { header, body: edits.body.map_or(Body::Same, Body::Lines) }
 }
 
 fn failed_agent(error: &AgentError) -> Failed {

@@ -111,6 +111,13 @@ impl Contents {
         walk.contents
     }
 
+    /// Looks at an object that is the body of a message.
+    pub fn of_object(object: &[u8]) -> Self {
+        let mut walk = Walk { contents: Self::default(), visited: 1 };
+        walk.look_at_object(object, 0, false);
+        walk.contents
+    }
+
     /// How many octets of memory it takes, about.
     pub(crate) fn len(&self) -> usize {
         let key = |key: &KeyName| match key {
@@ -164,23 +171,27 @@ impl Walk {
                 }
                 self.look(&content, depth + 1, attached);
             }
-            Ok(Some(Wrapped::Opaque(object))) => match Object::parse(&object) {
-                Ok(Object::SignedData(signed)) => {
-                    self.signed("signed-data", &signed, attached);
-                    if let Some(content) = signed.content() {
-                        self.look(&MimeEntity::parse(&content.concat()), depth + 1, attached);
-                    }
-                }
-                Ok(Object::EnvelopedData(enveloped)) => self.enveloped(&enveloped, attached),
-                Ok(Object::CompressedData(compressed)) => {
-                    self.contents.layers.push(Layer::plain("compressed-data", attached));
-                    if let Ok(content) = compressed.decompress() {
-                        self.look(&MimeEntity::parse(&content), depth + 1, attached);
-                    }
-                }
-                _ => self.unreadable(attached),
-            },
+            Ok(Some(Wrapped::Opaque(object))) => self.look_at_object(&object, depth, attached),
             Err(_) => self.unreadable(attached),
+        }
+    }
+
+    fn look_at_object(&mut self, object: &[u8], depth: usize, attached: bool) {
+        match Object::parse(object) {
+            Ok(Object::SignedData(signed)) => {
+                self.signed("signed-data", &signed, attached);
+                if let Some(content) = signed.content() {
+                    self.look(&MimeEntity::parse(&content.concat()), depth + 1, attached);
+                }
+            }
+            Ok(Object::EnvelopedData(enveloped)) => self.enveloped(&enveloped, attached),
+            Ok(Object::CompressedData(compressed)) => {
+                self.contents.layers.push(Layer::plain("compressed-data", attached));
+                if let Ok(content) = compressed.decompress() {
+                    self.look(&MimeEntity::parse(&content), depth + 1, attached);
+                }
+            }
+            _ => self.unreadable(attached),
         }
     }
 

@@ -2,12 +2,18 @@
 
 use std::borrow::Cow;
 
+use agent::NewObject;
 use memchr::memmem;
-use smime::mime::Message;
+use smime::{
+    cms,
+    message::Wrapped,
+    mime::{Message, crlf, decode_base64, encode_base64_segments},
+};
 
 use crate::{
     mbox::{quote, unquote},
     stored::{Frame, Stored},
+    task::{Altered, Body},
 };
 
 /// What a stored message says.
@@ -36,6 +42,31 @@ pub fn readings(stored: &Stored) -> Readings {
     Readings { message: with_body(&likely), other }
 }
 
+/// The header of a stored message that is a ciphertext in base64, and its body as it is stored: its line ends are none of
+/// the message's octets. `None` for everything else, and for what has to be looked at more closely to be told.
+pub(crate) fn ciphertext(stored: &Stored) -> Option<(Message, &[u8])> {
+    let (header, body) = split(stored.content());
+    if !begins_ciphertext(body) {
+        return None;
+    }
+    let header = match stored.frame {
+        Frame::File => Message::from_stored(header),
+        // A quoted line would be no base64.
+        Frame::Mbox { .. } if memchr::memchr(b'>', body).is_some() => return None,
+        Frame::Mbox { .. } => Message::from_stored(&without_lengths(header)),
+    };
+    Wrapped::is_object_in_base64(&header.entity()).then_some((header, body))
+}
+
+/// Whether a body begins with a `ContentInfo` that says of its content that it is encrypted.
+fn begins_ciphertext(body: &[u8]) -> bool {
+    let beginning = body.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).take(BEGINNING);
+    decode_base64(&beginning.collect::<Vec<_>>()).is_ok_and(|octets| cms::begins_enveloped_data(&octets))
+}
+
+/// How many characters of base64 are enough to tell of what type a content is.
+const BEGINNING: usize = 40;
+
 /// A message made ready to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
@@ -47,7 +78,7 @@ pub struct Rendered {
 
 /// The octets to store in place of `stored`, now that `message` has become `changed`. The line ends are
 /// those of the stored message; a body that did not change keeps its octets.
-pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Rendered {
+pub fn render(stored: &Stored, message: &Message, changed: &Altered) -> Rendered {
     let line_end = LineEnd::of(stored.content());
     let (stored_header, stored_body) = split(stored.content());
     let mut header = line_end.apply(changed.header());
@@ -56,23 +87,33 @@ pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Rendered
     }
     let Frame::Mbox { from_line, separator, followed, quoting } = stored.frame else {
         header.extend_from_slice(line_end.octets());
-        if changed.body() == message.body() {
-            header.reserve_exact(stored_body.len());
-            header.extend_from_slice(stored_body);
-        } else {
-            header.reserve_exact(changed.body().len());
-            line_end.append(changed.body(), &mut header);
+        match New::of(changed, message) {
+            New::Same => {
+                header.reserve_exact(stored_body.len());
+                header.extend_from_slice(stored_body);
+            }
+            New::Lines(lines) => {
+                header.reserve_exact(lines.len());
+                line_end.append(lines, &mut header);
+            }
+            New::Object(object) => line_end.append_base64(object, &mut header),
         }
         return Rendered { octets: header, frame: Frame::File };
     };
 
-    let mut body = if changed.body() == message.body() {
-        Cow::Borrowed(stored_body)
-    } else {
-        let body = line_end.apply(changed.body());
-        match quoting.map(|quoting| quote(&body, quoting)) {
-            Some(Cow::Owned(quoted)) => Cow::Owned(quoted),
-            Some(Cow::Borrowed(_)) | None => Cow::Owned(body),
+    let mut body = match New::of(changed, message) {
+        New::Same => Cow::Borrowed(stored_body),
+        New::Lines(lines) => {
+            let body = line_end.apply(lines);
+            match quoting.map(|quoting| quote(&body, quoting)) {
+                Some(Cow::Owned(quoted)) => Cow::Owned(quoted),
+                Some(Cow::Borrowed(_)) | None => Cow::Owned(body),
+            }
+        }
+        New::Object(object) => {
+            let mut body = Vec::new();
+            line_end.append_base64(object, &mut body);
+            Cow::Owned(body)
         }
     };
     if !body.is_empty() && !body.ends_with(b"\n") {
@@ -95,6 +136,25 @@ pub fn render(stored: &Stored, message: &Message, changed: &Message) -> Rendered
     }
     let separator = out.len() - content_end;
     Rendered { octets: out, frame: Frame::Mbox { from_line, separator, followed, quoting } }
+}
+
+/// What the body is now.
+enum New<'a> {
+    Same,
+    Lines(&'a [u8]),
+    Object(&'a NewObject),
+}
+
+impl<'a> New<'a> {
+    fn of(changed: &'a Altered, message: &Message) -> Self {
+        match changed {
+            Altered::Whole(changed) if changed.body() == message.body() => Self::Same,
+            Altered::Whole(changed) => Self::Lines(changed.body()),
+            Altered::Edited { body: Body::Same, .. } => Self::Same,
+            Altered::Edited { body: Body::Lines(lines), .. } => Self::Lines(lines),
+            Altered::Edited { body: Body::Object(object), .. } => Self::Object(object),
+        }
+    }
 }
 
 /// How the lines of a stored message end.
@@ -127,9 +187,13 @@ impl LineEnd {
         out
     }
 
+    fn append_base64(self, object: &NewObject, out: &mut Vec<u8>) {
+        encode_base64_segments(&object.segments(), self == Self::CrLf, out);
+    }
+
     fn append(self, lines: &[u8], out: &mut Vec<u8>) {
         if self == Self::CrLf {
-            return out.extend_from_slice(lines);
+            return out.extend_from_slice(&crlf(lines));
         }
         let mut copied = 0;
         for at in memchr::memchr_iter(b'\n', lines) {
@@ -192,6 +256,8 @@ fn length_field(field: &[u8], body: &[u8], line_end: LineEnd) -> Vec<u8> {
 mod tests {
     use std::{path::Path, sync::Arc};
 
+    use smime::{mime::encode_base64, testing::fixtures::data};
+
     use super::*;
     use crate::{mbox::Quoting, stored::Origin};
 
@@ -222,9 +288,48 @@ mod tests {
 
         let changed = Message::from_stored(b"Subject: x\r\n\r\ngood\r\nmorning\r\n");
         assert_eq!(
-            render(&stored, &message, &changed).octets,
+            render(&stored, &message, &changed.into()).octets,
             b"From - \nSubject: x\nContent-Length: 13\nLines: 2\n\ngood\nmorning\n\n"
         );
+    }
+
+    #[test]
+    fn a_ciphertext_is_known_by_its_header_and_how_it_begins() {
+        let body = |object: &str| String::from_utf8(encode_base64(&data(object))).unwrap();
+        let header = |media: &str| format!("Content-Type: {media}\nContent-Transfer-Encoding: base64\n\n");
+        let mime = "application/pkcs7-mime; name=smime.p7m";
+        for (header, body, expected) in [
+            (header(mime), body("der.p7m"), true),
+            (header(mime), body("ber.p7m").replace("\r\n", "\n"), true),
+            (header(mime), format!("\n {}", body("gcm.p7m").replace("\r\n", "")), true),
+            (header("application/octet-stream; name=a.p7m"), body("der.p7m"), true),
+            (header(mime), body("opaque.p7m"), false),
+            (header(mime), String::new(), false),
+            (header(mime), "*".repeat(99), false),
+            (header(mime), "MIA=".to_owned(), false),
+            (header("text/plain"), body("der.p7m"), false),
+            (header(mime).replace("base64", "7bit"), body("der.p7m"), false),
+            (header(mime).replace("\n\n", "\nodd\n\n"), body("der.p7m"), false),
+            (format!("Content-Type: text/plain\n{}", header(mime)), body("der.p7m"), false),
+        ] {
+            let octets = [header.clone(), body].concat().into_bytes();
+            let in_mbox = in_mbox("From - \n", std::str::from_utf8(&octets).unwrap(), "\n");
+            let stored = Stored { octets, frame: Frame::File, ..in_mbox.clone() };
+            for stored in [stored, in_mbox] {
+                let found = ciphertext(&stored);
+                assert_eq!(found.is_some(), expected, "{header}");
+                if let Some((message, rest)) = found {
+                    let whole = readings(&stored).message;
+                    assert_eq!(message.header(), whole.header());
+                    assert_eq!(
+                        decode_base64(rest).ok().as_deref(),
+                        Some(&*whole.entity().decoded_body().unwrap())
+                    );
+                }
+            }
+        }
+        let quoted = in_mbox("From - \n", &format!("{}{}\n>From me\n", header(mime), body("der.p7m")), "\n");
+        assert!(ciphertext(&quoted).is_none(), "it may be read in two ways");
     }
 
     #[test]
@@ -241,7 +346,7 @@ mod tests {
         let message = readings(&stored).message;
         let changed = Message::from_stored(b"A: 2\n\nFrom here\n>From there");
         assert_eq!(
-            render(&stored, &message, &changed).octets,
+            render(&stored, &message, &changed.into()).octets,
             b"From - \r\nA: 2\r\n\r\n>From here\r\n>>From there\r\n\r\n"
         );
     }
@@ -252,7 +357,7 @@ mod tests {
         let message = readings(&stored).message;
         let changed = Message::from_stored(&[b"B: 2\r\n\r\n", message.body()].concat());
         assert_eq!(
-            render(&stored, &message, &changed).octets,
+            render(&stored, &message, &changed.into()).octets,
             b"From - \nB: 2\n\n>From mixed\r\nends\n\rand\n\n"
         );
     }

@@ -96,6 +96,10 @@ impl Task for Selected<'_> {
             Turn::Done(Ok(Done::unchanged("not selected")))
         }
     }
+
+    fn works_on_objects(&self) -> bool {
+        self.task.works_on_objects()
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +155,7 @@ mod tests {
                 origin: &origin,
                 contents: &contents,
                 other_reading: None,
+                object: None,
             };
             let done = Selected { task: &Identity, selection: &selection }.run(&work).unwrap();
             assert_eq!(done.action == "copied", expected, "{selection:?}");

@@ -2,10 +2,11 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
-use agent::Turn;
+use agent::{NewObject, Turn};
 use smime::{Fault, mime::Message};
 
 use crate::{inspect::Contents, panics, stored::Origin};
@@ -23,6 +24,9 @@ pub struct Work<'a> {
     pub contents: &'a Contents,
     /// Another reading of it: an mbox may not tell whether `>From ` is what the author wrote.
     pub other_reading: Option<&'a Message>,
+    /// The object that is its body, where the task [works on objects](Task::works_on_objects): then the message is
+    /// its header alone.
+    pub object: Option<&'a Arc<Vec<u8>>>,
 }
 
 /// What was done with a message.
@@ -31,7 +35,7 @@ pub struct Done {
     /// In a word.
     pub action: &'static str,
     /// What the message became, if it changed.
-    pub message: Option<Message>,
+    pub message: Option<Altered>,
     /// What verification said, if there was one.
     pub verdict: Option<String>,
     /// Whose signatures were found.
@@ -46,6 +50,47 @@ impl Done {
     /// The message stays as it is.
     pub fn unchanged(action: &'static str) -> Self {
         Self { action, message: None, verdict: None, signers: Vec::new(), key: None, reason: None }
+    }
+}
+
+/// What a message became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Altered {
+    /// This.
+    Whole(Message),
+    /// What it was, with something else in its place.
+    Edited {
+        /// All header fields, with CRLF.
+        header: Vec<u8>,
+        /// The body.
+        body: Body,
+    },
+}
+
+/// What a message has for a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// What it had.
+    Same,
+    /// These lines, with CRLF.
+    Lines(Vec<u8>),
+    /// This object in base64.
+    Object(NewObject),
+}
+
+impl Altered {
+    /// The header fields, with CRLF.
+    pub fn header(&self) -> &[u8] {
+        match self {
+            Self::Whole(message) => message.header(),
+            Self::Edited { header, .. } => header,
+        }
+    }
+}
+
+impl From<Message> for Altered {
+    fn from(message: Message) -> Self {
+        Self::Whole(message)
     }
 }
 
@@ -75,6 +120,12 @@ pub trait Task: Sync {
     /// Works on one message up to where a private key is asked. What takes no private key comes back done.
     fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
         Turn::Done(self.run(work))
+    }
+
+    /// Whether of a ciphertext in base64 the header and the object are enough. The object is then decoded once, from the
+    /// octets that are stored, and nothing else is made of the body.
+    fn works_on_objects(&self) -> bool {
+        false
     }
 }
 

@@ -1,13 +1,16 @@
 //! What a worker does with one message: read it, run the task, render the result. It never waits: where a private key
 //! is asked, or a fault may pass, it comes back with what is left to do.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use agent::{Asks, Identity, Then, Turn};
 use smime::{
     Fault,
     key::KeyError,
-    mime::Message,
+    mime::{Message, decode_base64},
     question::{Answer, Question},
 };
 
@@ -17,7 +20,7 @@ use crate::{
     form::{self, Form, Formed, Kept},
     inspect::Contents,
     instant,
-    render::{Readings, readings, render},
+    render::{Readings, ciphertext, readings, render},
     stored::{Frame, Origin, Stored},
     task::{self, Done, Failed, Task, Work, Working},
 };
@@ -86,6 +89,7 @@ pub(crate) struct Started {
     began: Instant,
     input: Summed,
     readings: Option<Readings>,
+    object: Option<Arc<Vec<u8>>>,
     message_id: Option<String>,
     year: Option<u64>,
     contents: Contents,
@@ -103,16 +107,27 @@ pub(crate) struct Paused<'t> {
 pub(crate) fn begin(task: &dyn Task, stored: Stored, index: u64, form: Option<Form>) -> Step<'_> {
     let began = Instant::now();
     let sum = || Summed::of(&stored.octets);
-    let look = || task::contain(|| look(&stored));
+    let look = || task::contain(|| look(&stored, task));
     let (input, looked) = if stored.octets.len() >= LARGE { rayon::join(sum, look) } else { (sum(), look()) };
     let (looked, done) = match looked {
         Ok(Looked::At(looked)) => (looked, None),
         Ok(Looked::Away(done)) => (Box::default(), Some(Ok(done))),
         Err(failed) => (Box::default(), Some(Err(failed))),
     };
-    let Read { readings, message_id, year, contents } = *looked;
-    let started =
-        Started { stored, index, form, began, input, readings, message_id, year, contents, failures: 0 };
+    let Read { readings, object, message_id, year, contents } = *looked;
+    let started = Started {
+        stored,
+        index,
+        form,
+        began,
+        input,
+        readings,
+        object,
+        message_id,
+        year,
+        contents,
+        failures: 0,
+    };
     match done {
         None => started.work(task),
         Some(done) => started.finish(done),
@@ -123,6 +138,7 @@ pub(crate) fn begin(task: &dyn Task, stored: Stored, index: u64, form: Option<Fo
 #[derive(Default)]
 struct Read {
     readings: Option<Readings>,
+    object: Option<Arc<Vec<u8>>>,
     message_id: Option<String>,
     year: Option<u64>,
     contents: Contents,
@@ -135,7 +151,7 @@ enum Looked {
 }
 
 /// Reads a message.
-fn look(stored: &Stored) -> Result<Looked, Failed> {
+fn look(stored: &Stored, task: &dyn Task) -> Result<Looked, Failed> {
     if let Some(untouchable) = stored.untouchable {
         return if untouchable.is_failure() {
             Err(Failed::new(Fault::Message, untouchable.to_string()))
@@ -143,13 +159,33 @@ fn look(stored: &Stored) -> Result<Looked, Failed> {
             Ok(Looked::Away(Done { reason: Some(untouchable.to_string()), ..Done::unchanged("kept") }))
         };
     }
-    let readings = readings(stored);
-    Ok(Looked::At(Box::new(Read {
-        message_id: message_id(&readings.message),
-        year: instant::of_message(&readings.message).map(instant::year),
-        contents: Contents::of(&readings.message.entity()),
-        readings: Some(readings),
-    })))
+    let object = if task.works_on_objects() { look_at_object(stored) } else { None };
+    Ok(Looked::At(Box::new(object.unwrap_or_else(|| {
+        let readings = readings(stored);
+        let contents = Contents::of(&readings.message.entity());
+        Read::of(readings, contents, None)
+    }))))
+}
+
+/// Reads a message that is a ciphertext: its header, and the object. `None` for what has to be read as a whole to be told.
+fn look_at_object(stored: &Stored) -> Option<Read> {
+    let (message, body) = ciphertext(stored)?;
+    let object = decode_base64(body).ok()?;
+    let contents = Contents::of_object(&object);
+    let is_ciphertext = contents.is_encrypted_as_a_whole();
+    is_ciphertext.then(|| Read::of(Readings { message, other: None }, contents, Some(Arc::new(object))))
+}
+
+impl Read {
+    fn of(readings: Readings, contents: Contents, object: Option<Arc<Vec<u8>>>) -> Self {
+        Self {
+            message_id: message_id(&readings.message),
+            year: instant::of_message(&readings.message).map(instant::year),
+            contents,
+            readings: Some(readings),
+            object,
+        }
+    }
 }
 
 impl Rendered {
@@ -188,6 +224,7 @@ impl Started {
                 origin: &self.stored.origin,
                 contents: &self.contents,
                 other_reading: readings.other.as_ref(),
+                object: self.object.as_ref(),
             }))
         });
         self.go_on(Turn::of(turn))
@@ -208,7 +245,8 @@ impl Started {
     }
 
     fn finish<'t>(self, result: Result<Done, Failed>) -> Step<'t> {
-        let Self { stored, index, form, began, input, readings, message_id, year, contents, .. } = self;
+        let Self { stored, index, form, began, input, readings, object, message_id, year, contents, .. } =
+            self;
         let rendered = result.and_then(|mut done| {
             let changed = done.message.take();
             let rendered = task::contain(|| {
@@ -217,7 +255,7 @@ impl Started {
             })?;
             Ok((done, rendered))
         });
-        drop(readings);
+        drop((readings, object));
         let (result, rendered) = match rendered {
             Ok((done, rendered)) => (Ok(done), rendered),
             Err(failed) => (Err(failed), None),

@@ -2,16 +2,18 @@
 
 use smime::{
     Certificate,
-    cms::{self, EncryptedKey, EnvelopedData, Keep, Object, OpenError, Proof, RecipientKey, RekeyError},
+    cms::{
+        self, EncryptedKey, EnvelopedData, Keep, Object, OpenError, Proof, RecipientKey, RekeyError, Rekeyed,
+    },
     key::KeyError,
     message::{self, Ciphertext, SealedMessage, Verdict, Wrapped},
     mime::{Canonical, Claimed, Message, MimeEntity},
     profile::{Profile, SealPlan},
     question::{Answer, Question},
 };
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
-use super::{ArchiveError, Treated, Treating, kept};
+use super::{ArchiveError, NewObject, Treated, Treating, kept};
 use crate::{
     Agent, Edits, Identity, Turn,
     policy::Secrecy,
@@ -38,6 +40,7 @@ impl Agent {
         let sealed = message::seal(&Canonical::from_entity(&entity)?, &plan)?;
         Ok(Treated {
             edits: sealed_fields(&entity, sealed),
+            object: None,
             action: "encrypted",
             reason: plan.cipher.name().to_owned(),
             verdict: None,
@@ -75,7 +78,7 @@ impl Agent {
             return Ok(kept("it is not encrypted"));
         };
         let old = enveloped.algorithm()?.name();
-        Ok(self.with_our_key(message, ciphertext.object, 0, Reencrypting { plan, old, verdict }))
+        Ok(self.with_our_key(message, Arc::new(ciphertext.object), 0, Reencrypting { plan, old, verdict }))
     }
 
     /// Gives the content-encryption key of a message to others, with one use of a private key. The encrypted
@@ -88,23 +91,36 @@ impl Agent {
         keep: Keep,
         proof: Proof,
     ) -> Treating<'_> {
-        Turn::of(self.begin_to_rekey(message, recipients, profile, keep, proof))
+        Turn::of(rekeyable(&message.entity()).and_then(|object| match object {
+            Some(object) => self.begin_to_rekey(message, Arc::new(object), recipients, profile, keep, proof),
+            None => not_at_the_root(&message.entity()),
+        }))
+    }
+
+    /// The same where the object is decoded already: of the message no more than the header is looked at.
+    pub fn rekey_object(
+        &self,
+        message: &Message,
+        object: Arc<Vec<u8>>,
+        recipients: &[Recipient],
+        profile: &Profile,
+        keep: Keep,
+        proof: Proof,
+    ) -> Treating<'_> {
+        Turn::of(self.begin_to_rekey(message, object, recipients, profile, keep, proof))
     }
 
     fn begin_to_rekey(
         &self,
         message: &Message,
+        object: Arc<Vec<u8>>,
         recipients: &[Recipient],
         profile: &Profile,
         keep: Keep,
         proof: Proof,
     ) -> Result<Treating<'_>, ArchiveError> {
-        let entity = message.entity();
-        let Some(Wrapped::Opaque(object)) = Wrapped::read(&entity)? else {
-            return not_at_the_root(&entity);
-        };
         let Object::EnvelopedData(enveloped) = Object::parse(&object)? else {
-            return not_at_the_root(&entity);
+            return not_at_the_root(&message.entity());
         };
         let has = |recipient: &Recipient| enveloped.recipient_for(&recipient.certificate).is_some();
         if keep == Keep::All && recipients.iter().all(has) {
@@ -119,7 +135,7 @@ impl Agent {
     fn with_our_key<'a>(
         &'a self,
         message: &Message,
-        object: Vec<u8>,
+        object: Arc<Vec<u8>>,
         from: usize,
         work: impl WithKey + 'a,
     ) -> Treating<'a> {
@@ -150,7 +166,7 @@ impl Agent {
 
 /// An object, and whose key opens it.
 struct Locked<'a> {
-    object: Vec<u8>,
+    object: Arc<Vec<u8>>,
     identity: &'a Identity,
 }
 
@@ -203,6 +219,7 @@ impl WithKey for Reencrypting {
         let sealed = message::seal_content(&content, &plan)?;
         Ok(Treated {
             edits: sealed_fields(&message.entity(), sealed),
+            object: None,
             action: "encrypted anew",
             reason: format!("{}, before {old}", plan.cipher.name()),
             verdict,
@@ -227,9 +244,9 @@ impl WithKey for Rekeying {
         let Self { keys, keep, proof } = self;
         let answer = by.map_err(|error| RekeyError::Open(error.into()))?;
         let (object, certificate) = (&locked.object, locked.certificate());
-        let body = cms::rekey_into_base64(object, certificate, answer, &keys, keep, proof)?;
+        let Rekeyed { head, rest } = cms::rekey_in_parts(object, certificate, answer, &keys, keep, proof)?;
         let entity = message.entity();
-        let mut edits = Edits { body: Some(body), ..Edits::default() };
+        let mut edits = Edits::default();
         let encoding = entity.header().all("Content-Transfer-Encoding").next();
         if !encoding.is_some_and(|field| field.unfolded().trim().eq_ignore_ascii_case("base64")) {
             let fields = content_fields(&entity).into_iter();
@@ -239,6 +256,7 @@ impl WithKey for Rekeying {
         }
         Ok(Treated {
             edits,
+            object: Some(NewObject { head, old: Arc::clone(object), rest }),
             action: "rekeyed",
             reason: format!("to {} recipients", keys.len()),
             verdict: None,
@@ -258,6 +276,14 @@ fn find(entity: &MimeEntity<'_>) -> Result<Option<Ciphertext>, ArchiveError> {
         Object::parse(&object)?;
     }
     Ok(found)
+}
+
+/// The CMS object that is the root of a message, if there is one.
+fn rekeyable(entity: &MimeEntity<'_>) -> Result<Option<Vec<u8>>, ArchiveError> {
+    Ok(match Wrapped::read(entity)? {
+        Some(Wrapped::Opaque(object)) => Some(object),
+        _ => None,
+    })
 }
 
 fn not_at_the_root<'a>(entity: &MimeEntity<'_>) -> Result<Treating<'a>, ArchiveError> {

@@ -1,6 +1,6 @@
 //! Encrypt, reencrypt, rekey, as tasks.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use agent::{Agent, Turn};
 use smime::cms::{Keep, Proof};
@@ -81,11 +81,18 @@ impl Task for Rekey<'_> {
             return Turn::Done(Ok(not_encrypted()));
         }
         let begun = self.recipients.of(work.message, (self.clock)()).map(|to| {
-            let rekeyed =
-                self.agent.rekey_stored(work.message, &to, self.recipients.profile(), self.keep, self.proof);
-            rekeyed.map(done, work.message)
+            let (message, profile) = (work.message, self.recipients.profile());
+            let rekeyed = match work.object.map(Arc::clone) {
+                Some(object) => self.agent.rekey_object(message, object, &to, profile, self.keep, self.proof),
+                None => self.agent.rekey_stored(message, &to, profile, self.keep, self.proof),
+            };
+            rekeyed.map(done, message)
         });
         Turn::of(begun)
+    }
+
+    fn works_on_objects(&self) -> bool {
+        true
     }
 }
 

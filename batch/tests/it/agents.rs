@@ -8,7 +8,7 @@ use batch::{
     inspect::Contents,
     recipients::Recipients,
     stored::Origin,
-    task::{Task, Work},
+    task::{Altered, Body, Done, Failed, Task, Work},
 };
 use certcache::{Announced, Cache, Chooser, Insertion, Source, Take};
 use smime::{
@@ -99,10 +99,18 @@ fn a_signature_over_a_genuine_quoted_line_passes_in_the_reading_in_which_it_hold
     let genuine = Message::from_stored(b"From: alice@example.org\n\n>From me\n");
     let origin = Origin { file: Path::new("-").into(), offset: None };
     let contents = Contents::of(&genuine.entity());
-    let work =
-        Work { index: 1, message: &genuine, origin: &origin, contents: &contents, other_reading: None };
-    let signed = sign.run(&work).unwrap().message.unwrap();
-    let text = String::from_utf8(signed.octets().to_vec()).unwrap();
+    let work = Work {
+        index: 1,
+        message: &genuine,
+        origin: &origin,
+        contents: &contents,
+        other_reading: None,
+        object: None,
+    };
+    let Some(Altered::Edited { header, body: Body::Lines(body) }) = sign.run(&work).unwrap().message else {
+        panic!("not signed");
+    };
+    let text = String::from_utf8([&header[..], b"\r\n", &body].concat()).unwrap();
     assert!(
         text.contains("\r\n>From me"),
         "nothing keeps that line from being taken for a quoted one: {text}"
@@ -193,6 +201,52 @@ const AES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1];
 const OAEP: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 7];
 const SHA_256: &[u8] = &[0x30, 11, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
 const MGF_1: &[u8] = &[6, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 8];
+
+/// A task that is given messages as a whole.
+struct Whole<'t>(&'t dyn Task);
+
+impl Task for Whole<'_> {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        assert!(work.object.is_none());
+        self.0.run(work)
+    }
+}
+
+#[test]
+fn a_ciphertext_is_rekeyed_to_the_same_whether_its_object_or_all_of_it_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bob, recipients) = (agent(&["bob"]), to(&[NEW]));
+    let wide = encrypted("der.p7m").replace("=\n", "=");
+    let crlf = encrypted("ber.p7m").replace('\n', "\r\n");
+    let cut = encrypted("der.p7m").replace("\n\nMII", "\n\nMIJ");
+    let quoted = encrypted("der.p7m").replace("\n\nMII", "\n\n>From \nMII");
+    let foreign = encrypted("der.p7m").replace("base64", "binary");
+    let mboxes =
+        [encrypted("ber.p7m"), encrypted("gcm.p7m"), encrypted("des.p7m"), wide, crlf, cut, quoted, foreign];
+    for (number, mbox) in mboxes.iter().enumerate() {
+        for keep in [Keep::None, Keep::All] {
+            let rekey =
+                Rekey { agent: &bob, recipients: &recipients, keep, proof: Proof::Content, clock: now };
+            let name = |how: &str| format!("{number}.{keep:?}.{how}");
+            let (by_object, one) = run_mbox(folder.path(), &name("object"), mbox, &rekey);
+            let (as_a_whole, other) = run_mbox(folder.path(), &name("whole"), mbox, &Whole(&rekey));
+            for field in ["/action", "/reason", "/layers", "/error/reason", "/error/fault", "/message_id"] {
+                assert_eq!(column(&by_object, field), column(&as_a_whole, field), "{number} {field}");
+            }
+            // But for the new recipient's key, which is never encrypted to the same octets twice.
+            let without =
+                |text: &str| text.replace("\r\n", "\n").split("\n\n").next().unwrap_or_default().to_owned();
+            assert_eq!((without(&one), one.len()), (without(&other), other.len()), "{number}");
+            let carol = agent(&[NEW]);
+            let (_, one) = run_mbox(folder.path(), &name("one"), &one, &decrypt(&carol));
+            let (_, other) = run_mbox(folder.path(), &name("other"), &other, &decrypt(&carol));
+            assert_eq!(column(&by_object, "/action")[0] == Some("failed"), one == *mbox, "{number}");
+            if one != *mbox {
+                assert_eq!(one, other, "{number}");
+            }
+        }
+    }
+}
 
 fn oaep_with_sha_256() -> Vec<u8> {
     let parameters = [&[0x30, 43, 0xA0, 13], SHA_256, &[0xA1, 26, 0x30, 24], MGF_1, SHA_256].concat();

@@ -102,7 +102,7 @@ struct Replace;
 
 impl Task for Replace {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        Ok(Done { message: Some(generated(work.index)), ..Done::unchanged("replaced") })
+        Ok(Done { message: Some(generated(work.index).into()), ..Done::unchanged("replaced") })
     }
 }
 

@@ -144,7 +144,7 @@ impl Task for EveryOther {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
         let text = [b"X-Changed: yes\r\n", work.message.header(), b"\r\nchanged\r\n"].concat();
         let message = work.index.is_multiple_of(2).then(|| Message::from_stored(&text));
-        Ok(Done { message, ..Done::unchanged("copied") })
+        Ok(Done { message: message.map(Into::into), ..Done::unchanged("copied") })
     }
 }
 

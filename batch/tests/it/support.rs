@@ -71,7 +71,7 @@ impl Task for Shout {
         let header = [b"X-Shout: yes\r\n", work.message.header()].concat();
         let body: Vec<u8> = work.message.body().to_ascii_uppercase();
         let message = Message::from_stored(&[&header[..], b"\r\n", &body].concat());
-        Ok(Done { message: Some(message), ..Done::unchanged("shouted") })
+        Ok(Done { message: Some(message.into()), ..Done::unchanged("shouted") })
     }
 }
 

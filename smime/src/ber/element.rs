@@ -1,5 +1,7 @@
 //! One element of a tree: its octets, its content, the elements inside.
 
+use std::ops::Range;
+
 use der::asn1::ObjectIdentifier;
 
 use super::{BerError, Node, Tag, Tree};
@@ -32,6 +34,12 @@ impl<'t, 'a> Element<'t, 'a> {
     pub fn octets(&self) -> &'a [u8] {
         let node = self.node();
         self.tree.octets.get(node.start..node.end).unwrap_or_default()
+    }
+
+    /// Where the whole element stands in what was received.
+    pub(crate) fn range(&self) -> Range<usize> {
+        let node = self.node();
+        node.start..node.end
     }
 
     /// The contents octets as they were received.

@@ -4,7 +4,11 @@ use const_oid::db::rfc5911::ID_DATA;
 use der::asn1::ObjectIdentifier;
 use spki::AlgorithmIdentifierOwned;
 
-use super::{CmsError, EncryptedKey, MAX_RECIPIENTS, Recipient, decrypt::decrypt, signer_info::decode};
+use super::{
+    CmsError, EncryptedKey, MAX_RECIPIENTS, Recipient,
+    decrypt::{decrypt, prove},
+    signer_info::decode,
+};
 use crate::{
     Certificate, Fault,
     algorithm::ContentEncryptionAlgorithm,
@@ -189,8 +193,8 @@ impl<'a> EnvelopedData<'a> {
         Ok(cipher)
     }
 
-    /// Decrypts the content with a key that is known already.
-    pub(super) fn decrypt(&self, key: &ContentEncryptionKey) -> Result<Vec<u8>, OpenError> {
-        decrypt(&self.algorithm()?, key, &self.content, self.authentication.as_ref())
+    /// Whether the content opens with a key that is known already. What is decrypted for that is wiped.
+    pub(super) fn prove(&self, key: &ContentEncryptionKey) -> Result<(), OpenError> {
+        prove(&self.algorithm()?, key, &self.content, self.authentication.as_ref())
     }
 }

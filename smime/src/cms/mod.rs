@@ -31,7 +31,7 @@ pub use enveloped_data::{EnvelopedData, OpenError};
 pub use key_agreement::KeyAgreement;
 pub use key_preference::EncryptionKeyPreference;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
-pub use rekey::{Keep, Proof, RekeyError, rekey, rekey_into_base64, rekey_question, rekey_with};
+pub use rekey::{Keep, Proof, RekeyError, Rekeyed, rekey, rekey_in_parts, rekey_question, rekey_with};
 #[cfg(test)]
 pub(crate) use seal::transport_identifier;
 pub(crate) use seal::{Layout as SealLayout, Plain};
@@ -89,6 +89,17 @@ pub enum CmsError {
     /// The content is of a type that is not read here.
     #[error("content type {0} is not supported")]
     ContentType(ObjectIdentifier),
+}
+
+/// Whether octets begin like a `ContentInfo` with `EnvelopedData` or `AuthEnvelopedData`. Whether they are one only
+/// [`Object::parse`] tells.
+pub fn begins_enveloped_data(octets: &[u8]) -> bool {
+    let [0x30, length, rest @ ..] = octets else { return false };
+    let more = if *length > 0x80 { usize::from(length & 0x7F) } else { 0 };
+    let [0x06, length, rest @ ..] = rest.get(more..).unwrap_or_default() else { return false };
+    let content_type = rest.get(..usize::from(*length)).unwrap_or_default();
+    let known = [rfc5911::ID_ENVELOPED_DATA, rfc5911::ID_CT_AUTH_ENVELOPED_DATA];
+    known.iter().any(|known| known.as_bytes() == content_type)
 }
 
 /// A CMS object of one of the types that are read here.

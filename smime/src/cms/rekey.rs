@@ -4,9 +4,10 @@
 //! BER or not: the encrypted content, its algorithm, originatorInfo, attributes and tag, which do not depend on
 //! the RecipientInfos (RFC 5652 6.1, RFC 5083 2.2).
 
+use std::ops::Range;
+
 use const_oid::db::rfc5911;
 use der::Encode;
-use zeroize::Zeroizing;
 
 use super::{
     CmsError, EncryptedKey, EnvelopedData, MAX_RECIPIENTS, Object, OpenError, Recipient, RecipientKey,
@@ -16,7 +17,6 @@ use crate::{
     Certificate, Fault,
     ber::{Element, Tag, Tree, header_len, write_header},
     key::{ContentEncryptionKey, Decryptor, Unwrapped},
-    mime::Base64Buffer,
     question::{Answer, Question},
 };
 
@@ -37,7 +37,8 @@ pub enum Proof {
     /// The key has the right length, and was good where wrapping tells: after key agreement and OAEP. After
     /// PKCS #1 v1.5 some tokens answer bad ciphertext with a random key.
     Key,
-    /// The content opens with it. It is decrypted in memory, looked at by nobody, and wiped.
+    /// The content opens with it. It is decrypted in memory, looked at by nobody, and wiped: all of it where there is a
+    /// tag; the last block in CBC mode, where nothing but its padding can tell.
     Content,
 }
 
@@ -112,33 +113,35 @@ pub fn rekey_with(
     keep: Keep,
     proof: Proof,
 ) -> Result<Vec<u8>, RekeyError> {
-    let put = |segments: &[&[u8]]| segments.concat();
-    rekeyed(octets, certificate, answer, recipients, keep, proof, put)
+    let rekeyed = rekey_in_parts(octets, certificate, answer, recipients, keep, proof)?;
+    Ok(rekeyed.segments(octets).concat())
 }
 
-/// The same in base64, as [`crate::mime::encode_base64`] makes it, without the object beside it in memory.
-pub fn rekey_into_base64(
+/// An object with other RecipientInfos: octets of its own, and then octets of the object that it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rekeyed {
+    /// Up to the RecipientInfos.
+    pub head: Vec<u8>,
+    /// Where in the old object the rest is: encryptedContentInfo and everything after it.
+    pub rest: Range<usize>,
+}
+
+impl Rekeyed {
+    /// The object in two pieces, by the one that it was.
+    pub fn segments<'o>(&'o self, old: &'o [u8]) -> [&'o [u8]; 2] {
+        [&self.head, old.get(self.rest.clone()).unwrap_or_default()]
+    }
+}
+
+/// The same without a copy of the content.
+pub fn rekey_in_parts(
     octets: &[u8],
     certificate: &Certificate,
     answer: Option<Answer>,
     recipients: &[RecipientKey],
     keep: Keep,
     proof: Proof,
-) -> Result<Vec<u8>, RekeyError> {
-    let put = |segments: &[&[u8]]| Base64Buffer::of(segments).into_text();
-    rekeyed(octets, certificate, answer, recipients, keep, proof, put)
-}
-
-/// Both; `put` puts the segments of the object together.
-fn rekeyed<T>(
-    octets: &[u8],
-    certificate: &Certificate,
-    answer: Option<Answer>,
-    recipients: &[RecipientKey],
-    keep: Keep,
-    proof: Proof,
-    put: impl FnOnce(&[&[u8]]) -> T,
-) -> Result<T, RekeyError> {
+) -> Result<Rekeyed, RekeyError> {
     let enveloped = enveloped(octets)?;
     let key = content_key(&enveloped, certificate, answer, proof)?;
     let tree = Tree::parse(octets).map_err(CmsError::from)?;
@@ -159,8 +162,10 @@ fn rekeyed<T>(
     }
     infos.sort_unstable();
     let head = parts.head_with(&infos)?;
-    let rest = parts.rest.iter().map(Element::octets);
-    Ok(put(&std::iter::once(head.as_slice()).chain(rest).collect::<Vec<_>>()))
+    // They follow each other without a gap.
+    let ends = parts.rest.first().zip(parts.rest.last());
+    let rest = ends.map_or(0..0, |(first, last)| first.range().start..last.range().end);
+    Ok(Rekeyed { head, rest })
 }
 
 fn enveloped(octets: &[u8]) -> Result<EnvelopedData<'_>, RekeyError> {
@@ -192,7 +197,7 @@ fn content_key(
         Unwrapped::Key(_) | Unwrapped::Rejected => return Err(OpenError::Undecryptable.into()),
     };
     if proof == Proof::Content {
-        drop(Zeroizing::new(enveloped.decrypt(&key)?));
+        enveloped.prove(&key)?;
     }
     Ok(key)
 }

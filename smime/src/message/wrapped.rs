@@ -75,6 +75,13 @@ impl<'a> Wrapped<'a> {
         Ok(None)
     }
 
+    /// Whether an entity with this header is a CMS object in base64. What its lines end in is no matter then.
+    pub fn is_object_in_base64(header: &MimeEntity<'_>) -> bool {
+        header.content_type().is_ok_and(|content_type| is_opaque(header, &content_type))
+            && check_header(header).is_ok()
+            && header.transfer_encoding() == Ok(TransferEncoding::Base64)
+    }
+
     /// Whether an entity says that it is S/MIME; its body is not looked at.
     pub(super) fn is_claimed(entity: &MimeEntity<'_>) -> bool {
         entity

@@ -20,16 +20,19 @@ pub struct Base64Error {
 /// Decodes base64. CR, LF, space and tab are ignored anywhere; anything else outside the alphabet, a
 /// missing end, and more than empty lines after the padding are errors.
 pub fn decode_base64(encoded: &[u8]) -> Result<Vec<u8>, Base64Error> {
-    let padding = memchr::memchr(b'=', encoded);
-    if let Some(padding) = padding {
+    let is_end = |octet: &u8| matches!(octet, b'=' | b'\r' | b'\n' | b' ' | b'\t');
+    let end = encoded.iter().rev().take_while(|octet| is_end(octet)).count();
+    let (text, end) = encoded.split_at(encoded.len() - end);
+    if let Some(octets) = decode_lines(text, end) {
+        return Ok(octets);
+    }
+    if let Some(padding) = memchr::memchr(b'=', encoded) {
         let tail = encoded.get(padding..).unwrap_or_default();
-        let is_end = |octet: &u8| matches!(octet, b'=' | b'\r' | b'\n' | b' ' | b'\t');
         if let Some(at) = tail.iter().position(|octet| !is_end(octet)) {
             return Err(Base64Error { at: padding + at, reason: "octets after the padding" });
         }
     }
-    let (text, end) = encoded.split_at(padding.unwrap_or(encoded.len()));
-    decode_lines(text, end).map_or_else(|| decode_any(encoded), Ok)
+    decode_any(encoded)
 }
 
 /// Octets of a block of text: whole quanta, and as many whole lines.
@@ -42,12 +45,16 @@ fn decode_lines(text: &[u8], end: &[u8]) -> Option<Vec<u8>> {
     let mut block = [0; TEXT_BLOCK];
     let mut filled = 0;
     let mut rest = text;
+    // Nearly always all lines are as long as the first one, and end as it does.
+    let first = memchr::memchr(b'\n', text).map_or(text.len(), |at| at + 1);
+    let line_end: &[u8] = if text.get(..first)?.ends_with(b"\r\n") { b"\r\n" } else { b"\n" };
     while !rest.is_empty() {
-        let (line, tail) = match memchr::memchr(b'\n', rest) {
-            Some(at) => (rest.get(..at)?, rest.get(at + 1..)?),
-            None => (rest, &[][..]),
+        let (line, tail) = match rest.split_at_checked(first) {
+            Some((line, tail)) if line.ends_with(line_end) => (line, tail),
+            _ => rest.split_at(memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1)),
         };
         rest = tail;
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         let mut line = line.strip_suffix(b"\r").unwrap_or(line);
         while !line.is_empty() {
             let (now, later) = line.split_at(line.len().min(TEXT_BLOCK - filled));
@@ -97,6 +104,8 @@ const OCTET_LINE: usize = 57;
 const TEXT_LINE: usize = 76;
 /// The same with CRLF.
 const WHOLE_LINE: usize = TEXT_LINE + 2;
+/// The same with LF alone.
+const LF_LINE: usize = TEXT_LINE + 1;
 /// Lines in a block.
 const LINES: usize = 64;
 /// Octets that make a block.
@@ -111,9 +120,37 @@ pub fn encode_base64(octets: &[u8]) -> Vec<u8> {
 
 /// Appends what [`encode_base64`] makes of octets.
 pub(super) fn encode_base64_into(octets: &[u8], text: &mut Vec<u8>) {
+    append_base64::<WHOLE_LINE>(octets, text);
+}
+
+/// Appends what [`encode_base64`] makes of octets in segments that follow each other, with CRLF or with LF.
+pub fn encode_base64_segments(segments: &[&[u8]], with_crlf: bool, text: &mut Vec<u8>) {
+    let append = if with_crlf { append_base64::<WHOLE_LINE> } else { append_base64::<LF_LINE> };
+    let len: usize = segments.iter().map(|segment| segment.len()).sum();
+    text.reserve_exact(base64_len(len));
+    // What is left of a segment is less than a line, and begins the next one.
+    let mut line = Vec::with_capacity(OCTET_LINE);
+    for segment in segments {
+        let begins = if line.is_empty() { 0 } else { segment.len().min(OCTET_LINE - line.len()) };
+        let (begin, rest) = segment.split_at(begins);
+        line.extend_from_slice(begin);
+        if line.len() == OCTET_LINE {
+            append(&line, text);
+            line.clear();
+        }
+        if line.is_empty() {
+            let (whole, last) = rest.split_at(rest.len() / OCTET_LINE * OCTET_LINE);
+            append(whole, text);
+            line.extend_from_slice(last);
+        }
+    }
+    append(&line, text);
+}
+
+fn append_base64<const LINE: usize>(octets: &[u8], text: &mut Vec<u8>) {
     let (mut lines, mut flat) = ([0; WHOLE_LINE * LINES], [0; TEXT_BLOCK]);
     for block in octets.chunks(OCTET_BLOCK) {
-        let written = encode_block(block, &mut flat, &mut lines);
+        let written = encode_block::<LINE>(block, &mut flat, &mut lines);
         text.extend_from_slice(lines.get(..written).unwrap_or_default());
     }
 }
@@ -123,23 +160,25 @@ pub(crate) fn base64_len(len: usize) -> usize {
     BASE64_MIME.encode_len(len)
 }
 
-/// Encodes at most a block, by way of `flat`, into the beginning of `lines`, and tells how long that is.
-fn encode_block(octets: &[u8], flat: &mut [u8; TEXT_BLOCK], lines: &mut [u8]) -> usize {
+/// Encodes at most a block, by way of `flat`, into the beginning of `lines`, and tells how long that is. Lines have
+/// [`WHOLE_LINE`] octets, with CRLF, or [`LF_LINE`].
+fn encode_block<const LINE: usize>(octets: &[u8], flat: &mut [u8; TEXT_BLOCK], lines: &mut [u8]) -> usize {
     let text = STANDARD.encode(octets, Out::from_slice(flat));
     let (full, last) = text.as_chunks::<TEXT_LINE>();
+    let end: &[u8] = if LINE == WHOLE_LINE { b"\r\n" } else { b"\n" };
     let mut written = 0;
-    for (line, place) in full.iter().zip(lines.as_chunks_mut::<WHOLE_LINE>().0) {
-        let [characters @ .., cr, lf] = place;
+    for (line, place) in full.iter().zip(lines.as_chunks_mut::<LINE>().0) {
+        let (characters, after) = place.split_at_mut(TEXT_LINE);
         characters.copy_from_slice(line);
-        (*cr, *lf) = (b'\r', b'\n');
-        written += WHOLE_LINE;
+        after.copy_from_slice(end);
+        written += LINE;
     }
     if !last.is_empty() {
         let place = lines.get_mut(written..).unwrap_or_default();
-        for (to, from) in place.iter_mut().zip(last.iter().chain(b"\r\n")) {
+        for (to, from) in place.iter_mut().zip(last.iter().chain(end)) {
             *to = *from;
         }
-        written += last.len() + 2;
+        written += last.len() + end.len();
     }
     written
 }
@@ -207,7 +246,11 @@ impl Base64Buffer {
             read += len;
             // What is written never reaches what is still to be read: of the room that text takes more than octets,
             // each block needs its own part only.
-            written += encode_block(now, &mut flat, self.octets.get_mut(written..).unwrap_or_default());
+            written += encode_block::<WHOLE_LINE>(
+                now,
+                &mut flat,
+                self.octets.get_mut(written..).unwrap_or_default(),
+            );
         }
         self.octets
     }
@@ -273,6 +316,10 @@ mod tests {
             assert_eq!(buffer.into_text(), text, "{len}, in its place");
             let (start, end) = octets.split_at(len / 3);
             assert_eq!(Base64Buffer::of(&[start, end]).into_text(), text, "{len}, of segments");
+            let (middle, rest) = end.split_at(end.len() / 5);
+            let mut lines = b"before".to_vec();
+            encode_base64_segments(&[start, b"", middle, rest], true, &mut lines);
+            assert_eq!(lines, [b"before", text.as_slice()].concat(), "{len}, of segments, in lines");
             let around = [&b"lead"[..], start].concat();
             if let Some(mut buffer) = Base64Buffer::around(around, 4, len, end.len()) {
                 assert_eq!(&buffer.object()[end.len()..], start, "{len}");
@@ -284,6 +331,9 @@ mod tests {
             assert_eq!(decode_base64(&text).as_ref(), Ok(&octets), "{len}");
             let lf: Vec<u8> = text.iter().copied().filter(|octet| *octet != b'\r').collect();
             assert_eq!(decode_base64(&lf).as_ref(), Ok(&octets), "{len}, with LF");
+            lines.clear();
+            encode_base64_segments(&[start, middle, rest], false, &mut lines);
+            assert_eq!(lines, lf, "{len}, of segments, with LF");
             let one: Vec<u8> = lf.iter().copied().filter(|octet| *octet != b'\n').collect();
             assert_eq!(decode_base64(&one).as_ref(), Ok(&octets), "{len}, in one line");
         }

@@ -152,7 +152,7 @@ pub(crate) fn count_bare_lfs(octets: &[u8]) -> usize {
 }
 
 /// The octets with every bare LF made CRLF: those that were given where there is none.
-pub(crate) fn crlf(octets: &[u8]) -> Cow<'_, [u8]> {
+pub fn crlf(octets: &[u8]) -> Cow<'_, [u8]> {
     if has_bare_lf(octets) { Cow::Owned(with_crlf(octets)) } else { Cow::Borrowed(octets) }
 }
 

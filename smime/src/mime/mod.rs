@@ -23,7 +23,7 @@ mod robustness;
 mod structure;
 
 pub(crate) use base64::Base64Buffer;
-pub use base64::{Base64Error, decode_base64, encode_base64};
+pub use base64::{Base64Error, decode_base64, encode_base64, encode_base64_segments};
 pub use boundary::{BoundaryError, fresh_boundary};
 pub use canonical::Canonical;
 pub(crate) use canonical::LEAD;
@@ -38,7 +38,7 @@ pub use from::{
 pub(crate) use from::{has_bare_line_end, has_line_without_name};
 pub use hazard::Hazard;
 pub use header::{Fields, Header, HeaderField, HeaderTooLarge, MAX_HEADER_FIELDS, MAX_HEADER_OCTETS};
-pub use message::{Message, MessageBuilder};
+pub use message::{Message, MessageBuilder, crlf};
 pub(crate) use message::{count_bare_lfs, has_bare_lf, with_crlf};
 pub use multipart::{MAX_PARTS, Multipart, split};
 pub use structure::{Crypto, Special, is_smime_or_pgp, special};
