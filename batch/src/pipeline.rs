@@ -29,6 +29,7 @@ use crate::{
     journal::Journal,
     log::Totals,
     output::Copied,
+    render::ciphertext,
     report::Record,
     statistics::Statistics,
     stored::{Large, Origin, Piece, Stored},
@@ -300,6 +301,9 @@ fn read_all<'scope, 'task: 'scope>(
         }
         let index = run.before + read.messages;
         let charge = match &piece {
+            Piece::Message(stored) if shared.task.works_on_objects() && ciphertext(stored).is_some() => {
+                gate::light_charge(stored.octets.len())
+            }
             Piece::Message(stored) => gate::charge(stored.octets.len()),
             // An open file and a copying buffer; not many shall wait for the writer.
             Piece::Large(_) | Piece::Verbatim(_) => run.room / 16,
