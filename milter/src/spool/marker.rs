@@ -56,7 +56,7 @@ impl Key {
 
     /// The whole field. `results` is what stands in the header of what we found; `None` where nothing does.
     pub(super) fn marker(&self, of: Marked<'_>, results: Option<&[u8]>) -> String {
-        let body = self.body_tag(of);
+        let body = self.body_tag(of, results.is_some());
         let mut field = format!("{FIELD}: {}", HEXLOWER.encode(body.as_ref()));
         if let Some(results) = results {
             // Its own line: such lines are short everywhere.
@@ -73,18 +73,22 @@ impl Key {
         let is = |expected: &hmac::Tag, given: &[u8]| {
             aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), given).is_ok()
         };
-        let body = self.body_tag(of);
-        if !is(&body, &words.next()?.ok()?) {
-            return None;
+        let first = words.next()?.ok()?;
+        let had_results = self.body_tag(of, true);
+        if is(&had_results, &first) {
+            let given = words.next().and_then(Result::ok).unwrap_or_default();
+            let is_whole =
+                results.is_some_and(|results| is(&self.results_tag(&had_results, results), &given));
+            return Some(if is_whole { Known::WithResults } else { Known::Body });
         }
-        let Some(results) = results else { return Some(Known::WithResults) };
-        let given = words.next().and_then(Result::ok).unwrap_or_default();
-        let is_whole = is(&self.results_tag(&body, results), &given);
-        Some(if is_whole { Known::WithResults } else { Known::Body })
+        let had_none = is(&self.body_tag(of, false), &first);
+        had_none.then_some(if results.is_none() { Known::WithResults } else { Known::Body })
     }
 
-    fn body_tag(&self, Marked { sender, recipients, body }: Marked<'_>) -> hmac::Tag {
-        self.of("copy", sender, recipients, body).sign()
+    /// Of a copy that had results, another than of one that had none: whoever takes them off does not get the other.
+    fn body_tag(&self, Marked { sender, recipients, body }: Marked<'_>, has_results: bool) -> hmac::Tag {
+        let purpose = if has_results { "copy with results" } else { "copy" };
+        self.of(purpose, sender, recipients, body).sign()
     }
 
     /// Of the results of this body for these people.

@@ -214,6 +214,12 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
     let back = Message::from_stored(&text);
     let alone = Envelope { recipients: copy().recipients, ..envelope() };
     assert_eq!(spool.known(&alone, &back), Some(Known::WithResults));
+    let found = [b"X-Hsmime-Tag: x\r\n", back.octets()].concat();
+    assert_eq!(
+        spool.known(&alone, &Message::from_stored(&found)),
+        Some(Known::Body),
+        "it had no field of ours"
+    );
     assert!(spool.known(&envelope(), &back).is_none(), "other recipients");
     assert!(
         spool.known(&Envelope { sender: "x@example.org".to_owned(), ..alone }, &back).is_none(),
@@ -261,6 +267,9 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
             Some(Known::WithResults)
         );
         let marker = text.lines().find(|line| line.starts_with("X-Hsmime-Copy: ")).unwrap();
+        let ours =
+            |line: &&str| line.starts_with("Authentication-Results: ") || line.starts_with("X-Hsmime-Tag: ");
+        let stripped: String = text.split_inclusive('\n').filter(|line| !ours(line)).collect();
         for (of, changed, expected) in [
             // What an MTA may do to a copy that comes back.
             ("folds", text.replace("Bob\r\n <", "Bob <"), Some(Known::WithResults)),
@@ -276,6 +285,7 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
             ("second author", format!("From: boss@example.net\r\n{text}"), Some(Known::Body)),
             ("subject", text.replace("long", "short"), Some(Known::Body)),
             ("replies", format!("Reply-To: x@example.com\r\n{text}"), Some(Known::Body)),
+            ("nothing of ours", stripped.replace("<b@example.net>", "<boss@example.net>"), Some(Known::Body)),
             ("type", format!("Content-Type: text/html\r\n{text}"), Some(Known::Body)),
             (
                 "marker cut off",
