@@ -1,7 +1,7 @@
 //! What the report of a run says that an output must have, and whether it is there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     ffi::OsString,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
@@ -21,47 +21,58 @@ pub(crate) struct Expected {
     /// Which of those written of its input it is, counted from 1.
     pub(crate) number: u64,
     pub(crate) sum: Sum,
-    /// The file of the input that it comes from.
-    pub(crate) file: PathBuf,
-    /// Whether that was a file of its own.
-    pub(crate) has_file: bool,
+    pub(crate) spot: Spot,
     /// Whether it is another than it was.
     pub(crate) changed: bool,
 }
 
-impl Expected {
-    /// The folder that it comes from.
-    fn folder(&self) -> &Path {
-        folder(&self.file)
-    }
+/// Where in its input a message was.
+#[derive(Debug)]
+pub(crate) enum Spot {
+    /// In one file with others.
+    Within,
+    /// It was the input; the name of its file, as far as that is UTF-8.
+    Alone(String),
+    /// In a file of its own, below the input's root.
+    File(PathBuf),
+    /// The report of an earlier version does not say it.
+    Untold,
+}
 
-    /// Whether it comes from a Maildir.
-    fn is_mail(&self) -> bool {
-        self.has_file && is_mail(&self.file)
+impl Expected {
+    /// The folder of a Maildir that it comes from, if it comes from one.
+    fn mail_folder(&self) -> Option<&Path> {
+        match &self.spot {
+            Spot::File(file) if is_mail(file) => Some(folder(file)),
+            _ => None,
+        }
     }
 
     /// Whether a file of the output, by its path below the root, has the place and the name that this message must
     /// have. The octets are not known of one that is too large to be read.
-    fn fits(&self, root: &Path, below: &Path, octets: Option<&[u8]>) -> bool {
-        let (Some(old), Some(new)) = (self.file.file_name(), below.file_name()) else { return false };
-        if self.file.to_string_lossy().contains(char::REPLACEMENT_CHARACTER) {
-            // The report has no other letters, so its name is not known.
-            return true;
-        }
-        let is_in_place = || root.join(folder(below)) == self.folder();
-        match (self.is_mail(), is_mail(below)) {
-            (true, true) if self.changed => {
-                is_in_place() && octets.is_none_or(|octets| base(&successor(old, octets)) == base(new))
+    fn fits(&self, below: &Path, octets: Option<&[u8]>) -> bool {
+        let Some(new) = below.file_name() else { return false };
+        match &self.spot {
+            Spot::Untold => true,
+            // Numbered where a Maildir or files are made of what was neither.
+            _ if is_mail(below) && self.mail_folder().is_none() => {
+                folder(below) == Path::new("") && numbered_name(new) == Some(self.number)
             }
-            (true, true) => is_in_place() && base(old) == base(new),
-            (true, false) => {
-                let named = OsString::from_vec([base(old).as_bytes(), b".eml"].concat());
-                is_in_place() && new == named
-            }
-            (false, true) => numbered_name(new) == Some(self.number),
-            // A tree of files, or one file that is a message.
-            (false, false) => {
-                self.has_file && root.join(below) == self.file || *below == numbered(self.number)
+            Spot::Alone(name) if *below.to_string_lossy() == **name => true,
+            Spot::Within | Spot::Alone(_) => *below == numbered(self.number),
+            Spot::File(file) if !is_mail(file) => below == file,
+            Spot::File(file) => {
+                let old = base(file.file_name().unwrap_or_default());
+                if !is_mail(below) {
+                    let named = OsString::from_vec([old.as_bytes(), b".eml"].concat());
+                    return *below == folder(file).join(named);
+                }
+                let is_named = match octets {
+                    Some(octets) if self.changed => base(&successor(old, octets)) == base(new),
+                    None if self.changed => true,
+                    _ => old == base(new),
+                };
+                folder(below) == folder(file) && is_named
             }
         }
     }
@@ -92,43 +103,33 @@ impl Input {
         self.0.len() as u64
     }
 
-    /// Whether it was a Maildir of several folders, which becomes several mboxes.
-    pub(crate) fn has_mail_in_folders(&self) -> bool {
-        let folders: BTreeSet<&Path> = self.0.iter().map(Expected::folder).collect();
-        folders.len() > 1 && self.0.iter().all(Expected::is_mail)
+    /// In how many folders of a Maildir its messages were; `None` if it was something else. One without messages may
+    /// have been a Maildir.
+    pub(crate) fn mail_folders(&self) -> Option<usize> {
+        let folders: Option<BTreeSet<&Path>> = self.0.iter().map(Expected::mail_folder).collect();
+        folders.map(|folders| folders.len())
     }
 
-    /// What of it must be in each of these mboxes, which folders of a Maildir became; and what in none of them.
-    pub(crate) fn by_mbox(self, mboxes: &[PathBuf]) -> (Vec<Self>, Self) {
-        let root = self.root(|below| mboxes.iter().any(|mbox| mbox.ends_with(file_for(below))));
+    /// What of it must be in each of these mboxes, which folders of a Maildir became; and what in none of them. Without
+    /// the root of the output that is the one above them all below which most folders with messages have their mbox.
+    pub(crate) fn by_mbox(self, mboxes: &[PathBuf], root: Option<&Path>) -> (Vec<Self>, Self) {
+        let files: BTreeSet<PathBuf> =
+            self.0.iter().filter_map(Expected::mail_folder).map(file_for).collect();
+        let at = |path: PathBuf| mboxes.iter().position(|mbox| *mbox == path);
+        let above = mboxes.first().and_then(|mbox| mbox.parent()).into_iter().flat_map(Path::ancestors);
+        let above = above.filter(|above| mboxes.iter().all(|mbox| mbox.starts_with(above)));
+        let found = |root: &&Path| files.iter().filter(|file| at(root.join(file)).is_some()).count();
+        let root = root.or_else(|| above.max_by_key(found)).unwrap_or(Path::new(""));
+        let places: HashMap<&Path, usize> =
+            files.iter().filter_map(|file| Some((file.as_path(), at(root.join(file))?))).collect();
         let mut parts: Vec<Self> = mboxes.iter().map(|_| Self::default()).collect();
         let mut rest = Self::default();
-        let mut places: BTreeMap<PathBuf, Option<usize>> = BTreeMap::new();
         for expected in self.0 {
-            let place = *places.entry(expected.folder().to_owned()).or_insert_with_key(|folder| {
-                let file = file_for(folder.strip_prefix(&root).ok()?);
-                mboxes.iter().position(|mbox| mbox.ends_with(&file))
-            });
-            place.and_then(|at| parts.get_mut(at)).unwrap_or(&mut rest).add(expected);
+            let file = expected.mail_folder().map(file_for);
+            let place = file.and_then(|file| places.get(file.as_path()));
+            place.and_then(|at| parts.get_mut(*at)).unwrap_or(&mut rest).add(expected);
         }
         (parts, rest)
-    }
-
-    /// What the paths of the input began with: that above the folders of its messages below which most of them have a
-    /// folder of the output.
-    pub(crate) fn root(&self, is_there: impl Fn(&Path) -> bool) -> PathBuf {
-        let folders: BTreeSet<&Path> = self.0.iter().map(Expected::folder).collect();
-        let Some(first) = folders.first() else { return PathBuf::new() };
-        let above = first.ancestors().filter(|above| folders.iter().all(|folder| folder.starts_with(above)));
-        let mut best = (PathBuf::new(), 0);
-        for root in above {
-            let below = folders.iter().filter_map(|folder| folder.strip_prefix(root).ok());
-            let found = below.filter(|below| is_there(below)).count();
-            if found > best.1 {
-                best = (root.to_owned(), found);
-            }
-        }
-        best.0
     }
 
     /// To be met in the order of the report.
@@ -136,15 +137,13 @@ impl Input {
         Left::InOrder(self.0.into_iter())
     }
 
-    /// To be met in any order, in an output with these folders.
-    pub(crate) fn in_folders(self, folders: &[PathBuf]) -> Left {
-        let folders: HashSet<&Path> = folders.iter().map(PathBuf::as_path).collect();
-        let root = self.root(|below| folders.contains(below));
+    /// To be met in any order.
+    pub(crate) fn in_folders(self) -> Left {
         let mut all: HashMap<Sum, Vec<Expected>> = HashMap::new();
         for message in self.0 {
             all.entry(message.sum.clone()).or_default().push(message);
         }
-        Left::InAny { root, all }
+        Left::InAny(all)
     }
 }
 
@@ -153,7 +152,7 @@ pub(crate) enum Left {
     /// The messages are in the order of the report.
     InOrder(std::vec::IntoIter<Expected>),
     /// The messages of a folder come in no order, so they are looked for among all.
-    InAny { root: PathBuf, all: HashMap<Sum, Vec<Expected>> },
+    InAny(HashMap<Sum, Vec<Expected>>),
 }
 
 /// Whether something must be there.
@@ -171,9 +170,9 @@ impl Left {
                 Some(expected) if expected.sum == *sum => Found::Good,
                 _ => Found::Not,
             },
-            Self::InAny { root, all } => {
+            Self::InAny(all) => {
                 let Some(same) = all.get_mut(sum).filter(|same| !same.is_empty()) else { return Found::Not };
-                let fits = |expected: &Expected| expected.fits(root, below, octets);
+                let fits = |expected: &Expected| expected.fits(below, octets);
                 let Some(at) = same.iter().position(fits) else { return Found::Elsewhere };
                 same.swap_remove(at);
                 Found::Good
@@ -185,7 +184,7 @@ impl Left {
     pub(crate) fn missing(self, checked: &mut Checked) {
         let mut left: Vec<Expected> = match self {
             Self::InOrder(left) => left.collect(),
-            Self::InAny { all, .. } => all.into_values().flatten().collect(),
+            Self::InAny(all) => all.into_values().flatten().collect(),
         };
         left.sort_by_key(|expected| expected.index);
         for Expected { index, .. } in left {

@@ -12,6 +12,7 @@ mod desk;
 pub mod digest;
 mod done;
 pub mod error;
+mod escape;
 mod expected;
 pub mod flags;
 mod flusher;

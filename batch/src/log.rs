@@ -240,8 +240,8 @@ impl<'a> Log<'a> {
     }
 
     /// Messages of another input come next.
-    pub(crate) fn next_archive(&mut self) {
-        self.report.next_archive();
+    pub(crate) fn next_archive(&mut self, root: &Path) {
+        self.report.next_archive(root);
     }
 
     /// So many octets there are in all.

@@ -94,6 +94,13 @@ fn check(report: &Path, outputs: &[PathBuf]) -> ExitCode {
                 [] => "nobody signed it".to_owned(),
                 signers => format!("it is signed by {}", signers.join(" and by ")),
             };
+            if checked.untold > 0 {
+                say(&format!(
+                    "an earlier version has written the report, and of {} messages it does not say where they were \
+                     below the input's root: these were held against it by their octets only, not by place and name",
+                    checked.untold
+                ));
+            }
             say(&format!(
                 "{} messages are as the report says, {} problems; {signed}",
                 checked.good, checked.count

@@ -17,9 +17,10 @@ use crate::{
     archive::Kind,
     digest::{CopyError, Summed},
     error::BatchError,
-    expected::{Expected, Found, Input, Left},
+    escape::unescaped,
+    expected::{Expected, Found, Input, Left, Spot},
     maildir::Tree,
-    open::{folders_of, source_of},
+    open::source_of,
     signature::signers,
     stored::Piece,
     tree::Listing,
@@ -39,6 +40,22 @@ struct Line {
     source: Source,
     input: Sum,
     output: Option<Sum>,
+    /// Where it was below the input's root; only of a file of its own, and not in the reports of earlier versions.
+    below: Option<String>,
+}
+
+impl Line {
+    fn spot(&self) -> Spot {
+        match (&self.below, self.source.offset) {
+            (_, Some(_)) => Spot::Within,
+            (None, None) => Spot::Untold,
+            (Some(below), None) if below.is_empty() => {
+                let name = Path::new(&self.source.file).file_name().unwrap_or_default();
+                Spot::Alone(name.to_string_lossy().into_owned())
+            }
+            (Some(below), None) => unescaped(below).map_or(Spot::Untold, Spot::File),
+        }
+    }
 }
 
 /// Where it says that a message was.
@@ -69,6 +86,9 @@ pub struct Checked {
     pub problems: Vec<String>,
     /// How many problems there are.
     pub count: u64,
+    /// Of how many messages the report, which an earlier version has written, does not say where they were below the
+    /// input's root: of these only the octets were looked at.
+    pub untold: u64,
     /// Whose signatures of the report there are, by certificate. Whether those are to be trusted is another question.
     pub signers: Vec<String>,
 }
@@ -98,13 +118,15 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
     // What the outputs must have, by the input that it comes from.
     let mut inputs: BTreeMap<usize, Input> = BTreeMap::new();
     while let Some(line) = lines.next(&mut checked)? {
-        let Line { index, archive, source, input, output, .. } = line;
+        let spot = line.spot();
+        let Line { index, archive, input, output, .. } = line;
         match output {
             Some(sum) => {
-                let (changed, has_file) = (input != sum, source.offset.is_none());
+                checked.untold += u64::from(matches!(spot, Spot::Untold));
+                let changed = input != sum;
                 let input = inputs.entry(archive).or_default();
-                let (number, file) = (input.len() + 1, source.file.into());
-                input.add(Expected { index, number, sum, file, has_file, changed });
+                let number = input.len() + 1;
+                input.add(Expected { index, number, sum, spot, changed });
             }
             None => checked.wrong(format!("message {index}: the report says that nothing was written")),
         }
@@ -124,10 +146,17 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
 
 /// Holds the outputs of one input against what they must have.
 fn hold(input: Input, outputs: &[PathBuf], checked: &mut Checked) -> Result<(), BatchError> {
-    if input.has_mail_in_folders()
+    let is_one_file = matches!(outputs, [output] if !output.is_dir());
+    if let Some(folders) = input.mail_folders()
+        && !(folders < 2 && is_one_file)
         && let Some(mboxes) = mboxes_in(outputs)?
     {
-        let (parts, rest) = input.by_mbox(&mboxes);
+        let root = if let [output] = outputs {
+            Some(output.as_path()).filter(|output| output.is_dir())
+        } else {
+            None
+        };
+        let (parts, rest) = input.by_mbox(&mboxes, root);
         for (mbox, part) in mboxes.iter().zip(parts) {
             let mut left = part.in_order();
             meet(mbox, Kind::Mbox, &mut left, checked)?;
@@ -138,9 +167,7 @@ fn hold(input: Input, outputs: &[PathBuf], checked: &mut Checked) -> Result<(), 
     }
     let kinds: Vec<Kind> = outputs.iter().map(|output| Kind::of(output)).collect::<Result<_, _>>()?;
     let mut left = match (outputs, kinds.as_slice()) {
-        ([output], [kind @ (Kind::Maildir | Kind::Tree)]) if input.len() > 1 => {
-            input.in_folders(&folders_of(output, *kind)?)
-        }
+        ([_], [Kind::Maildir | Kind::Tree]) => input.in_folders(),
         _ => input.in_order(),
     };
     for (output, kind) in outputs.iter().zip(kinds) {
@@ -155,7 +182,7 @@ fn mboxes_in(outputs: &[PathBuf]) -> Result<Option<Vec<PathBuf>>, BatchError> {
     let mut found = Vec::new();
     for output in outputs {
         if !output.is_dir() {
-            found.push(output.clone());
+            found.push(output.strip_prefix(".").unwrap_or(output).to_owned());
             continue;
         }
         let listed = Listing::of(output);

@@ -4,13 +4,16 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, IsTerminal, Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Serialize;
 use smime::Fault;
 
-use crate::{digest::Summed, error::BatchError, inspect::Layer, manifest::NOTHING_BEFORE, stored::Origin};
+use crate::{
+    digest::Summed, error::BatchError, escape::escaped, inspect::Layer, manifest::NOTHING_BEFORE,
+    stored::Origin,
+};
 
 /// What became of one message.
 #[derive(Clone, Debug, Serialize)]
@@ -131,6 +134,8 @@ pub struct Report {
     previous: String,
     /// Which of the inputs the messages are from, counted from 1.
     archive: usize,
+    /// What the paths in it begin with.
+    root: PathBuf,
 }
 
 impl Report {
@@ -152,6 +157,7 @@ impl Report {
             file: (!is_device).then_some(copy),
             previous: NOTHING_BEFORE.to_owned(),
             archive: 0,
+            root: PathBuf::new(),
         })
     }
 
@@ -170,6 +176,7 @@ impl Report {
             file: Some(copy),
             previous: NOTHING_BEFORE.to_owned(),
             archive: 0,
+            root: PathBuf::new(),
         })
     }
 
@@ -216,18 +223,21 @@ impl Report {
             file: None,
             previous: NOTHING_BEFORE.to_owned(),
             archive: 0,
+            root: PathBuf::new(),
         }
     }
 
     /// Nowhere.
     pub fn none() -> Self {
         let previous = String::new();
-        Self { on_terminal: false, name: String::new(), to: None, file: None, previous, archive: 0 }
+        let root = PathBuf::new();
+        Self { on_terminal: false, name: String::new(), to: None, file: None, previous, archive: 0, root }
     }
 
     /// Messages of another input come next.
-    pub(crate) fn next_archive(&mut self) {
+    pub(crate) fn next_archive(&mut self, root: &Path) {
         self.archive += 1;
+        root.clone_into(&mut self.root);
     }
 
     /// Which of the inputs the messages are from, counted from 1.
@@ -252,12 +262,24 @@ impl Report {
         self.on_terminal
     }
 
+    /// Where a message that was written was below the input's root, if it was a file of its own; nothing if it was the
+    /// input. From the rest of the line nobody could tell it: there it is below what somebody called the input.
+    fn below(&self, record: &Record) -> Option<String> {
+        let is_file = record.output.is_some() && record.source.offset.is_none();
+        record.source.file.strip_prefix(&self.root).ok().filter(|_| is_file).map(escaped)
+    }
+
     /// Adds a line.
     pub fn add(&mut self, record: &Record) -> Result<(), BatchError> {
+        let below = self.to.as_ref().and_then(|_| self.below(record));
         let Some(to) = &mut self.to else { return Ok(()) };
         let written = serde_json::to_vec(record).map_err(io::Error::from).and_then(|mut line| {
-            // Two more members of the object.
+            // Two or three more members of the object.
             line.pop();
+            if let Some(below) = below {
+                line.extend_from_slice(b",\"below\":");
+                serde_json::to_writer(&mut line, &below)?;
+            }
             let (archive, previous) = (self.archive, &self.previous);
             line.extend_from_slice(
                 format!(",\"archive\":{archive},\"previous\":\"{previous}\"}}").as_bytes(),

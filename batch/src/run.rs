@@ -129,7 +129,7 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
     }
     for ((input, kind), place) in options.inputs.iter().zip(kinds).zip(places) {
         let partial = place.as_ref().map(|place| place.partial().to_owned());
-        log.next_archive();
+        log.next_archive(input);
         one(options, input, kind, place, task, &pool, &mut log, stop).map_err(|error| {
             // The lines written so far tell what happened; the first error is the one to report.
             let _ = log.finish();
