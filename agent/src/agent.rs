@@ -324,6 +324,10 @@ impl Agent {
             return None;
         }
         let entity = message.entity();
+        let header = message.octets().len().saturating_sub(message.body().len());
+        if !self.policy.is_planned_soon(envelope, header) {
+            return None;
+        }
         let Plan::Protect(protect) = self.policy.plan(envelope, &entity, at) else { return None };
         self.begin_to_send(protect, envelope, message, self.forged_in(&entity), at)
     }

@@ -68,6 +68,11 @@ impl Secrecy {
     }
 }
 
+/// So many recipients may be held against rules where it has to be done soon: some tenths of a millisecond.
+const SOON_NAMES: usize = 1_000;
+/// So many octets of header may be held against patterns: the same.
+const SOON_OCTETS: usize = 128 * 1024;
+
 /// What a rule means for one half of the treatment: signature or encryption.
 enum Step {
     Do(Requirement),
@@ -91,6 +96,13 @@ impl Policy {
             .unwrap_or_default();
         let rules = settings.rules().iter().cloned().map(Arc::new).collect();
         Self { rules, trusted_networks, recipient_delimiter, identities }
+    }
+
+    /// Whether a plan for a message takes no time to speak of, by what its rules have to look at.
+    pub(crate) fn is_planned_soon(&self, envelope: &Envelope, header: usize) -> bool {
+        let patterns: usize = self.rules.iter().map(|rule| rule.conditions.headers.len()).sum();
+        let names = self.rules.len().saturating_mul(envelope.recipients.len());
+        names <= SOON_NAMES && patterns.saturating_mul(header) <= SOON_OCTETS
     }
 
     /// Decides what to do with a message that came at a time.

@@ -187,7 +187,7 @@ fn runtime(limits: &Limits) -> Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     runtime::Builder::new_multi_thread()
         // They move octets and treat what is small (`at_once.rs`), which is little beside what the MTA and the token do: one
-        // more has the others woken for each message, and makes all of them slower.
+        // more on two cores has the others woken for each message, and makes all of them slower.
         .worker_threads((cores / CORES_FOR_EACH).clamp(1, MOST_IO_THREADS))
         .max_blocking_threads(limits.workers.saturating_add(BLOCKING_OTHERS))
         .enable_all()
@@ -196,7 +196,7 @@ fn runtime(limits: &Limits) -> Result<Runtime> {
 }
 
 /// So many cores have one thread for the MTA's connections.
-const CORES_FOR_EACH: usize = 4;
+const CORES_FOR_EACH: usize = 2;
 const MOST_IO_THREADS: usize = 4;
 
 /// Threads for the runtime's own blocking calls, such as looking up names.
