@@ -24,7 +24,7 @@ const LIMIT: u64 = 1 << 20;
 const BOUND: u64 = 32 << 20;
 
 fn mebibytes() -> u64 {
-    std::env::var("HSMIME_MEBIBYTES").ok().map_or(48, |number| number.parse().unwrap())
+    std::env::var("HSMIME_MEBIBYTES").ok().map_or(36, |number| number.parse().unwrap())
 }
 
 /// The header of the large message, and lines that are quoted in an mbox, until it is large.
