@@ -28,6 +28,7 @@ use crate::{
     ber::{BerError, Tag, Tree, write_header},
     key::Digest,
     path::PreparedName,
+    public_key::KnownKey,
 };
 
 /// A certificate. Cloning shares it.
@@ -44,6 +45,8 @@ struct Inner {
     prepared: OnceLock<[PreparedName; 2]>,
     /// How it is shown, once it was.
     shown: OnceLock<String>,
+    /// What was found out of its public key.
+    key: KnownKey,
 }
 
 /// Why octets are not a certificate.
@@ -76,8 +79,16 @@ impl Certificate {
             .map_err(CertificateError::Malformed)?;
         let digest = Digest::of(DigestAlgorithm::Sha256, octets);
         let fingerprint = digest.as_bytes().try_into().unwrap_or([0; 32]);
-        let (prepared, shown) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { inner: Arc::new(Inner { der: octets.to_vec(), decoded, fingerprint, prepared, shown }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                der: octets.to_vec(),
+                decoded,
+                fingerprint,
+                prepared: OnceLock::new(),
+                shown: OnceLock::new(),
+                key: KnownKey::default(),
+            }),
+        })
     }
 
     /// Decodes all certificates of a PEM file, in its order; text around them is passed over.
@@ -108,6 +119,11 @@ impl Certificate {
     /// SHA-256 over the octets.
     pub fn fingerprint(&self) -> &[u8; 32] {
         &self.inner.fingerprint
+    }
+
+    /// What was found out of its public key so far.
+    pub(crate) fn known_key(&self) -> &KnownKey {
+        &self.inner.key
     }
 
     /// The subject's name.

@@ -3,7 +3,9 @@
 mod dsa;
 mod rsa;
 
-use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use std::{ptr, sync::OnceLock};
+
+use aws_lc_rs::signature::{self, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm};
 use const_oid::db::{rfc5912, rfc8410::ID_ED_25519};
 use der::asn1::ObjectIdentifier;
 
@@ -28,6 +30,22 @@ pub enum VerifyError {
     },
 }
 
+/// What was found out of a certificate's public key: it is the same each time, and archives ask a thousand times.
+#[derive(Default)]
+pub(crate) struct KnownKey {
+    rsa_modulus_bits: OnceLock<Option<usize>>,
+    /// As the engine wants it, for the first algorithm that a signature was checked by; `None` where it wants none.
+    parsed: OnceLock<Option<ParsedPublicKey>>,
+}
+
+impl KnownKey {
+    /// The key for this algorithm; `None` where it is to be parsed.
+    fn parsed(&self, engine: &'static dyn VerificationAlgorithm, octets: &[u8]) -> Option<&ParsedPublicKey> {
+        let parsed = self.parsed.get_or_init(|| ParsedPublicKey::new(engine, octets).ok());
+        parsed.as_ref().filter(|parsed| ptr::addr_eq(parsed.algorithm(), engine))
+    }
+}
+
 /// Checks that `signature` is the certificate's key's signature over `input`.
 ///
 /// Weak keys and digests are not refused here but by whoever asks [`is_strong`]: an old signature may
@@ -40,12 +58,21 @@ pub fn verify(
 ) -> Result<(), VerifyError> {
     let verified = match (input, engine(certificate, algorithm)) {
         (SignatureInput::Octets(octets), Some(engine)) if algorithm.signs_octets() => {
-            UnparsedPublicKey::new(engine, certificate.public_key()).verify(octets, signature).is_ok()
+            match certificate.known_key().parsed(engine, certificate.public_key()) {
+                Some(key) => key.verify_sig(octets, signature).is_ok(),
+                None => {
+                    UnparsedPublicKey::new(engine, certificate.public_key()).verify(octets, signature).is_ok()
+                }
+            }
         }
-        (SignatureInput::Digest(digest), Some(engine)) if digest.algorithm() == algorithm.digest() => {
-            let key = UnparsedPublicKey::new(engine, certificate.public_key());
-            digest.imported().is_some_and(|imported| key.verify_digest(&imported, signature).is_ok())
-        }
+        (SignatureInput::Digest(digest), Some(engine)) if digest.algorithm() == algorithm.digest() => digest
+            .imported()
+            .is_some_and(|imported| match certificate.known_key().parsed(engine, certificate.public_key()) {
+                Some(key) => key.verify_digest_sig(&imported, signature).is_ok(),
+                None => UnparsedPublicKey::new(engine, certificate.public_key())
+                    .verify_digest(&imported, signature)
+                    .is_ok(),
+            }),
         (SignatureInput::Digest(digest), None)
             if digest.algorithm() == algorithm.digest()
                 && certificate.key_algorithm() == rfc5912::RSA_ENCRYPTION =>
@@ -155,6 +182,10 @@ impl Certificate {
 
     /// The length of an RSA public key's modulus in bits.
     pub fn rsa_modulus_bits(&self) -> Option<usize> {
+        *self.known_key().rsa_modulus_bits.get_or_init(|| self.count_rsa_modulus_bits())
+    }
+
+    fn count_rsa_modulus_bits(&self) -> Option<usize> {
         if self.key_algorithm() != rfc5912::RSA_ENCRYPTION {
             return None;
         }

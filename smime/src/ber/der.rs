@@ -11,10 +11,27 @@ impl Element<'_, '_> {
 
     /// Like [`Element::to_der`], under another tag; this is how implicit tags are undone.
     pub fn to_der_as(&self, tag: Tag) -> Result<Vec<u8>, BerError> {
+        if self.is_der() {
+            let mut out = self.octets().to_vec();
+            out.first_mut().into_iter().for_each(|first| *first = tag.0);
+            return Ok(out);
+        }
         let lengths = self.der_lengths()?;
         let mut out = Vec::new();
         self.write_der(tag, &lengths, self.index, &mut out);
         Ok(out)
+    }
+
+    /// Whether the octets are DER as they were received: all lengths are definite and no longer than needed, and no
+    /// string is in segments.
+    pub(crate) fn is_der(&self) -> bool {
+        (self.index..self.node().next).all(|index| {
+            let element = Element { tree: self.tree, index };
+            let node = element.node();
+            node.end == node.content_end
+                && node.content - node.start == header_len(node.content_end - node.content)
+                && matches!(element.kind(), Ok(Kind::Primitive | Kind::Constructed))
+        })
     }
 
     /// The length of the content in DER of this element and each one inside, innermost first computed, so

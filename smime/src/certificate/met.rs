@@ -23,8 +23,8 @@ struct Met {
     old: HashSet<ByOctets>,
 }
 
-/// How many are in one half; each takes about ten kilobytes.
-const HALF: usize = 256;
+/// How many are in one half; each takes about ten kilobytes. An organisation has more than a thousand signers.
+const HALF: usize = 1024;
 /// How long a certificate may be that is remembered.
 const MAX_LEN: usize = 4096;
 

@@ -84,10 +84,9 @@ impl SignedAttributes {
             return Err(AttributeError::TooMany);
         }
         let received = element.to_der_as(Tag::SET)?;
-        let mut members = element.children().map(|child| child.to_der()).collect::<Result<Vec<_>, _>>()?;
-        let in_order = members.is_sorted();
-        members.sort();
-        let sorted = (!in_order).then(|| write_set(&members));
+        let in_order = element.is_der() && element.children().is_sorted_by_key(|child| child.octets());
+        let sorted = if in_order { None } else { sorted(element)? };
+        let element = &Attributes::of(element);
 
         let content_type = single(element, rfc5911::ID_CONTENT_TYPE, "content-type")?
             .ok_or(AttributeError::Missing("content-type"))?;
@@ -172,24 +171,62 @@ impl SignedAttributes {
     }
 }
 
+/// Members sorted as DER wants them, where they are in another order.
+fn sorted(element: Element<'_, '_>) -> Result<Option<Vec<u8>>, AttributeError> {
+    let mut members = element.children().map(|child| child.to_der()).collect::<Result<Vec<_>, _>>()?;
+    let in_order = members.is_sorted();
+    members.sort();
+    Ok((!in_order).then(|| write_set(&members)))
+}
+
+/// The attributes with their types, read once for all that are looked for.
+struct Attributes<'t, 'a> {
+    all: Element<'t, 'a>,
+    /// The octets of each type; `None` where one is not in its form.
+    types: Option<Vec<(&'a [u8], Element<'t, 'a>)>>,
+}
+
+impl<'t, 'a> Attributes<'t, 'a> {
+    fn of(all: Element<'t, 'a>) -> Self {
+        let types = all.children().map(|attribute| {
+            let oid = attribute.expect(Tag::SEQUENCE, "").ok()?.children().next()?;
+            oid.object_identifier().ok().map(|_| (oid.content(), attribute))
+        });
+        Self { all, types: types.collect() }
+    }
+}
+
 /// The one value of the one attribute of a type; `None` where there is no such attribute.
 fn single<'t, 'a>(
-    attributes: Element<'t, 'a>,
+    attributes: &Attributes<'t, 'a>,
     oid: ObjectIdentifier,
     name: &'static str,
 ) -> Result<Option<Element<'t, 'a>>, AttributeError> {
     let mut found = None;
-    for attribute in attributes.children() {
-        let mut fields = attribute.expect(Tag::SEQUENCE, "Attribute")?.children();
-        if fields.required("attrType")?.object_identifier()? != oid {
-            continue;
-        }
+    let mut add = |attribute: Element<'t, 'a>| {
+        let mut fields = attribute.children();
+        fields.required("attrType")?;
         let mut values = fields.required("attrValues")?.expect(Tag::SET, "attrValues")?.children();
         let value = values.next().ok_or(AttributeError::Malformed(name))?;
         if values.next().is_some() || found.is_some() {
             return Err(AttributeError::Repeated(name));
         }
         found = Some(value);
+        Ok(())
+    };
+    match &attributes.types {
+        Some(types) => {
+            let of_type = types.iter().filter(|(known, _)| *known == oid.as_bytes());
+            of_type.map(|(_, attribute)| *attribute).try_for_each(add)?;
+        }
+        None => {
+            for attribute in attributes.all.children() {
+                let mut fields = attribute.expect(Tag::SEQUENCE, "Attribute")?.children();
+                if fields.required("attrType")?.object_identifier()? == oid {
+                    add(attribute)?;
+                }
+            }
+        }
     }
     Ok(found)
 }

@@ -26,6 +26,6 @@ pub use reason::Reason;
 pub use seal::{SealedMessage, seal, seal_content, seal_in_place, seal_signed, seal_signed_in_place};
 pub use sign::{SignedMessage, UnsignedMessage, sign, sign_in_place};
 pub use verdict::{AuthResult, Verdict};
-pub use verify::{VerifiedSigner, verify, verify_within};
+pub use verify::{VerifiedSigner, verify, verify_read, verify_within};
 pub(crate) use wrapped::signed_octets;
-pub use wrapped::{Wrapped, WrappedError};
+pub use wrapped::{Signature, Wrapped, WrappedError};

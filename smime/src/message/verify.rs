@@ -7,7 +7,7 @@
 use std::{borrow::Cow, time::SystemTime};
 
 use super::{
-    AuthResult, Finding, Form, LayerReport, Reason, SignerReport, Verdict, Wrapped,
+    AuthResult, Finding, Form, LayerReport, Reason, Signature, SignerReport, Verdict, Wrapped,
     layer::{head, joined_if_smime, kept_if_smime},
     signed_octets,
     signer::Examiner,
@@ -101,8 +101,29 @@ pub fn verify_within(
     trust: &Trust,
     at: SystemTime,
 ) -> (Verdict, Vec<VerifiedSigner>) {
-    let mut walk = Walk { budget, claimed: claimed.into(), trust, at, layers: Vec::new(), decided: None };
-    walk.look(entity, 0, room);
+    verdict_of(budget, claimed.into(), trust, at, |walk| walk.look(entity, 0, room))
+}
+
+/// Like [`verify_within`], of a message whose outermost layer was read before.
+pub fn verify_read(
+    budget: &mut Budget,
+    signature: &Signature<'_, '_>,
+    claimed: impl Into<Claimed>,
+    trust: &Trust,
+    at: SystemTime,
+) -> (Verdict, Vec<VerifiedSigner>) {
+    verdict_of(budget, claimed.into(), trust, at, |walk| walk.look_at_clear(signature, 0))
+}
+
+fn verdict_of(
+    budget: &mut Budget,
+    claimed: Claimed,
+    trust: &Trust,
+    at: SystemTime,
+    look: impl FnOnce(&mut Walk<'_>),
+) -> (Verdict, Vec<VerifiedSigner>) {
+    let mut walk = Walk { budget, claimed, trust, at, layers: Vec::new(), decided: None };
+    look(&mut walk);
     let Walk { budget, layers, decided, .. } = walk;
     let Decided { reason, part, sender, verified } = decided.unwrap_or(Decided::without(Reason::NotSigned));
     let mut verdict = Verdict::new(reason, part, layers);
@@ -164,22 +185,9 @@ impl Walk<'_> {
             return self.settle(Reason::Unreadable(format!("S/MIME is nested deeper than {MAX_DEPTH}")));
         }
         match wrapped {
-            Wrapped::Clear { content, object } => match Object::parse_within(&object, room) {
-                Ok(Object::SignedData(signed_data)) => {
-                    let signed = match signed_octets(&content, &mut room) {
-                        Ok(signed) => signed,
-                        Err(error) => return self.settle(Reason::Unreadable(error.to_string())),
-                    };
-                    if self.look_at_signed(Form::MultipartSigned, &signed_data, Some(&signed), depth, room) {
-                        self.look(&MimeEntity::parse(&signed), depth + 1, room);
-                    }
-                }
-                Ok(Object::EnvelopedData(_)) => self.settle(Reason::Encrypted),
-                Ok(Object::CompressedData(_)) => {
-                    self.settle(Reason::Unreadable("the signature is compressed content".to_owned()));
-                }
-                Err(error) => self.settle(Reason::Unreadable(error.to_string())),
-            },
+            Wrapped::Clear { content, object } => {
+                self.look_at_clear(&Signature::parse(content, &object, room), depth);
+            }
             Wrapped::Opaque(object) => match self.inside_opaque(&object, depth, room) {
                 Ok(Some(content)) => {
                     drop(object);
@@ -189,6 +197,26 @@ impl Walk<'_> {
                 Ok(None) => {}
                 Err(reason) => self.settle(reason),
             },
+        }
+    }
+
+    fn look_at_clear(&mut self, signature: &Signature<'_, '_>, depth: usize) {
+        let mut room = signature.room;
+        match &signature.object {
+            Ok(Object::SignedData(signed_data)) => {
+                let signed = match signed_octets(&signature.content, &mut room) {
+                    Ok(signed) => signed,
+                    Err(error) => return self.settle(Reason::Unreadable(error.to_string())),
+                };
+                if self.look_at_signed(Form::MultipartSigned, signed_data, Some(&signed), depth, room) {
+                    self.look(&MimeEntity::parse(&signed), depth + 1, room);
+                }
+            }
+            Ok(Object::EnvelopedData(_)) => self.settle(Reason::Encrypted),
+            Ok(Object::CompressedData(_)) => {
+                self.settle(Reason::Unreadable("the signature is compressed content".to_owned()));
+            }
+            Err(error) => self.settle(Reason::Unreadable(error.to_string())),
         }
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::{
     NoRoom, Room,
+    cms::{CmsError, Object},
     mime::{
         ContentType, MimeEntity, MimeError, TransferEncoding, count_bare_lfs, has_bare_lf, has_bare_line_end,
         has_line_without_name, with_crlf,
@@ -24,6 +25,27 @@ pub enum Wrapped<'a> {
     },
     /// `application/pkcs7-mime`: the decoded CMS object.
     Opaque(Vec<u8>),
+}
+
+/// A `multipart/signed` whose signature was taken apart, for all who look at it.
+#[derive(Debug)]
+pub struct Signature<'o, 'a> {
+    pub(super) content: MimeEntity<'a>,
+    pub(super) object: Result<Object<'o>, CmsError>,
+    /// What is left of the message's.
+    pub(super) room: Room,
+}
+
+impl<'o, 'a> Signature<'o, 'a> {
+    /// Takes the object of a [`Wrapped::Clear`] apart, in the room that is left after that was read.
+    pub fn parse(content: MimeEntity<'a>, object: &'o [u8], room: Room) -> Self {
+        Self { content, object: Object::parse_within(object, room), room }
+    }
+
+    /// The object; an error where it cannot be read, or needs more than there is room for.
+    pub fn object(&self) -> Result<&Object<'o>, &CmsError> {
+        self.object.as_ref()
+    }
 }
 
 /// S/MIME whose outer form is broken.
@@ -65,10 +87,19 @@ impl<'a> Wrapped<'a> {
             // What the type is depends on who reads it; it is no S/MIME for us.
             return Ok(None);
         };
+        Self::read_typed(entity, &content_type, room)
+    }
+
+    /// Like [`Self::read_within`], of an entity whose type is known.
+    pub fn read_typed(
+        entity: &MimeEntity<'a>,
+        content_type: &ContentType,
+        room: &mut Room,
+    ) -> Result<Option<Self>, WrappedError> {
         if content_type.is("multipart/signed") {
-            return Self::read_clear(entity, &content_type, room);
+            return Self::read_clear(entity, content_type, room);
         }
-        if is_opaque(entity, &content_type) {
+        if is_opaque(entity, content_type) {
             check_header(entity)?;
             return Ok(Some(Self::Opaque(decoded(entity, room)?)));
         }
@@ -98,7 +129,7 @@ impl<'a> Wrapped<'a> {
             return Ok(None);
         }
         check_header(entity)?;
-        let multipart = entity.multipart()?;
+        let multipart = entity.multipart_of(content_type)?;
         // Mail programs that read the boundary otherwise, or look for parts elsewhere, would show a part
         // that is not the signed one.
         let is_plain = entity.header().all("Content-Type").all(|field| is_plain(field.value()));
@@ -145,13 +176,11 @@ pub(crate) fn signed_octets<'a>(content: &MimeEntity<'a>, room: &mut Room) -> Re
     if content.transfer_encoding() == Ok(TransferEncoding::Binary) {
         return Ok(Cow::Borrowed(content.octets()));
     }
-    Ok(match count_bare_lfs(content.octets()) {
-        0 => Cow::Borrowed(content.octets()),
-        more => {
-            room.take(content.octets().len() + more)?;
-            Cow::Owned(with_crlf(content.octets()))
-        }
-    })
+    if !has_bare_lf(content.octets()) {
+        return Ok(Cow::Borrowed(content.octets()));
+    }
+    room.take(content.octets().len() + count_bare_lfs(content.octets()))?;
+    Ok(Cow::Owned(with_crlf(content.octets())))
 }
 
 fn check_header(entity: &MimeEntity<'_>) -> Result<(), WrappedError> {

@@ -212,7 +212,24 @@ impl<'a> Cursor<'a> {
 }
 
 pub(super) fn is_token(octet: u8) -> bool {
-    octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&octet)
+    octet.is_ascii_graphic()
+        && !matches!(
+            octet,
+            b'(' | b')'
+                | b'<'
+                | b'>'
+                | b'@'
+                | b','
+                | b';'
+                | b':'
+                | b'\\'
+                | b'"'
+                | b'/'
+                | b'['
+                | b']'
+                | b'?'
+                | b'='
+        )
 }
 
 fn is_bare_value(octet: u8) -> bool {
@@ -273,7 +290,8 @@ impl Collector {
             .map(|(name, pieces)| {
                 let value = match pieces.plain {
                     None => joined(&pieces.sections, cursor)?,
-                    Some(plain) if pieces.sections.is_empty() => String::from_utf8_lossy(&plain).into_owned(),
+                    Some(plain) if pieces.sections.is_empty() => String::from_utf8(plain)
+                        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
                     // A plain name beside an encoded one is for old agents, and shown to people only.
                     Some(_) if matches!(name.as_str(), "name" | "filename") => {
                         joined(&pieces.sections, cursor)?

@@ -151,7 +151,8 @@ impl<'a> MimeEntity<'a> {
         self.multipart_of(&self.content_type()?)
     }
 
-    fn multipart_of(&self, content_type: &ContentType) -> Result<Multipart<'a>, MimeError> {
+    /// The same, where its type is known.
+    pub(crate) fn multipart_of(&self, content_type: &ContentType) -> Result<Multipart<'a>, MimeError> {
         let media = || content_type.media().to_owned();
         if !content_type.is_multipart() {
             return Err(MimeError::NotMultipart { media: media() });
@@ -175,8 +176,12 @@ impl<'a> MimeEntity<'a> {
 
     /// The parts of a multipart, by whole delimiter lines.
     pub fn parts(&self) -> Result<Vec<MimeEntity<'a>>, MimeError> {
-        let content_type = self.content_type()?;
-        let cut = self.multipart_of(&content_type)?;
+        self.parts_of(&self.content_type()?)
+    }
+
+    /// The same, where its type is known.
+    pub fn parts_of(&self, content_type: &ContentType) -> Result<Vec<MimeEntity<'a>>, MimeError> {
+        let cut = self.multipart_of(content_type)?;
         Ok(self.entities_of(&cut, content_type.is("multipart/digest")))
     }
 

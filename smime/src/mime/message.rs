@@ -138,8 +138,19 @@ fn body_start(octets: &[u8]) -> usize {
 
 /// Whether an LF stands without a CR before it.
 pub(crate) fn has_bare_lf(octets: &[u8]) -> bool {
-    bare_lfs(octets).next().is_some()
+    let next = octets.get(1..).unwrap_or_default();
+    let pairs = octets.chunks(BLOCK).zip(next.chunks(BLOCK));
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "without branches many octets are looked at in one step"
+    )]
+    let is_bare = |bare, (one, next): (&u8, &u8)| bare | ((*one != b'\r') & (*next == b'\n'));
+    octets.first() == Some(&b'\n')
+        || pairs.into_iter().any(|(block, next)| block.iter().zip(next).fold(false, is_bare))
 }
+
+/// How many octets are looked at between two decisions whether to go on.
+const BLOCK: usize = 4096;
 
 /// Where LFs stand without a CR before them.
 fn bare_lfs(octets: &[u8]) -> impl Iterator<Item = usize> + '_ {
@@ -148,7 +159,13 @@ fn bare_lfs(octets: &[u8]) -> impl Iterator<Item = usize> + '_ {
 
 /// How many LFs stand without a CR before them.
 pub(crate) fn count_bare_lfs(octets: &[u8]) -> usize {
-    bare_lfs(octets).count()
+    // So few that their count fits into an octet: many are counted in one step.
+    const FEW: usize = 128;
+    let next = octets.get(1..).unwrap_or_default();
+    let pairs = octets.chunks(FEW).zip(next.chunks(FEW));
+    let is_crlf = |(one, next): (&u8, &u8)| u8::from(*one == b'\r') & u8::from(*next == b'\n');
+    let crlfs = pairs.map(|(few, next)| usize::from(few.iter().zip(next).map(is_crlf).sum::<u8>()));
+    memchr::memchr_iter(b'\n', octets).count() - crlfs.sum::<usize>()
 }
 
 /// The octets with every bare LF made CRLF: those that were given where there is none.
@@ -204,6 +221,22 @@ mod tests {
             let stored = Message::from_stored(whole.as_bytes());
             assert_eq!(Message::from_stored_parts(first.as_bytes(), second.as_bytes()), stored, "{whole:?}");
             assert_eq!(Message::from_owned(whole.clone().into_bytes()), stored, "{whole:?}");
+        }
+    }
+
+    #[test]
+    fn bare_lfs_are_found_and_counted_wherever_they_stand() {
+        for around in [0_usize, 1, 126, 127, 128, 4094, 4095, 4096, 4097, 9000] {
+            let around = b"x\r\n\r".repeat(3_000)[..around].to_vec();
+            for (between, count) in
+                [(&b""[..], 0), (b"\n", 1), (b"\r\n", 0), (b"\n\r\n", 1), (b"\n\n", 2), (b"x\nx\nx", 2)]
+            {
+                let octets = [&around, between, &around].concat();
+                let slowly = bare_lfs(&octets).count();
+                assert_eq!(count_bare_lfs(&octets), slowly, "{} {between:?}", around.len());
+                assert_eq!(has_bare_lf(&octets), slowly > 0, "{} {between:?}", around.len());
+                assert!(slowly.abs_diff(count) <= 1, "the last of what is before may be a CR");
+            }
         }
     }
 
