@@ -3,9 +3,14 @@
 //! Whoever writes a message chooses how many signers and certificates it has and how they refer to each
 //! other. Without one limit for all of it, a small message would keep a processor busy for minutes.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{PathError, build::SignedError, check::Looked};
+use super::{
+    PathError, PathMemory,
+    build::SignedError,
+    check::Looked,
+    memory::{Answer, Question},
+};
 use crate::{Certificate, algorithm::DigestAlgorithm, key::Digest};
 
 /// How many public-key operations one message may cost: twenty signers below a few CAs, with CRLs,
@@ -47,6 +52,21 @@ pub struct Budget {
     decoded: usize,
     /// How many names were compared with constraints.
     comparisons: usize,
+    /// Paths that were found for other messages.
+    memory: Option<Arc<PathMemory>>,
+    /// The one of them that was taken; what finding it had found counts as found.
+    taken: Option<Arc<Answer>>,
+}
+
+/// What finding a path took of a budget that nothing else was taken of but operations.
+#[derive(Debug)]
+pub(super) struct Spent {
+    operations: usize,
+    steps: usize,
+    decoded: usize,
+    comparisons: usize,
+    known: HashMap<(Fingerprint, Fingerprint), Result<(), SignedError>>,
+    looked: HashMap<Fingerprint, Looked>,
 }
 
 impl Default for Budget {
@@ -68,7 +88,49 @@ impl Budget {
             looked: HashMap::new(),
             decoded: 0,
             comparisons: 0,
+            memory: None,
+            taken: None,
         }
+    }
+
+    /// The same, with paths that were found for other messages under the same trust. They cost this one what they had
+    /// cost the other, so that no verdict depends on what came before.
+    #[must_use]
+    pub fn remembering(self, memory: &Arc<PathMemory>) -> Self {
+        Self { memory: Some(Arc::clone(memory)), ..self }
+    }
+
+    /// The memory for a first path: what one costs after others depends on these.
+    pub(super) fn memory(&self) -> Option<Arc<PathMemory>> {
+        let is_first = self.steps == 0
+            && self.decoded == 0
+            && self.comparisons == 0
+            && self.known.is_empty()
+            && self.looked.is_empty()
+            && !self.exceeded;
+        self.memory.clone().filter(|_| is_first)
+    }
+
+    /// Takes what is remembered, if that can be paid for.
+    pub(super) fn take(&mut self, memory: &PathMemory, question: &Question) -> Option<Arc<Answer>> {
+        let answer = memory.answer(question)?;
+        let Spent { operations, steps, decoded, comparisons, .. } = &answer.spent;
+        self.operations = self.operations.checked_add(*operations).filter(|sum| *sum <= self.limit)?;
+        (self.steps, self.decoded, self.comparisons) = (*steps, *decoded, *comparisons);
+        self.taken = Some(Arc::clone(&answer));
+        Some(answer)
+    }
+
+    /// What was spent since there were so many operations; `None` where not everything was looked at.
+    pub(super) fn spent_since(&self, operations: usize) -> Option<Spent> {
+        (!self.exceeded).then(|| Spent {
+            operations: self.operations.saturating_sub(operations),
+            steps: self.steps,
+            decoded: self.decoded,
+            comparisons: self.comparisons,
+            known: self.known.clone(),
+            looked: self.looked.clone(),
+        })
     }
 
     /// How many public-key operations were made.
@@ -128,6 +190,10 @@ impl Budget {
 
     /// What a certificate says of itself; its extensions are decoded once.
     pub(super) fn look_at(&mut self, certificate: &Certificate) -> Looked {
+        let taken = self.taken.as_ref().and_then(|taken| taken.spent.looked.get(certificate.fingerprint()));
+        if let Some(looked) = taken {
+            return looked.clone();
+        }
         let decoded = &mut self.decoded;
         let looked = self.looked.entry(*certificate.fingerprint()).or_insert_with(|| {
             *decoded = decoded.saturating_add(certificate.der().len());
@@ -155,7 +221,8 @@ impl Budget {
     ) -> Result<Result<(), SignedError>, PathError> {
         let key = Digest::of(DigestAlgorithm::Sha256, &issuer.public_key_info());
         let pair = (key.as_bytes().try_into().unwrap_or(*issuer.fingerprint()), *signed);
-        if let Some(known) = self.known.get(&pair) {
+        let taken = self.taken.as_ref().map(|taken| &taken.spent.known);
+        if let Some(known) = self.known.get(&pair).or_else(|| taken?.get(&pair)) {
             return Ok(*known);
         }
         self.operation()?;

@@ -4,7 +4,10 @@ use std::{cmp::Ordering, collections::HashSet, ops::ControlFlow, time::SystemTim
 
 use super::{
     Budget, LegacySignatures, MAX_CERTIFICATE_LEN, MAX_PATH, PathError, Purpose, Refused, Revocation,
-    Strength, Trust, ValidPath, budget::is_cheap, check, known,
+    Strength, Trust, ValidPath,
+    budget::is_cheap,
+    check, known,
+    memory::{Answer, Question},
 };
 use crate::{Certificate, algorithm::SignatureAlgorithm, ber::Tree, key::SignatureInput, public_key};
 
@@ -30,7 +33,19 @@ pub fn validate_within(
     trust: &Trust,
     at: SystemTime,
 ) -> Result<ValidPath, PathError> {
-    validate_for(Purpose::EmailProtection, budget, leaf, surplus, trust, at)
+    let search =
+        |budget: &mut Budget| validate_for(Purpose::EmailProtection, budget, leaf, surplus, trust, at);
+    let Some(memory) = budget.memory() else { return search(budget) };
+    let Some(question) = Question::new(leaf, surplus, trust, at) else { return search(budget) };
+    if let Some(answer) = budget.take(&memory, &question) {
+        return Ok(answer.path.clone());
+    }
+    let before = budget.operations();
+    let path = search(budget)?;
+    if let Some(spent) = budget.spent_since(before) {
+        memory.add(question, Answer { path: path.clone(), spent });
+    }
+    Ok(path)
 }
 
 /// Like [`validate_within`], for any purpose.

@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod constraints;
 mod known;
+mod memory;
 mod name;
 mod policy;
 
@@ -22,6 +23,7 @@ use der::asn1::ObjectIdentifier;
 
 pub use budget::{Budget, MAX_CERTIFICATE_LEN, MAX_OPERATIONS, MAX_RSA_BITS};
 pub use build::{validate, validate_within};
+pub use memory::PathMemory;
 
 pub use crate::revocation::{Crl, CrlError};
 

@@ -6,6 +6,7 @@
 mod crl;
 mod mail;
 mod ocsp;
+mod remembered;
 mod source;
 
 use smime::{
