@@ -11,8 +11,9 @@ use std::{ops::Range, sync::Arc, time::SystemTime};
 use smime::{
     Certificate, Fault,
     cms::{CmsError, OpenError, RekeyError, SealError, SignError},
-    message::{AuthResult, UnsignedMessage, Verdict, WrappedError},
+    message::{AuthResult, Signature, UnsignedMessage, Verdict, WrappedError},
     mime::{CanonicalError, Message, is_smime_or_pgp, single_originator},
+    path::Budget,
     profile::PlanError,
 };
 
@@ -209,14 +210,27 @@ impl Agent {
 
     /// Verifies a message as of a time. What is encrypted is not opened.
     pub fn verify_stored(&self, message: &Message, as_of: AsOf) -> Verdict {
+        self.verify_stored_within(message, None, as_of, &Budget::default)
+    }
+
+    /// The same, with the message's outermost signature where that was read, and with a budget of this kind for each time
+    /// that it is verified.
+    pub fn verify_stored_within(
+        &self,
+        message: &Message,
+        signature: Option<&Signature<'_, '_>>,
+        as_of: AsOf,
+        budget: &dyn Fn() -> Budget,
+    ) -> Verdict {
+        let verify = |at| self.receiving().verify_within(&mut budget(), message, signature, at);
         match as_of {
-            AsOf::Time(at) => self.receiving().verify(message, at),
+            AsOf::Time(at) => verify(at),
             AsOf::SigningTime(now) => {
-                let verdict = self.receiving().verify(message, now);
+                let verdict = verify(now);
                 // Of several signers all must have been valid when the last of them signed.
                 let signed = verdict.signers().iter().filter_map(|signer| signer.signing_time).max();
                 match signed.filter(|signed| *signed <= now) {
-                    Some(signed) => self.receiving().verify(message, signed),
+                    Some(signed) => verify(signed),
                     None => verdict,
                 }
             }

@@ -7,7 +7,7 @@ use smime::{
     algorithm::ContentEncryptionAlgorithm,
     cms::{EncryptedKey, EnvelopedData, Object, OpenError},
     key::KeyError,
-    message::{Ciphertext, Reason, Verdict, VerifiedSigner, Wrapped, verify, verify_within},
+    message::{Ciphertext, Reason, Signature, Verdict, VerifiedSigner, Wrapped, verify_read, verify_within},
     mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
     path::{Budget, Trust},
     question::{Answer, Question},
@@ -158,8 +158,24 @@ impl<'i> ReceivingAgent<'i> {
 
     /// Verifies the message as it is.
     pub fn verify(&self, message: &Message, at: SystemTime) -> Verdict {
+        self.verify_within(&mut Budget::default(), message, None, at)
+    }
+
+    /// The same, with the budget in the caller's hands, and with the message's outermost signature where that was read.
+    pub fn verify_within(
+        &self,
+        budget: &mut Budget,
+        message: &Message,
+        signature: Option<&Signature<'_, '_>>,
+        at: SystemTime,
+    ) -> Verdict {
         let entity = message.entity();
-        verify(&entity, Claimed::of(&entity, self.sender_rule), self.trust, at).0
+        let claimed = Claimed::of(&entity, self.sender_rule);
+        if let Some(signature) = signature {
+            return verify_read(budget, signature, claimed, self.trust, at).0;
+        }
+        let room = Room::of(entity.octets().len());
+        verify_within(budget, room, &entity, claimed, self.trust, at).0
     }
 
     /// The RecipientInfo to open with: chosen by certificates alone, and only if everybody who will get

@@ -4,13 +4,17 @@
 
 mod encryption;
 
-use std::time::SystemTime;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use agent::{Agent, AgentError, ArchiveError, AsOf, Edits, Entitled, Opening, Received, Treated};
 use smime::{
     Fault,
     message::{AuthResult, Reason, Verdict},
     mime::{Crypto, Message, is_smime_or_pgp},
+    path::{Budget, PathMemory},
 };
 
 pub use encryption::{Encrypt, Reencrypt, Rekey};
@@ -171,23 +175,40 @@ fn is_broken_ciphertext(message: &Message, verdict: &Verdict) -> bool {
 }
 
 /// Tells what each signature is worth.
+///
+/// What is found of a signer's path is remembered for a second, so that a signer of thousands of messages costs little
+/// more than the signatures on them; what was learned meanwhile of revocation and distrust is heeded a second later.
 #[derive(Debug)]
 pub struct Verify<'a> {
-    /// Has the trust.
-    pub agent: &'a Agent,
-    /// As of when.
-    pub at: At,
-    /// Tells the time.
-    pub clock: fn() -> SystemTime,
+    agent: &'a Agent,
+    at: At,
+    clock: fn() -> SystemTime,
+    paths: Arc<PathMemory>,
+}
+
+impl<'a> Verify<'a> {
+    /// Verifies as of `at` with this agent's trust; `clock` tells the time.
+    pub fn new(agent: &'a Agent, at: At, clock: fn() -> SystemTime) -> Self {
+        Self { agent, at, clock, paths: Arc::default() }
+    }
+
+    /// The time, in whole seconds like all times in certificates; of paths, nothing is remembered of the second before.
+    fn second(&self) -> SystemTime {
+        let now = (self.clock)();
+        let Ok(since) = now.duration_since(SystemTime::UNIX_EPOCH) else { return now };
+        self.paths.begin(since.as_secs());
+        SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
+    }
 }
 
 impl Task for Verify<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        let as_of = self.at.as_of((self.clock)());
-        let verify = |message| self.agent.verify_stored(message, as_of);
-        let mut verdict = verify(work.message);
+        let as_of = self.at.as_of(self.second());
+        let budget = || Budget::default().remembering(&self.paths);
+        let verify = |message, signature| self.agent.verify_stored_within(message, signature, as_of, &budget);
+        let mut verdict = verify(work.message, work.signature);
         if !is_good(&verdict)
-            && let Some(other) = work.other_reading.map(verify).filter(is_good)
+            && let Some(other) = work.other_reading.map(|other| verify(other, None)).filter(is_good)
         {
             // A signature that holds also says which of the readings is the right one.
             verdict = other;

@@ -2,13 +2,19 @@
 //!
 //! Parts are looked into as well: what is encrypted in an attached message needs its key as much as the root does.
 
+mod issuers;
+
 use serde::Serialize;
 use smime::{
+    Room,
     algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
     cms::{EnvelopedData, Object, Recipient, RecipientIdentifier, SignedData, SignerIdentifier, SignerInfo},
-    message::Wrapped,
-    mime::{MAX_DEPTH, MimeEntity},
+    message::{Signature, Wrapped, WrappedError},
+    mime::{ContentType, MAX_DEPTH, MimeEntity},
 };
+use x509_cert::name::Name;
+
+use issuers::shown_issuer;
 
 /// The S/MIME in a message, from outside in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,6 +124,22 @@ impl Contents {
         walk.contents
     }
 
+    /// The same of a message whose outermost layer was read before, and the signature there.
+    pub(crate) fn of_read(
+        message: &MimeEntity<'_>,
+        content_type: &ContentType,
+        wrapped: &Result<Option<Wrapped<'_>>, WrappedError>,
+        signature: Option<&Signature<'_, '_>>,
+    ) -> Self {
+        let mut walk = Walk { contents: Self::default(), visited: 1 };
+        match wrapped {
+            Ok(None) => walk.look_into_parts(message, content_type, 0),
+            Ok(Some(wrapped)) => walk.look_at(wrapped, signature, 0, false),
+            Err(_) => walk.unreadable(false),
+        }
+        walk.contents
+    }
+
     /// How many octets of memory it takes, about.
     pub(crate) fn len(&self) -> usize {
         let key = |key: &KeyName| match key {
@@ -162,17 +184,28 @@ impl Walk {
         if depth > MAX_DEPTH || self.visited > MAX_VISITED || self.contents.layers.len() >= MAX_LAYERS {
             return;
         }
-        match Wrapped::read(entity) {
-            Ok(None) => self.look_into_parts(entity, depth),
-            Ok(Some(Wrapped::Clear { content, object })) => {
-                match Object::parse(&object) {
-                    Ok(Object::SignedData(signed)) => self.signed("multipart/signed", &signed, attached),
-                    _ => self.unreadable(attached),
-                }
-                self.look(&content, depth + 1, attached);
-            }
-            Ok(Some(Wrapped::Opaque(object))) => self.look_at_object(&object, depth, attached),
+        // What the type is may depend on who reads it: it is nothing for us then, and has no parts.
+        let Ok(content_type) = entity.content_type() else { return };
+        match Wrapped::read_typed(entity, &content_type, &mut Room::of(entity.octets().len())) {
+            Ok(None) => self.look_into_parts(entity, &content_type, depth),
+            Ok(Some(wrapped)) => self.look_at(&wrapped, None, depth, attached),
             Err(_) => self.unreadable(attached),
+        }
+    }
+
+    fn look_at(
+        &mut self,
+        wrapped: &Wrapped<'_>,
+        signature: Option<&Signature<'_, '_>>,
+        depth: usize,
+        attached: bool,
+    ) {
+        match wrapped {
+            Wrapped::Clear { content, object } => {
+                self.look_at_signature(signature, object, attached);
+                self.look(content, depth + 1, attached);
+            }
+            Wrapped::Opaque(object) => self.look_at_object(object, depth, attached),
         }
     }
 
@@ -195,14 +228,24 @@ impl Walk {
         }
     }
 
-    fn look_into_parts(&mut self, entity: &MimeEntity<'_>, depth: usize) {
-        let Ok(content_type) = entity.content_type() else { return };
+    fn look_at_signature(&mut self, signature: Option<&Signature<'_, '_>>, object: &[u8], attached: bool) {
+        match signature.map(Signature::object) {
+            Some(Ok(Object::SignedData(signed))) => self.signed("multipart/signed", signed, attached),
+            // There may have been no room for it.
+            _ => match Object::parse(object) {
+                Ok(Object::SignedData(signed)) => self.signed("multipart/signed", &signed, attached),
+                _ => self.unreadable(attached),
+            },
+        }
+    }
+
+    fn look_into_parts(&mut self, entity: &MimeEntity<'_>, content_type: &ContentType, depth: usize) {
         if content_type.is("message/rfc822") || content_type.is("message/global") {
             if let Ok(embedded) = entity.decoded_body() {
                 self.look(&MimeEntity::parse(&embedded), depth + 1, true);
             }
         } else if content_type.media().starts_with("multipart/") {
-            for part in entity.parts().unwrap_or_default() {
+            for part in entity.parts_of(content_type).unwrap_or_default() {
                 self.look(&part, depth + 1, true);
             }
         }
@@ -285,8 +328,8 @@ fn key_name(name: &RecipientIdentifier) -> KeyName {
     }
 }
 
-fn issued(issuer: &impl std::fmt::Display, serial: &[u8]) -> KeyName {
-    KeyName::Issued { issuer: shown(issuer), serial: hex(serial) }
+fn issued(issuer: &Name, serial: &[u8]) -> KeyName {
+    KeyName::Issued { issuer: shown_issuer(issuer), serial: hex(serial) }
 }
 
 fn identified(octets: &[u8]) -> KeyName {

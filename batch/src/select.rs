@@ -156,6 +156,7 @@ mod tests {
                 contents: &contents,
                 other_reading: None,
                 object: None,
+                signature: None,
             };
             let done = Selected { task: &Identity, selection: &selection }.run(&work).unwrap();
             assert_eq!(done.action == "copied", expected, "{selection:?}");

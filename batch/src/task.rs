@@ -7,7 +7,7 @@ use std::{
 };
 
 use agent::{NewObject, Turn};
-use smime::{Fault, mime::Message};
+use smime::{Fault, message::Signature, mime::Message};
 
 use crate::{inspect::Contents, panics, stored::Origin};
 
@@ -27,6 +27,8 @@ pub struct Work<'a> {
     /// The object that is its body, where the task [works on objects](Task::works_on_objects): then the message is
     /// its header alone.
     pub object: Option<&'a Arc<Vec<u8>>>,
+    /// The signature beside the content, if that is what it is and it was read already.
+    pub signature: Option<&'a Signature<'a, 'a>>,
 }
 
 /// What was done with a message.

@@ -8,8 +8,9 @@ use std::{
 
 use agent::{Asks, Identity, Then, Turn};
 use smime::{
-    Fault,
+    Fault, Room,
     key::KeyError,
+    message::{Signature, Wrapped},
     mime::{Message, decode_base64},
     question::{Answer, Question},
 };
@@ -107,12 +108,12 @@ pub(crate) struct Paused<'t> {
 pub(crate) fn begin(task: &dyn Task, stored: Stored, index: u64, form: Option<Form>) -> Step<'_> {
     let began = Instant::now();
     let sum = || Summed::of(&stored.octets);
-    let look = || task::contain(|| look(&stored, task));
+    let look = || task::contain(|| look(task, &stored, index));
     let (input, looked) = if stored.octets.len() >= LARGE { rayon::join(sum, look) } else { (sum(), look()) };
-    let (looked, done) = match looked {
-        Ok(Looked::At(looked)) => (looked, None),
-        Ok(Looked::Away(done)) => (Box::default(), Some(Ok(done))),
-        Err(failed) => (Box::default(), Some(Err(failed))),
+    let (looked, turn) = match looked {
+        Ok(Looked::At(looked, turn)) => (looked, turn),
+        Ok(Looked::Away(done)) => (Box::default(), Some(Ok(Turn::Done(Ok(done))))),
+        Err(failed) => (Box::default(), Some(Ok(Turn::Done(Err(failed))))),
     };
     let Read { readings, object, message_id, year, contents } = *looked;
     let started = Started {
@@ -128,9 +129,9 @@ pub(crate) fn begin(task: &dyn Task, stored: Stored, index: u64, form: Option<Fo
         contents,
         failures: 0,
     };
-    match done {
+    match turn {
+        Some(turn) => started.go_on(Turn::of(turn)),
         None => started.work(task),
-        Some(done) => started.finish(done),
     }
 }
 
@@ -144,14 +145,15 @@ struct Read {
     contents: Contents,
 }
 
-enum Looked {
-    At(Box<Read>),
+enum Looked<'t> {
+    /// And what came of the task, if it has begun.
+    At(Box<Read>, Option<Result<Working<'t>, Failed>>),
     /// It is not to be touched, and done with that.
     Away(Done),
 }
 
-/// Reads a message.
-fn look(stored: &Stored, task: &dyn Task) -> Result<Looked, Failed> {
+/// Reads a message, and mostly begins the task with what was read on the way.
+fn look<'t>(task: &'t dyn Task, stored: &Stored, index: u64) -> Result<Looked<'t>, Failed> {
     if let Some(untouchable) = stored.untouchable {
         return if untouchable.is_failure() {
             Err(Failed::new(Fault::Message, untouchable.to_string()))
@@ -159,12 +161,52 @@ fn look(stored: &Stored, task: &dyn Task) -> Result<Looked, Failed> {
             Ok(Looked::Away(Done { reason: Some(untouchable.to_string()), ..Done::unchanged("kept") }))
         };
     }
-    let object = if task.works_on_objects() { look_at_object(stored) } else { None };
-    Ok(Looked::At(Box::new(object.unwrap_or_else(|| {
-        let readings = readings(stored);
-        let contents = Contents::of(&readings.message.entity());
-        Read::of(readings, contents, None)
-    }))))
+    if task.works_on_objects()
+        && let Some(read) = look_at_object(stored)
+    {
+        return Ok(Looked::At(Box::new(read), None));
+    }
+    let readings = readings(stored);
+    let message = &readings.message;
+    let entity = message.entity();
+    let mut room = Room::of(entity.octets().len());
+    let content_type = entity.content_type();
+    let wrapped = match &content_type {
+        Ok(content_type) => Wrapped::read_typed(&entity, content_type, &mut room),
+        Err(_) => Ok(None),
+    };
+    let look_at = |wrapped: &_, signature| match &content_type {
+        Ok(content_type) => Contents::of_read(&entity, content_type, wrapped, signature),
+        Err(_) => Contents::default(),
+    };
+    // What is large is in nobody's way later, and read once more by whoever needs it.
+    let is_kept = matches!(&wrapped, Ok(Some(Wrapped::Clear { object, .. })) if object.len() <= MAX_KEPT);
+    let (kept, looked) = if is_kept {
+        (wrapped, None)
+    } else {
+        let looked = look_at(&wrapped, None);
+        drop(wrapped);
+        (Ok(None), Some(looked))
+    };
+    let signature = match &kept {
+        Ok(Some(Wrapped::Clear { content, object })) => Some(Signature::parse(*content, object, room)),
+        _ => None,
+    };
+    let contents = looked.unwrap_or_else(|| look_at(&kept, signature.as_ref()));
+    let turn = task::contain(|| {
+        Ok(task.begin(&Work {
+            index,
+            message,
+            origin: &stored.origin,
+            contents: &contents,
+            other_reading: readings.other.as_ref(),
+            object: None,
+            signature: signature.as_ref(),
+        }))
+    });
+    drop(signature);
+    drop(kept);
+    Ok(Looked::At(Box::new(Read::of(readings, contents, None)), Some(turn)))
 }
 
 /// Reads a message that is a ciphertext: its header, and the object. `None` for what has to be read as a whole to be told.
@@ -187,6 +229,9 @@ impl Read {
         }
     }
 }
+
+/// How long an object may be that is kept for the task.
+const MAX_KEPT: usize = 64 * 1024;
 
 impl Rendered {
     /// How many octets it still has in memory.
@@ -214,7 +259,7 @@ impl Rendered {
 }
 
 impl Started {
-    /// Runs the task, up to its first question.
+    /// Runs the task once more, up to its first question.
     pub(crate) fn work(self, task: &dyn Task) -> Step<'_> {
         let turn = task::contain(|| {
             let readings = self.readings.as_ref().ok_or_else(unread)?;
@@ -225,6 +270,7 @@ impl Started {
                 contents: &self.contents,
                 other_reading: readings.other.as_ref(),
                 object: self.object.as_ref(),
+                signature: None,
             }))
         });
         self.go_on(Turn::of(turn))

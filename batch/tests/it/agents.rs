@@ -35,7 +35,7 @@ fn agent(people: &[&str]) -> Agent {
 }
 
 fn verify(agent: &Agent) -> Verify<'_> {
-    Verify { agent, at: At::Now, clock: now }
+    Verify::new(agent, At::Now, now)
 }
 
 fn decrypt(agent: &Agent) -> Decrypt<'_> {
@@ -106,6 +106,7 @@ fn a_signature_over_a_genuine_quoted_line_passes_in_the_reading_in_which_it_hold
         contents: &contents,
         other_reading: None,
         object: None,
+        signature: None,
     };
     let Some(Altered::Edited { header, body: Body::Lines(body) }) = sign.run(&work).unwrap().message else {
         panic!("not signed");
@@ -399,7 +400,7 @@ fn an_old_signature_is_worth_what_it_was_when_it_was_made() {
         ("given", At::Time(now()), "pass"),
         ("before", At::Time(certificate("alice").not_before() - Duration::from_hours(1)), "policy"),
     ] {
-        let verify = Verify { agent: &alice, at, clock: later };
+        let verify = Verify::new(&alice, at, later);
         let (ran, _) = run_mbox(folder.path(), name, &signed, &verify);
         assert_eq!(column(&ran, "/verdict"), [Some(verdict)], "{name}");
     }
