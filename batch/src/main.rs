@@ -44,9 +44,15 @@ use signal_hook::{
     flag,
 };
 use smime::{Certificate, MailAddress, algorithm::KeyEncryptionAlgorithm, key::Decryptor};
+use tikv_jemallocator::Jemalloc;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::{Cli, Command};
+
+/// A message is read by one thread, worked on by another and written by a third: with the C library's allocator they wait
+/// for each other's memory.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let code = work();
@@ -281,7 +287,7 @@ fn task<'a>(
             let signatures = if *remove_signatures { Signatures::Remove } else { Signatures::Keep };
             Box::new(Decrypt { agent, signatures, clock })
         }
-        (Command::Verify { time, .. }, _) => Box::new(Verify { agent, at: time.at, clock }),
+        (Command::Verify { time, .. }, _) => Box::new(Verify::new(agent, time.at, clock)),
         // A scan counts by itself; without recipients there is nothing that could be done.
         (_, _) => Box::new(Identity),
     }
