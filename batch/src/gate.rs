@@ -61,6 +61,8 @@ pub struct Gate {
 struct State {
     inside: u64,
     closed: bool,
+    /// How many wait for a change.
+    waiting: usize,
 }
 
 impl Gate {
@@ -69,13 +71,18 @@ impl Gate {
         Self { limit, state: Mutex::default(), changed: Condvar::new() }
     }
 
+    /// Whether there is room now.
+    pub fn may_enter(&self, charge: u64) -> bool {
+        self.fits(&self.state(), charge)
+    }
+
     /// Waits until there is room. False if the gate was closed: nothing enters any more.
     #[must_use]
     pub fn enter(&self, charge: u64) -> bool {
         let mut state = self.state();
         let mut may_enter = self.fits(&state, charge);
         while !state.closed && !may_enter {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state);
             // Whoever has to wait waits for room for several: to be woken costs more than to enter.
             may_enter = self.has_much_room(&state) && self.fits(&state, charge);
         }
@@ -89,9 +96,18 @@ impl Gate {
     pub fn leave(&self, charge: u64) {
         let mut state = self.state();
         state.inside = state.inside.saturating_sub(charge);
-        if self.has_much_room(&state) {
+        let is_waited_for = state.waiting > 0 && self.has_much_room(&state);
+        drop(state);
+        if is_waited_for {
             self.changed.notify_all();
         }
+    }
+
+    fn wait<'s>(&self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        state.waiting += 1;
+        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
     }
 
     fn fits(&self, state: &State, charge: u64) -> bool {
@@ -106,7 +122,7 @@ impl Gate {
     pub fn wait_until_empty(&self) {
         let mut state = self.state();
         while !state.closed && state.inside > 0 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state);
         }
     }
 

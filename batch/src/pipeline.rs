@@ -3,7 +3,7 @@
 //! The calling thread reads, rayon's threads work, one thread writes, and one sits at the `desk` where messages wait
 //! for the token. Each piece has a sequence number; the writer holds back what comes too early. The gate bounds what is
 //! in flight, so the channels need no bound of their own, and a first message that waits for the token stops the
-//! reader, not the memory.
+//! reader, not the memory. Small messages go from thread to thread some at a time: to wake one costs as much as to hash one.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -28,6 +28,7 @@ use crate::{
     gate::{self, Gate},
     journal::Journal,
     log::Totals,
+    mbox::Survey,
     output::Copied,
     render::ciphertext,
     report::Record,
@@ -49,6 +50,10 @@ pub trait Source {
     }
     /// What to call it in an error.
     fn path(&self) -> &Path;
+    /// What was found of it as a whole when all of it was read, if that was not known before.
+    fn late_survey(&self) -> Option<&Survey> {
+        None
+    }
 }
 
 /// Where messages go to, in order. Nothing appears under its final name before [`Sink::finish`].
@@ -284,6 +289,7 @@ fn read_all<'scope, 'task: 'scope>(
 ) -> Result<Read, BatchError> {
     let gate = shared.gate;
     let mut read = Read::default();
+    let mut bundle = Bundle::default();
     while !run.stop.load(Ordering::Relaxed) && !gate.is_closed() {
         let piece = source.next_piece().map_err(|error| {
             gate.close();
@@ -309,13 +315,25 @@ fn read_all<'scope, 'task: 'scope>(
             Piece::Large(_) | Piece::Verbatim(_) => run.room / 16,
             Piece::Unreadable { .. } | Piece::Vanished { .. } => gate::OVERHEAD,
         };
+        // Nobody shall wait for room that the bundle takes.
+        if !gate.may_enter(charge) {
+            bundle.hand_over(shared, scope);
+        }
         if !gate.enter(charge) {
             break;
         }
         let ready = match piece {
             Piece::Message(stored) => {
-                let ticket = Ticket { sequence: read.pieces, charge };
-                scope.spawn_fifo(move |_| ticket.begin(shared, stored, index));
+                // What takes long by itself neither waits for others nor has them wait.
+                let is_alone = stored.octets.len() >= ALONE;
+                if is_alone {
+                    bundle.hand_over(shared, scope);
+                }
+                bundle.octets += stored.octets.len();
+                bundle.messages.push((Ticket { sequence: read.pieces, charge }, stored, index));
+                if is_alone || bundle.is_full() {
+                    bundle.hand_over(shared, scope);
+                }
                 None
             }
             Piece::Large(large) => Some(Ready::Large { index, large }),
@@ -325,11 +343,48 @@ fn read_all<'scope, 'task: 'scope>(
         };
         if let Some(ready) = ready {
             // A writer that is gone has closed the gate and tells why itself.
-            let _ = shared.sender.send(Queued { sequence: read.pieces, charge, ready });
+            let _ = shared.sender.send(vec![Queued { sequence: read.pieces, charge, ready }]);
         }
         read.pieces += 1;
     }
+    bundle.hand_over(shared, scope);
     Ok(read)
+}
+
+/// Messages that are handed to a thread together.
+#[derive(Default)]
+struct Bundle {
+    messages: Vec<(Ticket, Stored, u64)>,
+    octets: usize,
+}
+
+/// After how many octets or messages a bundle is handed over.
+const BUNDLE_OCTETS: usize = 256 * 1024;
+const BUNDLE_MESSAGES: usize = 16;
+/// From how many octets on a message is handed over by itself.
+const ALONE: usize = 128 * 1024;
+
+impl Bundle {
+    fn is_full(&self) -> bool {
+        self.octets >= BUNDLE_OCTETS || self.messages.len() >= BUNDLE_MESSAGES
+    }
+
+    fn hand_over<'scope, 'task: 'scope>(&mut self, shared: Shared<'scope, 'task>, scope: &ScopeFifo<'scope>) {
+        let Self { messages, .. } = std::mem::take(self);
+        if messages.is_empty() {
+            return;
+        }
+        scope.spawn_fifo(move |_| {
+            let begun = messages.into_iter().filter_map(|(ticket, stored, index)| {
+                let _closing = CloseAtPanic(shared.gate);
+                ticket.begin(shared, stored, index)
+            });
+            let finished: Vec<Queued> = begun.collect();
+            if !finished.is_empty() {
+                let _ = shared.sender.send(finished);
+            }
+        });
+    }
 }
 
 /// Whether an earlier run wrote a piece.
@@ -355,7 +410,7 @@ struct Shared<'s, 'task> {
     task: &'task dyn Task,
     form: Option<Form>,
     gate: &'s Gate,
-    sender: &'s mpsc::Sender<Queued>,
+    sender: &'s mpsc::Sender<Vec<Queued>>,
     desk: &'s Desk<'task, Waiting<'task>>,
 }
 
@@ -379,14 +434,15 @@ enum Work<'task> {
 }
 
 impl Ticket {
-    fn begin(self, shared: Shared<'_, '_>, stored: Stored, index: u64) {
-        let _closing = CloseAtPanic(shared.gate);
-        if !shared.gate.is_closed() {
-            self.step(shared, worker::begin(shared.task, stored, index, shared.form));
+    /// What goes to the writer, if it is finished.
+    fn begin(self, shared: Shared<'_, '_>, stored: Stored, index: u64) -> Option<Queued> {
+        if shared.gate.is_closed() {
+            return None;
         }
+        self.step(shared, worker::begin(shared.task, stored, index, shared.form))
     }
 
-    fn step<'task>(self, shared: Shared<'_, 'task>, step: Step<'task>) {
+    fn step<'task>(self, shared: Shared<'_, 'task>, step: Step<'task>) -> Option<Queued> {
         match step {
             Step::Rendered(rendered) => {
                 let mut charge = self.charge;
@@ -396,15 +452,17 @@ impl Ticket {
                     charge = left;
                 }
                 let ready = Ready::Finished(rendered.finish());
-                let _ = shared.sender.send(Queued { sequence: self.sequence, charge, ready });
+                Some(Queued { sequence: self.sequence, charge, ready })
             }
             Step::Asks(paused, identity, question) => {
                 let waiting = Waiting { ticket: self, work: Work::Paused(paused) };
                 shared.desk.ask(self.sequence, waiting, identity, question);
+                None
             }
             Step::Again(started, pause) => {
                 let waiting = Waiting { ticket: self, work: Work::Started(started) };
                 shared.desk.wait(self.sequence, waiting, pause);
+                None
             }
         }
     }
@@ -420,7 +478,9 @@ impl<'task> Waiting<'task> {
             Work::Paused(paused) => paused.resume(back.into_answer()),
             Work::Started(started) => started.work(shared.task),
         };
-        self.ticket.step(shared, step);
+        if let Some(finished) = self.ticket.step(shared, step) {
+            let _ = shared.sender.send(vec![finished]);
+        }
     }
 }
 
@@ -448,7 +508,7 @@ impl Drop for CloseAtPanic<'_> {
 
 /// Writes in order; gives the number of pieces.
 fn write_all(
-    receiver: &mpsc::Receiver<Queued>,
+    receiver: &mpsc::Receiver<Vec<Queued>>,
     gate: &Gate,
     writer: &mut Writer<'_>,
 ) -> Result<u64, BatchError> {
@@ -456,12 +516,19 @@ fn write_all(
     let _closing = CloseAtEnd(gate);
     let mut early = BTreeMap::new();
     let mut next = 0;
-    for queued in receiver {
-        early.insert(queued.sequence, queued);
+    for some in receiver {
+        early.extend(some.into_iter().map(|queued| (queued.sequence, queued)));
+        let mut left = 0;
         while let Some(queued) = early.remove(&next) {
             writer.write(queued.ready)?;
-            gate.leave(queued.charge);
             next += 1;
+            left += queued.charge;
+            if left >= WORTH {
+                gate.leave(std::mem::take(&mut left));
+            }
+        }
+        if left > 0 {
+            gate.leave(left);
         }
     }
     Ok(next)
