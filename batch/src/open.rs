@@ -61,12 +61,15 @@ pub(crate) fn open(
                 let source = match &place {
                     // Of a link to it, what it leads to is locked.
                     Some(place) if replaces => MboxSource::open_to_replace(place.target(), limit),
+                    None if options.output == Output::None => MboxSource::open_to_look(input, limit),
                     _ => MboxSource::open(input, limit),
                 };
                 let source = source.map_err(failed)?;
-                log.survey(input, source.survey());
-                if let [_] = options.inputs.as_slice() {
-                    log.expect(source.survey().octets);
+                if !source.is_late() {
+                    log.survey(input, source.survey());
+                    if let [_] = options.inputs.as_slice() {
+                        log.expect(source.survey().octets);
+                    }
                 }
                 Box::new(source)
             } else {

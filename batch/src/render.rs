@@ -218,13 +218,21 @@ pub(crate) fn split(content: &[u8]) -> (&[u8], &[u8]) {
 }
 
 pub(crate) fn lines(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
-    octets.split_inclusive(|&octet| octet == b'\n')
+    let mut rest = octets;
+    std::iter::from_fn(move || {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, after) = rest.split_at(end);
+        rest = after;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// The header without the fields in which an mbox keeps the length of the body. They are no part of the
 /// message; least of all may a `Content-Length` get into what is signed.
 fn without_lengths(header: &[u8]) -> Vec<u8> {
-    lines(header).filter(|line| !is_length(line)).flatten().copied().collect()
+    let mut out = Vec::with_capacity(header.len());
+    lines(header).filter(|line| !is_length(line)).for_each(|line| out.extend_from_slice(line));
+    out
 }
 
 fn is_length(line: &[u8]) -> bool {

@@ -183,6 +183,9 @@ fn one(
     let sink = sink.as_mut().map(|sink| &mut **sink as &mut dyn Sink);
     let done = pipeline::run(run, &mut *source, task, sink, log, begun.map(|begun| begun.keeping))?;
     log.moved(&done.moved());
+    if let Some(survey) = source.late_survey() {
+        log.survey(input, survey);
+    }
     Ok(())
 }
 

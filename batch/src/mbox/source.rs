@@ -23,7 +23,11 @@ pub struct MboxSource {
     path: Arc<Path>,
     file: File,
     splitter: Splitter<Box<dyn BufRead + Send>, MboxProbe>,
+    /// What a first look found of the whole file, or what was found of it so far.
     survey: Survey,
+    is_surveyed: bool,
+    /// Whether it was not surveyed before the first message was read.
+    is_late: bool,
     /// The file at the beginning: an mbox that changes while it is read is not what comes out.
     state: State,
     first: bool,
@@ -37,6 +41,16 @@ impl MboxSource {
     /// Opens a file and surveys it. Messages over `limit` octets are not kept in memory.
     pub fn open(path: &Path, limit: usize) -> io::Result<Self> {
         Self::of(File::open(path)?, path, limit)
+    }
+
+    /// Opens a file that is only looked at: it is not surveyed before there is a message for which the rest matters.
+    pub fn open_to_look(path: &Path, limit: usize) -> io::Result<Self> {
+        let file = File::open(path)?;
+        lock_for_reading(&file, path, PATIENCE)?;
+        let probe = MboxProbe::of(&file)?;
+        // To count how much there is in a compressed one takes as long.
+        let survey = (probe.compression().is_none()).then(Survey::default);
+        Self::with_survey(file, path, limit, probe, survey)
     }
 
     /// Opens a file that is to be replaced: nobody else shall read or write it meanwhile.
@@ -53,18 +67,58 @@ impl MboxSource {
     }
 
     fn of_locked(file: File, path: &Path, limit: usize) -> io::Result<Self> {
-        let state = State::of(&file.metadata()?);
         let probe = MboxProbe::of(&file)?;
-        let survey = Survey::of(&file, &probe)?;
-        let input = start(&file, survey.compression)?;
-        let splitter = Splitter::new(input, probe, limit);
-        let path = path.into();
-        Ok(Self { path, file, splitter, survey, state, first: true, behind: None, _dotlock: None })
+        Self::with_survey(file, path, limit, probe, None)
     }
 
-    /// What the first look found.
+    /// Begins with a survey that is not complete, or else makes one.
+    fn with_survey(
+        file: File,
+        path: &Path,
+        limit: usize,
+        probe: MboxProbe,
+        begun: Option<Survey>,
+    ) -> io::Result<Self> {
+        let state = State::of(&file.metadata()?);
+        let is_surveyed = begun.is_none();
+        let survey = begun.map_or_else(|| Survey::of(&file, &probe), Ok)?;
+        let splitter = Splitter::new(start(&file, survey.compression)?, probe, limit);
+        Ok(Self {
+            path: path.into(),
+            file,
+            splitter,
+            survey,
+            is_surveyed,
+            is_late: !is_surveyed,
+            state,
+            first: true,
+            behind: None,
+            _dotlock: None,
+        })
+    }
+
+    /// What the first look found; of a file that is only looked at, what was found up to here.
     pub fn survey(&self) -> &Survey {
         &self.survey
+    }
+
+    /// Whether the survey is complete only when all messages were read.
+    pub fn is_late(&self) -> bool {
+        self.is_late
+    }
+
+    /// Notes a message, unless it is known. Where lines in it may be quoted, what they say depends on all others.
+    fn note(&mut self, found: &Found) -> io::Result<()> {
+        if self.is_surveyed {
+            return Ok(());
+        }
+        if found.quoted > 0 {
+            self.survey = Survey::of(&self.file, &MboxProbe::of(&self.file)?)?;
+            self.is_surveyed = true;
+        } else {
+            self.survey.add(found);
+        }
+        Ok(())
     }
 
     fn part(&mut self, offset: u64, len: u64, frame: Option<Frame>) -> io::Result<Large> {
@@ -81,6 +135,7 @@ impl MboxSource {
     }
 
     fn stored(&mut self, found: Found) -> io::Result<Piece> {
+        self.note(&found)?;
         let origin = Origin { file: Arc::clone(&self.path), offset: Some(found.offset) };
         let first = std::mem::take(&mut self.first);
         let frame = Frame::Mbox {
@@ -106,7 +161,12 @@ impl MboxSource {
 impl Source for MboxSource {
     fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         match self.splitter.next_part()? {
-            Some(Part::Preamble { len }) => self.part(0, len, None).map(|part| Some(Piece::Verbatim(part))),
+            Some(Part::Preamble { len }) => {
+                if !self.is_surveyed {
+                    (self.survey.preamble, self.survey.octets) = (len, len);
+                }
+                self.part(0, len, None).map(|part| Some(Piece::Verbatim(part)))
+            }
             Some(Part::Message(found)) => self.stored(*found).map(Some),
             None if State::of(&self.file.metadata()?) != self.state => {
                 Err(io::Error::other("the file was changed while it was read"))
@@ -117,6 +177,10 @@ impl Source for MboxSource {
 
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn late_survey(&self) -> Option<&Survey> {
+        self.is_late.then_some(&self.survey)
     }
 }
 

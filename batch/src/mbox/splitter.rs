@@ -219,13 +219,19 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
             if line.starts && self.text(line).starts_with(b"From ") {
                 match self.judge(line, &mut reading)? {
                     Verdict::Begins => {
-                        let message = self.window.get(..line.start).unwrap_or_default().to_vec();
                         reading.found.len = self.window_at + line.start as u64 - reading.found.offset;
                         reading.end_at(self.window_at + line.start as u64);
                         reading.found.followed = true;
-                        reading.found.octets =
-                            (reading.keep && message.len() <= self.limit).then_some(message);
-                        self.next = Some(self.drop_before(line));
+                        let is_kept = reading.keep && line.start <= self.limit;
+                        // The message takes the window with it: what is ahead is shorter.
+                        let ahead = self.window.get(line.start..).unwrap_or_default().to_vec();
+                        let mut message = std::mem::replace(&mut self.window, ahead);
+                        message.truncate(line.start);
+                        if message.capacity() > line.start + line.start / 8 {
+                            message.shrink_to_fit();
+                        }
+                        self.next = Some(self.begin_at(line));
+                        reading.found.octets = is_kept.then_some(message);
                         return Ok(reading.found);
                     }
                     Verdict::Doubtful => {
@@ -387,6 +393,11 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         self.window.drain(..line.start);
         // What one long message needed shall not stay for all that follow.
         self.window.shrink_to(4 * PIECE);
+        self.begin_at(line)
+    }
+
+    /// The window begins with this line now: gives the line as it is in there.
+    fn begin_at(&mut self, line: Line) -> Line {
         self.window_at += line.start as u64;
         if let Some(ahead) = &mut self.ahead {
             ahead.start -= line.start;

@@ -1,7 +1,6 @@
 //! A first look at a whole mbox: how many messages, which variant, and who wrote it.
 
 use std::{
-    collections::HashSet,
     fs::File,
     io::{self, BufRead, BufReader},
     os::unix::fs::FileExt,
@@ -92,7 +91,7 @@ impl Survey {
         Ok(survey)
     }
 
-    fn add(&mut self, found: &Found) {
+    pub(super) fn add(&mut self, found: &Found) {
         if self.messages == 0 {
             self.writer = Writer::of(&found.first_line);
         } else if self.writer != Writer::of(&found.first_line) {
@@ -136,7 +135,7 @@ impl Survey {
 }
 
 /// How much is read at once.
-pub(crate) const READ_SIZE: usize = 1 << 20;
+pub(crate) const READ_SIZE: usize = 256 * 1024;
 
 /// Begins to read a file, whatever place somebody else reads it at.
 pub(crate) fn start(file: &File, compression: Option<Compression>) -> io::Result<Box<dyn BufRead + Send>> {
@@ -168,7 +167,7 @@ pub enum MboxProbe {
     /// By looking into the file.
     File(File),
     /// By what was noted before: a compressed file cannot be looked into.
-    Noted(Compression, HashSet<u64>),
+    Noted(Compression, Ends),
 }
 
 impl MboxProbe {
@@ -178,7 +177,7 @@ impl MboxProbe {
         Ok(Self::Noted(compression, possible_ends(start(file, Some(compression))?)?))
     }
 
-    fn compression(&self) -> Option<Compression> {
+    pub(super) fn compression(&self) -> Option<Compression> {
         match self {
             Self::File(_) => None,
             Self::Noted(compression, _) => Some(*compression),
@@ -189,7 +188,7 @@ impl MboxProbe {
 impl Probe for MboxProbe {
     fn may_end_at(&self, offset: u64) -> io::Result<bool> {
         match self {
-            MboxProbe::Noted(_, ends) => Ok(ends.contains(&offset)),
+            MboxProbe::Noted(_, ends) => Ok(ends.has(offset)),
             MboxProbe::File(file) => {
                 let end = file.metadata()?.len();
                 Ok(offset == end || offset < end && is_end(&read_at(file, offset, 2048)?))
@@ -213,10 +212,31 @@ fn read_at(file: &File, offset: u64, max: usize) -> io::Result<Vec<u8>> {
     Ok(octets)
 }
 
-/// Where messages may end in a stream. Nothing is noted where no message tells its length, so this takes about 20
-/// octets for each message that does.
-fn possible_ends(mut input: impl BufRead) -> io::Result<HashSet<u64>> {
-    let (mut ends, mut has_lengths) = (HashSet::new(), false);
+/// Where messages may end in a stream: for each From_ line its offset and how many octets the empty line before it
+/// has, in order.
+#[derive(Debug, Default)]
+pub struct Ends(Vec<u64>);
+
+impl Ends {
+    fn add(&mut self, from_line: u64, empty: u64) {
+        self.0.push(Self::packed(from_line, empty));
+    }
+
+    /// No empty line has more than two octets, and no file more than 2^62.
+    fn packed(from_line: u64, empty: u64) -> u64 {
+        from_line << 2 | empty.min(3)
+    }
+
+    fn has(&self, offset: u64) -> bool {
+        let is_there = |from_line, empty| self.0.binary_search(&Self::packed(from_line, empty)).is_ok();
+        (0..=2).any(|empty| is_there(offset, empty) || is_there(offset.saturating_add(empty), empty))
+    }
+}
+
+/// Where messages may end in a stream. Nothing is noted before one tells its length: so this takes eight octets for
+/// each message after that, and none where none does.
+fn possible_ends(mut input: impl BufRead) -> io::Result<Ends> {
+    let (mut ends, mut has_lengths) = (Ends::default(), false);
     let (mut at, mut empty, mut at_line_start) = (0_u64, 0_u64, true);
     let mut possible: Option<(u64, u64)> = None;
     let mut line = Vec::new();
@@ -227,9 +247,10 @@ fn possible_ends(mut input: impl BufRead) -> io::Result<HashSet<u64>> {
             break;
         }
         if let Some((from_line, empty)) = possible.take()
+            && has_lengths
             && begins_header(&line)
         {
-            ends.extend([from_line, from_line - empty]);
+            ends.add(from_line, empty);
         }
         if at_line_start && matches!(shape(&line), Shape::Dated | Shape::Undated) {
             possible = Some((at, empty));
@@ -240,9 +261,39 @@ fn possible_ends(mut input: impl BufRead) -> io::Result<HashSet<u64>> {
         at_line_start = line.ends_with(b"\n");
         at += read;
     }
-    ends.extend([at, at - empty]);
-    Ok(if has_lengths { ends } else { HashSet::new() })
+    if has_lengths {
+        ends.add(at, empty);
+    }
+    Ok(ends)
 }
 
 /// The longest piece of a line that is looked at in one go.
 const PIECE: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_noted_from_the_first_message_on_that_tells_its_length() {
+        let plain = "From a@b Mon Jun  1 10:00:00 2020\nA: 1\n\nx\n\n";
+        let long = "From a@b Mon Jun  1 10:00:00 2020\r\ncontent-length: 2\r\n\r\nx\r\n\r\n";
+        let close = "From a@b Mon Jun  1 10:00:00 2020\nContent-Length: 2\n\nx\n";
+        assert!(possible_ends(plain.repeat(1_000).as_bytes()).unwrap().0.is_empty());
+        let archive = [plain, plain, long, close, plain, long].concat();
+        let ends = possible_ends(archive.as_bytes()).unwrap();
+        let at = |parts: &[&str]| parts.concat().len() as u64;
+        let expected = [
+            (at(&[plain, plain, long]), 2),
+            (at(&[plain, plain, long, close]), 0),
+            (at(&[plain, plain, long, close, plain]), 1),
+            (archive.len() as u64, 2),
+        ];
+        for offset in 0..=archive.len() as u64 + 3 {
+            let is_expected =
+                expected.iter().any(|(from_line, empty)| [*from_line, from_line - empty].contains(&offset));
+            assert_eq!(ends.has(offset), is_expected, "{offset}");
+        }
+        assert_eq!(ends.0.len(), expected.len());
+    }
+}
