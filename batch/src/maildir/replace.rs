@@ -228,6 +228,10 @@ impl Sink for MaildirReplacer {
         let made = new_file(&from).or_else(|error| match error.kind() {
             // A folder that came during the run.
             io::ErrorKind::NotFound => make_like(&folder.join("tmp"), folder).and_then(|()| new_file(&from)),
+            // One that came here with its folder, before it was noted.
+            io::ErrorKind::AlreadyExists if self.pending.iter().all(|pending| pending.from != from) => {
+                fs::remove_file(&from).and_then(|()| new_file(&from))
+            }
             _ => Err(error),
         });
         let written = made.and_then(|mut file| {
