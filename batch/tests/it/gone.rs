@@ -301,7 +301,7 @@ fn what_a_killed_run_wrote_of_a_nested_folder_that_was_renamed_is_not_in_the_out
     stop_after(50, &Options { output: mbox, ..begun(&path("in"), &path("out")) }, &report);
     // and a run killed in it, with nothing of it noted and some of it written;
     let mut killed = resuming(&path("in"), &path("out"), Some("mbox"));
-    Kill::AtMessage(550).ask(&mut killed, Duration::ZERO);
+    Kill::AtMessage(600).ask(&mut killed, Duration::ZERO);
     let killed = killed.env("BATCH_SELDOM", "yes").output().unwrap();
     assert_eq!(killed.status.signal(), Some(9), "{}", String::from_utf8_lossy(&killed.stderr));
     assert!(path("out.hsmime-partial/x/y.mbox").metadata().unwrap().len() > 1 << 20);
