@@ -90,11 +90,16 @@ impl Writer {
 
     /// A mail of about so many octets, with LF.
     pub fn mail(&mut self, number: u64, length: usize) -> Vec<u8> {
+        self.mail_from(SENDER, number, length)
+    }
+
+    /// The same from somebody else.
+    pub fn mail_from(&mut self, sender: &str, number: u64, length: usize) -> Vec<u8> {
         let day = self.chance.below(28) + 1;
         let mut mail = format!(
-            "Return-Path: <{SENDER}>\nReceived: from mail.example.org (mail.example.org [192.0.2.7])\n\tby \
+            "Return-Path: <{sender}>\nReceived: from mail.example.org (mail.example.org [192.0.2.7])\n\tby \
              mx.example.net (Postfix) with ESMTPS id {:010X}\n\tfor <friend@example.net>; Mon, {day} Jun 2020 \
-             10:00:00 +0000 (UTC)\nFrom: Alice Example <{SENDER}>\nTo: A Friend <friend@example.net>\n\
+             10:00:00 +0000 (UTC)\nFrom: Alice Example <{sender}>\nTo: A Friend <friend@example.net>\n\
              Subject: About number {number}\nDate: Mon, {day} Jun 2020 10:00:00 +0000\n\
              Message-ID: <{:016x}.{number}@example.org>\nMIME-Version: 1.0\n",
             self.chance.next() >> 24,
@@ -176,12 +181,17 @@ fn text(chance: &mut Chance, words: &[&str]) -> Vec<u8> {
 
 /// An mbox of so many mails.
 pub fn mbox(path: &Path, messages: u64) -> Result<Archive> {
+    mbox_from(path, messages, |_| SENDER.to_owned())
+}
+
+/// The same, each mail from whom `sender` says by its number.
+pub fn mbox_from(path: &Path, messages: u64, sender: impl Fn(u64) -> String) -> Result<Archive> {
     let mut writer = Writer::new(7);
     let mut file = create(path)?;
     for number in 0..messages {
         let length = writer.chance.length();
         file.write_all(b"From alice@example.org Mon Jun  1 10:00:00 2020\n")?;
-        file.write_all(&writer.mail(number, length))?;
+        file.write_all(&writer.mail_from(&sender(number), number, length))?;
         file.write_all(b"\n")?;
     }
     file.flush()?;

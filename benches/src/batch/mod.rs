@@ -17,4 +17,5 @@ pub mod punch;
 pub mod report;
 pub mod results;
 pub mod sample;
+pub mod signers;
 pub mod site;

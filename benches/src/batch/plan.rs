@@ -17,7 +17,7 @@ use super::{
     process::{self, Cost},
     punch,
     results::{Limit, Memory, Peer, Results, Row, Scaling},
-    sample,
+    sample, signers,
     site::{FIRST_WAITS, LATENCY, Reached, Site, cores},
 };
 use crate::{pool::operation::Operation, results};
@@ -71,6 +71,8 @@ const OF_TOKEN: f64 = 0.9;
 const OF_DISK: f64 = 0.5;
 /// From outputs of longer archives what was written is taken away again meanwhile: not every disk has room for both.
 const WRITTEN: u64 = 9_000_000_000;
+/// How many signers the mail of many has.
+const SIGNERS: u64 = 1_000;
 /// How long large mails are, before they are encrypted.
 const LARGE: usize = 3_700_000;
 
@@ -128,8 +130,16 @@ impl Bench<'_> {
                     self.beside_token(part, far, Deed::Sign, Operation::P256Sign)?;
                 }
                 Part::Rekey => self.rekey()?,
-                Part::Scan => self.beside_hash(part, "scan")?,
-                Part::Verify => self.beside_hash(part, "verify")?,
+                Part::Scan => {
+                    let one = self.input("verify", &self.site.rsa.clone())?;
+                    self.beside_hash(part, "scan", &one, "by one signer")?;
+                }
+                Part::Verify => {
+                    let one = self.input("verify", &self.site.rsa.clone())?;
+                    self.beside_hash(part, "verify", &one, "by one signer")?;
+                    let many = self.by_many()?;
+                    self.beside_hash(part, "verify", &many, &format!("by {SIGNERS} signers"))?;
+                }
                 Part::Loops => {
                     self.loops(Deed::Sign)?;
                     self.loops(Deed::Decrypt)?;
@@ -226,9 +236,8 @@ impl Bench<'_> {
     }
 
     /// What is only read, and a hash of it.
-    fn beside_hash(&mut self, part: Part, deed: &str) -> Result<()> {
-        let one = self.input("verify", &self.site.rsa.clone())?;
-        let archive = material::repeated(&self.folder.join("long"), &one, self.plan.streamed)?;
+    fn beside_hash(&mut self, part: Part, deed: &str, one: &Archive, whose: &str) -> Result<()> {
+        let archive = material::repeated(&self.folder.join("long"), one, self.plan.streamed)?;
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 0..self.plan.rounds {
             self.tell(&format!("{deed}, round {}", round + 1));
@@ -248,9 +257,23 @@ impl Bench<'_> {
         }
         fs::remove_file(&archive.path)?;
         let limit = Some(Limit::OfPeer(OF_DISK));
-        let what = format!("{deed}, all signed, by one signer");
+        let what = format!("{deed}, all signed, {whose}");
         self.add(part, &what, &archive, ours, "openssl dgst -sha256".into(), theirs, limit);
         Ok(())
+    }
+
+    /// Mail that was signed by many in turns.
+    fn by_many(&mut self) -> Result<Archive> {
+        self.tell(&format!("making mail of {SIGNERS} signers"));
+        let plain = self.folder.join("plain-of-many.mbox");
+        let sender = |number| signers::address(number % SIGNERS);
+        let archive = material::mbox_from(&plain, self.plan.messages, sender)?;
+        let target = self.folder.join("signed-of-many.mbox");
+        let mut command = self.site.batch_of_many(&self.site.rsa, SIGNERS)?;
+        process::run(command.arg("sign").arg(&plain).arg("--output").arg(&target))?;
+        fs::remove_file(&plain)?;
+        let octets = fs::metadata(&target)?.len();
+        Ok(Archive { path: target, octets, ..archive })
     }
 
     /// A folder of files, and loops over it.

@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -24,7 +25,7 @@ use testkit::{
 };
 use testmodule::{Control, Function, Rule};
 
-use super::{least, material::SENDER, peers::Deed};
+use super::{least, material::SENDER, peers::Deed, signers};
 use crate::pool::{
     child::{Job, Task, run_in},
     contender::{Contender, Shape},
@@ -130,6 +131,16 @@ impl Site {
         Ok(command)
     }
 
+    /// `hsmime-batch` with this key for so many signers: see [`signers`].
+    pub fn batch_of_many(&self, person: &Person, count: u64) -> Result<Command> {
+        let folder = self.workdir.join("signers");
+        let certificates = signers::issue(&folder, person, &self.pki.issuing(), count)?;
+        let configuration = self.write_configuration("signers", Reached::Directly, &certificates)?;
+        let mut command = Command::new(programs::find("hsmime-batch")?);
+        command.envs(self.environment()?).arg("--config").arg(configuration);
+        Ok(command)
+    }
+
     /// The same on the first of the processors only.
     pub fn batch_on(&self, cores: usize, person: &Person) -> Result<Command> {
         let program = programs::find("hsmime-batch")?;
@@ -141,21 +152,28 @@ impl Site {
     }
 
     fn configuration(&self, reached: Reached, person: &Person) -> Result<PathBuf> {
+        self.write_configuration(&person.name, reached, std::slice::from_ref(&person.certificate))
+    }
+
+    fn write_configuration(&self, name: &str, reached: Reached, certificates: &[PathBuf]) -> Result<PathBuf> {
+        let chain = self.pki.issuing();
+        let mut identities = String::new();
+        for of in certificates {
+            let (of, chain) = (of.to_string_lossy(), chain.to_string_lossy());
+            let _ = write!(identities, "[[identity]]\ncertificate = {of:?}\nchain = {chain:?}\n\n");
+        }
         let text = format!(
             "[[token]]\nmodule = {:?}\nlabel = {:?}\npin-file = {:?}\nsessions = {}\n\n\
              [trust]\nanchors = [{:?}]\ncrls = [{:?}]\nrevocation = \"soft-fail\"\n\n\
-             [[identity]]\ncertificate = {:?}\nchain = {:?}\n\n\
-             [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n",
+             {identities}[[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n",
             module(reached)?.to_string_lossy(),
             SoftHsm::LABEL,
             self.softhsm.pin_file().to_string_lossy(),
             reached.sessions(),
             self.pki.root().to_string_lossy(),
             self.pki.crl().to_string_lossy(),
-            person.certificate.to_string_lossy(),
-            self.pki.issuing().to_string_lossy(),
         );
-        let path = self.workdir.join(format!("{}-{reached:?}.toml", person.name));
+        let path = self.workdir.join(format!("{name}-{reached:?}.toml"));
         fs::write(&path, text)?;
         Ok(path)
     }
