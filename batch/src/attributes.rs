@@ -31,6 +31,10 @@ impl State {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
     }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 /// What a file has besides octets.

@@ -67,9 +67,9 @@ pub(crate) fn open(
                 let source = source.map_err(failed)?;
                 if !source.is_late() {
                     log.survey(input, source.survey());
-                    if let [_] = options.inputs.as_slice() {
-                        log.expect(source.survey().octets);
-                    }
+                }
+                if let [_] = options.inputs.as_slice() {
+                    log.expect(source.length());
                 }
                 Box::new(source)
             } else {

@@ -102,6 +102,11 @@ impl MboxSource {
         &self.survey
     }
 
+    /// How many octets there are in it, when it is unpacked.
+    pub fn length(&self) -> u64 {
+        if self.is_late { self.state.size() } else { self.survey.octets }
+    }
+
     /// Whether the survey is complete only when all messages were read.
     pub fn is_late(&self) -> bool {
         self.is_late

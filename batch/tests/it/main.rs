@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "this is all tests")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
+/// The program's own, so that what is measured of memory is the program's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 mod agents;
 mod child;
 mod corpora;
