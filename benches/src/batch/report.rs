@@ -39,10 +39,9 @@ impl Results {
         out.push_str(
             "Beside the token, each message that is signed or decrypted is hashed as it is found, as it is signed and as it \
              is written, parsed, brought into the form that is signed or out of it, and written; a signature is checked. \
-             \"The least\" is a loop of the same calls for each message, with three hashes, one pass for line ends or base64 and \
-             cipher, the check, a read and a write, by threads that take turns at nothing, and without all that keeps mail \
-             safe (`benches/src/batch/least.rs`): no program that reports hashes is faster on these processors with this \
-             token. The column µs is the processor's time for each message, the token's within the program included.\n\n\
+             \"The least\" is a loop of the same calls for each message, with a hash of each of these forms, one pass for line ends or \
+             base64 and cipher, the check, a read and a write, by threads that take turns at nothing, and without all that \
+             keeps mail safe (`benches/src/batch/least.rs`). The column µs is the processor's time for each message, the token's within the program included.\n\n\
              | what | messages | MB | messages/s | MB/s | µs | MiB | beside | messages/s | µs | ratio |\n\
              | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: |\n",
         );
