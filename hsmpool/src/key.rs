@@ -7,7 +7,7 @@ use smime::{
     agreement::{Agreed, OriginatorPublicKey},
     algorithm::{KeyEncryptionAlgorithm, SignatureAlgorithm},
     key::{Decryptor, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped},
-    question::{self, Question, Reply},
+    question::{self, Question, Reply, UnderWay},
 };
 
 use crate::{
@@ -61,15 +61,6 @@ impl TokenKey {
     ) -> Pending {
         self.key.submit_decrypt_key(encrypted_key, algorithm, reply)
     }
-
-    /// See [`RawTokenKey::submit_agree`].
-    pub fn submit_agree(
-        &self,
-        originator: &OriginatorPublicKey,
-        reply: impl FnOnce(Result<Agreed, KeyError>) + Send + 'static,
-    ) -> Pending {
-        self.key.submit_agree(originator, reply)
-    }
 }
 
 impl Signer for TokenKey {
@@ -93,7 +84,7 @@ impl Signer for TokenKey {
         self.key.submit_question(question, reply);
     }
 
-    fn submit_at_once(&self, question: Question, reply: Reply) -> bool {
+    fn submit_at_once(&self, question: Question, reply: Reply) -> Option<UnderWay> {
         self.key.submit_question_at_once(question, reply)
     }
 }
@@ -187,30 +178,19 @@ impl RawTokenKey {
         agreed(self.pool.ask(&self.name, Operation::Agree { originator: originator.clone() }))
     }
 
-    /// Makes a shared secret like [`Self::agree`] and answers like [`Self::submit_sign`].
-    pub fn submit_agree(
-        &self,
-        originator: &OriginatorPublicKey,
-        reply: impl FnOnce(Result<Agreed, KeyError>) + Send + 'static,
-    ) -> Pending {
-        let operation = Operation::Agree { originator: originator.clone() };
-        self.submit(operation, move |outcome| reply(agreed(outcome)))
-    }
-
     /// Asks anything and answers like [`Self::submit_sign`].
     fn submit_question(&self, question: Question, reply: Reply) -> Pending {
         self.submit(operation_of(question), move |outcome| reply(outcome.map(answer_of)))
     }
 
-    /// The same where nothing has to be waited for; else `false`, and there will be no answer.
-    fn submit_question_at_once(&self, question: Question, reply: Reply) -> bool {
-        let operation = operation_of(question);
-        self.known(String::new).is_ok()
-            && self.pool.submit_at_once(
-                &self.name,
-                operation,
-                Box::new(move |outcome| reply(outcome.map(answer_of))),
-            )
+    /// The same where nothing has to be waited for; else `None`, and there will be no answer.
+    fn submit_question_at_once(&self, question: Question, reply: Reply) -> Option<UnderWay> {
+        self.known(String::new).ok()?;
+        let reply = Box::new(move |outcome: Outcome| reply(outcome.map(answer_of)));
+        let pending = self.pool.submit_at_once(&self.name, operation_of(question), reply)?;
+        Some(UnderWay::new(move || {
+            pending.cancel();
+        }))
     }
 
     fn submit(&self, operation: Operation, reply: impl FnOnce(Outcome) + Send + 'static) -> Pending {

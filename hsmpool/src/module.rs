@@ -13,10 +13,11 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use cryptoki::{
@@ -39,12 +40,17 @@ pub(crate) struct Module {
     library: Arc<Library>,
 }
 
+/// A close waits for another so long at most.
+const CLOSING_TURN: Duration = Duration::from_secs(1);
+
 /// A library of this process.
 #[derive(Default)]
 struct Library {
     loaded: Mutex<Loaded>,
     /// The number of its present life. Changed under the lock; read without, as `C_Initialize` may hang.
     life: AtomicU64,
+    /// Held by who closes a session.
+    closing: Mutex<()>,
     /// The last user of a life that is over has gone.
     forgotten: Condvar,
 }
@@ -98,6 +104,20 @@ impl Module {
         let life = library.life.load(Ordering::Acquire);
         drop(guard);
         Ok(Arc::new(Self { pkcs11, raw, raw_knows_sessions: OnceLock::new(), life, library }))
+    }
+
+    /// The turn of who closes a session: opencryptoki frees what was read twice where the last two of a token are closed at
+    /// once. A close that hangs keeps nobody else for long.
+    pub(crate) fn closing_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let until = Instant::now() + CLOSING_TURN;
+        loop {
+            match self.library.closing.try_lock() {
+                Ok(turn) => return Some(turn),
+                Err(TryLockError::Poisoned(turn)) => return Some(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
     }
 
     /// Whether the module has been initialised anew since, so that handles stand for other things now.

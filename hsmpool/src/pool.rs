@@ -325,23 +325,26 @@ impl Pool {
         pending
     }
 
-    /// The same where nothing has to be waited for, not even for room in the queue; else `false`, and the function is not
+    /// The same where nothing has to be waited for, not even for room in the queue; else `None`, and the function is not
     /// called.
     pub(crate) fn submit_at_once(
         &self,
         key: &Arc<KeyName>,
         operation: Operation,
         reply: Box<dyn FnOnce(Outcome) + Send>,
-    ) -> bool {
+    ) -> Option<Pending> {
         let router = &self.inner.router;
-        if router.usable().is_err() {
-            return false;
-        }
+        router.usable().ok()?;
         let request = Request::with_continuation(Arc::clone(key), operation, self.lane, self.deadline, reply);
+        let pending = Pending::new(request.watch());
         match router.submit_at_once(request) {
-            Ok(()) => true,
-            // Cancelled, so that its end is no answer.
-            Err(request) => !Pending::new(request.watch()).cancel(),
+            Ok(()) => Some(pending),
+            Err(request) => {
+                // Cancelled, so that its end is no answer. One that was answered all the same is not for another to answer.
+                let is_cancelled = pending.cancel();
+                drop(request);
+                (!is_cancelled).then_some(pending)
+            }
         }
     }
 }

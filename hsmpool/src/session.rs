@@ -65,8 +65,9 @@ impl OpenSession {
     }
 
     fn close(&mut self) {
-        let session = self.session.take().filter(|_| !self.module.is_over());
-        if let Some(session) = session {
+        let Some(session) = self.session.take() else { return };
+        let _turn = self.module.closing_turn();
+        if !self.module.is_over() {
             // An error says that it is closed already, or that nothing can be done.
             let _ = session.close();
         }

@@ -28,7 +28,7 @@ pub(crate) const DEFAULT_SESSIONS: usize = 16;
 
 impl TokenSettings {
     /// How many sessions there will be at most.
-    pub fn most_sessions(&self) -> usize {
+    pub(crate) fn most_sessions(&self) -> usize {
         self.sessions.unwrap_or(DEFAULT_SESSIONS)
     }
 }

@@ -13,7 +13,8 @@ use std::{
 use hsmpool::{Lane, TokenKey, TokenSettings};
 use smime::{
     algorithm::{DigestAlgorithm::Sha256, SignatureAlgorithm},
-    key::{Digest, KeyError, SignatureValue},
+    key::{Digest, KeyError, SignatureValue, Signer as _},
+    question::Question,
 };
 use testmodule::{Function, Rule};
 
@@ -91,6 +92,15 @@ fn what_was_cancelled_is_never_signed() {
         eventually("it is in the call", LIMIT, || lab.counters().running(Function::Sign) == 1);
         let pending: Vec<_> = (0..10).map(|_| submit(&key, &answers)).collect();
         assert!(pending.iter().skip(1).all(hsmpool::Pending::cancel));
+        // As much as dropped by those who must not wait.
+        for _ in 0..10 {
+            let question = Question::Sign { input: digest(), algorithm: ALGORITHM };
+            let answers = Arc::clone(&answers);
+            let reply = Box::new(move |_| {
+                answers.fetch_add(1, Ordering::SeqCst);
+            });
+            drop(key.submit_at_once(question, reply).unwrap());
+        }
         eventually("they leave the queue", LIMIT, || status(&pool).waiting == 1);
         lab.control.remove(rule).unwrap();
         sign(&key, b"behind them").unwrap();
