@@ -23,10 +23,11 @@ use crate::{
     time::{day, moment},
 };
 
+pub(crate) use fate::is_unasked;
 pub(crate) use mail::{MailArguments, explain as explain_mail};
 
 /// How long to wait until what was found out is written down for the other programs.
-const WRITING: Duration = Duration::from_secs(5);
+pub(crate) const WRITING: Duration = Duration::from_secs(5);
 
 /// Prints the candidates of an address.
 pub(crate) fn explain(

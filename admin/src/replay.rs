@@ -1,26 +1,31 @@
-//! `hsmime replay`: the policy over an archive, and how often each rule would have done what. No private key is used, and
-//! nothing is written but the counts.
+//! `hsmime replay`: the policy over an archive, and how often each rule would have done what: also what would wait, or be
+//! refused. No private key is used, no source of certificates is asked, and nothing is written but the counts, and into the
+//! cache which certificates were chosen.
 //!
 //! An archive has no envelopes. Mail whose author is in a domain of our identities counts as sent by its author with a login,
 //! all other mail as received; recipients are those in To, Cc and Bcc. Signatures are judged as of the time that they
 //! name. What is inside of ciphertext only its key would tell.
+
+mod outgoing;
 
 use std::{
     collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::{self, BufRead, BufReader, Read as _, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
-use agent::{Agent, AsOf, Envelope, Identities, Incoming, Opening, Plan, Policy, Requirement, Settings};
+use agent::{Agent, AsOf, Envelope, Foresight, Identities, Incoming, Opening, Plan, Policy, Settings};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use smime::mime::{Crypto, Message, MimeEntity, is_smime_or_pgp, named_recipients, single_originator};
 
 use crate::{
-    Done,
+    Done, cache,
     cert::write_json,
+    explain::WRITING,
     table::{Table, count},
 };
 
@@ -35,6 +40,7 @@ type Fate = (&'static str, usize, &'static str, &'static str);
 
 struct Replay<'s> {
     policy: Policy,
+    foresight: Foresight,
     incoming: Incoming,
     agent: Agent,
     domains: HashSet<String>,
@@ -54,8 +60,10 @@ pub(crate) fn replay(
 ) -> Result<Done> {
     let addresses = settings.identities().iter().flat_map(|identity| &identity.addresses);
     let domains = addresses.map(|address| domain_of(&address.folded()).to_owned()).collect();
+    let cache = settings.cache().is_some().then(|| cache::open(settings)).transpose()?.map(Arc::new);
     let mut replay = Replay {
         policy: Policy::new(settings),
+        foresight: Foresight::new(settings, cache.as_ref()),
         incoming: Incoming::new(settings),
         agent: Agent::with_identities(settings, Identities::from_parts([], "")),
         domains,
@@ -69,18 +77,21 @@ pub(crate) fn replay(
         let mut files = maildir(archive).with_context(read)?;
         files.sort();
         for file in files {
-            replay.message(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+            replay.message(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?)?;
         }
     } else {
         mbox(BufReader::new(File::open(archive).with_context(read)?), |octets| replay.message(octets))
             .with_context(read)?;
     }
     replay.write(is_json, out)?;
+    if let Some(chooser) = replay.foresight.chooser() {
+        chooser.flush(WRITING);
+    }
     Ok(Done::All)
 }
 
 impl Replay<'_> {
-    fn message(&mut self, octets: &[u8]) {
+    fn message(&mut self, octets: &[u8]) -> Result<()> {
         self.messages += 1;
         let message = Message::from_stored(octets);
         let entity = message.entity();
@@ -92,36 +103,12 @@ impl Replay<'_> {
         let envelope = Envelope { sender, recipients, login, ..Envelope::default() };
         let fates = match self.policy.plan(&envelope, &entity, self.now) {
             Plan::Receive(_) => self.received(&envelope, &message, &entity),
-            plan => self.sent(&envelope, &entity, &plan),
+            _ => outgoing::fates(&mut self.foresight, &self.policy, &envelope, &message, self.now)?,
         };
         for fate in fates {
             *self.fates.entry(fate).or_default() += 1;
         }
-    }
-
-    fn sent(&self, envelope: &Envelope, entity: &MimeEntity<'_>, plan: &Plan) -> HashSet<Fate> {
-        if matches!(plan, Plan::Refuse(_)) {
-            return [("outgoing", 0, plan.action(), "policy or a missing identity")].into();
-        }
-        let rules = self.policy.rules_for(envelope, entity);
-        let lines = rules.into_iter().map(|(recipient, rule)| {
-            let alone = Envelope { recipients: vec![recipient], ..envelope.clone() };
-            let plan = self.policy.plan(&alone, entity, self.now);
-            let why = match &plan {
-                Plan::Protect(protect) => match protect.encrypt {
-                    Some(Requirement::Required) => "encryption required",
-                    Some(Requirement::WhenPossible) => "encryption when possible",
-                    None => "signature",
-                },
-                _ => "as it is",
-            };
-            ("outgoing", rule.map_or(0, |rule| rule.line), plan.action(), why)
-        });
-        let mut fates: HashSet<Fate> = lines.collect();
-        if fates.is_empty() {
-            fates.insert(("outgoing", 0, plan.action(), "no recipient is named"));
-        }
-        fates
+        Ok(())
     }
 
     fn received(&self, envelope: &Envelope, message: &Message, entity: &MimeEntity<'_>) -> HashSet<Fate> {
@@ -203,7 +190,7 @@ fn maildir(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// The messages of an mbox: each begins with a `From ` line at the beginning or behind an empty line. One quotation of such
 /// lines is taken off.
-fn mbox(mut reader: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+fn mbox(mut reader: impl BufRead, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let (mut message, mut line) = (Vec::new(), Vec::new());
     let (mut is_open, mut after_empty, mut is_new_line) = (false, true, true);
     loop {
@@ -214,7 +201,7 @@ fn mbox(mut reader: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<()>
         let begins = std::mem::replace(&mut is_new_line, line.ends_with(b"\n"));
         if begins && after_empty && line.starts_with(b"From ") {
             if is_open {
-                each(&message);
+                each(&message)?;
             }
             message.clear();
             (is_open, after_empty) = (true, false);
@@ -230,7 +217,7 @@ fn mbox(mut reader: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<()>
         is_open = true;
     }
     if is_open {
-        each(&message);
+        each(&message)?;
     }
     Ok(())
 }
@@ -243,11 +230,20 @@ mod tests {
     fn an_mbox_is_cut_at_its_from_lines() {
         let text = "From a Mon\nSubject: one\n\n>From here\nFrom there\n\nFrom b Tue\nSubject: two\n\nx\n\n";
         let mut found = Vec::new();
-        mbox(text.as_bytes(), |octets| found.push(String::from_utf8(octets.to_vec()).unwrap())).unwrap();
+        mbox(text.as_bytes(), |octets| {
+            found.push(String::from_utf8(octets.to_vec()).unwrap());
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(found, ["Subject: one\n\nFrom here\nFrom there\n\n", "Subject: two\n\nx\n\n"]);
         let mut count = 0;
-        mbox(&b""[..], |_| count += 1).unwrap();
-        mbox(&b"Subject: one mail\n\nalone\n"[..], |_| count += 1).unwrap();
+        for text in ["", "Subject: one mail\n\nalone\n"] {
+            mbox(text.as_bytes(), |_| {
+                count += 1;
+                Ok(())
+            })
+            .unwrap();
+        }
         assert_eq!(count, 1);
     }
 }

@@ -197,6 +197,10 @@ fn replay_counts_what_would_happen_and_needs_no_key() -> Result<()> {
         mail("alice@example.org", "x@other.example"),
         mail("alice@example.org", "y@other.example"),
         mail("bob@example.org", "x@other.example"),
+        mail("alice@example.org", "new@partner.example"),
+        // It claims to be protected, and is not.
+        mail("alice@example.org", "x@other.example")
+            .replace("\n\nhello", "\nContent-Type: application/pkcs7-mime\n\nhello"),
         mail("erin@partner.example", "alice@example.org"),
         mail("x@other.example", "alice@example.org"),
     ]
@@ -210,7 +214,7 @@ fn replay_counts_what_would_happen_and_needs_no_key() -> Result<()> {
     }
     for archive in ["old.mbox", "Maildir"] {
         let told = desk.json(&format!("replay {archive} --json"));
-        assert_eq!(told["messages"], 6, "{told}");
+        assert_eq!(told["messages"], 8, "{told}");
         let fates = told["fates"].as_array().unwrap();
         let count = |direction: &str, action: &str, about: &str| {
             let mut of = fates.iter().filter(|fate| {
@@ -221,15 +225,24 @@ fn replay_counts_what_would_happen_and_needs_no_key() -> Result<()> {
         for (direction, action, about, expected) in [
             ("outgoing", "sign and encrypt", "encryption required", 1),
             ("outgoing", "sign", "signature", 2),
-            ("outgoing", "refuse", "policy or a missing identity", 1),
+            ("outgoing", "refuse", "policy", 1),
+            ("outgoing", "wait", "no valid identity can sign", 1),
+            ("outgoing", "wait", "nothing is known of a certificate", 1),
             ("incoming", "tag", "none", 1),
             ("incoming", "deliver", "none", 1),
         ] {
             assert_eq!(count(direction, action, about), expected, "{action}: {told}");
         }
     }
+    // A source that would be asked decides what becomes of the mail to who is not known.
+    desk.workdir.directory("files")?;
+    desk.replace("[milter]\n", "[[source]]\nkind = \"directory\"\npath = \"files\"\n[milter]\n")?;
+    let told = desk.json("replay old.mbox --json");
+    let mut asks = told["fates"].as_array().unwrap().iter().filter(|fate| fate["action"] == "ask");
+    assert_eq!(asks.next().map(|fate| &fate["messages"]), Some(&1.into()), "{told}");
+    assert_eq!(asks.next(), None, "{told}");
     let words = desk.run("replay old.mbox")?;
-    assert!(words.text().contains("6 messages\nrules about none of them: line "), "{words:?}");
+    assert!(words.text().contains("8 messages\nrules about none of them: line "), "{words:?}");
     assert_eq!(desk.run("replay gone.mbox")?.code(), Some(1));
     Ok(())
 }

@@ -6,13 +6,15 @@
 mod reseal;
 mod resign;
 
+pub use reseal::Exchange;
+
 use std::{ops::Range, sync::Arc, time::SystemTime};
 
 use smime::{
-    Certificate, Fault,
+    Certificate, Fault, MailAddress,
     cms::{CmsError, OpenError, RekeyError, SealError, SignError},
     message::{AuthResult, Signature, UnsignedMessage, Verdict, WrappedError},
-    mime::{CanonicalError, Message, is_smime_or_pgp, single_originator},
+    mime::{CanonicalError, Message, MimeEntity, is_smime_or_pgp, single_originator},
     path::Budget,
     profile::PlanError,
 };
@@ -197,15 +199,21 @@ impl Agent {
         if is_smime_or_pgp(&entity).is_some() {
             return Ok(kept("it is signed or encrypted already"));
         }
-        let from = match single_originator(&entity) {
-            Ok(from) => from,
-            Err(error) => return Ok(kept(error.to_string())),
-        };
-        let Some(identity) = self.identities().signing_identity(&from, at) else {
-            return Ok(kept(format!("there is no signing identity for {from}")));
+        let (from, identity) = match self.signer_of(&entity, at) {
+            Ok(found) => found,
+            Err(reason) => return Ok(kept(reason)),
         };
         let unsigned = sending::unsigned(&entity, identity, at)?;
         Ok(signing(identity, unsigned, "signed", from.to_string(), None))
+    }
+
+    /// The one address in From, and the identity that signs for it now; or why nobody does.
+    fn signer_of(&self, entity: &MimeEntity<'_>, at: SystemTime) -> Result<(MailAddress, &Identity), String> {
+        let from = single_originator(entity).map_err(|error| error.to_string())?;
+        match self.identities().signing_identity(&from, at) {
+            Some(identity) => Ok((from, identity)),
+            None => Err(format!("there is no signing identity for {from}")),
+        }
     }
 
     /// Verifies a message as of a time. What is encrypted is not opened.

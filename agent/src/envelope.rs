@@ -55,12 +55,12 @@ impl Envelope {
     }
 
     /// Whether this is a bounce or another automatic answer: `MAIL FROM:<>`.
-    pub fn has_null_sender(&self) -> bool {
+    pub(crate) fn has_null_sender(&self) -> bool {
         self.sender.is_empty()
     }
 
     /// The recipients as addresses; `None` for one that is not a plain address, which owns no key.
-    pub fn recipient_addresses(&self) -> impl Iterator<Item = Option<MailAddress>> {
+    pub(crate) fn recipient_addresses(&self) -> impl Iterator<Item = Option<MailAddress>> {
         self.recipients.iter().map(|recipient| MailAddress::parse(recipient).ok())
     }
 }

@@ -5,6 +5,7 @@
 //! strictest of their rules gives it.
 
 mod answers;
+mod bodies;
 mod rewrite;
 mod subject;
 
@@ -13,11 +14,14 @@ use std::{collections::HashSet, sync::Arc, time::SystemTime};
 use smime::{
     MailAddress, Room,
     cms::{EnvelopedData, Object},
-    message::{AuthResult, Ciphertext, Verdict},
+    message::{AuthResult, Ciphertext, Verdict, VerifiedSigner},
     mime::{Message, MimeEntity, possible_originators, single_originator},
 };
 
 use answers::Answers;
+use bodies::Bodies;
+
+pub(crate) use bodies::MOST_FORMS;
 
 use crate::{
     Agent, AgentError, Copy, Disposition, Edits, Entitled, Envelope, Keep, Opening, Outcome, Protection,
@@ -145,10 +149,26 @@ enum About {
 struct Form {
     recipients: Vec<String>,
     rule: Arc<IncomingRule>,
+    /// All but the body, once that is shared.
     edits: Edits,
+    /// Its body, where that is a new one.
+    body: Option<Arc<Vec<u8>>>,
     received: Received,
     note: Option<String>,
     decision: Decision,
+}
+
+/// What the forms of a message have in common.
+struct Common {
+    answers: Answers,
+    bodies: Bodies,
+}
+
+impl Form {
+    /// Whether whoever gets this may as well get the other.
+    fn is_like(&self, other: &Self) -> bool {
+        self.edits == other.edits && self.body == other.body && self.decision == other.decision
+    }
 }
 
 impl Agent {
@@ -180,15 +200,13 @@ impl Agent {
             let rule = Arc::clone(&self.incoming().default);
             vec![IncomingShare { recipients: envelope.recipients.clone(), rule }]
         };
-        let answers = Answers::default();
+        let octets = message.octets().len();
+        let mut common = Common { answers: Answers::default(), bodies: Bodies::of(octets) };
         let mut forms: Vec<Form> = Vec::new();
         for IncomingShare { recipients, rule } in shares {
             for recipients in self.by_ownership(recipients, &rule, &entity) {
-                let form = self.form(recipients, &rule, envelope, message, at, &answers)?;
-                match forms
-                    .iter_mut()
-                    .find(|known| known.edits == form.edits && known.decision == form.decision)
-                {
+                let form = self.form(recipients, &rule, envelope, message, at, &mut common)?;
+                match forms.iter_mut().find(|known| known.is_like(&form)) {
                     Some(known) => known.recipients.extend(form.recipients),
                     None => forms.push(form),
                 }
@@ -202,8 +220,11 @@ impl Agent {
             let rule = strictest.unwrap_or_default();
             // Their contents are not wanted any more.
             forms.clear();
-            forms = vec![self.form(envelope.recipients.clone(), &rule, envelope, message, at, &answers)?];
+            common.bodies = Bodies::of(octets);
+            let all = envelope.recipients.clone();
+            forms = vec![self.form(all, &rule, envelope, message, at, &mut common)?];
         }
+        drop(common);
         self.finish(forms, disposition, is_incoming, envelope, message, keep)
     }
 
@@ -244,9 +265,8 @@ impl Agent {
         envelope: &Envelope,
         message: &Message,
         at: SystemTime,
-        answers: &Answers,
+        Common { answers, bodies }: &mut Common,
     ) -> Result<Form, AgentError> {
-        let entity = message.entity();
         let addresses: Vec<_> =
             recipients.iter().map(|recipient| MailAddress::parse(recipient).ok()).collect();
         let entitled = if rule.decrypt { Entitled::Recipients(&addresses) } else { Entitled::Nobody };
@@ -254,7 +274,30 @@ impl Agent {
         let whole = turn.wait_asking(message, |identity, question| {
             answers.or_ask(identity, question, || question.ask_decryptor(&self.audited(identity, envelope)))
         })?;
-        let Whole { mut received, content: wrapped } = whole;
+        let mut form = self.form_of(recipients, rule, envelope, message, whole);
+        let Some(body) = form.edits.body.take() else { return Ok(form) };
+        if let Some(shared) = bodies.shared(body) {
+            form.body = Some(shared);
+            return Ok(form);
+        }
+        // Whether it opens must not show in any reply: so it stays closed for these, as what does not open.
+        let mut whole = self.receiving().receive_whole(message, Entitled::Nobody, at).wait(message)?;
+        whole.received.opening = Opening::Failed("its forms take too much room".to_owned());
+        let mut form = self.form_of(form.recipients, rule, envelope, message, whole);
+        form.body = form.edits.body.take().map(|body| bodies.closed(body));
+        Ok(form)
+    }
+
+    /// The same of what came out.
+    fn form_of(
+        &self,
+        recipients: Vec<String>,
+        rule: &Arc<IncomingRule>,
+        envelope: &Envelope,
+        message: &Message,
+        Whole { mut received, content: wrapped }: Whole,
+    ) -> Form {
+        let entity = message.entity();
         let note = note(&received.opening, &received.verdict, rule);
         let mut edits = std::mem::take(&mut received.edits);
         let reports_stay = self.reports_stay(envelope, &entity);
@@ -279,7 +322,12 @@ impl Agent {
         if edits.returned == Returned::HeadersOnly {
             edits.sender = self.opened_mail_sender().cloned();
         }
-        Ok(Form { recipients, rule: Arc::clone(rule), edits, received, note, decision })
+        // Forms are kept one beside the other, and who signed beyond the message.
+        let signers = std::mem::take(&mut received.signers);
+        if self.harvests() {
+            received.signers = signers.into_iter().map(VerifiedSigner::settled).collect();
+        }
+        Form { recipients, rule: Arc::clone(rule), edits, body: None, received, note, decision }
     }
 
     /// Whether reports on an opened message go to its author, to whom the configuration names, or to nobody: never to a
@@ -309,20 +357,22 @@ impl Agent {
         });
         let Some(main) = main.map(|(at, _)| at) else { return Err(AgentError::NoSuchShare) };
         let count = forms.len();
-        let Form { mut edits, received, note, .. } = forms.swap_remove(main);
+        let Form { mut edits, body, received, note, .. } = forms.swap_remove(main);
         if count > 1 && !self.can_split {
             return Err(AgentError::CannotSplit { forms: count });
         }
         let entity = message.entity();
         let forged = self.forged_in(&entity);
         let copies = forms.len();
-        for Form { recipients, edits: mut copied, .. } in forms {
+        for Form { recipients, edits: mut copied, body, .. } in forms {
             copied.remove.extend(forged.iter().cloned());
             edits.remove_recipients.extend(recipients.iter().cloned());
             let (returned, sender) = (copied.returned, copied.sender.clone());
-            let octets = copied.into_octets(message);
+            let octets = copied.into_octets_with(body, message);
             keep(Copy { recipients, octets, returned, sender }).map_err(AgentError::NotKept)?;
         }
+        // Nobody else has it any more.
+        edits.body = body.map(Arc::unwrap_or_clone);
         let action = match (&received.opening, disposition) {
             (_, Disposition::Quarantine) => "quarantined",
             (_, Disposition::Discard) => "discarded",

@@ -25,7 +25,7 @@ pub mod settings;
 mod turn;
 
 pub use agent::{Agent, AgentError};
-pub use archive::{ArchiveError, AsOf, NewObject, Treated, Treating};
+pub use archive::{ArchiveError, AsOf, Exchange, NewObject, Treated, Treating};
 pub use audited::AuditedKey;
 pub use config::{
     Action, Actions, ConfigError, HeaderProtection, Level, LogFormat, Mixed, NoCertificate, SignatureForm,

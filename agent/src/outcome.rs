@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 
 use smime::{MailAddress, message::Verdict, mime::Message};
 
@@ -73,18 +74,25 @@ impl Edits {
     /// The message with these changes, of which those to the envelope do not show in it. A field that is removed
     /// twice, or is not there, is no matter.
     pub fn apply(&self, message: &Message) -> Message {
-        Message::from_owned(self.written(message))
+        Message::from_owned(self.written(self.body.as_deref(), message))
     }
 
     /// The same as octets, with no more than two of it in memory at a time.
     pub(crate) fn into_octets(self, message: &Message) -> Vec<u8> {
-        let octets = self.written(message);
+        let octets = self.written(self.body.as_deref(), message);
         drop(self);
         Message::from_owned(octets).into_octets()
     }
 
-    fn written(&self, message: &Message) -> Vec<u8> {
-        let body = self.body.as_deref().unwrap_or(message.body());
+    /// The same with a body that others have too, in the place of its own.
+    pub(crate) fn into_octets_with(self, body: Option<Arc<Vec<u8>>>, message: &Message) -> Vec<u8> {
+        let octets = self.written(body.as_deref().map(Vec::as_slice), message);
+        drop((self, body));
+        Message::from_owned(octets).into_octets()
+    }
+
+    fn written(&self, body: Option<&[u8]>, message: &Message) -> Vec<u8> {
+        let body = body.unwrap_or(message.body());
         let mut octets = self.header_with_room(message, body.len());
         octets.extend_from_slice(b"\r\n");
         octets.extend_from_slice(body);

@@ -66,7 +66,7 @@ impl<'a, T: 'a> Turn<'a, T> {
     }
 
     /// The same with questions put by somebody else.
-    pub fn wait_asking(
+    pub(crate) fn wait_asking(
         self,
         message: &Message,
         ask: impl Fn(&Identity, &Question) -> Result<Answer, KeyError>,

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the functions beside the tests are part of them")]
 
-use std::{fmt::Write as _, fs, io, os::unix::fs::PermissionsExt as _, sync::Arc, time::SystemTime};
+mod support;
 
-use agent::{Agent, AgentError, Envelope, Identities, Identity, Outcome, Settings, settings::Logins};
+use std::{fmt::Write as _, io, sync::Arc, time::SystemTime};
+
+use agent::{Agent, AgentError, Envelope, Identities, Outcome, Settings};
 use smime::{
     Certificate, Fault, MailAddress,
     cms::Object,
@@ -13,6 +15,8 @@ use smime::{
     store::{Lookup, RecipientCertificates, StoreError, Waited},
     testing::fixtures::{certificate, data, key, now, trust},
 };
+
+use support::{TOKEN, folder, identity};
 
 /// Certificates of people at example.net, whatever address is in them.
 struct Store;
@@ -39,23 +43,12 @@ const NAMES: [&str; 7] = ["alice", "bob", "p256", "p384", "p521", "x25519", "enc
 
 /// Alice's and bob's agent, with the lines of its one rule.
 fn agent(rule: &str) -> Agent {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder(&NAMES);
     let text = format!(
-        "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n\
-         [milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
+        "{TOKEN}[milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
          [[identity]]\ncertificate = \"alice.pem\"\n[[identity]]\ncertificate = \"bob.pem\"\n[[rule]]\n{rule}\n"
     );
-    fs::write(folder.path().join("module.so"), "").unwrap();
-    fs::write(folder.path().join("pin"), "1234").unwrap();
-    fs::set_permissions(folder.path().join("pin"), fs::Permissions::from_mode(0o600)).unwrap();
-    for name in NAMES {
-        fs::write(folder.path().join(format!("{name}.pem")), data(&format!("{name}.pem"))).unwrap();
-    }
     let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
-    let identity = |name| {
-        let key = || Arc::new(key(name));
-        Identity::new(certificate(name), vec![certificate("ca")], Logins::Address, key(), key())
-    };
     let identities = Identities::from_parts(["alice", "bob"].map(identity), "");
     Agent::with_identities(&settings, identities).with_certificates(Arc::new(Store)).with_copies()
 }

@@ -2,19 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
 
-use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
+mod support;
 
-use agent::{
-    Agent, AgentError, Envelope, Identities, Identity, Outcome, Settings, settings::Logins, store_of,
-};
+use std::sync::Arc;
+
+use agent::{Agent, AgentError, Envelope, Identities, Outcome, Settings, store_of};
 use certcache::{Cache, Source};
 use smime::{
     Fault,
     mime::Message,
     protection::ProtectedHeader,
-    testing::fixtures::{certificate, data, key, now},
+    testing::fixtures::{certificate, now},
 };
 use tempfile::TempDir;
+
+use support::{TOKEN, folder, identity};
 
 const TO: [&str; 2] = ["bob@example.org", "carol@example.org"];
 const MAIL: &str = "From: alice@example.org\r\nTo: bob@example.org\r\nSubject: The plan\r\n for two lines\r\n\
@@ -23,16 +25,10 @@ const MAIL: &str = "From: alice@example.org\r\nTo: bob@example.org\r\nSubject: T
 
 /// An agent with the keys of these people, these rules, and bob in its cache; what comes in is promoted by the list.
 fn agent(people: &[&str], rule: &str) -> (TempDir, Agent) {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["root.pem", "ca.pem", "alice.pem", "bob.pem"] {
-        fs::write(folder.path().join(name), data(name)).unwrap();
-    }
-    fs::write(folder.path().join("module.so"), "").unwrap();
-    fs::write(folder.path().join("pin"), "1234").unwrap();
-    fs::set_permissions(folder.path().join("pin"), fs::Permissions::from_mode(0o600)).unwrap();
+    let folder = folder(&["root", "ca", "alice", "bob"]);
     let ours = people.iter().map(|name| format!("[[identity]]\ncertificate = \"{name}.pem\"\n"));
     let text = format!(
-        "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n[cache]\npath = \"cache\"\n\
+        "{TOKEN}[cache]\npath = \"cache\"\n\
          [trust]\nanchors = [\"root.pem\"]\nintermediates = [\"ca.pem\"]\nrevocation = \"off\"\n\
          [milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
          {}{rule}[[incoming]]\npromote = [\"Subject\", \"Comments\"]\n",
@@ -41,11 +37,7 @@ fn agent(people: &[&str], rule: &str) -> (TempDir, Agent) {
     let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
     let cache = Arc::new(Cache::open(settings.cache().unwrap()).unwrap());
     cache.insert(&certificate("bob"), Source::Imported, now()).unwrap();
-    let identity = |name: &&str| {
-        let key = || Arc::new(key(name));
-        Identity::new(certificate(name), vec![certificate("ca")], Logins::Address, key(), key())
-    };
-    let identities = Identities::from_parts(people.iter().map(identity), "");
+    let identities = Identities::from_parts(people.iter().map(|name| identity(name)), "");
     let store = store_of(&settings, cache, settings.trust()).unwrap();
     let mut agent = Agent::with_identities(&settings, identities).with_copies();
     if let Some(store) = store {

@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
 
-use std::sync::Arc;
+mod support;
 
-use agent::{
-    Entitled, Identities, Identity, Opening, Protection, Received, ReceivingAgent, settings::Logins,
-};
+use agent::{Entitled, Identities, Opening, Protection, Received, ReceivingAgent};
 use smime::{
     MailAddress,
     cipher::ContentCipher,
@@ -16,10 +14,7 @@ use smime::{
     testing::fixtures::{certificate, data, key, now, trust},
 };
 
-fn identity(name: &str) -> Identity {
-    let key = || Arc::new(key(name));
-    Identity::new(certificate(name), vec![certificate("ca")], Logins::Address, key(), key())
-}
+use support::identity;
 
 /// What the agent makes of a message for these recipients.
 fn receive(message: &str, recipients: &[&str]) -> (Received, String) {

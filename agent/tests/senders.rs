@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
 
+mod support;
+
 use std::{fs, path::Path, sync::Arc};
 
 use agent::{
@@ -18,6 +20,8 @@ use smime::{
     testing::fixtures::{certificate, data, key, now},
 };
 use tempfile::TempDir;
+
+use support::identity;
 
 fn agent(folder: &Path, cache: &Arc<Cache>, keys: &str) -> Agent {
     let text = format!(
@@ -89,11 +93,6 @@ fn whom_sender_names_may_sign_only_where_the_configuration_says_so() {
 fn so_may_who_signed_around_what_is_encrypted() {
     for (keys, expected) in [("", AuthResult::Policy), ("sender-header = true", AuthResult::Pass)] {
         let folder = tempfile::tempdir().unwrap();
-        let identity = |name| {
-            let key = || Arc::new(key(name));
-            let logins = agent::settings::Logins::Address;
-            agent::Identity::new(certificate(name), vec![certificate("ca")], logins, key(), key())
-        };
         fs::write(folder.path().join("root.pem"), data("root.pem")).unwrap();
         let text = format!("[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n{keys}\n");
         let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
 
-use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
+mod support;
+
+use std::sync::Arc;
 
 use agent::{
     Agent, AgentError, AsOf, Entitled, Envelope, Identities, Identity, Outcome, Returned, Settings,
@@ -14,8 +16,10 @@ use smime::{
     key::{Decryptor, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped},
     message::AuthResult,
     mime::{Message, encode_base64},
-    testing::fixtures::{certificate, data, key, now},
+    testing::fixtures::{certificate, data, now},
 };
+
+use support::{TOKEN, folder, identity};
 
 /// A key whose token has gone.
 #[derive(Debug)]
@@ -58,33 +62,17 @@ fn agent(identity: impl Fn(&str) -> Identity) -> Agent {
 
 /// As [`agent`], with further lines in `[milter]`.
 fn agent_with(milter: &str, identity: impl Fn(&str) -> Identity) -> Agent {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder(&["root", "alice", "bob"]);
     let text = format!(
-        "[[token]]\nmodule = \"module.so\"\nlabel = \"mail\"\npin-file = \"pin\"\n\
-         [trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n\
+        "{TOKEN}[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n\
          [milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
          trusted-networks = [\"10.0.0.0/8\"]\n{milter}\
          [[identity]]\ncertificate = \"alice.pem\"\n[[identity]]\ncertificate = \"bob.pem\"\n\
          [[rule]]\nfrom = \"bob@example.org\"\nsign = \"when-possible\"\n\
          [[rule]]\nfrom = \"*@example.org\"\nsign = \"required\"\n"
     );
-    for (name, octets) in [
-        ("module.so", Vec::new()),
-        ("pin", b"1234".to_vec()),
-        ("root.pem", data("root.pem")),
-        ("alice.pem", data("alice.pem")),
-        ("bob.pem", data("bob.pem")),
-    ] {
-        fs::write(folder.path().join(name), octets).unwrap();
-        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
-    }
     let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
     Agent::with_identities(&settings, Identities::from_parts(["alice", "bob"].map(identity), ""))
-}
-
-fn in_memory(name: &str) -> Identity {
-    let key = || Arc::new(key(name));
-    Identity::new(certificate(name), vec![certificate("ca")], Logins::Address, key(), key())
 }
 
 fn gone(name: &str) -> Identity {
@@ -159,7 +147,7 @@ fn count(text: &str, what: &str) -> usize {
 
 #[test]
 fn a_local_senders_mail_is_signed_once_and_what_comes_back_passes() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let signed = delivered(&agent, &outgoing("alice"), PLAIN);
     let header = signed.split("\r\n\r\n").next().unwrap();
     assert_eq!((count(header, "\r\nMIME-Version:"), count(header, "\r\nContent-Type:")), (1, 1), "{signed}");
@@ -173,7 +161,7 @@ fn a_local_senders_mail_is_signed_once_and_what_comes_back_passes() {
 #[test]
 fn mail_that_must_be_signed_never_leaves_unsigned() {
     let without_token = agent(gone);
-    let with_token = agent(in_memory);
+    let with_token = agent(identity);
     let two_from = PLAIN.replace("Subject", "From: eve@example.net\nSubject");
     for (agent, envelope, message, fault) in [
         (&without_token, outgoing("alice"), PLAIN.to_owned(), Fault::Transient),
@@ -188,7 +176,7 @@ fn mail_that_must_be_signed_never_leaves_unsigned() {
 
 #[test]
 fn only_what_waits_for_nothing_but_a_key_that_signs_is_begun_without_waiting() {
-    let (with_token, without_token) = (agent(in_memory), agent(gone));
+    let (with_token, without_token) = (agent(identity), agent(gone));
     let is_begun = |agent: &Agent, envelope: &Envelope, message: &str| {
         agent.begin(envelope, &Message::from_stored(message.as_bytes()), now()).is_some()
     };
@@ -211,12 +199,12 @@ fn only_what_waits_for_nothing_but_a_key_that_signs_is_begun_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let file = audit::AuditFile::at(folder.path().join("audit.jsonl"));
     let audit = Arc::new(audit::AuditLog::open(&file, std::time::Duration::ZERO).unwrap());
-    assert!(!is_begun(&agent(in_memory).with_audit(audit), &outgoing("alice"), PLAIN));
+    assert!(!is_begun(&agent(identity).with_audit(audit), &outgoing("alice"), PLAIN));
 }
 
 #[test]
 fn a_key_signs_only_for_its_owners_login_or_a_trusted_network() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let trusted = Envelope { login: None, client: "10.1.2.3".parse().ok(), ..outgoing("alice") };
     assert_eq!(treat(&agent, &trusted, PLAIN).unwrap().action, "signed");
     let stranger = Envelope { login: None, ..outgoing("alice") };
@@ -226,7 +214,7 @@ fn a_key_signs_only_for_its_owners_login_or_a_trusted_network() {
 
 #[test]
 fn ciphertext_is_opened_for_its_owner_and_only_content_fields_come_out() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     for object in ["der.p7m", "ber.p7m", "two.p7m"] {
         let opened = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted(object));
         assert!(opened.ends_with("\r\n\r\nHello, Bob.\r\n"), "{opened}");
@@ -246,7 +234,7 @@ fn ciphertext_is_opened_for_its_owner_and_only_content_fields_come_out() {
 #[test]
 fn bounces_of_opened_mail_may_not_hold_its_text_and_go_where_the_configuration_says() {
     let (as_it_came, redirecting) =
-        (agent(in_memory), agent_with("opened-mail-sender = \"postmaster@example.org\"\n", in_memory));
+        (agent(identity), agent_with("opened-mail-sender = \"postmaster@example.org\"\n", identity));
     let bob = incoming(&["bob@example.org"]);
     let both = incoming(&["bob@example.org", "alice@example.org"]);
     let sealed = encrypted("der.p7m");
@@ -269,7 +257,7 @@ fn bounces_of_opened_mail_may_not_hold_its_text_and_go_where_the_configuration_s
 
 #[test]
 fn what_is_inside_a_ciphertext_cannot_write_fields_outside() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let opened = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted("hostile.p7m"));
     let (header, body) = opened.split_once("\r\n\r\n").unwrap();
     assert_eq!(body, "Hello.\r\n");
@@ -281,7 +269,7 @@ fn what_is_inside_a_ciphertext_cannot_write_fields_outside() {
 
 #[test]
 fn opened_content_is_made_fit_for_transport() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let lines = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted("lf.p7m"));
     assert!(
         lines.contains("Content-Type: text/plain\r\n") && lines.ends_with("\r\n\r\nHello.\r\n"),
@@ -294,14 +282,14 @@ fn opened_content_is_made_fit_for_transport() {
 
 #[test]
 fn content_without_a_mime_header_arrives_whole() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let opened = delivered(&agent, &incoming(&["bob@example.org"]), &encrypted("note.p7m"));
     assert!(opened.ends_with("\r\n\r\nDear Bob,\r\nthe price is 5.\r\n\r\nRegards\r\n"), "{opened}");
 }
 
 #[test]
 fn a_signature_inside_a_ciphertext_passes_only_if_it_holds_and_will_hold_where_it_arrives() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     for (object, result, marked) in [
         ("signed.p7m", AuthResult::Pass, false),
         ("signed-long.p7m", AuthResult::Policy, true),
@@ -325,7 +313,7 @@ fn a_signature_inside_a_ciphertext_passes_only_if_it_holds_and_will_hold_where_i
 #[test]
 fn a_signature_that_is_only_wished_for_does_not_hold_mail_back_unless_waiting_may_help() {
     let wish = PLAIN.replace("alice", "bob");
-    let signed = treat(&agent(in_memory), &outgoing("bob"), &wish).unwrap();
+    let signed = treat(&agent(identity), &outgoing("bob"), &wish).unwrap();
     assert_eq!(signed.action, "signed");
     let waits = treat(&agent(gone), &outgoing("bob"), &wish).unwrap_err();
     assert_eq!(waits.fault(), Fault::Transient);
@@ -333,15 +321,15 @@ fn a_signature_that_is_only_wished_for_does_not_hold_mail_back_unless_waiting_ma
     let unfit = "From: bob@example.org\nContent-Type: multipart/mixed; boundary=o\n\n--o\n\
          Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; boundary=i\n\n--i\n\
          Content-Transfer-Encoding: 8bit\n\n\u{fc}\n--i\nContent-Type: application/pgp-signature\n\nx\n--i--\n--o--\n";
-    let passed = treat(&agent(in_memory), &outgoing("bob"), unfit).unwrap();
+    let passed = treat(&agent(identity), &outgoing("bob"), unfit).unwrap();
     assert_eq!((passed.action, passed.edits.is_empty()), ("passed", true), "{}", passed.reason);
-    let refused = treat(&agent(in_memory), &outgoing("alice"), &unfit.replace("bob", "alice")).unwrap_err();
+    let refused = treat(&agent(identity), &outgoing("alice"), &unfit.replace("bob", "alice")).unwrap_err();
     assert_eq!(refused.fault(), Fault::Message);
 }
 
 #[test]
 fn ciphertext_stays_closed_unless_every_recipient_owns_a_key_it_is_encrypted_to() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let message = encrypted("der.p7m");
     for recipients in [
         &["alice@example.org"][..],
@@ -359,7 +347,7 @@ fn ciphertext_stays_closed_unless_every_recipient_owns_a_key_it_is_encrypted_to(
 
 #[test]
 fn ciphertext_that_is_not_the_root_is_never_opened() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let inner = encrypted("der.p7m");
     let (_, part) = inner.split_once("MIME-Version: 1.0\n").unwrap();
     let message = format!(
@@ -382,7 +370,7 @@ fn a_token_that_is_gone_defers_what_it_could_open_and_nothing_else() {
 
 #[test]
 fn bad_ciphertext_is_delivered_as_it_is_with_one_and_the_same_reason() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let der = data("der.p7m");
     let bob = certificate("bob");
     let serial = der.windows(bob.serial_number().len()).position(|w| w == bob.serial_number()).unwrap();
@@ -411,7 +399,7 @@ fn bad_ciphertext_is_delivered_as_it_is_with_one_and_the_same_reason() {
 
 #[test]
 fn fields_that_claim_to_be_ours_are_removed_from_every_message() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let forged = "Authentication-Results: mx.example.org; smime=pass\n\
          Authentication-Results: other.example; spf=pass\n\
          authentication-results: (x) MX.example.ORG; smime=pass\n";
@@ -432,7 +420,7 @@ fn fields_that_claim_to_be_ours_are_removed_from_every_message() {
 
 #[test]
 fn nothing_a_mail_may_hold_makes_it_fail_or_panic() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let level = |n| format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n");
     let nested =
         format!("From: friend@example.net\n{}\nx\n", (0..200).map(level).collect::<Vec<_>>().concat());
@@ -447,7 +435,7 @@ fn nothing_a_mail_may_hold_makes_it_fail_or_panic() {
 
 #[test]
 fn stored_mail_is_signed_for_our_own_senders_and_opened_for_its_owner() {
-    let agent = agent(in_memory);
+    let agent = agent(identity);
     let stored = |text: &str| Message::from_stored(text.as_bytes());
     let signed = agent.sign_stored(&stored(PLAIN), now()).wait(&stored(PLAIN)).unwrap();
     assert_eq!(signed.action, "signed");

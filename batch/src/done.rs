@@ -14,6 +14,7 @@ use data_encoding::HEXLOWER;
 use crate::{
     journal::{Checkpoint, decoded},
     maildir::{self, base, predecessor},
+    run::Extent,
     stored::Origin,
 };
 
@@ -62,6 +63,8 @@ pub(crate) struct Done {
     replaced: HashSet<([u8; 8], u64)>,
     /// Those of folders that went.
     replaced_gone: HashSet<u64>,
+    /// Of which messages that were replaced it is told already that they were put back.
+    put_back: HashSet<Key>,
     /// How many files of folders that are still there were met.
     met: usize,
     /// What became of those that are not where they were.
@@ -98,17 +101,17 @@ impl Done {
     }
 
     /// Whether a piece of the input, which is read now, is done: each that is known from a folder that went is found once.
-    pub(crate) fn meets(&mut self, origin: &Origin, content: &Content<'_>) -> bool {
+    pub(crate) fn meets(&mut self, origin: &Origin, content: &Content<'_>) -> Met {
         match self.find(origin, content) {
-            Found::Nowhere => return false,
+            Found::Nowhere => return Met::New,
             Found::PutBack => {
                 self.moved.put_back += 1;
-                return false;
+                return self.replaced_in(origin, content).map_or(Met::New, Met::PutBack);
             }
             Found::Alike => {
                 // What is replaced message by message keeps each large one where it is.
                 self.moved.alike += u64::from(!self.replaces());
-                return false;
+                return Met::New;
             }
             Found::Here => self.met += 1,
             Found::Elsewhere(message) => {
@@ -120,7 +123,24 @@ impl Done {
                 self.moved.again += 1;
             }
         }
-        true
+        Met::Done
+    }
+
+    /// The folder in which a message that was put back was replaced: its own, or else one that went, each told once.
+    fn replaced_in(&mut self, origin: &Origin, content: &Content<'_>) -> Option<PathBuf> {
+        let own = folder_of(&self.input, origin);
+        let message = Key::of(&self.input, origin, content).message;
+        let name = maildir::hash(base(origin.file.file_name().unwrap_or_default()).as_bytes());
+        let folders = std::iter::once(own).chain(self.folders_gone());
+        let mut folders = folders.map(|folder| (Key { folder: folder_key(folder), message }, folder));
+        let (key, folder) = folders.find(|(key, _)| {
+            self.inputs.contains(key)
+                && self.replaced.contains(&(key.folder, name))
+                && !self.put_back.contains(key)
+        })?;
+        let folder = folder.to_owned();
+        self.put_back.insert(key);
+        Some(folder)
     }
 
     /// Whether an earlier run has read this message, whatever became of it.
@@ -262,15 +282,30 @@ impl Done {
         self.inputs.iter().filter(|key| !now.contains(&key.folder)).count() as u64
     }
 
-    /// What is known, when all of the input was read, of messages that are not where they were.
-    pub(crate) fn moved(&self) -> Moved {
+    /// What is known, when so much of the input was read, of messages that are not where they were.
+    pub(crate) fn moved(&self, read: Extent) -> Moved {
         if self.folders.now.is_empty() {
             return Moved::default();
+        }
+        if read == Extent::UpToHere {
+            // What was not met may still come.
+            return self.moved.clone();
         }
         // Where they are replaced, none is where it was.
         let there = if self.replaces() { 0 } else { self.inputs.len() as u64 - self.messages_gone() };
         Moved { missing: there.saturating_sub(self.met as u64), ..self.moved.clone() }
     }
+}
+
+/// What is known of a piece of the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    /// Nothing.
+    New,
+    /// It is done.
+    Done,
+    /// It was replaced in this folder of the input, and is there again as it was: what was noted of it does not hold.
+    PutBack(PathBuf),
 }
 
 /// Where a message was found among what is done.
@@ -412,20 +447,22 @@ mod tests {
         assert_eq!(done.messages_gone(), 2);
         let sum = &Content::Sum("sum");
         // It was in two folders that went, so it is found in two that came, and in none that was there before.
-        assert!(!done.meets(&origin("/in/kept/cur/1:2,S"), sum));
-        assert!(!done.meets(&origin("/in/c/cur/1:2,S"), &Content::Sum("another")));
-        assert!(done.meets(&origin("/in/c/new/1"), sum));
-        assert!(done.meets(&origin("/in/d/cur/1:2,RS"), sum));
-        assert!(!done.meets(&origin("/in/e/cur/1:2,S"), sum));
-        assert_eq!(done.moved(), Moved { again: 2, ..Moved::default() });
+        assert_eq!(done.meets(&origin("/in/kept/cur/1:2,S"), sum), Met::New);
+        assert_eq!(done.meets(&origin("/in/c/cur/1:2,S"), &Content::Sum("another")), Met::New);
+        assert_eq!(done.meets(&origin("/in/c/new/1"), sum), Met::Done);
+        assert_eq!(done.meets(&origin("/in/d/cur/1:2,RS"), sum), Met::Done);
+        assert_eq!(done.meets(&origin("/in/e/cur/1:2,S"), sum), Met::New);
+        assert_eq!(done.moved(Extent::Whole), Moved { again: 2, ..Moved::default() });
     }
 
     #[test]
     fn what_is_not_where_it_was_is_counted_where_its_folder_is_still_there() {
         let mut done = done(&["/in/a/cur/1", "/in/a/cur/2", "/in/b/cur/3"], &["a", "b"]);
         done.has_folders(&folders(&["a"]));
-        assert!(done.meets(&origin("/in/a/new/1"), &Content::Sum("sum")));
-        assert_eq!(done.moved(), Moved { missing: 1, ..Moved::default() });
+        assert_eq!(done.meets(&origin("/in/a/new/1"), &Content::Sum("sum")), Met::Done);
+        assert_eq!(done.moved(Extent::Whole), Moved { missing: 1, ..Moved::default() });
+        // As long as there is more to read, it may still come.
+        assert_eq!(done.moved(Extent::UpToHere), Moved::default());
     }
 
     #[test]
@@ -441,15 +478,20 @@ mod tests {
         done.has_folders(&folders(&["b", "c"]));
         let sum = &Content::Sum("sum");
         // only a sum tells which message it is,
-        assert!(!done.meets(&origin("/in/c/cur/3"), &Content::Size(9)));
-        assert_eq!(done.moved().alike, 1);
+        assert_eq!(done.meets(&origin("/in/c/cur/3"), &Content::Size(9)), Met::New);
+        assert_eq!(done.moved(Extent::Whole).alike, 1);
         // and in place only what has no successor is as it is to be, in whatever folder.
         done.is_in_place(root);
-        assert!(done.meets(&origin("/in/c/cur/2"), sum));
-        assert!(!done.meets(&origin("/in/c/cur/1"), sum));
-        assert!(!done.meets(&origin("/in/b/cur/1"), sum));
-        assert!(done.meets(&Origin { file: root.join("b/cur").join(&name).into(), offset: None }, sum));
-        assert_eq!(done.moved(), Moved { again: 1, missing: 0, put_back: 2, alike: 1 });
+        assert_eq!(done.meets(&origin("/in/c/cur/2"), sum), Met::Done);
+        // What was replaced and is there again takes the place of what was noted in one folder, each only once.
+        assert_eq!(done.meets(&origin("/in/c/cur/1"), sum), Met::PutBack("a".into()));
+        assert_eq!(done.meets(&origin("/in/c/new/1"), sum), Met::New);
+        assert_eq!(done.meets(&origin("/in/b/cur/1"), sum), Met::PutBack("b".into()));
+        assert_eq!(
+            done.meets(&Origin { file: root.join("b/cur").join(&name).into(), offset: None }, sum),
+            Met::Done
+        );
+        assert_eq!(done.moved(Extent::Whole), Moved { again: 1, missing: 0, put_back: 3, alike: 1 });
         assert!(done.has_read(&origin("/in/b/cur/1"), sum));
     }
 }

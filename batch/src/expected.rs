@@ -1,7 +1,7 @@
 //! What the report of a run says that an output must have, and whether it is there.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::OsString,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
@@ -43,7 +43,7 @@ impl Expected {
     /// The folder of a Maildir that it comes from, if it comes from one.
     fn mail_folder(&self) -> Option<&Path> {
         match &self.spot {
-            Spot::File(file) if is_mail(file) => Some(folder(file)),
+            Spot::File(file) if is_mail(file) => Some(folder_of(file)),
             _ => None,
         }
     }
@@ -56,7 +56,7 @@ impl Expected {
             Spot::Untold => true,
             // Numbered where a Maildir or files are made of what was neither.
             _ if is_mail(below) && self.mail_folder().is_none() => {
-                folder(below) == Path::new("") && numbered_name(new) == Some(self.number)
+                folder_of(below) == Path::new("") && numbered_name(new) == Some(self.number)
             }
             Spot::Alone(name) if *below.to_string_lossy() == **name => true,
             Spot::Within | Spot::Alone(_) => *below == numbered(self.number),
@@ -65,14 +65,14 @@ impl Expected {
                 let old = base(file.file_name().unwrap_or_default());
                 if !is_mail(below) {
                     let named = OsString::from_vec([old.as_bytes(), b".eml"].concat());
-                    return *below == folder(file).join(named);
+                    return *below == folder_of(file).join(named);
                 }
                 let is_named = match octets {
                     Some(octets) if self.changed => base(&successor(old, octets)) == base(new),
                     None if self.changed => true,
                     _ => old == base(new),
                 };
-                folder(below) == folder(file) && is_named
+                folder_of(below) == folder_of(file) && is_named
             }
         }
     }
@@ -84,7 +84,7 @@ fn is_mail(path: &Path) -> bool {
 }
 
 /// The folder of a message: of a Maildir's, that which `cur` and `new` are in.
-fn folder(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     let part = path.parent().unwrap_or(Path::new(""));
     if is_mail(path) { part.parent().unwrap_or(Path::new("")) } else { part }
 }
@@ -96,6 +96,13 @@ pub(crate) struct Input(Vec<Expected>);
 impl Input {
     pub(crate) fn add(&mut self, expected: Expected) {
         self.0.push(expected);
+    }
+
+    /// Leaves out those with these places in the run.
+    pub(crate) fn forget(&mut self, outdated: &HashSet<u64>) {
+        if !outdated.is_empty() {
+            self.0.retain(|expected| !outdated.contains(&expected.index));
+        }
     }
 
     /// How many there are.

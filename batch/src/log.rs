@@ -1,6 +1,7 @@
 //! What people see of a run, and what programs read: progress, failures by name, totals, the report.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
@@ -21,6 +22,7 @@ use crate::{
     pipeline::{Noted, Observer},
     progress::{Progress, Showing, Style, terminal},
     report::{Record, Report},
+    run::Extent,
     statistics::Statistics,
 };
 
@@ -104,13 +106,18 @@ impl Totals {
 
     pub(crate) fn add(&mut self, record: &Record) {
         let what = match (&record.error, &record.verdict) {
-            (Some(error), _) => format!("{} fault", error.fault),
-            (None, Some(verdict)) => verdict.clone(),
-            (None, None) => String::new(),
+            (Some(error), _) => Cow::Owned(format!("{} fault", error.fault)),
+            (None, Some(verdict)) => Cow::Borrowed(&**verdict),
+            (None, None) => Cow::Borrowed(""),
         };
-        let (messages, octets) = self.rows.entry((record.action.to_owned(), what)).or_default();
-        *messages += 1;
-        *octets += record.input.size;
+        // There are few, and most messages go into one that there is.
+        let known = self.rows.iter_mut().find(|((action, of), _)| *action == record.action && *of == what);
+        let row = match known {
+            Some((_, row)) => row,
+            None => self.rows.entry((record.action.to_owned(), what.into_owned())).or_default(),
+        };
+        row.0 += 1;
+        row.1 += record.input.size;
         self.failed += u64::from(record.error.is_some());
         self.fault = record.error.as_ref().map(|error| error.fault).or(self.fault);
     }
@@ -205,7 +212,7 @@ impl<'a> Log<'a> {
         self.say(&format!("{messages} messages of them are done and stay done"));
     }
 
-    /// Says, when all was read, which messages are not where they were.
+    /// Says which messages are not where they were.
     pub(crate) fn moved(&self, moved: &Moved) {
         let Moved { again, missing, put_back, alike } = moved;
         if *again > 0 {
@@ -223,7 +230,7 @@ impl<'a> Log<'a> {
         if *put_back > 0 {
             self.say(&format!(
                 "{put_back} messages that were replaced before are there again as they were; they are done again, and \
-                 are in the report twice"
+                 the report has a line of both"
             ));
         }
         if *alike > 0 {
@@ -249,13 +256,15 @@ impl<'a> Log<'a> {
         self.progress.expect(octets);
     }
 
-    /// Says what a first look at an mbox found.
-    pub(crate) fn survey(&self, path: &Path, survey: &Survey) {
+    /// Says what a look at an mbox found, at all of it or at as much as was read.
+    pub(crate) fn survey(&self, path: &Path, survey: &Survey, read: Extent) {
         let Survey { messages, preamble, doubtful, wrong_lengths, .. } = survey;
         let variant = survey.variant().as_str();
         let writer = survey.writer.map_or(String::new(), |writer| format!(" of {}", writer.as_str()));
         if !self.is_quiet {
-            self.say(&format!("{}: {messages} messages, read as {variant}{writer}", path.display()));
+            let up_to_here = if read == Extent::Whole { "" } else { " up to here" };
+            let path = path.display();
+            self.say(&format!("{path}: {messages} messages{up_to_here}, read as {variant}{writer}"));
         }
         if *wrong_lengths > 0 {
             self.say(&format!(

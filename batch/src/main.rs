@@ -182,7 +182,8 @@ fn start(cli: &Cli) -> Result<Totals> {
         (Some(address), Some(report), Ok(_)) => sign_report(&agent, address, report, clock()),
         _ => Ok(()),
     };
-    if let (Some(scan), Ok(_)) = (&scan, &done) {
+    // What a scan has found is worth telling also where it was stopped.
+    if let Some(scan) = scan.as_ref().filter(|scan| done.is_ok() || scan.found().messages > 0) {
         summarise(scan, &pool, cli.command.uses_keys());
     }
     pool.close();
@@ -338,6 +339,9 @@ fn run_task(options: &Options, report: Option<&Path>, resume: bool, task: &dyn T
         None => Report::stdout(),
     };
     run::run(options, task, report, &stop).map_err(|stopped| {
+        if stopped.totals.messages() > 0 && options.showing.is_some() {
+            say(&format!("\n{}", stopped.totals));
+        }
         let error = anyhow::Error::from(stopped.error);
         match stopped.partial {
             Some(partial) => error.context(format!(

@@ -4,7 +4,8 @@
 //! signature of the file, or of its last line alone, covers all of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
+    ffi::OsString,
     fmt,
     fs::File,
     io::{self, BufRead, BufReader, Read},
@@ -18,8 +19,8 @@ use crate::{
     digest::{CopyError, Summed},
     error::BatchError,
     escape::unescaped,
-    expected::{Expected, Found, Input, Left, Spot},
-    maildir::Tree,
+    expected::{Expected, Found, Input, Left, Spot, folder_of},
+    maildir::{Tree, base},
     open::source_of,
     signature::signers,
     stored::Piece,
@@ -42,6 +43,8 @@ struct Line {
     output: Option<Sum>,
     /// Where it was below the input's root; only of a file of its own, and not in the reports of earlier versions.
     below: Option<String>,
+    /// In which folder it was replaced before, as an earlier line has it.
+    again: Option<String>,
 }
 
 impl Line {
@@ -56,6 +59,42 @@ impl Line {
             (Some(below), None) => unescaped(below).map_or(Spot::Untold, Spot::File),
         }
     }
+
+    /// Which message it is about, if it was in a file of its own: in this folder, or in its own one.
+    fn subject(&self, folder: Option<PathBuf>) -> Option<Subject> {
+        let Spot::File(file) = self.spot() else { return None };
+        let folder = folder.unwrap_or_else(|| folder_of(&file).to_owned());
+        let name = base(file.file_name()?).to_owned();
+        Some(Subject { archive: self.archive, folder, name, input: self.input.clone() })
+    }
+}
+
+/// A message of a Maildir as it was found, however its flags were.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Subject {
+    archive: usize,
+    folder: PathBuf,
+    name: OsString,
+    input: Sum,
+}
+
+/// The lines about messages that were put back after they were replaced: what these tell is told by later lines, and there
+/// is one file for both.
+fn outdated(report: &Path, mut again: HashMap<Subject, usize>) -> Result<HashSet<u64>, BatchError> {
+    let mut outdated = HashSet::new();
+    if again.is_empty() {
+        return Ok(outdated);
+    }
+    // What is wrong with the lines themselves was told when they were read first.
+    let (mut lines, mut read) = (Lines::open(report)?, Checked::default());
+    while let Some(line) = lines.next(&mut read)? {
+        let left = line.subject(None).and_then(|subject| again.get_mut(&subject));
+        if let Some(left) = left.filter(|left| **left > 0) {
+            *left -= 1;
+            outdated.insert(line.index);
+        }
+    }
+    Ok(outdated)
 }
 
 /// Where it says that a message was.
@@ -117,7 +156,12 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
     let mut lines = Lines::open(report)?;
     // What the outputs must have, by the input that it comes from.
     let mut inputs: BTreeMap<usize, Input> = BTreeMap::new();
+    let mut again: HashMap<Subject, usize> = HashMap::new();
     while let Some(line) = lines.next(&mut checked)? {
+        let folder = line.again.as_deref().and_then(unescaped);
+        if let Some(earlier) = folder.and_then(|folder| line.subject(Some(folder))) {
+            *again.entry(earlier).or_default() += 1;
+        }
         let spot = line.spot();
         let Line { index, archive, input, output, .. } = line;
         match output {
@@ -130,6 +174,10 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
             }
             None => checked.wrong(format!("message {index}: the report says that nothing was written")),
         }
+    }
+    let outdated = outdated(report, again)?;
+    for input in inputs.values_mut() {
+        input.forget(&outdated);
     }
     // Of one input there may be several outputs.
     let is_one = inputs.keys().all(|archive| *archive == 1);

@@ -20,7 +20,7 @@ use crate::{
     mbox::{MboxSink, MboxSource, Variant},
     output::{FileSink, Place, StdoutSink, sync_folder},
     pipeline::{Sink, Source},
-    run::{DEFAULT_MAX_MESSAGE, Options, Output},
+    run::{DEFAULT_MAX_MESSAGE, Extent, Options, Output},
     single::SingleSource,
     stored::{Large, Origin},
     tree::{Listing, Naming, TreeSink, TreeSource},
@@ -66,7 +66,7 @@ pub(crate) fn open(
                 };
                 let source = source.map_err(failed)?;
                 if !source.is_late() {
-                    log.survey(input, source.survey());
+                    log.survey(input, source.survey(), Extent::Whole);
                 }
                 if let [_] = options.inputs.as_slice() {
                     log.expect(source.length());

@@ -22,7 +22,7 @@ use rayon::{ScopeFifo, ThreadPool};
 use crate::{
     desk::{Back, Desk},
     digest::Summed,
-    done::{Content, Done},
+    done::{Content, Done, Met},
     error::BatchError,
     form::Form,
     gate::{self, Gate},
@@ -35,7 +35,7 @@ use crate::{
     statistics::Statistics,
     stored::{Large, Origin, Piece, Stored},
     task::Task,
-    worker::{self, Finished, Paused, Started, Step},
+    worker::{self, Finished, Found, Paused, Started, Step},
     writer::Writer,
 };
 
@@ -174,8 +174,8 @@ pub(crate) struct Run<'a> {
     pub(crate) writes: bool,
 }
 
-/// Runs the task on all that the source gives, and puts the sink's output in place. Gives what is known of an earlier
-/// run, and how much of it was met.
+/// Runs the task on all that the source gives, and puts the sink's output in place. However that ends, gives what is known
+/// of an earlier run, and how much of it was met.
 pub(crate) fn run<'a>(
     run: Run<'_>,
     source: &mut dyn Source,
@@ -183,17 +183,30 @@ pub(crate) fn run<'a>(
     sink: Option<&'a mut dyn Sink>,
     observer: &'a mut dyn Observer,
     keeping: Option<Keeping>,
-) -> Result<Done, BatchError> {
+) -> (Done, Result<(), BatchError>) {
     let form = sink.as_ref().and_then(|sink| sink.form());
     let (journal, mut done) = match keeping {
         Some(Keeping { journal, done, every }) => (Some((journal, every)), done),
         None => (None, Done::default()),
     };
-    let mut writer = Writer::new(sink, observer, run.writes, journal);
+    let writer = Writer::new(sink, observer, run.writes, journal);
+    let ended = passes(run, source, task, form, writer, &mut done);
+    (done, ended)
+}
+
+/// Runs the task until there is nothing new.
+fn passes(
+    run: Run<'_>,
+    source: &mut dyn Source,
+    task: &dyn Task,
+    form: Option<Form>,
+    mut writer: Writer<'_>,
+    done: &mut Done,
+) -> Result<(), BatchError> {
     let mut messages = 0;
     loop {
         let run = Run { before: run.before + messages, ..run };
-        let read = pass(run, source, task, form, &mut writer, &mut done)?;
+        let read = pass(run, source, task, form, &mut writer, done)?;
         messages += read.messages;
         writer.checkpoint(read.to_the_end)?;
         if !read.to_the_end {
@@ -204,8 +217,7 @@ pub(crate) fn run<'a>(
             break;
         }
     }
-    writer.finish()?;
-    Ok(done)
+    writer.finish()
 }
 
 /// Runs the task on what the source has now, and waits until all of it is written.
@@ -299,9 +311,11 @@ fn read_all<'scope, 'task: 'scope>(
             read.to_the_end = true;
             break;
         };
-        if is_done(&piece, done) {
-            continue;
-        }
+        let again = match met(&piece, done) {
+            Met::New => None,
+            Met::Done => continue,
+            Met::PutBack(folder) => Some(folder),
+        };
         if !matches!(piece, Piece::Verbatim(_)) {
             read.messages += 1;
         }
@@ -330,7 +344,8 @@ fn read_all<'scope, 'task: 'scope>(
                     bundle.hand_over(shared, scope);
                 }
                 bundle.octets += stored.octets.len();
-                bundle.messages.push((Ticket { sequence: read.pieces, charge }, stored, index));
+                let ticket = Ticket { sequence: read.pieces, charge };
+                bundle.messages.push((ticket, Found { stored, index, again }));
                 if is_alone || bundle.is_full() {
                     bundle.hand_over(shared, scope);
                 }
@@ -354,7 +369,7 @@ fn read_all<'scope, 'task: 'scope>(
 /// Messages that are handed to a thread together.
 #[derive(Default)]
 struct Bundle {
-    messages: Vec<(Ticket, Stored, u64)>,
+    messages: Vec<(Ticket, Found)>,
     octets: usize,
 }
 
@@ -375,9 +390,9 @@ impl Bundle {
             return;
         }
         scope.spawn_fifo(move |_| {
-            let begun = messages.into_iter().filter_map(|(ticket, stored, index)| {
+            let begun = messages.into_iter().filter_map(|(ticket, found)| {
                 let _closing = CloseAtPanic(shared.gate);
-                ticket.begin(shared, stored, index)
+                ticket.begin(shared, found)
             });
             let finished: Vec<Queued> = begun.collect();
             if !finished.is_empty() {
@@ -387,8 +402,8 @@ impl Bundle {
     }
 }
 
-/// Whether an earlier run wrote a piece.
-fn is_done(piece: &Piece, done: &mut Done) -> bool {
+/// What an earlier run has to do with a piece.
+fn met(piece: &Piece, done: &mut Done) -> Met {
     match piece {
         Piece::Message(Stored { origin, octets, .. }) => {
             // Summed only where it is asked for.
@@ -400,7 +415,7 @@ fn is_done(piece: &Piece, done: &mut Done) -> bool {
             done.meets(origin, &Content::Sum(&sum))
         }
         Piece::Large(large) | Piece::Verbatim(large) => done.meets(&large.origin, &large.content()),
-        Piece::Unreadable { .. } | Piece::Vanished { .. } => false,
+        Piece::Unreadable { .. } | Piece::Vanished { .. } => Met::New,
     }
 }
 
@@ -435,11 +450,11 @@ enum Work<'task> {
 
 impl Ticket {
     /// What goes to the writer, if it is finished.
-    fn begin(self, shared: Shared<'_, '_>, stored: Stored, index: u64) -> Option<Queued> {
+    fn begin(self, shared: Shared<'_, '_>, found: Found) -> Option<Queued> {
         if shared.gate.is_closed() {
             return None;
         }
-        self.step(shared, worker::begin(shared.task, stored, index, shared.form))
+        self.step(shared, worker::begin(shared.task, found, shared.form))
     }
 
     fn step<'task>(self, shared: Shared<'_, 'task>, step: Step<'task>) -> Option<Queued> {

@@ -34,7 +34,7 @@ pub fn readings(stored: &Stored) -> Readings {
     let header = without_lengths(header);
     let with_body = |body: &[u8]| Message::from_stored_parts(&header, body);
     // Where no line is quoted there is one reading.
-    let quoted = quoting.filter(|_| memmem::find(body, b">From ").is_some());
+    let quoted = quoting.filter(|_| !stored.unquoted && memmem::find(body, b">From ").is_some());
     let Some(quoting) = quoted else { return Readings { message: with_body(body), other: None } };
     let likely = unquote(body, quoting);
     let other = unquote(body, quoting.other());
@@ -281,6 +281,7 @@ mod tests {
             },
             attributes: None,
             untouchable: None,
+            unquoted: false,
         }
     }
 

@@ -23,6 +23,10 @@ pub struct Record {
     /// Where it was found.
     #[serde(serialize_with = "origin")]
     pub source: Origin,
+    /// The folder below the input's root in which it was replaced before, if somebody has put it back since: the line
+    /// that tells of that is one of what was, and this one has taken its place.
+    #[serde(serialize_with = "again", skip_serializing_if = "Option::is_none")]
+    pub again: Option<PathBuf>,
     /// Its `Message-ID`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
@@ -64,6 +68,7 @@ impl Record {
         Self {
             index,
             source,
+            again: None,
             message_id: None,
             year: None,
             layers: Vec::new(),
@@ -103,6 +108,11 @@ fn origin<S: serde::Serializer>(origin: &Origin, serializer: S) -> Result<S::Ok,
     Source { file: origin.file.to_string_lossy(), offset: origin.offset }.serialize(serializer)
 }
 
+#[expect(clippy::ref_option, reason = "serde passes a reference")]
+fn again<S: serde::Serializer>(folder: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    folder.as_deref().map(escaped).serialize(serializer)
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn fault<S: serde::Serializer>(fault: &Fault, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(fault.as_str())
@@ -130,6 +140,8 @@ pub struct Report {
     name: String,
     to: Option<BufWriter<Box<dyn Write + Send>>>,
     file: Option<File>,
+    /// The last line, for the room that it takes.
+    line: Vec<u8>,
     /// The SHA-256 of the last line: see [`crate::manifest`].
     previous: String,
     /// Which of the inputs the messages are from, counted from 1.
@@ -137,6 +149,13 @@ pub struct Report {
     /// What the paths in it begin with.
     root: PathBuf,
 }
+
+fn buffered(file: File) -> BufWriter<Box<dyn Write + Send>> {
+    BufWriter::with_capacity(LONG, Box::new(file))
+}
+
+/// How many octets are written at once, and how much room a line keeps.
+const LONG: usize = 64 * 1024;
 
 impl Report {
     /// Into a new file. An existing one is not overwritten: it may be a record somebody needs, or an input.
@@ -152,9 +171,10 @@ impl Report {
         let copy = file.try_clone().map_err(failed)?;
         Ok(Self {
             on_terminal: false,
-            to: Some(BufWriter::new(Box::new(file))),
+            to: Some(buffered(file)),
             name,
             file: (!is_device).then_some(copy),
+            line: Vec::new(),
             previous: NOTHING_BEFORE.to_owned(),
             archive: 0,
             root: PathBuf::new(),
@@ -171,9 +191,10 @@ impl Report {
         let copy = file.try_clone().map_err(failed)?;
         Ok(Self {
             on_terminal: false,
-            to: Some(BufWriter::new(Box::new(file))),
+            to: Some(buffered(file)),
             name: path.display().to_string(),
             file: Some(copy),
+            line: Vec::new(),
             previous: NOTHING_BEFORE.to_owned(),
             archive: 0,
             root: PathBuf::new(),
@@ -221,6 +242,7 @@ impl Report {
             name: "on the standard output".into(),
             to: Some(BufWriter::new(Box::new(io::stdout()))),
             file: None,
+            line: Vec::new(),
             previous: NOTHING_BEFORE.to_owned(),
             archive: 0,
             root: PathBuf::new(),
@@ -229,9 +251,16 @@ impl Report {
 
     /// Nowhere.
     pub fn none() -> Self {
-        let previous = String::new();
-        let root = PathBuf::new();
-        Self { on_terminal: false, name: String::new(), to: None, file: None, previous, archive: 0, root }
+        Self {
+            on_terminal: false,
+            name: String::new(),
+            to: None,
+            file: None,
+            line: Vec::new(),
+            previous: String::new(),
+            archive: 0,
+            root: PathBuf::new(),
+        }
     }
 
     /// Messages of another input come next.
@@ -266,28 +295,30 @@ impl Report {
     /// input. From the rest of the line nobody could tell it: there it is below what somebody called the input.
     fn below(&self, record: &Record) -> Option<String> {
         let is_file = record.output.is_some() && record.source.offset.is_none();
-        record.source.file.strip_prefix(&self.root).ok().filter(|_| is_file).map(escaped)
+        is_file.then(|| record.source.file.strip_prefix(&self.root).ok().map(escaped))?
     }
 
     /// Adds a line.
     pub fn add(&mut self, record: &Record) -> Result<(), BatchError> {
         let below = self.to.as_ref().and_then(|_| self.below(record));
         let Some(to) = &mut self.to else { return Ok(()) };
-        let written = serde_json::to_vec(record).map_err(io::Error::from).and_then(|mut line| {
+        let line = &mut self.line;
+        line.clear();
+        let write = || {
+            serde_json::to_writer(&mut *line, record)?;
             // Two or three more members of the object.
             line.pop();
             if let Some(below) = below {
                 line.extend_from_slice(b",\"below\":");
-                serde_json::to_writer(&mut line, &below)?;
+                serde_json::to_writer(&mut *line, &below)?;
             }
-            let (archive, previous) = (self.archive, &self.previous);
-            line.extend_from_slice(
-                format!(",\"archive\":{archive},\"previous\":\"{previous}\"}}").as_bytes(),
-            );
-            self.previous = Summed::of(&line).sha256;
+            write!(line, ",\"archive\":{},\"previous\":\"{}\"}}", self.archive, self.previous)?;
+            self.previous = Summed::of(line).sha256;
             line.push(b'\n');
-            to.write_all(&line)
-        });
+            to.write_all(line)
+        };
+        let written = write();
+        self.line.shrink_to(LONG);
         written.map_err(|source| BatchError::Report { report: self.name.clone(), source })
     }
 

@@ -100,11 +100,13 @@ pub struct Stopped {
     pub error: BatchError,
     /// What was written so far; it is not complete.
     pub partial: Option<PathBuf>,
+    /// What became of the messages up to there.
+    pub totals: Box<Totals>,
 }
 
 impl From<BatchError> for Stopped {
     fn from(error: BatchError) -> Self {
-        Self { error, partial: None }
+        Self { error, partial: None, totals: Box::default() }
     }
 }
 
@@ -133,7 +135,11 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
         one(options, input, kind, place, task, &pool, &mut log, stop).map_err(|error| {
             // The lines written so far tell what happened; the first error is the one to report.
             let _ = log.finish();
-            Stopped { error, partial: partial.filter(|partial| partial.exists()) }
+            Stopped {
+                error,
+                partial: partial.filter(|partial| partial.exists()),
+                totals: Box::new(log.totals()),
+            }
         })?;
     }
     log.finish()?;
@@ -181,12 +187,23 @@ fn one(
         writes: options.output != Output::None,
     };
     let sink = sink.as_mut().map(|sink| &mut **sink as &mut dyn Sink);
-    let done = pipeline::run(run, &mut *source, task, sink, log, begun.map(|begun| begun.keeping))?;
-    log.moved(&done.moved());
+    let (done, ended) = pipeline::run(run, &mut *source, task, sink, log, begun.map(|begun| begun.keeping));
+    // Also of a run that is stopped: nobody knows whether it will be gone on with.
+    let read = if ended.is_ok() { Extent::Whole } else { Extent::UpToHere };
+    log.moved(&done.moved(read));
     if let Some(survey) = source.late_survey() {
-        log.survey(input, survey);
+        log.survey(input, survey, read);
     }
-    Ok(())
+    ended
+}
+
+/// How much of an input was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    Whole,
+    /// What comes before the place where the run was stopped.
+    UpToHere,
 }
 
 /// Whether a run was cut off between its last two steps: the output has its name, and the journal is there.

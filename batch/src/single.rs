@@ -69,7 +69,7 @@ impl Source for SingleSource {
             second_message(&octets)?.map(Untouchable::MaybeTwo)
         };
         let frame = if from_stream { frame_of(&octets) } else { Frame::File };
-        Ok(Some(Piece::Message(Stored { origin, octets, frame, attributes, untouchable })))
+        Ok(Some(Piece::Message(Stored { origin, octets, frame, attributes, untouchable, unquoted: false })))
     }
 
     fn path(&self) -> &Path {

@@ -40,6 +40,8 @@ pub struct Stored {
     pub attributes: Option<Attributes>,
     /// Why it is not to be touched, if so.
     pub untouchable: Option<Untouchable>,
+    /// Whether it is known that no line of it is quoted as mbox files quote.
+    pub unquoted: bool,
 }
 
 /// What an archive puts around a message.

@@ -2,6 +2,7 @@
 //! is asked, or a fault may pass, it comes back with what is left to do.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,11 +27,23 @@ use crate::{
     task::{self, Done, Failed, Task, Work, Working},
 };
 
+/// A message as it was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) stored: Stored,
+    /// Its place in the run.
+    pub(crate) index: u64,
+    /// The folder of the input in which it was replaced before, if somebody has put it back since.
+    pub(crate) again: Option<PathBuf>,
+}
+
 /// A message that was worked on.
 #[derive(Debug)]
 pub struct Finished {
     /// Its place in the run.
     pub index: u64,
+    /// The folder of the input in which it was replaced before, if somebody has put it back since.
+    pub again: Option<PathBuf>,
     /// Where it was found.
     pub place: Place,
     /// Its `Message-ID`.
@@ -84,8 +97,7 @@ pub(crate) struct Rendered {
 
 /// A message that is worked on.
 pub(crate) struct Started {
-    stored: Stored,
-    index: u64,
+    found: Found,
     form: Option<Form>,
     began: Instant,
     input: Summed,
@@ -105,10 +117,11 @@ pub(crate) struct Paused<'t> {
 }
 
 /// Begins to work on a message. Whatever happens, its octets come out again, new or old.
-pub(crate) fn begin(task: &dyn Task, stored: Stored, index: u64, form: Option<Form>) -> Step<'_> {
+pub(crate) fn begin(task: &dyn Task, found: Found, form: Option<Form>) -> Step<'_> {
     let began = Instant::now();
+    let Found { stored, index, .. } = &found;
     let sum = || Summed::of(&stored.octets);
-    let look = || task::contain(|| look(task, &stored, index));
+    let look = || task::contain(|| look(task, stored, *index));
     let (input, looked) = if stored.octets.len() >= LARGE { rayon::join(sum, look) } else { (sum(), look()) };
     let (looked, turn) = match looked {
         Ok(Looked::At(looked, turn)) => (looked, turn),
@@ -116,19 +129,8 @@ pub(crate) fn begin(task: &dyn Task, stored: Stored, index: u64, form: Option<Fo
         Err(failed) => (Box::default(), Some(Ok(Turn::Done(Err(failed))))),
     };
     let Read { readings, object, message_id, year, contents } = *looked;
-    let started = Started {
-        stored,
-        index,
-        form,
-        began,
-        input,
-        readings,
-        object,
-        message_id,
-        year,
-        contents,
-        failures: 0,
-    };
+    let started =
+        Started { found, form, began, input, readings, object, message_id, year, contents, failures: 0 };
     match turn {
         Some(turn) => started.go_on(Turn::of(turn)),
         None => started.work(task),
@@ -264,9 +266,9 @@ impl Started {
         let turn = task::contain(|| {
             let readings = self.readings.as_ref().ok_or_else(unread)?;
             Ok(task.begin(&Work {
-                index: self.index,
+                index: self.found.index,
                 message: &readings.message,
-                origin: &self.stored.origin,
+                origin: &self.found.stored.origin,
                 contents: &self.contents,
                 other_reading: readings.other.as_ref(),
                 object: self.object.as_ref(),
@@ -291,8 +293,8 @@ impl Started {
     }
 
     fn finish<'t>(self, result: Result<Done, Failed>) -> Step<'t> {
-        let Self { stored, index, form, began, input, readings, object, message_id, year, contents, .. } =
-            self;
+        let Self { found, form, began, input, readings, object, message_id, year, contents, .. } = self;
+        let Found { stored, index, again } = found;
         let rendered = result.and_then(|mut done| {
             let changed = done.message.take();
             let rendered = task::contain(|| {
@@ -317,6 +319,7 @@ impl Started {
         let place = Place { origin, attributes, frame, kept };
         let finished = Box::new(Finished {
             index,
+            again,
             place,
             message_id,
             year,

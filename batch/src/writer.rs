@@ -140,8 +140,9 @@ impl<'a> Writer<'a> {
 
     /// Tells what became of a message, as soon as that is known.
     fn tell(&mut self, record: Record) -> Result<(), BatchError> {
+        let Some(sink) = &self.sink else { return self.observer.record(&record) };
+        let is_settled = sink.is_settled();
         self.held.push(record);
-        let is_settled = self.sink.as_ref().is_none_or(|sink| sink.is_settled());
         if is_settled || self.held.len() >= HELD { self.settle() } else { Ok(()) }
     }
 
@@ -198,6 +199,7 @@ impl<'a> Writer<'a> {
             sink.message(&Outgoing { place: &finished.place, octets: &finished.octets, changed })?;
         }
         let mut record = Record {
+            again: finished.again,
             message_id: finished.message_id,
             year: finished.year,
             layers: finished.contents.layers,

@@ -88,6 +88,7 @@ impl Store {
     }
 
     /// How often the map changed its size under this process.
+    #[cfg(test)]
     pub(crate) fn resized(&self) -> usize {
         self.resized.load(Ordering::Relaxed)
     }

@@ -77,7 +77,7 @@ impl Cache {
 
     /// Opens a cache whose map begins with `size` octets and grows to `limit`, multiples of the page size. Where
     /// address space is short: each process maps as much as the cache has grown to.
-    pub fn open_sized(path: &Path, size: usize, limit: usize) -> Result<Self, CacheError> {
+    pub(crate) fn open_sized(path: &Path, size: usize, limit: usize) -> Result<Self, CacheError> {
         place::prepare(path)?;
         place::looks_like_lmdb(path)?;
         let store = Store::open(path, size, limit)?;
@@ -108,7 +108,8 @@ impl Cache {
     }
 
     /// How often the map changed its size under this process, by its own writing or another one's.
-    pub fn resized(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn resized(&self) -> usize {
         self.store.resized()
     }
 

@@ -93,11 +93,7 @@ fn read(
     transaction: &RwTxn<'_>,
     fingerprint: &Fingerprint,
 ) -> Tried<Option<(Record, Certificate)>> {
-    let certificate = tables
-        .der
-        .get(transaction, fingerprint)?
-        .and_then(|octets| Certificate::from_der(octets).ok())
-        .filter(|certificate| certificate.fingerprint() == fingerprint);
+    let certificate = tables.certificate(transaction, fingerprint)?;
     let (Some(certificate), Some(octets)) = (certificate, tables.cert.get(transaction, fingerprint)?) else {
         return Ok(None);
     };

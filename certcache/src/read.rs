@@ -291,12 +291,7 @@ impl Cache {
         let Some(record) = tables.cert.get(transaction, fingerprint)? else {
             return Ok(None);
         };
-        let certificate = tables
-            .der
-            .get(transaction, fingerprint)?
-            .and_then(|octets| Certificate::from_der(octets).ok())
-            .filter(|certificate| certificate.fingerprint() == fingerprint);
-        match (Record::decode(record), certificate) {
+        match (Record::decode(record), tables.certificate(transaction, fingerprint)?) {
             (Some(record), Some(certificate)) => Ok(Some((record, certificate))),
             _ => Err(self.damaged("cert", fingerprint).into()),
         }
@@ -327,7 +322,7 @@ impl Entry {
     }
 
     /// Whether an administrator gave it the address or its domain.
-    pub fn is_assigned(&self, address: &MailAddress) -> bool {
+    pub(crate) fn is_assigned(&self, address: &MailAddress) -> bool {
         let (folded, domain) = (address.folded(), key::of_domain(address));
         self.assigned.iter().any(|text| {
             let text = key::canonical(text);

@@ -24,10 +24,12 @@
 //! `der`, whose key is one, and empty ones, which are checked against the certificate they lead to.
 
 use heed::{CommitOrAbort, Database, RoTxn, RwTxn, types::Bytes};
+use smime::Certificate;
 
 use crate::{
     codec::{Reader, Writer},
     env::{Store, Tried},
+    record::Fingerprint,
 };
 
 pub(crate) type Table = Database<'static, Bytes, Bytes>;
@@ -102,6 +104,17 @@ impl Tables {
             })
         })?;
         Ok(opened.commit().as_ref().map(Self::new))
+    }
+
+    /// The certificate of a fingerprint, if it is there and undamaged.
+    pub(crate) fn certificate(
+        &self,
+        transaction: &RoTxn<'_>,
+        fingerprint: &Fingerprint,
+    ) -> heed::Result<Option<Certificate>> {
+        let octets = self.der.get(transaction, fingerprint)?;
+        let certificate = octets.and_then(|octets| Certificate::from_der(octets).ok());
+        Ok(certificate.filter(|certificate| certificate.fingerprint() == fingerprint))
     }
 
     /// Makes the tables that are not there.

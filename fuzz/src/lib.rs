@@ -1,6 +1,5 @@
 //! Fuzz targets for `smime`, what they start from, and how that is changed.
 
-pub mod mbox;
 pub mod memory;
 pub mod mutate;
 pub mod seeds;

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use mbox::{Found, Part, Probe, Quoting, Splitter, quote, unquote};
 use smime::{
     Certificate, MailAddress, Room,
     algorithm::KeyEncryptionAlgorithm,
@@ -26,10 +27,7 @@ use smime::{
     },
 };
 
-use crate::{
-    mbox::{Found, Part, Probe, Quoting, Splitter, quote, unquote},
-    seeds,
-};
+use crate::seeds;
 
 /// A target by name.
 #[derive(Clone, Copy, Debug)]

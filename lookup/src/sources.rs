@@ -72,8 +72,8 @@ impl Sources {
     }
 
     /// The same, with another time for which failed sources are left alone.
-    #[must_use]
-    pub fn with_rest(self, rest: Duration) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_rest(self, rest: Duration) -> Self {
         Self { rest, ..self }
     }
 

@@ -32,10 +32,10 @@ pub(crate) async fn treat_at_once(
                 let (reply, answer) = oneshot::channel();
                 // Whoever waited may have gone.
                 let reply = Box::new(move |outcome| drop(reply.send(outcome)));
-                if !question.submit_at_once(identity.signer(), reply) {
-                    return None;
-                }
+                // Withdrawn where nobody waits any more: what is signed for nobody is time of the token that others wait for.
+                let under_way = question.submit_at_once(identity.signer(), reply)?;
                 let answer = answer.await.unwrap_or_else(|_| Err(given_up()));
+                drop(under_way);
                 match caught(|| then(message, answer)) {
                     Ok(turn) => turn,
                     Err(failure) => return Some(Err(failure)),

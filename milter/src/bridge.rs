@@ -3,8 +3,8 @@
 //! A message waits at the [`Gate`] for a worker and for memory, is treated on a blocking thread, or where it waits for
 //! nothing but a key on this one (`at_once.rs`), and the MTA hears of progress meanwhile. The worker goes with the thread,
 //! not with the waiting: a treatment on a thread that outlives its deadline keeps it until it ends, so that stuck ones never
-//! become more than there are workers. What only waits for a key ends with its waiting, and the pool has its question until
-//! its own deadline. The memory goes with what was made of the message, until the MTA has it.
+//! become more than there are workers. What only waits for a key ends with its waiting, and so does its
+//! question, if the token has not begun. The memory goes with what was made of the message, until the MTA has it.
 
 use std::future::{Future, pending};
 use std::pin::pin;

@@ -308,11 +308,17 @@ impl Content {
 impl Need {
     /// In octets at most, where so many forms of an S/MIME object are opened, and copies made, one after the other.
     pub(crate) fn octets(self, opened_forms: usize, makes_copies: bool) -> usize {
-        let opened = if self.expansion > TEXT { smime::room::EXPANSION } else { 0 };
-        let others = opened.saturating_mul(opened_forms.saturating_sub(1));
-        let copy = if makes_copies { COPY } else { 0 };
-        let times = self.expansion.saturating_add(others).saturating_add(copy);
-        self.length.saturating_mul(times).max(ALWAYS)
+        let is_opened = self.expansion > TEXT;
+        let form = self.length.saturating_mul(smime::room::EXPANSION).max(ALWAYS);
+        let others = if is_opened { form.saturating_mul(opened_forms.saturating_sub(1)) } else { 0 };
+        let copy = match (makes_copies, is_opened) {
+            (false, _) => 0,
+            (true, false) => self.length.saturating_mul(COPY),
+            // The body of one of those forms, and a header.
+            (true, true) => form,
+        };
+        let one = self.length.saturating_mul(self.expansion).max(ALWAYS);
+        one.saturating_add(others).saturating_add(copy)
     }
 }
 
@@ -320,8 +326,11 @@ impl Need {
 /// objects as many times as `smime::room` lets them grow; others are signed and encrypted, which takes four.
 fn expansion(content_type: &[u8]) -> usize {
     let text = content_type.trim_ascii_start().to_ascii_lowercase();
-    let is_plain = text.starts_with(b"text/")
-        || (text.starts_with(b"multipart/") && !text.starts_with(b"multipart/signed"));
+    // Blanks and comments may stand before the word.
+    let is_other = |subtype: &[u8]| {
+        subtype.first().is_some_and(u8::is_ascii_alphabetic) && !subtype.starts_with(b"signed")
+    };
+    let is_plain = text.starts_with(b"text/") || text.strip_prefix(b"multipart/").is_some_and(is_other);
     if is_plain { TEXT } else { smime::room::EXPANSION + 2 }
 }
 
@@ -543,6 +552,8 @@ mod tests {
             (Some(" text/plain"), 5),
             (Some(" Multipart/Mixed; boundary=x"), 5),
             (Some(" multipart/signed; protocol=\"application/pkcs7-signature\""), 10),
+            (Some(" multipart/ Signed; protocol=\"application/pkcs7-signature\""), 10),
+            (Some(" multipart/(a)signed; protocol=\"application/pkcs7-signature\""), 10),
             (Some(" application/pkcs7-mime"), 10),
             (Some("application/octet-stream; name=smime.p7m"), 10),
             (Some(""), 10),
@@ -558,10 +569,13 @@ mod tests {
             }
             let received = session.end_of_message().unwrap();
             let need = |forms, makes_copies| received.need.octets(forms, makes_copies) / received.octets;
-            assert_eq!((need(1, false), need(1, true)), (times, times + 4), "{content_type:?}");
-            let each = if times == 5 { 0 } else { 8 };
-            assert_eq!(need(3, true), times + 4 + 2 * each, "{content_type:?}");
-            assert_eq!(Need { length: 100, ..received.need }.octets(1, true), 1 << 20);
+            let (copy, other) = if times == 5 { (4, 0) } else { (8, 8) };
+            assert_eq!((need(1, false), need(1, true)), (times, times + copy), "{content_type:?}");
+            assert_eq!(need(3, true), times + copy + 2 * other, "{content_type:?}");
+            // Of the smallest object as much may be made as of one of 128 KiB.
+            let small = Need { length: 100, ..received.need };
+            assert_eq!(small.octets(1, false), 1 << 20);
+            assert_eq!(small.octets(3, false) >> 20, 1 + 2 * other / 8, "{content_type:?}");
         }
     }
 }

@@ -84,7 +84,7 @@ impl MailAddress {
 
     /// Whether the local part has other than ASCII characters: in certificates such an address is an
     /// SmtpUTF8Mailbox, and others are an rfc822Name (RFC 8550 4.4.3).
-    pub fn is_internationalized(&self) -> bool {
+    pub(crate) fn is_internationalized(&self) -> bool {
         !self.local().is_ascii()
     }
 

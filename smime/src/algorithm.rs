@@ -168,7 +168,7 @@ impl SignatureAlgorithm {
     }
 
     /// The scheme and digest of an identifier that names both, as in certificates and CRLs.
-    pub fn from_complete(identifier: &AlgorithmIdentifierOwned) -> Option<Self> {
+    pub(crate) fn from_complete(identifier: &AlgorithmIdentifierOwned) -> Option<Self> {
         Some(match identifier.oid {
             rfc5912::ID_RSASSA_PSS => return PssParameters::read(identifier.parameters.as_ref()),
             MD5_WITH_RSA_ENCRYPTION => Self::RsaPkcs1(DigestAlgorithm::Md5),

@@ -104,6 +104,7 @@ mod tests {
         testing::{
             fixtures::{certificate, data},
             hostile::{self, wrap},
+            signed_data,
         },
     };
 
@@ -161,9 +162,8 @@ mod tests {
 
     #[test]
     fn those_of_a_signature_are_among_its_attributes() {
-        use crate::cms::Object;
         let octets = data("detached.p7s");
-        let Object::SignedData(signed) = Object::parse(&octets).unwrap() else { unreachable!() };
+        let signed = signed_data(&octets);
         let attributes = signed.signer_infos()[0].signed_attributes.as_ref().unwrap().as_ref().unwrap();
         let capabilities = attributes.capabilities().unwrap();
         let ciphers: Vec<_> = capabilities.ciphers().collect();

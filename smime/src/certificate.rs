@@ -6,6 +6,7 @@
 mod met;
 
 use std::{
+    borrow::Cow,
     fmt::{self, Write as _},
     hash,
     sync::{Arc, OnceLock},
@@ -47,6 +48,8 @@ struct Inner {
     shown: OnceLock<String>,
     /// What was found out of its public key.
     key: KnownKey,
+    /// Its mail addresses, once they were asked for; `None` where there are too many to be kept.
+    addresses: OnceLock<Option<Vec<MailAddress>>>,
 }
 
 /// Why octets are not a certificate.
@@ -87,6 +90,7 @@ impl Certificate {
                 prepared: OnceLock::new(),
                 shown: OnceLock::new(),
                 key: KnownKey::default(),
+                addresses: OnceLock::new(),
             }),
         })
     }
@@ -248,6 +252,23 @@ impl Certificate {
     /// The mail addresses (RFC 8550 section 3): rfc822Names and SmtpUTF8Mailboxes of subjectAltName and, where it has
     /// neither, the emailAddress attributes of the subject. What is no address in its exact form is left out.
     pub fn addresses(&self) -> Vec<MailAddress> {
+        self.known_addresses().into_owned()
+    }
+
+    /// Whether this is one of its addresses.
+    pub(crate) fn has_address(&self, address: &MailAddress) -> bool {
+        self.known_addresses().contains(address)
+    }
+
+    fn known_addresses(&self) -> Cow<'_, [MailAddress]> {
+        let few = || Some(self.read_addresses()).filter(|addresses| addresses.len() <= MAX_KEPT_ADDRESSES);
+        match self.inner.addresses.get_or_init(few) {
+            Some(known) => Cow::Borrowed(known),
+            None => Cow::Owned(self.read_addresses()),
+        }
+    }
+
+    fn read_addresses(&self) -> Vec<MailAddress> {
         let Ok(names) = self.extension::<SubjectAltName>() else { return Vec::new() };
         let mut has_mail = false;
         let mut addresses = Vec::new();
@@ -381,6 +402,8 @@ impl Certificate {
     }
 }
 
+/// How many addresses are kept in memory: people have few, and strangers choose what comes.
+const MAX_KEPT_ADDRESSES: usize = 16;
 /// How many characters of a name are shown.
 const MAX_SHOWN_NAME: usize = 120;
 /// How many octets of a serial number are shown; RFC 5280 4.1.2.2 allows 20.

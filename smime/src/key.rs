@@ -11,7 +11,7 @@ use crate::{
     Certificate, Fault,
     agreement::{Agreed, OriginatorPublicKey},
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
-    question::{Question, Reply},
+    question::{Question, Reply, UnderWay},
 };
 
 /// A private key that signs.
@@ -37,10 +37,10 @@ pub trait Signer: fmt::Debug + Send + Sync {
         reply(question.ask_signer(self));
     }
 
-    /// The same for those who must not wait at all, not even for room: `false`, and the function is not called, where that
-    /// would have to be.
-    fn submit_at_once(&self, _: Question, _: Reply) -> bool {
-        false
+    /// The same for those who must not wait at all, not even for room: `None`, and the function is not called, where that
+    /// would have to be. The question is withdrawn when what comes back is dropped.
+    fn submit_at_once(&self, _: Question, _: Reply) -> Option<UnderWay> {
+        None
     }
 
     /// Whether each signature must be checked with the certificate before it is used, as nearly all must be: a key behind a

@@ -50,6 +50,32 @@ pub enum Answer {
 /// Who is told the answer, once.
 pub type Reply = Box<dyn FnOnce(Result<Answer, KeyError>) + Send>;
 
+/// A question that was taken in without waiting. Dropped before the answer has come, it is withdrawn: nothing is done for it
+/// that has not begun, and nobody is told.
+#[must_use = "dropped, the question is withdrawn"]
+pub struct UnderWay(Option<Box<dyn FnOnce() + Send>>);
+
+impl UnderWay {
+    /// A question that `withdraw` takes back, unless it was answered.
+    pub fn new(withdraw: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(withdraw)))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(withdraw) = self.0.take() {
+            withdraw();
+        }
+    }
+}
+
+impl fmt::Debug for UnderWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnderWay")
+    }
+}
+
 impl Question {
     /// Asks, and waits for the answer.
     pub fn ask(&self, signer: &dyn Signer, decryptor: &dyn Decryptor) -> Result<Answer, KeyError> {
@@ -60,7 +86,7 @@ impl Question {
     }
 
     /// Asks a key that signs, and can do nothing else.
-    pub fn ask_signer<S: Signer + ?Sized>(&self, signer: &S) -> Result<Answer, KeyError> {
+    pub(crate) fn ask_signer<S: Signer + ?Sized>(&self, signer: &S) -> Result<Answer, KeyError> {
         match self {
             Self::Sign { input, algorithm } => signer.sign(input, *algorithm).map(Answer::Signature),
             Self::Unwrap { .. } | Self::Agree { .. } => Err(self.unsupported(signer.certificate())),
@@ -92,10 +118,10 @@ impl Question {
     }
 
     /// Asks a key that signs without waiting for anything: see [`Signer::submit_at_once`]. What is not for one is not asked.
-    pub fn submit_at_once(self, signer: &dyn Signer, reply: Reply) -> bool {
+    pub fn submit_at_once(self, signer: &dyn Signer, reply: Reply) -> Option<UnderWay> {
         match self {
             Self::Sign { .. } => signer.submit_at_once(self, reply),
-            Self::Unwrap { .. } | Self::Agree { .. } => false,
+            Self::Unwrap { .. } | Self::Agree { .. } => None,
         }
     }
 }
@@ -112,7 +138,7 @@ impl fmt::Debug for Question {
 
 impl Answer {
     /// The signature. An error where something else came back.
-    pub fn into_signature(self) -> Result<SignatureValue, KeyError> {
+    pub(crate) fn into_signature(self) -> Result<SignatureValue, KeyError> {
         match self {
             Self::Signature(value) => Ok(value),
             Self::Unwrapped(_) | Self::Agreed(_) => Err(KeyError::Unavailable {

@@ -6,18 +6,19 @@
     reason = "the functions beside the tests are part of them"
 )]
 
-use smime::testing::{
-    MemoryKey,
-    fixtures::{certificate, data, key, now},
-};
 use smime::{
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
-    ber::{Element, Tag, Tree, write_header},
+    ber::{Element, Tag, Tree},
     cms::{self, EnvelopedData, Object, OpenError, SignError, SignedData},
     key::{
         ContentEncryptionKey, Decryptor, Digest, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped,
     },
     profile::Profile,
+    testing::{
+        MemoryKey,
+        fixtures::{certificate, data, key, now},
+        hostile::wrap,
+    },
 };
 
 fn enveloped(octets: &[u8]) -> Option<EnvelopedData<'_>> {
@@ -217,14 +218,6 @@ fn a_signature_that_does_not_verify_never_leaves() {
     // Only who says so is not checked, through a profile too.
     let certain = Certain(faulty);
     assert!(sign(&certain).is_ok() && sign(&Profile::STANDARD.signer(&certain)).is_ok());
-}
-
-fn wrap(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
-    let content = parts.concat();
-    let mut out = Vec::new();
-    write_header(tag, content.len(), &mut out);
-    out.extend(content);
-    out
 }
 
 /// OpenSSL's AES-256-GCM object with its tag cut to `len` octets, said to be `said` long.

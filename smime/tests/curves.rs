@@ -9,13 +9,16 @@ use smime::{
     Fault,
     agreement::{Agreed, AgreementCurve, OriginatorPublicKey},
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
-    cms::{self, Object},
+    cms::{self},
     key::{Decryptor, Digest, KeyError, SignatureInput, Signer},
     message::{AuthResult, Reason, sign, verify},
     mime::{Canonical, Message, single_originator},
     path::{RevocationMode, Trust},
     public_key::{self, VerifyError},
-    testing::fixtures::{certificate, data, key},
+    testing::{
+        fixtures::{certificate, data, key},
+        signed_data,
+    },
 };
 
 /// A day after `make-curves.sh` ran.
@@ -55,7 +58,7 @@ fn what_keys_on_other_curves_sign_passes_and_changed_does_not() {
 fn an_ed25519_signature_is_over_the_attributes_and_names_sha_512() {
     let content = |algorithm| Digest::of(algorithm, b"content");
     let octets = cms::sign(content, &key("ed25519"), &[], now()).unwrap();
-    let Object::SignedData(object) = Object::parse(&octets).unwrap() else { unreachable!() };
+    let object = signed_data(&octets);
     let info = object.signer_infos().first().unwrap();
     assert_eq!(DigestAlgorithm::from_identifier(&info.digest_algorithm), Some(DigestAlgorithm::Sha512));
     assert_eq!(info.signature_algorithm, SignatureAlgorithm::Ed25519.identifier());

@@ -7,24 +7,20 @@
     reason = "the functions beside the tests are part of them"
 )]
 
-use smime::testing::fixtures::{certificate, data, key, now, trust};
 use smime::{
     algorithm::KeyEncryptionAlgorithm,
-    cms::{EncryptedKey, EnvelopedData, Object, OpenError},
+    cms::{EncryptedKey, OpenError},
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
     message::{AuthResult, Reason, Verdict, verify},
     mime::{Message, encode_base64, single_originator},
+    testing::{
+        enveloped_data,
+        fixtures::{certificate, data, key, now, trust},
+    },
 };
 
-fn enveloped(octets: &[u8]) -> EnvelopedData<'_> {
-    match Object::parse(octets) {
-        Ok(Object::EnvelopedData(enveloped)) => enveloped,
-        other => panic!("{other:?}"),
-    }
-}
-
 fn open_with(octets: &[u8], decryptor: &dyn Decryptor) -> Result<Vec<u8>, OpenError> {
-    let enveloped = enveloped(octets);
+    let enveloped = enveloped_data(octets);
     let recipient = enveloped.recipient_for(&certificate("bob")).unwrap();
     enveloped.open(recipient, decryptor)
 }
@@ -45,7 +41,7 @@ impl Decryptor for Gives {
 
 /// The content-encryption key of an object for bob.
 fn key_of(octets: &[u8]) -> Vec<u8> {
-    let enveloped = enveloped(octets);
+    let enveloped = enveloped_data(octets);
     let EncryptedKey::Transported(recipient) = enveloped.recipient_for(&certificate("bob")).unwrap() else {
         panic!("not key transport")
     };
@@ -70,13 +66,13 @@ const OLD_CIPHERS: [(&str, &str, usize); 6] = [
 fn content_in_old_ciphers_is_opened_and_said_to_be_weak_and_unauthenticated() {
     for (name, cipher, key_len) in OLD_CIPHERS {
         let octets = data(name);
-        let algorithm = enveloped(&octets).algorithm().unwrap();
+        let algorithm = enveloped_data(&octets).algorithm().unwrap();
         assert_eq!((algorithm.name(), algorithm.key_len()), (cipher, key_len), "{name}");
         assert!(algorithm.is_weak() && !algorithm.is_authenticated(), "{name}");
         assert_eq!(open_with(&octets, &key("bob")).unwrap(), data("entity.txt"), "{name}");
     }
     for name in ["der.p7m", "gcm.p7m"] {
-        assert!(!enveloped(&data(name)).algorithm().unwrap().is_weak(), "{name}");
+        assert!(!enveloped_data(&data(name)).algorithm().unwrap().is_weak(), "{name}");
     }
 }
 
@@ -153,7 +149,7 @@ fn shorten(octets: &mut [u8], by: usize) {
 fn recipients_by_password_or_shared_key_do_not_stand_in_the_way_of_ours() {
     for name in ["pwri.p7m", "kek.p7m"] {
         let octets = data(name);
-        assert_eq!(enveloped(&octets).recipients().len(), 2, "{name}");
+        assert_eq!(enveloped_data(&octets).recipients().len(), 2, "{name}");
         assert_eq!(open_with(&octets, &key("bob")).unwrap(), data("entity.txt"), "{name}");
     }
 }

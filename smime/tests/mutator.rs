@@ -6,13 +6,15 @@
 use smime::{
     ber::{Element, Tag, Tree},
     cipher::ContentCipher,
-    cms::{Object, Recipient, RecipientKey, SignedData, compress, seal},
+    cms::{Object, Recipient, RecipientKey, compress, seal},
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
     message::{AuthResult, verify},
     mime::{Message, encode_base64, single_originator},
     testing::{
+        enveloped_data,
         fixtures::{certificate, data, key, now, trust},
         hostile::wrap,
+        signed_data,
     },
 };
 
@@ -98,14 +100,14 @@ fn no_changed_signature_passes_for_other_text_and_no_changed_attribute_for_its_o
     let other = entity.replace("Bob", "Eve");
     let object = data("detached.p7s");
     assert_eq!((result(&entity, &object), result(&other, &object)), (AuthResult::Pass, AuthResult::Fail));
-    let parsed = signed(&object);
+    let parsed = signed_data(&object);
     let original = parsed.signer_infos().first().unwrap();
     let mut passes = 0;
     for mutant in structural(&object) {
         assert_ne!(result(&other, &mutant), AuthResult::Pass);
         if result(&entity, &mutant) == AuthResult::Pass {
             // Versions, digestAlgorithms and the like are no part of what is signed; everything else is.
-            for info in signed(&mutant).signer_infos() {
+            for info in signed_data(&mutant).signer_infos() {
                 assert_eq!(info.signed_attributes, original.signed_attributes);
                 assert_eq!(info.signature, original.signature);
             }
@@ -116,7 +118,7 @@ fn no_changed_signature_passes_for_other_text_and_no_changed_attribute_for_its_o
     for mutant in each_octet_flipped(&object) {
         assert_ne!(result(&other, &mutant), AuthResult::Pass);
         if result(&entity, &mutant) == AuthResult::Pass {
-            for info in signed(&mutant).signer_infos() {
+            for info in signed_data(&mutant).signer_infos() {
                 assert_eq!(info.signed_attributes, original.signed_attributes);
                 assert_eq!(info.signature, original.signature);
             }
@@ -150,19 +152,12 @@ fn no_changed_opaque_signature_passes_with_other_text() {
         let flipped = each_octet_flipped(&object).filter(|_| name == "opaque.p7m");
         for mutant in structural(&object).into_iter().chain(flipped) {
             if opaque_result(&mutant) == AuthResult::Pass {
-                let content = signed(&mutant).content().map(<[&[u8]]>::concat);
+                let content = signed_data(&mutant).content().map(<[&[u8]]>::concat);
                 assert_eq!(content, Some(data("entity.txt")), "{name}: {mutant:02x?}");
                 passes += 1;
             }
         }
         assert!(passes > 0, "{name}");
-    }
-}
-
-fn signed(octets: &[u8]) -> SignedData<'_> {
-    match Object::parse(octets) {
-        Ok(Object::SignedData(signed)) => signed,
-        other => unreachable!("{other:?}"),
     }
 }
 
@@ -190,7 +185,7 @@ impl Decryptor for Knows {
 
 /// The content-encryption key of an object for bob, so that it need not be decrypted for every mutant.
 fn content_key(object: &[u8]) -> Vec<u8> {
-    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(object).map_err(drop) else { unreachable!() };
+    let enveloped = enveloped_data(object);
     let Recipient::KeyTransport(info) = enveloped.recipients().first().unwrap() else { unreachable!() };
     match key("bob").decrypt_key(info.encrypted_key(), info.algorithm().unwrap()).unwrap() {
         Unwrapped::Key(key) => key.expose().to_vec(),
@@ -247,7 +242,7 @@ fn no_change_of_content_without_a_tag_or_of_compressed_content_panics() {
         let token = Knows(certificate("bob"), content_key(&object));
         // Without a tag other text may come out; it is never said to be authenticated.
         for (mutant, _) in opened(structural(&object).into_iter().chain(flipped(&object)), &token) {
-            let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&mutant) else { unreachable!() };
+            let enveloped = enveloped_data(&mutant);
             assert!(!enveloped.algorithm().unwrap().is_authenticated());
         }
     }

@@ -15,15 +15,15 @@ use std::{
 use smime::{
     algorithm::DigestAlgorithm::{Sha1, Sha256, Sha384, Sha512},
     cipher::ContentCipher::{self, Aes256Cbc, ChaCha20Poly1305},
-    cms::{Keep, Object, Proof, RecipientKey, RsaTransport, rekey, seal},
-    testing::fixtures,
+    cms::{Keep, Proof, RecipientKey, RsaTransport, rekey, seal},
+    testing::{enveloped_data, fixtures},
 };
 use testkit::Workdir;
 
 const CONTENT: &[u8] = b"Content-Type: text/plain\r\n\r\nFor your eyes only.\r\n";
 
 fn open(octets: &[u8], name: &str) -> Vec<u8> {
-    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(octets) else { unreachable!() };
+    let enveloped = enveloped_data(octets);
     let recipient = enveloped.recipient_for(&fixtures::certificate(name)).unwrap();
     enveloped.open(recipient, &fixtures::key(name)).unwrap()
 }

@@ -118,3 +118,27 @@ fn who_signs_here_names_its_own_certificate_and_the_time() {
     assert_eq!(signer.encryption_certificates(), [certificate("alice")]);
     assert_eq!(signer.signing_time(), Some(now()));
 }
+
+#[test]
+fn a_settled_signer_answers_as_before_and_keeps_nothing_else_of_the_message() {
+    let wanted = certificate("encrypt-only");
+    let by_number = issuer_and_serial_number("encrypt-only").tagged(Tag::context(0));
+    let more: Vec<_> = std::iter::once(wanted.clone()).chain(vec![certificate("carol"); 40]).collect();
+    let signer = verified(&signed(&[(STANDARD, by_number)], &more));
+    let settled = signer.clone().settled();
+    assert_eq!(settled.encryption_certificates(), std::slice::from_ref(&wanted));
+    assert_eq!(settled.encryption_key_preference(), signer.encryption_key_preference());
+    assert_eq!(settled.capabilities(), signer.capabilities());
+    assert_eq!(settled.signing_time(), signer.signing_time());
+    assert!(settled.capabilities().is_some() && settled.signing_time().is_some());
+    let holds_carol = |signer: &VerifiedSigner| format!("{signer:?}").to_lowercase().contains("carol");
+    assert!(holds_carol(&signer) && !holds_carol(&settled), "{settled:?}");
+}
+
+#[test]
+fn a_preference_far_longer_than_a_name_is_none_and_costs_nothing() {
+    let long = Node::sequence(vec![Node::octet_string([]); 20_000]);
+    let signer = verified(&signed(&[(STANDARD, long)], &[]));
+    assert_eq!(signer.encryption_key_preference(), None);
+    assert!(signer.encryption_certificates().is_empty());
+}

@@ -9,7 +9,10 @@ use smime::{
     message::{AuthResult, Reason, sign, sign_opaque, verify},
     mime::{Canonical, Header, Message, MimeEntity, single_originator},
     profile::Profile,
-    testing::fixtures::{certificate, key, now, trust},
+    testing::{
+        enveloped_data,
+        fixtures::{certificate, key, now, trust},
+    },
 };
 
 /// Pieces that mail is made of, and that break it.
@@ -130,7 +133,7 @@ proptest! {
         // In whatever pieces it comes.
         let (first, second) = content.split_at(cut.index(content.len() + 1));
         let object = seal(&[first, second], cipher, &recipients).unwrap();
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { unreachable!() };
+        let enveloped = enveloped_data(&object);
         prop_assert_eq!(enveloped.recipients().len(), names.len());
         for name in ["alice", "bob", "p256", "p384", "p521", "x25519"] {
             let recipient = enveloped.recipient_for(&certificate(name));

@@ -9,15 +9,15 @@ use std::{
 
 use smime::{
     cipher::ContentCipher,
-    cms::{Object, RecipientKey},
-    message::{AuthResult, Ciphertext, SignedMessage, seal_signed, sign, verify},
+    cms::RecipientKey,
+    message::{AuthResult, SignedMessage, seal_signed, sign, verify},
     mime::{Canonical, Header, Message, MimeEntity, single_originator},
     profile::SealPlan,
     protection::{
         ConfidentialityPolicy, FieldProtection, HeaderChange, Payload, ProtectError, ProtectedHeader, Scheme,
         protect_encrypted, protect_signed, without_legacy_display,
     },
-    testing::rfc9216::{certificate, key, trust},
+    testing::rfc9216::{certificate, key, opened, trust},
 };
 
 /// After the messages of appendix C were written.
@@ -77,14 +77,6 @@ fn sealed(signed: &SignedMessage) -> String {
     let sealed = seal_signed(signed, &SealPlan { cipher: ContentCipher::Aes256Gcm, recipients }).unwrap();
     let body = String::from_utf8(sealed.body).unwrap();
     format!("Content-Type: {}\r\nContent-Transfer-Encoding: base64\r\n\r\n{body}", sealed.content_type)
-}
-
-/// What bob finds in a ciphertext that is the root of a message.
-fn opened(entity: &MimeEntity<'_>) -> Message {
-    let object = Ciphertext::find(entity).unwrap().object;
-    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { unreachable!() };
-    let recipient = enveloped.recipient_for(&certificate("bob.encrypt")).unwrap();
-    Message::from_stored(&enveloped.open(recipient, &key("bob.encrypt")).unwrap())
 }
 
 fn signed(payload: &Canonical) -> SignedMessage {

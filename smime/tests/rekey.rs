@@ -12,27 +12,17 @@ use smime::{
     algorithm::KeyEncryptionAlgorithm,
     ber::{Element, Tag, Tree},
     cipher::ContentCipher,
-    cms::{
-        EnvelopedData, Keep, Object, OpenError, Proof, RecipientKey, RekeyError, RsaTransport, SealError,
-        rekey, seal,
-    },
+    cms::{Keep, OpenError, Proof, RecipientKey, RekeyError, RsaTransport, SealError, rekey, seal},
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
     testing::{
-        MemoryKey,
+        MemoryKey, enveloped_data,
         fixtures::{certificate, data, key},
         hostile::wrap,
     },
 };
 
-fn enveloped(octets: &[u8]) -> EnvelopedData<'_> {
-    match Object::parse(octets) {
-        Ok(Object::EnvelopedData(enveloped)) => enveloped,
-        other => unreachable!("{other:?}"),
-    }
-}
-
 fn open(octets: &[u8], name: &str) -> Option<Vec<u8>> {
-    let enveloped = enveloped(octets);
+    let enveloped = enveloped_data(octets);
     let recipient = enveloped.recipient_for(&certificate(name))?;
     Some(enveloped.open(recipient, &key(name)).unwrap())
 }
@@ -150,7 +140,7 @@ fn a_recipient_who_is_there_already_gets_a_new_info_in_place_of_the_old() {
     let oaep =
         recipient("bob").with_rsa_transport(RsaTransport::Oaep(smime::algorithm::DigestAlgorithm::Sha256));
     let rekeyed = rekey(&octets, &key("bob"), &[oaep], Keep::All, Proof::Content).unwrap();
-    let parsed = enveloped(&rekeyed);
+    let parsed = enveloped_data(&rekeyed);
     assert_eq!(parsed.recipients().len(), 2);
     assert_eq!(open(&rekeyed, "bob").unwrap(), data("entity.txt"));
     assert_eq!(open(&rekeyed, "alice").unwrap(), data("entity.txt"));
@@ -177,7 +167,7 @@ fn one_key_of_several_in_a_key_agreement_goes_alone() {
     assert_eq!(open(&two, "p256").unwrap(), b"content");
 
     let rekeyed = rekey(&two, &key("p256"), &[recipient("bob")], Keep::Others, Proof::Key).unwrap();
-    let parsed = enveloped(&rekeyed);
+    let parsed = enveloped_data(&rekeyed);
     assert!(parsed.recipient_for(&certificate("p256")).is_none());
     assert!(parsed.recipient_for(&certificate("p384")).is_some());
     assert_eq!(parsed.recipients().len(), 2);
@@ -341,7 +331,7 @@ fn damaged_objects_never_panic() {
             let mut damaged = octets.clone();
             damaged[at] = value;
             let Ok(rekeyed) = rekey(&damaged, &owner, &new, Keep::Others, Proof::Content) else { continue };
-            let parsed = enveloped(&rekeyed);
+            let parsed = enveloped_data(&rekeyed);
             let recipient = parsed.recipient_for(&certificate("x25519")).unwrap();
             match parsed.open(recipient, &other) {
                 Ok(content) => assert_eq!(content, data("entity.txt"), "octet {at} is {value}"),

@@ -11,13 +11,17 @@ use const_oid::db::rfc5280::ID_CE_CERTIFICATE_POLICIES;
 use smime::{
     Certificate,
     cipher::ContentCipher,
-    cms::{self, Object, RecipientKey, seal},
+    cms::{self, RecipientKey, seal},
     key::{Digest, SignatureInput, Signer},
     message::{AuthResult, Reason, sign, verify},
     mime::{Canonical, Message, single_originator},
     path::{PathError, validate},
     public_key,
-    testing::rfc9216::{PEOPLE, certificate, der, issuer_of, key, path, trust},
+    testing::{
+        enveloped_data,
+        rfc9216::{PEOPLE, certificate, der, issuer_of, key, path, trust},
+        signed_data,
+    },
 };
 use testkit::Workdir;
 
@@ -125,7 +129,7 @@ fn what_is_sealed_for_each_opens_with_its_key_alone() {
         .collect();
     for cipher in ContentCipher::ALL {
         let object = seal(&[TEXT.as_bytes()], cipher, &recipients).unwrap();
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { unreachable!() };
+        let enveloped = enveloped_data(&object);
         for person in PEOPLE {
             let key = key(&format!("{person}.encrypt"));
             let recipient = enveloped.recipient_for(&certificate(&format!("{person}.encrypt"))).unwrap();
@@ -178,7 +182,7 @@ fn openssl_signs_and_seals_with_the_rsa_keys_what_passes_and_opens_here() {
             ["cms", "-sign", "-binary", "-nodetach", "-outform", "DER", "-in", content.to_str().unwrap()];
         let with = ["-signer", crt.to_str().unwrap(), "-inkey", key_file.to_str().unwrap()];
         let object = openssl(&[options.as_slice(), &with].concat()).unwrap();
-        let Ok(Object::SignedData(signed)) = Object::parse(&object) else { unreachable!() };
+        let signed = signed_data(&object);
         assert!(signed.signer_infos().iter().all(|info| info.names(&certificate(&format!("{person}.sign")))));
 
         let crt = path(&format!("{person}.encrypt.crt"));
@@ -186,7 +190,7 @@ fn openssl_signs_and_seals_with_the_rsa_keys_what_passes_and_opens_here() {
         let object =
             openssl(&[&options[..], &["-in", content.to_str().unwrap(), crt.to_str().unwrap()]].concat())
                 .unwrap();
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { unreachable!() };
+        let enveloped = enveloped_data(&object);
         let recipient = enveloped.recipient_for(&certificate(&format!("{person}.encrypt"))).unwrap();
         assert_eq!(enveloped.open(recipient, &key(&format!("{person}.encrypt"))).unwrap(), TEXT.as_bytes());
     }
@@ -212,7 +216,7 @@ fn each_pkcs_12_object_holds_the_persons_keys_and_certificates() {
 fn a_signature_of_ed25519_has_the_digest_of_rfc_8419() {
     let key = key("carlos.sign");
     let object = cms::sign(|algorithm| Digest::of(algorithm, TEXT.as_bytes()), &key, &[], at()).unwrap();
-    let Ok(Object::SignedData(signed)) = Object::parse(&object) else { unreachable!() };
+    let signed = signed_data(&object);
     let oid = signed.signer_infos().first().unwrap().digest_algorithm.oid;
     assert_eq!(oid, const_oid::db::rfc5912::ID_SHA_512);
 }

@@ -11,11 +11,10 @@ use std::{
 };
 
 use smime::{
-    cms::Object,
-    message::{AuthResult, Ciphertext, verify},
+    message::{AuthResult, verify},
     mime::{Message, MimeEntity, single_originator},
     protection::{FieldProtection, Payload, ProtectedHeader, Scheme, without_legacy_display},
-    testing::rfc9216::{certificate, key, trust},
+    testing::rfc9216::{opened, trust},
 };
 
 /// Their names.
@@ -103,13 +102,6 @@ impl Expected {
 }
 
 /// What Bob finds in a ciphertext.
-fn opened(entity: &MimeEntity<'_>) -> Message {
-    let object = Ciphertext::find(entity).unwrap().object;
-    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { unreachable!() };
-    let recipient = enveloped.recipient_for(&certificate("bob.encrypt")).unwrap();
-    Message::from_stored(&enveloped.open(recipient, &key("bob.encrypt")).unwrap())
-}
-
 /// How many parts have a legacy display element.
 fn legacy_displays(entity: &MimeEntity<'_>) -> usize {
     match entity.parts() {

@@ -36,10 +36,9 @@ impl Fate {
             _ => Some(foresight.of(envelope, message, Asking::Nobody(Instead::Nothing), now)?),
         };
         let sources = settings.lookup().sources.iter().map(|source| source.name.clone()).collect();
-        let is_unasked = |recipient: &str| is_among(&seen, recipient);
         let words = |known: &Known, recipient: &str| match known {
             Known::Certificates(_) => "there is a certificate to encrypt to".to_owned(),
-            Known::Unknown if is_unasked(recipient) => "the sources were not asked".to_owned(),
+            Known::Unknown if is_unasked(&seen, recipient) => "the sources were not asked".to_owned(),
             other => other.to_string(),
         };
         let known = seen.known.iter().map(|(recipient, known)| (recipient.clone(), words(known, recipient)));
@@ -60,7 +59,7 @@ impl Fate {
     /// What becomes of it for one recipient, in a few words.
     pub(super) fn for_one(&self, recipient: &str, was_to_encrypt: bool) -> String {
         if let Some(if_none) = &self.if_none {
-            if is_among(&self.seen, recipient) {
+            if is_unasked(&self.seen, recipient) {
                 return "what the sources say".to_owned();
             }
             return match self.seen.forms.as_ref().or(if_none.forms.as_ref()) {
@@ -131,7 +130,8 @@ impl Fate {
     }
 }
 
-fn is_among(seen: &Foreseen, recipient: &str) -> bool {
+/// Whether sources would have been asked about a recipient, and were not.
+pub(crate) fn is_unasked(seen: &Foreseen, recipient: &str) -> bool {
     let parsed = MailAddress::parse(recipient);
     parsed.is_ok_and(|parsed| seen.unasked.iter().any(|address| address.folded() == parsed.folded()))
 }

@@ -83,16 +83,9 @@ impl Agent {
 
     /// Gives the content-encryption key of a message to others, with one use of a private key. The encrypted
     /// content is not touched; so a ciphertext within a signature stays as it is, and is named.
-    pub fn rekey_stored(
-        &self,
-        message: &Message,
-        recipients: &[Recipient],
-        profile: &Profile,
-        keep: Keep,
-        proof: Proof,
-    ) -> Treating<'_> {
+    pub fn rekey_stored(&self, message: &Message, exchange: &Exchange<'_>) -> Treating<'_> {
         Turn::of(rekeyable(&message.entity()).and_then(|object| match object {
-            Some(object) => self.begin_to_rekey(message, Arc::new(object), recipients, profile, keep, proof),
+            Some(object) => self.begin_to_rekey(message, Arc::new(object), exchange),
             None => not_at_the_root(&message.entity()),
         }))
     }
@@ -102,23 +95,18 @@ impl Agent {
         &self,
         message: &Message,
         object: Arc<Vec<u8>>,
-        recipients: &[Recipient],
-        profile: &Profile,
-        keep: Keep,
-        proof: Proof,
+        exchange: &Exchange<'_>,
     ) -> Treating<'_> {
-        Turn::of(self.begin_to_rekey(message, object, recipients, profile, keep, proof))
+        Turn::of(self.begin_to_rekey(message, object, exchange))
     }
 
     fn begin_to_rekey(
         &self,
         message: &Message,
         object: Arc<Vec<u8>>,
-        recipients: &[Recipient],
-        profile: &Profile,
-        keep: Keep,
-        proof: Proof,
+        exchange: &Exchange<'_>,
     ) -> Result<Treating<'_>, ArchiveError> {
+        let Exchange { recipients, profile, keep, proof } = *exchange;
         let Object::EnvelopedData(enveloped) = Object::parse(&object)? else {
             return not_at_the_root(&message.entity());
         };
@@ -162,6 +150,19 @@ impl Agent {
             answer => Turn::Done(work.answered(message, &locked, answer.map(Some))),
         })
     }
+}
+
+/// Who gets the key of what is encrypted.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// These people,
+    pub recipients: &'a [Recipient],
+    /// by these algorithms.
+    pub profile: &'a Profile,
+    /// What becomes of the recipients that are there.
+    pub keep: Keep,
+    /// How sure to be of the key.
+    pub proof: Proof,
 }
 
 /// An object, and whose key opens it.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use smime::{
     cms::Object,
     message::{AuthResult, UnsignedMessage, Wrapped},
-    mime::{Canonical, MAX_DEPTH, Message, MimeEntity, single_originator},
+    mime::{Canonical, MAX_DEPTH, Message, MimeEntity},
 };
 
 use super::{ArchiveError, AsOf, Treated, Treating, kept, signing};
@@ -36,12 +36,9 @@ impl Agent {
         let kept = |reason: String| {
             Turn::Done(Ok(Treated { verdict: Some(verdict.clone()), ..Treated::kept(reason) }))
         };
-        let from = match single_originator(&entity) {
-            Ok(from) => from,
-            Err(error) => return Ok(kept(error.to_string())),
-        };
-        let Some(identity) = self.identities().signing_identity(&from, at) else {
-            return Ok(kept(format!("there is no signing identity for {from}")));
+        let (from, identity) = match self.signer_of(&entity, at) {
+            Ok(found) => found,
+            Err(reason) => return Ok(kept(reason)),
         };
         if verdict.result() != AuthResult::Pass {
             return Err(ArchiveError::OldSignature(Box::new(verdict)));

@@ -142,6 +142,9 @@ pub(super) mod tests {
     fn armour_counts_if_it_is_all_there_is() {
         let clear = clearsigned();
         let named = |name: &str| MESSAGE.replace("MESSAGE", name);
+        let armoured =
+            |data: &str| format!("-----BEGIN PGP MESSAGE-----\n\n{data}-----END PGP MESSAGE-----\n");
+        let headers = |count| MESSAGE.replace("-\n\n", &format!("-\n{}\n", "Comment: x\n".repeat(count)));
         for (name, text, expected) in [
             ("encrypted", MESSAGE.to_owned(), true),
             ("signed", clear.clone(), true),
@@ -151,6 +154,11 @@ pub(super) mod tests {
                 true,
             ),
             ("with CRLF", clear.replace('\n', "\r\n"), true),
+            ("a packet in the new format", armoured("wcBMAw==\n"), true),
+            ("one line without a checksum", armoured("jA0ECQMC\n"), true),
+            ("an empty line in the data", armoured("jA0E\n\nCQMC\n"), false),
+            ("a blank in the data", armoured("jA0E CQMC\n"), false),
+            ("as many armour headers as any program writes", headers(5), true),
             ("a key", KEY.to_owned(), false),
             ("a detached signature", DETACHED.to_owned(), false),
             ("text behind", format!("{MESSAGE}and text\n"), false),
@@ -171,11 +179,7 @@ pub(super) mod tests {
             ("a literal packet", MESSAGE.replace("jA0", "yA0"), false),
             ("a compressed packet", MESSAGE.replace("jA0", "yA0").replace("yA0", "oA0"), false),
             ("prose as armour header", MESSAGE.replace("-\n\n", "-\nsome prose\n\n"), false),
-            (
-                "many armour headers",
-                MESSAGE.replace("-\n\n", &format!("-\n{}\n", "Comment: x\n".repeat(6))),
-                false,
-            ),
+            ("many armour headers", headers(6), false),
             ("", String::new(), false),
         ] {
             assert_eq!(is_inline(text.as_bytes()), expected, "{name}");

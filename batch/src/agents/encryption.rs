@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use agent::{Agent, Turn};
+use agent::{Agent, Exchange, Turn};
 use smime::cms::{Keep, Proof};
 
 use super::done;
@@ -81,12 +81,13 @@ impl Task for Rekey<'_> {
             return Turn::Done(Ok(not_encrypted()));
         }
         let begun = self.recipients.of(work.message, (self.clock)()).map(|to| {
-            let (message, profile) = (work.message, self.recipients.profile());
+            let Self { agent, keep, proof, .. } = *self;
+            let exchange = Exchange { recipients: &to, profile: self.recipients.profile(), keep, proof };
             let rekeyed = match work.object.map(Arc::clone) {
-                Some(object) => self.agent.rekey_object(message, object, &to, profile, self.keep, self.proof),
-                None => self.agent.rekey_stored(message, &to, profile, self.keep, self.proof),
+                Some(object) => agent.rekey_object(work.message, object, &exchange),
+                None => agent.rekey_stored(work.message, &exchange),
             };
-            rekeyed.map(done, message)
+            rekeyed.map(done, work.message)
         });
         Turn::of(begun)
     }

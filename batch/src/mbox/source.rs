@@ -7,13 +7,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use mbox::{Found, Part, Splitter, Survey};
+
 use super::{
     lock::{Dotlock, PATIENCE, lock_for_reading, lock_for_replacing},
-    splitter::{Found, Part, Splitter},
-    survey::{MboxProbe, Survey, start},
+    survey::{MboxProbe, start, survey},
 };
 use crate::{
     attributes::State,
+    compress::Compression,
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable},
 };
@@ -22,6 +24,7 @@ use crate::{
 pub struct MboxSource {
     path: Arc<Path>,
     file: File,
+    compression: Option<Compression>,
     splitter: Splitter<Box<dyn BufRead + Send>, MboxProbe>,
     /// What a first look found of the whole file, or what was found of it so far.
     survey: Survey,
@@ -81,11 +84,13 @@ impl MboxSource {
     ) -> io::Result<Self> {
         let state = State::of(&file.metadata()?);
         let is_surveyed = begun.is_none();
-        let survey = begun.map_or_else(|| Survey::of(&file, &probe), Ok)?;
-        let splitter = Splitter::new(start(&file, survey.compression)?, probe, limit);
+        let compression = probe.compression();
+        let survey = begun.map_or_else(|| survey(&file, &probe), Ok)?;
+        let splitter = Splitter::new(start(&file, compression)?, probe, limit);
         Ok(Self {
             path: path.into(),
             file,
+            compression,
             splitter,
             survey,
             is_surveyed,
@@ -118,7 +123,7 @@ impl MboxSource {
             return Ok(());
         }
         if found.quoted > 0 {
-            self.survey = Survey::of(&self.file, &MboxProbe::of(&self.file)?)?;
+            self.survey = survey(&self.file, &MboxProbe::of(&self.file)?)?;
             self.is_surveyed = true;
         } else {
             self.survey.add(found);
@@ -130,11 +135,11 @@ impl MboxSource {
         let origin = Origin { file: Arc::clone(&self.path), offset: Some(offset) };
         let message = frame.map(|frame| (frame, len));
         if self.behind.is_none() {
-            let input = start(&self.file, self.survey.compression)?;
+            let input = start(&self.file, self.compression)?;
             self.behind = Some(Arc::new(Mutex::new(Behind { input, at: 0, file: self.file.try_clone()? })));
         }
         let Some(behind) = self.behind.clone() else { return Err(io::ErrorKind::NotFound.into()) };
-        let compressed = self.survey.compression.is_some();
+        let compressed = self.compression.is_some();
         let octets = Box::new(Passage { behind, compressed, at: offset, end: offset.saturating_add(len) });
         Ok(Large { origin, attributes: None, message, octets })
     }
@@ -152,7 +157,8 @@ impl MboxSource {
         let Some(octets) = found.octets else {
             return self.part(found.offset, found.len, Some(frame)).map(Piece::Large);
         };
-        let mut stored = Stored { origin, octets, frame, attributes: None, untouchable: None };
+        let unquoted = found.quoted == 0;
+        let mut stored = Stored { origin, octets, frame, attributes: None, untouchable: None, unquoted };
         stored.untouchable = match found.doubt {
             _ if first && is_folder_data(stored.content()) => Some(Untouchable::FolderData),
             Some(offset) => Some(Untouchable::MaybeTwo(offset)),

@@ -113,5 +113,12 @@ pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Piece> {
     }
     let untouchable = is_compressed(&octets).then_some(Untouchable::Compressed);
     let attributes = Some(attributes);
-    Ok(Piece::Message(Stored { origin, octets, frame: Frame::File, attributes, untouchable }))
+    Ok(Piece::Message(Stored {
+        origin,
+        octets,
+        frame: Frame::File,
+        attributes,
+        untouchable,
+        unquoted: false,
+    }))
 }

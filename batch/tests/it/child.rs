@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::AtomicBool,
     thread,
     time::Duration,
 };
@@ -112,7 +111,8 @@ fn as_another_process() {
         Some(report) => open_report(Path::new(&report), &options.inputs, true).unwrap(),
         None => Report::none(),
     };
-    let done = run(&options, &pace, report, &AtomicBool::new(false));
+    kill::stop_after(number("BATCH_STOP").unwrap_or(0));
+    let done = run(&options, &pace, report, &kill::STOP);
     fs::write(output.with_extension("status"), fs::read("/proc/self/status").unwrap()).unwrap_or_default();
     if let Err(stopped) = done {
         panic!("stopped: {:#}", describe(&stopped.error));
@@ -152,7 +152,7 @@ mod kill {
     use std::{
         fs,
         path::Path,
-        sync::atomic::{AtomicU64, Ordering},
+        sync::atomic::{AtomicBool, AtomicU64, Ordering},
         thread,
         time::Duration,
     };
@@ -177,9 +177,22 @@ mod kill {
         }
     }
 
+    /// How many messages are left until it is asked to stop; 0 for never.
+    static LEFT_UNTIL_STOP: AtomicU64 = AtomicU64::new(0);
+    pub(super) static STOP: AtomicBool = AtomicBool::new(false);
+
+    pub(super) fn stop_after(number: u64) {
+        LEFT_UNTIL_STOP.store(number, Ordering::Relaxed);
+    }
+
     pub(super) fn seen_one() {
-        let left = LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if left == Ok(1) {
+        let is_last = |left: &AtomicU64| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) == Ok(1)
+        };
+        if is_last(&LEFT_UNTIL_STOP) {
+            STOP.store(true, Ordering::Relaxed);
+        }
+        if is_last(&LEFT) {
             kill();
         }
     }

@@ -96,21 +96,16 @@ fn go_on_after(meanwhile: Meanwhile, input: &str, format: Option<&str>) {
         assert!(copied.unwrap().success());
     }
     // Given a run that was stopped in the second folder,
-    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
-    let task = Stopping { after: 120, stop: &stop, seen: &seen };
-    let mut options = journaled(&path("in"), &path("out"), true);
-    options.journal = options.journal.map(|journal| Journaling { request: REQUEST.into(), ..journal });
-    options.output = match format {
+    let output = match format {
         None => Output::Path(path("out")),
         Some("in place") => Output::InPlace,
         Some(format) => Output::Converted(path("out"), format.parse().unwrap()),
     };
     let report = path("out.report");
-    let stopped = run(&options, &task, open_report(&report, &options.inputs, true).unwrap(), &stop);
-    assert!(matches!(stopped.unwrap_err().error, BatchError::Interrupted), "{what}");
+    let seen = stop_after(120, &Options { output, ..begun(&path("in"), &path("out")) }, &report);
     // The names in a tree come in order, those of folders that begin with a dot first.
     let before = if input == "maildir" { FOLDERS[0].1 } else { 0 };
-    let done = usize::try_from(seen.load(Ordering::Relaxed)).unwrap() - before;
+    let done = seen - before;
     assert!((50..FOLDERS[1].1).contains(&done), "{what}: {done}");
     // and that folder gone,
     match meanwhile {
@@ -190,41 +185,11 @@ fn a_folder_that_had_a_copy_is_not_taken_for_it() {
 }
 
 #[test]
-fn a_folder_that_was_restored_under_another_name_meanwhile_is_replaced_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let mail = folder.path().join("mail");
-    make_maildir(&mail);
-    // Given a Maildir in which some messages of a folder were replaced when the run was stopped,
-    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
-    let task = Stopping { after: 120, stop: &stop, seen: &seen };
-    let mut options = journaled(&mail, &mail, true);
-    options.journal = options.journal.map(|journal| Journaling { request: REQUEST.into(), ..journal });
-    options.output = Output::InPlace;
-    let report = folder.path().join("report");
-    run(&options, &task, open_report(&report, &options.inputs, true).unwrap(), &stop).unwrap_err();
-    // and that folder as it was before in another one,
-    let again = folder.path().join("again");
-    make_maildir(&again);
-    fs::remove_dir_all(mail.join(".Archive")).unwrap();
-    fs::rename(again.join(".Archive"), mail.join(".Restored")).unwrap();
-    // when it is gone on with, all of it is replaced.
-    let mut rest = in_place(Pace::Shouting, &mail);
-    let ran = rest.env("BATCH_RESUME", &report).env("BATCH_SELDOM", "yes").output().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    assert_eq!(subjects(&mail).len(), FOLDERS.iter().map(|(_, messages)| messages).sum::<usize>());
-}
-
-#[test]
 fn a_message_that_was_moved_alone_meanwhile_is_said_to_be_there_twice() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     make_maildir(&path("in"));
-    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
-    let task = Stopping { after: 30, stop: &stop, seen: &seen };
-    let mut options = journaled(&path("in"), &path("out"), true);
-    options.journal = options.journal.map(|journal| Journaling { request: REQUEST.into(), ..journal });
-    run(&options, &task, open_report(&path("out.report"), &options.inputs, true).unwrap(), &stop)
-        .unwrap_err();
+    stop_after(30, &begun(&path("in"), &path("out")), &path("out.report"));
     fs::rename(path("in/cur/0.host:2,S"), path("in/.Sent/cur/from-elsewhere.host:2,S")).unwrap();
     fs::remove_file(path("in/cur/1.host:2,S")).unwrap();
     let ran = resuming(&path("in"), &path("out"), None).output().unwrap();
@@ -240,12 +205,7 @@ fn an_mbox_tells_of_no_folder() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("in"), sample_mbox(1_000)).unwrap();
-    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
-    let task = Stopping { after: 30, stop: &stop, seen: &seen };
-    let mut options = journaled(&path("in"), &path("out"), true);
-    options.journal = options.journal.map(|journal| Journaling { request: REQUEST.into(), ..journal });
-    run(&options, &task, open_report(&path("out.report"), &options.inputs, true).unwrap(), &stop)
-        .unwrap_err();
+    stop_after(30, &begun(&path("in"), &path("out")), &path("out.report"));
     let ran = resuming(&path("in"), &path("out"), None).output().unwrap();
     let said = String::from_utf8(ran.stderr).unwrap();
     assert!(ran.status.success() && said.contains("going on after"), "{said}");
@@ -264,12 +224,24 @@ fn copy_of(from: &Path, to: &Path) {
     assert!(std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }
 
-/// Stops a run after so many messages.
-fn stop_after(after: u64, options: &Options, report: &Path) {
+/// Stops a run after so many messages, and gives how many it worked on.
+fn stop_after(after: u64, options: &Options, report: &Path) -> usize {
     let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
     let task = Stopping { after, stop: &stop, seen: &seen };
     let stopped = run(options, &task, open_report(report, &options.inputs, true).unwrap(), &stop);
     assert!(matches!(stopped.unwrap_err().error, BatchError::Interrupted));
+    usize::try_from(seen.load(Ordering::Relaxed)).unwrap()
+}
+
+/// A Maildir `in` that is replaced up to somewhere in its second folder, of which there was a copy by then.
+fn replaced_in_part(copy: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    make_maildir(&path("in"));
+    copy_of(&path("in/.Archive"), &path(copy));
+    let options = Options { output: Output::InPlace, ..begun(&path("in"), &path("in")) };
+    stop_after(120, &options, &path("in.report"));
+    folder
 }
 
 fn begun(input: &Path, output: &Path) -> Options {
@@ -325,13 +297,9 @@ fn output_name(path: &str) -> String {
 #[test]
 fn a_message_that_was_put_back_after_it_was_replaced_is_replaced_again_and_that_is_said() {
     for back in [".Archive", ".Restored"] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        make_maildir(&path("in"));
-        copy_of(&path("in/.Archive"), &path("backup"));
         // Given a run in place that was stopped in the second folder,
-        let options = Options { output: Output::InPlace, ..begun(&path("in"), &path("in")) };
-        stop_after(120, &options, &path("in.report"));
+        let folder = replaced_in_part("backup");
+        let path = |name: &str| folder.path().join(name);
         let done = files(&path("in/.Archive/cur")).into_values();
         let done = done.filter(|octets| octets.windows(7).any(|octets| octets == b"X-Shout")).count();
         assert!((50..FOLDERS[1].1).contains(&done), "{done}");
@@ -339,25 +307,41 @@ fn a_message_that_was_put_back_after_it_was_replaced_is_replaced_again_and_that_
         fs::remove_dir_all(path("in/.Archive")).unwrap();
         copy_of(&path("backup"), &path("in").join(back));
         // when it is gone on with, all of it is done, each message once,
+        let mut again = in_place(Pace::Shouting, &path("in"));
+        again.env("BATCH_STOP", "240").env("BATCH_ROOM", "262144");
+        let stopped =
+            again.env("BATCH_RESUME", path("in.report")).env("BATCH_SELDOM", "yes").output().unwrap();
+        let said_before = String::from_utf8(stopped.stderr).unwrap();
+        assert!(said_before.contains("stopped: "), "{back}: {said_before}");
         let said = said_by(in_place(Pace::Shouting, &path("in")), &path("in.report"));
         let found = subjects(&path("in"));
         assert_eq!(found.len(), FOLDERS.iter().map(|(_, messages)| messages).sum::<usize>(), "{back}");
         assert!(found.values().all(|times| *times == 1), "{back}: {found:?}");
-        // and it says so.
+        // and it says so, also the run that was stopped once more.
         let words = " messages that were replaced before are there again as they were";
-        assert_eq!(number(&said, words), done, "{back}: {said}");
+        let counts =
+            [&said_before, &said].map(|said| if said.contains(words) { number(said, words) } else { 0 });
+        assert!(counts[0] > 0, "{back}: {said_before}");
+        assert_eq!(counts.iter().sum::<usize>(), done, "{back}: {said_before} {said}");
         assert!(!said.contains("came since"), "{back}: {said}");
+        // The report has two lines of each, of which the later one counts.
+        let lines = fs::read_to_string(path("in.report")).unwrap();
+        assert_eq!(lines.lines().count(), found.len() + done, "{back}");
+        assert_eq!(lines.matches(",\"again\":\".Archive\"").count(), done, "{back}");
+        let checked = check(&path("in.report"), &[path("in")]).unwrap();
+        assert_eq!((checked.good, checked.problems), (found.len() as u64, Vec::new()), "{back}");
+        fs::remove_file(
+            path("in").join(back).join("cur").read_dir().unwrap().next().unwrap().unwrap().path(),
+        )
+        .unwrap();
+        assert_eq!(check(&path("in.report"), &[path("in")]).unwrap().count, 1, "{back}");
     }
 }
 
 #[test]
 fn a_copy_that_was_renamed_is_not_taken_in_place_for_the_folder_that_it_is_a_copy_of() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = replaced_in_part("in/.Copy");
     let path = |name: &str| folder.path().join(name);
-    make_maildir(&path("in"));
-    copy_of(&path("in/.Archive"), &path("in/.Copy"));
-    let options = Options { output: Output::InPlace, ..begun(&path("in"), &path("in")) };
-    stop_after(120, &options, &path("in.report"));
     fs::remove_dir_all(path("in/.Archive")).unwrap();
     fs::rename(path("in/.Copy"), path("in/.Copy2")).unwrap();
     said_by(in_place(Pace::Shouting, &path("in")), &path("in.report"));

@@ -27,6 +27,5 @@ mod readers;
 mod resume;
 mod safety;
 mod scan;
-mod splitter;
 mod support;
 mod turns;

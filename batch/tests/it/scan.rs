@@ -1,6 +1,6 @@
 //! What a scan finds without any private key.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, io::Write, path::Path, process::Command, sync::Arc};
 
 use agent::{Identities, Identity, settings::Logins};
 use batch::{
@@ -8,6 +8,7 @@ use batch::{
     run::{Options, Output},
     scan::{Scan, Summary},
 };
+use flate2::{Compression, write::GzEncoder};
 use smime::{
     message::seal,
     mime::{Canonical, Message, encode_base64},
@@ -98,5 +99,31 @@ fn keys_operations_and_what_would_be_lost_are_counted() {
         "2014",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn a_scan_that_has_to_stop_says_what_it_has_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let message = format!("From - \n{}\n", sealed_to(&["bob"]));
+    fs::write(path("in"), message.repeat(3)).unwrap();
+    // The next input begins well, and ends in the middle.
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::none());
+    gzip.write_all(message.repeat(500).as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    fs::write(path("cut.gz"), &gzip[..gzip.len() / 2]).unwrap();
+    fs::write(path("root.pem"), data("root.pem")).unwrap();
+    fs::write(path("toml"), "[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n").unwrap();
+    for (quiet, is_told) in [(None, true), (Some("--quiet"), false)] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_hsmime-batch"));
+        program.arg("--config").arg(path("toml")).args(["scan", "--report"]).arg(path("report"));
+        let ran = program.args(quiet).arg(path("in")).arg(path("cut.gz")).output().unwrap();
+        let said = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(2), "{said}");
+        assert!(said.contains("cut.gz"), "{said}");
+        assert!(said.contains("3 messages, 3 encrypted"), "{said}");
+        assert_eq!(said.contains("scanned  "), is_told, "{said}");
+        fs::remove_file(path("report")).unwrap();
     }
 }

@@ -128,7 +128,7 @@ impl Chooser {
     }
 
     /// Like [`Self::candidates`], on behalf of a message that has waited for others already.
-    pub fn candidates_within(
+    pub(crate) fn candidates_within(
         &self,
         address: &MailAddress,
         at: SystemTime,

@@ -1,7 +1,7 @@
 //! How a copy of ours is known when it comes back: an HMAC over its envelope and body, with a key that stays in the
-//! spool's folder; and where it has fields that say what we found, another over these and the fields that they are about.
+//! spool's folder; and another over the fields that say what we found, if there are some, and the fields that such are about.
 //! Whoever sees them can do nothing with them but send the same text to the same people; under another header, without what
-//! we found.
+//! we found, or seem to have found.
 
 use std::{fmt, fs, io, path::Path};
 
@@ -20,7 +20,7 @@ pub(crate) const FIELD: &str = "X-Hsmime-Copy";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     /// The body, the fields that say what was found of the message it was made from, where there are some, and those that
-    /// they are about.
+    /// such are about.
     WithResults,
     /// The body alone.
     Body,
@@ -32,6 +32,14 @@ pub(super) struct Marked<'m> {
     pub(super) sender: &'m str,
     pub(super) recipients: &'m [String],
     pub(super) body: &'m [u8],
+}
+
+/// What stands in a header of what we found, and what that is about, as a marker covers it.
+#[derive(Debug)]
+pub(super) struct Results {
+    /// Whether anything was found.
+    pub(super) are_there: bool,
+    pub(super) octets: Vec<u8>,
 }
 
 /// The key; it shows as nothing.
@@ -54,35 +62,27 @@ impl Key {
         Ok(Self(hmac::Key::new(HMAC_SHA256, &octets)))
     }
 
-    /// The whole field. `results` is what stands in the header of what we found; `None` where nothing does.
-    pub(super) fn marker(&self, of: Marked<'_>, results: Option<&[u8]>) -> String {
-        let body = self.body_tag(of, results.is_some());
-        let mut field = format!("{FIELD}: {}", HEXLOWER.encode(body.as_ref()));
-        if let Some(results) = results {
-            // Its own line: such lines are short everywhere.
-            field.push_str("\r\n ");
-            field.push_str(&HEXLOWER.encode(self.results_tag(&body, results).as_ref()));
-        }
-        field.push_str("\r\n");
-        field
+    /// The whole field.
+    pub(super) fn marker(&self, of: Marked<'_>, results: &Results) -> String {
+        let body = self.body_tag(of, results.are_there);
+        let header = self.results_tag(&body, results);
+        // On lines of their own: such are short everywhere.
+        format!("{FIELD}: {}\r\n {}\r\n", HEXLOWER.encode(body.as_ref()), HEXLOWER.encode(header.as_ref()))
     }
 
-    /// What of a copy is as a marker says.
-    pub(super) fn known(&self, marker: &str, of: Marked<'_>, results: Option<&[u8]>) -> Option<Known> {
+    /// What of a copy is as a marker says. That of an older version had no second word where there were no results.
+    pub(super) fn known(&self, marker: &str, of: Marked<'_>, results: &Results) -> Option<Known> {
         let mut words = marker.split_ascii_whitespace().map(|word| HEXLOWER.decode(word.as_bytes()));
         let is = |expected: &hmac::Tag, given: &[u8]| {
             aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), given).is_ok()
         };
         let first = words.next()?.ok()?;
-        let had_results = self.body_tag(of, true);
-        if is(&had_results, &first) {
-            let given = words.next().and_then(Result::ok).unwrap_or_default();
-            let is_whole =
-                results.is_some_and(|results| is(&self.results_tag(&had_results, results), &given));
-            return Some(if is_whole { Known::WithResults } else { Known::Body });
-        }
-        let had_none = is(&self.body_tag(of, false), &first);
-        had_none.then_some(if results.is_none() { Known::WithResults } else { Known::Body })
+        let given = words.next().and_then(Result::ok).unwrap_or_default();
+        [true, false].into_iter().find_map(|had_results| {
+            let body = self.body_tag(of, had_results);
+            let is_whole = had_results == results.are_there && is(&self.results_tag(&body, results), &given);
+            is(&body, &first).then_some(if is_whole { Known::WithResults } else { Known::Body })
+        })
     }
 
     /// Of a copy that had results, another than of one that had none: whoever takes them off does not get the other.
@@ -92,8 +92,8 @@ impl Key {
     }
 
     /// Of the results of this body for these people.
-    fn results_tag(&self, body: &hmac::Tag, results: &[u8]) -> hmac::Tag {
-        self.of("results", &HEXLOWER.encode(body.as_ref()), &[], results).sign()
+    fn results_tag(&self, body: &hmac::Tag, results: &Results) -> hmac::Tag {
+        self.of("results", &HEXLOWER.encode(body.as_ref()), &[], &results.octets).sign()
     }
 
     /// What a message is known by, fit for a file's name. Its recipients do not count: a client may try again for

@@ -39,7 +39,7 @@ use crate::asked::without_success;
 
 pub(crate) use entry::Entry;
 pub(crate) use marker::{FIELD as MARKER, Known};
-use marker::{Key, Marked};
+use marker::{Key, Marked, Results};
 use memory::{Memory, Tag};
 use set::{Held, Open, Sealed, Sets, identity_of};
 
@@ -184,8 +184,7 @@ impl Spool {
             (Some(marker), None) => {
                 let Envelope { sender, recipients, .. } = envelope;
                 let of = Marked { sender, recipients, body: message.body() };
-                let results = self.shared.results(message);
-                self.shared.key.known(&marker.unfolded(), of, results.as_deref())
+                self.shared.key.known(&marker.unfolded(), of, &self.shared.results(message))
             }
             _ => None,
         }
@@ -280,25 +279,22 @@ impl Shared {
         recipients.iter().map(|recipient| self.key.tag(identity, recipient)).collect()
     }
 
-    /// The fields that only we write, and those that they are about, as a marker covers them; `None` where there are none
-    /// of ours.
-    fn results(&self, message: &Message) -> Option<Vec<u8>> {
+    /// The fields that only we write, if there are some, and those that such are about: a subject may have a tag.
+    fn results(&self, message: &Message) -> Results {
         let entity = message.entity();
         let header = entity.header();
-        let mut results = Vec::new();
+        let mut octets = Vec::new();
         let mut cover = |name: &str, value: &str| {
             // However it is folded.
             let words: Vec<&str> = value.split_ascii_whitespace().collect();
             let value = words.join(" ");
-            results.extend_from_slice(
+            octets.extend_from_slice(
                 format!("{}:{}:{value}\n", name.to_ascii_lowercase(), value.len()).as_bytes(),
             );
         };
         let ours = authres::forged(&entity, &self.name);
         let ours: Vec<_> = ours.iter().filter(|field| !field.name.eq_ignore_ascii_case(MARKER)).collect();
-        if ours.is_empty() {
-            return None;
-        }
+        let are_there = !ours.is_empty();
         for field in ours {
             let at = usize::try_from(field.index.saturating_sub(1)).unwrap_or(usize::MAX);
             let value = header.all(&field.name).nth(at).map(|field| field.unfolded()).unwrap_or_default();
@@ -307,7 +303,7 @@ impl Shared {
         for name in WITH_RESULTS {
             header.all(name).for_each(|field| cover(name, &field.unfolded()));
         }
-        Some(results)
+        Results { are_there, octets }
     }
 
     /// Digits that nothing else in this spool has.

@@ -159,7 +159,7 @@ impl Sender {
         let results = self.shared.results(&parsed);
         let marker = |recipients: &[String]| {
             let of = Marked { sender: &entry.sender, recipients, body: parsed.body() };
-            self.shared.key.marker(of, results.as_deref())
+            self.shared.key.marker(of, &results)
         };
         let mut report = match smtp::send((&self.host, self.port), &self.name, &entry, &message, marker) {
             Ok(report) => report,

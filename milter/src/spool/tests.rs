@@ -220,6 +220,18 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
         Some(Known::Body),
         "it had no field of ours"
     );
+    let text = String::from_utf8_lossy(back.octets()).into_owned();
+    for (of, changed) in [
+        ("a tag", text.replace("Subject: x", "Subject: [S/MIME: signed] x")),
+        ("an author", format!("From: boss@example.net\r\n{text}")),
+        ("the marker as it was once", text.replacen("\r\n ", "\r\nX: ", 1)),
+    ] {
+        assert_ne!(changed, text, "{of}");
+        let changed = Message::from_stored(
+            &[changed.split_once("\r\n\r\n").unwrap().0.as_bytes(), b"\r\n\r\n", back.body()].concat(),
+        );
+        assert_eq!(spool.known(&alone, &changed), Some(Known::Body), "{of}");
+    }
     assert!(spool.known(&envelope(), &back).is_none(), "other recipients");
     assert!(
         spool.known(&Envelope { sender: "x@example.org".to_owned(), ..alone }, &back).is_none(),

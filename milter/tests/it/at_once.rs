@@ -1,7 +1,7 @@
 //! Small messages that need nothing but a private key: they take no thread of their own, and hold nobody up.
 
 use std::sync::{Mutex, mpsc};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use agent::identity::Identity;
 use agent::settings::Logins;
@@ -11,7 +11,7 @@ use smime::Certificate;
 use smime::algorithm::{DigestAlgorithm::Sha256, SignatureAlgorithm};
 use smime::key::{Digest, KeyError, SignatureInput, SignatureValue, Signer};
 use smime::mime::Message;
-use smime::question::{Question, Reply};
+use smime::question::{Question, Reply, UnderWay};
 use smime::testing::fixtures::{certificate, key};
 
 use crate::mta::Mta;
@@ -21,7 +21,8 @@ use crate::running::{Running, edited};
 #[derive(Debug)]
 struct Slow(Certificate, Option<Mutex<mpsc::Sender<Asked>>>);
 
-struct Asked(Reply);
+/// A question, and what tells when it is withdrawn, or done with.
+struct Asked(Reply, mpsc::Receiver<()>);
 
 impl Signer for Slow {
     fn certificate(&self) -> &Certificate {
@@ -36,9 +37,14 @@ impl Signer for Slow {
         panic!("it is never waited for")
     }
 
-    fn submit_at_once(&self, _: Question, reply: Reply) -> bool {
-        let asked = self.1.as_ref().map(|asked| asked.lock().unwrap().send(Asked(reply)).unwrap());
-        asked.is_some()
+    fn submit_at_once(&self, _: Question, reply: Reply) -> Option<UnderWay> {
+        let asked = self.1.as_ref()?;
+        let (tell, withdrawn) = mpsc::channel();
+        asked.lock().unwrap().send(Asked(reply, withdrawn)).unwrap();
+        Some(UnderWay::new(move || {
+            // The test may look no more.
+            let _ = tell.send(());
+        }))
     }
 }
 
@@ -137,14 +143,48 @@ fn messages_that_wait_for_a_key_hold_up_nobody() {
     assert_eq!(way(&mut other, " done", b"x\r\n"), "at once");
     assert_eq!(way(&mut other, " none", b"x\r\n"), "thread");
     // The last gets no answer at all, and the one before another than it can do with.
-    for (at, Asked(reply)) in replies.into_iter().enumerate() {
+    for (at, Asked(reply, _)) in replies.into_iter().enumerate() {
         match at {
             7 => drop(reply),
-            6 => reply(Err(KeyError::Deadline { token: "t".into(), deadline: std::time::Duration::ZERO })),
+            6 => reply(Err(KeyError::Deadline { token: "t".into(), deadline: Duration::ZERO })),
             _ => reply(Err(KeyError::NoRandomness)),
         }
     }
     let answers: Vec<_> = waiting.iter_mut().map(|mta| told(&mta.answer().unwrap())).collect();
-    assert!(answers[..6].iter().all(|way| way == "answered"), "{answers:?}");
-    assert!(answers[6..].iter().all(|reply| reply.starts_with("451 4.3.2")), "{answers:?}");
+    // Which of them asked first is not said.
+    let count = |is: fn(&str) -> bool| answers.iter().filter(|answer| is(answer)).count();
+    assert_eq!(count(|way| way == "answered"), 6, "{answers:?}");
+    assert_eq!(count(|reply| reply.starts_with("451 4.3.2")), 2, "{answers:?}");
+}
+
+#[test]
+fn a_question_is_withdrawn_where_nobody_waits_for_it_any_more() {
+    let patience = Duration::from_mins(1);
+    for gone in [false, true] {
+        let (ask, asked) = mpsc::channel();
+        // Either the deadline comes first, or the MTA is found to be gone.
+        let limits = Limits {
+            deadline: if gone { patience } else { Duration::from_millis(200) },
+            progress: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let milter = Running::by(limits, Begins(identity(Some(ask))));
+        let mut mta = Mta::open(milter.address);
+        mta.envelope("<a@x.invalid>", &["<r@x.invalid>"]);
+        mta.field("Subject", " asks");
+        assert_eq!(mta.end_of_header().0, 'c');
+        mta.send('E', b"");
+        // Held, so that only the milter can end it.
+        let Asked(reply, withdrawn) = asked.recv().unwrap();
+        if gone {
+            drop(mta);
+        } else {
+            let answer = mta.answer().unwrap();
+            assert!(answer.smtp().starts_with("451 4.3.2"), "{}", answer.smtp());
+        }
+        withdrawn.recv_timeout(patience).unwrap_or_else(|_| panic!("still asked; gone: {gone}"));
+        // An answer that comes all the same harms nobody.
+        reply(Err(KeyError::NoRandomness));
+        assert_eq!(way(&mut Mta::open(milter.address), " done", b"x\r\n"), "at once");
+    }
 }

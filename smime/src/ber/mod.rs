@@ -157,6 +157,9 @@ pub const MAX_SMALL: usize = 50_000;
 /// See [`MAX_SMALL`]. Certificates and CRLs have one element in 10 octets or more, segments are of 100 and more.
 pub const OCTETS_PER_ELEMENT: usize = 8;
 
+/// Up to how many octets the elements are not counted before there is room made for them.
+const SHORT: usize = 16 * 1024;
+
 /// How much memory an element takes: in the tree, and as a segment.
 const OCTETS_OF_ELEMENT: usize = size_of::<Packed>() + size_of::<&[u8]>();
 
@@ -177,8 +180,13 @@ impl<'a> Tree<'a> {
     pub(crate) fn parse_within(octets: &'a [u8], room: usize) -> Result<Self, BerError> {
         let max_elements = (octets.len() / OCTETS_PER_ELEMENT).clamp(MAX_SMALL, MAX_ELEMENTS);
         let max_elements = max_elements.min(room / OCTETS_OF_ELEMENT);
-        // Growing would take three times the memory for a moment.
-        let mut nodes: Vec<Packed> = Vec::with_capacity(count(octets, max_elements));
+        // Growing would take three times the memory for a moment; what is short has room for as many as it may have.
+        let most = if octets.len() <= SHORT {
+            (octets.len() / OCTETS_PER_ELEMENT).min(max_elements)
+        } else {
+            count(octets, max_elements)
+        };
+        let mut nodes: Vec<Packed> = Vec::with_capacity(most);
         let mut open: Vec<Open> = Vec::new();
         let mut at = 0;
         loop {

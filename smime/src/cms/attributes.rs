@@ -1,6 +1,6 @@
 //! Signed attributes: read with the rules of RFC 5652 section 11 and RFC 8551 section 2.5, and written.
 
-use std::time::SystemTime;
+use std::{sync::OnceLock, time::SystemTime};
 
 use const_oid::db::rfc5911;
 use der::{Decode, Encode, asn1::ObjectIdentifier};
@@ -11,7 +11,7 @@ use super::{EncryptionKeyPreference, RecipientKey};
 use crate::{
     Certificate,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
-    ber::{BerError, Element, Tag},
+    ber::{BerError, Element, Tag, Tree},
     capabilities::Capabilities,
     cipher::ContentCipher,
     key::Digest,
@@ -39,10 +39,10 @@ pub struct SignedAttributes {
     message_digest: Vec<u8>,
     signing_time: Option<SystemTime>,
     signing_certificate: Option<CertificateHash>,
-    /// SMIMECapabilities, where they can be read.
-    capabilities: Option<Capabilities>,
-    /// SMIMEEncryptionKeyPreference, where it can be read.
-    key_preference: Option<EncryptionKeyPreference>,
+    /// SMIMECapabilities.
+    capabilities: Option<Unread<Capabilities>>,
+    /// SMIMEEncryptionKeyPreference, or Microsoft's.
+    key_preference: Option<Unread<EncryptionKeyPreference>>,
     /// CMSAlgorithmProtection: digest and signature algorithm (RFC 6211).
     protected: Option<(AlgorithmIdentifierOwned, AlgorithmIdentifierOwned)>,
 }
@@ -98,8 +98,7 @@ impl SignedAttributes {
         let preferred = single(element, ENCRYPTION_KEY_PREFERENCE, "encryptionKeyPreference")?;
         // No standard says anything of this one, so nothing that is wrong with it matters.
         let older = || single(element, MICROSOFT_ENCRYPTION_KEY_PREFERENCE, "").ok().flatten();
-        let key_preference =
-            preferred.or_else(older).and_then(|value| EncryptionKeyPreference::read(value).ok());
+        let key_preference = preferred.or_else(older);
         let v2 = single(element, rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, "signingCertificateV2")?;
         let v1 = single(element, rfc5911::ID_AA_SIGNING_CERTIFICATE, "signingCertificate")?;
         let signing_certificate = match (v2, v1) {
@@ -116,8 +115,8 @@ impl SignedAttributes {
             message_digest: message_digest.expect(Tag::OCTET_STRING, "message-digest")?.content().to_vec(),
             signing_time: signing_time.map(read_time).transpose()?,
             signing_certificate,
-            capabilities: capabilities.and_then(|value| Capabilities::read(value.octets()).ok()),
-            key_preference,
+            capabilities: capabilities.map(Unread::new),
+            key_preference: key_preference.map(Unread::new),
             protected,
         })
     }
@@ -143,20 +142,43 @@ impl SignedAttributes {
         self.signing_time
     }
 
+    /// The same once they were verified, without the octets that only that needs.
+    pub(crate) fn settled(&self) -> Self {
+        let Self { content_type, signing_time, capabilities, key_preference, .. } = self.clone();
+        Self {
+            received: Vec::new(),
+            sorted: None,
+            content_type,
+            message_digest: Vec::new(),
+            signing_time,
+            signing_certificate: None,
+            capabilities,
+            key_preference,
+            protected: None,
+        }
+    }
+
     /// What the signer says its mail program can open. It is worth something only once the signature is found
     /// good (RFC 8551 2.7.1).
     pub fn capabilities(&self) -> Option<&Capabilities> {
-        self.capabilities.as_ref()
+        self.capabilities.as_ref()?.read(|octets| Capabilities::read(octets).ok())
     }
 
     /// The certificate that the signer wants to be encrypted to, by its name. Like the capabilities it is worth
     /// something only once the signature is found good.
     pub fn encryption_key_preference(&self) -> Option<&EncryptionKeyPreference> {
-        self.key_preference.as_ref()
+        self.key_preference.as_ref()?.read(|octets| {
+            let value = Tree::parse(octets).ok()?;
+            EncryptionKeyPreference::read(value.root()).ok()
+        })
     }
 
     /// Whether a CMSAlgorithmProtection attribute, if there is one, names these algorithms (RFC 6211 2).
-    pub fn protects(&self, digest: &AlgorithmIdentifierOwned, signature: &AlgorithmIdentifierOwned) -> bool {
+    pub(crate) fn protects(
+        &self,
+        digest: &AlgorithmIdentifierOwned,
+        signature: &AlgorithmIdentifierOwned,
+    ) -> bool {
         // Digests come with NULL or without parameters; that says nothing.
         self.protected.as_ref().is_none_or(|(protected_digest, protected_signature)| {
             protected_digest.oid == digest.oid && protected_signature == signature
@@ -165,11 +187,45 @@ impl SignedAttributes {
 
     /// Whether a signingCertificate attribute, if there is one, is of this certificate (RFC 5035).
     pub fn binds(&self, certificate: &Certificate) -> bool {
-        self.signing_certificate.as_ref().is_none_or(|named| {
-            Digest::of(named.algorithm, certificate.der()).as_bytes() == named.hash.as_slice()
+        self.signing_certificate.as_ref().is_none_or(|named| match named.algorithm {
+            DigestAlgorithm::Sha256 => certificate.fingerprint().as_slice() == named.hash,
+            algorithm => Digest::of(algorithm, certificate.der()).as_bytes() == named.hash,
         })
     }
 }
+
+/// The longest value that is kept to be read. Names and lists of capabilities have some hundred octets.
+const MAX_UNREAD_OCTETS: usize = 16 * 1024;
+
+/// The octets of a value that most who look at a signature do not ask for. It is read when somebody does.
+#[derive(Clone, Debug)]
+struct Unread<T> {
+    octets: Vec<u8>,
+    /// `None` where it cannot be read.
+    read: OnceLock<Option<T>>,
+}
+
+impl<T> Unread<T> {
+    fn new(value: Element<'_, '_>) -> Self {
+        let octets = value.octets();
+        if octets.len() > MAX_UNREAD_OCTETS {
+            return Self { octets: Vec::new(), read: OnceLock::from(None) };
+        }
+        Self { octets: octets.to_vec(), read: OnceLock::new() }
+    }
+
+    fn read(&self, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<&T> {
+        self.read.get_or_init(|| read(&self.octets)).as_ref()
+    }
+}
+
+impl<T> PartialEq for Unread<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.octets == other.octets
+    }
+}
+
+impl<T> Eq for Unread<T> {}
 
 /// Members sorted as DER wants them, where they are in another order.
 fn sorted(element: Element<'_, '_>) -> Result<Option<Vec<u8>>, AttributeError> {

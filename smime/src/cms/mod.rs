@@ -31,7 +31,7 @@ pub use enveloped_data::{EnvelopedData, OpenError};
 pub use key_agreement::KeyAgreement;
 pub use key_preference::EncryptionKeyPreference;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
-pub use rekey::{Keep, Proof, RekeyError, Rekeyed, rekey, rekey_in_parts, rekey_question, rekey_with};
+pub use rekey::{Keep, Proof, RekeyError, Rekeyed, rekey, rekey_in_parts, rekey_question};
 #[cfg(test)]
 pub(crate) use seal::transport_identifier;
 pub(crate) use seal::{Layout as SealLayout, Plain};

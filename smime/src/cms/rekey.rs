@@ -96,7 +96,7 @@ pub fn rekey(
     rekey_with(octets, certificate, answer, recipients, keep, proof)
 }
 
-/// The first half of [`rekey`]: what to ask the private key of `certificate`. `None`: nothing, and [`rekey_with`] is to
+/// The first half of [`rekey`]: what to ask the private key of `certificate`. `None`: nothing, and [`rekey_in_parts`] is to
 /// be told so.
 pub fn rekey_question(octets: &[u8], certificate: &Certificate) -> Result<Option<Question>, RekeyError> {
     let enveloped = enveloped(octets)?;
@@ -105,7 +105,7 @@ pub fn rekey_question(octets: &[u8], certificate: &Certificate) -> Result<Option
 }
 
 /// The second half of [`rekey`]: the rest, by the answer of the private key of `certificate`.
-pub fn rekey_with(
+pub(crate) fn rekey_with(
     octets: &[u8],
     certificate: &Certificate,
     answer: Option<Answer>,

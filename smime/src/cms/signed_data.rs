@@ -59,7 +59,7 @@ impl<'a> SignedData<'a> {
     }
 
     /// Like [`Self::certificates`], without those for which there is no room left of the message.
-    pub fn certificates_within(&self, room: &mut Room) -> Vec<Certificate> {
+    pub(crate) fn certificates_within(&self, room: &mut Room) -> Vec<Certificate> {
         let fitting =
             self.certificates.iter().filter(|(_, size)| room.take(size * OCTETS_OF_DECODED).is_ok());
         fitting.filter_map(|(octets, _)| Certificate::from_der(octets).ok()).collect()
@@ -71,7 +71,7 @@ impl<'a> SignedData<'a> {
     }
 
     /// Like [`Self::crls`], without those for which there is no room left of the message.
-    pub fn crls_within(&self, room: &mut Room) -> Vec<&'a [u8]> {
+    pub(crate) fn crls_within(&self, room: &mut Room) -> Vec<&'a [u8]> {
         let all = self.crls.iter().zip(&self.crl_costs);
         all.filter(|(_, cost)| room.take(**cost).is_ok()).map(|(octets, _)| *octets).collect()
     }

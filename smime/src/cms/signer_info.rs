@@ -1,5 +1,7 @@
 //! `SignerInfo` as received (RFC 5652 section 5.3).
 
+use std::sync::Arc;
+
 use der::{Decode, asn1::ObjectIdentifier};
 use spki::AlgorithmIdentifierOwned;
 
@@ -20,7 +22,7 @@ pub struct SignerInfo {
     /// The digest over content and attributes.
     pub digest_algorithm: AlgorithmIdentifierOwned,
     /// The signed attributes; what is wrong with them; or that there are none.
-    pub signed_attributes: Option<Result<SignedAttributes, AttributeError>>,
+    pub signed_attributes: Option<Result<Arc<SignedAttributes>, AttributeError>>,
     /// The signature's algorithm.
     pub signature_algorithm: AlgorithmIdentifierOwned,
     /// The signature.
@@ -38,7 +40,8 @@ impl SignerInfo {
         fields.required("version")?.expect(Tag::INTEGER, "version")?;
         let sid = decode(fields.required("sid")?, "sid")?;
         let digest_algorithm = decode(fields.required("digestAlgorithm")?, "digestAlgorithm")?;
-        let signed_attributes = fields.optional_context(0).map(SignedAttributes::read);
+        let signed_attributes =
+            fields.optional_context(0).map(|attributes| SignedAttributes::read(attributes).map(Arc::new));
         let signature_algorithm = decode(fields.required("signatureAlgorithm")?, "signatureAlgorithm")?;
         let signature = fields.required("signature")?.octet_string()?.concat();
         let countersigners = fields.optional_context(1).map(countersigners).unwrap_or_default();
@@ -47,7 +50,7 @@ impl SignerInfo {
     }
 
     /// Whether `other` is the same signature, whatever unsigned attributes it has.
-    pub fn is_same_signature(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_signature(&self, other: &Self) -> bool {
         self.signature == other.signature
             && self.sid == other.sid
             && self.digest_algorithm == other.digest_algorithm

@@ -1,6 +1,11 @@
 //! One signer's signature checked, aspect by aspect (RFC 5652 section 5.6).
 
-use std::{borrow::Cow, collections::HashSet, time::SystemTime};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use const_oid::db::rfc5911;
 
@@ -8,7 +13,7 @@ use super::{Announcement, AuthResult, Finding, Findings, Reason, SignerReport, V
 use crate::{
     Certificate, Room,
     algorithm::{DigestAlgorithm, SignatureAlgorithm},
-    cms::{SignedAttributes, SignedData, SignerInfo},
+    cms::{SignedData, SignerInfo},
     key::{Digest, SignatureInput},
     path::{self, Budget, Revocation, Strength, Trust, ValidPath},
     public_key,
@@ -16,12 +21,12 @@ use crate::{
 
 /// How many certificates are tried for one signer, where several have the key identifier it names, and returned of
 /// those it wants to be encrypted to.
-const MAX_CANDIDATES: usize = 3;
+pub(super) const MAX_CANDIDATES: usize = 3;
 
 /// Checks the signers of one object, each against its content.
 pub(super) struct Examiner<'a, 'o> {
     signed_data: &'a SignedData<'o>,
-    certificates: Vec<Certificate>,
+    certificates: Arc<[Certificate]>,
     /// Of the content; `None` where it does not matter.
     digests: Option<Digests<'a>>,
     trust: &'a Trust,
@@ -41,6 +46,7 @@ impl<'a, 'o> Examiner<'a, 'o> {
         let mut certificates = signed_data.certificates_within(&mut room);
         let mut seen = HashSet::new();
         certificates.retain(|certificate| seen.insert(*certificate.fingerprint()));
+        let certificates = certificates.into();
         Self { signed_data, certificates, digests: content.map(Digests::of), trust, at, budget }
     }
 
@@ -100,7 +106,7 @@ impl<'a, 'o> Examiner<'a, 'o> {
         let attributes = info.signed_attributes.as_ref().and_then(|read| read.as_ref().ok());
         let mut report = SignerReport {
             certificate: None,
-            signing_time: attributes.and_then(SignedAttributes::signing_time),
+            signing_time: attributes.and_then(|attributes| attributes.signing_time()),
             findings: Findings { certificate: Finding::Bad(Reason::NoCertificate), ..Findings::NONE },
             countersigners: info.countersigners.clone(),
             reason: Reason::NoCertificate,
@@ -122,18 +128,12 @@ impl<'a, 'o> Examiner<'a, 'o> {
                 report.reason = reason;
             }
             if let Some(path) = path.filter(|_| passes) {
-                let key_preference = attributes.and_then(SignedAttributes::encryption_key_preference);
-                let preferred = self
-                    .certificates
-                    .iter()
-                    .filter(|other| key_preference.is_some_and(|name| name.names(other)));
                 verified.push(VerifiedSigner {
                     certificate,
                     path,
-                    capabilities: attributes.and_then(SignedAttributes::capabilities).cloned(),
-                    signing_time: report.signing_time,
-                    key_preference: key_preference.cloned(),
-                    encryption_certificates: preferred.take(MAX_CANDIDATES).cloned().collect(),
+                    attributes: attributes.cloned(),
+                    certificates: Arc::clone(&self.certificates),
+                    encryption_certificates: OnceLock::new(),
                 });
                 break;
             }

@@ -4,18 +4,22 @@
 //! entity, with signed attributes; every signer's certificate leads to an anchor for e-mail and is not
 //! revoked; and one of them has the single From address. Everything else has a word of its own.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use super::{
     AuthResult, Finding, Form, LayerReport, Reason, Signature, SignerReport, Verdict, Wrapped,
     layer::{head, joined_if_smime, kept_if_smime},
     signed_octets,
-    signer::Examiner,
+    signer::{Examiner, MAX_CANDIDATES},
 };
 use crate::{
     Certificate, MailAddress, Room,
     capabilities::Capabilities,
-    cms::{EncryptionKeyPreference, Object, SignedData},
+    cms::{EncryptionKeyPreference, Object, SignedAttributes, SignedData},
     mime::{Claimed, MAX_DEPTH, MimeEntity, TransferEncoding},
     path::{Budget, PathError, RevocationMode, Trust, ValidPath},
     revocation::Evidence,
@@ -26,10 +30,11 @@ use crate::{
 pub struct VerifiedSigner {
     pub(super) certificate: Certificate,
     pub(super) path: ValidPath,
-    pub(super) capabilities: Option<Capabilities>,
-    pub(super) signing_time: Option<SystemTime>,
-    pub(super) key_preference: Option<EncryptionKeyPreference>,
-    pub(super) encryption_certificates: Vec<Certificate>,
+    pub(super) attributes: Option<Arc<SignedAttributes>>,
+    /// All certificates of the message.
+    pub(super) certificates: Arc<[Certificate]>,
+    /// Those of them that the signer wants to be encrypted to, once somebody has asked.
+    pub(super) encryption_certificates: OnceLock<Vec<Certificate>>,
 }
 
 impl VerifiedSigner {
@@ -45,17 +50,17 @@ impl VerifiedSigner {
 
     /// What the signer says its mail program can open, where it does (RFC 8551 2.5.2).
     pub fn capabilities(&self) -> Option<&Capabilities> {
-        self.capabilities.as_ref()
+        self.attributes.as_ref()?.capabilities()
     }
 
     /// When the signer says it signed (RFC 8551 2.5.1). The signer chooses it freely.
     pub fn signing_time(&self) -> Option<SystemTime> {
-        self.signing_time
+        self.attributes.as_ref()?.signing_time()
     }
 
     /// The certificate that the signer wants to be encrypted to, by its name, where it says so (RFC 8551 2.5.3).
     pub fn encryption_key_preference(&self) -> Option<&EncryptionKeyPreference> {
-        self.key_preference.as_ref()
+        self.attributes.as_ref()?.encryption_key_preference()
     }
 
     /// The certificates of the message that have the name in [`Self::encryption_key_preference`]: most often the
@@ -65,11 +70,24 @@ impl VerifiedSigner {
     /// encryption, is to be found out like for any other: [`crate::path::validate`], [`crate::cms::RecipientKey`]. There
     /// are several only where one is a forgery, or a certification authority gave a number or a key twice.
     pub fn encryption_certificates(&self) -> &[Certificate] {
-        &self.encryption_certificates
+        self.encryption_certificates.get_or_init(|| {
+            let Some(named) = self.encryption_key_preference() else { return Vec::new() };
+            let preferred = self.certificates.iter().filter(|other| named.names(other));
+            preferred.take(MAX_CANDIDATES).cloned().collect()
+        })
+    }
+
+    /// The same with nothing else of the message than what can be asked of this: it may be kept for long.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        self.encryption_certificates();
+        self.certificates = Arc::default();
+        self.attributes = self.attributes.map(|attributes| Arc::new(attributes.settled()));
+        self
     }
 
     fn is(&self, sender: &MailAddress) -> bool {
-        self.certificate.addresses().contains(sender)
+        self.certificate.has_address(sender)
     }
 }
 
@@ -310,8 +328,7 @@ impl Walk<'_> {
                 (None, _) => Finding::NotReached,
                 (_, Err(error)) => Finding::Bad(Reason::From(error.to_string())),
                 (Some(certificate), Ok(mut claimed)) => {
-                    let addresses = certificate.addresses();
-                    let is_bound = claimed.any(|claimed| addresses.contains(claimed));
+                    let is_bound = claimed.any(|claimed| certificate.has_address(claimed));
                     if is_bound { Finding::Good } else { Finding::Bad(Reason::OtherSender) }
                 }
             };

@@ -26,7 +26,7 @@ const START: &str = "----=_smime_";
 /// It holds `=_`, which neither base64 nor quoted-printable can contain, and ends in a digit: some agents
 /// lose a `=` at the end of a line. The message that it goes around was written before the boundary was
 /// drawn, so it cannot have been made to hold it.
-pub fn fresh_boundary(avoid: &[&[u8]]) -> Result<String, BoundaryError> {
+pub(crate) fn fresh_boundary(avoid: &[&[u8]]) -> Result<String, BoundaryError> {
     // A second attempt is never needed; a generator that needs a third does not generate.
     for _ in 0..3 {
         let mut random = [0; 16];

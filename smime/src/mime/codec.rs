@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 /// Decodes quoted-printable. Blanks at the end of a line were added in transport and go (rule 3); a
 /// soft line break may have blanks and be the last octet; digits may be in lower case. An escape that is
 /// none stays as it is, as RFC 2045 recommends, so that no octet is lost.
-pub fn decode_quoted_printable(encoded: &[u8]) -> Vec<u8> {
+pub(crate) fn decode_quoted_printable(encoded: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(encoded.len());
     let mut rest = encoded;
     while !rest.is_empty() {
@@ -56,18 +56,11 @@ pub(super) fn hex_pair(high: u8, low: u8) -> Option<u8> {
 /// The longest line, the `=` of a soft break included (RFC 2045 6.7, rule 5).
 const MAX_LINE: usize = 76;
 
-/// Encodes text in lines of at most 76 characters. CRLFs stay line ends; bare CRs and LFs are encoded.
+/// Appends a text, encoded in lines of at most 76 characters. CRLFs stay line ends; bare CRs and LFs are encoded.
 ///
 /// Besides what RFC 2045 asks for, what some agent on the way would change is encoded: `From ` at the
 /// start of a line, a line that is a single dot, blanks at the end; and `--` at the start of a line, so
 /// that no line is ever the delimiter of a multipart around it.
-pub fn encode_quoted_printable(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + text.len() / 16);
-    encode_quoted_printable_into(text, &mut out);
-    out
-}
-
-/// Appends what [`encode_quoted_printable`] makes of a text.
 pub(super) fn encode_quoted_printable_into(text: &[u8], out: &mut Vec<u8>) {
     let _done = quote(text, |piece| {
         out.extend_from_slice(piece);
@@ -75,7 +68,7 @@ pub(super) fn encode_quoted_printable_into(text: &[u8], out: &mut Vec<u8>) {
     });
 }
 
-/// The length of what [`encode_quoted_printable`] makes of a text, if it is below a limit.
+/// The length of what [`encode_quoted_printable_into`] makes of a text, if it is below a limit.
 pub(super) fn quoted_printable_len(text: &[u8], limit: usize) -> Option<usize> {
     let mut len = 0;
     let counted = quote(text, |piece| {
@@ -137,6 +130,12 @@ fn hex(octet: u8) -> [u8; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn encode_quoted_printable(text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_quoted_printable_into(text, &mut out);
+        out
+    }
 
     #[test]
     fn quoted_printable_is_decoded_with_tolerance() {

@@ -162,7 +162,7 @@ impl<'a> Cursor<'a> {
 
     /// The rest of a quoted string after the first quote (RFC 5322 3.2.4); folds vanish.
     fn quoted(&mut self) -> Result<Vec<u8>, MimeError> {
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(64);
         loop {
             match self.bump() {
                 Some(b'"') => return Ok(text),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     ContentType, Header, Message, MimeError, Multipart, base64::decode_base64,
-    codec::decode_quoted_printable, content_type, split,
+    codec::decode_quoted_printable, content_type, message::EMPTY_LINE, split,
 };
 
 /// How deep entities may be nested.
@@ -75,8 +75,7 @@ impl<'a> MimeEntity<'a> {
         let (header_end, body) = if octets.starts_with(b"\r\n") {
             (0, 2)
         } else {
-            memchr::memmem::find(octets, b"\r\n\r\n")
-                .map_or((octets.len(), octets.len()), |at| (at + 2, at + 4))
+            EMPTY_LINE.find(octets).map_or((octets.len(), octets.len()), |at| (at + 2, at + 4))
         };
         Self { octets, header_end, body, depth, in_digest }
     }

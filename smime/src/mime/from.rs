@@ -152,8 +152,15 @@ pub(crate) fn has_line_without_name(header: &Header<'_>) -> bool {
 
 /// Whether there is a CR or an LF that is no part of a CRLF.
 pub(crate) fn has_bare_line_end(octets: &[u8]) -> bool {
-    let crlfs = memchr::memmem::find_iter(octets, b"\r\n").count();
-    memchr::memchr2_iter(b'\r', b'\n', octets).count() != 2 * crlfs
+    let (Some(first), Some(last), Some(next)) = (octets.first(), octets.last(), octets.get(1..)) else {
+        return false;
+    };
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "without branches many octets are looked at in one step"
+    )]
+    let is_bare = |bare, (one, next): (&u8, &u8)| bare | ((*one == b'\r') ^ (*next == b'\n'));
+    *first == b'\n' || *last == b'\r' || octets.iter().zip(next).fold(false, is_bare)
 }
 
 /// RFC 5322's mailbox-list without its obsolete forms, but for dots in display names.
@@ -333,6 +340,18 @@ mod tests {
         let octets = format!("Subject: x\r\n{header}\r\n\r\nbody");
         originators(&MimeEntity::parse(octets.as_bytes()))
             .map(|addresses| addresses.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn crs_and_lfs_are_bare_wherever_they_are_no_pair() {
+        for length in 0..8 {
+            for number in 0..3_usize.pow(length) {
+                let digit = |at: u32| b"x\r\n"[number / 3_usize.pow(at) % 3];
+                let octets: Vec<u8> = (0..length).map(digit).collect();
+                let text = String::from_utf8(octets.clone()).unwrap().replace("\r\n", "");
+                assert_eq!(has_bare_line_end(&octets), text.contains(['\r', '\n']), "{octets:?}");
+            }
+        }
     }
 
     #[test]

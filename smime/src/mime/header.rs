@@ -48,16 +48,22 @@ impl<'a> Header<'a> {
 
     /// All fields.
     pub fn fields(&self) -> Fields<'a> {
-        Fields { rest: self.octets }
+        Fields { octets: Octets { rest: self.octets } }
     }
 
     /// All fields of a name, whose case does not matter.
     pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = HeaderField<'a>> + use<'a, 'n> {
-        self.fields().filter(move |field| field.is(name))
+        let begins = |octets: &&[u8]| match (octets.first(), name.as_bytes().first()) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            _ => false,
+        };
+        // Most fields are told apart by how they begin, and not taken apart.
+        let fields = Octets { rest: self.octets }.filter(begins).map(HeaderField::new);
+        fields.filter(move |field| field.is(name))
     }
 
     /// That this is no larger than any header that is met, for whoever keeps its fields.
-    pub fn check_size(&self) -> Result<(), HeaderTooLarge> {
+    pub(crate) fn check_size(&self) -> Result<(), HeaderTooLarge> {
         let (fields, octets) =
             self.fields().fold((0, 0), |(fields, octets), field| (fields + 1, octets + field.octets().len()));
         for (what, count, limit) in
@@ -74,11 +80,25 @@ impl<'a> Header<'a> {
 /// The fields of a [`Header`], one after the other.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
-    rest: &'a [u8],
+    octets: Octets<'a>,
 }
 
 impl<'a> Iterator for Fields<'a> {
     type Item = HeaderField<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.octets.next().map(HeaderField::new)
+    }
+}
+
+/// The octets of the fields of a [`Header`], one after the other.
+#[derive(Clone, Debug)]
+struct Octets<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Octets<'a> {
+    type Item = &'a [u8];
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() || self.rest.starts_with(b"\r\n") {
@@ -86,7 +106,7 @@ impl<'a> Iterator for Fields<'a> {
         }
         let (field, rest) = self.rest.split_at(field_len(self.rest));
         self.rest = rest;
-        Some(HeaderField::new(field))
+        Some(field)
     }
 }
 

@@ -1,6 +1,8 @@
 //! A whole message in one buffer with CRLF line ends.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
+
+use memchr::memmem::Finder;
 
 /// A message: header fields, an empty line, a body. All line ends are CRLF.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +25,7 @@ impl Message {
 
     /// The same of octets that are in two parts, of which the first ends with a line.
     pub fn from_stored_parts(first: &[u8], second: &[u8]) -> Self {
-        let more = count_bare_lfs(first) + count_bare_lfs(second);
-        let mut octets = Vec::with_capacity(first.len() + second.len() + more);
+        let mut octets = Vec::with_capacity(len_with_crlf(first) + len_with_crlf(second));
         add_with_crlf(first, &mut octets);
         add_with_crlf(second, &mut octets);
         Self::of(octets)
@@ -133,8 +134,11 @@ fn body_start(octets: &[u8]) -> usize {
     if octets.starts_with(b"\r\n") {
         return 2;
     }
-    memchr::memmem::find(octets, b"\r\n\r\n").map_or(octets.len(), |at| at + 4)
+    EMPTY_LINE.find(octets).map_or(octets.len(), |at| at + 4)
 }
+
+/// The end of a line, and an empty one.
+pub(super) static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// Whether an LF stands without a CR before it.
 pub(crate) fn has_bare_lf(octets: &[u8]) -> bool {
@@ -175,10 +179,19 @@ pub fn crlf(octets: &[u8]) -> Cow<'_, [u8]> {
 
 /// The octets with every bare LF made CRLF, in a copy. A bare CR stays as it is.
 pub(crate) fn with_crlf(octets: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(octets.len() + count_bare_lfs(octets));
+    let mut out = Vec::with_capacity(len_with_crlf(octets));
     add_with_crlf(octets, &mut out);
     out
 }
+
+/// How much room to make for octets with CRLF: what short ones need is not counted but guessed, which is nearly always
+/// enough.
+fn len_with_crlf(octets: &[u8]) -> usize {
+    octets.len() + if octets.len() < SHORT { octets.len() / 32 + 16 } else { count_bare_lfs(octets) }
+}
+
+/// What may be a second time in memory for a moment where the guess was wrong.
+const SHORT: usize = 128 * 1024;
 
 fn add_with_crlf(octets: &[u8], out: &mut Vec<u8>) {
     let mut copied = 0;

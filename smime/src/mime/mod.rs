@@ -24,10 +24,10 @@ mod structure;
 
 pub(crate) use base64::Base64Buffer;
 pub use base64::{Base64Error, decode_base64, encode_base64, encode_base64_segments};
-pub use boundary::{BoundaryError, fresh_boundary};
+pub use boundary::BoundaryError;
+pub(crate) use boundary::fresh_boundary;
 pub use canonical::Canonical;
 pub(crate) use canonical::LEAD;
-pub use codec::{decode_quoted_printable, encode_quoted_printable};
 pub use content_type::ContentType;
 pub use entity::{MAX_DEPTH, MimeEntity, TransferEncoding};
 pub use error::{CanonicalError, MimeError};

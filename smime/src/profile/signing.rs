@@ -5,7 +5,7 @@ use crate::{
     Certificate,
     algorithm::SignatureAlgorithm,
     key::{KeyError, SignatureInput, SignatureValue, Signer},
-    question::{Question, Reply},
+    question::{Question, Reply, UnderWay},
 };
 
 /// A signer whose algorithms are those of a profile. Everything that signs takes the first of them.
@@ -51,7 +51,7 @@ impl Signer for ProfileSigner<'_> {
         self.signer.submit(question, reply);
     }
 
-    fn submit_at_once(&self, question: Question, reply: Reply) -> bool {
+    fn submit_at_once(&self, question: Question, reply: Reply) -> Option<UnderWay> {
         self.signer.submit_at_once(question, reply)
     }
 
@@ -65,9 +65,12 @@ mod tests {
     use super::*;
     use crate::{
         algorithm::DigestAlgorithm::{Sha256, Sha384},
-        cms::{Object, SignError, sign},
+        cms::{SignError, sign},
         key::Digest,
-        testing::fixtures::{certificate, key, now},
+        testing::{
+            fixtures::{certificate, key, now},
+            signed_data,
+        },
     };
 
     /// An RSA key that says it can do this.
@@ -125,7 +128,7 @@ mod tests {
         ] {
             let key = key(name);
             let object = sign(|a| Digest::of(a, b"text"), &profile.signer(&key), &[], now()).unwrap();
-            let Ok(Object::SignedData(signed)) = Object::parse(&object) else { unreachable!() };
+            let signed = signed_data(&object);
             let identifier = &signed.signer_infos()[0].signature_algorithm;
             assert_eq!(*identifier, algorithm.identifier(), "{} {name}", profile.name);
         }

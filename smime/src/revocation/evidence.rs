@@ -36,7 +36,7 @@ pub trait RevocationSource: fmt::Debug + Send + Sync {
 
 impl Evidence {
     /// From the `crls` of a CMS object: CRLs and, by RFC 5940, OCSP responses. What cannot be read is no evidence.
-    pub fn from_cms(choices: &[&[u8]]) -> Self {
+    pub(crate) fn from_cms(choices: &[&[u8]]) -> Self {
         let mut evidence = Self::default();
         for choice in choices {
             // DER, as it is signed; but an object in BER may have been written without lengths.

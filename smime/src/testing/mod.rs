@@ -7,9 +7,11 @@ pub mod fixtures;
 pub mod hostile;
 pub mod large;
 mod node;
+mod object;
 pub mod rfc9216;
 
 pub use node::Node;
+pub use object::{enveloped_data, signed_data};
 
 use aws_lc_rs::{
     agreement::{self, UnparsedPublicKey},

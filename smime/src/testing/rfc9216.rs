@@ -13,9 +13,11 @@ use std::path::PathBuf;
 
 use data_encoding::BASE64;
 
-use super::{MemoryKey, Node};
+use super::{MemoryKey, Node, enveloped_data};
 use crate::{
     Certificate,
+    message::Ciphertext,
+    mime::{Message, MimeEntity},
     path::{RevocationMode, Trust},
 };
 
@@ -56,4 +58,12 @@ pub fn trust(anchor: &str) -> Trust {
 /// The CA that issued a person's certificates.
 pub fn issuer_of(person: &str) -> &'static str {
     if matches!(person, "alice" | "bob") { "ca.rsa" } else { "ca.25519" }
+}
+
+/// What bob finds in a ciphertext that is the root of a message.
+pub fn opened(entity: &MimeEntity<'_>) -> Message {
+    let object = Ciphertext::find(entity).unwrap().object;
+    let enveloped = enveloped_data(&object);
+    let recipient = enveloped.recipient_for(&certificate("bob.encrypt")).unwrap();
+    Message::from_stored(&enveloped.open(recipient, &key("bob.encrypt")).unwrap())
 }

@@ -4,11 +4,11 @@ use const_oid::db::rfc5911;
 use smime::{
     ber::Tag,
     cipher::ContentCipher,
-    cms::{Object, RecipientKey, seal},
+    cms::{RecipientKey, seal},
     message::Ciphertext,
     mime::MimeEntity,
     testing::{
-        Node,
+        Node, enveloped_data,
         fixtures::{certificate, key},
     },
 };
@@ -149,7 +149,7 @@ fn captured_authenticated_content_rewritten_as_cbc_gives_no_text() {
     }
     println!("{opened} of 256 have valid padding: none is told apart to who sent it");
     let object = forged.to_der();
-    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { unreachable!() };
+    let enveloped = enveloped_data(&object);
     assert!(!enveloped.algorithm().unwrap().is_authenticated());
 }
 
@@ -188,7 +188,7 @@ fn a_first_block_chosen_by_an_attacker_is_marked_as_unauthenticated_and_breaks_t
         *octet ^= known ^ chosen;
     }
     let object = forged.to_der();
-    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { unreachable!() };
+    let enveloped = enveloped_data(&object);
     assert!(!enveloped.algorithm().unwrap().is_authenticated());
     let Outcome::Opened(content) = open_parsed(&enveloped, &bob) else { unreachable!() };
     assert!(content.starts_with(b"X: <img src=\"//e"));
@@ -231,7 +231,7 @@ fn of_content_that_fails_its_check_nothing_comes_out() {
     let mut forged = sealed(ContentCipher::Aes256Gcm);
     forged.at(&MAC).octets()[0] ^= 1;
     let object = forged.to_der();
-    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { unreachable!() };
+    let enveloped = enveloped_data(&object);
     let recipient = enveloped.recipient_for(&certificate("bob")).unwrap();
     let error = enveloped.open(recipient, &key("bob")).unwrap_err();
     assert_eq!(format!("{error:?} {error}"), "Undecryptable the content cannot be decrypted");

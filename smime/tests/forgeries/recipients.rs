@@ -5,9 +5,8 @@ use smime::{
     Fault,
     ber::Tag,
     cipher::ContentCipher,
-    cms::Object,
     key::Decryptor as _,
-    testing::{Node, fixtures::data},
+    testing::{Node, enveloped_data, fixtures::data},
 };
 
 use crate::{
@@ -183,7 +182,7 @@ fn a_key_under_a_long_oaep_label_is_refused_before_the_token_is_asked() {
         assert_eq!(open(&with_label(octets), &bob), Outcome::Refused, "{octets}");
     }
     let object = with_label(10_000);
-    let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&object) else { panic!() };
+    let enveloped = enveloped_data(&object);
     let error = enveloped.open(enveloped.recipient_for(bob.certificate()).unwrap(), &bob).unwrap_err();
     assert!(error.to_string().contains("label of 10000 octets"), "{error}");
     assert_eq!(error.fault(), Fault::Message);

@@ -9,13 +9,12 @@ use smime::{
     testing::{
         Node,
         fixtures::{certificate, data, key},
-        hostile,
+        hostile, signed_data,
     },
 };
 
 use crate::support::{
-    ALICE, FORGED, OpenSsl, Signed, TEXT, clear, mail, opaque, openssl_verifies, parsed, refused, signature,
-    verdict,
+    ALICE, FORGED, OpenSsl, Signed, TEXT, clear, mail, opaque, openssl_verifies, refused, signature, verdict,
 };
 
 /// draft-ietf-lamps-cms-euf-cma-signeddata: what is signed are the attributes; without them in the SignerInfo the
@@ -349,7 +348,7 @@ fn another_certificate_of_the_same_key_or_identifier_is_not_taken_for_the_signer
     value[start..].copy_from_slice(&identifier);
     signed.certificates().insert(0, mallory);
     let object = signed.to_der();
-    assert_eq!(parsed(&object).certificates().len(), 3);
+    assert_eq!(signed_data(&object).certificates().len(), 3);
     let verdict = verdict(&mail(ALICE, &clear(TEXT, &object)));
     assert_eq!(verdict.certificate(), Some(&certificate("alice")));
     assert_eq!(verdict.result(), AuthResult::Pass);

@@ -10,7 +10,7 @@ use const_oid::db::rfc5911;
 use smime::{
     Certificate,
     ber::Tag,
-    cms::{self, Object, SignedData},
+    cms::{self},
     key::{Digest, SignatureInput, Signer},
     message::{AuthResult, Verdict, verify},
     mime::{Message, encode_base64, single_originator},
@@ -148,13 +148,6 @@ impl Signed {
 
     pub(crate) fn to_der(&self) -> Vec<u8> {
         self.0.to_der()
-    }
-}
-
-pub(crate) fn parsed(octets: &[u8]) -> SignedData<'_> {
-    match Object::parse(octets) {
-        Ok(Object::SignedData(signed)) => signed,
-        other => unreachable!("{other:?}"),
     }
 }
 

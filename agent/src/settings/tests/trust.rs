@@ -1,5 +1,7 @@
 //! `[trust]`: what its keys become, what is complained of, and what is shown.
 
+use std::time::Duration;
+
 use smime::{
     mime::SenderRule,
     path::{LegacySignatures, RevocationMode},

@@ -5,7 +5,7 @@
 
 /// What a line that starts with `From ` looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// It has a month, a time and a year: the From_ line of nearly all writers.
     Dated,
     /// Nothing but `From `, `From -` or `From address@domain`.
@@ -17,7 +17,7 @@ pub(crate) enum Shape {
 }
 
 /// The shape of a line that starts with `From `; a line that does not is [`Shape::Text`].
-pub(crate) fn shape(line: &[u8]) -> Shape {
+pub fn shape(line: &[u8]) -> Shape {
     let Some(rest) = line.strip_prefix(b"From ") else { return Shape::Text };
     let mut words = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).peekable();
     let Some(first) = words.next() else { return Shape::Undated };
@@ -38,7 +38,7 @@ pub(crate) fn shape(line: &[u8]) -> Shape {
 }
 
 /// Whether a line may be the first of a header: `name:`, or a `>From ` left there by a relay.
-pub(crate) fn begins_header(line: &[u8]) -> bool {
+pub fn begins_header(line: &[u8]) -> bool {
     if line.starts_with(b">From ") {
         return true;
     }

@@ -3,9 +3,17 @@
 //! A line begins a message if an empty line or the start is before it, it has the shape of a From_ line, and
 //! a header begins after it. What has only part of that is left where it is and counted as a doubt.
 
-use std::io::{self, BufRead};
+use std::{
+    io::{self, BufRead},
+    sync::LazyLock,
+};
 
-use super::{begins_header, from_line::Shape, quoting::is_quoted, shape};
+use memchr::memmem::Finder;
+
+use crate::{
+    from_line::{Shape, begins_header, shape},
+    quoting::is_quoted,
+};
 
 /// A message as it lies in the mbox: from its From_ line to the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +81,7 @@ impl Probe for [u8] {
 }
 
 /// Whether these octets, the next of an archive, are its end or begin another message.
-pub(crate) fn is_end(octets: &[u8]) -> bool {
+pub fn is_end(octets: &[u8]) -> bool {
     let lines = octets.strip_prefix(b"\r\n").or_else(|| octets.strip_prefix(b"\n")).unwrap_or(octets);
     if lines.is_empty() {
         return true;
@@ -177,7 +185,7 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
     }
 
     /// Whether a message comes next, after a part was given out.
-    pub(crate) fn has_next(&self) -> bool {
+    pub fn has_next(&self) -> bool {
         self.next.is_some()
     }
 
@@ -224,10 +232,11 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
                         reading.found.followed = true;
                         let is_kept = reading.keep && line.start <= self.limit;
                         // The message takes the window with it: what is ahead is shorter.
-                        let ahead = self.window.get(line.start..).unwrap_or_default().to_vec();
+                        let mut ahead = Vec::with_capacity(HEADER);
+                        ahead.extend_from_slice(self.window.get(line.start..).unwrap_or_default());
                         let mut message = std::mem::replace(&mut self.window, ahead);
                         message.truncate(line.start);
-                        if message.capacity() > line.start + line.start / 8 {
+                        if message.capacity() > line.start + line.start / 4 {
                             message.shrink_to_fit();
                         }
                         self.next = Some(self.begin_at(line));
@@ -264,13 +273,17 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let end = memchr::memmem::find(buffer, b"From ").unwrap_or(buffer.len());
+            let end = FROM.find(buffer).unwrap_or(buffer.len());
             let whole = memchr::memrchr(b'\n', buffer.get(..end).unwrap_or_default()).map_or(0, |at| at + 1);
             let lines = buffer.get(..whole).unwrap_or_default();
             let Some(text) = lines.strip_suffix(b"\n") else { break };
             let last = memchr::memrchr(b'\n', text).map_or(0, |at| at + 1);
             let last = lines.get(last..).unwrap_or_default();
             reading.after_empty = if is_empty_line(last) { last.len() } else { 0 };
+            // With room for the lines that are looked at to tell where it ends: it is not to be moved for them.
+            if self.window.capacity() < self.window.len() + lines.len() {
+                self.window.reserve_exact(lines.len() + AHEAD.max(self.window.len()));
+            }
             self.window.extend_from_slice(lines);
             self.input.consume(whole);
             if self.window.len() > self.limit {
@@ -412,6 +425,15 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         self.drop_before(Line { start, end: start, starts: false });
     }
 }
+
+/// What a line that begins a message has in it.
+static FROM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"From "));
+
+/// About how long headers are.
+const HEADER: usize = 2048;
+
+/// About how long the line that begins a message is, with the one after it.
+const AHEAD: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {

@@ -65,7 +65,7 @@ pub(crate) fn is_quoted(line: &[u8]) -> bool {
 }
 
 /// The line without its leading `>`.
-pub(crate) fn after_marks(line: &[u8]) -> &[u8] {
+fn after_marks(line: &[u8]) -> &[u8] {
     let marks = line.iter().take_while(|&&octet| octet == b'>').count();
     line.get(marks..).unwrap_or_default()
 }

@@ -1,0 +1,162 @@
+//! What is warned of: what ends, what is missing, what looks odd.
+
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+#[test]
+fn certificates_that_end_and_that_are_many_are_warned_of() {
+    let identity = |names: &[&str]| -> String {
+        let one = |name: &&str| format!("[[identity]]\ncertificate = \"{name}.pem\"\n");
+        TOKEN.to_owned() + &names.iter().map(one).collect::<String>()
+    };
+    let now = year(2026);
+    let eve = certificate("alice-2024").not_after() - Duration::from_hours(5 * 24 + 1);
+    let shown = |name: &str| certificate(name).to_string();
+    for (text, at, expected) in [
+        (identity(&["alice-2025"]), now, vec![]),
+        (identity(&["alice-2015", "alice-2025", "alice-2110", "alice-encrypts"]), now, vec![]),
+        (
+            identity(&["alice-2015"]),
+            now,
+            vec![format!(
+                "nothing can be signed for alice@example.org: its certificate {} is expired",
+                shown("alice-2015")
+            )],
+        ),
+        (
+            identity(&["alice-2015", "alice-2110"]),
+            now,
+            vec![format!(
+                "nothing can be signed for alice@example.org: its certificate {} is not valid yet",
+                shown("alice-2110")
+            )],
+        ),
+        (
+            identity(&["alice-2024"]),
+            eve,
+            vec![format!(
+                "{}, the last that can sign for alice@example.org, expires in 5 days",
+                shown("alice-2024")
+            )],
+        ),
+        (
+            identity(&["alice-2024"]),
+            certificate("alice-2024").not_after() - Duration::from_hours(25),
+            vec![format!(
+                "{}, the last that can sign for alice@example.org, expires in a day",
+                shown("alice-2024")
+            )],
+        ),
+        (
+            identity(&["alice-2024"]),
+            certificate("alice-2024").not_after() - Duration::from_hours(23),
+            vec![format!(
+                "{}, the last that can sign for alice@example.org, expires in less than a day",
+                shown("alice-2024")
+            )],
+        ),
+        (identity(&["alice-2025", "alice-2024"]), now, Vec::new()),
+    ] {
+        assert_eq!(warned(&text, at), expected, "{text}");
+    }
+}
+
+#[test]
+fn of_certificates_that_could_sign_the_newest_does_whatever_their_order() {
+    let at = year(2026);
+    for (names, others) in [
+        (&["alice-2025"][..], 0),
+        (&["alice-2025", "alice-2024"], 1),
+        (&["alice-2024", "alice-2025"], 1),
+        (&["alice-2015", "alice-2024", "alice-2025", "alice-2110", "alice-encrypts"], 1),
+    ] {
+        let one = |name: &&str| format!("[[identity]]\ncertificate = \"{name}.pem\"\n");
+        let text = TOKEN.to_owned() + &names.iter().map(one).collect::<String>();
+        let settings = parse(&folder(), &text).unwrap();
+        let [alice] = settings.signers(at).try_into().unwrap();
+        assert_eq!((alice.address.as_str(), alice.others), ("alice@example.org", others), "{names:?}");
+        assert_eq!(*alice.used, certificate("alice-2025"), "{names:?}");
+    }
+    let settings =
+        parse(&folder(), &format!("{TOKEN}[[identity]]\ncertificate = \"alice-2015.pem\"\n")).unwrap();
+    assert_eq!(settings.signers(at), []);
+}
+
+/// What a configuration is warned of at a time.
+fn warned(text: &str, at: SystemTime) -> Vec<String> {
+    let settings = parse(&folder(), &with_anchors(text)).unwrap();
+    settings.warnings(at).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_looks_odd_is_a_warning_and_not_an_error() {
+    let rule = |from: &str, sign: &str| format!("[[rule]]\nfrom = \"{from}\"\nsign = \"{sign}\"\n");
+    for (text, expected) in [
+        (
+            rule("*@example.net", "required") + &rule("*", "never") + &rule("bob@example.org", "when-possible"),
+            vec![
+                "the [[rule]] of line 1 requires signatures for *@example.net, but no [[identity]] has such an address"
+                    .to_owned(),
+                "the [[rule]] of line 7 is never reached: the one of line 4 takes all its mail".to_owned(),
+            ],
+        ),
+        (
+            "[[rule]]\nto = \"*@a.example\"\nsign = \"never\"\nencrypt = \"required\"\n\
+             [[rule]]\nlogin = \"x\"\nto = \"*@a.example\"\nsign = \"never\"\n\
+             [[rule]]\nfrom = \"*@b.example\"\nsign = \"never\"\n"
+                .to_owned(),
+            vec![
+                "the [[rule]] of line 1 encrypts, but without a [cache] to our own people only".to_owned(),
+                "the [[rule]] of line 5 is never reached: the one of line 1 takes all its mail".to_owned(),
+            ],
+        ),
+        (
+            "[[incoming]]\nfrom = \"*@a.example\"\n[[incoming]]\nfrom = \"x@a.example\"\non-unsigned = \"tag\"\n\
+             [[incoming]]\nsender = \"y@c.example\"\n[[incoming]]\n[[incoming]]\nfrom = \"z@z.example\"\n"
+                .to_owned(),
+            vec![
+                "the [[incoming]] of line 3 is reached only by mail without one clear From: the one of line 1 takes \
+                 all its other mail"
+                    .to_owned(),
+                "the [[incoming]] of line 9 is never reached: the one of line 8 takes all its mail".to_owned(),
+            ],
+        ),
+        (
+            "[cache]\npath = \"cache\"\nharvest = true\n[trust]\nrevocation = \"off\"\n".to_owned(),
+            vec![
+                "[cache] harvests, but `revocation` in [trust] is off: what is harvested is never used".to_owned(),
+            ],
+        ),
+        (
+            milter("") + "[cache]\npath = \"cache\"\n[[rule]]\nsign = \"never\"\nencrypt = \"required\"\n",
+            vec![
+                "the [[rule]] of line 6 splits mail, but [milter] has no `reinject`: what needs copies is deferred"
+                    .to_owned(),
+            ],
+        ),
+        (
+            milter("trusted-networks = [\"0.0.0.0/0\"]\nlisten = \"inet:0.0.0.0:8890\"\n"),
+            vec![
+                "inet:0.0.0.0:8890 can be reached from other machines, and whoever reaches it can have mail signed \
+                 and decrypted"
+                    .to_owned(),
+                "trusted-networks holds 0.0.0.0/0: everybody may have mail signed".to_owned(),
+            ],
+        ),
+    ] {
+        assert_eq!(warned(&text, year(2026)), expected, "{text}");
+    }
+}
+
+fn with_anchors(text: &str) -> String {
+    let anchors = "[trust]\nanchors = [\"root.pem\"]\n";
+    if text.contains("[trust]\n") { text.replace("[trust]\n", anchors) } else { format!("{text}{anchors}") }
+}
+
+#[test]
+fn missing_anchors_are_warned_of() {
+    let folder = folder();
+    let settings = parse(&folder, TOKEN).unwrap();
+    assert_eq!(settings.warnings(SystemTime::now()), [Warning::NoAnchors]);
+}
