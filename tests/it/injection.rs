@@ -1,5 +1,8 @@
 //! What strangers write becomes no line of our log, no field of a header, and no header without end.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
 use testkit::mail::Letter;
 use testkit::peers::Recipient;
 use testkit::smtp::Origin;
@@ -44,6 +47,35 @@ fn nobody_writes_lines_or_controls_into_the_log() {
         let is_shown = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{202e}' | '\u{9b}');
         assert!(line.chars().all(is_shown), "{line:?}");
     }
+}
+
+#[test]
+fn no_address_is_run_by_a_shell() {
+    let running = Lab::new("shell").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let mark = folder.path().join("ran");
+    let mark = mark.display();
+    // Postfix itself refuses to pass on what begins with a hyphen.
+    for (part, passes) in [
+        (format!("\"|touch {mark}\""), true),
+        (format!("\"`touch {mark}`\""), true),
+        (format!("\"$(touch {mark})\""), true),
+        (format!("\"; touch {mark} ;\""), true),
+        (format!("\"-oQ{mark} -be\""), false),
+    ] {
+        let odd = format!("{part}@partner.example");
+        let letter = Letter { from: &lab.alice.address, to: &odd, subject: "Shell" };
+        let to_it =
+            running.attempt(&Origin::login("alice"), &lab.alice.address, &[&odd], &letter.text("hello"));
+        let letter = Letter { from: &odd, to: &lab.bob.address, subject: "Shell" };
+        let from_it = running.attempt(&Origin::remote(), &odd, &[&lab.bob.address], &letter.text("hello"));
+        for (reply, mail) in [to_it.unwrap(), from_it.unwrap()] {
+            assert!(mail.is_some() || !passes, "{odd} was refused, and tried nothing: {reply:?}");
+        }
+    }
+    assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "an address was run");
 }
 
 #[test]

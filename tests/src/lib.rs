@@ -20,6 +20,7 @@ pub mod peers;
 pub mod pki;
 pub mod postfix;
 pub mod programs;
+pub mod promises;
 pub mod sendmail;
 pub mod sink;
 pub mod slapd;
