@@ -5,6 +5,7 @@ pub mod certcache;
 pub mod message;
 pub mod milter;
 pub mod pool;
+pub mod python;
 pub mod results;
 pub mod statistics;
 pub mod wanted;

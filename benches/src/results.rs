@@ -36,6 +36,11 @@ pub fn openssl_version() -> Result<String> {
     Ok(output("openssl", &["version"])?.split(" (").next().unwrap_or_default().to_owned())
 }
 
+/// The release of gpgsm.
+pub fn gpgsm_version() -> Result<String> {
+    Ok(output("gpgsm", &["--version"])?.lines().next().unwrap_or_default().to_owned())
+}
+
 /// The system's load average.
 pub fn load_average() -> String {
     fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()

@@ -1,18 +1,15 @@
 //! Whom it is compared with: a shell's loop of `openssl cms`, a loop in Python, `cp`, and a hash of the file.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{
     process::{self, Cost},
     site::Site,
 };
+use crate::python;
 
 /// What both loops do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,25 +53,8 @@ pub fn python(site: &Site, deed: Deed, from: &Path, to: &Path) -> Result<Cost> {
         Deed::Sign => SIGN,
         Deed::Decrypt => DECRYPT,
     };
-    let mut command = Command::new(python3()?);
+    let mut command = Command::new(python::interpreter()?);
     process::run(variables(command.args(["-c", &format!("{COMMON}{script}")]), site, from, to))
-}
-
-/// The release of `cryptography`.
-pub fn cryptography() -> Result<String> {
-    let mut command = Command::new(python3()?);
-    let output = command.args(["-c", "import cryptography; print(cryptography.__version__)"]).output()?;
-    ensure!(output.status.success(), "python3 has no cryptography: {output:?}");
-    Ok(format!("cryptography {}", String::from_utf8_lossy(&output.stdout).trim()))
-}
-
-/// Python with the release of `cryptography` that `scripts/prepare` installs, beside certomancer, which needs it.
-fn python3() -> Result<PathBuf> {
-    let own = env::current_exe()?;
-    let target = own.ancestors().nth(2).context("a program without a directory")?;
-    let python = target.join("certomancer/bin/python3");
-    ensure!(python.exists(), "{} is missing; run scripts/prepare", python.display());
-    Ok(python)
 }
 
 /// A copy of a tree, until it is on the disk.

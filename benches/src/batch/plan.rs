@@ -20,7 +20,7 @@ use super::{
     sample, signers,
     site::{FIRST_WAITS, LATENCY, Reached, Site, cores},
 };
-use crate::{pool::operation::Operation, results};
+use crate::{pool::operation::Operation, python, results};
 
 /// A part of the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -93,7 +93,7 @@ impl Plan {
         let results = Results {
             machine: crate::machine(),
             date: results::date()?,
-            versions: vec![results::openssl_version()?, peers::cryptography()?],
+            versions: vec![results::openssl_version()?, python::cryptography()?],
             load_before: results::load_average(),
             data: file_system(&folder)?,
             rounds: self.rounds,
@@ -193,7 +193,13 @@ impl Bench<'_> {
                 },
             )?;
         }
-        // What latency allows, or else the processors: the loop meets both, and does nothing beside.
+        if let Some(allowed) = reached.allowed() {
+            let peer = format!("what {sessions} sessions allow, {} ms each", LATENCY.as_millis());
+            let allowed = vec![Peer { rate: allowed, cpu: 0.0 }; ours.len()];
+            let limit = Some(Limit::OfPeerOrProcessors(OF_TOKEN));
+            self.add(part, &what, &archive, ours.clone(), peer, allowed, limit);
+        }
+        // The loop meets latency and processors, and does nothing beside.
         for (peer, costs) in [("bare token loop", bare), ("the least", least)] {
             let peer = format!("{peer}, {sessions} threads");
             self.add(part, &what, &archive, ours.clone(), peer, costs, Some(Limit::OfPeer(OF_TOKEN)));
@@ -470,7 +476,8 @@ impl Bench<'_> {
     ) {
         let Archive { messages, octets, .. } = *archive;
         let what = what.to_owned();
-        self.results.rows.push(Row { part, what, messages, octets, ours, peer, theirs, limit });
+        let cores = cores();
+        self.results.rows.push(Row { part, what, messages, octets, cores, ours, peer, theirs, limit });
     }
 
     fn tell(&mut self, what: &str) {

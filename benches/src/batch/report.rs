@@ -41,22 +41,24 @@ impl Results {
              is written, parsed, brought into the form that is signed or out of it, and written; a signature is checked. \
              \"The least\" is a loop of the same calls for each message, with a hash of each of these forms, one pass for line ends or \
              base64 and cipher, the check, a read and a write, by threads that take turns at nothing, and without all that \
-             keeps mail safe (`benches/src/batch/least.rs`). The column µs is the processor's time for each message, the token's within the program included.\n\n\
-             | what | messages | MB | messages/s | MB/s | µs | MiB | beside | messages/s | µs | ratio |\n\
-             | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: |\n",
+             keeps mail safe (`benches/src/batch/least.rs`). The column µs is the processor's time for each message, the token's within the program included; the column busy is the share \
+             of the time of all processors that the program itself used, from its start to its end.\n\n\
+             | what | messages | MB | messages/s | MB/s | µs | busy | MiB | beside | messages/s | µs | ratio |\n\
+             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: |\n",
         );
         for row in &self.rows {
             let their_cpu = Spread::of(row.theirs.iter().map(|peer| peer.cpu)).median;
             let their_cpu = if their_cpu > 0.0 { format!("{their_cpu:.0}") } else { String::new() };
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {} | {} | {their_cpu} | {} |",
+                "| {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.0} | {} | {} | {their_cpu} | {} |",
                 row.what,
                 row.messages,
                 row.octets / 1_000_000,
                 spread(row.rate(), 0, ""),
                 row.throughput().median,
                 row.cpu().median,
+                row.busy().median,
                 row.peak(),
                 row.peer,
                 spread(row.peer_rate(), 0, ""),

@@ -42,6 +42,8 @@ pub struct Row {
     pub messages: u64,
     /// How many octets.
     pub octets: u64,
+    /// How many processors there were.
+    pub cores: usize,
     /// The program, round by round.
     pub ours: Vec<Cost>,
     /// With whom it is compared.
@@ -67,6 +69,9 @@ pub struct Peer {
 pub enum Limit {
     /// So much of the peer's rate.
     OfPeer(f64),
+    /// So much of the peer's rate, or else so much of the processors' time, used: then it is these that are the limit, and
+    /// no wait has left one idle.
+    OfPeerOrProcessors(f64),
 }
 
 /// The program on so many processors.
@@ -115,6 +120,11 @@ impl Row {
         Spread::of(self.ours.iter().map(|cost| cost.cpu * 1e6 / self.messages.max(1) as f64))
     }
 
+    /// How much of the time of all processors the program used, from its start to its end.
+    pub fn busy(&self) -> Spread {
+        Spread::of(self.ours.iter().map(|cost| cost.cpu / (cost.seconds * self.cores.max(1) as f64)))
+    }
+
     /// The peer's messages in a second.
     pub fn peer_rate(&self) -> Spread {
         Spread::of(self.theirs.iter().map(|peer| peer.rate))
@@ -132,10 +142,21 @@ impl Row {
     }
 
     fn wanted(&self) -> Option<Wanted> {
-        let Limit::OfPeer(share) = self.limit?;
-        let (limit, ratio) = (format!("at least {share} of {}", self.peer), self.ratio());
-        let met = ratio.median >= share;
-        Some(Wanted { what: self.what.clone(), limit, measured: spread(ratio, 2, ""), met })
+        let ratio = self.ratio();
+        let (limit, measured, met) = match self.limit? {
+            Limit::OfPeer(share) => {
+                (format!("at least {share} of {}", self.peer), spread(ratio, 2, ""), ratio.median >= share)
+            }
+            Limit::OfPeerOrProcessors(share) => {
+                let busy = self.busy();
+                (
+                    format!("at least {share} of {}, or of the processors' time", self.peer),
+                    format!("{}; processors {}", spread(ratio, 2, ""), spread(busy, 2, "")),
+                    ratio.median >= share || busy.median >= share,
+                )
+            }
+        };
+        Some(Wanted { what: self.what.clone(), limit, measured, met })
     }
 }
 
@@ -200,6 +221,7 @@ mod tests {
             what: "sign".into(),
             messages: 1000,
             octets: 1_000_000,
+            cores: 2,
             ours: vec![Cost { seconds, cpu, peak: 10.0 }],
             peer: "them".into(),
             theirs: vec![Peer { rate: 1000.0, cpu: 0.0 }],
@@ -214,6 +236,10 @@ mod tests {
             (Limit::OfPeer(0.9), 1.2, 2.0, false),
             // To keep all processors busy makes nothing better.
             (Limit::OfPeer(0.9), 1.2, 2.4, false),
+            // Where waiting is what is asked about, that is the other way to have none.
+            (Limit::OfPeerOrProcessors(0.9), 1.0, 0.1, true),
+            (Limit::OfPeerOrProcessors(0.9), 10.0, 18.5, true),
+            (Limit::OfPeerOrProcessors(0.9), 10.0, 17.5, false),
         ] {
             assert_eq!(row(limit, seconds, cpu).wanted().unwrap().met, met, "{limit:?} {seconds} {cpu}");
         }

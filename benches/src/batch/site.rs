@@ -58,6 +58,15 @@ impl Reached {
             Self::FromFar => 32,
         }
     }
+
+    /// How many operations in a second all sessions can do together if they take no more than their latency.
+    #[expect(clippy::cast_precision_loss, reason = "few sessions")]
+    pub fn allowed(self) -> Option<f64> {
+        match self {
+            Self::Directly => None,
+            Self::FromFar => Some(self.sessions() as f64 / LATENCY.as_secs_f64()),
+        }
+    }
 }
 
 /// How many processors there are.

@@ -115,6 +115,7 @@ impl Arguments {
             None => results::default_directory("certcache", &measured.date),
         };
         results::write(&directory, &markdown, &measured)?;
+        fs::write(directory.join("lookups.svg"), measured.picture())?;
         println!("{markdown}");
         eprintln!("written to {}", directory.display());
         Ok(())

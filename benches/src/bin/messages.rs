@@ -1,15 +1,15 @@
-//! Whole messages beside OpenSSL: signed, verified, encrypted, decrypted; and the memory that large ones take.
+//! Whole messages beside OpenSSL, gpgsm and Python: signed, verified, encrypted, decrypted; and the memory that large ones take.
 //!
 //! ```text
 //! cargo run --release -p benches --bin messages              # 2 minutes, on a quiet machine
 //! cargo run --release -p benches --bin messages -- --quick   # half a minute, to see that it works
 //! ```
 //!
-//! Writes `results.md` and `results.json`, and ends with an error if anything that it compares with is missing.
+//! Writes `results.md`, `results.json` and pictures, and ends with an error if anything that it compares with is missing.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the table")]
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use benches::{
@@ -67,6 +67,9 @@ fn main() -> Result<()> {
     };
     let markdown = measured.markdown();
     results::write(&directory, &markdown, &measured)?;
+    for (name, picture) in measured.pictures() {
+        fs::write(directory.join(name), picture)?;
+    }
     println!("{markdown}");
     eprintln!("written to {}", directory.display());
     Ok(())

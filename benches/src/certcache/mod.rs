@@ -3,4 +3,5 @@
 pub mod beside;
 pub mod contender;
 pub mod material;
+pub mod pictures;
 pub mod results;

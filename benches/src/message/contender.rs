@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{limit, material::Task, openssl, ours, process};
+use super::{gpgsm, limit, material::Task, openssl, ours, process, python};
 
 /// Does a task once and gives the octets that came out, or 0 where it is a verdict.
 pub type Run<'t> = Box<dyn FnMut() -> Result<usize> + 't>;
@@ -21,11 +21,23 @@ pub enum Contender {
     OpensslBinary,
     /// One process `openssl cms` for each message.
     Process,
+    /// One process `gpgsm` for each message.
+    Gpgsm,
+    /// A loop in Python with `cryptography`, in one process.
+    Python,
 }
 
 impl Contender {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 5] = [Self::Limit, Self::Ours, Self::Openssl, Self::OpensslBinary, Self::Process];
+    pub const ALL: [Self; 7] = [
+        Self::Limit,
+        Self::Ours,
+        Self::Openssl,
+        Self::OpensslBinary,
+        Self::Process,
+        Self::Gpgsm,
+        Self::Python,
+    ];
 
     /// For readers.
     pub fn title(self) -> &'static str {
@@ -35,6 +47,8 @@ impl Contender {
             Self::Openssl => "OpenSSL",
             Self::OpensslBinary => "OpenSSL, binary",
             Self::Process => "`openssl cms`",
+            Self::Gpgsm => "`gpgsm`",
+            Self::Python => "`cryptography`",
         }
     }
 
@@ -46,6 +60,17 @@ impl Contender {
             Self::Openssl => openssl::prepare(task, false),
             Self::OpensslBinary => openssl::prepare(task, true),
             Self::Process => process::prepare(task),
+            Self::Gpgsm => gpgsm::prepare(task),
+            Self::Python => python::prepare(task),
+        }
+    }
+
+    /// Whether it has what the task takes; who has not is left out.
+    pub fn can(self, task: &Task<'_>) -> bool {
+        match self {
+            Self::Limit | Self::Ours | Self::Openssl | Self::OpensslBinary | Self::Process => true,
+            Self::Gpgsm => gpgsm::can(task),
+            Self::Python => python::can(task),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Keys, certificates and messages that all contenders get.
 
 use std::{
+    cell::OnceCell,
     fs,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -17,15 +18,20 @@ use smime::{
     profile::SealPlan,
     testing::MemoryKey,
 };
-use tempfile::TempDir;
-use testkit::{Pki, pki};
+use testkit::{Pki, Workdir, peers::Gpgsm, pki};
 
-use super::operation::{Key, Operation};
+use super::{
+    gpgsm,
+    operation::{Key, Operation},
+};
 
 /// A small PKI by OpenSSL, with one person for each kind of key.
 #[derive(Debug)]
 pub struct Material {
-    directory: TempDir,
+    /// Dropped before the directory that it has its home in.
+    gpgsm: OnceCell<Gpgsm>,
+    pki: Pki,
+    directory: Workdir,
     /// The trust anchor alone.
     pub trust: Trust,
     /// The issuing CA.
@@ -71,7 +77,7 @@ pub struct Task<'m> {
 impl Material {
     /// Makes the keys and certificates.
     pub fn new() -> Result<Self> {
-        let directory = tempfile::tempdir()?;
+        let directory = Workdir::new("messages")?;
         let pki = Pki::new(directory.path())?;
         let person = |kind, name: &str, key| {
             let files = pki.issue(&pki::Profile::new(name, &format!("{name}@example.org"), key))?;
@@ -90,6 +96,8 @@ impl Material {
             authorities: [pki.root(), pki.issuing()],
             people,
             now: SystemTime::now(),
+            gpgsm: OnceCell::new(),
+            pki,
             directory,
         })
     }
@@ -106,14 +114,29 @@ impl Material {
             Operation::Verify => self.signed(person, &entity)?,
             Operation::DecryptCbc | Operation::DecryptGcm => sealed(person, operation, &entity)?,
         };
-        let file = self.directory.path().join("input");
+        let file = self.input_file("message");
         fs::write(&file, &input)?;
         Ok(Task { operation, person, material: self, input, file, content_len })
     }
 
     /// Where a contender may write.
     pub fn output_file(&self) -> PathBuf {
-        self.directory.path().join("output")
+        self.directory.join("output")
+    }
+
+    /// A file that a contender is to read, by what is in it.
+    pub fn input_file(&self, kind: &str) -> PathBuf {
+        self.directory.join(format!("input.{kind}"))
+    }
+
+    /// GnuPG's home, which is made when somebody asks for it.
+    pub fn gpgsm(&self) -> Result<&Gpgsm> {
+        if self.gpgsm.get().is_none() {
+            let own = self.people.iter().find(|person| person.is_rsa()).context("nobody has an RSA key")?;
+            let made = gpgsm::home(&self.directory, &self.pki, &own.files)?;
+            return Ok(self.gpgsm.get_or_init(|| made));
+        }
+        self.gpgsm.get().context("it was just there")
     }
 
     fn signed(&self, person: &Person, entity: &[u8]) -> Result<Vec<u8>> {
@@ -131,6 +154,11 @@ impl Person {
     /// The kind of the key.
     pub fn kind(&self) -> Key {
         self.kind
+    }
+
+    /// Whether it is an RSA key.
+    pub fn is_rsa(&self) -> bool {
+        self.kind == Key::Rsa2048
     }
 
     fn read(kind: Key, files: pki::Person) -> Result<Self> {

@@ -14,7 +14,7 @@ use super::{
     operation::{Key, Operation},
     results::{Results, Row},
 };
-use crate::{results, statistics::Spread};
+use crate::{python, results, statistics::Spread};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ impl Plan {
             versions: vec![
                 results::openssl_version()?,
                 format!("in this process {}", openssl::version::version()),
+                results::gpgsm_version()?,
+                python::cryptography()?,
             ],
             load_before: results::load_average(),
             rounds: self.rounds,
@@ -72,7 +74,7 @@ impl Plan {
     /// Microseconds of each contender, round by round.
     fn compare(&self, task: &Task<'_>) -> Result<Vec<(Contender, Spread, Vec<f64>)>> {
         let mut runs: Vec<(Contender, Run<'_>, u32, Vec<f64>)> = Vec::new();
-        for &contender in &self.contenders {
+        for &contender in self.contenders.iter().filter(|contender| contender.can(task)) {
             let what = || format!("{}: {}", contender.title(), task.operation.title());
             let mut run = contender.prepare(task).with_context(what)?;
             // Once for the caches, once for the clock.
@@ -110,6 +112,8 @@ fn check(task: &Task<'_>, contender: Contender, len: usize) -> Result<()> {
     let least = match task.operation {
         _ if contender == Contender::Limit => 0,
         Operation::Verify => 0,
+        // The signature alone.
+        Operation::Sign if contender == Contender::Gpgsm => 300,
         Operation::Sign | Operation::SignChecked | Operation::DecryptCbc | Operation::DecryptGcm => {
             task.content_len
         }

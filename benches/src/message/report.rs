@@ -28,8 +28,11 @@ impl Results {
     }
 
     fn write_times(&self, out: &mut String) {
-        let Some(first) = self.rows.first() else { return };
-        let columns: Vec<Contender> = first.times.iter().map(|(contender, ..)| *contender).collect();
+        let is_there = |contender: &Contender| self.rows.iter().any(|row| row.of(*contender).is_some());
+        let columns: Vec<Contender> = Contender::ALL.into_iter().filter(is_there).collect();
+        if columns.is_empty() {
+            return;
+        }
         out.push_str(
             "Microseconds per message, from MIME entity to S/MIME message with its base64 and back, with the \
              certification path. Limit: hash, cipher and base64 alone, in the processor's cache, and one operation of \
@@ -37,13 +40,17 @@ impl Results {
              ends canonical, and with `CMS_BINARY` does not. \
              Checked: as with a key on a token, whose signatures are checked before they are used; OpenSSL checks none. \
              `openssl cms`: a process for each message, from file to \
-             file.\n\n| operation | key | message |",
+             file. `gpgsm`: a process for each, too, beside its agent, and CMS objects without their MIME; `cryptography`: one \
+             process in a loop, and no path is checked. –: what it cannot do (gpgsm 2.2: GCM, own keys on curves; `cryptography`: \
+             verification, GCM, key agreement; neither checks what it signs).\n\n| operation | key | message |",
         );
         for contender in &columns {
             let _ = write!(out, " {} |", contender.title());
         }
-        out.push_str(" of limit | × OpenSSL | × binary | × process |\n| --- | --- | ---: |");
-        out.push_str(&" ---: |".repeat(columns.len() + 4));
+        out.push_str(
+            " of limit | × OpenSSL | × binary | × process | × gpgsm | × Python |\n| --- | --- | ---: |",
+        );
+        out.push_str(&" ---: |".repeat(columns.len() + 6));
         out.push('\n');
         for row in &self.rows {
             write_row(row, &columns, out);
@@ -69,16 +76,27 @@ impl Results {
 fn write_row(row: &Row, columns: &[Contender], out: &mut String) {
     let _ = write!(out, "| {} | {} | {} |", row.operation.title(), row.key.title(), size(row.size));
     for contender in columns {
-        let spread = row.of(*contender).unwrap_or_default();
-        let _ = write!(out, " {} ({}..{}) |", time(spread.median), time(spread.min), time(spread.max));
+        let _ = match row.of(*contender) {
+            Some(spread) => {
+                write!(out, " {} ({}..{}) |", time(spread.median), time(spread.min), time(spread.max))
+            }
+            None => write!(out, " – |"),
+        };
     }
     let limit = row.ratio(Contender::Limit).map_or_else(String::new, |ratio| format!("{:.2}", ratio.median));
     let _ = write!(out, " {limit} |");
-    for contender in [Contender::Openssl, Contender::OpensslBinary, Contender::Process] {
+    let others = [
+        Contender::Openssl,
+        Contender::OpensslBinary,
+        Contender::Process,
+        Contender::Gpgsm,
+        Contender::Python,
+    ];
+    for contender in others {
         let ratio = row.ratio(contender);
         let _ = match ratio {
             Some(ratio) => write!(out, " {:.2} ({:.2}..{:.2}) |", ratio.median, ratio.min, ratio.max),
-            None => write!(out, " |"),
+            None => write!(out, " – |"),
         };
     }
     out.push('\n');
