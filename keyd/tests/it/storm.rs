@@ -8,13 +8,12 @@ use std::{
 };
 
 use hsmpool::{Lane, TokenKey};
-use rustix::process::Signal;
 use testmodule::{
     Action::{self, LoseSession, LoseSessions},
     Function, ReturnValue, Rule,
 };
 
-use crate::support::{LONG, Lab, eventually, send, sign};
+use crate::support::{LONG, Lab, eventually, sign};
 
 const CALLERS: usize = 32;
 const REQUESTS: usize = 20_000;
@@ -63,7 +62,7 @@ fn in_a_storm_behind_the_socket_every_request_ends_in_time_and_has_its_line() {
     let mut lab = Lab::new();
     (lab.sessions, lab.deadline_ms) = (8, 5000);
     let deadline = Duration::from_millis(lab.deadline_ms);
-    let server = lab.start();
+    let _server = lab.start();
     let pool = lab.pool();
     pool.ready(LONG).unwrap();
     let keys = [Lane::Interactive, Lane::Bulk].map(|lane| pool.lane(lane).key(&lab.certificate));
@@ -100,7 +99,7 @@ fn in_a_storm_behind_the_socket_every_request_ends_in_time_and_has_its_line() {
             let once = if round == 0 { Rule::hang() } else { Rule::new(Action::Abort) };
             lab.control.add(once.on([Function::Sign]).next(1)).unwrap();
             thread::sleep(Duration::from_secs(1));
-            send(server.module_process(), Signal::KILL);
+            lab.control.add(Rule::new(Action::Kill).on([Function::Sign]).next(1)).unwrap();
         }
         asking.join().unwrap()
     });

@@ -35,8 +35,10 @@ pub enum Action {
     Fail(ReturnValue),
     /// The call waits until the rule is removed, then goes on.
     Hang,
-    /// The process is aborted.
+    /// The process is aborted, once no login is under way: SoftHSM would lose its token.
     Abort,
+    /// The process is killed, at such a moment too.
+    Kill,
     /// One bit of a good signature is inverted (`C_Sign`).
     Corrupt,
     /// The session of this call is gone: `CKR_SESSION_HANDLE_INVALID`, now and for ever.
@@ -137,6 +139,7 @@ impl fmt::Display for Rule {
             Action::Fail(with) => write!(f, "fail {with}")?,
             Action::Hang => f.write_str("hang")?,
             Action::Abort => f.write_str("abort")?,
+            Action::Kill => f.write_str("kill")?,
             Action::Corrupt => f.write_str("corrupt")?,
             Action::LoseSession => f.write_str("lose-session")?,
             Action::LoseSessions => f.write_str("lose-sessions")?,
@@ -177,6 +180,7 @@ impl FromStr for Rule {
             "fail" => Action::Fail(word("a return value")?.parse()?),
             "hang" => Action::Hang,
             "abort" => Action::Abort,
+            "kill" => Action::Kill,
             "corrupt" => Action::Corrupt,
             "lose-session" => Action::LoseSession,
             "lose-sessions" => Action::LoseSessions,
@@ -241,6 +245,7 @@ mod tests {
             Rule::fail(ReturnValue(0x8000_0001)).next(3).token("mail two"),
             Rule::hang().from(2),
             Rule::new(Action::Abort).on([Function::Initialize]).from(2),
+            Rule::new(Action::Kill).on([Function::Sign]).next(1),
             Rule::new(Action::Corrupt),
             Rule::new(Action::LoseSession).chance(1.0),
             Rule::new(Action::LoseSessions).next(1),

@@ -1,7 +1,8 @@
 //! The module's own side: what happens between a caller and the real module.
 //!
 //! `entry` has the C functions, `real` the module behind, `tally` the mapped counters; these three need
-//! `unsafe`. Nothing here holds a lock while a call is delayed, hangs, or is in the real module.
+//! `unsafe`. Nothing here holds a lock while a call is delayed, hangs, or is in the real module; a login in the real
+//! module only holds off the end of the process.
 
 mod entry;
 mod plan;
@@ -16,12 +17,13 @@ use std::{
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
     process,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
 
 use cryptoki_sys::{CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CKR_GENERAL_ERROR, CKR_OK};
+use rustix::process::{Signal, getpid, kill_process};
 
 use self::{
     plan::{Plan, WatchedPlan},
@@ -43,6 +45,9 @@ struct Shim {
     plan: WatchedPlan,
     sessions: Sessions,
     tally: Tally,
+    /// Shared by calls of `C_Login` that are in the real module. SoftHSM makes its token's file anew in each: empty
+    /// first, then full. A process that ends between the two has destroyed the token.
+    logins: RwLock<()>,
 }
 
 /// What a call is about.
@@ -98,6 +103,7 @@ impl Shim {
             plan: WatchedPlan::new(env::var_os(CONTROL).map(PathBuf::from)),
             sessions: Sessions::default(),
             tally: Tally::open(env::var_os(COUNTERS).map(PathBuf::from).as_deref())?,
+            logins: RwLock::default(),
         })
     }
 
@@ -125,7 +131,10 @@ impl Shim {
                 if effect.fail.is_none() {
                     self.tally.forward(function);
                 }
+                let is_login = function == Function::Login;
+                let login = is_login.then(|| self.logins.read().unwrap_or_else(PoisonError::into_inner));
                 let value = forward(self, &effect);
+                drop(login);
                 drop(leave);
                 value
             }
@@ -218,7 +227,11 @@ impl Shim {
                     thread::sleep(HANG_INTERVAL);
                 }
             }
-            Action::Abort => process::abort(),
+            Action::Abort => self.end(process::abort),
+            Action::Kill => self.end(|| {
+                let _ = kill_process(getpid(), Signal::KILL);
+                process::abort()
+            }),
             Action::Corrupt => effect.corrupt = true,
             Action::Limit(count) => effect.session_limit = Some(count),
             Action::LoseSession => {
@@ -244,6 +257,12 @@ impl Shim {
                 Target::Module | Target::Size(_) => effect.absent = true,
             },
         }
+    }
+
+    /// Ends the process while no login is under way.
+    fn end(&self, end: fn() -> !) {
+        let _logins = self.logins.write().unwrap_or_else(PoisonError::into_inner);
+        end()
     }
 
     /// Whether a rule has taken away the token in a slot.
