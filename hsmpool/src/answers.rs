@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     remote::Cork,
-    request::{Outcome, Request},
+    request::{Lane, Outcome, Request},
 };
 
 /// Answers that a worker has and its callers have not.
@@ -30,8 +30,8 @@ pub(crate) struct Crowd {
 
 impl Crowd {
     /// How many answers go out together: never more than operations that any of these requests has waited for.
-    fn batch(self) -> usize {
-        let in_time = HOLD_LIMIT.as_nanos() / self.service.as_nanos().max(1);
+    fn batch(self, lane: Lane) -> usize {
+        let in_time = hold_limit(lane).as_nanos() / self.service.as_nanos().max(1);
         let batch = self.waiting.min(MOST).min(usize::try_from(in_time).unwrap_or(MOST));
         if self.waiting >= MANY { batch } else { 0 }
     }
@@ -41,7 +41,7 @@ impl Answers {
     /// Gives an answer, now or with the next ones.
     pub(crate) fn give(&self, request: Box<Request>, outcome: Outcome, crowd: Crowd, now: Instant) {
         let mut held = self.lock();
-        let wait = held.len() + 1 < crowd.batch() && now + SPARE < request.deadline;
+        let wait = held.len() + 1 < crowd.batch(request.lane) && now + SPARE < request.deadline;
         if wait || !held.is_empty() {
             held.push((request, outcome));
             drop(held);
@@ -82,7 +82,12 @@ const MANY: usize = 4;
 /// So many answers go out together at most …
 const MOST: usize = 16;
 /// … and fewer, where the first would be held back for longer than about this.
-const HOLD_LIMIT: Duration = Duration::from_millis(5);
+const fn hold_limit(lane: Lane) -> Duration {
+    match lane {
+        Lane::Interactive => Duration::from_millis(1),
+        Lane::Bulk => Duration::from_millis(5),
+    }
+}
 /// An answer whose time is over sooner is not held back.
 const SPARE: Duration = Duration::from_millis(200);
 
@@ -93,18 +98,21 @@ mod tests {
     use smime::key::KeyError;
 
     use super::*;
-    use crate::request::{Lane, tests::counted};
+    use crate::request::{
+        Lane::{self, Bulk, Interactive},
+        tests::counted,
+    };
 
     const LONG: Duration = Duration::from_mins(1);
     const CALM: Crowd = Crowd { waiting: MANY - 1, service: Duration::from_micros(50) };
     const CROWD: Crowd = Crowd { waiting: MANY, ..CALM };
 
     /// Gives so many answers; tells how many have gone out after each.
-    fn given(answers: &Answers, crowd: Crowd, allowed: Duration, count: usize) -> Vec<u32> {
+    fn given(answers: &Answers, lane: Lane, crowd: Crowd, allowed: Duration, count: usize) -> Vec<u32> {
         let mut out = Vec::new();
         let mut total = Vec::new();
         for _ in 0..count {
-            let (request, answered) = counted(Lane::Interactive, allowed);
+            let (request, answered) = counted(lane, allowed);
             answers.give(request, Err(KeyError::NoRandomness), crowd, Instant::now());
             total.push(answered);
             out.push(total.iter().map(|answered| answered.load(Relaxed)).sum());
@@ -114,39 +122,42 @@ mod tests {
 
     #[test]
     fn answers_go_out_at_once_where_few_wait_the_token_is_slow_or_time_is_short() {
-        for (crowd, allowed) in [
-            (CALM, LONG),
-            (Crowd { waiting: 1000, service: HOLD_LIMIT }, LONG),
-            (Crowd { waiting: 1000, ..CALM }, SPARE),
+        for (lane, crowd, allowed) in [
+            (Bulk, CALM, LONG),
+            (Bulk, Crowd { waiting: 1000, service: hold_limit(Bulk) }, LONG),
+            (Bulk, Crowd { waiting: 1000, ..CALM }, SPARE),
+            (Interactive, Crowd { waiting: 1000, service: hold_limit(Interactive) }, LONG),
         ] {
-            assert_eq!(given(&Answers::default(), crowd, allowed, 3), [1, 2, 3], "{crowd:?}");
+            assert_eq!(given(&Answers::default(), lane, crowd, allowed, 3), [1, 2, 3], "{crowd:?}");
         }
     }
 
     #[test]
     fn in_a_crowd_as_many_go_out_together_as_wait_and_not_for_longer_than_the_limit() {
-        assert_eq!(given(&Answers::default(), CROWD, LONG, 9), [0, 0, 0, 4, 4, 4, 4, 8, 8]);
-        let slow = Crowd { waiting: 1000, service: HOLD_LIMIT / 3 };
-        assert_eq!(given(&Answers::default(), slow, LONG, 4), [0, 0, 3, 3]);
+        assert_eq!(given(&Answers::default(), Bulk, CROWD, LONG, 9), [0, 0, 0, 4, 4, 4, 4, 8, 8]);
+        for lane in [Interactive, Bulk] {
+            let slow = Crowd { waiting: 1000, service: hold_limit(lane) / 3 };
+            assert_eq!(given(&Answers::default(), lane, slow, LONG, 4), [0, 0, 3, 3]);
+        }
         let crowd = Crowd { waiting: 1000, ..CALM };
-        assert_eq!(given(&Answers::default(), crowd, LONG, MOST).last(), Some(&16));
+        assert_eq!(given(&Answers::default(), Bulk, crowd, LONG, MOST).last(), Some(&16));
     }
 
     #[test]
     fn what_is_held_back_goes_out_when_asked_for_with_the_next_answer_and_at_the_end() {
         let answers = Answers::default();
-        assert_eq!(given(&answers, CROWD, LONG, 2), [0, 0]);
-        let (request, answered) = counted(Lane::Interactive, LONG);
+        assert_eq!(given(&answers, Interactive, CROWD, LONG, 2), [0, 0]);
+        let (request, answered) = counted(Interactive, LONG);
         answers.give(request, Err(KeyError::NoRandomness), CROWD, Instant::now());
         answers.release();
         assert_eq!(answered.load(Relaxed), 1);
 
-        let (held, held_answered) = counted(Lane::Interactive, LONG);
+        let (held, held_answered) = counted(Interactive, LONG);
         answers.give(held, Err(KeyError::NoRandomness), CROWD, Instant::now());
-        assert_eq!(given(&answers, CALM, LONG, 1), [1]);
+        assert_eq!(given(&answers, Interactive, CALM, LONG, 1), [1]);
         assert_eq!(held_answered.load(Relaxed), 1);
 
-        let (request, answered) = counted(Lane::Interactive, LONG);
+        let (request, answered) = counted(Interactive, LONG);
         answers.give(request, Err(KeyError::NoRandomness), CROWD, Instant::now());
         drop(answers);
         assert_eq!(answered.load(Relaxed), 1);

@@ -168,7 +168,7 @@ fn a_session_that_hangs_is_replaced_and_its_own_closed_when_the_call_comes_back(
 fn a_reply_that_panics_costs_no_other_request_its_deadline() {
     const DEADLINE: Duration = Duration::from_millis(400);
     isolated(|mut lab| {
-        let (_pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(2) });
+        let (pool, key) = lab.pool(&TokenSettings { deadline: DEADLINE, ..lab.settings(2) });
         lab.control.add(Rule::hang().on([Function::Sign])).unwrap();
         let panicked = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&panicked);
@@ -183,6 +183,7 @@ fn a_reply_that_panics_costs_no_other_request_its_deadline() {
         let answer = answers.recv_timeout(LIMIT).unwrap();
         assert!(matches!(answer, Err(KeyError::Deadline { .. })), "{answer:?}");
         lab.control.clear().unwrap();
+        eventually("the calls come back", LIMIT, || status(&pool).hanging == 0);
     });
 }
 
