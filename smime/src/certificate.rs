@@ -73,18 +73,20 @@ pub enum CertificateError {
 impl Certificate {
     /// Decodes one certificate, unless it was met before.
     pub fn from_der(octets: &[u8]) -> Result<Self, CertificateError> {
-        met::or_decode(octets, || Self::decode(octets))
+        met::or_decode(octets, || Self::decode(octets.to_vec()))
     }
 
-    fn decode(octets: &[u8]) -> Result<Self, CertificateError> {
-        let decoded = x509_cert::Certificate::from_der(octets)
-            .or_else(|error| decode_from_1970(octets).ok_or(error))
+    /// Decodes one certificate as if it had never been met, and does not remember it: for those of which there are very
+    /// many, as of recipients. Where each is another one, to remember them costs more than to decode them.
+    pub fn decode(octets: Vec<u8>) -> Result<Self, CertificateError> {
+        let decoded = x509_cert::Certificate::from_der(&octets)
+            .or_else(|error| decode_from_1970(&octets).ok_or(error))
             .map_err(CertificateError::Malformed)?;
-        let digest = Digest::of(DigestAlgorithm::Sha256, octets);
+        let digest = Digest::of(DigestAlgorithm::Sha256, &octets);
         let fingerprint = digest.as_bytes().try_into().unwrap_or([0; 32]);
         Ok(Self {
             inner: Arc::new(Inner {
-                der: octets.to_vec(),
+                der: octets,
                 decoded,
                 fingerprint,
                 prepared: OnceLock::new(),

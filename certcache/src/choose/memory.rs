@@ -218,7 +218,7 @@ impl Cache {
         let mut certificates = Vec::with_capacity(chosen.len());
         for (fingerprint, der) in chosen {
             // The key is the check sum of the octets.
-            match Certificate::from_der(&der) {
+            match Certificate::decode(der) {
                 Ok(certificate) if *certificate.fingerprint() == fingerprint => {
                     if !certificate.addresses().contains(address) && !self.is_given(&fingerprint, address)? {
                         return Ok(None);

@@ -121,7 +121,7 @@ mod tests {
             let mut octets = der.clone();
             let end = octets.len();
             octets[end - 4..].copy_from_slice(&u32::try_from(number).unwrap().to_be_bytes());
-            Certificate::decode(&octets).unwrap()
+            Certificate::decode(octets).unwrap()
         };
         let often = numbered(0);
         met.add(often.clone());
