@@ -60,8 +60,40 @@ pub fn quote(lines: &[u8], quoting: Quoting) -> Cow<'_, [u8]> {
 }
 
 /// Whether a line is `>From ` with one `>` or more.
-pub(crate) fn is_quoted(line: &[u8]) -> bool {
-    line.first() == Some(&b'>') && after_marks(line).starts_with(b"From ")
+fn is_quoted(line: &[u8]) -> bool {
+    LineStart::default().completes(line)
+}
+
+/// How a line begins that comes in pieces, as far as it came: some `>`, and some of `From ` after them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LineStart {
+    marks: u64,
+    words: usize,
+    /// Whether nothing that comes makes a difference any more.
+    is_known: bool,
+}
+
+impl LineStart {
+    /// Takes in the next piece; whether it is the one that shows the line to be `>From ` with one `>` or more.
+    pub(crate) fn completes(&mut self, piece: &[u8]) -> bool {
+        const WORDS: &[u8] = b"From ";
+        if self.is_known {
+            return false;
+        }
+        let words = if self.words == 0 { after_marks(piece) } else { piece };
+        self.marks += (piece.len() - words.len()) as u64;
+        let wanted = WORDS.get(self.words..).unwrap_or_default();
+        let common = words.len().min(wanted.len());
+        let fits = self.marks > 0 && words.get(..common) == wanted.get(..common);
+        self.words += common;
+        self.is_known = !fits || self.words == WORDS.len();
+        fits && self.is_known
+    }
+
+    /// How many `>` there are, up to here.
+    pub(crate) fn marks(&self) -> u64 {
+        self.marks
+    }
 }
 
 /// The line without its leading `>`.

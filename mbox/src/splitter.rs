@@ -12,7 +12,7 @@ use memchr::memmem::Finder;
 
 use crate::{
     from_line::{Shape, begins_header, shape},
-    quoting::is_quoted,
+    quoting::LineStart,
 };
 
 /// A message as it lies in the mbox: from its From_ line to the next one.
@@ -123,6 +123,8 @@ struct Reading {
     found: Found,
     in_header: bool,
     after_empty: usize,
+    /// Of the line that is being read, which may come in pieces.
+    line_start: LineStart,
     keep: bool,
     claim: Claim,
     /// Where the message ends, as its `Content-Length` has it.
@@ -217,6 +219,7 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
             },
             in_header: true,
             after_empty: 0,
+            line_start: LineStart::default(),
             keep: true,
             claim: Claim::None,
             claimed: None,
@@ -308,13 +311,18 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
                 reading.claim = Claim::Untested(end);
                 reading.claimed = Some(end);
             }
-        } else if reading.in_header && line.starts {
-            if let Some(length) = content_length(text) {
+        } else if reading.in_header {
+            if let Some(length) = content_length(text).filter(|_| line.starts) {
                 reading.claim = Claim::Length(length);
             }
-        } else if line.starts && is_quoted(text) {
-            reading.found.quoted += 1;
-            reading.found.requoted += u64::from(text.starts_with(b">>"));
+        } else {
+            if line.starts {
+                reading.line_start = LineStart::default();
+            }
+            if reading.line_start.completes(text) {
+                reading.found.quoted += 1;
+                reading.found.requoted += u64::from(reading.line_start.marks() > 1);
+            }
         }
     }
 

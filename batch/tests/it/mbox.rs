@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use batch::{
     mbox::{Quoting, unquote},
-    run::Output,
+    run::{Options, Output},
     task::{Done, Failed, Identity, Task, Work},
 };
 use smime::mime::Message;
@@ -141,6 +141,53 @@ fn what_is_written_into_an_mbox_is_read_again_as_it_was_whatever_is_in_its_body(
     assert!(unquote(&raw, Quoting::Mboxrd) != raw, "the sample has quoted lines");
 }
 
+/// Fails unless a line of the body is so many `>` and `From here`, as its subject says.
+struct Marked;
+
+impl Task for Marked {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        let header = std::str::from_utf8(work.message.header()).unwrap();
+        let marks = header.trim().strip_prefix("Subject: ").unwrap().parse().unwrap();
+        let line = format!("\r\n{}From here\r\n", ">".repeat(marks));
+        assert!(work.message.body().ends_with(line.as_bytes()), "{marks}");
+        Ok(Done::unchanged("same"))
+    }
+}
+
+#[test]
+fn a_line_of_marks_is_read_as_it_was_written_however_much_is_read_at_once_and_comes_back_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // Given lines that begin anywhere, and end around each place where somebody stops reading;
+    let mut mbox = Vec::new();
+    for marks in (0..40).map(|at| 65_520 + at).chain([262_100, 262_144, 400_000]) {
+        let line = format!("{}From here\n", ">".repeat(marks + 1));
+        mbox.extend_from_slice(
+            format!("From - Fri Sep 16 22:26:51 2016\nSubject: {marks}\n\nx\n\n{line}\n").as_bytes(),
+        );
+    }
+    fs::write(path("in"), &mbox).unwrap();
+    // when they are in memory, and when they are too large for that,
+    for (name, max_message, failed) in [("kept", 1 << 20, 0), ("large", 262_000, 3)] {
+        let converted = |from: &str, to: &str, format: &str| {
+            let output = Output::Converted(path(to), format.parse().unwrap());
+            let options = Options { max_message, output, ..options(&[&path(from)], &path(to)) };
+            run_with(&options, &Marked).unwrap().totals
+        };
+        let [maildir, back] = [format!("{name}-maildir"), format!("{name}-back")];
+        let read = converted("in", &maildir, "maildir");
+        assert_eq!((read.messages(), read.failed()), (43, failed), "{name}");
+        for file in fs::read_dir(path(&maildir).join("cur")).unwrap() {
+            let text = fs::read_to_string(file.unwrap().path()).unwrap();
+            let subject = text.lines().next().unwrap().strip_prefix("Subject: ").unwrap();
+            assert!(text.ends_with(&format!("\n\n{}From here\n", ">".repeat(subject.parse().unwrap()))));
+        }
+        // then each is what it was.
+        converted(&maildir, &back, "mboxrd");
+        assert!(fs::read(path(&back)).unwrap() == mbox, "{name}");
+    }
+}
+
 #[test]
 fn what_may_be_two_messages_or_half_a_message_is_not_touched_but_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -207,8 +254,7 @@ fn a_run_that_only_looks_or_rehearses_writes_nothing() {
     let input = folder.path().join("in");
     fs::write(&input, sample_mbox(2)).unwrap();
     for (output, tells) in [(Output::None, false), (Output::Rehearsal, true)] {
-        let ran =
-            run_with(&batch::run::Options { output, ..options(&[&input], Path::new("")) }, &Shout).unwrap();
+        let ran = run_with(&Options { output, ..options(&[&input], Path::new("")) }, &Shout).unwrap();
         assert_eq!(ran.report[0]["output"].is_object(), tells);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -232,7 +278,7 @@ fn an_outage_stops_the_run_and_does_not_become_a_failure_of_each_message() {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     fs::write(&input, sample_mbox(200)).unwrap();
-    let options = batch::run::Options { jobs: 64, ..options(&[&input], &output) };
+    let options = Options { jobs: 64, ..options(&[&input], &output) };
     let stopped = run_with(&options, &Outage).err().unwrap();
     assert!(stopped.error.to_string().contains("token \"mail\" is not available"), "{}", stopped.error);
     assert!(!output.exists() && stopped.partial.is_some());
