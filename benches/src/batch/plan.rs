@@ -193,11 +193,14 @@ impl Bench<'_> {
                 },
             )?;
         }
-        if let Some(allowed) = reached.allowed() {
-            let peer = format!("what {sessions} sessions allow, {} ms each", LATENCY.as_millis());
-            let allowed = vec![Peer { rate: allowed, cpu: 0.0 }; ours.len()];
-            let limit = Some(Limit::OfPeerOrProcessors(OF_TOKEN));
-            self.add(part, &what, &archive, ours.clone(), peer, allowed, limit);
+        if let Some(by_latency) = reached.allowed() {
+            let (cores, latency) = (cores(), LATENCY.as_millis());
+            let peer = format!(
+                "the smaller of what {sessions} sessions of {latency} ms each and {cores} processors at the µs of the \
+                 least allow"
+            );
+            let allowed = least.iter().map(|least| least.allowed(by_latency, cores)).collect();
+            self.add(part, &what, &archive, ours.clone(), peer, allowed, Some(Limit::OfPeer(OF_TOKEN)));
         }
         // The loop meets latency and processors, and does nothing beside.
         for (peer, costs) in [("bare token loop", bare), ("the least", least)] {

@@ -42,7 +42,9 @@ impl Results {
              \"The least\" is a loop of the same calls for each message, with a hash of each of these forms, one pass for line ends or \
              base64 and cipher, the check, a read and a write, by threads that take turns at nothing, and without all that \
              keeps mail safe (`benches/src/batch/least.rs`). The column µs is the processor's time for each message, the token's within the program included; the column busy is the share \
-             of the time of all processors that the program itself used, from its start to its end.\n\n\
+             of the time of all processors that the program itself used, from its start to its end. Where the token is far, no \
+             program does more than its sessions allow, nor more than all processors can if a message takes what it takes of \
+             \"the least\" in the same round: the smaller one is the limit, however busy a program is.\n\n\
              | what | messages | MB | messages/s | MB/s | µs | busy | MiB | beside | messages/s | µs | ratio |\n\
              | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: |\n",
         );

@@ -63,15 +63,23 @@ pub struct Peer {
     pub cpu: f64,
 }
 
+impl Peer {
+    /// What both limits leave where this is the least that a message takes of the processor: the rate that sessions and
+    /// their latency allow, and that at which so many processors do nothing but this. It says nothing of how busy whoever
+    /// is held against it keeps them.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "few processors")]
+    pub fn allowed(self, by_latency: f64, cores: usize) -> Self {
+        Self { rate: by_latency.min(cores as f64 * 1e6 / self.cpu), ..self }
+    }
+}
+
 /// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
     /// So much of the peer's rate.
     OfPeer(f64),
-    /// So much of the peer's rate, or else so much of the processors' time, used: then it is these that are the limit, and
-    /// no wait has left one idle.
-    OfPeerOrProcessors(f64),
 }
 
 /// The program on so many processors.
@@ -143,19 +151,9 @@ impl Row {
 
     fn wanted(&self) -> Option<Wanted> {
         let ratio = self.ratio();
-        let (limit, measured, met) = match self.limit? {
-            Limit::OfPeer(share) => {
-                (format!("at least {share} of {}", self.peer), spread(ratio, 2, ""), ratio.median >= share)
-            }
-            Limit::OfPeerOrProcessors(share) => {
-                let busy = self.busy();
-                (
-                    format!("at least {share} of {}, or of the processors' time", self.peer),
-                    format!("{}; processors {}", spread(ratio, 2, ""), spread(busy, 2, "")),
-                    ratio.median >= share || busy.median >= share,
-                )
-            }
-        };
+        let Limit::OfPeer(share) = self.limit?;
+        let limit = format!("at least {share} of {}", self.peer);
+        let (measured, met) = (spread(ratio, 2, ""), ratio.median >= share);
         Some(Wanted { what: self.what.clone(), limit, measured, met })
     }
 }
@@ -236,12 +234,25 @@ mod tests {
             (Limit::OfPeer(0.9), 1.2, 2.0, false),
             // To keep all processors busy makes nothing better.
             (Limit::OfPeer(0.9), 1.2, 2.4, false),
-            // Where waiting is what is asked about, that is the other way to have none.
-            (Limit::OfPeerOrProcessors(0.9), 1.0, 0.1, true),
-            (Limit::OfPeerOrProcessors(0.9), 10.0, 18.5, true),
-            (Limit::OfPeerOrProcessors(0.9), 10.0, 17.5, false),
         ] {
             assert_eq!(row(limit, seconds, cpu).wanted().unwrap().met, met, "{limit:?} {seconds} {cpu}");
+        }
+    }
+
+    #[test]
+    fn far_from_the_token_the_limit_is_that_of_the_latency_or_of_the_least_on_all_processors() {
+        // Sessions that allow 4000 in a second, and a message that takes so many microseconds at least.
+        for (least, allowed) in [(100.0, 4_000.0), (400.0, 4_000.0), (500.0, 4_000.0), (800.0, 2_500.0)] {
+            let peer = Peer { rate: 1.0, cpu: least }.allowed(4_000.0, 2);
+            assert_eq!(peer, Peer { rate: allowed, cpu: least });
+            for (share, met) in [(0.91, true), (0.89, false)] {
+                let seconds = 1000.0 / (share * allowed);
+                // However busy a wasteful program keeps the processors, it is held against the same.
+                for cpu in [0.1, 1.0, 2.0] {
+                    let row = Row { theirs: vec![peer], ..row(Limit::OfPeer(0.9), seconds, cpu * seconds) };
+                    assert_eq!(row.wanted().unwrap().met, met, "{least} {share} {cpu}");
+                }
+            }
         }
     }
 }
