@@ -88,8 +88,6 @@ pub(crate) struct Moved {
     pub(crate) again: u64,
     /// How many are no longer in a folder that is still there.
     pub(crate) missing: u64,
-    /// How many had been replaced, and are there again as they were.
-    pub(crate) put_back: u64,
     /// How many too large ones look like ones of a folder that went.
     pub(crate) alike: u64,
 }
@@ -104,10 +102,7 @@ impl Done {
     pub(crate) fn meets(&mut self, origin: &Origin, content: &Content<'_>) -> Met {
         match self.find(origin, content) {
             Found::Nowhere => return Met::New,
-            Found::PutBack => {
-                self.moved.put_back += 1;
-                return self.replaced_in(origin, content).map_or(Met::New, Met::PutBack);
-            }
+            Found::PutBack => return self.replaced_in(origin, content).map_or(Met::New, Met::PutBack),
             Found::Alike => {
                 // What is replaced message by message keeps each large one where it is.
                 self.moved.alike += u64::from(!self.replaces());
@@ -491,7 +486,7 @@ mod tests {
             done.meets(&Origin { file: root.join("b/cur").join(&name).into(), offset: None }, sum),
             Met::Done
         );
-        assert_eq!(done.moved(Extent::Whole), Moved { again: 1, missing: 0, put_back: 3, alike: 1 });
+        assert_eq!(done.moved(Extent::Whole), Moved { again: 1, missing: 0, alike: 1 });
         assert!(done.has_read(&origin("/in/b/cur/1"), sum));
     }
 }

@@ -36,6 +36,8 @@ pub struct Log<'a> {
     progress: Progress,
     /// Whether to speak of what goes well.
     is_quiet: bool,
+    /// How many messages of this input had been replaced before, were there again as they were, and are done again.
+    put_back: u64,
     /// For a summary for people, if one is asked for.
     statistics: Option<Statistics>,
 }
@@ -156,6 +158,7 @@ impl<'a> Log<'a> {
             began: Instant::now(),
             progress,
             is_quiet: showing.is_none(),
+            put_back: 0,
             statistics: None,
         }
     }
@@ -212,9 +215,9 @@ impl<'a> Log<'a> {
         self.say(&format!("{messages} messages of them are done and stay done"));
     }
 
-    /// Says which messages are not where they were.
+    /// Says which messages of an input are not where they were, and how many were put back and done again.
     pub(crate) fn moved(&self, moved: &Moved) {
-        let Moved { again, missing, put_back, alike } = moved;
+        let (Moved { again, missing, alike }, put_back) = (moved, self.put_back);
         if *again > 0 {
             self.say(&format!(
                 "{again} messages done before are now in folders that came since; they are not done again, and are \
@@ -227,7 +230,7 @@ impl<'a> Log<'a> {
                  moved or changed, not deleted, is there twice"
             ));
         }
-        if *put_back > 0 {
+        if put_back > 0 {
             self.say(&format!(
                 "{put_back} messages that were replaced before are there again as they were; they are done again, and \
                  the report has a line of both"
@@ -248,6 +251,7 @@ impl<'a> Log<'a> {
 
     /// Messages of another input come next.
     pub(crate) fn next_archive(&mut self, root: &Path) {
+        self.put_back = 0;
         self.report.next_archive(root);
     }
 
@@ -328,6 +332,7 @@ impl Observer for Log<'_> {
     fn record(&mut self, record: &Record) -> Result<(), BatchError> {
         self.report.add(record)?;
         self.totals.add(record);
+        self.put_back += u64::from(record.again.is_some() && record.output.is_some());
         let elapsed = self.elapsed();
         if let Some(statistics) = &mut self.statistics {
             statistics.add(record, elapsed);

@@ -338,6 +338,43 @@ fn a_message_that_was_put_back_after_it_was_replaced_is_replaced_again_and_that_
     }
 }
 
+/// The lines of a report that tell of messages that were put back: in which folder each was replaced before, and its name.
+fn told_again(report: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(report).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let again = lines.filter_map(|line| {
+        let name = Path::new(line["below"].as_str()?).file_name()?.to_str()?.to_owned();
+        Some((line["again"].as_str()?.to_owned(), name))
+    });
+    again.collect()
+}
+
+#[test]
+fn a_run_that_an_error_stopped_tells_how_many_messages_it_did_again_not_how_many_it_read() {
+    let folder = replaced_in_part("backup");
+    let path = |name: &str| folder.path().join(name);
+    fs::remove_dir_all(path("in/.Archive")).unwrap();
+    copy_of(&path("backup"), &path("in/.Archive"));
+    // Given what cannot be read among messages that were put back,
+    let link = path("in/.Archive/cur/20.link:2,S");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    let mut stopped = in_place(Pace::Shouting, &path("in"));
+    let ran = stopped.env("BATCH_RESUME", path("in.report")).output().unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(said.contains("stopped: ") && said.contains("20.link"), "{said}");
+    // when that ends the run, it tells of as many as there are in the report,
+    let words = " messages that were replaced before are there again as they were";
+    let done = told_again(&path("in.report")).len();
+    assert!((1..50).contains(&done), "{done}");
+    assert_eq!(number(&said, words), done, "{said}");
+    // and the one that goes on of the rest.
+    fs::remove_file(link).unwrap();
+    let said = said_by(in_place(Pace::Shouting, &path("in")), &path("in.report"));
+    let all = told_again(&path("in.report")).len();
+    assert!(all >= 50, "{all}");
+    assert_eq!(number(&said, words), all - done, "{said}");
+}
+
 #[test]
 fn a_copy_that_was_renamed_is_not_taken_in_place_for_the_folder_that_it_is_a_copy_of() {
     let folder = replaced_in_part("in/.Copy");
