@@ -1,19 +1,19 @@
 //! What an earlier run has done, by its journal: which messages of the input, and which files of the output.
 
+mod key;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     ffi::OsString,
     hash::Hash,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::HEXLOWER;
-
+pub(crate) use self::key::{Content, Key};
+use self::key::{Folders, Homes, folder_key, folder_of, message, name_number};
 use crate::{
     journal::{Checkpoint, decoded},
-    maildir::{self, base, predecessor},
+    maildir::predecessor,
     run::Extent,
     stored::Origin,
 };
@@ -63,22 +63,15 @@ pub(crate) struct Done {
     replaced: HashSet<([u8; 8], u64)>,
     /// Those of folders that went.
     replaced_gone: HashSet<u64>,
-    /// Of which messages that were replaced it is told already that they were put back.
+    /// Where each message of folders that went was.
+    homes: Homes,
+    /// Of which messages that were replaced it is told already that they were put back, and nothing was done with them
+    /// where they were since.
     put_back: HashSet<Key>,
     /// How many files of folders that are still there were met.
     met: usize,
     /// What became of those that are not where they were.
     moved: Moved,
-}
-
-/// The folders of an input that is not one file, at this run and at those before it.
-#[derive(Debug, Default)]
-struct Folders {
-    now: BTreeSet<PathBuf>,
-    /// At any time.
-    ever: BTreeSet<PathBuf>,
-    /// At all times before.
-    always: Option<BTreeSet<PathBuf>>,
 }
 
 /// What became of messages that are done and are not where they were.
@@ -123,19 +116,30 @@ impl Done {
 
     /// The folder in which a message that was put back was replaced: its own, or else one that went, each told once.
     fn replaced_in(&mut self, origin: &Origin, content: &Content<'_>) -> Option<PathBuf> {
-        let own = folder_of(&self.input, origin);
-        let message = Key::of(&self.input, origin, content).message;
-        let name = maildir::hash(base(origin.file.file_name().unwrap_or_default()).as_bytes());
-        let folders = std::iter::once(own).chain(self.folders_gone());
-        let mut folders = folders.map(|folder| (Key { folder: folder_key(folder), message }, folder));
-        let (key, folder) = folders.find(|(key, _)| {
-            self.inputs.contains(key)
-                && self.replaced.contains(&(key.folder, name))
-                && !self.put_back.contains(key)
-        })?;
-        let folder = folder.to_owned();
-        self.put_back.insert(key);
-        Some(folder)
+        let Key { folder, message } = Key::of(&self.input, origin, content);
+        let name = name_number(origin);
+        let is_told = |folder: [u8; 8]| {
+            let key = Key { folder, message };
+            let is_replaced = self.inputs.contains(&key) && self.replaced.contains(&(folder, name));
+            is_replaced && !self.put_back.contains(&key)
+        };
+        let (folder, path) = if is_told(folder) {
+            (folder, folder_of(&self.input, origin).to_owned())
+        } else {
+            let (folder, path) = self.homes.of(&message).find(|(folder, _)| is_told(*folder))?;
+            (folder, path.to_owned())
+        };
+        self.put_back.insert(Key { folder, message });
+        Some(path)
+    }
+
+    /// Takes in a line of the report about a message, as it was found in this file below the root: if it says in which folder
+    /// it was replaced before, it has taken the place of the line about that.
+    pub(crate) fn was_told(&mut self, below: &Path, sum: &str, again: Option<&Path>) {
+        let origin = Origin { file: below.into(), offset: None };
+        let key = Key::of(Path::new(""), &origin, &Content::Sum(sum));
+        self.put_back.extend(again.map(|folder| Key { folder: folder_key(folder), ..key }));
+        self.put_back.remove(&key);
     }
 
     /// Whether an earlier run has read this message, whatever became of it.
@@ -155,7 +159,7 @@ impl Done {
         }
         let found = self.find_input(origin, content);
         // Once its successor is noted, a message is removed: whoever meets it again meets what somebody put there.
-        let name = || maildir::hash(base(origin.file.file_name().unwrap_or_default()).as_bytes());
+        let name = || name_number(origin);
         let is_put_back = match &found {
             Found::Here if !self.replaced.is_empty() => {
                 self.replaced.contains(&(folder_key(folder_of(&self.input, origin)), name()))
@@ -205,6 +209,7 @@ impl Done {
     /// Has those of the files be known by their unique names.
     pub(crate) fn is_in_place(&mut self, root: &Path) {
         self.in_place = Some(root.to_owned());
+        self.homes = Homes::new(&self.folders_gone(), &self.inputs);
         self.messages = self.outputs.iter().filter_map(|path| message(path)).collect();
         for (folder, name) in &self.messages {
             let of = predecessor(name);
@@ -317,73 +322,6 @@ enum Found {
     Alike,
 }
 
-impl Folders {
-    /// Whether a folder came after the first run had begun.
-    fn is_new(&self, folder: &Path) -> bool {
-        self.always.as_ref().is_some_and(|always| !always.contains(folder))
-    }
-
-    fn is_gone(&self, folder: &Path) -> bool {
-        !self.now.contains(folder)
-    }
-}
-
-/// What is in a message, as far as it tells it from another one of that name.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Content<'a> {
-    /// The SHA-256 of its octets.
-    Sum(&'a str),
-    /// How many octets it has: it is too large to be read twice.
-    Size(u64),
-}
-
-/// A file of the input by folder, unique name and octets: flags change, and a message moves from `new` to `cur`. With
-/// the octets in it, none is taken for another that has its name by now. Below the root, however somebody spells the way
-/// there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    folder: [u8; 8],
-    message: [u8; 16],
-}
-
-impl Key {
-    pub(crate) fn of(root: &Path, origin: &Origin, content: &Content<'_>) -> Self {
-        let below = origin.file.strip_prefix(root).unwrap_or(&origin.file);
-        let file = below.file_name().unwrap_or_default();
-        let unique = if is_mail(below) { base(file) } else { file };
-        let content = match content {
-            Content::Sum(sum) => (*sum).to_owned(),
-            Content::Size(size) => size.to_string(),
-        };
-        let message = hash(&[unique.as_bytes(), b"\0", content.as_bytes()].concat());
-        Self { folder: folder_key(folder_of(root, origin)), message }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let octets = HEXLOWER.decode(text.as_bytes()).ok()?;
-        let (folder, message) = octets.split_first_chunk()?;
-        Some(Self { folder: *folder, message: message.try_into().ok()? })
-    }
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}", HEXLOWER.encode(&self.folder), HEXLOWER.encode(&self.message))
-    }
-}
-
-/// Whether a file lies where the messages of a Maildir do.
-fn is_mail(file: &Path) -> bool {
-    file.parent().and_then(Path::file_name).is_some_and(|part| part == "cur" || part == "new")
-}
-
-/// The folder of a message, below the root: of a Maildir's, that which `cur` and `new` are in.
-fn folder_of<'a>(root: &Path, origin: &'a Origin) -> &'a Path {
-    let below = origin.file.strip_prefix(root).unwrap_or(&origin.file);
-    let part = below.parent().unwrap_or(Path::new(""));
-    if is_mail(below) { part.parent().unwrap_or(Path::new("")) } else { part }
-}
-
 /// Takes one of those that are counted.
 fn take<T: Eq + Hash>(counted: &mut HashMap<T, u32>, one: &T) {
     if let Some(left) = counted.get_mut(one) {
@@ -394,99 +332,5 @@ fn take<T: Eq + Hash>(counted: &mut HashMap<T, u32>, one: &T) {
     }
 }
 
-fn folder_key(folder: &Path) -> [u8; 8] {
-    hash(folder.as_os_str().as_bytes())
-}
-
-fn hash<const N: usize>(octets: &[u8]) -> [u8; N] {
-    let mut key = [0; N];
-    for (to, from) in key.iter_mut().zip(digest(&SHA256, octets).as_ref()) {
-        *to = *from;
-    }
-    key
-}
-
-/// A file of a Maildir, below its root, by folder and unique name.
-fn message(below: &Path) -> Option<(PathBuf, OsString)> {
-    let folder = below.parent()?.parent()?.to_owned();
-    Some((folder, base(below.file_name()?).to_owned()))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn origin(file: &str) -> Origin {
-        Origin { file: Path::new(file).into(), offset: None }
-    }
-
-    fn folders(names: &[&str]) -> Vec<PathBuf> {
-        names.iter().map(PathBuf::from).collect()
-    }
-
-    /// A run that has done these files, in an input with these folders.
-    fn done(files: &[&str], had: &[&str]) -> Done {
-        let mut done = Done::of(Path::new("/in"));
-        done.had_folders(folders(had).into_iter().collect());
-        let key = |file: &&str| Key::of(Path::new("/in"), &origin(file), &Content::Sum("sum")).to_string();
-        done.add(Checkpoint { inputs: files.iter().map(key).collect(), ..Checkpoint::default() });
-        done
-    }
-
-    #[test]
-    fn each_message_of_a_folder_that_went_is_found_once_in_folders_that_came() {
-        let there = ["/in/a/cur/1:2,S", "/in/b/cur/1:2,S", "/in/c/cur/1:2,S"];
-        let mut done = done(&there[..2], &["a", "b", "kept"]);
-        done.has_folders(&folders(&["kept", "c", "d", "e"]));
-        assert_eq!(done.folders_gone(), folders(&["a", "b"]));
-        assert_eq!(done.messages_gone(), 2);
-        let sum = &Content::Sum("sum");
-        // It was in two folders that went, so it is found in two that came, and in none that was there before.
-        assert_eq!(done.meets(&origin("/in/kept/cur/1:2,S"), sum), Met::New);
-        assert_eq!(done.meets(&origin("/in/c/cur/1:2,S"), &Content::Sum("another")), Met::New);
-        assert_eq!(done.meets(&origin("/in/c/new/1"), sum), Met::Done);
-        assert_eq!(done.meets(&origin("/in/d/cur/1:2,RS"), sum), Met::Done);
-        assert_eq!(done.meets(&origin("/in/e/cur/1:2,S"), sum), Met::New);
-        assert_eq!(done.moved(Extent::Whole), Moved { again: 2, ..Moved::default() });
-    }
-
-    #[test]
-    fn what_is_not_where_it_was_is_counted_where_its_folder_is_still_there() {
-        let mut done = done(&["/in/a/cur/1", "/in/a/cur/2", "/in/b/cur/3"], &["a", "b"]);
-        done.has_folders(&folders(&["a"]));
-        assert_eq!(done.meets(&origin("/in/a/new/1"), &Content::Sum("sum")), Met::Done);
-        assert_eq!(done.moved(Extent::Whole), Moved { missing: 1, ..Moved::default() });
-        // As long as there is more to read, it may still come.
-        assert_eq!(done.moved(Extent::UpToHere), Moved::default());
-    }
-
-    #[test]
-    fn what_is_only_like_a_message_that_is_done_or_was_put_back_is_done_again_and_counted() {
-        let root = Path::new("/in");
-        // Given a large message, one that was replaced and one that was not, in a folder that went,
-        let mut done = done(&["/in/a/cur/1", "/in/a/cur/2", "/in/b/cur/1"], &["a", "b"]);
-        let large = Key::of(root, &origin("/in/a/cur/3"), &Content::Size(9)).to_string();
-        let name = maildir::successor("1".as_ref(), b"x");
-        let outputs =
-            ["a/cur", "b/cur"].map(|part| crate::journal::output_name(&Path::new(part).join(&name)));
-        done.add(Checkpoint { inputs: vec![large], outputs: outputs.to_vec(), ..Checkpoint::default() });
-        done.has_folders(&folders(&["b", "c"]));
-        let sum = &Content::Sum("sum");
-        // only a sum tells which message it is,
-        assert_eq!(done.meets(&origin("/in/c/cur/3"), &Content::Size(9)), Met::New);
-        assert_eq!(done.moved(Extent::Whole).alike, 1);
-        // and in place only what has no successor is as it is to be, in whatever folder.
-        done.is_in_place(root);
-        assert_eq!(done.meets(&origin("/in/c/cur/2"), sum), Met::Done);
-        // What was replaced and is there again takes the place of what was noted in one folder, each only once.
-        assert_eq!(done.meets(&origin("/in/c/cur/1"), sum), Met::PutBack("a".into()));
-        assert_eq!(done.meets(&origin("/in/c/new/1"), sum), Met::New);
-        assert_eq!(done.meets(&origin("/in/b/cur/1"), sum), Met::PutBack("b".into()));
-        assert_eq!(
-            done.meets(&Origin { file: root.join("b/cur").join(&name).into(), offset: None }, sum),
-            Met::Done
-        );
-        assert_eq!(done.moved(Extent::Whole), Moved { again: 1, missing: 0, alike: 1 });
-        assert!(done.has_read(&origin("/in/b/cur/1"), sum));
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use smime::Fault;
 
 use crate::{
     archive::Kind,
-    done::Moved,
+    done::{Done, Moved},
     error::BatchError,
     html,
     journal::Checkpoint,
@@ -242,6 +242,11 @@ impl<'a> Log<'a> {
                  before; they are copied again, and any that is the same is in the output twice"
             ));
         }
+    }
+
+    /// Tells from the lines of the report that are kept which messages were put back since they were replaced.
+    pub(crate) fn tell_put_back(&self, done: &mut Done) -> Result<(), BatchError> {
+        self.report.tell_put_back(done)
     }
 
     /// There is nothing to go on with: a report that is there is another run's.

@@ -1,5 +1,7 @@
 //! One JSON line for each message.
 
+mod retold;
+
 use std::{
     fs::{self, File},
     io::{self, BufWriter, IsTerminal, Seek, SeekFrom, Write},
@@ -10,8 +12,9 @@ use std::{
 use serde::Serialize;
 use smime::Fault;
 
+use self::retold::put_back;
 use crate::{
-    digest::Summed, error::BatchError, escape::escaped, inspect::Layer, manifest::NOTHING_BEFORE,
+    digest::Summed, done::Done, error::BatchError, escape::escaped, inspect::Layer, manifest::NOTHING_BEFORE,
     stored::Origin,
 };
 
@@ -217,6 +220,13 @@ impl Report {
             file.seek(SeekFrom::Start(length)).map(|_| ())
         });
         cut.map_err(|source| BatchError::Report { report: self.name.clone(), source })
+    }
+
+    /// Tells of the messages of the input that comes next what its lines tell of those that were put back, so far.
+    pub(crate) fn tell_put_back(&self, done: &mut Done) -> Result<(), BatchError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let told = put_back(file, self.archive, done);
+        told.map_err(|source| BatchError::Report { report: self.name.clone(), source })
     }
 
     /// An error if something is in it already.

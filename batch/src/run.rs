@@ -244,6 +244,9 @@ fn begin(
             // Without a checkpoint, too: what the report tells of the inputs before stays.
             Known::Report | Known::Output => log.go_on(&done.last)?,
         }
+        if is_replaced {
+            log.tell_put_back(&mut done)?;
+        }
         log.folders_gone(&done.folders_gone(), done.messages_gone());
         if done.otherwise_configured {
             log.say(

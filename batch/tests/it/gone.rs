@@ -350,6 +350,36 @@ fn told_again(report: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
+fn a_message_that_was_put_back_twice_under_two_names_took_the_place_of_the_one_before_it() {
+    // Given a run in place that was stopped in a folder,
+    let folder = replaced_in_part("backup");
+    let path = |name: &str| folder.path().join(name);
+    fs::remove_dir_all(path("in/.Archive")).unwrap();
+    // which somebody puts back under another name, and, when the next run was stopped in it, once more;
+    copy_of(&path("backup"), &path("in/.Restored"));
+    let mut stopped = in_place(Pace::Shouting, &path("in"));
+    stopped.env("BATCH_STOP", "240").env("BATCH_ROOM", "262144");
+    let stopped = stopped.env("BATCH_RESUME", path("in.report")).env("BATCH_SELDOM", "yes").output().unwrap();
+    assert!(String::from_utf8(stopped.stderr).unwrap().contains("stopped: "));
+    assert!(told_again(&path("in.report")).len() > 20);
+    fs::remove_dir_all(path("in/.Restored")).unwrap();
+    copy_of(&path("backup"), &path("in/.Saved"));
+    said_by(in_place(Pace::Shouting, &path("in")), &path("in.report"));
+    // then each line of the report has its place taken once at most, by the next one of its message,
+    let mut again = told_again(&path("in.report"));
+    assert!(again.iter().any(|(folder, _)| folder == ".Restored"), "{again:?}");
+    let lines = again.len();
+    again.sort();
+    again.dedup();
+    assert_eq!(again.len(), lines);
+    // and what is left of it is what is there.
+    let found = subjects(&path("in"));
+    assert!(found.values().all(|times| *times == 1), "{found:?}");
+    let checked = check(&path("in.report"), &[path("in")]).unwrap();
+    assert_eq!((checked.good, checked.problems), (found.len() as u64, Vec::new()));
+}
+
+#[test]
 fn a_run_that_an_error_stopped_tells_how_many_messages_it_did_again_not_how_many_it_read() {
     let folder = replaced_in_part("backup");
     let path = |name: &str| folder.path().join(name);
