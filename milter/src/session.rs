@@ -2,6 +2,8 @@
 //!
 //! Pure state, without protocol or clock: the callbacks feed it and carry out what it answers.
 
+mod received;
+
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -17,6 +19,9 @@ use crate::body::{Body, NoRoom, Storage, Write};
 use crate::budget::Share;
 use crate::client::{Full, Place, Places, client};
 use crate::reports::Reported;
+
+pub(crate) use self::received::{Content, Received};
+use self::received::{Need, TEXT, expansion};
 
 /// One connection's state between two commands.
 #[derive(Debug)]
@@ -50,38 +55,6 @@ struct Transaction {
     expansion: usize,
     refusal: Option<Refusal>,
     place: Place,
-}
-
-/// A message that came in completely. It counts as under way as long as this lives.
-#[derive(Debug)]
-pub(crate) struct Received {
-    pub(crate) envelope: Envelope,
-    /// Recipients of whose success the sender wants to hear.
-    pub(crate) reported: Vec<Reported>,
-    /// For the log.
-    pub(crate) message_id: Option<String>,
-    /// Header, empty line and body.
-    pub(crate) octets: usize,
-    /// What it may take in memory to treat it.
-    pub(crate) need: Need,
-    pub(crate) content: Content,
-    pub(crate) place: Place,
-}
-
-/// What a message may take in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Need {
-    length: usize,
-    /// How many times its length with one form of it.
-    expansion: usize,
-}
-
-/// The octets of a message, which may be on the disk.
-#[derive(Debug)]
-pub(crate) struct Content {
-    header: MessageBuilder,
-    held: Share,
-    body: Body,
 }
 
 /// Why something is not taken.
@@ -290,58 +263,6 @@ impl Transaction {
     }
 }
 
-impl Content {
-    /// Whether reading it takes no time.
-    pub(crate) fn is_at_hand(&self) -> bool {
-        self.body.is_in_memory()
-    }
-
-    /// The whole message; this may block.
-    pub(crate) fn read(self) -> io::Result<Message> {
-        let Self { header: mut message, held, body } = self;
-        body.read_into(&mut message)?;
-        drop(held);
-        Ok(message.finish())
-    }
-}
-
-impl Need {
-    /// In octets at most, where so many forms of an S/MIME object are opened, and copies made, one after the other.
-    pub(crate) fn octets(self, opened_forms: usize, makes_copies: bool) -> usize {
-        let is_opened = self.expansion > TEXT;
-        let form = self.length.saturating_mul(smime::room::EXPANSION).max(ALWAYS);
-        let others = if is_opened { form.saturating_mul(opened_forms.saturating_sub(1)) } else { 0 };
-        let copy = match (makes_copies, is_opened) {
-            (false, _) => 0,
-            (true, false) => self.length.saturating_mul(COPY),
-            // The body of one of those forms, and a header.
-            (true, true) => form,
-        };
-        let one = self.length.saturating_mul(self.expansion).max(ALWAYS);
-        one.saturating_add(others).saturating_add(copy)
-    }
-}
-
-/// How many times its length a message may take, with itself and one form of it, which leaves: S/MIME
-/// objects as many times as `smime::room` lets them grow; others are signed and encrypted, which takes four.
-fn expansion(content_type: &[u8]) -> usize {
-    let text = content_type.trim_ascii_start().to_ascii_lowercase();
-    // Blanks and comments may stand before the word.
-    let is_other = |subtype: &[u8]| {
-        subtype.first().is_some_and(u8::is_ascii_alphabetic) && !subtype.starts_with(b"signed")
-    };
-    let is_plain = text.starts_with(b"text/") || text.strip_prefix(b"multipart/").is_some_and(is_other);
-    if is_plain { TEXT } else { smime::room::EXPANSION + 2 }
-}
-
-const TEXT: usize = 5;
-
-/// How many times its length a copy may take until it is on the disk: what is encrypted, and a message around it.
-const COPY: usize = 4;
-
-/// What is counted for the smallest message.
-const ALWAYS: usize = smime::room::ALWAYS;
-
 /// The address among the arguments of `MAIL` or `RCPT`: the first, with angle brackets from the SMTP server,
 /// without them for locally submitted mail. The others are ESMTP parameters.
 fn address(arguments: &[CString]) -> String {
@@ -371,211 +292,4 @@ const MAX_HEADER_OCTETS: usize = 256 * 1024;
 const MAX_ENVELOPE_OCTETS: usize = 512 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use crate::budget::Budget;
-
-    use super::*;
-
-    const LIMIT: usize = 1 << 20;
-
-    fn room(max_message_octets: usize) -> Arc<Room> {
-        room_of(max_message_octets, 8 << 20)
-    }
-
-    fn room_of(max_message_octets: usize, memory: u64) -> Arc<Room> {
-        let storage = Storage {
-            folder: std::env::temp_dir(),
-            memory: Budget::new(memory),
-            disk: Budget::new(64 << 20),
-        };
-        Arc::new(Room { max_message_octets, storage, places: Places::new(4) })
-    }
-
-    fn arguments(all: &[&str]) -> Vec<CString> {
-        all.iter().map(|one| CString::new(*one).unwrap()).collect()
-    }
-
-    fn session_after_mail(sender: &str) -> Session {
-        let mut session = Session::new(room(LIMIT));
-        session.mail(&arguments(&[sender]), |_| None).unwrap();
-        session
-    }
-
-    #[test]
-    fn addresses_lose_their_brackets_and_parameters() {
-        for (given, expected) in [
-            (vec!["<a@x.invalid>", "SIZE=7", "BODY=8BITMIME"], "a@x.invalid"),
-            (vec!["a@x.invalid"], "a@x.invalid"),
-            (vec!["<>"], ""),
-            (vec![""], ""),
-            (vec![], ""),
-            (vec!["<"], "<"),
-            (vec!["<\"a>b\"@x.invalid>"], "\"a>b\"@x.invalid"),
-        ] {
-            assert_eq!(address(&arguments(&given)), expected, "{given:?}");
-        }
-    }
-
-    #[test]
-    fn client_and_login_come_from_macros() {
-        for (client, login, expected_client, expected_login) in [
-            ("192.0.2.1", "joe", Some("192.0.2.1"), Some("joe")),
-            ("2001:db8::1", "", Some("2001:db8::1"), None),
-            ("IPv6:2001:db8:0:0:0:0:0:1", "", Some("2001:db8::1"), None),
-            ("::ffff:192.0.2.1", "", Some("192.0.2.1"), None),
-            ("IPv6:", "", None, None),
-            ("unknown", "", None, None),
-            ("IPv6é", "", None, None),
-            ("", "", None, None),
-        ] {
-            let (client_macro, login_macro) = (CString::new(client).unwrap(), CString::new(login).unwrap());
-            let mut session = Session::new(room(LIMIT));
-            session
-                .mail(&arguments(&["<a@x.invalid>"]), |name| match name.to_bytes() {
-                    b"{client_addr}" => Some(client_macro.as_c_str()),
-                    b"{auth_authen}" => Some(login_macro.as_c_str()),
-                    _ => None,
-                })
-                .unwrap();
-            let envelope = session.end_of_message().unwrap().envelope;
-            assert_eq!(envelope.client, expected_client.map(|a| a.parse().unwrap()), "{client}");
-            assert_eq!(envelope.login.as_deref(), expected_login, "{client}");
-        }
-    }
-
-    #[test]
-    fn a_second_mail_command_forgets_the_first_message() {
-        let mut session = session_after_mail("<a@x.invalid>");
-        session.rcpt(&arguments(&["<r@x.invalid>"])).unwrap();
-        session.field(b"Subject", b" first");
-        session.body(b"first\r\n").unwrap();
-        session.mail(&arguments(&["<b@x.invalid>"]), |_| None).unwrap();
-        session.field(b"Subject", b" second");
-        let received = session.end_of_message().unwrap();
-        assert_eq!(received.envelope.sender, "b@x.invalid");
-        assert!(received.envelope.recipients.is_empty());
-        assert_eq!(received.content.read().unwrap().octets(), b"Subject: second\r\n\r\n");
-    }
-
-    #[test]
-    fn commands_without_a_transaction_are_refused_and_harm_nothing() {
-        let mut session = Session::new(room(LIMIT));
-        session.field(b"A", b" b");
-        assert_eq!(session.rcpt(&arguments(&["<r@x.invalid>"])), Err(Refusal::NoTransaction));
-        assert_eq!(session.end_of_header(), Err(Refusal::NoTransaction));
-        assert_eq!(session.body(b"x").unwrap_err(), Refusal::NoTransaction);
-        assert_eq!(session.end_of_message().unwrap_err(), Refusal::NoTransaction);
-        session.reset();
-        assert!(!session.in_transaction());
-    }
-
-    #[test]
-    fn a_header_too_large_is_refused_at_its_end() {
-        let mut session = session_after_mail("<a@x.invalid>");
-        let value = vec![b'x'; 60_000];
-        for _ in 0..5 {
-            session.field(b"X-Long", &value);
-        }
-        assert_eq!(session.end_of_header(), Err(Refusal::HeaderTooLarge));
-        assert!(!session.in_transaction());
-    }
-
-    #[test]
-    fn a_message_as_large_as_allowed_is_taken_and_one_octet_more_is_not() {
-        let header = b"A: b\r\n\r\n".len();
-        for (octets, taken) in [(LIMIT - header, true), (LIMIT - header + 1, false)] {
-            let mut session = session_after_mail("<a@x.invalid>");
-            session.field(b"A", b" b");
-            session.end_of_header().unwrap();
-            session.body(b"").unwrap();
-            for chunk in vec![b'x'; octets].chunks(65_535) {
-                match session.body(chunk) {
-                    Ok(Some(write)) => session.written(write.run()).unwrap(),
-                    Ok(None) => {}
-                    Err(refusal) => assert_eq!(refusal, Refusal::MessageTooLarge),
-                }
-            }
-            assert_eq!(session.end_of_message().is_ok(), taken);
-        }
-    }
-
-    #[test]
-    fn recipients_have_a_limit_and_the_transaction_survives_it() {
-        let mut session = session_after_mail("<a@x.invalid>");
-        let recipient = arguments(&["<somebody@example.invalid>"]);
-        let taken = (0..20_000).take_while(|_| session.rcpt(&recipient).is_ok()).count();
-        assert!((5_000..20_000).contains(&taken), "{taken}");
-        assert_eq!(session.end_of_message().unwrap().envelope.recipients.len(), taken);
-    }
-
-    #[test]
-    fn what_a_stranger_wrote_is_short_and_printable_in_the_log() {
-        assert_eq!(loggable(b" <a\n\x1b[31m@x>"), "<a[31m@x>");
-        assert_eq!(loggable(&[b'x'; 999]).len(), 200);
-    }
-
-    #[test]
-    fn a_message_counts_from_its_first_command_until_nobody_has_it_any_more() {
-        let room = room(LIMIT);
-        let mut all: Vec<_> = (0..3).map(|_| Session::new(Arc::clone(&room))).collect();
-        let mail = |session: &mut Session| session.mail(&arguments(&["<a@x.invalid>"]), |_| None);
-        mail(&mut all[0]).unwrap();
-        mail(&mut all[0]).unwrap();
-        mail(&mut all[1]).unwrap();
-        assert_eq!(mail(&mut all[2]), Err(Refusal::TooManyOfClient), "two of four are one client's");
-        let received = all[0].end_of_message().unwrap();
-        assert_eq!(mail(&mut all[2]), Err(Refusal::TooManyOfClient), "it is being treated");
-        drop(received);
-        mail(&mut all[2]).unwrap();
-        all[1].reset();
-        mail(&mut all[0]).unwrap();
-    }
-
-    #[test]
-    fn a_header_that_finds_no_memory_is_refused_for_now_and_gives_all_back() {
-        let room = room_of(LIMIT, 1000);
-        let (mut first, mut second) = (Session::new(Arc::clone(&room)), Session::new(Arc::clone(&room)));
-        for session in [&mut first, &mut second] {
-            session.mail(&arguments(&["<a@x.invalid>"]), |_| None).unwrap();
-            session.field(b"X-Long", &[b'x'; 600]);
-        }
-        first.end_of_header().unwrap();
-        assert_eq!(second.end_of_header(), Err(Refusal::NoRoom));
-        drop(first.end_of_message().unwrap());
-        assert_eq!(room.storage.memory.taken(), 0);
-    }
-
-    #[test]
-    fn what_a_message_may_take_depends_on_what_may_be_made_of_it() {
-        for (content_type, times) in [
-            (None, 5),
-            (Some(" text/plain"), 5),
-            (Some(" Multipart/Mixed; boundary=x"), 5),
-            (Some(" multipart/signed; protocol=\"application/pkcs7-signature\""), 10),
-            (Some(" multipart/ Signed; protocol=\"application/pkcs7-signature\""), 10),
-            (Some(" multipart/(a)signed; protocol=\"application/pkcs7-signature\""), 10),
-            (Some(" application/pkcs7-mime"), 10),
-            (Some("application/octet-stream; name=smime.p7m"), 10),
-            (Some(""), 10),
-        ] {
-            let mut session = session_after_mail("<a@x.invalid>");
-            if let Some(content_type) = content_type {
-                session.field(b"content-type", content_type.as_bytes());
-            }
-            session.end_of_header().unwrap();
-            let chunk = vec![b'x'; 60_000];
-            for _ in 0..4 {
-                assert!(session.body(&chunk).unwrap().is_none());
-            }
-            let received = session.end_of_message().unwrap();
-            let need = |forms, makes_copies| received.need.octets(forms, makes_copies) / received.octets;
-            let (copy, other) = if times == 5 { (4, 0) } else { (8, 8) };
-            assert_eq!((need(1, false), need(1, true)), (times, times + copy), "{content_type:?}");
-            assert_eq!(need(3, true), times + copy + 2 * other, "{content_type:?}");
-            // Of the smallest object as much may be made as of one of 128 KiB.
-            let small = Need { length: 100, ..received.need };
-            assert_eq!(small.octets(1, false), 1 << 20);
-            assert_eq!(small.octets(3, false) >> 20, 1 + 2 * other / 8, "{content_type:?}");
-        }
-    }
-}
+mod tests;
