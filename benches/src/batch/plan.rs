@@ -1,24 +1,25 @@
 //! What is measured, in which order, on what.
 
+mod beside;
+mod runs;
+
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 use serde::{Deserialize, Serialize};
-use testkit::{command, pki::Person};
+use testkit::command;
 
 use super::{
     material::{self, Archive},
-    peers::{self, Deed},
-    process::{self, Cost},
-    punch,
+    peers::Deed,
+    process::Cost,
     results::{Limit, Memory, Peer, Results, Row, Scaling},
-    sample, signers,
-    site::{FIRST_WAITS, LATENCY, Reached, Site, cores},
+    site::{FIRST_WAITS, Reached, Site, cores},
 };
 use crate::{pool::operation::Operation, python, results};
 
@@ -65,16 +66,8 @@ pub struct Plan {
 
 /// How long the raw loop is measured in each round.
 const RAW_SECONDS: f64 = 2.0;
-/// The share of the token's rate that is wanted, or of what else is the limit.
-const OF_TOKEN: f64 = 0.9;
-/// The share of the rate of `cp`, or of a hash.
-const OF_DISK: f64 = 0.5;
-/// From outputs of longer archives what was written is taken away again meanwhile: not every disk has room for both.
-const WRITTEN: u64 = 9_000_000_000;
 /// How many signers the mail of many has.
 const SIGNERS: u64 = 1_000;
-/// How long large mails are, before they are encrypted.
-const LARGE: usize = 3_700_000;
 
 /// A plan that is being carried out.
 struct Bench<'p> {
@@ -155,173 +148,6 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Beside the bare token, and beside what each message needs besides.
-    fn beside_token(&mut self, part: Part, reached: Reached, deed: Deed, operation: Operation) -> Result<()> {
-        let (person, key) = match operation {
-            Operation::P256Sign => (self.site.elliptic.clone(), "P-256"),
-            _ => (self.site.rsa.clone(), "RSA-2048"),
-        };
-        let name = deed.name();
-        let archive = self.input(name, &person)?;
-        let sessions = reached.sessions();
-        let what = match reached {
-            Reached::Directly => format!("{name}, {key}"),
-            Reached::FromFar => {
-                format!("{name}, {key}, {} ms latency, {sessions} sessions", LATENCY.as_millis())
-            }
-        };
-        let (mut ours, mut bare, mut least) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..self.plan.rounds {
-            self.tell(&format!("{what}, round {}", round + 1));
-            in_turn(
-                round,
-                || {
-                    settle()?;
-                    let raw = self.site.raw(reached, operation, sessions, RAW_SECONDS)?;
-                    bare.push(Peer { rate: raw.rate, cpu: raw.cpu });
-                    settle()?;
-                    let to = self.folder.join("least");
-                    let cost =
-                        process::run(&mut self.site.least(reached, deed, operation, &archive.path, &to)?)?;
-                    least.push(peer_of(cost, archive.messages));
-                    Ok(fs::remove_dir_all(&to)?)
-                },
-                || {
-                    let command = self.site.batch(reached, &person)?;
-                    ours.push(self.rewrite(command, name, &archive)?);
-                    Ok(())
-                },
-            )?;
-        }
-        if let Some(by_latency) = reached.allowed() {
-            let (cores, latency) = (cores(), LATENCY.as_millis());
-            let peer = format!(
-                "the smaller of what {sessions} sessions of {latency} ms each and {cores} processors at the µs of the \
-                 least allow"
-            );
-            let allowed = least.iter().map(|least| least.allowed(by_latency, cores)).collect();
-            self.add(part, &what, &archive, ours.clone(), peer, allowed, Some(Limit::OfPeer(OF_TOKEN)));
-        }
-        // The loop meets latency and processors, and does nothing beside.
-        for (peer, costs) in [("bare token loop", bare), ("the least", least)] {
-            let peer = format!("{peer}, {sessions} threads");
-            self.add(part, &what, &archive, ours.clone(), peer, costs, Some(Limit::OfPeer(OF_TOKEN)));
-        }
-        Ok(())
-    }
-
-    /// Large mails in a Maildir, and a copy of it.
-    fn rekey(&mut self) -> Result<()> {
-        let count = (self.plan.streamed / 10_000_000).max(20);
-        let plain = material::maildir(&self.folder.join("large"), count, LARGE)?;
-        let encrypted = self.encrypted(&plain, "large-encrypted")?;
-        fs::remove_dir_all(&plain.path)?;
-        let archive = material::of_tree(&encrypted)?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for round in 0..self.plan.rounds {
-            self.tell(&format!("rekey, round {}", round + 1));
-            in_turn(
-                round,
-                || {
-                    let copy = self.folder.join("copy");
-                    settle()?;
-                    let cost = peers::copy(&archive.path, &copy)?;
-                    theirs.push(peer_of(cost, archive.messages));
-                    Ok(fs::remove_dir_all(&copy)?)
-                },
-                || {
-                    let mut command = self.site.batch(Reached::Directly, &self.site.rsa)?;
-                    command.arg("rekey").arg("--to-certificate").arg(&self.site.heir.certificate);
-                    ours.push(self.write_from(command, "rekey", &archive)?);
-                    Ok(())
-                },
-            )?;
-        }
-        fs::remove_dir_all(&archive.path)?;
-        let limit = Some(Limit::OfPeer(OF_DISK));
-        let what = "rekey, mails of 5 MB in a Maildir";
-        self.add(Part::Rekey, what, &archive, ours, "cp -r and sync -f".into(), theirs, limit);
-        Ok(())
-    }
-
-    /// What is only read, and a hash of it.
-    fn beside_hash(&mut self, part: Part, deed: &str, one: &Archive, whose: &str) -> Result<()> {
-        let archive = material::repeated(&self.folder.join("long"), one, self.plan.streamed)?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for round in 0..self.plan.rounds {
-            self.tell(&format!("{deed}, round {}", round + 1));
-            in_turn(
-                round,
-                || {
-                    settle()?;
-                    theirs.push(peer_of(peers::hash(&archive.path)?, archive.messages));
-                    Ok(())
-                },
-                || {
-                    let command = self.site.batch(Reached::Directly, &self.site.rsa)?;
-                    ours.push(self.look(command, deed, &archive)?);
-                    Ok(())
-                },
-            )?;
-        }
-        fs::remove_file(&archive.path)?;
-        let limit = Some(Limit::OfPeer(OF_DISK));
-        let what = format!("{deed}, all signed, {whose}");
-        self.add(part, &what, &archive, ours, "openssl dgst -sha256".into(), theirs, limit);
-        Ok(())
-    }
-
-    /// Mail that was signed by many in turns.
-    fn by_many(&mut self) -> Result<Archive> {
-        self.tell(&format!("making mail of {SIGNERS} signers"));
-        let plain = self.folder.join("plain-of-many.mbox");
-        let sender = |number| signers::address(number % SIGNERS);
-        let archive = material::mbox_from(&plain, self.plan.messages, sender)?;
-        let target = self.folder.join("signed-of-many.mbox");
-        let mut command = self.site.batch_of_many(&self.site.rsa, SIGNERS)?;
-        process::run(command.arg("sign").arg(&plain).arg("--output").arg(&target))?;
-        fs::remove_file(&plain)?;
-        let octets = fs::metadata(&target)?.len();
-        Ok(Archive { path: target, octets, ..archive })
-    }
-
-    /// A folder of files, and loops over it.
-    fn loops(&mut self, deed: Deed) -> Result<()> {
-        let name = deed.name();
-        let count = (self.plan.messages / 10).max(100);
-        let mut archive = self.small_tree(count)?;
-        if deed == Deed::Decrypt {
-            let encrypted = self.encrypted(&archive, "tree-encrypted")?;
-            fs::remove_dir_all(&archive.path)?;
-            archive = material::of_tree(&encrypted)?;
-        }
-        let (mut ours, mut shell, mut python) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..self.plan.rounds {
-            self.tell(&format!("loops, {name}, round {}", round + 1));
-            for (peer, costs) in [(peers::openssl as Loop, &mut shell), (peers::python as Loop, &mut python)]
-            {
-                let to = self.folder.join("loop");
-                fs::create_dir(&to)?;
-                let cost = peer(&self.site, deed, &archive.path.join("cur"), &to)?;
-                ensure!(fs::read_dir(&to)?.count() as u64 == archive.messages, "a loop lost mails");
-                costs.push(peer_of(cost, archive.messages));
-                fs::remove_dir_all(&to)?;
-            }
-            let mut command = self.site.batch(Reached::Directly, &self.site.rsa)?;
-            command.arg(name);
-            ours.push(self.write_from(command, name, &archive)?);
-        }
-        fs::remove_dir_all(&archive.path)?;
-        let what = format!("{name}, RSA-2048, a Maildir");
-        for (peer, costs) in [
-            ("`openssl cms` for each, key in a file", shell),
-            ("Python, `cryptography`, key in a file", python),
-        ] {
-            self.add(Part::Loops, &what, &archive, ours.clone(), peer.into(), costs, None);
-        }
-        Ok(())
-    }
-
     fn scaling(&mut self, deed: &str, operation: Option<Operation>) -> Result<()> {
         let archive = self.input(deed, &self.site.rsa.clone())?;
         for count in 1..=cores() {
@@ -370,102 +196,6 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// What a deed is done to: plain, signed or encrypted mail in an mbox. Made once for each key.
-    fn input(&mut self, deed: &str, person: &Person) -> Result<Archive> {
-        let plain = self.folder.join("plain.mbox");
-        let archive = if plain.exists() {
-            let octets = fs::metadata(&plain)?.len();
-            Archive { path: plain.clone(), messages: self.plan.messages, octets }
-        } else {
-            material::mbox(&plain, self.plan.messages)?
-        };
-        let (target, how): (PathBuf, &[&str]) = match deed {
-            "decrypt" => (self.folder.join(format!("encrypted-{}.mbox", person.name)), &["encrypt"]),
-            "verify" => (self.folder.join(format!("signed-{}.mbox", person.name)), &["sign"]),
-            _ => return Ok(archive),
-        };
-        if !target.exists() {
-            self.tell(&format!("making {}", target.display()));
-            let mut command = self.site.batch(Reached::Directly, person)?;
-            command.args(how).arg(&plain).arg("--output").arg(&target);
-            if deed == "decrypt" {
-                command.arg("--to-certificate").arg(&person.certificate);
-            }
-            process::run(&mut command)?;
-        }
-        let octets = fs::metadata(&target)?.len();
-        Ok(Archive { path: target, octets, ..archive })
-    }
-
-    fn small_tree(&self, count: u64) -> Result<Archive> {
-        material::maildir(&self.folder.join("tree"), count, 20_000)
-    }
-
-    fn encrypted(&self, plain: &Archive, name: &str) -> Result<PathBuf> {
-        let made = self.folder.join(name);
-        let mut command = self.site.batch(Reached::Directly, &self.site.rsa)?;
-        command.arg("encrypt").arg(&plain.path).arg("--output").arg(&made);
-        command.arg("--to-certificate").arg(&self.site.rsa.certificate);
-        process::run(&mut command)?;
-        Ok(made)
-    }
-
-    /// Writes an archive anew.
-    fn rewrite(&self, mut command: Command, deed: &str, archive: &Archive) -> Result<Cost> {
-        command.arg(deed);
-        self.write_from(command, deed, archive)
-    }
-
-    fn write_from(&self, mut command: Command, deed: &str, archive: &Archive) -> Result<Cost> {
-        let (output, report) = (self.folder.join("output"), self.folder.join("report.jsonl"));
-        command.arg(&archive.path).arg("--output").arg(&output).arg("--report").arg(&report);
-        settle()?;
-        let cost = if archive.octets > WRITTEN {
-            punch::while_written(&output, || process::run(&mut command))?
-        } else {
-            process::run(&mut command)?
-        };
-        Self::check(&report, archive)?;
-        if archive.octets <= WRITTEN {
-            match deed {
-                "sign" => sample::is_signed(&output, &self.site.root(), &self.folder)?,
-                "rekey" => sample::is_encrypted_to(&output, &self.site.heir, &self.folder)?,
-                "decrypt" if output.is_file() => {
-                    sample::has_body_of(&output, &self.folder.join("plain.mbox"))?;
-                }
-                _ => {}
-            }
-        }
-        if output.is_dir() {
-            fs::remove_dir_all(&output)?;
-        } else {
-            fs::remove_file(&output)?;
-        }
-        Ok(cost)
-    }
-
-    /// Reads an archive.
-    fn look(&self, mut command: Command, deed: &str, archive: &Archive) -> Result<Cost> {
-        let report = self.folder.join("report.jsonl");
-        command.arg(deed).arg(&archive.path).arg("--report").arg(&report);
-        settle()?;
-        let cost = process::run(&mut command)?;
-        Self::check(&report, archive)?;
-        Ok(cost)
-    }
-
-    /// That something was done to each message, by the report.
-    fn check(report: &Path, archive: &Archive) -> Result<()> {
-        let text = fs::read(report)?;
-        let lines = memchr::memchr_iter(b'\n', &text).count() as u64;
-        ensure!(lines == archive.messages, "the report has {lines} lines for {} messages", archive.messages);
-        for word in ["\"action\":\"kept\"", "\"action\":\"failed\""] {
-            let kept = memchr::memmem::find_iter(&text, word).count();
-            ensure!(kept == 0, "{kept} messages with {word} in {}", report.display());
-        }
-        Ok(fs::remove_file(report)?)
-    }
-
     #[expect(clippy::too_many_arguments, reason = "a row's fields, in the order of the table")]
     fn add(
         &mut self,
@@ -487,25 +217,6 @@ impl Bench<'_> {
         (self.say)(what);
     }
 }
-
-/// One before the other, in every second round the other way round: who comes second may find files in memory, and what
-/// is still being written.
-fn in_turn(
-    round: usize,
-    first: impl FnOnce() -> Result<()>,
-    second: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    if round.is_multiple_of(2) {
-        first()?;
-        second()
-    } else {
-        second()?;
-        first()
-    }
-}
-
-/// A loop over a folder of files.
-type Loop = fn(&Site, Deed, &Path, &Path) -> Result<Cost>;
 
 #[expect(clippy::cast_precision_loss, reason = "no archive has 2^52 messages")]
 fn peer_of(cost: Cost, messages: u64) -> Peer {
