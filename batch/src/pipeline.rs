@@ -5,10 +5,12 @@
 //! in flight, so the channels need no bound of their own, and a first message that waits for the token stops the
 //! reader, not the memory. Small messages go from thread to thread some at a time: to wake one costs as much as to hash one.
 
+mod ends;
+mod ticket;
+
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
@@ -19,135 +21,22 @@ use std::{
 
 use rayon::{ScopeFifo, ThreadPool};
 
+pub use self::ends::{Mark, Noted, Observer, Outgoing, Sink, Source};
+use self::ticket::{CloseAtPanic, CloseDesk, Queued, Shared, Ticket, WORTH};
 use crate::{
-    desk::{Back, Desk},
+    desk::Desk,
     digest::Summed,
     done::{Content, Done, Met},
     error::BatchError,
     form::Form,
     gate::{self, Gate},
     journal::Journal,
-    log::Totals,
-    mbox::Survey,
-    output::Copied,
     render::ciphertext,
-    report::Record,
-    statistics::Statistics,
     stored::{Large, Origin, Piece, Stored},
     task::Task,
-    worker::{self, Finished, Found, Paused, Started, Step},
+    worker::{Finished, Found},
     writer::Writer,
 };
-
-/// Where messages come from, in order.
-pub trait Source {
-    /// The next piece; `None` at the end. An error ends the run.
-    fn next_piece(&mut self) -> io::Result<Option<Piece>>;
-    /// Looks whether there is more to read, when all that it gave is done with. These messages, by their files, were gone
-    /// when they were to be replaced.
-    fn look_again(&mut self, _lost: &[PathBuf]) -> io::Result<bool> {
-        Ok(false)
-    }
-    /// What to call it in an error.
-    fn path(&self) -> &Path;
-    /// What was found of it as a whole when all of it was read, if that was not known before.
-    fn late_survey(&self) -> Option<&Survey> {
-        None
-    }
-}
-
-/// Where messages go to, in order. Nothing appears under its final name before [`Sink::finish`].
-pub trait Sink: Send {
-    /// What messages must look like, if the archive is of another kind than the input.
-    fn form(&self) -> Option<Form> {
-        None
-    }
-    /// Whether a message that failed is added, as it was.
-    fn takes_failed(&self) -> bool {
-        true
-    }
-    /// Adds a message.
-    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError>;
-    /// Adds what is too large for memory, or belongs to no message.
-    fn copy(&mut self, large: Large) -> Result<Copied, BatchError>;
-    /// Whether it is known of each message that was added whether it will be there.
-    fn is_settled(&self) -> bool {
-        true
-    }
-    /// Finds that out, and tells which ones will not, because their files were gone.
-    fn settle(&mut self) -> Result<HashSet<PathBuf>, BatchError> {
-        Ok(HashSet::new())
-    }
-    /// Whether somebody could go on behind what came so far. If not, there is nothing to note yet.
-    fn is_whole(&self) -> bool {
-        true
-    }
-    /// All came that will: what is not whole is made so.
-    fn all_came(&mut self) -> Result<(), BatchError> {
-        Ok(())
-    }
-    /// Makes what came so far durable, and tells what there is. `None` where nobody can go on with it as it is.
-    fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
-        Ok(None)
-    }
-    /// The last mark is in the journal, and that durable. Not called without one.
-    fn noted(&mut self) -> Result<(), BatchError> {
-        Ok(())
-    }
-    /// Makes all of it durable and puts it in place.
-    fn finish(&mut self) -> Result<(), BatchError>;
-}
-
-/// How far an output is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// A file.
-    Length {
-        /// How long it is.
-        length: u64,
-        /// What must come before the next message, if there is one.
-        missing: String,
-    },
-    /// A folder.
-    Files {
-        /// Files, below its root, that were added since the last mark.
-        added: Vec<PathBuf>,
-        /// Files that grow, and how long they are; those that did not grow since the last mark need not be named.
-        lengths: Vec<(PathBuf, u64)>,
-    },
-}
-
-/// A message on its way out.
-#[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
-    /// Where it was found.
-    pub place: &'a worker::Place,
-    /// What to write.
-    pub octets: &'a [u8],
-    /// Whether that differs from what was found.
-    pub changed: bool,
-}
-
-/// Who is told what became of each message, in order.
-pub trait Observer: Send {
-    /// One more.
-    fn record(&mut self, record: &Record) -> Result<(), BatchError>;
-    /// Makes what was told durable.
-    fn checkpoint(&mut self) -> Result<Noted, BatchError>;
-}
-
-/// What was told so far.
-#[derive(Clone, Debug)]
-pub struct Noted {
-    /// How long the report is.
-    pub report: u64,
-    /// Which of the inputs it is about now, counted from 1.
-    pub archive: usize,
-    /// What became of all messages.
-    pub totals: Totals,
-    /// What is counted for a summary for people, if anything.
-    pub statistics: Option<Statistics>,
-}
 
 /// Notes how far a run is, and knows how far an earlier one was.
 pub(crate) struct Keeping {
@@ -274,13 +163,6 @@ struct Read {
     pieces: u64,
     messages: u64,
     to_the_end: bool,
-}
-
-/// A piece on its way to the writer.
-struct Queued {
-    sequence: u64,
-    charge: u64,
-    ready: Ready,
 }
 
 /// What the writer does something with.
@@ -416,108 +298,6 @@ fn met(piece: &Piece, done: &mut Done) -> Met {
         }
         Piece::Large(large) | Piece::Verbatim(large) => done.meets(&large.origin, &large.content()),
         Piece::Unreadable { .. } | Piece::Vanished { .. } => Met::New,
-    }
-}
-
-/// What all threads of a run have.
-#[derive(Clone, Copy)]
-struct Shared<'s, 'task> {
-    task: &'task dyn Task,
-    form: Option<Form>,
-    gate: &'s Gate,
-    sender: &'s mpsc::Sender<Vec<Queued>>,
-    desk: &'s Desk<'task, Waiting<'task>>,
-}
-
-/// A message's place in the order, and what it was charged.
-#[derive(Clone, Copy)]
-struct Ticket {
-    sequence: u64,
-    charge: u64,
-}
-
-/// A message at the desk.
-struct Waiting<'task> {
-    ticket: Ticket,
-    work: Work<'task>,
-}
-
-/// What is to be done when it comes back.
-enum Work<'task> {
-    Paused(Box<Paused<'task>>),
-    Started(Box<Started>),
-}
-
-impl Ticket {
-    /// What goes to the writer, if it is finished.
-    fn begin(self, shared: Shared<'_, '_>, found: Found) -> Option<Queued> {
-        if shared.gate.is_closed() {
-            return None;
-        }
-        self.step(shared, worker::begin(shared.task, found, shared.form))
-    }
-
-    fn step<'task>(self, shared: Shared<'_, 'task>, step: Step<'task>) -> Option<Queued> {
-        match step {
-            Step::Rendered(rendered) => {
-                let mut charge = self.charge;
-                let left = gate::remainder(rendered.len());
-                if charge.saturating_sub(left) >= WORTH {
-                    shared.gate.leave(charge - left);
-                    charge = left;
-                }
-                let ready = Ready::Finished(rendered.finish());
-                Some(Queued { sequence: self.sequence, charge, ready })
-            }
-            Step::Asks(paused, identity, question) => {
-                let waiting = Waiting { ticket: self, work: Work::Paused(paused) };
-                shared.desk.ask(self.sequence, waiting, identity, question);
-                None
-            }
-            Step::Again(started, pause) => {
-                let waiting = Waiting { ticket: self, work: Work::Started(started) };
-                shared.desk.wait(self.sequence, waiting, pause);
-                None
-            }
-        }
-    }
-}
-
-impl<'task> Waiting<'task> {
-    fn resume(self, shared: Shared<'_, 'task>, back: Back) {
-        let _closing = CloseAtPanic(shared.gate);
-        if shared.gate.is_closed() {
-            return;
-        }
-        let step = match self.work {
-            Work::Paused(paused) => paused.resume(back.into_answer()),
-            Work::Started(started) => started.work(shared.task),
-        };
-        if let Some(finished) = self.ticket.step(shared, step) {
-            let _ = shared.sender.send(vec![finished]);
-        }
-    }
-}
-
-/// How much is given back at once, at least: of small messages all is soon.
-const WORTH: u64 = 1 << 20;
-
-struct CloseDesk<'s, 'task>(&'s Desk<'task, Waiting<'task>>);
-
-impl Drop for CloseDesk<'_, '_> {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-/// Nobody shall wait for a message that will not come.
-struct CloseAtPanic<'a>(&'a Gate);
-
-impl Drop for CloseAtPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.close();
-        }
     }
 }
 

@@ -1,0 +1,129 @@
+//! What a run is between: where messages come from, where they go to, and who is told of them.
+
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::BatchError,
+    form::Form,
+    log::Totals,
+    mbox::Survey,
+    output::Copied,
+    report::Record,
+    statistics::Statistics,
+    stored::{Large, Piece},
+    worker,
+};
+
+/// Where messages come from, in order.
+pub trait Source {
+    /// The next piece; `None` at the end. An error ends the run.
+    fn next_piece(&mut self) -> io::Result<Option<Piece>>;
+    /// Looks whether there is more to read, when all that it gave is done with. These messages, by their files, were gone
+    /// when they were to be replaced.
+    fn look_again(&mut self, _lost: &[PathBuf]) -> io::Result<bool> {
+        Ok(false)
+    }
+    /// What to call it in an error.
+    fn path(&self) -> &Path;
+    /// What was found of it as a whole when all of it was read, if that was not known before.
+    fn late_survey(&self) -> Option<&Survey> {
+        None
+    }
+}
+
+/// Where messages go to, in order. Nothing appears under its final name before [`Sink::finish`].
+pub trait Sink: Send {
+    /// What messages must look like, if the archive is of another kind than the input.
+    fn form(&self) -> Option<Form> {
+        None
+    }
+    /// Whether a message that failed is added, as it was.
+    fn takes_failed(&self) -> bool {
+        true
+    }
+    /// Adds a message.
+    fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError>;
+    /// Adds what is too large for memory, or belongs to no message.
+    fn copy(&mut self, large: Large) -> Result<Copied, BatchError>;
+    /// Whether it is known of each message that was added whether it will be there.
+    fn is_settled(&self) -> bool {
+        true
+    }
+    /// Finds that out, and tells which ones will not, because their files were gone.
+    fn settle(&mut self) -> Result<HashSet<PathBuf>, BatchError> {
+        Ok(HashSet::new())
+    }
+    /// Whether somebody could go on behind what came so far. If not, there is nothing to note yet.
+    fn is_whole(&self) -> bool {
+        true
+    }
+    /// All came that will: what is not whole is made so.
+    fn all_came(&mut self) -> Result<(), BatchError> {
+        Ok(())
+    }
+    /// Makes what came so far durable, and tells what there is. `None` where nobody can go on with it as it is.
+    fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
+        Ok(None)
+    }
+    /// The last mark is in the journal, and that durable. Not called without one.
+    fn noted(&mut self) -> Result<(), BatchError> {
+        Ok(())
+    }
+    /// Makes all of it durable and puts it in place.
+    fn finish(&mut self) -> Result<(), BatchError>;
+}
+
+/// How far an output is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A file.
+    Length {
+        /// How long it is.
+        length: u64,
+        /// What must come before the next message, if there is one.
+        missing: String,
+    },
+    /// A folder.
+    Files {
+        /// Files, below its root, that were added since the last mark.
+        added: Vec<PathBuf>,
+        /// Files that grow, and how long they are; those that did not grow since the last mark need not be named.
+        lengths: Vec<(PathBuf, u64)>,
+    },
+}
+
+/// A message on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Where it was found.
+    pub place: &'a worker::Place,
+    /// What to write.
+    pub octets: &'a [u8],
+    /// Whether that differs from what was found.
+    pub changed: bool,
+}
+
+/// Who is told what became of each message, in order.
+pub trait Observer: Send {
+    /// One more.
+    fn record(&mut self, record: &Record) -> Result<(), BatchError>;
+    /// Makes what was told durable.
+    fn checkpoint(&mut self) -> Result<Noted, BatchError>;
+}
+
+/// What was told so far.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    /// How long the report is.
+    pub report: u64,
+    /// Which of the inputs it is about now, counted from 1.
+    pub archive: usize,
+    /// What became of all messages.
+    pub totals: Totals,
+    /// What is counted for a summary for people, if anything.
+    pub statistics: Option<Statistics>,
+}
