@@ -12,7 +12,6 @@ mod door;
 mod harden;
 mod keeper;
 mod listener;
-mod logging;
 mod serve;
 mod users;
 
@@ -83,7 +82,7 @@ fn main() -> ExitCode {
 /// Reads the configuration as far as it is this program's.
 fn load(path: &Path) -> Result<(Settings, Keyd, PathBuf)> {
     let settings = Settings::load_with_tokens(path)?;
-    logging::check(settings.log()).context("`filter` in [log] cannot be used")?;
+    daemon::logging::check(settings.log()).context("`filter` in [log] cannot be used")?;
     let keyd = settings.keyd().context("the configuration has no [keyd] section")?.clone();
     let socket = settings.pool_socket().context("the configuration has no `socket` in [pool]")?.to_owned();
     Ok((settings, keyd, socket))

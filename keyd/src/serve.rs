@@ -16,13 +16,13 @@ use agent::{
     settings::{Keyd, Log},
 };
 use anyhow::{Context as _, Result};
-use audit::{AuditFile, AuditLog};
+use audit::AuditLog;
+use daemon::{logging, open_audit, systemd};
 use hsmpool::{
     Pool,
     server::{Program, RejectedPins, Server, host_module as host},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sd_notify::NotifyState;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
@@ -35,13 +35,13 @@ use crate::{
     harden,
     keeper::{Clients, Keeper},
     listener::Listener,
-    load, logging, users,
+    load, users,
 };
 
 /// Serves until a signal asks to stop.
 pub(crate) fn run(path: &Path) -> Result<()> {
     let (settings, keyd, socket) = load(path)?;
-    logging::start(settings.log()).context("`filter` in [log] cannot be used")?;
+    logging::start(settings.log(), |_| true).context("`filter` in [log] cannot be used")?;
     harden::keep_memory();
     harden::make_room_for_descriptors();
     for warning in settings.warnings(SystemTime::now()) {
@@ -52,18 +52,18 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let signals = Signals::new().context("signals cannot be received")?;
     // The socket first: a second one that is started by mistake ends here and does not log in to the token.
     let listener = Listener::open(&socket, keyd.socket_mode, group)?;
-    let audit = keyd.audit.as_ref().map(open_audit).transpose()?.map(Arc::new);
+    let audit = keyd.audit.as_ref().map(|to| open_audit(to, AUDIT_PATIENCE)).transpose()?.map(Arc::new);
     let pins = rejected_pins(&socket)?;
     let pool = Pool::in_processes(settings.tokens(), &program(settings.log()), &pins)?;
     let server = Arc::new(Server::new(pool));
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "started");
     let mut keeping =
         Keeping { settings, keyd, clients, audit, pins, server, counts: Arc::default(), told: None };
-    let watchdog = watchdog();
-    tell(NotifyState::Ready);
+    let watchdog = systemd::watchdog();
+    systemd::ready();
     loop {
         if watchdog.is_some() {
-            tell(NotifyState::Watchdog);
+            systemd::alive();
         }
         match wait(&listener, &signals, watchdog)? {
             Event::Nothing => {}
@@ -73,7 +73,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         }
     }
     info!("stopping");
-    tell(NotifyState::Stopping);
+    systemd::stopping();
     // Who comes now finds nobody, and waits for the next one.
     drop(listener);
     keeping.server.stop(STOP_LIMIT);
@@ -85,7 +85,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
 /// Serves the process that started this one.
 pub(crate) fn host_module(log: &Log) -> Result<()> {
     harden::end_with_parent();
-    logging::start(log).context("`filter` in [log] cannot be used")?;
+    logging::start(log, |_| true).context("`filter` in [log] cannot be used")?;
     harden::keep_memory();
     // Only the parent decides when to stop; a signal to the whole service must not cut what is under way.
     for signal in [SIGTERM, SIGINT, SIGHUP] {
@@ -108,11 +108,6 @@ fn program(log: &Log) -> Program {
 pub(crate) fn log(format: &str, filter: &str) -> Log {
     let format = if format == LogFormat::Json.as_str() { LogFormat::Json } else { LogFormat::Text };
     Log { format, filter: filter.to_owned() }
-}
-
-fn open_audit(to: &AuditFile) -> Result<AuditLog> {
-    AuditLog::open(to, AUDIT_PATIENCE)
-        .with_context(|| format!("the audit {} cannot be written", to.path.display()))
 }
 
 /// What was learnt about PINs before this program was started again, from beside its socket.
@@ -287,19 +282,6 @@ impl Signals {
         reload.set_nonblocking(true)?;
         Ok(Self { stop, reload })
     }
-}
-
-/// What systemd hears (`sd_notify(3)`), where it started this.
-fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(false, &[state]) {
-        warn!(%error, "systemd cannot be told");
-    }
-}
-
-/// How long this may wait for something to do before it says that it is alive, if systemd wants to know.
-fn watchdog() -> Option<Duration> {
-    let mut micros = 0;
-    sd_notify::watchdog_enabled(false, &mut micros).then(|| Duration::from_micros(micros / 2))
 }
 
 enum Event {

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use agent::settings::{IdentitySettings, Milter, start_pool};
 use agent::{Agent, AuditedKey, Envelope, Identities, Settings, harvester, open_cache, store_of};
 use anyhow::{Context as _, Result, bail};
-use audit::{AuditFile, AuditLog};
+use audit::AuditLog;
 use certcache::{Cache, CachedDistrust, Sweeper};
+use daemon::open_audit;
 use hsmpool::{Lane, Pool};
 use lookup::{CacheStore, MemoryStore, Prefetch, RevocationStore};
 use milter::{Gateway, Limits, Meter, Reloaded, Replaceable, Spool, Treat};
@@ -48,7 +49,7 @@ impl Generation {
         let cache = cache(&settings)?;
         // Its lock keeps a second milter from sending the same copies.
         let spool = milter.reinject.as_ref().map(|to| Spool::open(to, &milter.authserv_id)).transpose()?;
-        let audit = milter.audit.as_ref().map(open_audit).transpose()?.map(Arc::new);
+        let audit = milter.audit.as_ref().map(|to| open_audit(to, AUDIT_PATIENCE)).transpose()?.map(Arc::new);
         // After all that may fail: vendors' modules do not like it if the process ends while they begin.
         let pool = start_pool(&settings, Lane::Interactive)?;
         keys::report_missing(&settings, &pool);
@@ -289,12 +290,6 @@ fn treatment(
         None => Arc::new(agent),
     };
     Ok((treat, prefetch))
-}
-
-/// Nothing is done with keys that cannot be recorded.
-fn open_audit(to: &AuditFile) -> Result<AuditLog> {
-    AuditLog::open(to, AUDIT_PATIENCE)
-        .with_context(|| format!("the audit {} cannot be written", to.path.display()))
 }
 
 /// Who sweeps the cache, once a day.

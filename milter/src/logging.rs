@@ -1,37 +1,12 @@
-//! The log: text or JSON on stderr.
+//! What of the milter's own parts is never logged.
 
-use std::io;
-use std::panic::{self, PanicHookInfo};
-
-use agent::LogFormat;
 use agent::settings::Log;
-use tracing::{Level, Metadata, error};
-use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, Registry, fmt};
+use daemon::logging::{self, ParseError};
+use tracing::{Level, Metadata};
 
-/// Whether the configuration's filter can be used.
-pub(crate) fn check(log: &Log) -> Result<(), ParseError> {
-    EnvFilter::try_new(&log.filter).map(drop)
-}
-
-/// Sends everything that the configuration lets through to stderr, panics included.
+/// Sends everything that the configuration lets through to stderr, but for packets.
 pub(crate) fn start(log: &Log) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&log.filter)?;
-    let lines = match log.format {
-        LogFormat::Text => fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(false).boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
-    };
-    Registry::default().with(filter).with(lines.with_filter(filter_fn(is_fit_to_log))).init();
-    panic::set_hook(Box::new(report_panic));
-    Ok(())
-}
-
-/// Says where, not why: the text of a panic may quote what it stumbled over, and that may be mail.
-fn report_panic(panic: &PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string);
-    error!(place, "panic");
+    logging::start(log, is_fit_to_log)
 }
 
 /// Below a warning, indymilter writes out each packet, and packets hold mail. No filter turns that on.
@@ -42,8 +17,12 @@ fn is_fit_to_log(metadata: &Metadata<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
     use std::sync::{Arc, Mutex};
-    use tracing_subscriber::fmt::MakeWriter;
+    use tracing_subscriber::filter::{EnvFilter, filter_fn};
+    use tracing_subscriber::fmt::{self, MakeWriter};
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::{Layer as _, Registry};
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -85,18 +64,5 @@ mod tests {
         });
         let text = written.text();
         assert!(!text.contains("the body") && text.contains("misused") && text.contains("ours"), "{text}");
-    }
-
-    #[test]
-    fn a_panic_is_logged_with_its_place_and_without_its_text() {
-        let written = Written::default();
-        let subscriber = Registry::default().with(fmt::layer().with_writer(written.clone()));
-        tracing::subscriber::with_default(subscriber, || {
-            panic::set_hook(Box::new(report_panic));
-            panic::catch_unwind(|| panic!("the body")).unwrap_err();
-            let _ = panic::take_hook();
-        });
-        let text = written.text();
-        assert!(!text.contains("the body") && text.contains("logging.rs:"), "{text}");
     }
 }

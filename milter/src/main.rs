@@ -22,6 +22,7 @@ use agent::Settings;
 use agent::settings::{DEFAULT_PATH, Listen, Milter, Reinject};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
+use daemon::systemd;
 use listenfd::ListenFd;
 use milter::{
     Limits, Listener, Reloader, Signals, answer_requests, ask_to_reload, put_aside, run_until_signalled,
@@ -108,7 +109,7 @@ fn undeliverable(to: &Reinject) -> Option<String> {
 
 fn load(config: &Path) -> Result<(Settings, Milter)> {
     let settings = Settings::load(config)?;
-    logging::check(settings.log()).context("`filter` in [log] cannot be used")?;
+    daemon::logging::check(settings.log()).context("`filter` in [log] cannot be used")?;
     let milter = settings.milter().context("the configuration has no [milter] section")?.clone();
     Ok((settings, milter))
 }
@@ -155,10 +156,10 @@ fn start(arguments: &Arguments) -> Result<()> {
         Reloader::start(reload).context("no thread that reads the configuration again")?
     };
     runtime.spawn(notify::keep_alive());
-    notify::ready();
+    systemd::ready();
     info!(%listen, version = env!("CARGO_PKG_VERSION"), "started");
     runtime.block_on(run_until_signalled(signals, listener, limits, treat, reloader, control));
-    notify::stopping();
+    systemd::stopping();
     // A treatment that never ends must not keep the process.
     runtime.shutdown_background();
     // Neither must a token that is being waited for.
