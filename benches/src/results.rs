@@ -2,8 +2,11 @@
 
 use std::{
     fs,
+    num::NonZero,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -46,24 +49,52 @@ pub fn load_average() -> String {
     fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
 }
 
-/// The load of the last minute, where it is more than a measurement may have beside it.
-pub fn not_quiet() -> Option<String> {
-    loud(&load_average()).map(str::to_owned)
+/// How many processors are at work now, whoever's work it is: two seconds are waited for that. A load average remembers for
+/// minutes what has ended, such as the measurement before.
+pub fn busy_processors() -> Result<f64> {
+    let now = || ticks(&fs::read_to_string("/proc/stat")?);
+    let before = now()?;
+    thread::sleep(Duration::from_secs(2));
+    let after = now()?;
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    Ok(f64::from(u32::try_from(processors)?) * (after.0 - before.0) / (after.1 - before.1).max(1.0))
 }
 
-/// The first number of a load average, where it is above [`QUIET`] or none.
-pub fn loud(load_average: &str) -> Option<&str> {
-    let last_minute = load_average.split(' ').next().unwrap_or_default();
-    let is_quiet = last_minute.parse().is_ok_and(|load: f64| load <= QUIET);
-    (!is_quiet).then_some(last_minute)
+/// What all processors together have been at work (or kept from it by a host), and what has passed for all of them, of
+/// `/proc/stat` (`proc(5)`).
+fn ticks(stat: &str) -> Result<(f64, f64)> {
+    let line = stat
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("cpu "))
+        .context("/proc/stat has no `cpu` line")?;
+    // A guest's time is in the user's.
+    let fields: Vec<f64> = line.split_whitespace().take(8).map(str::parse).collect::<Result<_, _>>()?;
+    let all: f64 = fields.iter().sum();
+    let idle: f64 = fields.iter().skip(3).take(2).sum();
+    Ok((all - idle, all))
 }
 
-/// Half a processor.
-pub const QUIET: f64 = 0.5;
+/// So many processors at work beside a measurement are too many.
+pub const QUIET: f64 = 0.25;
 
 /// What a program says in one line.
 fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).output();
     let output = output.with_context(|| format!("{program} cannot be run; it is needed here"))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_at_work_is_all_but_idling_and_waiting_for_a_disk() {
+        let (busy, all) = ticks("cpu  100 20 30 1000 50 6 7 8 900 0\ncpu0 1 1 1 1\n").unwrap();
+        assert!((busy - 171.0).abs() < 1e-9 && (all - 1221.0).abs() < 1e-9, "{busy} of {all}");
+        assert!(ticks("intr 1").is_err());
+        assert!(ticks("cpu  one two").is_err());
+        assert!(busy_processors().unwrap() >= 0.0);
+    }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The median of several rounds, and how far they lie apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The one in the middle; of an even number, the lower of the two.
+    /// The one in the middle; of an even number, halfway between the two.
     pub median: f64,
     /// The least.
     pub min: f64,
@@ -22,7 +22,7 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or_default();
         let last = values.len().saturating_sub(1);
-        Self { median: at(last / 2), min: at(0), max: at(last) }
+        Self { median: f64::midpoint(at(last / 2), at(last.div_ceil(2))), min: at(0), max: at(last) }
     }
 }
 
@@ -52,7 +52,9 @@ mod tests {
     fn a_spread_has_the_middle_and_both_ends() {
         let spread = Spread::of([5.0, 1.0, 4.0, 2.0, 9.0]);
         assert_eq!(spread, Spread { median: 4.0, min: 1.0, max: 9.0 });
-        assert_eq!(Spread::of([2.0, 1.0]).median.total_cmp(&1.0), std::cmp::Ordering::Equal);
+        assert_eq!(Spread::of([2.0, 1.0]), Spread { median: 1.5, min: 1.0, max: 2.0 });
+        assert_eq!(Spread::of([4.0, 8.0, 1.0, 3.0]), Spread { median: 3.5, min: 1.0, max: 8.0 });
+        assert_eq!(Spread::of([7.0]), Spread { median: 7.0, min: 7.0, max: 7.0 });
         assert_eq!(Spread::of([]), Spread::default());
     }
 

@@ -54,12 +54,6 @@ fn main() -> Result<()> {
         return token::main(rest);
     }
     let arguments = Arguments::parse();
-    if let Some(load) = results::not_quiet() {
-        eprintln!(
-            "NOT QUIET: the load average is {load}, above {}; rates and latencies will be wrong",
-            results::QUIET
-        );
-    }
     let measured = arguments.plan().carry_out(&mut |what| eprintln!("{what}"))?;
     let directory = match &arguments.output {
         Some(directory) => directory.clone(),

@@ -27,9 +27,9 @@ struct Arguments {
     /// What else is to be known of it, such as the system and the commit.
     #[arg(long)]
     about: String,
-    /// The system's load average before.
+    /// How many processors were at work before.
     #[arg(long)]
-    load: String,
+    busy: f64,
 }
 
 /// All of it.
@@ -38,7 +38,7 @@ struct Summary {
     machine: String,
     date: String,
     about: String,
-    load_before: String,
+    busy_before: f64,
     parts: Vec<Part>,
 }
 
@@ -60,9 +60,9 @@ struct Row {
 }
 
 fn main() -> Result<()> {
-    let Arguments { directory, parts, about, load } = Arguments::parse();
+    let Arguments { directory, parts, about, busy } = Arguments::parse();
     let parts = parts.into_iter().map(|name| Part::read(&directory, name)).collect::<Result<_>>()?;
-    let summary = Summary { machine: machine(), date: results::date()?, about, load_before: load, parts };
+    let summary = Summary { machine: machine(), date: results::date()?, about, busy_before: busy, parts };
     let markdown = summary.markdown();
     results::write(&directory, &markdown, &summary)?;
     println!("{markdown}");
@@ -107,10 +107,10 @@ fn wanted(markdown: &str) -> Vec<Row> {
 impl Summary {
     fn markdown(&self) -> String {
         let mut out = format!(
-            "# Measured side by side\n\n{}; {}; {}. Load average before: {}. Medians of several rounds (least..most), all \
+            "# Measured side by side\n\n{}; {}; {}. Processors at work before: {:.2}. Medians of several rounds (least..most), all \
              contenders of a measurement in the same rounds.\n\n| | what | wanted | measured | |\n| --- | --- | --- | --- | \
              --- |\n",
-            self.machine, self.date, self.about, self.load_before
+            self.machine, self.date, self.about, self.busy_before
         );
         for part in &self.parts {
             for Row { what, limit, measured, met } in &part.wanted {

@@ -45,11 +45,17 @@ impl Plan {
     /// Measures all of it; within a round each contender comes after the other under each load, beginning with another
     /// one in each round.
     pub fn carry_out(&self, say: &mut dyn FnMut(&str)) -> Result<Results> {
+        let busy_before = results::busy_processors()?;
+        if busy_before > results::QUIET {
+            say(&format!(
+                "NOT QUIET: {busy_before:.2} processors are at work before; rates and latencies will be wrong"
+            ));
+        }
         let mut site = Site::start(self.socket)?;
         let mut results = Results {
             date: results::date()?,
             machine: crate::machine(),
-            load_before: results::load_average(),
+            busy_before,
             postfix_version: site.postfix_version()?,
             socket: self.socket,
             rounds: self.rounds,

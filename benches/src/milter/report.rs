@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     pool::plot::{Figure, Line, Mark, Panel, Style},
-    results::{QUIET, loud},
+    results::QUIET,
     statistics::{Spread, spread},
     wanted,
 };
@@ -19,16 +19,16 @@ impl Results {
     pub fn markdown(&self) -> String {
         let mut out = format!(
             "# The milter\n\n{}{}; {}; {}. SoftHSM 2 in the milter's process, with as many sessions as cores; what sends, Postfix, the milter and the token share the \
-             cores; Postfix and the milters speak through {}. Medians of {} rounds with the least and the most, all contenders one after the other in each. Load average \
-             before: {}.\n\n{} delivered mails were looked at, before and after: signatures hold for `openssl cms -verify`, opened \
+             cores; Postfix and the milters speak through {}. Medians of {} rounds with the least and the most, all contenders one after the other in each. Processors at \
+             work before: {:.2}.\n\n{} delivered mails were looked at, before and after: signatures hold for `openssl cms -verify`, opened \
              mail is the text. Of all others the milter's log has to have the right word, message by message.\n\n",
-            warning(&self.load_before),
+            warning(self.busy_before),
             self.machine,
             self.postfix_version,
             self.date,
             self.socket.title(),
             self.rounds,
-            self.load_before,
+            self.busy_before,
             self.samples
         );
         out.push_str(
@@ -157,10 +157,12 @@ impl Results {
 }
 
 /// The first that a reader must know of what was measured while others were at work.
-fn warning(load_before: &str) -> String {
-    let Some(load) = loud(load_before) else { return String::new() };
+fn warning(busy_before: f64) -> String {
+    if busy_before <= QUIET {
+        return String::new();
+    }
     format!(
-        "**The machine was not quiet: the load average was {load} before, above {QUIET}. Take what follows for no statement on rates and \
+        "**The machine was not quiet: {busy_before:.2} processors were at work before. Take what follows for no statement on rates and \
          latencies.**\n\n"
     )
 }
@@ -203,10 +205,8 @@ mod tests {
 
     #[test]
     fn what_was_measured_while_others_worked_says_so() {
-        for (load, is_quiet) in
-            [("0.50 8.00 9.00 1/200 7", true), ("0.51 0.00 0.00 1/200 7", false), ("", false)]
-        {
-            assert_eq!(warning(load).is_empty(), is_quiet, "{load}");
-        }
+        assert_eq!(warning(0.0), "");
+        assert_eq!(warning(QUIET), "");
+        assert!(warning(QUIET + 0.01).contains("0.26 processors"));
     }
 }

@@ -19,8 +19,8 @@ pub struct Results {
     pub date: String,
     /// On what.
     pub machine: String,
-    /// Others at work before, as the system tells it.
-    pub load_before: String,
+    /// How many processors were at work before.
+    pub busy_before: f64,
     /// The MTA's release.
     pub postfix_version: String,
     /// What Postfix and the milters spoke through.
@@ -276,7 +276,7 @@ mod tests {
         let results = Results {
             date: String::new(),
             machine: String::new(),
-            load_before: String::new(),
+            busy_before: 0.0,
             postfix_version: String::new(),
             socket: Socket::Unix,
             rounds: 3,
