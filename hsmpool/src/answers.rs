@@ -84,7 +84,7 @@ const MOST: usize = 16;
 /// … and fewer, where the first would be held back for longer than about this.
 const fn hold_limit(lane: Lane) -> Duration {
     match lane {
-        Lane::Interactive => Duration::from_millis(1),
+        Lane::Interactive => Duration::from_millis(2),
         Lane::Bulk => Duration::from_millis(5),
     }
 }
