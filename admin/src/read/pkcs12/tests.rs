@@ -78,9 +78,12 @@ fn hostile_files_are_refused_soon_and_without_falling() {
     let mut slow = [rest, &[2, 4, 0x7F, 0xFF, 0xFF, 0xFF]].concat();
     let whole = u16::from_be_bytes([slow[2], slow[3]]) + 2;
     slow[2..4].copy_from_slice(&whole.to_be_bytes());
-    let ends_the_file =
-        |at: &usize| octets[*at] == 0x30 && usize::from(octets[at + 1]) == octets.len() - at - 2;
-    let mac_data = (octets.len() - 120..octets.len() - 2).find(ends_the_file).unwrap();
+    // A sequence up to the end of the file, with a sequence in it; what is encrypted before it has any octets.
+    let is_mac_data = |at: &usize| {
+        let [tag, length, inner, ..] = octets[*at..] else { return false };
+        (tag, inner) == (0x30, 0x30) && usize::from(length) == octets.len() - at - 2
+    };
+    let mac_data = (octets.len() - 120..octets.len()).find(is_mac_data).unwrap();
     slow[mac_data + 1] += 2;
     let started = std::time::Instant::now();
     assert!(matches!(read(&slow, "secret"), Err(Pkcs12Error::TooSlow)), "{:?}", read(&slow, "secret"));
