@@ -2,6 +2,7 @@
 
 pub mod cost;
 pub mod mta;
+mod null;
 pub mod plan;
 pub mod report;
 pub mod results;

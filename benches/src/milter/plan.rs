@@ -130,7 +130,7 @@ impl Plan {
         let used = Used::now(process)?;
         let measured = load::closed(connections, self.length, &|| ask(listen, &mail))?;
         // With those before and after the time that counts.
-        let treated = if matches!(contender, Contender::Null | Contender::Replacing) {
+        let treated = if contender.action().is_none() {
             measured.rate * begun.elapsed().as_secs_f64()
         } else {
             #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
@@ -166,8 +166,10 @@ impl Plan {
         round: usize,
     ) -> Result<Added> {
         let mut added = Added { rate, ..Added::default() };
-        let mut both = [(contender, &mut added.ours), (Contender::Null, &mut added.null)];
-        for (contender, times) in from(round, &mut both) {
+        let least = contender.least().context("nothing is less")?;
+        let Added { ours, least: of_least, null, .. } = &mut added;
+        let mut all = [(contender, ours), (least, of_least), (Contender::Null, null)];
+        for (contender, times) in from(round, &mut all) {
             **times = self.times(site, way, (*contender, octets), rate)?;
         }
         let sessions = thread::available_parallelism()?.get();
@@ -212,7 +214,7 @@ impl Plan {
         site.until_queue_is_empty()?;
         let treated = site.treated(contender)? - before;
         ensure!(
-            contender == Contender::Null || treated == times.len(),
+            contender.action().is_none() || treated == times.len(),
             "{treated} of {} were treated",
             times.len()
         );

@@ -43,8 +43,11 @@ impl Results {
         }
         out.push_str(
             "\n## Through Postfix\n\nMessages a second that `smtp-source -d` gets accepted; delivery is to `discard`. The null milter is \
-             `milter/examples/null-milter.rs`: indymilter that sees all of every message, gives the answers that ours gives, and accepts it. With \
-             a new body it gives each a ready-made one as long as a signed one, and changes nothing else: what Postfix has to do for that. At a \
+             `milter/examples/null-milter`: indymilter that sees all of every message, gives the answers that ours gives, and accepts it. With \
+             a new body it gives each a ready-made one as long as a signed one, and changes nothing else: what Postfix has to do for that. The \
+             least is the same program that does beside, for each message, what is due and nothing else: the digests of the body and of signed \
+             attributes, or the decoding and the cipher of what was encrypted, and the token's operation by bare PKCS#11 calls on as many \
+             threads as cores; nothing is parsed, checked or decided. At a \
              site there are beside: the audit, the cache, harvesting, revocation, the spool for copies, and metrics.\n\n",
         );
         table(&self.postfix, |cell| cell.rate, &mut out);
@@ -54,40 +57,48 @@ impl Results {
              them take all of the processor, so that nothing can do more.\n\n",
         );
         self.parts(&mut out);
+        out.push_str("\nAs a part of the least's rate, round by round:\n\n");
+        parts_of_least(&self.postfix, &mut out);
         out.push_str("\nMicroseconds of processor time for a message, of all processes:\n\n");
         table(&self.postfix, |cell| cell.machine_us, &mut out);
         out.push_str("\nOf the milter alone, with its token:\n\n");
         table(&self.postfix, |cell| cell.milter_us, &mut out);
         out.push_str("\n## The milter alone\n\nMessages a second from a client that speaks the protocol as Postfix does.\n\n");
         table(&self.alone, |cell| cell.rate, &mut out);
+        out.push_str("\nAs a part of the least's rate, round by round:\n\n");
+        parts_of_least(&self.alone, &mut out);
         out.push_str("\nMicroseconds of the milter's processor time for a message:\n\n");
         table(&self.alone, |cell| cell.milter_us, &mut out);
         out.push_str(
             "\n## Latency\n\nMessages over the most connections that arrive independently of each other (a Poisson process: \
              some come close together) at half of what this milter did above: milliseconds from the first command to the last answer, and \
-             from the arrival where all connections were taken, of the milter and of the null milter at the same rate and with the same \
-             arrivals. A percentile of one round is told from as many messages at least. `token's` is what these arrivals would take if \
+             from the arrival where all connections were taken, of the milter, of the least and of the null milter at the same rate and with \
+             the same arrivals. A percentile of one round is told from as many messages at least. `token's` is what these arrivals would take if \
              there were nothing but the token, with a core for each session: computed, and less than anything can be here, where all share \
-             the cores.\n\n| milter | | message | messages/s | messages | p50 | null's | p99 | null's | token's | added to p99 |\n\
-             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+             the cores. Added is what is above the null milter's.\n\n| milter | | message | messages/s | messages | p50 | the least's | null's | \
+             p99 | the least's | null's | token's | added to p99 | by the least |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         );
         for one in &self.latencies {
             let median =
                 |of: &dyn Fn(&super::results::Added) -> f64| Spread::of(one.rounds.iter().map(of)).median;
             let _ = writeln!(
                 out,
-                "| {} | {} | {} KB | {:.0} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
+                "| {} | {} | {} KB | {:.0} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {} |",
                 one.contender.title(),
                 one.way.title(),
                 one.octets / 1000,
                 median(&|round| round.rate),
                 one.messages(),
                 median(&|round| round.ours.p50),
+                median(&|round| round.least.p50),
                 median(&|round| round.null.p50),
                 median(&|round| round.ours.p99),
+                median(&|round| round.least.p99),
                 median(&|round| round.null.p99),
                 median(&|round| round.token.p99),
                 spread(one.added(), 2, ""),
+                spread(one.added_by_least(), 2, ""),
             );
         }
         out.push('\n');
@@ -185,11 +196,31 @@ fn table(rows: &[Row], value: impl Fn(&Cell) -> f64, out: &mut String) {
     }
 }
 
+fn parts_of_least(rows: &[Row], out: &mut String) {
+    out.push_str("| message | connections |");
+    for contender in Contender::OURS {
+        let _ = write!(out, " {} |", contender.title());
+    }
+    out.push_str("\n| ---: | ---: |");
+    out.push_str(&" ---: |".repeat(Contender::OURS.len()));
+    out.push('\n');
+    for row in rows {
+        let _ = write!(out, "| {} KB | {} |", row.octets / 1000, row.connections);
+        for contender in Contender::OURS {
+            let _ = write!(out, " {} |", spread(row.of_least(contender).unwrap_or_default(), 2, ""));
+        }
+        out.push('\n');
+    }
+}
+
 fn style(contender: Contender) -> Style {
     let (colour, dashes) = match contender {
         Contender::None => ("#57606a", "2 4"),
         Contender::Null => ("#57606a", ""),
         Contender::Replacing => ("#57606a", "6 3"),
+        Contender::LeastP256 => ("#0969da", "2 4"),
+        Contender::LeastRsa => ("#d4620a", "2 4"),
+        Contender::LeastOpen => ("#1a7f37", "2 4"),
         Contender::SignP256 => ("#0969da", ""),
         Contender::SignRsa => ("#d4620a", ""),
         Contender::Open => ("#1a7f37", ""),
@@ -202,6 +233,23 @@ fn style(contender: Contender) -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::milter::results::tests::example;
+
+    #[test]
+    fn each_row_of_a_table_has_as_many_cells_as_its_head() {
+        let markdown = example().markdown();
+        let mut cells = None;
+        for line in markdown.lines() {
+            let count = line.starts_with('|').then(|| line.matches('|').count());
+            assert!(cells.is_none() || count.is_none() || cells == count, "{line}");
+            cells = count;
+        }
+        for told in
+            ["by the least |", "| 2000 | 1.00 |", "| 1.50 (1.50..1.50) |", "at least 0.9 of the least's rate"]
+        {
+            assert!(markdown.contains(told), "{told}: {markdown}");
+        }
+    }
 
     #[test]
     fn what_was_measured_while_others_worked_says_so() {

@@ -36,8 +36,13 @@ impl Site {
         let (header, body) = mime::split(delivered);
         let content = match contender {
             Contender::None | Contender::Null => body.to_vec(),
-            Contender::Replacing => {
-                ensure!(body.len() > expected * LINE.trim_end().len(), "its body is no longer one");
+            // Another body, as long as ours: of what is opened it has all that was in the other one.
+            Contender::Replacing | Contender::LeastP256 | Contender::LeastRsa | Contender::LeastOpen => {
+                ensure!(lines(body) == 0, "its body is not another one");
+                let octets = expected * LINE.trim_end().len();
+                let is_opened = contender == Contender::LeastOpen;
+                let right = if is_opened { octets..octets * 11 / 10 } else { octets..octets * 2 + 4000 };
+                ensure!(right.contains(&body.len()), "its body is of {} octets", body.len());
                 return Ok(());
             }
             // It fails where the signature does not fit or is by nobody of ours.

@@ -3,20 +3,21 @@
 use std::{
     fs,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use testkit::{
-    Lab, mail::Letter, milter::Milter, mime, peers::Recipient, postfix::Postfix, programs, sink::Sink, wait,
+    Lab, mail::Letter, milter::Milter, mime, peers::Recipient, postfix::Postfix, sink::Sink, wait,
     workdir::Workdir,
 };
 
 use super::{
     cost::{Cell, Used},
-    mta::{Mail, Mta},
+    mta::Mail,
+    null::Null,
 };
 
 /// Who treats the mail.
@@ -28,6 +29,12 @@ pub enum Contender {
     Null,
     /// The same, with a ready-made body as long as a signed one: what the MTA has to do for that.
     Replacing,
+    /// A null milter that does the least that signing with P-256 takes: digests and the token's operation.
+    LeastP256,
+    /// The same with RSA-2048.
+    LeastRsa,
+    /// The least that opening mail for an RSA-2048 key takes.
+    LeastOpen,
     /// `hsmime-milter`, signing with P-256.
     SignP256,
     /// The same with RSA-2048.
@@ -69,10 +76,13 @@ pub enum Socket {
 
 impl Contender {
     /// All, in the order of the table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::None,
         Self::Null,
         Self::Replacing,
+        Self::LeastP256,
+        Self::LeastRsa,
+        Self::LeastOpen,
         Self::SignP256,
         Self::SignRsa,
         Self::Open,
@@ -80,7 +90,11 @@ impl Contender {
         Self::OpenAtSite,
     ];
 
-    /// Those that use the token.
+    /// Those that run the null milter's program.
+    pub const OTHERS: [Self; 5] =
+        [Self::Null, Self::Replacing, Self::LeastP256, Self::LeastRsa, Self::LeastOpen];
+
+    /// Those that run ours.
     pub const OURS: [Self; 5] =
         [Self::SignP256, Self::SignRsa, Self::Open, Self::SignP256AtSite, Self::OpenAtSite];
 
@@ -93,6 +107,9 @@ impl Contender {
             Self::None => "no milter",
             Self::Null => "null milter",
             Self::Replacing => "null milter, new body",
+            Self::LeastP256 => "the least: signing, P-256",
+            Self::LeastRsa => "the least: signing, RSA-2048",
+            Self::LeastOpen => "the least: opening, RSA-2048",
             Self::SignP256 => "signing, P-256",
             Self::SignRsa => "signing, RSA-2048",
             Self::Open => "opening, RSA-2048",
@@ -101,22 +118,34 @@ impl Contender {
         }
     }
 
+    /// The least that anybody has to do for what this one does.
+    pub fn least(self) -> Option<Self> {
+        match self {
+            Self::SignP256 | Self::SignP256AtSite => Some(Self::LeastP256),
+            Self::SignRsa => Some(Self::LeastRsa),
+            Self::Open | Self::OpenAtSite => Some(Self::LeastOpen),
+            _ => None,
+        }
+    }
+
+    /// The milter whose people and token it has.
     fn place(self) -> Option<Place> {
         match self {
             Self::None | Self::Null | Self::Replacing => None,
-            Self::SignP256 | Self::SignRsa => Some(Place::Outgoing),
-            Self::Open => Some(Place::Incoming),
+            Self::LeastP256 | Self::LeastRsa | Self::SignP256 | Self::SignRsa => Some(Place::Outgoing),
+            Self::LeastOpen | Self::Open => Some(Place::Incoming),
             Self::SignP256AtSite => Some(Place::OutgoingAtSite),
             Self::OpenAtSite => Some(Place::IncomingAtSite),
         }
     }
 
     /// What the milter's log says of each message.
-    fn action(self) -> Option<&'static str> {
-        Some(match self.place()? {
-            Place::Outgoing | Place::OutgoingAtSite => "action=\"signed\"",
-            Place::Incoming | Place::IncomingAtSite => "action=\"opened\"",
-        })
+    pub(super) fn action(self) -> Option<&'static str> {
+        match self {
+            Self::SignP256 | Self::SignRsa | Self::SignP256AtSite => Some("action=\"signed\""),
+            Self::Open | Self::OpenAtSite => Some("action=\"opened\""),
+            _ => None,
+        }
     }
 }
 
@@ -140,24 +169,12 @@ impl Way {
     }
 }
 
-/// A null milter, ended when dropped.
-#[derive(Debug)]
-struct Null(Child);
-
-impl Drop for Null {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A `hsmime-milter` that runs.
 #[derive(Debug)]
-struct Ours {
+pub(super) struct Ours {
     place: Place,
     milter: Milter,
-    lab: Lab,
+    pub(super) lab: Lab,
 }
 
 /// All of it running.
@@ -167,8 +184,8 @@ pub struct Site {
     smtp: Vec<(Contender, u16)>,
     milters: Vec<(Contender, String)>,
     ours: Vec<Ours>,
-    null: Null,
-    replacing: Null,
+    /// Those that are not ours.
+    others: Vec<(Contender, Null)>,
     /// Where samples go.
     pub(super) sink: Sink,
     workdir: Workdir,
@@ -180,13 +197,15 @@ impl Site {
         let places = [Place::Outgoing, Place::Incoming, Place::OutgoingAtSite, Place::IncomingAtSite];
         let ours = places.into_iter().map(|place| Ours::start(place, socket)).collect::<Result<Vec<_>>>()?;
         let workdir = Workdir::new("bench")?;
-        let (null, null_listen) = Null::start(&workdir, socket, "null", &[])?;
-        let longer = longer(&ours)?.to_string();
-        let (replacing, replacing_listen) =
-            Null::start(&workdir, socket, "replacing", &["replace", &longer])?;
+        let mut others = Vec::new();
+        let mut milters = Vec::new();
+        for contender in Contender::OTHERS {
+            let (null, listen) = Null::start(&workdir, socket, contender, &ours)?;
+            others.push((contender, null));
+            milters.push((contender, listen));
+        }
         let sink = Sink::start(testkit::sink::Offer::EightBit)?;
         let postfix = Postfix::start(&workdir, "", sink.port())?;
-        let mut milters = vec![(Contender::Null, null_listen), (Contender::Replacing, replacing_listen)];
         for contender in Contender::OURS {
             milters.push((contender, at(&ours, contender)?.lab.config.listen.clone()));
         }
@@ -194,7 +213,7 @@ impl Site {
         for (contender, listen) in &milters {
             smtp.push((*contender, postfix.add_server(listen)?));
         }
-        let site = Self { postfix, smtp, milters, ours, null, replacing, sink, workdir };
+        let site = Self { postfix, smtp, milters, ours, others, sink, workdir };
         site.discard()?;
         Ok(site)
     }
@@ -238,12 +257,14 @@ impl Site {
 
     /// The milter's process.
     pub fn process(&self, contender: Contender) -> Result<Option<u32>> {
-        Ok(match contender {
-            Contender::None => None,
-            Contender::Null => Some(self.null.0.id()),
-            Contender::Replacing => Some(self.replacing.0.id()),
-            ours => Some(at(&self.ours, ours)?.milter.id()?),
-        })
+        if contender == Contender::None {
+            return Ok(None);
+        }
+        let other = self.others.iter().find(|(known, _)| *known == contender);
+        Ok(Some(match other {
+            Some((_, null)) => null.id(),
+            None => at(&self.ours, contender)?.milter.id()?,
+        }))
     }
 
     /// Messages per second through Postfix, over so many connections that stay.
@@ -332,38 +353,14 @@ impl Ours {
     }
 }
 
-impl Null {
-    /// Starts one; tells where it listens.
-    fn start(workdir: &Workdir, socket: Socket, name: &str, arguments: &[&str]) -> Result<(Self, String)> {
-        let program = programs::find("examples/null-milter")
-            .context("run: cargo build --release -p milter --bins --examples")?;
-        let listen = match socket {
-            Socket::Inet => format!("inet:127.0.0.1:{}", wait::free_port()?),
-            Socket::Unix => format!("unix:{}", workdir.join(format!("{name}.sock")).display()),
-        };
-        let mut command = Command::new(program);
-        let null = Self(command.arg(&listen).args(arguments).stdin(Stdio::null()).spawn()?);
-        wait::until("the null milter to listen", Duration::from_secs(10), || Ok(Mta::open(&listen).ok()))?;
-        Ok((null, listen))
-    }
-}
-
 /// The milter that a contender stands for; the first for those of others.
-fn at(ours: &[Ours], contender: Contender) -> Result<&Ours> {
+pub(super) fn at(ours: &[Ours], contender: Contender) -> Result<&Ours> {
     let place = contender.place().unwrap_or(Place::Outgoing);
     ours.iter().find(|ours| ours.place == place).context("no such milter")
 }
 
-/// By how much a signed body is longer.
-fn longer(ours: &[Ours]) -> Result<usize> {
-    let lab = &at(ours, Contender::SignP256)?.lab;
-    let mail = mail(lab, Contender::SignP256, 4000)?;
-    let signed = Mta::open(&lab.config.listen)?.message(&mail)?;
-    signed.checked_sub(mime::split(&mail.octets).1.len()).context("a signed body is longer")
-}
-
 /// The message of about so many octets that a contender gets.
-fn mail(lab: &Lab, contender: Contender, octets: usize) -> Result<Mail> {
+pub(super) fn mail(lab: &Lab, contender: Contender, octets: usize) -> Result<Mail> {
     let text = LINE.repeat(octets / LINE.len());
     let outgoing = |from: &str| {
         let letter = Letter { from, to: "friend@partner.example", subject: "bench" };
@@ -376,10 +373,11 @@ fn mail(lab: &Lab, contender: Contender, octets: usize) -> Result<Mail> {
         Contender::None
         | Contender::Null
         | Contender::Replacing
+        | Contender::LeastP256
         | Contender::SignP256
         | Contender::SignP256AtSite => outgoing(&lab.carol.address),
-        Contender::SignRsa => outgoing(&lab.alice.address),
-        Contender::Open | Contender::OpenAtSite => {
+        Contender::LeastRsa | Contender::SignRsa => outgoing(&lab.alice.address),
+        Contender::LeastOpen | Contender::Open | Contender::OpenAtSite => {
             // As long as the others in base64.
             let text = LINE.repeat(octets * 3 / 4 / LINE.len());
             let entity = format!("Content-Type: text/plain\r\n\r\n{text}");

@@ -37,15 +37,19 @@ pub fn measure(
     Ok(serde_json::from_slice(&done.stdout)?)
 }
 
+/// What is in a file of PEM.
+pub(super) fn certificate(file: &Path) -> Result<Certificate> {
+    let pem = fs::read_to_string(file)?;
+    let pem = pem.get(pem.find("-----BEGIN").unwrap_or_default()..).unwrap_or_default();
+    Certificate::from_pem(pem)?.pop().context("no certificate")
+}
+
 /// The process: label, operation, milliseconds, certificate.
 pub fn main(arguments: &[String]) -> Result<()> {
-    let [label, operation, millis, certificate] = arguments else { anyhow::bail!("four arguments") };
+    let [label, operation, millis, certificate_file] = arguments else { anyhow::bail!("four arguments") };
     let length = Duration::from_millis(millis.parse()?);
     let operation = Operation::named(operation)?;
-    let pem = fs::read_to_string(certificate)?;
-    let pem = pem.get(pem.find("-----BEGIN").unwrap_or_default()..).unwrap_or_default();
-    let certificate = Certificate::from_pem(pem)?.pop().context("no certificate")?;
-    let question = operation.question(&certificate)?;
+    let question = operation.question(&certificate(Path::new(certificate_file))?)?;
     let token = raw::Token::open(Path::new(SoftHsm::MODULE), SoftHsm::LABEL, SoftHsm::PIN)?;
     let make = || -> Result<load::Ask<'_>> {
         let mut session = token.session(label, &question)?;

@@ -1,8 +1,12 @@
 //! A milter that sees every message and accepts it: what one costs that does nothing. `benches` measures beside it.
 //!
 //! With `replace OCTETS` each message gets a ready-made body that is so much longer than its own: what that costs the MTA.
+//! With `least …` the token is asked for each, too (`least.rs`): the least that signing or opening takes.
 
 #![expect(clippy::print_stderr, reason = "it has no log")]
+
+mod least;
+mod token;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
@@ -10,50 +14,63 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::{fs, io};
 
+use anyhow::{Result, bail};
 use indymilter::{
     Actions, Callbacks, Config, ContextActions as _, Listener, NegotiateContext, ProtoOpts, Status,
 };
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
-fn main() -> ExitCode {
-    // As many threads as hsmime-milter has for its connections.
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((cores / 2).clamp(1, 4))
-        .enable_all()
-        .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(run()),
-        Err(error) => {
-            eprintln!("null-milter: {error}");
-            ExitCode::FAILURE
-        }
-    }
+use crate::least::{Body, Least};
+
+/// What is done with each message.
+#[derive(Clone)]
+enum Deed {
+    /// Nothing.
+    Accept,
+    /// It gets a body that is so much longer.
+    Replace(usize),
+    /// The same, once the token was asked.
+    Least(Arc<Least>),
 }
 
-async fn run() -> ExitCode {
+fn main() -> ExitCode {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (address, longer) = match *arguments {
-        [address] => (address, None),
-        [address, "replace", octets] if octets.parse::<usize>().is_ok() => (address, octets.parse().ok()),
-        _ => {
-            eprintln!("usage: null-milter inet:HOST:PORT|unix:PATH [replace OCTETS]");
-            return ExitCode::from(2);
-        }
-    };
-    match serve(address, longer).await {
+    let done = deed(&arguments, cores).and_then(|(address, deed)| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            // As many threads as hsmime-milter has for its connections,
+            .worker_threads((cores / 2).clamp(1, 4))
+            // and as many for the token as it has sessions.
+            .max_blocking_threads(cores)
+            .enable_all()
+            .build()?;
+        Ok(runtime.block_on(serve(address, deed))?)
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{address}: {error}");
+            eprintln!("null-milter: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(address: &str, longer: Option<usize>) -> io::Result<()> {
+fn deed<'a>(arguments: &[&'a str], sessions: usize) -> Result<(&'a str, Deed)> {
+    Ok(match *arguments {
+        [address] => (address, Deed::Accept),
+        [address, "replace", octets] => (address, Deed::Replace(octets.parse()?)),
+        [address, "least", ref how @ ..] => (address, Deed::Least(Arc::new(Least::new(how, sessions)?))),
+        _ => bail!(
+            "usage: null-milter inet:HOST:PORT|unix:PATH [replace OCTETS | least ecdsa|rsa|open OCTETS MODULE PIN-FILE KEY \
+             [ENCRYPTED-KEY]]"
+        ),
+    })
+}
+
+async fn serve(address: &str, deed: Deed) -> io::Result<()> {
     let (config, never) = (Config::default(), std::future::pending::<()>());
-    let callbacks = callbacks(longer);
+    let callbacks = callbacks(deed);
     match address.split_once(':') {
         Some(("unix", path)) => {
             let listener = UnixListener::bind(path)?;
@@ -85,10 +102,11 @@ impl Listener for Prompt {
 }
 
 /// The stages that a milter needs who sees whole messages, and the same answers that `hsmime-milter` gives.
-fn callbacks(longer: Option<usize>) -> Callbacks<usize> {
-    let ready = Arc::new(longer.map(|longer| (longer, LINE.repeat((MOST_OCTETS + longer) / LINE.len() + 1))));
+fn callbacks(deed: Deed) -> Callbacks<Body> {
+    let ready: Arc<str> = LINE.repeat(MOST_OCTETS / LINE.len()).into();
+    let begun = deed.clone();
     Callbacks::new()
-        .on_negotiate(|cx: &mut NegotiateContext<usize>, _, offered| {
+        .on_negotiate(|cx: &mut NegotiateContext<Body>, _, offered| {
             cx.requested_actions = Actions::REPLACE_BODY;
             let wanted = ProtoOpts::NO_CONNECT
                 | ProtoOpts::NO_HELO
@@ -101,23 +119,38 @@ fn callbacks(longer: Option<usize>) -> Callbacks<usize> {
             cx.requested_opts = wanted & offered;
             Box::pin(async { Status::Continue })
         })
-        .on_mail(|cx, _| {
-            cx.data = Some(0);
+        .on_mail(move |cx, _| {
+            cx.data = Some(match &begun {
+                Deed::Least(least) => least.begin(),
+                Deed::Accept | Deed::Replace(_) => Body::Octets(0),
+            });
             Box::pin(async { Status::Noreply })
         })
         .on_rcpt(|_, _| Box::pin(async { Status::Continue }))
         .on_header(|_, _, _| Box::pin(async { Status::Noreply }))
         .on_eoh(|_| Box::pin(async { Status::Noreply }))
         .on_body(|cx, chunk| {
-            cx.data = cx.data.map(|octets| octets + chunk.len());
+            if let Some(body) = &mut cx.data {
+                body.push(&chunk);
+            }
             Box::pin(async { Status::Continue })
         })
         .on_eom(move |cx| {
-            let ready = Arc::clone(&ready);
+            let (deed, ready) = (deed.clone(), Arc::clone(&ready));
             Box::pin(async move {
-                let Some((longer, text)) = &*ready else { return Status::Accept };
-                let octets = cx.data.unwrap_or_default().min(MOST_OCTETS) + longer;
-                let body = text.as_bytes().get(..octets).unwrap_or_default();
+                let octets = match (deed, cx.data.take()) {
+                    (Deed::Accept, _) => return Status::Accept,
+                    (Deed::Replace(longer), Some(Body::Octets(octets))) => octets + longer,
+                    (Deed::Least(least), Some(body)) => match least.end(body).await {
+                        Ok(octets) => octets,
+                        Err(error) => {
+                            eprintln!("null-milter: {error:#}");
+                            return Status::Tempfail;
+                        }
+                    },
+                    _ => return Status::Tempfail,
+                };
+                let body = ready.as_bytes().get(..octets).unwrap_or_default();
                 match cx.actions.replace_body(body).await {
                     Ok(()) => Status::Accept,
                     Err(_) => Status::Tempfail,
@@ -128,5 +161,5 @@ fn callbacks(longer: Option<usize>) -> Callbacks<usize> {
 
 /// What ready-made bodies consist of.
 const LINE: &str = "The quick brown fox jumps over the lazy dog, and over the next one.\r\n";
-/// The longest body that is replaced by a longer one.
-const MOST_OCTETS: usize = 1 << 20;
+/// The longest of them.
+const MOST_OCTETS: usize = 1 << 21;
