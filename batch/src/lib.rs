@@ -10,6 +10,7 @@ pub mod attributes;
 pub mod compress;
 mod desk;
 pub mod digest;
+mod direct;
 mod done;
 pub mod error;
 mod escape;

@@ -12,6 +12,7 @@ use std::{
 use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
 
 use crate::{
+    direct,
     error::BatchError,
     flusher::Flusher,
     output::{self, sync_folder},
@@ -51,7 +52,8 @@ impl Batch {
     pub(super) fn add(&mut self, pending: Pending, octets: u64) -> bool {
         self.pending.push(pending);
         self.octets += octets;
-        if let Some(flusher) = &mut self.flusher {
+        // What is long is with the disk already.
+        if let Some(flusher) = self.flusher.as_mut().filter(|_| octets < direct::LONG as u64) {
             flusher.wrote(octets);
         }
         self.pending.len() >= BATCH || self.octets >= BATCH_OCTETS

@@ -14,6 +14,7 @@ use super::{
     sink::{make_folders, parts},
 };
 use crate::{
+    direct,
     done::Done,
     error::BatchError,
     form::{Form, Kept},
@@ -107,7 +108,7 @@ impl Sink for MaildirDelivery {
         if outgoing.place.frame != Frame::File {
             return beside_octets(&self.place.partial().join(PREAMBLE), octets);
         }
-        self.deliver(|file| file.write_all(octets).map_err(Err), &outgoing.place.kept).map(|_| ())
+        self.deliver(|file| file.write_new(octets).map_err(Err), &outgoing.place.kept).map(|_| ())
     }
 
     fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
@@ -156,15 +157,27 @@ struct Sized {
     last: u8,
 }
 
-impl Write for Sized {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(octets)?;
-        let octets = octets.get(..written).unwrap_or_default();
+impl Sized {
+    /// Writes all of a new file.
+    fn write_new(&mut self, octets: &[u8]) -> io::Result<()> {
+        direct::write_all(&mut self.file, octets)?;
+        self.count(octets);
+        Ok(())
+    }
+
+    fn count(&mut self, octets: &[u8]) {
         let size = octets.len() as u64;
         self.size += size;
         let begins_bare = octets.first() == Some(&b'\n') && self.last == b'\r';
         self.bare += wire_size(octets) as u64 - size - u64::from(begins_bare);
         self.last = octets.last().copied().unwrap_or(self.last);
+    }
+}
+
+impl Write for Sized {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(octets)?;
+        self.count(octets.get(..written).unwrap_or_default());
         Ok(written)
     }
 

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File},
-    io::{self, Write},
+    io,
     os::unix::fs::{DirBuilderExt, MetadataExt, fchown},
     path::{Path, PathBuf},
 };
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     attributes::State,
     digest::{CopyError, Summed},
+    direct,
     done::{Content, Done},
     error::BatchError,
     output::{self, Copied, PARTIAL, new_file, parent, sync_folder},
@@ -235,7 +236,7 @@ impl Sink for MaildirReplacer {
             _ => Err(error),
         });
         let written = made.and_then(|mut file| {
-            file.write_all(outgoing.octets)?;
+            direct::write_all(&mut file, outgoing.octets)?;
             let Some(attributes) = &place.attributes else { return Ok(()) };
             attributes.give_owner(&file)?;
             attributes.carry_over(&file)

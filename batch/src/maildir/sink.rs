@@ -5,7 +5,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File},
-    io::{self, Write},
+    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -16,6 +16,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
+    direct,
     done::Done,
     error::BatchError,
     output::{Copied, Place, copy_all, new_file},
@@ -107,7 +108,7 @@ impl Sink for MaildirSink {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
         let octets = outgoing.octets;
         let write = |file: &mut File| {
-            file.write_all(octets).map_err(Err)?;
+            direct::write_all(file, octets).map_err(Err)?;
             outgoing.place.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)
         };
         let changed = outgoing.changed.then_some(octets);

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{DirBuilder, File},
-    io::{self, Write},
+    io,
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         fs::DirBuilderExt,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    direct,
     done::Done,
     error::BatchError,
     form::{Form, Kept},
@@ -144,7 +145,7 @@ impl Sink for TreeSink {
             return beside_octets(&self.place.partial().join(PREAMBLE), outgoing.octets);
         }
         self.write(&place.origin.file, |file| {
-            file.write_all(outgoing.octets).map_err(Err)?;
+            direct::write_all(file, outgoing.octets).map_err(Err)?;
             place.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)?;
             if *kept == Kept::default() { Ok(()) } else { attach(file, kept).map_err(Err) }
         })

@@ -24,9 +24,16 @@ pub(crate) const KINDS: [(&str, bool); 4] =
     [("mbox", false), ("mail", false), ("mbox", true), ("mail", true)];
 
 fn make(kind: &str, at: &Path, messages: usize) {
-    match kind {
-        "mbox" => fs::write(at, sample_mbox(messages)).unwrap(),
-        _ => maildir(at, messages / 2),
+    if kind == "mbox" {
+        return fs::write(at, sample_mbox(messages)).unwrap();
+    }
+    maildir(at, messages / 2);
+    // Some that are long enough to go past the page cache, with an end that is not on a block.
+    for number in [7, 100] {
+        let text = format!("Subject: {number}\n\nbody\n");
+        let path = at.join("cur").join(format!("{number}.host,S={}:2,S", text.len()));
+        assert!(path.exists());
+        fs::write(path, text + &"body\n".repeat(300_000)).unwrap();
     }
 }
 
