@@ -292,7 +292,7 @@ fn pass(
     let chain = signer.path().chain();
     let issuers = chain.get(1..chain.len().saturating_sub(1)).unwrap_or_default();
     insertions.extend(issuers.iter().map(|issuer| Insertion::helper(issuer, Source::Harvested)));
-    if cache.put_capped(&insertions, mail.sender.domain(), MAX_OF_DOMAIN, now)?.is_none() {
+    if cache.put_capped(&insertions, mail.sender.ascii_domain(), MAX_OF_DOMAIN, now)?.is_none() {
         return Ok(Err(Filter::TooMany));
     }
     let state = cache.by_fingerprint(&fingerprint)?.map_or(state, |entry| entry.state);

@@ -122,7 +122,7 @@ impl Identities {
     pub fn owned_by<'a>(&'a self, recipient: &MailAddress) -> impl Iterator<Item = &'a Identity> + use<'a> {
         let exact = recipient.folded();
         let key = match base_address(recipient, &self.recipient_delimiter) {
-            Some(base) if !self.by_address.contains_key(&exact) => base,
+            Some(base) if !self.by_address.contains_key(&exact) => base.folded(),
             _ => exact,
         };
         self.exactly(&key)
@@ -134,11 +134,11 @@ impl Identities {
     }
 }
 
-/// `alice@example.org` of `alice+tag@example.org`, folded; `None` where no delimiter is in the local part
-/// or nothing stands before it.
-pub(crate) fn base_address(address: &MailAddress, delimiters: &str) -> Option<String> {
+/// `alice@example.org` of `alice+tag@example.org`; `None` where no delimiter is in the local part or nothing stands before
+/// it.
+pub(crate) fn base_address(address: &MailAddress, delimiters: &str) -> Option<MailAddress> {
     let (base, _) = address.local().split_once(|c| delimiters.contains(c))?;
-    (!base.is_empty()).then(|| format!("{base}@{}", address.domain()).to_ascii_lowercase())
+    MailAddress::parse_exact(&format!("{base}@{}", address.ascii_domain())).ok()
 }
 
 /// Of those whose certificate may sign at a time, the one whose certificate is the newest.
@@ -281,6 +281,25 @@ pub(crate) mod tests {
         let owned = identities.owned_by(&address("alice@example.org"));
         let owned: Vec<&Certificate> = owned.map(|i| &i.certificate).collect();
         assert_eq!(owned, ["alice-2015", "alice-2025", "alice-encrypts"].map(certificate).each_ref());
+    }
+
+    #[test]
+    fn a_base_address_is_folded_as_every_other() {
+        for (text, expected) in [
+            ("Bob+x@Example.ORG", Some("bob@example.org")),
+            ("bob+x@M\u{dc}NCHEN.example", Some("bob@xn--mnchen-3ya.example")),
+            ("bob+x@xn--mnchen-3ya.example", Some("bob@xn--mnchen-3ya.example")),
+            // Only a local part all of ASCII is without regard to case.
+            ("J\u{f6}rg+X@example.org", Some("J\u{f6}rg@example.org")),
+            ("Bob+\u{f6}@example.org", Some("bob@example.org")),
+            ("bob@example.org", None),
+            ("+x@example.org", None),
+        ] {
+            let base = base_address(&address(text), "+").map(|base| base.folded());
+            assert_eq!(base.as_deref(), expected, "{text}");
+            let direct = text.replace("+x", "").replace("+X", "").replace("+\u{f6}", "");
+            assert!(base.is_none_or(|base| base == address(&direct).folded()), "{text}");
+        }
     }
 
     #[test]

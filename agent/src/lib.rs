@@ -23,6 +23,7 @@ mod revocation;
 mod sending;
 pub mod settings;
 mod turn;
+mod words;
 
 pub use agent::{Agent, AgentError};
 pub use archive::{ArchiveError, AsOf, Exchange, NewObject, Treated, Treating};

@@ -235,7 +235,7 @@ impl Policy {
             };
             let base = base_address(&recipient, &self.recipient_delimiter);
             self.identities.contains_key(&recipient.folded())
-                || base.is_some_and(|base| self.identities.contains_key(&base))
+                || base.is_some_and(|base| self.identities.contains_key(&base.folded()))
         };
         !envelope.recipients.is_empty() && envelope.recipient_addresses().all(owns_key)
     }

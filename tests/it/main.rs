@@ -20,6 +20,8 @@ mod documented;
 #[expect(clippy::print_stdout, reason = "what was counted and measured is worth reading")]
 mod endurance;
 #[cfg(test)]
+mod evading_rules;
+#[cfg(test)]
 mod every_mta;
 #[cfg(test)]
 mod forged;

@@ -7,7 +7,7 @@
 use smime::{message::AuthResult, mime::MimeEntity};
 
 use super::rewrite::folded;
-use crate::{Edits, FieldRef, Opening};
+use crate::{Edits, FieldRef, Opening, words::decode};
 
 const NAME: &str = "Subject";
 /// What all our tags begin with, behind the bracket.
@@ -162,100 +162,6 @@ fn plain(c: char) -> Option<char> {
 /// In characters.
 const MAX_TAG: usize = 200;
 const MAX_TAGS: usize = 50;
-
-/// The text of a subject, its encoded words decoded. What is in no charset known here is taken for ISO 8859-1: brackets and
-/// letters are where they are in nearly all of them.
-fn decode(subject: &[u8]) -> String {
-    let mut out = String::new();
-    let (mut rest, mut after_word) = (subject, false);
-    while !rest.is_empty() {
-        let blanks = rest.iter().take_while(|octet| matches!(octet, b' ' | b'\t')).count();
-        let (space, tail) = rest.split_at(blanks);
-        if let Some((text, behind)) = encoded_word(tail) {
-            // Between two words blanks mean nothing.
-            if !after_word {
-                out.extend(space.iter().map(|octet| char::from(*octet)));
-            }
-            out.push_str(&text);
-            (rest, after_word) = (behind, true);
-            continue;
-        }
-        out.extend(space.iter().map(|octet| char::from(*octet)));
-        let next = tail.iter().skip(1).position(|octet| matches!(octet, b' ' | b'\t' | b'='));
-        let (plain, behind) = tail.split_at(next.map_or(tail.len(), |next| next + 1).min(tail.len()));
-        out.push_str(&in_charset("utf-8", plain));
-        (rest, after_word) = (behind, false);
-    }
-    out
-}
-
-/// `=?charset?B?text?=` at the start (RFC 2047 2, RFC 2231 5), also where it is not set apart as it must be: some programs
-/// decode it all the same.
-fn encoded_word(octets: &[u8]) -> Option<(String, &[u8])> {
-    let inside = octets.strip_prefix(b"=?")?;
-    let mut parts = inside.splitn(3, |octet| *octet == b'?');
-    let (charset, encoding, tail) = (parts.next()?, parts.next()?, parts.next()?);
-    let end = tail.windows(2).position(|pair| pair == b"?=")?;
-    let (text, behind) = (tail.get(..end)?, tail.get(end + 2..)?);
-    let octets = match encoding {
-        b"B" | b"b" => base64(text),
-        b"Q" | b"q" => quoted(text),
-        _ => return None,
-    };
-    let charset = std::str::from_utf8(charset).ok()?.to_ascii_lowercase();
-    let charset = charset.split('*').next().unwrap_or_default();
-    Some((in_charset(charset, &octets), behind))
-}
-
-fn in_charset(charset: &str, octets: &[u8]) -> String {
-    match (charset, std::str::from_utf8(octets)) {
-        ("utf-8" | "utf8" | "us-ascii", Ok(text)) => text.to_owned(),
-        ("utf-16" | "utf-16be" | "utf-16le", _) => {
-            let units = octets.iter().filter(|octet| **octet != 0);
-            units.map(|octet| char::from(*octet)).collect()
-        }
-        _ => octets.iter().map(|octet| char::from(*octet)).collect(),
-    }
-}
-
-fn quoted(text: &[u8]) -> Vec<u8> {
-    let digit = |octet: Option<&u8>| octet.and_then(|octet| char::from(*octet).to_digit(16));
-    let (mut out, mut at) = (Vec::new(), 0);
-    while let Some(octet) = text.get(at) {
-        at += 1;
-        match (octet, digit(text.get(at)), digit(text.get(at + 1))) {
-            (b'=', Some(high), Some(low)) => {
-                out.extend(u8::try_from(high * 16 + low));
-                at += 2;
-            }
-            (b'_', ..) => out.push(b' '),
-            _ => out.push(*octet),
-        }
-    }
-    out
-}
-
-/// As far as it can be read, without regard to what is no base64.
-fn base64(text: &[u8]) -> Vec<u8> {
-    let (mut out, mut bits, mut count) = (Vec::new(), 0_u32, 0);
-    for octet in text {
-        let value = match octet {
-            b'A'..=b'Z' => octet - b'A',
-            b'a'..=b'z' => octet - b'a' + 26,
-            b'0'..=b'9' => octet - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => continue,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xff_ffff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.extend(u8::try_from(bits >> count & 0xff));
-        }
-    }
-    out
-}
 
 /// A text as a field can hold it: as it is where it is US-ASCII, else in encoded words.
 fn encode(text: &str) -> String {

@@ -4,14 +4,14 @@ use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
 use smime::MailAddress;
 
-/// Some addresses. Case never matters.
+/// Some addresses, compared as [`MailAddress`] compares them: domains in A-labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressPattern {
     /// `*`.
     Any,
-    /// `*@example.org`: this domain, not those below it. In lower case.
+    /// `*@example.org`: this domain, not those below it. In A-labels and lower case.
     Domain(String),
-    /// `*@*.example.org`: the domains below this one, not itself. In lower case.
+    /// `*@*.example.org`: the domains below this one, not itself. In A-labels and lower case.
     Below(String),
     /// `alice@example.org`.
     Address(MailAddress),
@@ -41,8 +41,8 @@ impl AddressPattern {
         if plain.contains('*') {
             return Err(STAR.to_owned());
         }
-        MailAddress::parse(&format!("x@{plain}")).map_err(|error| error.reason.to_owned())?;
-        let plain = plain.to_ascii_lowercase();
+        let plain = MailAddress::parse(&format!("x@{plain}")).map_err(|error| error.reason.to_owned())?;
+        let plain = plain.ascii_domain().to_owned();
         Ok(if below.is_some() { Self::Below(plain) } else { Self::Domain(plain) })
     }
 
@@ -50,8 +50,8 @@ impl AddressPattern {
     pub fn matches(&self, address: &MailAddress) -> bool {
         match self {
             Self::Any => true,
-            Self::Domain(domain) => address.domain().eq_ignore_ascii_case(domain),
-            Self::Below(domain) => is_below(&address.domain().to_ascii_lowercase(), domain),
+            Self::Domain(domain) => address.ascii_domain() == domain,
+            Self::Below(domain) => is_below(address.ascii_domain(), domain),
             Self::Address(own) => own == address,
         }
     }
@@ -80,7 +80,7 @@ impl fmt::Display for AddressPattern {
     }
 }
 
-/// Whether a domain is one below another, both in lower case.
+/// Whether a domain is one below another, both in A-labels and lower case.
 fn is_below(domain: &str, above: &str) -> bool {
     domain.strip_suffix(above).is_some_and(|rest| rest.ends_with('.'))
 }
@@ -101,7 +101,7 @@ pub struct AddressFile {
     path: PathBuf,
     /// Whole addresses, folded; there may be very many.
     addresses: HashSet<String>,
-    /// In lower case.
+    /// In A-labels and lower case.
     domains: HashSet<String>,
     others: Vec<AddressPattern>,
 }
@@ -129,7 +129,7 @@ impl AddressFile {
 
     fn matches(&self, address: &MailAddress) -> bool {
         self.addresses.contains(&address.folded())
-            || self.domains.contains(&address.domain().to_ascii_lowercase())
+            || self.domains.contains(address.ascii_domain())
             || self.others.iter().any(|pattern| pattern.matches(address))
     }
 }
@@ -203,6 +203,36 @@ mod tests {
     }
 
     #[test]
+    fn a_domain_is_one_however_it_is_spelled() {
+        let spellings = [
+            "m\u{fc}nchen.example",
+            "M\u{dc}NCHEN.Example",
+            "mu\u{308}nchen.example",
+            "xn--mnchen-3ya.example",
+            "XN--MNCHEN-3YA.EXAMPLE",
+        ];
+        let address = |domain: &str| MailAddress::parse(&format!("x@{domain}")).unwrap();
+        for pattern in spellings {
+            let [of, below, one] = ["*@", "*@*.", "X@"]
+                .map(|start| AddressPattern::parse(&format!("{start}{pattern}")).unwrap());
+            let text = format!("*@{pattern}\n*@*.{pattern}\n");
+            let file = AddressFile::parse("partners".into(), &text).unwrap();
+            for domain in spellings {
+                let sub = address(&format!("b\u{fc}ro.{domain}"));
+                for (pattern, own, its) in [(&of, true, false), (&below, false, true), (&one, true, false)] {
+                    assert_eq!(pattern.matches(&address(domain)), own, "{pattern} {domain}");
+                    assert_eq!(pattern.matches(&sub), its, "{pattern} {domain}");
+                }
+                assert!(file.matches(&address(domain)) && file.matches(&sub), "{pattern} {domain}");
+                let parsed = AddressPattern::parse(&format!("*@*.b\u{dc}ro.{domain}")).unwrap();
+                assert!(below.covers(&parsed) && below.covers(&AddressPattern::Address(sub)), "{parsed}");
+            }
+            let other = address("munchen.example");
+            assert!(![of, below, one].iter().any(|pattern| pattern.matches(&other)) && !file.matches(&other));
+        }
+    }
+
+    #[test]
     fn what_is_no_pattern_is_refused_with_a_reason() {
         for (pattern, expected) in [
             ("example.org", "did you mean \"*@example.org\"?"),
@@ -211,6 +241,10 @@ mod tests {
             ("*@", "a part beside the @ is empty"),
             ("*@example..org", "the domain has an empty label"),
             ("a@b@c", "there is more than one @"),
+            // No A-labels.
+            ("*@m\u{fc}n_chen.example", "the domain is no domain name"),
+            ("*@*.xn--\u{fc}.example", "the domain is no domain name"),
+            ("a@m\u{fc}n_chen.example", "the domain is no domain name"),
         ] {
             assert_eq!(AddressPattern::parse(pattern).unwrap_err(), expected, "{pattern}");
         }

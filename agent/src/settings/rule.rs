@@ -13,6 +13,7 @@ use crate::{
     Envelope,
     config::{HeaderProtection, Level, Mixed, NoCertificate, SignatureForm, WhenUnknown},
     identity::base_address,
+    words::decode,
 };
 
 /// What to do with some mail. For each recipient the first rule that matches counts; where none does, mail is
@@ -126,7 +127,6 @@ impl Conditions {
     /// The same for what comes in: who is behind `bob+tag@` is `bob@`, too.
     pub(crate) fn hold_for_recipient_of(&self, recipient: Option<&MailAddress>, delimiters: &str) -> bool {
         let base = recipient.and_then(|recipient| base_address(recipient, delimiters));
-        let base = base.and_then(|base| MailAddress::parse(&base).ok());
         self.hold_for_recipient(recipient) || base.is_some_and(|base| self.to.matches(&base))
     }
 
@@ -159,9 +159,13 @@ impl HeaderPattern {
         Ok(Self { name: name.to_owned(), pieces })
     }
 
-    /// Whether a field of the header matches.
+    /// Whether a field of the header matches, as it is written or as a reader shows it (RFC 2047): a mail program that has to
+    /// encode one letter of a subject encodes all of it.
     pub fn matches(&self, header: &Header<'_>) -> bool {
-        header.all(&self.name).any(|field| self.matches_value(&field.unfolded()))
+        header.all(&self.name).any(|field| {
+            self.matches_value(&field.unfolded())
+                || shown(field.value()).is_some_and(|shown| self.matches_value(&shown))
+        })
     }
 
     fn matches_value(&self, value: &str) -> bool {
@@ -183,6 +187,16 @@ impl HeaderPattern {
         }
         rest.ends_with(last.as_str())
     }
+}
+
+/// The text that a reader shows, where that is another than what is written.
+fn shown(value: &[u8]) -> Option<String> {
+    let is_written = memchr::memmem::find(value, b"=?").is_none() && std::str::from_utf8(value).is_ok();
+    if is_written {
+        return None;
+    }
+    let unfolded: Vec<u8> = value.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
+    Some(decode(&unfolded))
 }
 
 fn is_any_or<T>(listed: &[T], holds: impl FnOnce(&[T]) -> bool) -> bool {
@@ -281,5 +295,34 @@ mod tests {
         }
         assert!(HeaderPattern::parse("Subject").is_err());
         assert!(HeaderPattern::parse("Sub ject: x").is_err());
+    }
+
+    #[test]
+    fn a_header_pattern_matches_what_a_reader_shows() {
+        for (pattern, value, expected) in [
+            ("[secure]*", "[secure] plan", true),
+            ("[secure]*", "=?UTF-8?Q?[secure]_Gr=C3=BC=C3=9Fe?=", true),
+            ("[secure]*", "=?utf-8?b?W1NFQ1VSRV0gR3LDvMOfZQ==?=", true),
+            ("[secure]*", "=?UTF-8?Q?[sec?=\r\n =?UTF-8?Q?ure]_Gr=C3=BC=C3=9Fe?=", true),
+            ("[secure]*", "=?iso-8859-1?q?=5Bsecure=5D_Gr=FC=DFe?=", true),
+            ("[secure]*", "=?windows-1251?q?[Secure]_=EF=EB=E0=ED?=", true),
+            ("[secure]*", "=?utf-8?q?_[secure]?= plan", true),
+            ("[secure]*", "Re: =?UTF-8?Q?[secure]_Gr=C3=BC=C3=9Fe?=", false),
+            ("*[secure]*", "Re: =?UTF-8?Q?[secure]_Gr=C3=BC=C3=9Fe?=", true),
+            ("[secure]*", "=?UTF-8?Q?secure_Gr=C3=BC=C3=9Fe?=", false),
+            ("[secure]*", "=?UTF-8?Q?[secure] never ends", false),
+            ("*gr\u{dc}\u{df}e", "=?UTF-8?Q?[secure]_Gr=C3=BC=C3=9Fe?=", true),
+            ("*gr\u{dc}\u{df}e", "=?iso-8859-1?q?Gr=FC=DFe?=", true),
+            // Who wrote a pattern for what is written means that.
+            ("=?utf-8?q?*", "=?UTF-8?Q?[secure]_Gr=C3=BC=C3=9Fe?=", true),
+        ] {
+            for name in ["Subject", "X-Class"] {
+                let header = format!("{name}: {value}\r\n");
+                let parsed = HeaderPattern::parse(&format!("{name}: {pattern}")).unwrap();
+                assert_eq!(parsed.matches(&Header::parse(header.as_bytes())), expected, "{pattern} {value}");
+            }
+        }
+        let latin = HeaderPattern::parse("Subject: *gr\u{fc}\u{df}e").unwrap();
+        assert!(latin.matches(&Header::parse(b"Subject: [secure] Gr\xfc\xdfe\r\n")));
     }
 }
