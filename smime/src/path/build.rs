@@ -213,12 +213,12 @@ impl Search<'_> {
     /// Keeps a path that is better than those before, and ends the search if none can be better.
     fn keep(&mut self, path: ValidPath) -> ControlFlow<()> {
         let rank = |path: &ValidPath| (path.strength == Strength::Strong, !is_unknown(path));
-        if self.best.as_ref().is_some_and(|best| rank(best) >= rank(&path)) {
+        let found = rank(&path);
+        if self.best.as_ref().is_some_and(|best| rank(best) >= found) {
             return ControlFlow::Continue(());
         }
-        let is_unknown = is_unknown(&path);
         self.best = Some(path);
-        if is_unknown { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if found == (true, true) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// What the whole search has found. Where nothing says that the key of an issuer is still good, it counts that a
@@ -366,5 +366,50 @@ pub(crate) fn verify_parts(
         Ok(()) => Err(SignedError::Weak),
         Err(public_key::VerifyError::Mismatch) => Err(SignedError::Signature),
         Err(public_key::VerifyError::KeyNotTaken { .. }) => Err(SignedError::Algorithm),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        path::ValidPolicies,
+        testing::fixtures::{certificate, now, trust},
+    };
+
+    #[test]
+    fn a_strong_path_is_looked_for_behind_a_weak_one_and_a_known_one_behind_an_unknown_one() {
+        let (trust, budget) = (trust(), &mut Budget::default());
+        let unknown = || Revocation::Unknown("nobody says".into());
+        let better_and_better = [
+            (Strength::Legacy, unknown()),
+            (Strength::Legacy, Revocation::NotChecked),
+            (Strength::Strong, unknown()),
+            (Strength::Strong, Revocation::NotChecked),
+        ];
+        let path = |(strength, revocation): &(Strength, Revocation)| {
+            let (chain, policies) = (vec![certificate("alice")], ValidPolicies::default());
+            ValidPath { chain, revocation: revocation.clone(), policies, strength: *strength }
+        };
+        for (first, one) in better_and_better.iter().enumerate() {
+            for (second, other) in better_and_better.iter().enumerate() {
+                let mut search = Search {
+                    helpers: Vec::new(),
+                    surplus: &[],
+                    purpose: Purpose::EmailProtection,
+                    trust: &trust,
+                    at: now(),
+                    budget,
+                    best: None,
+                    revoked: Vec::new(),
+                    error: None,
+                };
+                assert_eq!(search.keep(path(one)).is_break(), first == 3);
+                let is_over = search.keep(path(other)).is_break();
+                assert_eq!(is_over, second == 3 && first < 3);
+                let best = search.best.unwrap();
+                assert_eq!((best.strength, best.revocation), better_and_better[first.max(second)]);
+            }
+        }
     }
 }
