@@ -68,12 +68,8 @@ pub(super) fn host_of(uri: &str) -> Option<&str> {
     let (scheme, rest) = uri.split_once("://")?;
     let is_scheme = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
     let authority = rest.split(['/', '?', '#']).next()?;
-    // What stands before a second @ is taken for the user by some and for the host by others.
-    let host = match authority.split_once('@') {
-        Some((_, host)) if host.contains('@') => return None,
-        Some((_, host)) => host,
-        None => authority,
-    };
+    // What stands before a second @ is taken for the user by some and for the host by others: no host has one.
+    let host = authority.split_once('@').map_or(authority, |(_, host)| host);
     let host = match host.split_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         Some(_) => return None,
