@@ -224,6 +224,28 @@ fn a_revoked_ca_is_not_made_unknown_by_its_cross_certificate_but_may_have_a_good
 }
 
 #[test]
+fn what_was_revoked_of_a_ca_is_one_certificate_and_not_all_of_that_issuer() {
+    let root = Authority::root("Root", "bob");
+    let ca = root.intermediate("CA", "server");
+    let other = root.issue(&Wanted { key: "server", name: "CA", serial: 78, ..ca_certificate() });
+    let leaf = ca.issue(&Wanted::default());
+    for (revoked, is_valid) in [(&[ca.certificate()][..], true), (&[ca.certificate(), &other], false)] {
+        let trust = Trust {
+            anchors: vec![root.certificate().clone()],
+            crls: [crl(&ca, &[]), crl(&root, revoked)]
+                .iter()
+                .map(|crl| Crl::from_der(crl).unwrap())
+                .collect(),
+            ..Trust::default()
+        };
+        for surplus in [[ca.certificate(), &other], [&other, ca.certificate()]] {
+            let found = validate(&leaf, &surplus.map(Clone::clone), &trust, now());
+            assert!(is_good(&found) == is_valid && is_revoked(&found) != is_valid, "{found:?}");
+        }
+    }
+}
+
+#[test]
 fn an_expired_certificate_of_the_crl_s_signer_does_not_hide_the_one_that_is_valid() {
     let root = Authority::root("Root", "bob");
     let ca = root.intermediate("CA", "server");

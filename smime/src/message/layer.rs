@@ -179,3 +179,36 @@ pub(crate) fn normalised(octets: Vec<u8>, mut room: Room) -> Result<Vec<u8>, NoR
         Ok(with_crlf(&octets))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_made_crlf_only_where_there_is_room_for_all_that_is_made_on_the_way() {
+        let header = "Content-Type: image/x\nContent-Transfer-Encoding: ";
+        for (rest, made) in [
+            // The whole in CRLF, beside the header twice.
+            ("7bit\n\na\nb\n", "7bit\r\n\r\na\r\nb\r\n"),
+            // A body that stays as it is.
+            ("binary\n\na\nb\n", "binary\r\n\r\na\nb\n"),
+            ("base64\n\nYQ==\n", "base64\r\n\r\nYQ==\n"),
+        ] {
+            let (octets, made) =
+                (format!("{header}{rest}"), format!("{}{made}", header.replace('\n', "\r\n")));
+            let end = octets.find("\n\n").unwrap() + 2;
+            let with_crlf = if rest.starts_with("7bit") { octets.matches('\n').count() } else { end + 3 };
+            let needed = 2 * end + octets.len() + with_crlf;
+            let within = |left: usize| {
+                let room = Room::of(0);
+                normalised(octets.clone().into_bytes(), room.without(room.left() - left))
+            };
+            assert_eq!(within(needed).as_deref(), Ok(made.as_bytes()));
+            assert!(within(needed - 1).is_err(), "{rest}");
+            // What is there already takes none.
+            let room = Room::of(0);
+            let kept = normalised(made.clone().into_bytes(), room.without(room.left()));
+            assert_eq!(kept, Ok(made.into_bytes()));
+        }
+    }
+}

@@ -232,3 +232,26 @@ fn has_name(entity: &MimeEntity<'_>, extensions: &[&str]) -> bool {
         extensions.iter().any(|extension| name.ends_with(extension))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_part_is_copied_only_for_bare_lfs_and_only_where_there_is_room() {
+        for (part, made) in [
+            ("X: y\r\n\r\na\nb\nc\n", Some("X: y\r\n\r\na\r\nb\r\nc\r\n")),
+            ("X: y\r\n\r\na\r\nb\r\n", None),
+            ("Content-Transfer-Encoding: binary\r\n\r\na\nb\n", None),
+        ] {
+            let content = MimeEntity::parse(part.as_bytes());
+            let needed = made.map_or(0, str::len);
+            let within = |left: usize| {
+                let mut room = Room::of(0).without(Room::of(0).left() - left);
+                signed_octets(&content, &mut room).map(|octets| (octets, room.left()))
+            };
+            assert_eq!(within(needed), Ok((Cow::Borrowed(made.unwrap_or(part).as_bytes()), 0)));
+            assert!(needed == 0 || within(needed - 1).is_err(), "{part}");
+        }
+    }
+}

@@ -38,6 +38,8 @@ pub struct Draft {
     pub subject: Vec<u8>,
     /// The key is made from this number.
     pub key: u16,
+    /// issuerUniqueID and subjectUniqueID, as far as they are there.
+    pub unique_identifiers: Vec<Vec<u8>>,
     /// In their order.
     pub extensions: Vec<Vec<u8>>,
 }
@@ -53,6 +55,7 @@ impl Draft {
             validity: [time("200101000000Z"), time("400101000000Z")],
             subject: name(subject),
             key,
+            unique_identifiers: Vec::new(),
             extensions: Vec::new(),
         }
     }
@@ -109,6 +112,7 @@ impl Draft {
         if self.version > 0 {
             fields.insert(0, version);
         }
+        fields.extend_from_slice(&self.unique_identifiers);
         if !self.extensions.is_empty() {
             fields.push(wrap(Tag::context(3), &[wrap(Tag::SEQUENCE, &self.extensions)]));
         }

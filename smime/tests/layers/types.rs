@@ -2,7 +2,8 @@
 
 use smime::{
     ber::Tag,
-    message::{AuthResult, Reason},
+    message::{AuthResult, Reason, Wrapped},
+    mime::MimeEntity,
     testing::hostile::wrap,
 };
 
@@ -42,9 +43,12 @@ fn detached_signatures_are_known_by_their_types_old_and_new_and_by_their_name() 
     let part = "Content-Type: application/pkcs7-signature; name=\"smime.p7s\"";
     let protocol = "protocol=\"application/pkcs7-signature\";";
     assert!(signed.contains(part) && signed.contains(protocol));
+    let (_, boundary) = signed.split_once("boundary=\"").unwrap();
+    let (boundary, _) = boundary.split_once('"').unwrap();
     for (what, entity, result) in [
         ("old types", signed.replace("application/pkcs7-", "application/x-pkcs7-"), AuthResult::Pass),
         ("no protocol", signed.replace(protocol, ""), AuthResult::Pass),
+        ("signs in a quoted boundary", signed.replace(boundary, "b(x)c"), AuthResult::Pass),
         (
             "a name",
             signed.replace(part, "Content-Type: application/octet-stream; name=smime.p7s"),
@@ -77,4 +81,30 @@ fn content_that_pkcs_7_wraps_in_another_type_is_not_taken_for_data() {
     let content = wrap(Tag::OCTET_STRING, &[TEXT.into()]);
     assert_eq!(verdict(&pkcs7("", &embed(&object, Some(content)))).result(), AuthResult::Pass);
     assert_eq!(verdict(&pkcs7("", &embed(&object, None))).reason(), &Reason::NoContent);
+}
+
+#[test]
+fn an_object_in_base64_is_known_by_a_header_that_can_be_read_in_one_way_only() {
+    let base64 = "Content-Transfer-Encoding: base64\r\n";
+    for (header, is_one) in [
+        (format!("Content-Type: application/pkcs7-mime\r\n{base64}"), true),
+        (format!("Content-Type: application/octet-stream; name=smime.p7m\r\n{base64}"), true),
+        (format!("Content-Type: application/octet-stream; name=a.bin\r\n{base64}"), false),
+        (format!("Content-Type: multipart/signed; boundary=b\r\n{base64}"), false),
+        (format!("Content-Type: text/plain\r\n{base64}"), false),
+        (format!("Content-Type: application/pkcs7-mime\r\nno field\r\n{base64}"), false),
+        (format!("Content-Type: application/pkcs7-mime\r\nX: y\rZ: z\r\n{base64}"), false),
+        (
+            format!("Content-Type: application/pkcs7-mime\r\n{base64}Content-Transfer-Encoding: 7bit\r\n"),
+            false,
+        ),
+        ("Content-Type: application/pkcs7-mime\r\nContent-Transfer-Encoding: binary\r\n".to_owned(), false),
+        ("Content-Type: application/pkcs7-mime\r\n".to_owned(), false),
+        ("Content-Type: text/plain\r\nno field\r\n".to_owned(), false),
+        (base64.to_owned(), false),
+    ] {
+        let header = format!("{header}\r\n");
+        let is_found = Wrapped::is_object_in_base64(&MimeEntity::parse(header.as_bytes()));
+        assert_eq!(is_found, is_one, "{header}");
+    }
 }

@@ -157,6 +157,22 @@ fn where_revocation_need_not_be_known_nothing_invalid_is_good_and_nothing_revoke
     assert_eq!(soft, SOFT);
 }
 
+#[test]
+fn what_is_signed_too_weakly_has_a_path_only_where_that_is_asked_for() {
+    let mut weak = Vec::new();
+    for case in cases() {
+        for part in case.parts.iter().filter(|part| part.is_valid) {
+            let found = |legacy| path_with(&case, part, RevocationMode::HardFail, legacy).unwrap();
+            let (refused, marked) = (found(LegacySignatures::Refused), found(LegacySignatures::Marked));
+            if marked.is_ok_and(|path| path.strength() == Strength::Legacy) {
+                assert!(matches!(refused, Err(PathError::Algorithm { .. })), "{}: {refused:?}", case.number);
+                weak.push(case.number);
+            }
+        }
+    }
+    assert_eq!(weak, ["4.1.4"]);
+}
+
 /// The list whose signature is bad: what is wrong with it is the number of unused bits.
 const UNREADABLE: [&str; 1] = ["BadCRLSignatureCACRL"];
 

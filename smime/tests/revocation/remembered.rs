@@ -66,9 +66,19 @@ fn a_signer_is_looked_for_once_in_a_moment_and_what_is_learned_counts_in_the_nex
     found(&memory, &alice(), &trust, at()).unwrap();
     assert_eq!(source.asked.load(Ordering::Relaxed), 1);
 
+    // So does what was found of others.
+    for _ in 0..2 {
+        for number in [11, 12, 13] {
+            let other = Draft::new("Other", 20, "CA").numbered(number).sign(CA);
+            found(&memory, &other, &trust, at()).unwrap();
+        }
+        found(&memory, &alice(), &trust, at()).unwrap();
+        assert_eq!(source.asked.load(Ordering::Relaxed), 4);
+    }
+
     source.evidence.lock().unwrap().crls = vec![List::by("CA", CA).listing(&alice(), &[]).sign()];
     memory.begin(2);
-    for asked in [2, 3] {
+    for asked in [5, 6] {
         let refused = found(&memory, &alice(), &trust, at()).unwrap_err();
         assert!(matches!(refused, PathError::Revoked { .. }), "{refused}");
         // What is bad is not remembered.
@@ -142,10 +152,14 @@ fn what_is_remembered_costs_a_message_what_it_cost_the_first() {
         });
         (budget.operations(), budget.decoded())
     };
-    let alone = cost(Budget::default(), &leaves);
     memory.begin(1);
-    for _ in 0..2 {
-        assert_eq!(cost(Budget::default().remembering(&memory), &leaves), alone);
+    // Both signed, or one of them did: what was found for the one message is no part of what another pays.
+    let messages = [0..2, 0..1, 1..2, 0..2, 1..2].map(|signers| leaves.get(signers).unwrap());
+    for signers in messages {
+        let alone = cost(Budget::default(), signers);
+        for _ in 0..2 {
+            assert_eq!(cost(Budget::default().remembering(&memory), signers), alone);
+        }
     }
     // And what cannot be paid for is not had.
     let (operations, _) = cost(Budget::default(), leaves.get(..1).unwrap());

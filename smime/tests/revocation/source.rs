@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 
 use smime::{
     Certificate,
-    path::{Trust, validate},
+    path::{Budget, Trust, validate, validate_within},
     revocation::{Evidence, RevocationSource},
     testing::{
         draft::{Draft, at, extension, key_purposes, name_constraints, rfc822_name},
@@ -92,4 +92,34 @@ fn nobody_is_asked_about_a_path_that_is_not_good_in_everything_else() {
     }
     // alice's certificate is one of the good ones.
     assert_eq!(alice().subject(), leaf().sign(CA).subject());
+}
+
+/// Takes a second for each certificate, and says for how long others were waited for before.
+#[derive(Debug, Default)]
+struct Slow(Mutex<Vec<Duration>>);
+
+impl RevocationSource for Slow {
+    fn evidence(&self, _: &Certificate, _: &Certificate, waited: &mut Duration) -> Evidence {
+        self.0.lock().unwrap().push(*waited);
+        *waited += SECOND;
+        Evidence::default()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn what_was_waited_for_a_message_is_told_whoever_is_asked_next_and_whoever_asked() {
+    let source = Arc::new(Slow::default());
+    let trust = Trust {
+        anchors: vec![ca()],
+        revocation_source: Some(Arc::<Slow>::clone(&source)),
+        ..Trust::default()
+    };
+    let mut budget = Budget::default().having_waited(5 * SECOND);
+    for leaf in [alice(), Draft::new("Alice", ALICE, "CA").numbered(11).sign(CA)] {
+        validate_within(&mut budget, &leaf, &[], &trust, at()).unwrap();
+    }
+    assert_eq!(*source.0.lock().unwrap(), [5 * SECOND, 6 * SECOND]);
+    assert_eq!(budget.waited(), 7 * SECOND);
 }
