@@ -185,6 +185,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn content_that_is_no_smime_by_its_header_is_neither_joined_nor_kept() {
+        for (octets, is_claimed) in [
+            ("Content-Type: application/pkcs7-mime\r\n\r\nx", true),
+            ("Content-Type: multipart/signed; boundary=b\r\n\r\nx", true),
+            ("Content-Type: multipart/mixed; boundary=b\r\n\r\nx", false),
+            ("Content-Type: text/plain\r\n\r\nx", false),
+            ("Content-Type: \r\n\r\nx", false),
+        ] {
+            let whole = is_claimed.then(|| octets.as_bytes().to_vec());
+            let (head, rest) = octets.as_bytes().split_at(12);
+            assert_eq!(joined_if_smime(&[head, rest], Room::of(0)), Ok(whole.clone()), "{octets}");
+            assert_eq!(kept_if_smime(octets.as_bytes().to_vec(), Room::of(0)), Ok(whole), "{octets}");
+        }
+    }
+
+    #[test]
     fn content_is_made_crlf_only_where_there_is_room_for_all_that_is_made_on_the_way() {
         let header = "Content-Type: image/x\nContent-Transfer-Encoding: ";
         for (rest, made) in [

@@ -83,8 +83,7 @@ pub(super) fn check(
             revocation::check(chain, surplus, trust, at, budget)?
         }
     };
-    let strength = if of_revocation == Strength::Legacy { Strength::Legacy } else { strength };
-    Ok(ValidPath { chain: chain.to_vec(), revocation, policies, strength })
+    Ok(ValidPath { chain: chain.to_vec(), revocation, policies, strength: strength.and(of_revocation) })
 }
 
 /// Checks what the leaf must be by itself, whoever issued it.

@@ -95,6 +95,13 @@ pub enum Strength {
     Legacy,
 }
 
+impl Strength {
+    /// That of both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        if self == Self::Strong { other } else { self }
+    }
+}
+
 /// What the certificate at the end of a path is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -274,4 +281,16 @@ pub enum PathError {
         /// Why not.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Strength::{self, Legacy, Strong};
+
+    #[test]
+    fn what_is_weak_in_one_part_is_weak() {
+        let both = |one: Strength, other| one.and(other);
+        assert_eq!([both(Strong, Strong), both(Strong, Legacy)], [Strong, Legacy]);
+        assert_eq!([both(Legacy, Strong), both(Legacy, Legacy)], [Legacy, Legacy]);
+    }
 }

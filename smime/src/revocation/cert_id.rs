@@ -118,5 +118,8 @@ mod tests {
         let id = CertId::read(id).unwrap();
         assert!(id.is_of(&alice, &ca));
         assert!(!id.is_of(&alice, &root) && !id.is_of(&ca, &root));
+        assert_eq!(request.nonce(), Some(&[7; 32][..]));
+        assert!(request.der().windows(32).any(|octets| octets == [7; 32]));
+        assert_eq!(OcspRequest::new(&alice, &ca, None).unwrap().nonce(), None);
     }
 }

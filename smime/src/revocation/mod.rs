@@ -153,3 +153,37 @@ impl Checker<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::fixtures::now;
+
+    #[test]
+    fn a_weak_signature_on_an_answer_is_taken_only_where_it_is_marked_and_makes_the_path_weak() {
+        use {LegacySignatures::*, SignedError::*};
+        for (legacy, found, taken) in [
+            (Refused, Ok(()), Some(Strength::Strong)),
+            (Refused, Err(Weak), None),
+            (Refused, Err(Signature), None),
+            (Refused, Err(Algorithm), None),
+            (Marked, Ok(()), Some(Strength::Strong)),
+            (Marked, Err(Weak), Some(Strength::Legacy)),
+            (Marked, Err(Signature), None),
+            (Marked, Err(Algorithm), None),
+        ] {
+            let (trust, mut strength) = (Trust { legacy, ..Trust::default() }, Strength::Strong);
+            let mut checker = Checker {
+                chain: &[],
+                surplus: &[],
+                trust: &trust,
+                at: now(),
+                budget: &mut Budget::default(),
+                pending: &mut Vec::new(),
+                strength: &mut strength,
+            };
+            assert_eq!(checker.takes(found), taken.is_some(), "{legacy:?} {found:?}");
+            assert_eq!(strength, taken.unwrap_or(Strength::Strong), "{legacy:?} {found:?}");
+        }
+    }
+}

@@ -168,8 +168,7 @@ impl Checker<'_> {
             ..Trust::default()
         };
         match validate_for(Purpose::OcspSigning, self.budget, delegate, &[], &below_issuer, at) {
-            Ok(path) if path.strength() == Strength::Legacy => *self.strength = Strength::Legacy,
-            Ok(_) => {}
+            Ok(path) => *self.strength = self.strength.and(path.strength()),
             Err(PathError::TooManyChecks) => return Err(PathError::TooManyChecks),
             Err(error) => return Ok(Err(error.to_string())),
         }

@@ -8,9 +8,7 @@ use x509_cert::ext::pkix::KeyUsage;
 use super::{Checker, Crl, Standing};
 use crate::{
     Certificate,
-    path::{
-        MAX_CERTIFICATE_LEN, PathError, Purpose, RevocationMode, Strength, Trust, is_cheap, validate_for,
-    },
+    path::{PathError, Purpose, RevocationMode, Trust, is_cheap, validate_for},
 };
 
 impl Checker<'_> {
@@ -19,8 +17,7 @@ impl Checker<'_> {
     pub(super) fn signer_of(&mut self, crl: &Crl) -> Result<Result<Certificate, String>, PathError> {
         let (chain, surplus) = (self.chain, self.surplus);
         let issuers = chain.iter().skip(1).chain(chain.first());
-        let theirs =
-            surplus.iter().filter(|other| other.der().len() <= MAX_CERTIFICATE_LEN && is_cheap(other));
+        let theirs = surplus.iter().filter(|other| is_cheap(other));
         let others = self.trust.intermediates.iter().chain(theirs).filter(|other| !chain.contains(other));
         let mut reason = String::from("there is no certificate of who signed it");
         for signer in issuers.chain(others) {
@@ -82,9 +79,7 @@ impl Checker<'_> {
             Err(PathError::TooManyChecks) => return Err(PathError::TooManyChecks),
             Err(error) => return Ok(Err(error.to_string())),
         };
-        if path.strength() == Strength::Legacy {
-            *self.strength = Strength::Legacy;
-        }
+        *self.strength = self.strength.and(path.strength());
         self.pending.push(*signer.fingerprint());
         let mut inner = Checker {
             chain: path.chain(),

@@ -124,6 +124,7 @@ mod tests {
         for (this_update, until, grace, not_after, current) in [
             (1, Some(9), 0, 99, true),
             (5, Some(5), 0, 99, true),
+            (5, None, 0, 99, false),
             (1, Some(4), 0, 99, false),
             (1, Some(4), 1, 99, true),
             (1, Some(3), 1, 99, false),

@@ -3,9 +3,13 @@
 use smime::{
     Certificate,
     algorithm::DigestAlgorithm,
-    path::Trust,
+    ber::Tag,
+    path::{Strength, Trust, validate},
     revocation::{OcspError, OcspResponse},
-    testing::draft::{Draft, extension, key_purposes},
+    testing::{
+        draft::{Draft, at, extension, key_purposes},
+        hostile::wrap,
+    },
 };
 
 use smime::testing::evidence::{List, Single, Status, answer, response};
@@ -104,6 +108,10 @@ fn only_the_issuer_answers_and_whom_it_appointed() {
         trust(&[], &[answer(&delegate, key, &good(), std::slice::from_ref(&delegate))])
     };
     let mail = "1.3.6.1.5.5.7.3.4";
+    let with_usage = |unused, bits| {
+        let usage = wrap(Tag::BIT_STRING, &[vec![unused, bits]]);
+        appointed("CA").with(extension("2.5.29.15", true, &usage)).sign(CA)
+    };
     let checked = delegate("CA").with(key_purposes(&[OCSP_SIGNING])).sign(CA);
     let not_signed = |key| trust(&[], &[answer(&ca(), key, &good(), &[])]);
     check(&[
@@ -125,6 +133,14 @@ fn only_the_issuer_answers_and_whom_it_appointed() {
         ),
         ("another key in the CA's name", not_signed(9), "not signed by the issuer"),
         ("herself", by(alice(), ALICE), "no OCSPSigning"),
+        ("for signatures", by(with_usage(7, 0x80), 4), "good"),
+        ("for content", by(with_usage(6, 0x40), 4), "good"),
+        ("for keys", by(with_usage(5, 0x20), 4), "no digitalSignature"),
+        (
+            "in the CA's name",
+            trust(&[], &[answer(&ca(), 4, &good(), &[appointed("CA").sign(CA)])]),
+            "not signed by",
+        ),
         ("whose revocation is not known", by(checked, 4), "whether that was revoked"),
     ]);
 }
@@ -159,5 +175,52 @@ fn a_responder_that_answers_nothing_is_told_from_what_is_no_answer() {
     assert!(matches!(OcspResponse::from_der(&longer), Err(OcspError::Malformed(_))));
     for end in 0..whole.len() {
         assert!(OcspResponse::from_der(whole.get(..end).unwrap()).is_err(), "{end} octets");
+    }
+}
+
+/// Whether a delegate was revoked is told by a list that is about nobody else here.
+#[test]
+fn a_delegate_that_was_revoked_answers_no_more() {
+    let uri = wrap(Tag(0x86), &[b"http://a.example/delegates".to_vec()]);
+    let point = wrap(Tag::context(0), &[wrap(Tag::context(0), &[uri])]);
+    let points = wrap(Tag::SEQUENCE, &[wrap(Tag::SEQUENCE, std::slice::from_ref(&point))]);
+    let delegate = Draft::new("Responder", 4, "CA")
+        .numbered(40)
+        .with(key_purposes(&[OCSP_SIGNING]))
+        .with(extension("2.5.29.31", false, &points))
+        .sign(CA);
+    let list = || List::by("CA", CA).about(std::slice::from_ref(&point));
+    let with = |list: List| {
+        let along = std::slice::from_ref(&delegate);
+        trust(&[list.sign()], &[answer(&delegate, 4, &[single(Status::Good)], along)])
+    };
+    check(&[
+        ("good", with(list()), "good"),
+        ("revoked", with(list().listing(&delegate, &[])), "was revoked"),
+        ("another is", with(list().listing_number(&[1, 0, 41], &[])), "good"),
+    ]);
+    let path = validate(&alice(), &[], &with(list()), at()).unwrap();
+    assert_eq!(path.strength(), Strength::Strong);
+}
+
+#[test]
+fn an_answer_is_kept_only_of_who_may_give_it_whatever_is_known_of_him() {
+    let no_check = || extension("1.3.6.1.5.5.7.48.1.5", false, &[5, 0]);
+    let delegate = || Draft::new("Responder", 4, "CA").numbered(40).with(key_purposes(&[OCSP_SIGNING]));
+    let by =
+        |delegate: Certificate, key| answer(&delegate, key, &[single(Status::Good)], &[delegate.clone()]);
+    for (what, answer, expected) in [
+        ("the issuer", answer(&ca(), CA, &[single(Status::Revoked)], &[]), None),
+        ("another key", answer(&ca(), 9, &[single(Status::Good)], &[]), Some("not signed by the issuer")),
+        ("appointed", by(delegate().with(no_check()).sign(CA), 4), None),
+        ("by himself", by(delegate().with(no_check()).sign(4), 4), Some("signature")),
+        ("who may be revoked", by(delegate().sign(CA), 4), Some("not known whether that was revoked")),
+    ] {
+        let found = answer.check_responder(&alice(), &ca(), at()).err();
+        let fits = match (&found, expected) {
+            (Some(found), Some(expected)) => found.contains(expected),
+            (found, expected) => found.is_none() && expected.is_none(),
+        };
+        assert!(fits, "{what}: {found:?}");
     }
 }
