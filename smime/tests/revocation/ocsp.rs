@@ -207,8 +207,9 @@ fn a_delegate_that_was_revoked_answers_no_more() {
 fn an_answer_is_kept_only_of_who_may_give_it_whatever_is_known_of_him() {
     let no_check = || extension("1.3.6.1.5.5.7.48.1.5", false, &[5, 0]);
     let delegate = || Draft::new("Responder", 4, "CA").numbered(40).with(key_purposes(&[OCSP_SIGNING]));
-    let by =
-        |delegate: Certificate, key| answer(&delegate, key, &[single(Status::Good)], &[delegate.clone()]);
+    let by = |delegate: Certificate, key| {
+        answer(&delegate, key, &[single(Status::Good)], std::slice::from_ref(&delegate))
+    };
     for (what, answer, expected) in [
         ("the issuer", answer(&ca(), CA, &[single(Status::Revoked)], &[]), None),
         ("another key", answer(&ca(), 9, &[single(Status::Good)], &[]), Some("not signed by the issuer")),
