@@ -61,11 +61,6 @@ impl Evidence {
         }
         evidence
     }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.crls.is_empty() && self.ocsp.is_empty()
-    }
 }
 
 impl Trust {

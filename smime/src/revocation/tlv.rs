@@ -160,5 +160,11 @@ mod tests {
         ] {
             assert_eq!(Reader::only(octets, SEQUENCE, "x").unwrap_err(), Malformed("x"), "{octets:x?}");
         }
+        let indefinite = [&[0x30, 0x80][..], &[0; 128]].concat();
+        assert_eq!(Reader::only(&indefinite, SEQUENCE, "x").unwrap_err(), Malformed("x"));
+        // Tags of more than one octet are in nothing that is read here.
+        for tag in [0x1F, 0x3F, 0x5F, 0x9F, 0xBF] {
+            assert_eq!(Reader::new(&[tag, 1, 0]).any("x").unwrap_err(), Malformed("x"), "{tag:x}");
+        }
     }
 }

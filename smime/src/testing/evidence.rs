@@ -219,12 +219,24 @@ impl Single {
 
 /// A basic OCSP response (RFC 6960 4.2.1).
 pub fn response(by: &Certificate, key: u16, singles: &[Single], along: &[Certificate]) -> Vec<u8> {
+    let front = [wrap(Tag::context(1), &[by.subject().to_der().unwrap()]), time(-1)];
+    odd_response(&front, key, singles, &[], along)
+}
+
+/// The same with any fields before the answers, version, responderID and producedAt, and with responseExtensions.
+pub fn odd_response(
+    front: &[Vec<u8>],
+    key: u16,
+    singles: &[Single],
+    extensions: &[Vec<u8>],
+    along: &[Certificate],
+) -> Vec<u8> {
     let singles: Vec<_> = singles.iter().map(Single::der).collect();
-    let data = wrap(
-        Tag::SEQUENCE,
-        &[wrap(Tag::context(1), &[by.subject().to_der().unwrap()]), time(-1), wrap(Tag::SEQUENCE, &singles)],
-    );
-    let mut basic = signed(&data, key).to_vec();
+    let mut data = [front, &[wrap(Tag::SEQUENCE, &singles)]].concat();
+    if !extensions.is_empty() {
+        data.push(wrap(Tag::context(1), &[wrap(Tag::SEQUENCE, extensions)]));
+    }
+    let mut basic = signed(&wrap(Tag::SEQUENCE, &data), key).to_vec();
     if !along.is_empty() {
         let certificates: Vec<_> = along.iter().map(|certificate| certificate.der().to_vec()).collect();
         basic.push(wrap(Tag::context(0), &[wrap(Tag::SEQUENCE, &certificates)]));

@@ -157,6 +157,11 @@ fn what_is_critical_and_not_understood_makes_a_list_useless() {
     let other = &[1, 0, 11];
     check(&[
         ("of the list", with(&[list().with(odd(true))]), "1.2.3.4 is not supported"),
+        (
+            "another name of the issuer",
+            with(&[list().with(extension("2.5.29.18", true, &[0x30, 0]))]),
+            "good",
+        ),
         ("of the list, not critical", with(&[list().with(odd(false))]), "good"),
         ("of an entry", with(&[list().listing_number(other, &[odd(true)])]), "1.2.3.4 is not supported"),
         ("of an entry, not critical", with(&[list().listing_number(other, &[odd(false)])]), "good"),

@@ -1,18 +1,20 @@
 //! OCSP responses: about whom they are, how old, and who may answer (RFC 6960 sections 3.2 and 4.2.2).
 
+use der::{Encode, asn1::ObjectIdentifier};
 use smime::{
     Certificate,
     algorithm::DigestAlgorithm,
     ber::Tag,
+    key::Digest,
     path::{Strength, Trust, validate},
-    revocation::{OcspError, OcspResponse},
+    revocation::{OcspError, OcspResponse, crl_urls, delta_crl_urls, ocsp_urls},
     testing::{
         draft::{Draft, at, extension, key_purposes},
         hostile::wrap,
     },
 };
 
-use smime::testing::evidence::{List, Single, Status, answer, response};
+use smime::testing::evidence::{List, Single, Status, answer, hour, odd_response, response};
 
 use crate::{ALICE, CA, alice, ca, check, trust};
 
@@ -166,8 +168,14 @@ fn of_a_list_and_an_answer_the_newer_counts_and_revoked_always() {
 fn a_responder_that_answers_nothing_is_told_from_what_is_no_answer() {
     let whole = response(&ca(), CA, &[single(Status::Good)], &[]);
     assert!(OcspResponse::from_der(&whole).is_ok());
-    for (code, word) in [(1, "malformedRequest"), (2, "internalError"), (3, "tryLater"), (6, "unauthorized")]
-    {
+    for (code, word) in [
+        (1, "malformedRequest"),
+        (2, "internalError"),
+        (3, "tryLater"),
+        (4, "something unknown"),
+        (5, "sigRequired"),
+        (6, "unauthorized"),
+    ] {
         let refused = [0x30, 3, 0x0A, 1, code];
         assert_eq!(OcspResponse::from_der(&refused).unwrap_err(), OcspError::Status(word));
     }
@@ -223,5 +231,88 @@ fn an_answer_is_kept_only_of_who_may_give_it_whatever_is_known_of_him() {
             (found, expected) => found.is_none() && expected.is_none(),
         };
         assert!(fits, "{what}: {found:?}");
+    }
+}
+
+#[test]
+fn who_answers_is_named_or_has_a_key_and_what_else_a_response_says_is_read_or_makes_it_useless() {
+    let name = || wrap(Tag::context(1), &[ca().subject().to_der().unwrap()]);
+    let hash = |key: &[u8]| Digest::of(DigestAlgorithm::Sha1, key).as_bytes().to_vec();
+    let by_key = |hash| wrap(Tag::context(2), &[wrap(Tag::OCTET_STRING, &[hash])]);
+    let version = |number| wrap(Tag::context(0), &[wrap(Tag::INTEGER, &[vec![number]])]);
+    let time = |end: &str| wrap(Tag(0x18), &[format!("20231114211320{end}").into_bytes()]);
+    let odd = |is_critical| extension("1.2.3.4", is_critical, &[5, 0]);
+    let nonce = |value: &[u8]| extension("1.3.6.1.5.5.7.48.1.2", true, value);
+    let malformed = "no response";
+    for (what, front, extensions, expected, has_nonce) in [
+        ("by name", vec![name(), time("Z")], vec![], "good", None),
+        ("by key", vec![by_key(hash(ca().public_key())), time("Z")], vec![], "good", None),
+        (
+            "by another key",
+            vec![by_key(hash(alice().public_key())), time("Z")],
+            vec![],
+            "not signed by",
+            None,
+        ),
+        ("by neither", vec![wrap(Tag::context(3), &[hash(b"")]), time("Z")], vec![], malformed, None),
+        ("version 1", vec![version(0), name(), time("Z")], vec![], "good", None),
+        ("version 2", vec![version(1), name(), time("Z")], vec![], malformed, None),
+        ("a fraction", vec![name(), time(".25Z")], vec![], "good", None),
+        ("no fraction", vec![name(), time(".Z")], vec![], malformed, None),
+        ("a fraction of letters", vec![name(), time(".2xZ")], vec![], malformed, None),
+        ("another zone", vec![name(), time("+0100")], vec![], malformed, None),
+        ("what is critical", vec![name(), time("Z")], vec![odd(true)], "1.2.3.4 is not supported", None),
+        ("what is not", vec![name(), time("Z")], vec![odd(false)], "good", None),
+        ("a nonce", vec![name(), time("Z")], vec![nonce(&[4, 2, 7, 8])], "good", Some(&[7, 8][..])),
+        ("a bare nonce", vec![name(), time("Z")], vec![odd(false), nonce(&[7, 8])], "good", Some(&[7, 8])),
+    ] {
+        let der = odd_response(&front, CA, &[single(Status::Good)], &extensions, &[]);
+        let Ok(response) = OcspResponse::from_der(&der) else {
+            assert_eq!(expected, malformed, "{what}");
+            continue;
+        };
+        assert_eq!((response.nonce(), response.der()), (has_nonce, der.as_slice()), "{what}");
+        assert_eq!(response.validity_for(&alice(), &ca()), Some((hour(-1), hour(24))), "{what}");
+        assert_eq!(response.validity_for(&ca(), &ca()), None, "{what}");
+        let found = crate::found(&alice(), &[], &trust(&[], &[response]));
+        assert!(found.contains(expected), "{what}: {found}");
+    }
+}
+
+#[test]
+fn revocation_is_asked_for_by_plain_http_alone_and_at_few_places() {
+    let long = |len: usize| format!("http://{}", "a".repeat(len - 7));
+    for (uris, expected) in [
+        (vec!["http://a/1", "HTTP://b/2"], vec!["http://a/1", "HTTP://b/2"]),
+        (vec!["https://a/1", "ldap://a/1", "file:///a", "http:/", "", "http://b/2"], vec!["http://b/2"]),
+        (vec!["http://a/ 1", "http://a/\t", "http://a/\r\nX: y"], vec![]),
+        (
+            vec!["http://1", "http://2", "http://3", "http://4", "http://5"],
+            vec!["http://1", "http://2", "http://3", "http://4"],
+        ),
+        (vec![&long(2048), &long(2049)], vec![&long(2048)]),
+    ] {
+        let name = |uri: &&str| wrap(Tag(0x86), &[uri.as_bytes().to_vec()]);
+        let names: Vec<_> = uris.iter().map(name).collect();
+        let point = wrap(Tag::context(0), &[wrap(Tag::context(0), &names)]);
+        let points = wrap(Tag::SEQUENCE, &[wrap(Tag::SEQUENCE, &[point])]);
+        let method = |method: &'static str| {
+            move |name: &Vec<u8>| {
+                let oid = method.parse::<ObjectIdentifier>().unwrap().to_der().unwrap();
+                wrap(Tag::SEQUENCE, &[oid, name.clone()])
+            }
+        };
+        // Where the issuer's certificates are is no responder.
+        let issuers = names.iter().map(method("1.3.6.1.5.5.7.48.2"));
+        let access: Vec<_> = issuers.chain(names.iter().map(method("1.3.6.1.5.5.7.48.1"))).collect();
+        let leaf = |extension| Draft::new("Alice", ALICE, "CA").with(extension).sign(CA);
+        let with_lists = leaf(extension("2.5.29.31", false, &points));
+        let with_deltas = leaf(extension("2.5.29.46", false, &points));
+        let with_responders = leaf(extension("1.3.6.1.5.5.7.1.1", false, &wrap(Tag::SEQUENCE, &access)));
+        let all = |leaf| [crl_urls(leaf), delta_crl_urls(leaf), ocsp_urls(leaf)];
+        let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+        assert_eq!(all(&with_lists), [expected.clone(), vec![], vec![]], "{uris:?}");
+        assert_eq!(all(&with_deltas), [vec![], expected.clone(), vec![]], "{uris:?}");
+        assert_eq!(all(&with_responders), [vec![], vec![], expected], "{uris:?}");
     }
 }
