@@ -15,6 +15,7 @@ pub mod plan;
 pub mod process;
 pub mod punch;
 pub mod report;
+pub mod rest;
 pub mod results;
 pub mod sample;
 pub mod signers;

@@ -223,11 +223,6 @@ fn peer_of(cost: Cost, messages: u64) -> Peer {
     Peer { rate: messages as f64 / cost.seconds, cpu: cost.cpu * 1e6 / messages.max(1) as f64 }
 }
 
-/// What was written before is on the disk, and does not get into what is measured next.
-fn settle() -> Result<()> {
-    command::succeed("coreutils", &mut Command::new("sync")).map(drop)
-}
-
 /// The file system of a folder.
 fn file_system(folder: &Path) -> Result<String> {
     let mut command = Command::new("df");

@@ -4,12 +4,13 @@ use std::{fs, path::Path};
 
 use anyhow::{Result, ensure};
 
-use super::{Bench, Part, RAW_SECONDS, peer_of, settle};
+use super::{Bench, Part, RAW_SECONDS, peer_of};
 use crate::{
     batch::{
         material::{self, Archive},
         peers::{self, Deed},
         process::{self, Cost},
+        rest,
         results::{Limit, Peer},
         site::{LATENCY, Reached, Site, cores},
     },
@@ -44,10 +45,10 @@ impl Bench<'_> {
             in_turn(
                 round,
                 || {
-                    settle()?;
+                    rest::settle()?;
                     let raw = self.site.raw(reached, operation, sessions, RAW_SECONDS)?;
                     bare.push(Peer { rate: raw.rate, cpu: raw.cpu });
-                    settle()?;
+                    rest::settle_before(&archive)?;
                     let to = self.folder.join("least");
                     let cost =
                         process::run(&mut self.site.least(reached, deed, operation, &archive.path, &to)?)?;
@@ -92,7 +93,7 @@ impl Bench<'_> {
                 round,
                 || {
                     let copy = self.folder.join("copy");
-                    settle()?;
+                    rest::settle_before(&archive)?;
                     let cost = peers::copy(&archive.path, &copy)?;
                     theirs.push(peer_of(cost, archive.messages));
                     Ok(fs::remove_dir_all(&copy)?)
@@ -121,7 +122,7 @@ impl Bench<'_> {
             in_turn(
                 round,
                 || {
-                    settle()?;
+                    rest::settle_before(&archive)?;
                     theirs.push(peer_of(peers::hash(&archive.path)?, archive.messages));
                     Ok(())
                 },

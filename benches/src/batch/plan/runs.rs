@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Result, ensure};
 use testkit::pki::Person;
 
-use super::{Bench, SIGNERS, settle};
+use super::{Bench, SIGNERS};
 use crate::batch::{
     material::{self, Archive},
     process::{self, Cost},
-    punch, sample, signers,
+    punch, rest, sample, signers,
     site::Reached,
 };
 
@@ -81,7 +81,7 @@ impl Bench<'_> {
     pub(super) fn write_from(&self, mut command: Command, deed: &str, archive: &Archive) -> Result<Cost> {
         let (output, report) = (self.folder.join("output"), self.folder.join("report.jsonl"));
         command.arg(&archive.path).arg("--output").arg(&output).arg("--report").arg(&report);
-        settle()?;
+        rest::settle_before(archive)?;
         let cost = if archive.octets > WRITTEN {
             punch::while_written(&output, || process::run(&mut command))?
         } else {
@@ -110,7 +110,7 @@ impl Bench<'_> {
     pub(super) fn look(&self, mut command: Command, deed: &str, archive: &Archive) -> Result<Cost> {
         let report = self.folder.join("report.jsonl");
         command.arg(deed).arg(&archive.path).arg("--report").arg(&report);
-        settle()?;
+        rest::settle_before(archive)?;
         let cost = process::run(&mut command)?;
         Self::check(&report, archive)?;
         Ok(cost)
