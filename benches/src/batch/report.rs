@@ -14,7 +14,7 @@ impl Results {
         let mut out = format!(
             "# Archives\n\n{}; {}; {}. Archives on {}. Medians of {} rounds with the least and the most; who is compared \
              works in the same rounds on the same archive, one time before and one time after, each when the disk \
-             is at rest, what is read was just read once where there is room, and memory to write as much was just used and given back. One message of what is \
+             is at rest, and what is read was just read once, where there is room. One message of what is \
              signed, opened or rekeyed is looked at by OpenSSL, or compared with what it was. Load average before: {}.\n\nAll programs are measured from \
              their start to their end, with all that makes the output durable. Mails have a median of 20 KB and some \
              5 MB, if nothing else is said.\n\n",

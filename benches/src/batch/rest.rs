@@ -1,11 +1,11 @@
-//! What each contender begins with: the disk at rest, what it will read in memory, and memory at hand.
+//! What each contender begins with: the disk at rest, and what it will read in memory.
 //!
-//! A copy that was removed is discarded by the file system for a while yet, and a virtual machine gives memory back to its
-//! host, the more the longer nobody needs it, and takes long to get it again. Whoever comes second met either.
+//! A copy that was removed is discarded by the file system for a while yet. What cannot be made the same is whether a virtual
+//! machine's free memory is still its own: the host may have taken it back, and whoever writes large pieces through the page
+//! cache then waits for it, up to as long as for all else. Rounds in both orders show that.
 
 use std::{
     fs::{self, File},
-    hint::black_box,
     io,
     path::Path,
     process::Command,
@@ -33,16 +33,12 @@ pub fn settle() -> Result<()> {
     Ok(())
 }
 
-/// The same, and what will be read is in memory, if there is room for it, and as much is at hand as it takes to write
-/// that much.
+/// The same, and what will be read is in memory, if there is room for it.
 pub fn settle_before(input: &Archive) -> Result<()> {
     settle()?;
-    let available = available().unwrap_or_default();
-    if input.octets < available / 2 {
+    if input.octets < available().unwrap_or_default() / 2 {
         read(&input.path)?;
     }
-    let room = (2 * input.octets + PROGRAM).min(available / 4);
-    black_box(vec![1_u8; usize::try_from(room)?]);
     Ok(())
 }
 
@@ -82,8 +78,6 @@ const STILL: Duration = Duration::from_millis(300);
 const EACH: Duration = Duration::from_millis(20);
 /// and how long to wait for that at most: others may write all the time.
 const LONGEST: Duration = Duration::from_secs(10);
-/// What a program takes besides.
-const PROGRAM: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {
