@@ -20,7 +20,7 @@ use crate::{
     AuditedKey, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome, Plan, Policy,
     ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres,
     harvest::{Harvester, Signed},
-    incoming::MOST_FORMS,
+    incoming::opened_forms,
     recipients::Certificates,
     revocation::trust_with,
 };
@@ -308,10 +308,11 @@ impl Agent {
 
     /// How many bodies of a message of this envelope may be in memory at a time beside what one of them is made of, each as
     /// large as what may be made of it: one for all of whom the same rules are, for those who own a key and for those who do
-    /// not; those of all together never more than two and the one that is being made.
+    /// not; those of all together never more than two and the one that is being made. Where keys open it otherwise for
+    /// some, that is within the same room, or stays closed.
     pub fn opened_forms(&self, envelope: &Envelope) -> usize {
         let shares = if self.policy.is_outgoing(envelope) { 1 } else { self.incoming.most_shares(envelope) };
-        shares.saturating_mul(2).min(envelope.recipients.len()).clamp(1, MOST_FORMS)
+        opened_forms(shares, envelope)
     }
 
     /// Begins what [`Agent::treat`] does, where that waits for nothing but a private key and takes as long as the message is

@@ -1,35 +1,29 @@
-//! Mail from elsewhere, for all of its recipients: opened for those who own a key, verified, and treated as the rules say.
+//! Mail from elsewhere, for all of its recipients: opened for those whose keys do, verified, and treated as the rules say.
 //!
-//! Recipients of whom one owns a key and another does not, or whom different rules are about, get different forms of
+//! Recipients of whom one has the key and another has not, or whom different rules are about, get different forms of
 //! a message; one stays with the MTA, the others are copies, as with outgoing mail. The answer is one for all, so the
 //! strictest of their rules gives it.
 
 mod answers;
 mod bodies;
+mod forms;
 mod rewrite;
 mod subject;
 
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use smime::{
-    MailAddress, Room,
-    cms::{EnvelopedData, Object},
-    message::{AuthResult, Ciphertext, Verdict, VerifiedSigner},
+    MailAddress,
+    message::{AuthResult, Verdict},
     mime::{Message, MimeEntity, possible_originators, single_originator},
 };
 
-use answers::Answers;
-use bodies::Bodies;
-
-pub(crate) use bodies::MOST_FORMS;
+use bodies::MOST_FORMS;
+use forms::{Form, Making};
 
 use crate::{
-    Agent, AgentError, Copy, Disposition, Edits, Entitled, Envelope, Keep, Opening, Outcome, Protection,
-    Received, Returned, Settings, authres,
-    config::Action,
-    harvest::Signed,
-    receiving::Whole,
-    settings::{Decision, IncomingRule},
+    Agent, AgentError, Copy, Disposition, Edits, Envelope, Keep, Opening, Outcome, Protection, Received,
+    Returned, Settings, config::Action, harvest::Signed, settings::IncomingRule,
 };
 
 /// The rules for mail from elsewhere.
@@ -145,32 +139,6 @@ enum About {
     Others,
 }
 
-/// One form of a message, and who gets it.
-struct Form {
-    recipients: Vec<String>,
-    rule: Arc<IncomingRule>,
-    /// All but the body, once that is shared.
-    edits: Edits,
-    /// Its body, where that is a new one.
-    body: Option<Arc<Vec<u8>>>,
-    received: Received,
-    note: Option<String>,
-    decision: Decision,
-}
-
-/// What the forms of a message have in common.
-struct Common {
-    answers: Answers,
-    bodies: Bodies,
-}
-
-impl Form {
-    /// Whether whoever gets this may as well get the other.
-    fn is_like(&self, other: &Self) -> bool {
-        self.edits == other.edits && self.body == other.body && self.decision == other.decision
-    }
-}
-
 impl Agent {
     /// The edits that take off a message whatever claims to have been found by us: fields, and tags where readers here take
     /// them for ours.
@@ -200,134 +168,22 @@ impl Agent {
             let rule = Arc::clone(&self.incoming().default);
             vec![IncomingShare { recipients: envelope.recipients.clone(), rule }]
         };
-        let octets = message.octets().len();
-        let mut common = Common { answers: Answers::default(), bodies: Bodies::of(octets) };
+        let counted = opened_forms(shares.len(), envelope);
+        let mut making = Making::of(self, envelope, message, at, counted);
         let mut forms: Vec<Form> = Vec::new();
-        for IncomingShare { recipients, rule } in shares {
-            for recipients in self.by_ownership(recipients, &rule, &entity) {
-                let form = self.form(recipients, &rule, envelope, message, at, &mut common)?;
-                match forms.iter_mut().find(|known| known.is_like(&form)) {
-                    Some(known) => known.recipients.extend(form.recipients),
-                    None => forms.push(form),
-                }
-            }
+        for IncomingShare { recipients, rule } in &shares {
+            making.add(&mut forms, recipients, rule)?;
         }
         let disposition = disposition(&forms)?;
         if disposition != Disposition::Deliver && forms.len() > 1 {
             // Copies would be delivered. One message is held, and so one that all of them may get.
             let strictest =
                 forms.iter().max_by_key(|form| form.decision.action).map(|form| Arc::clone(&form.rule));
-            let rule = strictest.unwrap_or_default();
-            // Their contents are not wanted any more.
             forms.clear();
-            common.bodies = Bodies::of(octets);
-            let all = envelope.recipients.clone();
-            forms = vec![self.form(all, &rule, envelope, message, at, &mut common)?];
+            forms.push(making.only(&strictest.unwrap_or_default())?);
         }
-        drop(common);
+        drop(making);
         self.finish(forms, disposition, is_incoming, envelope, message, keep)
-    }
-
-    /// Parts recipients into those for whom the message can be opened, and all others; everybody together where nobody can
-    /// get a copy.
-    fn by_ownership(
-        &self,
-        recipients: Vec<String>,
-        rule: &IncomingRule,
-        entity: &MimeEntity<'_>,
-    ) -> Vec<Vec<String>> {
-        if !self.can_split || !rule.decrypt || recipients.len() < 2 {
-            return vec![recipients];
-        }
-        let Some(ciphertext) = Ciphertext::find_within(entity, Room::of(entity.octets().len())) else {
-            return vec![recipients];
-        };
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&ciphertext.object) else {
-            return vec![recipients];
-        };
-        let (owners, others): (Vec<_>, Vec<_>) =
-            recipients.into_iter().partition(|recipient| self.owns_a_key_of(&enveloped, recipient));
-        [owners, others].into_iter().filter(|some| !some.is_empty()).collect()
-    }
-
-    fn owns_a_key_of(&self, enveloped: &EnvelopedData<'_>, recipient: &str) -> bool {
-        MailAddress::parse(recipient).is_ok_and(|recipient| {
-            let mut owned = self.identities.owned_by(&recipient);
-            owned.any(|identity| enveloped.recipient_for(identity.certificate()).is_some())
-        })
-    }
-
-    /// What some recipients get by a rule.
-    fn form(
-        &self,
-        recipients: Vec<String>,
-        rule: &Arc<IncomingRule>,
-        envelope: &Envelope,
-        message: &Message,
-        at: SystemTime,
-        Common { answers, bodies }: &mut Common,
-    ) -> Result<Form, AgentError> {
-        let addresses: Vec<_> =
-            recipients.iter().map(|recipient| MailAddress::parse(recipient).ok()).collect();
-        let entitled = if rule.decrypt { Entitled::Recipients(&addresses) } else { Entitled::Nobody };
-        let turn = self.receiving().receive_whole(message, entitled, at);
-        let whole = turn.wait_asking(message, |identity, question| {
-            answers.or_ask(identity, question, || question.ask_decryptor(&self.audited(identity, envelope)))
-        })?;
-        let mut form = self.form_of(recipients, rule, envelope, message, whole);
-        let Some(body) = form.edits.body.take() else { return Ok(form) };
-        if let Some(shared) = bodies.shared(body) {
-            form.body = Some(shared);
-            return Ok(form);
-        }
-        // Whether it opens must not show in any reply: so it stays closed for these, as what does not open.
-        let mut whole = self.receiving().receive_whole(message, Entitled::Nobody, at).wait(message)?;
-        whole.received.opening = Opening::Failed("its forms take too much room".to_owned());
-        let mut form = self.form_of(form.recipients, rule, envelope, message, whole);
-        form.body = form.edits.body.take().map(|body| bodies.closed(body));
-        Ok(form)
-    }
-
-    /// The same of what came out.
-    fn form_of(
-        &self,
-        recipients: Vec<String>,
-        rule: &Arc<IncomingRule>,
-        envelope: &Envelope,
-        message: &Message,
-        Whole { mut received, content: wrapped }: Whole,
-    ) -> Form {
-        let entity = message.entity();
-        let note = note(&received.opening, &received.verdict, rule);
-        let mut edits = std::mem::take(&mut received.edits);
-        let reports_stay = self.reports_stay(envelope, &entity);
-        let promoted =
-            rewrite::rewrite(&mut edits, &entity, wrapped.as_deref(), &received, rule, reports_stay);
-        let words = rule.subject_tag.then(|| subject::words(&received.opening, received.verdict.result()));
-        if self.incoming().tags_subjects {
-            subject::retag(&mut edits, &entity, promoted, words.flatten());
-        }
-        let decision = rule.decide(&received.opening, received.verdict.result());
-        let field = authres::value(&received.verdict, note.as_deref(), self.authserv_id());
-        edits.prepend.push((authres::NAME.to_owned(), field));
-        if decision.action != Action::Deliver {
-            edits.prepend.push((authres::TAG.to_owned(), decision.cause.to_owned()));
-        }
-        if rule.details {
-            let layers = layers(&received);
-            let value = authres::details(&received.verdict, note.as_deref(), &layers);
-            edits.prepend.push((authres::DETAILS.to_owned(), value));
-        }
-        edits.returned = received.opening.returned();
-        if edits.returned == Returned::HeadersOnly {
-            edits.sender = self.opened_mail_sender().cloned();
-        }
-        // Forms are kept one beside the other, and who signed beyond the message.
-        let signers = std::mem::take(&mut received.signers);
-        if self.harvests() {
-            received.signers = signers.into_iter().map(VerifiedSigner::settled).collect();
-        }
-        Form { recipients, rule: Arc::clone(rule), edits, body: None, received, note, decision }
     }
 
     /// Whether reports on an opened message go to its author, to whom the configuration names, or to nobody: never to a
@@ -397,6 +253,11 @@ impl Agent {
             Outcome { edits, verdict, disposition, layers, signed, ..Outcome::unchanged(action, reason) };
         Ok(outcome.with_short_reason())
     }
+}
+
+/// How many bodies of a message may be in memory at a time, of so many shares: see [`Agent::opened_forms`].
+pub(crate) fn opened_forms(shares: usize, envelope: &Envelope) -> usize {
+    shares.saturating_mul(2).min(envelope.recipients.len()).clamp(1, MOST_FORMS)
 }
 
 /// What becomes of the message, which is one for all of its recipients: the strictest that one of their rules says. It is

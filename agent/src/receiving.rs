@@ -1,22 +1,25 @@
-//! RFC 8551's receiving agent: opens a message for those who own a key, and verifies it.
+//! RFC 8551's receiving agent: opens a message for those whose keys do, and verifies it.
+
+mod layer;
 
 use std::{borrow::Cow, time::SystemTime};
 
 use smime::{
     MailAddress, Room,
     algorithm::ContentEncryptionAlgorithm,
-    cms::{EncryptedKey, EnvelopedData, Object, OpenError},
+    cms::Object,
     key::KeyError,
     message::{Ciphertext, Reason, Signature, Verdict, VerifiedSigner, Wrapped, verify_read, verify_within},
     mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
     path::{Budget, Trust},
-    question::{Answer, Question},
 };
 
 use crate::{
-    AgentError, Edits, Identities, Identity, Returned, Turn,
+    AgentError, Edits, Identities, Returned, Turn,
     opened::{as_entity, is_transport_safe, put_in_place},
 };
+pub(crate) use layer::Group;
+use layer::{Layer, Opened};
 
 /// Opens and verifies messages with these identities and this trust.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +35,7 @@ pub struct ReceivingAgent<'a> {
 /// For whom a message may be opened.
 #[derive(Clone, Copy, Debug)]
 pub enum Entitled<'a> {
-    /// For these recipients: each of them must own a key that the message is encrypted to, because all
+    /// For these recipients: each of them must own a key that gives the content-encryption key, because all
     /// of them will get the same plaintext. `None` stands for a recipient who owns nothing.
     Recipients(&'a [Option<MailAddress>]),
     /// For whoever runs this over his own archive.
@@ -69,9 +72,9 @@ pub enum Opening {
         /// How well the best of the layers protects what is inside.
         protection: Protection,
     },
-    /// Not every recipient owns a key that it is encrypted to.
+    /// It does not even name a key of every recipient: that its sender knows. No key was asked.
     NotEntitled,
-    /// It could not be opened: bad ciphertext, or an algorithm that is not supported.
+    /// It could not be opened: bad ciphertext, or bad for one of the recipients; or an algorithm that is not supported.
     Failed(String),
 }
 
@@ -129,7 +132,7 @@ impl<'i> ReceivingAgent<'i> {
         entitled: Entitled<'i>,
         at: SystemTime,
     ) -> Turn<'i, Result<Received, AgentError>> {
-        let whole = self.receive_whole(message, entitled, at);
+        let whole = self.receive_whole(message, Group::of(entitled), at);
         whole.map(|_, received| received.map(|Whole { received, .. }| received), message)
     }
 
@@ -137,12 +140,12 @@ impl<'i> ReceivingAgent<'i> {
     pub(crate) fn receive_whole(
         self,
         message: &Message,
-        entitled: Entitled<'i>,
+        group: Group<'i>,
         at: SystemTime,
     ) -> Turn<'i, Result<Whole, AgentError>> {
         let work = Work {
             agent: self,
-            entitled,
+            group,
             at,
             sender: Claimed::of(&message.entity(), self.sender_rule),
             budget: Budget::default(),
@@ -177,40 +180,21 @@ impl<'i> ReceivingAgent<'i> {
         let room = Room::of(entity.octets().len());
         verify_within(budget, room, &entity, claimed, self.trust, at).0
     }
-
-    /// The RecipientInfo to open with: chosen by certificates alone, and only if everybody who will get
-    /// the plaintext owns a key that the message is encrypted to.
-    fn choose<'e>(
-        &self,
-        enveloped: &'e EnvelopedData<'_>,
-        entitled: Entitled<'_>,
-    ) -> Option<(EncryptedKey<'e>, &'i Identity)> {
-        let named = |identity: &'i Identity| {
-            enveloped.recipient_for(identity.certificate()).map(|info| (info, identity))
-        };
-        match entitled {
-            Entitled::Nobody => None,
-            Entitled::Owner => self.identities.iter().find_map(named),
-            Entitled::Recipients(recipients) => {
-                let owned = recipients
-                    .iter()
-                    .map(|recipient| self.identities.owned_by(recipient.as_ref()?).find_map(named));
-                owned.collect::<Option<Vec<_>>>()?.into_iter().next()
-            }
-        }
-    }
 }
 
 /// What became of a message, and the content of it that was opened.
 pub(crate) struct Whole {
     pub(crate) received: Received,
     pub(crate) content: Option<Vec<u8>>,
+    /// For whom of a group that may be parted all this is not, by place.
+    pub(crate) left: Vec<usize>,
 }
 
 /// A message on its way from layer to layer, and how far it is.
 struct Work<'i> {
     agent: ReceivingAgent<'i>,
-    entitled: Entitled<'i>,
+    /// Who gets what was opened so far.
+    group: Group<'i>,
     at: SystemTime,
     sender: Claimed,
     budget: Budget,
@@ -231,45 +215,42 @@ impl<'i> Work<'i> {
     /// Opens layer after layer while the root is ciphertext, or a signature around nothing but ciphertext: then
     /// the signature goes with the ciphertext that it covers, and what it was worth is kept.
     fn open(mut self, message: &Message) -> Turn<'i, Result<Whole, AgentError>> {
-        while self.layers < MAX_DEPTH
-            && let Some(layer) = self.next_layer(message)
-        {
-            self.layers += 1;
-            let (identity, question) = match layer.question(self.agent, self.entitled) {
-                Ok(asked) => asked,
-                Err(why) => {
-                    self.stays(why);
-                    break;
-                }
-            };
-            let Some(question) = question else {
-                match self.open_layer(message, &layer, identity, Ok(None)) {
-                    Ok(true) => continue,
-                    Ok(false) => break,
-                    Err(error) => return Turn::Done(Err(error)),
-                }
-            };
-            return Turn::asking(identity, question, move |message, answer| {
-                match self.open_layer(message, &layer, identity, answer.map(Some)) {
-                    Ok(true) => self.open(message),
-                    Ok(false) => Turn::Done(Ok(self.verify(message))),
-                    Err(error) => Turn::Done(Err(error)),
-                }
-            });
+        match self.next_layer(message) {
+            Some(layer) => self.ask(message, layer),
+            None => Turn::Done(Ok(self.verify(message))),
         }
-        Turn::Done(Ok(self.verify(message)))
     }
 
-    /// The ciphertext that is the root now, if there is one and room for its content.
-    fn next_layer(&mut self, message: &Message) -> Option<Layer> {
+    /// Asks one key after the other, and opens the layer.
+    fn ask(mut self, message: &Message, mut layer: Layer<'i>) -> Turn<'i, Result<Whole, AgentError>> {
+        let Some((place, identity, question)) = layer.question() else {
+            return match self.open_layer(message, layer) {
+                Ok(true) => self.open(message),
+                Ok(false) => Turn::Done(Ok(self.verify(message))),
+                Err(error) => Turn::Done(Err(error.into())),
+            };
+        };
+        Turn::asking(identity, question, move |message, answer| match layer.answered(place, answer) {
+            Ok(()) => self.ask(message, layer),
+            Err(error) => Turn::Done(Err(error.into())),
+        })
+    }
+
+    /// The ciphertext that is the root now, if there is one that may be opened, and room for its content.
+    fn next_layer(&mut self, message: &Message) -> Option<Layer<'i>> {
+        if self.layers == MAX_DEPTH {
+            return None;
+        }
         let room = self.room();
         let ciphertext = Ciphertext::find_within(&self.entity(message), room)?;
+        self.layers += 1;
         // Beside it there will be its content.
         if room.without(ciphertext.object.len()).take(ciphertext.object.len()).is_err() {
             self.stays(Opening::Failed("the ciphertext inside is too large".to_owned()));
             return None;
         }
-        Some(Layer(ciphertext))
+        let layer = Layer::of(ciphertext, self.agent, &mut self.group);
+        layer.map_err(|why| self.stays(why)).ok()
     }
 
     /// The layer below stays closed. What was opened so far is opened.
@@ -279,23 +260,16 @@ impl<'i> Work<'i> {
         }
     }
 
-    /// Opens a layer by the answer of its key. False if it stays closed.
-    fn open_layer(
-        &mut self,
-        message: &Message,
-        layer: &Layer,
-        identity: &Identity,
-        answer: Result<Option<Answer>, KeyError>,
-    ) -> Result<bool, AgentError> {
-        let (octets, cipher) = match layer.open_with(identity, answer) {
+    /// Opens a layer by the answers of its keys. False if it stays closed.
+    fn open_layer(&mut self, message: &Message, layer: Layer<'i>) -> Result<bool, KeyError> {
+        let (opened, ciphertext) = layer.open(&mut self.group)?;
+        let Opened { octets, cipher } = match opened {
             Ok(opened) => opened,
-            Err(OpenError::Key(error)) if !is_of_the_message(&error) => return Err(error.into()),
-            Err(error) => {
-                self.stays(Opening::Failed(error.to_string()));
+            Err(why) => {
+                self.stays(Opening::Failed(why));
                 return Ok(false);
             }
         };
-        let Layer(ciphertext) = layer;
         if ciphertext.is_signed {
             let room = self.room().without(ciphertext.object.len() + octets.len());
             let content = self.content.take();
@@ -333,7 +307,17 @@ impl<'i> Work<'i> {
             self.content = Some(content);
         }
         let Self {
-            agent, at, sender, mut budget, whole: room, content, opening, around, mut ciphers, ..
+            agent,
+            group,
+            at,
+            sender,
+            mut budget,
+            whole: room,
+            content,
+            opening,
+            around,
+            mut ciphers,
+            ..
         } = self;
         let outer = message.entity();
         let closed = || Cow::Borrowed(outer.octets());
@@ -370,40 +354,11 @@ impl<'i> Work<'i> {
             ciphers.clear();
             None
         };
-        Whole { received: Received { opening, ciphers, verdict, signers, edits }, content }
-    }
-}
-
-/// A ciphertext that is to be opened.
-struct Layer(Ciphertext);
-
-impl Layer {
-    /// Whose key opens it, and what that is asked; why it stays closed where nobody's does.
-    fn question<'i>(
-        &self,
-        agent: ReceivingAgent<'i>,
-        entitled: Entitled<'_>,
-    ) -> Result<(&'i Identity, Option<Question>), Opening> {
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&self.0.object) else {
-            return Err(Opening::NotEncrypted);
-        };
-        let (info, identity) = agent.choose(&enveloped, entitled).ok_or(Opening::NotEntitled)?;
-        let question = enveloped.question(info, identity.certificate());
-        Ok((identity, question.map_err(|error| Opening::Failed(error.to_string()))?))
-    }
-
-    fn open_with(
-        &self,
-        identity: &Identity,
-        answer: Result<Option<Answer>, KeyError>,
-    ) -> Result<(Vec<u8>, ContentEncryptionAlgorithm), OpenError> {
-        let answer = answer?;
-        // It was read and chosen before.
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&self.0.object) else {
-            return Err(OpenError::Undecryptable);
-        };
-        let info = enveloped.recipient_for(identity.certificate()).ok_or(OpenError::Undecryptable)?;
-        Ok((as_entity(enveloped.open_with(info, answer)?), enveloped.algorithm()?))
+        Whole {
+            received: Received { opening, ciphers, verdict, signers, edits },
+            content,
+            left: group.left(),
+        }
     }
 }
 

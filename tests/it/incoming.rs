@@ -1,13 +1,16 @@
 //! Mail encrypted by others is opened for those who own the key, and for nobody else.
 
+use std::time::Duration;
+
 use testkit::mail::{Letter, ugly_entity};
 use testkit::peers::{Recipient, pkcs7_mime};
 use testkit::smtp::Origin;
-use testkit::{Lab, mime};
+use testkit::{Lab, mime, wait};
 
 use crate::common::{assert_same_content, assert_untouched, our_results, verdict};
 
 const TEXT: &[u8] = b"Content-Type: text/plain\r\n\r\nfor bob only\r\n";
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn letter<'a>(lab: &'a Lab, to: &'a str) -> Letter<'a> {
     Letter { from: &lab.erin.address, to, subject: "Encrypted" }
@@ -74,6 +77,51 @@ fn mail_for_somebody_who_does_not_own_the_key_arrives_untouched() {
         let mail = running.incoming(recipients, &sent).unwrap();
         assert_untouched(&mail, &sent);
         assert!(!our_results(&mail).iter().any(|result| result.contains("smime=pass")), "{mail:?}");
+    }
+}
+
+/// What somebody makes of captured ciphertext to two people of ours: of the RecipientInfos one, by its place, gets another key.
+fn forged(lab: &Lab, to: &[Recipient<'_>], place: usize) -> Vec<u8> {
+    let entity = lab.openssl().unwrap().encrypt(TEXT, to, &["-aes-256-gcm"]).unwrap();
+    let mut object = mime::leaves(&letter(lab, "x").carrying(&entity)).unwrap().remove(0).octets;
+    let keys: Vec<_> = (0..object.len()).filter(|at| object[*at..].starts_with(&[4, 0x82, 1, 0])).collect();
+    object[keys[place] + 4..][..256].fill(0x5a);
+    letter(lab, &lab.bob.address).carrying(&pkcs7_mime("authEnveloped-data", &object))
+}
+
+#[test]
+fn a_name_that_somebody_wrote_into_captured_ciphertext_opens_it_for_nobody() {
+    for (name, has_copies) in [("forged-names", false), ("forged-names-copies", true)] {
+        let mut lab = Lab::new(name).unwrap();
+        if has_copies {
+            lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
+        }
+        let running = lab.start().unwrap();
+        let lab = &running.lab;
+        let to = [Recipient::pkcs1(&lab.alice), Recipient::oaep(&lab.bob)];
+        for (place, is_turned) in [(0, false), (0, true), (1, false), (1, true)] {
+            let sent = forged(lab, &to, place);
+            // Who has the key says a judge that asks keys only.
+            let openssl = lab.openssl().unwrap();
+            let can = |person| openssl.decrypt(&sent, person).is_ok_and(|text| text == TEXT);
+            let (owner, other) =
+                if can(&lab.alice) { (&lab.alice, &lab.bob) } else { (&lab.bob, &lab.alice) };
+            assert!(can(owner) && !can(other));
+            let (owner, other) = (owner.address.as_str(), other.address.as_str());
+            let recipients = if is_turned { [owner, other] } else { [other, owner] };
+            let (before, count) = (running.sink.mails().len(), if has_copies { 2 } else { 1 });
+            let reply = running.send(&Origin::remote(), &lab.erin.address, &recipients, &sent).unwrap();
+            assert_eq!(reply.code, 250, "{reply:?} {}", running.milter.log());
+            let mails = running.sink.wait_for(before + count, PATIENCE).unwrap();
+            assert_eq!(mails.len(), before + count, "{mails:?}");
+            for mail in &mails[before..] {
+                let is_open = mime::find(&mail.octets, b"for bob only").is_some();
+                assert_eq!(is_open, mail.to == [owner], "{recipients:?} {mail:?}");
+                let word = our_results(mail).concat();
+                let stays = "not decrypted: the content cannot be decrypted";
+                assert_eq!(word.contains(stays), !is_open, "{word}");
+            }
+        }
     }
 }
 

@@ -1,9 +1,11 @@
-//! What keys have answered about one message, so that no token is asked twice for what several forms of it need.
+//! What keys have answered about one message, so that no token is asked twice for what several forms of it need, nor more than
+//! an honest message needs.
 
 use std::cell::RefCell;
 
 use smime::{
-    key::KeyError,
+    cms::MAX_RECIPIENTS,
+    key::{KeyError, Unwrapped},
     question::{Answer, Question},
 };
 
@@ -19,13 +21,14 @@ struct Known {
     answer: Answer,
 }
 
-/// How many answers are kept: for each layer that of one key, as a rule.
-const MAX_ANSWERS: usize = 100;
-/// How long an encrypted key may be whose answer is kept. None that a key here can open is longer.
+/// How often keys are asked for a message: once for each recipient of one layer, or of several that have fewer.
+const MAX_ANSWERS: usize = MAX_RECIPIENTS;
+/// How long an encrypted key may be. None that a key here can open is longer.
 const MAX_ENCRYPTED_KEY: usize = 4096;
 
 impl Answers {
-    /// The answer that is known, or else what `ask` finds out. An error is asked for again: it may pass.
+    /// The answer that is known, or else what `ask` finds out. An error is asked for again: it may pass. What is beyond the
+    /// limits is not asked, and answered as a token would answer what is bad; its sender knows them.
     pub(super) fn or_ask(
         &self,
         identity: &Identity,
@@ -37,12 +40,13 @@ impl Answers {
         if let Some(known) = all.iter().find(|known| known.key == key && known.question == *question) {
             return Ok(known.answer.clone());
         }
-        let answer = ask()?;
         let is_long = matches!(question, Question::Unwrap { encrypted_key, .. }
             if encrypted_key.len() > MAX_ENCRYPTED_KEY);
-        if !is_long && all.len() < MAX_ANSWERS {
-            all.push(Known { key, question: question.clone(), answer: answer.clone() });
+        if is_long || all.len() == MAX_ANSWERS {
+            return Ok(Answer::Unwrapped(Unwrapped::Rejected));
         }
+        let answer = ask()?;
+        all.push(Known { key, question: question.clone(), answer: answer.clone() });
         Ok(answer)
     }
 }

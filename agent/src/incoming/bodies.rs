@@ -8,17 +8,18 @@ use std::sync::Arc;
 use smime::Room;
 
 /// All of a message's. Together they may take twice what may be made of it: for one that is opened, and one that lost its
-/// signature.
+/// signature; or once, where no more is counted.
 pub(super) struct Bodies {
     all: Vec<Arc<Vec<u8>>>,
     first: Room,
-    second: Room,
+    second: Option<Room>,
 }
 
 impl Bodies {
-    /// Of a message of so many octets: none yet.
-    pub(super) fn of(message: usize) -> Self {
-        Self { all: Vec::new(), first: Room::of(message), second: Room::of(message) }
+    /// Of a message of so many octets, for which so many are counted with the one that is made: none yet.
+    pub(super) fn of(message: usize, counted: usize) -> Self {
+        let second = (counted >= MOST_FORMS).then(|| Room::of(message));
+        Self { all: Vec::new(), first: Room::of(message), second }
     }
 
     /// Takes a body in, where none is like it. `None` where there is no room for it.
@@ -27,7 +28,9 @@ impl Bodies {
             return Some(known);
         }
         let has_room = self.first.take(body.len());
-        has_room.or_else(|_| self.second.take(body.len())).ok()?;
+        if has_room.is_err() {
+            self.second.as_mut()?.take(body.len()).ok()?;
+        }
         Some(self.take_in(body))
     }
 
@@ -59,7 +62,7 @@ mod tests {
     fn what_is_alike_is_held_once_and_all_together_have_a_limit() {
         let message = 1 << 20;
         let most = (MOST_FORMS - 1) * smime::room::EXPANSION;
-        let mut bodies = Bodies::of(message);
+        let mut bodies = Bodies::of(message, MOST_FORMS);
         let body = |of: usize| vec![u8::try_from(of).unwrap(); message];
         let first = bodies.shared(body(0)).unwrap();
         for of in 1..most {
@@ -69,5 +72,7 @@ mod tests {
         assert_eq!(bodies.all.len(), most);
         assert!(bodies.shared(body(most)).is_none());
         assert_eq!(bodies.shared(body(1)).unwrap().len(), message, "it is there");
+        let mut fewer = Bodies::of(message, MOST_FORMS - 1);
+        assert_eq!((0..most).filter(|of| fewer.shared(body(*of)).is_some()).count(), most / 2);
     }
 }

@@ -128,7 +128,8 @@ impl<'a> EnvelopedData<'a> {
     }
 
     /// The key for `certificate`. It is chosen by the certificate alone, never by trying keys: that one of
-    /// several fits would tell an attacker something (RFC 3218, CVE-2019-1563).
+    /// several fits would tell an attacker something (RFC 3218, CVE-2019-1563). That there is one says nothing of its
+    /// owner: RecipientInfos are covered by no tag and no signature, and anybody can write one.
     pub fn recipient_for(&self, certificate: &Certificate) -> Option<EncryptedKey<'_>> {
         self.recipients.iter().find_map(|recipient| recipient.key_for(certificate))
     }
@@ -164,22 +165,35 @@ impl<'a> EnvelopedData<'a> {
         recipient.question(certificate)
     }
 
-    /// Decrypts the content by the answer to [`Self::question`].
-    ///
-    /// A random key is drawn before the answer is looked at, and used where the token rejects the encrypted
-    /// key or gives one of another length: a bad key fails where every wrong key fails.
+    /// Decrypts the content by the answer to [`Self::question`]: [`Self::key_with`] it, and [`Self::open_by`] that key.
     pub fn open_with(
         &self,
         recipient: EncryptedKey<'_>,
         answer: Option<Answer>,
     ) -> Result<Vec<u8>, OpenError> {
+        self.open_by(&self.key_with(recipient, answer)?)
+    }
+
+    /// The key that `recipient` holds for the content, by the answer to [`Self::question`].
+    ///
+    /// A random key is drawn before the answer is looked at, and given where the token rejects the encrypted
+    /// key or gives one of another length: a bad key fails where every wrong key fails, and is nobody else's.
+    pub fn key_with(
+        &self,
+        recipient: EncryptedKey<'_>,
+        answer: Option<Answer>,
+    ) -> Result<ContentEncryptionKey, OpenError> {
         let cipher = self.cipher_of_an_entity()?;
         let decoy = ContentEncryptionKey::random(cipher.key_len())?;
-        let key = match recipient.unwrapped(answer)? {
+        Ok(match recipient.unwrapped(answer)? {
             Unwrapped::Key(key) if key.len() == cipher.key_len() => key,
             Unwrapped::Key(_) | Unwrapped::Rejected => decoy,
-        };
-        decrypt(&cipher, &key, &self.content, self.authentication.as_ref())
+        })
+    }
+
+    /// Decrypts the content with a key of [`Self::key_with`].
+    pub fn open_by(&self, key: &ContentEncryptionKey) -> Result<Vec<u8>, OpenError> {
+        decrypt(&self.cipher_of_an_entity()?, key, &self.content, self.authentication.as_ref())
     }
 
     /// How the content is encrypted, if it is a MIME entity. Of S/MIME's contents only `id-data` is one (RFC 8551

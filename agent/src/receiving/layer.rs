@@ -1,0 +1,270 @@
+//! One layer of ciphertext, and the keys of those who may get what is inside.
+//!
+//! Who that is their keys say, never a name: a RecipientInfo is covered by no tag and no signature, and whoever captures
+//! a ciphertext can write one into it for a certificate of his own. So what names a certificate is put to that certificate's
+//! key, and the content is for those alone whose key gives the content-encryption key that it was opened with.
+
+use smime::{
+    MailAddress,
+    algorithm::ContentEncryptionAlgorithm,
+    cms::{EnvelopedData, Object, OpenError},
+    key::{ContentEncryptionKey, KeyError},
+    message::Ciphertext,
+    question::{Answer, Question},
+};
+
+use super::{Entitled, Opening, ReceivingAgent, is_of_the_message};
+use crate::{Identity, opened::as_entity};
+
+/// Who is to get the content, and whether those who may can get it without the others.
+#[derive(Debug)]
+pub(crate) struct Group<'i> {
+    entitled: Entitled<'i>,
+    /// Who is in it, by place among the recipients.
+    within: Vec<usize>,
+    /// Who is not any more: for them it is opened once more, by other keys, or not at all.
+    left: Option<Vec<usize>>,
+}
+
+impl<'i> Group<'i> {
+    /// Of all of them together: what one of them may not get nobody gets.
+    pub(crate) fn of(entitled: Entitled<'i>) -> Self {
+        let within = match entitled {
+            Entitled::Recipients(all) => (0..all.len()).collect(),
+            Entitled::Owner | Entitled::Nobody => Vec::new(),
+        };
+        Self { entitled, within, left: None }
+    }
+
+    /// Of those recipients who may get what the first of them may who may get any.
+    pub(crate) fn of_some(recipients: &'i [Option<MailAddress>]) -> Self {
+        Self { left: Some(Vec::new()), ..Self::of(Entitled::Recipients(recipients)) }
+    }
+
+    /// Who is to be looked at once more.
+    pub(super) fn left(self) -> Vec<usize> {
+        self.left.unwrap_or_default()
+    }
+
+    /// Lets these go, if the group may be parted. False if it may not.
+    fn part_from(&mut self, leaving: &[usize]) -> bool {
+        if leaving.is_empty() {
+            return true;
+        }
+        let Some(left) = &mut self.left else { return false };
+        left.extend(leaving);
+        self.within.retain(|place| !leaving.contains(place));
+        true
+    }
+}
+
+/// A ciphertext that is to be opened.
+pub(super) struct Layer<'i> {
+    pub(super) ciphertext: Ciphertext,
+    /// The identities whose certificates it names, each once, and what is known of their keys.
+    keys: Vec<(&'i Identity, State)>,
+    /// In their order those who get the content if their keys are right.
+    owners: Vec<Owner>,
+}
+
+struct Owner {
+    /// His place among the recipients.
+    recipient: usize,
+    /// The places of his keys.
+    keys: Vec<usize>,
+}
+
+/// What is known of what a key has for the content.
+enum State {
+    Asks(Question),
+    Answered(Option<Answer>),
+    Failed(String),
+}
+
+/// A content, and how it was encrypted.
+pub(super) struct Opened {
+    pub(super) octets: Vec<u8>,
+    pub(super) cipher: ContentEncryptionAlgorithm,
+}
+
+impl<'i> Layer<'i> {
+    /// Whose keys are to be asked, and what; why it stays closed where nobody's are.
+    pub(super) fn of(
+        ciphertext: Ciphertext,
+        agent: ReceivingAgent<'i>,
+        group: &mut Group<'i>,
+    ) -> Result<Self, Opening> {
+        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&ciphertext.object) else {
+            return Err(Opening::NotEncrypted);
+        };
+        let mut keys = Vec::new();
+        let owners = owners(&enveloped, agent, group, &mut keys)?;
+        let keys = keys.into_iter().map(|identity| (identity, State::of(&enveloped, identity))).collect();
+        Ok(Self { ciphertext, keys, owners })
+    }
+
+    /// The next key that is to be asked: its place, whose it is, and what.
+    pub(super) fn question(&mut self) -> Option<(usize, &'i Identity, Question)> {
+        let asks = |(_, state): &(_, State)| matches!(state, State::Asks(_));
+        let place = self.keys.iter().position(asks)?;
+        let (identity, state) = self.keys.get_mut(place)?;
+        match std::mem::replace(state, State::Answered(None)) {
+            State::Asks(question) => Some((place, identity, question)),
+            State::Answered(_) | State::Failed(_) => None,
+        }
+    }
+
+    /// Takes the answer of one. An error is none of the message's: then nothing is known.
+    pub(super) fn answered(
+        &mut self,
+        place: usize,
+        answer: Result<Answer, KeyError>,
+    ) -> Result<(), KeyError> {
+        let state = match answer {
+            Ok(answer) => State::Answered(Some(answer)),
+            Err(error) if is_of_the_message(&error) => State::Failed(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        if let Some((_, known)) = self.keys.get_mut(place) {
+            *known = state;
+        }
+        Ok(())
+    }
+
+    /// Opens it, when all are asked: the content, or why it stays closed. Nobody is left in the group but those who have the
+    /// key that it was opened with.
+    pub(super) fn open(
+        self,
+        group: &mut Group<'_>,
+    ) -> Result<(Result<Opened, String>, Ciphertext), KeyError> {
+        let Self { ciphertext, keys, owners } = self;
+        let opened = match Object::parse(&ciphertext.object) {
+            Ok(Object::EnvelopedData(enveloped)) => open(&enveloped, keys, &owners, group)?,
+            // It was read before.
+            _ => Err(OpenError::Undecryptable.to_string()),
+        };
+        Ok((opened, ciphertext))
+    }
+}
+
+impl State {
+    fn of(enveloped: &EnvelopedData<'_>, identity: &Identity) -> Self {
+        let Some(info) = enveloped.recipient_for(identity.certificate()) else { return Self::Answered(None) };
+        match enveloped.question(info, identity.certificate()) {
+            Ok(Some(question)) => Self::Asks(question),
+            Ok(None) => Self::Answered(None),
+            Err(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The owners of keys that are named, and in `keys` whose these are. Everybody's keys are asked, whatever comes of the first
+/// one's: else the time would tell (RFC 3218).
+fn owners<'i>(
+    enveloped: &EnvelopedData<'_>,
+    agent: ReceivingAgent<'i>,
+    group: &mut Group<'i>,
+    keys: &mut Vec<&'i Identity>,
+) -> Result<Vec<Owner>, Opening> {
+    let is_named = |identity: &&Identity| enveloped.recipient_for(identity.certificate()).is_some();
+    let recipients = match group.entitled {
+        Entitled::Nobody => return Err(Opening::NotEntitled),
+        Entitled::Owner => {
+            keys.push(agent.identities.iter().find(is_named).ok_or(Opening::NotEntitled)?);
+            return Ok(vec![Owner { recipient: 0, keys: vec![0] }]);
+        }
+        Entitled::Recipients(recipients) => recipients,
+    };
+    let mut place_of = |identity: &'i Identity| {
+        let known = keys.iter().position(|known| known.certificate() == identity.certificate());
+        known.unwrap_or_else(|| {
+            keys.push(identity);
+            keys.len() - 1
+        })
+    };
+    let mut owners = Vec::new();
+    let mut others = Vec::new();
+    for recipient in group.within.iter().copied() {
+        let address = recipients.get(recipient).and_then(Option::as_ref);
+        let owned = address.into_iter().flat_map(|address| agent.identities.owned_by(address));
+        let keys: Vec<_> = owned.filter(is_named).map(&mut place_of).collect();
+        if keys.is_empty() {
+            others.push(recipient);
+        } else {
+            owners.push(Owner { recipient, keys });
+        }
+    }
+    if owners.is_empty() || !group.part_from(&others) {
+        return Err(Opening::NotEntitled);
+    }
+    Ok(owners)
+}
+
+/// Opens a content with the first key that does. Errors are the system's.
+fn open(
+    enveloped: &EnvelopedData<'_>,
+    keys: Vec<(&Identity, State)>,
+    owners: &[Owner],
+    group: &mut Group<'_>,
+) -> Result<Result<Opened, String>, KeyError> {
+    let keys = keys.into_iter().map(|(identity, state)| content_key(enveloped, identity, state));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    // Of a group that stays together the first one's must do: everybody has it, or nobody gets anything.
+    let asked = if group.left.is_some() { owners } else { owners.get(..1).unwrap_or_default() };
+    let mut tried: Vec<&ContentEncryptionKey> = Vec::new();
+    let mut why = None;
+    let mut opened = None;
+    for key in asked.iter().flat_map(|owner| &owner.keys).filter_map(|place| keys.get(*place)) {
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => {
+                why.get_or_insert_with(|| error.clone());
+                continue;
+            }
+        };
+        if tried.len() == MOST_TRIED || tried.iter().any(|known| known.is_same_as(key)) {
+            continue;
+        }
+        tried.push(key);
+        match enveloped.open_by(key).and_then(|octets| Ok((as_entity(octets), enveloped.algorithm()?))) {
+            Ok((octets, cipher)) => {
+                opened = Some((Opened { octets, cipher }, key));
+                break;
+            }
+            Err(error) => {
+                why.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
+    let undecryptable = || OpenError::Undecryptable.to_string();
+    let Some((opened, key)) = opened else { return Ok(Err(why.unwrap_or_else(undecryptable))) };
+    let is_his = |place: &usize| matches!(keys.get(*place), Some(Ok(his)) if his.is_same_as(key));
+    let others = owners.iter().filter(|owner| !owner.keys.iter().any(is_his));
+    let others: Vec<_> = others.map(|owner| owner.recipient).collect();
+    Ok(if group.part_from(&others) { Ok(opened) } else { Err(undecryptable()) })
+}
+
+/// What a key has for the content: where that is bad, a key that nobody else has. An error that is not the message's is an
+/// error.
+fn content_key(
+    enveloped: &EnvelopedData<'_>,
+    identity: &Identity,
+    state: State,
+) -> Result<Result<ContentEncryptionKey, String>, KeyError> {
+    let answer = match state {
+        State::Answered(answer) => answer,
+        State::Failed(why) => return Ok(Err(why)),
+        State::Asks(_) => None,
+    };
+    let Some(info) = enveloped.recipient_for(identity.certificate()) else {
+        return Ok(Err(OpenError::Undecryptable.to_string()));
+    };
+    match enveloped.key_with(info, answer) {
+        Ok(key) => Ok(Ok(key)),
+        Err(OpenError::Key(error)) if !is_of_the_message(&error) => Err(error),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+/// With so many keys a content is tried, if those before do not open it: in an honest message all have the same.
+const MOST_TRIED: usize = 16;

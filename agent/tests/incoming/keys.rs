@@ -1,0 +1,295 @@
+//! Who gets opened text: those whose keys open it, whoever is named.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use agent::{Agent, Envelope, Identities, Identity, Outcome, Returned, settings::Logins};
+use smime::{
+    Certificate, Fault,
+    agreement::{Agreed, OriginatorPublicKey},
+    algorithm::KeyEncryptionAlgorithm,
+    cipher::ContentCipher,
+    cms::{self, Keep, Proof, RecipientKey},
+    key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
+    mime::{Message, encode_base64},
+    testing::{
+        MemoryKey,
+        authority::{Authority, Wanted},
+        fixtures::{certificate, key, now},
+    },
+};
+
+use super::{HEADER, TEXT, fate, settings};
+
+/// A key that counts its uses, and may be away.
+#[derive(Debug)]
+struct Asked {
+    key: MemoryKey,
+    uses: Arc<AtomicUsize>,
+    away: Arc<Mutex<Vec<Certificate>>>,
+}
+
+impl Asked {
+    fn once<T>(&self, answer: impl FnOnce(&MemoryKey) -> Result<T, KeyError>) -> Result<T, KeyError> {
+        self.uses.fetch_add(1, Ordering::SeqCst);
+        if self.away.lock().unwrap().contains(Decryptor::certificate(&self.key)) {
+            return Err(KeyError::Unavailable { token: "mail".to_owned(), reason: "lost".to_owned() });
+        }
+        answer(&self.key)
+    }
+}
+
+impl Decryptor for Asked {
+    fn certificate(&self) -> &Certificate {
+        Decryptor::certificate(&self.key)
+    }
+
+    fn decrypt_key(&self, key: &[u8], algorithm: &KeyEncryptionAlgorithm) -> Result<Unwrapped, KeyError> {
+        self.once(|memory| memory.decrypt_key(key, algorithm))
+    }
+
+    fn agree(&self, originator: &OriginatorPublicKey) -> Result<Agreed, KeyError> {
+        self.once(|memory| memory.agree(originator))
+    }
+}
+
+/// Whoever answers in Alice's place with a key of his own: what he encrypts to others is not hers.
+#[derive(Debug)]
+struct Liar(Certificate);
+
+impl Decryptor for Liar {
+    fn certificate(&self) -> &Certificate {
+        &self.0
+    }
+
+    fn decrypt_key(&self, _: &[u8], _: &KeyEncryptionAlgorithm) -> Result<Unwrapped, KeyError> {
+        Ok(Unwrapped::Key(ContentEncryptionKey::new(vec![0x5a; 32])))
+    }
+}
+
+/// A site with alice, bob, his key of before, p256, and a mailbox that alice and bob share.
+struct Site {
+    agent: Agent,
+    uses: Arc<AtomicUsize>,
+    away: Arc<Mutex<Vec<Certificate>>>,
+}
+
+/// A certificate of an authority here: by its own name, or a fixture's.
+fn of(name: &str) -> Certificate {
+    Decryptor::certificate(&owned(name)).clone()
+}
+
+fn owned(name: &str) -> MemoryKey {
+    let issued = |key, serial, addresses: &[&str]| {
+        let wanted = Wanted { key, name, addresses, serial, ..Wanted::default() };
+        Authority::root("Root", "alice").issue_key(&wanted)
+    };
+    match name {
+        "before" => issued("revoked", 70, &["bob@example.org"]),
+        "shared" => issued("mallory", 71, &["alice@example.org", "bob@example.org", "p256@example.org"]),
+        other => key(other),
+    }
+}
+
+fn site(milter: &str, rules: &str, has_copies: bool) -> Site {
+    let (uses, away) = (Arc::default(), Arc::default());
+    let identity = |name| {
+        let asked = Asked { key: owned(name), uses: Arc::clone(&uses), away: Arc::clone(&away) };
+        let certificate = Decryptor::certificate(&asked).clone();
+        Identity::new(certificate, Vec::new(), Logins::Address, Arc::new(owned(name)), Arc::new(asked))
+    };
+    let identities = ["alice", "before", "bob", "p256", "shared"].map(identity);
+    let agent = Agent::with_identities(&settings(milter, rules), Identities::from_parts(identities, "+"));
+    Site { agent: if has_copies { agent.with_copies() } else { agent }, uses, away }
+}
+
+fn keys(names: &[&str]) -> Vec<RecipientKey> {
+    names.iter().map(|name| RecipientKey::new(of(name)).unwrap()).collect()
+}
+
+fn sealed(entity: &str, to: &[&str]) -> Vec<u8> {
+    cms::seal(&[entity.as_bytes()], ContentCipher::Aes256Gcm, &keys(to)).unwrap()
+}
+
+/// The same with RecipientInfos that somebody wrote for these, who cannot open it.
+fn forged(object: &[u8], names: &[&str]) -> Vec<u8> {
+    cms::rekey(object, &Liar(certificate("alice")), &keys(names), Keep::All, Proof::Key).unwrap()
+}
+
+/// The same with octets for somebody that are no key at all.
+fn scribbled(mut object: Vec<u8>, name: &str) -> Vec<u8> {
+    let serial = of(name).serial_number().to_vec();
+    let at = object.windows(serial.len()).position(|octets| octets == serial).unwrap();
+    let key = at + object[at..].windows(4).position(|octets| octets == [4, 0x82, 1, 0]).unwrap() + 4;
+    object[key..key + 256].fill(0x5a);
+    object
+}
+
+fn entity(object: &[u8]) -> String {
+    format!(
+        "Content-Type: application/pkcs7-mime; smime-type=authEnveloped-data; name=smime.p7m\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+        String::from_utf8(encode_base64(object)).unwrap()
+    )
+}
+
+fn mail(object: &[u8]) -> String {
+    format!("{HEADER}{}", entity(object))
+}
+
+impl Site {
+    fn treat(&self, to: &[&str], mail: &str) -> Result<Outcome, agent::AgentError> {
+        self.uses.store(0, Ordering::SeqCst);
+        super::treat(&self.agent, to, mail)
+    }
+
+    /// Who gets the text, and how often keys were asked.
+    fn readers(&self, to: &[&str], mail: &str) -> (Vec<String>, usize) {
+        let outcome = self.treat(to, mail).unwrap();
+        let uses = self.uses.load(Ordering::SeqCst);
+        let mut readers = Vec::new();
+        let mut count = 0;
+        let mut look = |recipients: &[String], octets: &[u8], returned| {
+            count += recipients.len();
+            // Whether a key was right shows in no bounce.
+            assert_eq!(returned, Returned::HeadersOnly, "{recipients:?} of {to:?}");
+            if octets.windows(6).any(|octets| octets == b"Hello.") {
+                readers.extend(recipients.iter().map(|to| to.replace("@example.org", "")));
+            }
+        };
+        let removed = &outcome.edits.remove_recipients;
+        let stay: Vec<_> = to.iter().map(|to| format!("{to}@example.org")).collect();
+        let stay: Vec<_> = stay.into_iter().filter(|to| !removed.contains(to)).collect();
+        let kept = outcome.edits.apply(&Message::from_stored(mail.as_bytes()));
+        look(&stay, kept.octets(), outcome.edits.returned);
+        for copy in &outcome.copies {
+            look(&copy.recipients, &copy.octets, copy.returned);
+        }
+        assert_eq!(count, to.len(), "each has one form: {outcome:?}");
+        readers.sort();
+        (readers, uses)
+    }
+}
+
+#[test]
+fn text_is_for_those_whose_keys_open_it_whoever_is_named() {
+    let (alone, both) = (sealed(TEXT, &["alice"]), sealed(TEXT, &["alice", "bob"]));
+    let nested = |inner: &[u8], to: &[&str]| sealed(&entity(inner), to);
+    let [with, without] = [true, false].map(|has_copies| site("", "", has_copies));
+    for (what, object, to, readers, uses) in [
+        ("both keys are right", both.clone(), &["alice", "bob"][..], &["alice", "bob"][..], 2),
+        ("another key for bob", forged(&alone, &["bob"]), &["alice", "bob"], &["alice"], 2),
+        ("no key for bob", scribbled(both.clone(), "bob"), &["alice", "bob"], &["alice"], 2),
+        ("no key for alice", scribbled(both.clone(), "alice"), &["alice", "bob"], &["bob"], 2),
+        ("another by agreement", forged(&alone, &["p256"]), &["p256", "alice"], &["alice"], 2),
+        ("by agreement and not", sealed(TEXT, &["alice", "p256"]), &["p256", "alice"], &["alice", "p256"], 2),
+        ("two are forged", forged(&alone, &["bob", "p256"]), &["bob", "alice", "p256"], &["alice"], 3),
+        (
+            "one of three is",
+            forged(&sealed(TEXT, &["alice", "p256"]), &["bob"]),
+            &["bob", "p256", "alice"],
+            &["alice", "p256"],
+            3,
+        ),
+        ("named twice", forged(&alone, &["bob"]), &["bob", "alice", "bob"], &["alice"], 2),
+        ("alone", forged(&alone, &["bob"]), &["bob"], &[], 1),
+        ("alone and right", alone.clone(), &["alice"], &["alice"], 1),
+        ("his key of before", sealed(TEXT, &["alice", "before"]), &["alice", "bob"], &["alice", "bob"], 2),
+        ("that is forged", forged(&both, &["before"]), &["bob", "alice"], &["alice", "bob"], 3),
+        ("and the other", forged(&sealed(TEXT, &["alice", "before"]), &["bob"]), &["bob"], &["bob"], 2),
+        ("a key that they share", sealed(TEXT, &["shared"]), &["bob", "alice"], &["alice", "bob"], 1),
+        ("nor is that one", forged(&alone, &["shared"]), &["bob", "alice"], &["alice"], 2),
+        ("inside", nested(&forged(&alone, &["bob"]), &["alice", "bob"]), &["bob", "alice"], &["alice"], 4),
+        ("outside", forged(&nested(&both, &["alice"]), &["bob"]), &["bob", "alice"], &["alice"], 4),
+        ("in both", nested(&both, &["alice", "bob"]), &["bob", "alice"], &["alice", "bob"], 4),
+    ] {
+        let mail = mail(&object);
+        let turned: Vec<_> = to.iter().rev().copied().collect();
+        for to in [to, &turned] {
+            assert_eq!(with.readers(to, &mail).0, readers, "{what} {to:?}");
+            // One text for all: then nobody may be among them who cannot open it.
+            let all: &[&str] = if readers.len() == to.len() { readers } else { &[] };
+            assert_eq!(without.readers(to, &mail).0, all, "{what} {to:?}, no copies");
+        }
+        let is_nested = ["inside", "outside", "in both"].contains(&what);
+        let (_, asked) = with.readers(to, &mail);
+        // Keys of a layer are asked whatever comes of them.
+        assert!(asked == uses || (is_nested && asked <= uses), "{what}: {asked} of {uses}");
+    }
+}
+
+#[test]
+fn what_came_of_a_key_shows_in_no_reply_and_in_no_count_of_operations() {
+    let alone = sealed(TEXT, &["alice"]);
+    let objects = [
+        sealed(TEXT, &["alice", "bob"]),
+        forged(&alone, &["bob"]),
+        scribbled(sealed(TEXT, &["alice", "bob"]), "bob"),
+        scribbled(scribbled(sealed(TEXT, &["alice", "bob"]), "bob"), "alice"),
+    ];
+    for rules in [
+        "[[incoming]]\non-undecrypted = \"tag\"\n",
+        "[[incoming]]\non-unsigned = \"reject\"\n",
+        "[[incoming]]\nto = \"bob@example.org\"\non-neutral = \"quarantine\"\n",
+    ] {
+        for has_copies in [true, false] {
+            let site = site("", rules, has_copies);
+            let told: Vec<_> = objects
+                .iter()
+                .map(|object| {
+                    let result = site.treat(&["bob", "alice"], &mail(object));
+                    let word = fate(&result).split(' ').next().map(str::to_owned);
+                    (word, site.uses.load(Ordering::SeqCst))
+                })
+                .collect();
+            assert!(told.iter().all(|one| *one == told[0] && one.1 == 2), "{rules} {told:?}");
+        }
+    }
+}
+
+#[test]
+fn while_the_key_of_one_of_them_is_away_all_wait() {
+    for has_copies in [true, false] {
+        let site = site("", "", has_copies);
+        for object in [sealed(TEXT, &["alice", "bob"]), forged(&sealed(TEXT, &["alice"]), &["bob"])] {
+            for away in ["alice", "bob"] {
+                *site.away.lock().unwrap() = vec![of(away)];
+                for to in [["alice", "bob"], ["bob", "alice"]] {
+                    let error = site.treat(&to, &mail(&object)).unwrap_err();
+                    assert_eq!(error.fault(), Fault::Transient, "{away} of {to:?}");
+                }
+            }
+            // Whose key is not asked is not waited for.
+            *site.away.lock().unwrap() = vec![of("p256")];
+            site.treat(&["alice", "bob"], &mail(&object)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn so_it_is_with_ciphertext_for_us_that_one_of_us_sends() {
+    let site = site("", "", true);
+    let mail = mail(&forged(&sealed(TEXT, &["alice"]), &["bob"]));
+    let message = Message::from_stored(mail.as_bytes());
+    let envelope = Envelope {
+        sender: "bob@example.org".to_owned(),
+        recipients: ["bob@example.org", "alice@example.org"].map(str::to_owned).to_vec(),
+        client: "192.0.2.7".parse().ok(),
+        login: Some("bob".to_owned()),
+        ..Envelope::default()
+    };
+    let outcome = site.agent.treat(&envelope, &message, now()).unwrap();
+    let kept = outcome.edits.apply(&message);
+    let is_open = |octets: &[u8]| octets.windows(6).any(|octets| octets == b"Hello.");
+    let [copy] = &outcome.copies[..] else { panic!("{outcome:?}") };
+    assert_eq!(outcome.edits.remove_recipients, copy.recipients);
+    for (recipients, octets) in
+        [(&copy.recipients[..], &copy.octets[..]), (&envelope.recipients, kept.octets())]
+    {
+        let names: Vec<_> =
+            recipients.iter().filter(|to| octets == copy.octets || !copy.recipients.contains(to)).collect();
+        assert_eq!(is_open(octets), names == ["alice@example.org"], "{names:?}");
+    }
+}
