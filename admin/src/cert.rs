@@ -2,6 +2,7 @@
 
 pub(crate) mod change;
 pub(crate) mod check;
+pub(crate) mod effect;
 pub(crate) mod find;
 pub(crate) mod import;
 pub(crate) mod list;

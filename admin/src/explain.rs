@@ -9,16 +9,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use agent::{Settings, chooser};
+use agent::{Foresight, Settings, chooser};
 use anyhow::Result;
 use certcache::{Candidate, Candidates};
 use lookup::CacheStore;
 use serde_json::{Value, json};
-use smime::MailAddress;
+use smime::{Certificate, MailAddress};
 
 use crate::{
     Done, cache,
-    cert::{entry_json, short, write_json},
+    cert::{
+        effect::{MOST_REMEDIES, remedy, state_words, why},
+        entry_json, short, write_json,
+    },
     table::{Table, count},
     time::{day, moment},
 };
@@ -47,17 +50,57 @@ pub(crate) fn explain(
     if json {
         write_json(out, &to_json(address, &found, is_absent, now))?;
     } else {
-        write(settings, address, &found, is_absent, out)?;
+        let foresight = Foresight::new(settings, Some(&cache));
+        let is_own = write_own(settings, address, &own(&foresight, address, now), out)?;
+        write(settings, address, &found, (is_own, is_absent), out)?;
     }
     chooser.flush(WRITING);
     Ok(if found.damaged.is_none() { Done::All } else { Done::Partly })
+}
+
+/// Our own certificates of an address, and why nothing is encrypted to one.
+fn own(
+    foresight: &Foresight,
+    address: &MailAddress,
+    now: SystemTime,
+) -> Vec<(Certificate, Option<&'static str>)> {
+    let with_fault = |certificate: &Certificate| {
+        let fault = if !certificate.is_valid_at(now) {
+            Some("not valid now")
+        } else if !certificate.may_encrypt() {
+            Some("not for encryption (keyUsage)")
+        } else {
+            None
+        };
+        (certificate.clone(), fault)
+    };
+    foresight.own_certificates(address).map(with_fault).collect()
+}
+
+/// Tells of the identities of an address. Gives whether mail to it is encrypted to any: then the cache is not asked.
+fn write_own(
+    settings: &Settings,
+    address: &MailAddress,
+    own: &[(Certificate, Option<&'static str>)],
+    out: &mut dyn Write,
+) -> Result<bool> {
+    for (certificate, fault) in own {
+        let identity = settings.identities().iter().find(|identity| identity.certificate == *certificate);
+        let file = identity.map_or_else(String::new, |identity| identity.path.display().to_string());
+        let is = fault.map_or_else(
+            || "mail to it is encrypted to this".to_owned(),
+            |fault| format!("nothing is encrypted to this: {fault}"),
+        );
+        writeln!(out, "{address} is ours: {} is the [[identity]] {file}; {is}", short(certificate))?;
+    }
+    Ok(own.iter().any(|(_, fault)| fault.is_none()))
 }
 
 fn write(
     settings: &Settings,
     address: &MailAddress,
     found: &Candidates,
-    is_absent: bool,
+    (is_own, is_absent): (bool, bool),
     out: &mut dyn Write,
 ) -> Result<()> {
     let mut table =
@@ -69,12 +112,15 @@ fn write(
             day(certificate.not_before()),
             day(certificate.not_after()),
             candidate.entry.sources.names().collect::<Vec<_>>().join(", "),
-            candidate.entry.state.name().to_owned(),
+            state_words(candidate.entry.state).to_owned(),
             if candidate.is_taken() { "yes" } else { "no" }.to_owned(),
             why(candidate),
         ]);
     }
     if !found.candidates.is_empty() {
+        if is_own {
+            writeln!(out, "the cache has others, for which it is not asked:")?;
+        }
         table.write(out)?;
         writeln!(out)?;
     }
@@ -82,6 +128,9 @@ fn write(
         writeln!(out, "a record cannot be read: {damaged}")?;
     }
     let taken = found.chosen().count();
+    if is_own {
+        return Ok(());
+    }
     if taken > 0 {
         writeln!(out, "mail to {address} is encrypted to {}", count(taken, "certificate", "certificates"))?;
     } else if is_absent && found.candidates.is_empty() {
@@ -89,6 +138,9 @@ fn write(
     } else {
         let asked = if is_absent { "; the sources were asked not long ago" } else { "" };
         writeln!(out, "mail to {address} cannot be encrypted: {}{asked}", advice(settings, address, found))?;
+        for remedy in remedies(&found.candidates, address) {
+            writeln!(out, "{remedy}")?;
+        }
     }
     Ok(())
 }
@@ -108,13 +160,13 @@ fn advice(settings: &Settings, address: &MailAddress, found: &Candidates) -> Str
     }
 }
 
-fn why(candidate: &Candidate) -> String {
-    match (&candidate.refusal, &candidate.remark) {
-        (Some(refusal), _) => refusal.to_string(),
-        (None, Some(remark)) => remark.clone(),
-        (None, None) if candidate.entry.preferred.is_some() => "its owner asked for it".to_owned(),
-        (None, None) => "the newest that is valid".to_owned(),
-    }
+/// What has those used that are not, each in a line.
+fn remedies<'c>(candidates: impl IntoIterator<Item = &'c Candidate>, address: &MailAddress) -> Vec<String> {
+    let remedies = candidates.into_iter().filter_map(|candidate| {
+        let remedy = remedy(candidate, address)?;
+        Some(format!("to use {}: {remedy}", short(&candidate.entry.certificate)))
+    });
+    remedies.take(MOST_REMEDIES).collect()
 }
 
 fn to_json(address: &MailAddress, found: &Candidates, is_absent: bool, now: SystemTime) -> Value {

@@ -382,7 +382,7 @@ fn certificates_are_imported_listed_and_counted() -> Result<()> {
     ensure!(imported.code() == Some(1), "{imported:?}");
     let shown = imported.text();
     for (name, expected) in [
-        ("/alice.pem", "new, but not trusted"),
+        ("/alice.pem", "  new"),
         ("/junk.pem", "FAILED: it is neither PEM, DER, PKCS#7, PKCS#12 nor LDIF"),
         ("/erin-chain.pem", "new, a CA's"),
     ] {
@@ -397,7 +397,7 @@ fn certificates_are_imported_listed_and_counted() -> Result<()> {
     let listed = hsmime(&lab, &config, &["cert", "list"])?;
     ensure!(listed.success() && listed.text().lines().count() == 4, "{listed:?}");
     let listed = hsmime(&lab, &config, &["cert", "list", "--address", "ERIN@partner.example"])?.text();
-    ensure!(listed.lines().count() == 2 && listed.ends_with("imported  trusted\n"), "{listed}");
+    ensure!(listed.lines().count() == 2 && listed.ends_with("imported  accepted\n"), "{listed}");
     let stat = hsmime(&lab, &config, &["cache", "stat"])?.text();
     ensure!(stat.contains("certificates  3\naddresses     2\nknown absent  0\n"), "{stat}");
     Ok(())

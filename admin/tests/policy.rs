@@ -123,10 +123,19 @@ fn explain_says_that_mail_waits_why_and_what_to_do() -> Result<()> {
         (code, &outcome["fate"], each),
         (Some(0), &"leaves".into(), vec!["signed and encrypted".into()])
     );
+    // Of one of ours it is told that mail is encrypted to the identity.
+    let own = desk.run("explain alice@example.org")?.text();
+    assert!(
+        own.starts_with("alice@example.org is ours: ") && own.contains("/alice.pem; mail to it is"),
+        "{own}"
+    );
+    assert!(!own.contains("cannot be encrypted"), "{own}");
     // Nobody can be asked of the other one: the milter answers 451, for both.
     let (text, code, outcome, each) = told(both, "");
     assert!(
-        text.starts_with("outgoing mail waits (451): not encrypted: no certificate is known of new@"),
+        text.starts_with(
+            "outgoing mail waits (451): not encrypted: no certificate of new@partner.example is known"
+        ),
         "{text}"
     );
     assert!(text.contains("what to do: import their certificates"), "{text}");

@@ -70,7 +70,7 @@ pub enum AgentError {
     #[error("not encrypted: {0}")]
     Store(#[from] StoreError),
     /// Encryption is required, and nothing is known of some recipients.
-    #[error("not encrypted: no certificate is known of {recipients}, nor that there is none")]
+    #[error("not encrypted: no certificate of {recipients} is known to be good, nor that there is none")]
     UnknownCertificate {
         /// Them.
         recipients: String,

@@ -271,7 +271,7 @@ fn whoever_is_named_gets_one_message_and_whoever_is_not_one_of_their_own() {
 fn mail_that_must_be_encrypted_never_leaves_otherwise() {
     let unknown = |who: &str| {
         format!(
-            "transient: not encrypted: no certificate is known of {who}@example.net, nor that there is none"
+            "transient: not encrypted: no certificate of {who}@example.net is known to be good, nor that there is none"
         )
     };
     let defer = format!("{REQUIRED}no-certificate = \"defer\"");
@@ -325,8 +325,7 @@ fn where_it_could_not_be_found_out_mail_waits_and_leaves_in_clear_only_if_the_ru
     let plain = format!("{WISHED}unknown = \"plain\"");
     let said = format!("{WISHED}unknown = \"defer\"");
     let together = format!("{WISHED}mixed = \"plain\"");
-    let unknown =
-        "transient: not encrypted: no certificate is known of down@example.net, nor that there is none";
+    let unknown = "transient: not encrypted: no certificate of down@example.net is known to be good, nor that there is none";
     for (rule, recipients, expected) in [
         (WISHED, &["down"][..], unknown),
         (&said, &["down"], unknown),

@@ -31,7 +31,8 @@ pub(crate) enum CertCommand {
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
     },
-    /// Has certificates used, such as one that waits because another key of the address came first.
+    /// Has certificates used, such as one that waits because another key of the address came first. Exit code 1 if mail is not
+    /// encrypted to them all the same.
     Trust(TrustArguments),
     /// Keeps certificates, or all of an issuer, out of use.
     Distrust(DistrustArguments),
@@ -90,7 +91,7 @@ pub(crate) struct ListArguments {
     /// Only of this address.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) address: Option<MailAddress>,
-    /// Only in this state: distrusted, candidate, pending, trusted or pinned.
+    /// Only in this state: distrusted, candidate, pending, accepted or pinned.
     #[arg(long, value_name = "STATE", value_parser = state)]
     pub(crate) state: Option<certcache::TrustState>,
     /// Writes JSON for programs.
@@ -190,6 +191,8 @@ pub(crate) enum CacheCommand {
 }
 
 fn state(text: &str) -> Result<certcache::TrustState, String> {
+    // `trusted` is what JSON calls it.
+    let text = if text == crate::cert::effect::ACCEPTED { "trusted" } else { text };
     certcache::TrustState::from_name(text)
-        .ok_or_else(|| "it is distrusted, candidate, pending, trusted or pinned".to_owned())
+        .ok_or_else(|| "it is distrusted, candidate, pending, accepted or pinned".to_owned())
 }

@@ -2,7 +2,7 @@
 //!
 //! Each decision is in the cache's log with its reason, and in `decided.jsonl` beside the cache.
 
-use std::{io::Write, path::Path, time::SystemTime};
+use std::{io::Write, path::Path, sync::Arc, time::SystemTime};
 
 use agent::Settings;
 use anyhow::{Result, bail};
@@ -12,7 +12,11 @@ use serde_json::json;
 use smime::Certificate;
 use x509_cert::name::Name;
 
-use super::{addresses, entry_of, short, write_json};
+use super::{
+    addresses,
+    effect::{Effects, state_words},
+    entry_of, short, write_json,
+};
 use crate::{
     Done,
     arguments::{DistrustArguments, TrustArguments},
@@ -41,14 +45,16 @@ pub(crate) fn remove(
     Ok(Done::All)
 }
 
-/// Has certificates used.
+/// Has certificates used, and says at once where mail is not encrypted to them all the same.
 pub(crate) fn trust(
     settings: &Settings,
     arguments: &TrustArguments,
     now: SystemTime,
     out: &mut dyn Write,
 ) -> Result<Done> {
-    let cache = cache::open(settings)?;
+    let cache = Arc::new(cache::open(settings)?);
+    let effects = Effects::new(settings, &cache);
+    let mut done = Done::All;
     let state = if arguments.pin { TrustState::Pinned } else { TrustState::Trusted };
     let entries =
         arguments.fingerprint.iter().map(|text| entry_of(&cache, text)).collect::<Result<Vec<_>>>()?;
@@ -58,18 +64,33 @@ pub(crate) fn trust(
             cache.assign(fingerprint, text, &arguments.reason, now)?;
         }
         cache.set_state(fingerprint, state, &arguments.reason, now)?;
+        let certificate = &entry.certificate;
+        let is = format!("{} of {} is {}", short(certificate), owner(certificate), state_words(state));
         let before =
-            if entry.state == state { String::new() } else { format!(" (was {})", entry.state.name()) };
-        writeln!(
-            out,
-            "{} of {} is {}{before}",
-            short(&entry.certificate),
-            owner(&entry.certificate),
-            state.name()
-        )?;
+            if entry.state == state { String::new() } else { format!(" (was {})", state_words(entry.state)) };
+        let Some(entry) = cache.by_fingerprint(fingerprint)? else { continue };
+        let effects = effects.of(&entry, now)?;
+        let without: Vec<_> = effects.iter().filter(|effect| effect.fault().is_some()).collect();
+        if without.is_empty() {
+            writeln!(out, "{is}{before}")?;
+        }
+        for effect in without {
+            done = Done::Partly;
+            let fault = effect.fault().unwrap_or_default();
+            write!(
+                out,
+                "{is}{before}, but mail to {} is still not encrypted to it: {fault}",
+                effect.address
+            )?;
+            match effect.remedy() {
+                Some(remedy) => writeln!(out, ". To use it: {remedy}")?,
+                None => writeln!(out)?,
+            }
+        }
     }
     cache.keep_decided()?;
-    Ok(Done::All)
+    effects.flush();
+    Ok(done)
 }
 
 /// Keeps certificates out of use.

@@ -1,6 +1,6 @@
 //! `hsmime cert list` and `hsmime cert show`.
 
-use std::{io::Write, time::SystemTime};
+use std::{io::Write, sync::Arc, time::SystemTime};
 
 use agent::Settings;
 use anyhow::Result;
@@ -8,7 +8,11 @@ use certcache::{CacheError, Entry, TrustState};
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::json;
 
-use super::{addresses, encrypting_fault, entry_json, entry_of, path_fault, short, write_json};
+use super::{
+    addresses,
+    effect::{Effects, state_words},
+    encrypting_fault, entry_json, entry_of, path_fault, short, write_json,
+};
 use crate::{
     Done,
     arguments::ListArguments,
@@ -76,8 +80,8 @@ fn state(entry: &Entry, now: SystemTime) -> String {
         {
             "a CA's".to_owned()
         }
-        (state, None) => state.name().to_owned(),
-        (state, Some(fault)) => format!("{}, {fault}", state.name()),
+        (state, None) => state_words(state).to_owned(),
+        (state, Some(fault)) => format!("{}, {fault}", state_words(state)),
     }
 }
 
@@ -89,7 +93,7 @@ pub(crate) fn show(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> Result<Done> {
-    let cache = cache::open(settings)?;
+    let cache = Arc::new(cache::open(settings)?);
     let entry = entry_of(&cache, fingerprint)?;
     let certificate = &entry.certificate;
     if pem {
@@ -119,19 +123,29 @@ pub(crate) fn show(
         ("assigned", or_none(entry.assigned.join(", "))),
         ("valid from", moment(certificate.not_before())),
         ("valid until", moment(certificate.not_after())),
-        ("state", entry.state.name().to_owned()),
+        ("state", state_words(entry.state).to_owned()),
         ("sources", entry.sources.names().collect::<Vec<_>>().join(", ")),
         ("message", or_none(entry.message_id.clone().unwrap_or_default())),
         ("first seen", moment(entry.first_seen)),
         ("last seen", day(entry.last_seen)),
-        ("encrypting", encrypting_fault(certificate, now).unwrap_or("possible").to_owned()),
-        (
-            "path",
-            path_fault(certificate, &[], settings, now).unwrap_or_else(|| "leads to an anchor".to_owned()),
-        ),
     ] {
         table.row([field.to_owned(), value]);
     }
+    let effects = Effects::new(settings, &cache);
+    let found = effects.of(&entry, now)?;
+    if found.is_empty() {
+        let path = path_fault(certificate, &[], settings, now);
+        table.row(["path".to_owned(), path.unwrap_or_else(|| "leads to an anchor".to_owned())]);
+    }
+    let is_one = found.len() == 1;
+    for effect in &found {
+        let of = if is_one { String::new() } else { format!(" to {}", effect.address) };
+        table.row([format!("encrypting{of}"), effect.answer()]);
+        if let Some(remedy) = effect.remedy() {
+            table.row(["to use it".to_owned(), remedy]);
+        }
+    }
+    effects.flush();
     table.write(out)?;
     Ok(Done::All)
 }

@@ -18,6 +18,8 @@ pub(super) struct Fate {
     sources: Vec<String>,
     /// By recipient, what is known of those to whom it is encrypted.
     known: HashMap<String, String>,
+    /// What has the recipients' certificates used that are not.
+    pub(super) remedies: Vec<String>,
 }
 
 impl Fate {
@@ -43,7 +45,7 @@ impl Fate {
         };
         let known = seen.known.iter().map(|(recipient, known)| (recipient.clone(), words(known, recipient)));
         let known = known.collect();
-        Ok(Self { seen, if_none, sources, known })
+        Ok(Self { seen, if_none, sources, known, remedies: Vec::new() })
     }
 
     /// Whether it leaves; `None` where sources that were not asked decide that.
@@ -78,7 +80,7 @@ impl Fate {
         let Some(if_none) = &self.if_none else {
             writeln!(out, "outgoing mail {}", sentence(&self.seen.forms))?;
             if let Err(error) = &self.seen.forms {
-                writeln!(out, "what to do: {}", advice(error, &self.seen, !self.sources.is_empty()))?;
+                writeln!(out, "what to do: {}", self.advice(error, &self.seen))?;
             }
             return Ok(());
         };
@@ -93,9 +95,21 @@ impl Fate {
         writeln!(out, "  where one does not answer, it {}", sentence(&self.seen.forms))?;
         writeln!(out, "  where none has a certificate, it {}", sentence(&if_none.forms))?;
         if let Err(error) = &if_none.forms {
-            writeln!(out, "what to do then: {}", advice(error, if_none, true))?;
+            writeln!(out, "what to do then: {}", self.advice(error, if_none))?;
         }
         Ok(())
+    }
+
+    /// What helps against an error: first what has certificates used that are there.
+    fn advice(&self, error: &AgentError, seen: &Foreseen) -> String {
+        match error {
+            AgentError::UnknownCertificate { .. } | AgentError::NoCertificate { .. }
+                if !self.remedies.is_empty() =>
+            {
+                self.remedies.join("; ")
+            }
+            error => advice(error, seen, !self.sources.is_empty()),
+        }
     }
 
     /// The same for programs.
@@ -111,7 +125,7 @@ impl Fate {
             json!({
                 "fate": error.map_or("leaves", short),
                 "why": error.map(ToString::to_string),
-                "advice": error.map(|error| advice(error, seen, !self.sources.is_empty())),
+                "advice": error.map(|error| self.advice(error, seen)),
                 "forms": forms,
             })
         };

@@ -7,12 +7,12 @@ use std::{collections::BTreeMap, fs, io::Write, net::IpAddr, path::PathBuf, sync
 
 use agent::{Envelope, Foresight, Incoming, IncomingShare, Plan, Policy, Settings};
 use anyhow::{Context as _, Result};
-use certcache::Candidates;
+use certcache::{Candidate, Candidates};
 use clap::Args;
 use serde_json::{Value, json};
 use smime::{Certificate, MailAddress, mime::Message};
 
-use super::{fate::Fate, why};
+use super::{fate::Fate, own, remedies, why};
 use crate::{
     Done, cache,
     cert::{certificate_json, short, write_json},
@@ -52,7 +52,9 @@ struct Row {
     plan: Plan,
     outcome: String,
     known: Option<String>,
-    certificates: Vec<(Certificate, &'static str, bool, String)>,
+    certificates: Vec<Considered>,
+    /// What has those used that are not, where none is.
+    remedies: Vec<String>,
 }
 
 /// Prints rule, plan, outcome and certificates for each recipient.
@@ -93,18 +95,19 @@ pub(crate) fn explain(
     }
     let cache = settings.cache().is_some().then(|| cache::open(settings)).transpose()?.map(Arc::new);
     let mut foresight = Foresight::new(settings, cache.as_ref());
-    let fate = Fate::of(&mut foresight, settings, &envelope, &message, arguments.ask, now)?;
+    let mut fate = Fate::of(&mut foresight, settings, &envelope, &message, arguments.ask, now)?;
     let mut rows = Vec::new();
     for (recipient, rule) in policy.rules_for(&envelope, &entity) {
         let alone = Envelope { recipients: vec![recipient.clone()], ..envelope.clone() };
         let plan = policy.plan(&alone, &entity, now);
-        let certificates =
-            if encrypts(&plan) { considered(&foresight, &recipient, now)? } else { Vec::new() };
+        let (certificates, remedies) =
+            if encrypts(&plan) { considered(&foresight, &recipient, now)? } else { Default::default() };
         let outcome = fate.for_one(&recipient, encrypts(&plan));
         let known = fate.known(&recipient);
         let rule = rule.map(|rule| (rule.line, rule.to_string()));
-        rows.push(Row { recipient, rule, plan, outcome, known, certificates });
+        rows.push(Row { recipient, rule, plan, outcome, known, certificates, remedies });
     }
+    fate.remedies = rows.iter().flat_map(|row| row.remedies.clone()).collect();
     if is_json {
         write_json(out, &to_json(&plan, &fate, &rows, now))?;
     } else {
@@ -127,40 +130,35 @@ fn encrypts(plan: &Plan) -> bool {
     matches!(plan, Plan::Protect(protect) if protect.encrypt.is_some())
 }
 
-/// Each certificate of a recipient's: where it is from, whether it is taken, and why.
+/// A certificate of a recipient's: where it is from, whether it is taken, and why.
+type Considered = (Certificate, &'static str, bool, String);
+
+/// All of a recipient's, and what to do where none is taken.
 fn considered(
     foresight: &Foresight,
     recipient: &str,
     now: SystemTime,
-) -> Result<Vec<(Certificate, &'static str, bool, String)>> {
-    let Ok(address) = MailAddress::parse(recipient) else { return Ok(Vec::new()) };
-    let mut all = Vec::new();
-    for certificate in foresight.own_certificates(&address) {
-        let fault = if !certificate.is_valid_at(now) {
-            Some("not valid now")
-        } else if !certificate.may_encrypt() {
-            Some("not for encryption (keyUsage)")
-        } else {
-            None
-        };
-        all.push((
-            certificate.clone(),
-            "identity",
-            fault.is_none(),
-            fault.unwrap_or("one of ours").to_owned(),
-        ));
-    }
+) -> Result<(Vec<Considered>, Vec<String>)> {
+    let Ok(address) = MailAddress::parse(recipient) else { return Ok(Default::default()) };
+    let own = own(foresight, &address, now).into_iter().map(|(certificate, fault)| {
+        (certificate, "identity", fault.is_none(), fault.unwrap_or("one of ours").to_owned())
+    });
+    let mut all: Vec<Considered> = own.collect();
     if all.iter().any(|(_, _, is_taken, _)| *is_taken) {
-        return Ok(all);
+        return Ok((all, Vec::new()));
     }
+    let mut to_do = Vec::new();
     if let Some(chooser) = foresight.chooser() {
         let Candidates { candidates, .. } = chooser.candidates(&address, now)?;
+        if !candidates.iter().any(Candidate::is_taken) {
+            to_do = remedies(&candidates, &address);
+        }
         all.extend(candidates.into_iter().map(|candidate| {
             let (is_taken, why) = (candidate.is_taken(), why(&candidate));
             (candidate.entry.certificate, "cache", is_taken, why)
         }));
     }
-    Ok(all)
+    Ok((all, to_do))
 }
 
 fn write(fate: &Fate, rows: &[Row], out: &mut dyn Write) -> Result<()> {
@@ -204,6 +202,12 @@ fn write(fate: &Fate, rows: &[Row], out: &mut dyn Write) -> Result<()> {
     if rows.iter().any(|row| encrypts(&row.plan)) {
         writeln!(out)?;
         table.write(out)?;
+        // Where mail leaves in clear, that is not an error, and still may not be meant.
+        if fate.leaves() == Some(true) {
+            for remedy in &fate.remedies {
+                writeln!(out, "{remedy}")?;
+            }
+        }
     }
     Ok(())
 }
@@ -216,7 +220,7 @@ fn signer(plan: &Plan) -> Option<&Certificate> {
 }
 
 fn to_json(plan: &Plan, fate: &Fate, rows: &[Row], now: SystemTime) -> Value {
-    let rows = rows.iter().map(|Row { recipient, rule, plan, outcome, known, certificates }| {
+    let rows = rows.iter().map(|Row { recipient, rule, plan, outcome, known, certificates, .. }| {
         let certificates = certificates.iter().map(|(certificate, source, is_taken, why)| {
             let mut row = certificate_json(certificate, now);
             if let Some(object) = row.as_object_mut() {

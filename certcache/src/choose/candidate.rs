@@ -154,7 +154,7 @@ impl Candidate {
     }
 
     /// Whether it may be used later, though nobody does anything about it.
-    pub(super) fn may_be_used_later(&self) -> bool {
+    pub fn may_be_used_later(&self) -> bool {
         matches!(
             self.refusal,
             Some(

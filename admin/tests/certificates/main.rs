@@ -1,5 +1,7 @@
 //! `hsmime cert` and `hsmime cache` as an administrator and a monitoring system run them.
 
+mod effect;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -185,7 +187,7 @@ fn decisions_are_carried_out_remembered_and_taken_back() -> Result<()> {
     state("trusted")?;
     let pinned =
         desk.run(&format!("cert trust --pin --assign @partner.example --reason by-phone {short}"))?;
-    ensure!(pinned.success() && pinned.text().contains("is pinned (was trusted)"), "{pinned:?}");
+    ensure!(pinned.success() && pinned.text().contains("is pinned (was accepted)"), "{pinned:?}");
     state("pinned")?;
     // For the whole domain now.
     let listed = desk.json("cert list --json --address anybody@partner.example")?;
@@ -247,7 +249,7 @@ fn a_new_user_is_told_what_to_do() -> Result<()> {
         (&desk, "cert distrust --issuer bob.pem", 1, "give a file with the issuer's alone"),
         (&desk, "cert distrust --issuer CN=x --after 2026-02-30", 2, "there is no such day"),
         (&desk, "cert list --address bob", 2, "there is no @"),
-        (&desk, "cert list --state good", 2, "distrusted, candidate, pending, trusted or pinned"),
+        (&desk, "cert list --state good", 2, "distrusted, candidate, pending, accepted or pinned"),
         (&desk, "cert rules --remove 7", 1, "there is no rule 7; see `hsmime cert rules`"),
         (&desk, "cert check --expires-within soon", 2, "like 30d or 4w"),
         (&desk, "cert find bob@partner.example", 1, "there is no [[source]] in"),
@@ -332,55 +334,6 @@ fn a_cache_is_exported_imported_copied_checked_and_mended() -> Result<()> {
     fs::write(desk.workdir.join("bad.jsonl"), "{\"type\":\"hsmime-certcache\",\"version\":1}\nnonsense\n")?;
     let bad = desk.run("cache import bad.jsonl")?;
     ensure!(bad.code() == Some(1) && bad.stderr.contains("line 2 of the export: no JSON"), "{bad:?}");
-    Ok(())
-}
-
-#[test]
-fn explain_says_of_each_certificate_why_it_is_taken_or_not() -> Result<()> {
-    let desk = Desk::new("explain", "")?;
-    let named = |mut profile: Profile, name: &str| {
-        profile.name = name.to_owned();
-        profile
-    };
-    desk.issue(&named(bob(), "good"))?;
-    desk.issue(&named(bob().expired(), "old"))?;
-    desk.issue(&named(bob().for_purpose("serverAuth"), "server"))?;
-    let mut signs = named(bob(), "signs");
-    signs.key = Key::Ed25519;
-    desk.issue(&signs)?;
-    // Of another CA: it names the address, and leads to no anchor.
-    let other = Desk::new("explain-other", "")?;
-    let stranger = other.pki.issue(&named(bob(), "stranger"))?.certificate.display().to_string();
-    let line = format!("cert import good.pem old.pem server.pem signs.pem {stranger}");
-    ensure!(desk.run(&line)?.success(), "no import");
-    let shown = desk.run("explain Bob@partner.example")?;
-    ensure!(shown.success(), "{shown:?}");
-    let text = shown.text();
-    for expected in [
-        "expired",
-        "extKeyUsage",
-        "not trusted: ",
-        "a key that nothing is encrypted to",
-        "revocation not checked",
-    ] {
-        ensure!(text.contains(expected), "{expected:?} is not in {text}");
-    }
-    ensure!(text.lines().filter(|line| line.contains("  yes  ")).count() == 1, "{text}");
-    ensure!(text.ends_with("mail to Bob@partner.example is encrypted to 1 certificate\n"), "{text}");
-    let value = desk.json("explain bob@partner.example --anew --json")?;
-    let candidates = value["candidates"].as_array().cloned().unwrap_or_default();
-    ensure!(candidates.len() == 5 && candidates[0]["taken"] == true, "{value}");
-    ensure!(candidates[1..].iter().all(|c| c["taken"] == false && c["refusal"].is_string()), "{value}");
-    let taken = candidates[0]["fingerprint"].as_str().unwrap_or_default().to_owned();
-    ensure!(desk.run(&format!("cert distrust {taken} --reason lost"))?.success(), "no distrust");
-    let shown = desk.run("explain bob@partner.example")?.text();
-    ensure!(shown.contains("distrusted by an administrator"), "{shown}");
-    ensure!(shown.ends_with("cannot be encrypted: none of its certificates is taken\n"), "{shown}");
-    let nobody = desk.run("explain nobody@partner.example")?;
-    ensure!(
-        nobody.success() && nobody.text().contains("import one with `hsmime cert import FILE`"),
-        "{nobody:?}"
-    );
     Ok(())
 }
 
