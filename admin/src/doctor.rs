@@ -114,6 +114,9 @@ fn settings(config: &Path, now: SystemTime, findings: &mut Findings) -> Option<S
             for warning in settings.warnings(now).into_iter().filter(|warning| !is_elsewhere(warning)) {
                 findings.add(Health::Warn, what, warning.to_string());
             }
+            for hint in settings.hints() {
+                findings.add(Health::Warn, what, hint.to_string());
+            }
             Some(settings)
         }
         Err(ConfigError::Invalid { path, complaints }) => {

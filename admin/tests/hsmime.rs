@@ -205,7 +205,9 @@ fn a_certificate_made_from_a_request_passes_the_doctor() -> Result<()> {
 #[test]
 fn the_doctor_finds_nothing_wrong_with_a_sound_lab() -> Result<()> {
     let lab = Lab::new("healthy")?;
-    let config = with_cache(&lab, &lab.config);
+    let mut config = lab.config.clone();
+    config.rules = vec![("alice@example.org".to_owned(), "required".to_owned())];
+    let config = with_cache(&lab, &config);
     let doctor = hsmime(&lab, &config, &["doctor"])?;
     ensure!(doctor.success(), "{doctor:?}");
     let shown = doctor.text();

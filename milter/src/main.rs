@@ -87,7 +87,7 @@ fn check_config(arguments: &Arguments) -> Result<()> {
     let (settings, milter) = load(&arguments.config)?;
     let mut out = io::stdout().lock();
     write!(out, "{settings}")?;
-    for warning in settings.warnings(SystemTime::now()) {
+    for warning in settings.warnings(SystemTime::now()).into_iter().chain(settings.hints()) {
         writeln!(out, "warning    {warning}")?;
     }
     if let Some(warning) = milter.reinject.as_ref().and_then(undeliverable) {

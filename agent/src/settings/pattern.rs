@@ -27,6 +27,8 @@ impl AddressPattern {
             let address = MailAddress::parse(text).map_err(|error| {
                 if text.contains('@') {
                     error.reason.to_owned()
+                } else if text.contains(char::is_whitespace) {
+                    WHITE_SPACE.to_owned()
                 } else {
                     format!("did you mean \"*@{text}\"?")
                 }
@@ -85,6 +87,7 @@ fn is_below(domain: &str, above: &str) -> bool {
     domain.strip_suffix(above).is_some_and(|rest| rest.ends_with('.'))
 }
 
+const WHITE_SPACE: &str = "it holds white space, and an address has an @";
 const STAR: &str = "a * stands for a whole local part, for what is below a domain as in \"*@*.example.org\", or alone \
                     for all";
 
@@ -150,6 +153,22 @@ impl AddressList {
     /// Whether it is about what is no address.
     pub fn matches_what_is_none(&self) -> bool {
         self.is_empty() || self.patterns.contains(&AddressPattern::Any)
+    }
+
+    /// Those patterns that are about whole domains, whoever has an address there.
+    pub(super) fn of_domains(&self) -> Vec<AddressPattern> {
+        if self.is_empty() {
+            return vec![AddressPattern::Any];
+        }
+        let is_wide = |pattern: &&AddressPattern| !matches!(pattern, AddressPattern::Address(_));
+        let mut wide: Vec<_> = self.patterns.iter().filter(is_wide).cloned().collect();
+        for file in &self.files {
+            let mut domains: Vec<_> = file.domains.iter().cloned().map(AddressPattern::Domain).collect();
+            domains.sort_by_key(ToString::to_string);
+            wide.extend(domains);
+            wide.extend(file.others.iter().cloned());
+        }
+        wide
     }
 
     /// Whether it is surely about all that another is about.
@@ -236,6 +255,7 @@ mod tests {
     fn what_is_no_pattern_is_refused_with_a_reason() {
         for (pattern, expected) in [
             ("example.org", "did you mean \"*@example.org\"?"),
+            ("alice example.org", WHITE_SPACE),
             ("*@*.*.example.org", STAR),
             ("al*@example.org", STAR),
             ("*@", "a part beside the @ is empty"),

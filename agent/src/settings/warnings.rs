@@ -9,11 +9,14 @@ use std::{
 use ipnet::IpNet;
 use smime::{Certificate, MailAddress, path::RevocationMode};
 
-use super::{AddressList, IncomingRule, Listen, Rule, Settings};
+use super::{AddressList, AddressPattern, IncomingRule, Listen, Rule, Settings};
 use crate::config::{Level, Mixed};
 
 /// Renewing takes people some time: from when on the end of a certificate is warned of.
 pub const EXPIRES_SOON: Duration = Duration::from_hours(30 * 24);
+
+/// Of how many addresses a warning tells.
+const NAMED: usize = 3;
 
 /// Something that is allowed, and may still not be meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +48,15 @@ pub enum Warning {
         line: usize,
         /// The rule's senders.
         from: AddressList,
+    },
+    /// A rule requires signatures of whole domains, in which some have an identity.
+    FewIdentities {
+        /// The rule's line.
+        line: usize,
+        /// The domains.
+        domains: Vec<AddressPattern>,
+        /// Who has one.
+        addresses: Vec<MailAddress>,
     },
     /// An earlier rule takes all mail of a rule.
     NeverReached {
@@ -103,6 +115,19 @@ impl fmt::Display for Warning {
                 write!(
                     f,
                     "the [[rule]] of line {line} requires signatures for {from}, but no [[identity]] has such an address"
+                )
+            }
+            Self::FewIdentities { line, domains, addresses } => {
+                let domains: Vec<String> = domains.iter().map(ToString::to_string).collect();
+                let mut some: Vec<String> = addresses.iter().take(NAMED).map(ToString::to_string).collect();
+                if let Some(more) = addresses.len().checked_sub(NAMED).filter(|more| *more > 0) {
+                    some.push(format!("{more} more"));
+                }
+                let has = if addresses.len() == 1 { "has" } else { "have" };
+                let (domains, some) = (domains.join(", "), some.join(", "));
+                write!(
+                    f,
+                    "the [[rule]] of line {line} requires signatures for {domains}; only {some} there {has} an [[identity]]: the mail of all others waits (451)"
                 )
             }
             Self::NeverReached { title, line, by, but_unclear: false } => {
@@ -221,6 +246,23 @@ impl Settings {
 }
 
 impl Settings {
+    /// What is worth a look while somebody looks at a configuration, and may be meant so: no log tells of it.
+    pub fn hints(&self) -> Vec<Warning> {
+        let of_rule = |rule: &Rule| {
+            let domains = rule.conditions.from.of_domains();
+            let is_there = |address: &&MailAddress| domains.iter().any(|domain| domain.matches(address));
+            let mut addresses: Vec<MailAddress> = Vec::new();
+            for address in self.identities.iter().flat_map(|identity| &identity.addresses).filter(is_there) {
+                if !addresses.contains(address) {
+                    addresses.push(address.clone());
+                }
+            }
+            let is_hint = rule.sign == Level::Required && !addresses.is_empty();
+            is_hint.then_some(Warning::FewIdentities { line: rule.line, domains, addresses })
+        };
+        self.rules.iter().filter_map(of_rule).collect()
+    }
+
     fn warn_of_incoming(&self, warnings: &mut Vec<Warning>) {
         for (at, rule) in self.incoming.iter().enumerate() {
             let earlier = || self.incoming.iter().take(at).filter(|it| it.conditions.cover(&rule.conditions));

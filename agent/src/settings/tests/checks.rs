@@ -116,7 +116,7 @@ fn every_check_of_rules_and_copies_tells_its_line_its_key_and_its_reason() {
         ),
         (
             "[[rule]]\nto = [\"*@a.example\", \"file:root.crl\"]\nsign = \"never\"\n".to_owned(),
-            "line 2: `to` in [[rule]]: root.crl: line 1: did you mean \"*@-----BEGIN X509 CRL-----\"?".to_owned(),
+            "line 2: `to` in [[rule]]: root.crl: line 1: it holds white space, and an address has an @".to_owned(),
         ),
         (
             "[[rule]]\nsign = \"never\"\nheader = \"Subject\"\n".to_owned(),

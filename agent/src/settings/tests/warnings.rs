@@ -149,6 +149,33 @@ fn what_looks_odd_is_a_warning_and_not_an_error() {
     }
 }
 
+#[test]
+fn who_has_no_identity_in_a_domain_that_must_be_signed_is_hinted_at() {
+    let identity = "[[identity]]\ncertificate = \"alice-2025.pem\"\n";
+    let hints = |rule: &str| {
+        let settings =
+            parse(&folder(), &with_anchors(&format!("{TOKEN}{identity}[[rule]]\n{rule}"))).unwrap();
+        settings.hints().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let line = TOKEN.lines().count() + 3;
+    let hint = |domains: &str| {
+        let beginning =
+            format!("the [[rule]] of line {line} requires signatures for {domains}; only alice@example.org");
+        vec![format!("{beginning} there has an [[identity]]: the mail of all others waits (451)")]
+    };
+    for (rule, expected) in [
+        ("from = \"*@example.org\"\nsign = \"required\"\n", hint("*@example.org")),
+        ("sign = \"required\"\n", hint("*")),
+        ("from = [\"x@example.net\", \"*@*.org\"]\nsign = \"required\"\n", hint("*@*.org")),
+        ("from = \"*@example.org\"\nsign = \"when-possible\"\n", vec![]),
+        ("from = \"alice@example.org\"\nsign = \"required\"\n", vec![]),
+        // Nobody there has one, which is a warning.
+        ("from = \"*@example.net\"\nsign = \"required\"\n", vec![]),
+    ] {
+        assert_eq!(hints(rule), expected, "{rule}");
+    }
+}
+
 fn with_anchors(text: &str) -> String {
     let anchors = "[trust]\nanchors = [\"root.pem\"]\n";
     if text.contains("[trust]\n") { text.replace("[trust]\n", anchors) } else { format!("{text}{anchors}") }
