@@ -5,7 +5,7 @@
 
 use std::{fs::File, io::Write, str::FromStr, time::Duration};
 
-use agent::Settings;
+use agent::settings::Tokens;
 use anyhow::{Context, Result, bail};
 use const_oid::db::{rfc5280::ID_KP_EMAIL_PROTECTION, rfc5912, rfc8410::ID_ED_25519};
 use der::{
@@ -40,14 +40,14 @@ use crate::{Done, arguments::CsrArguments, key::some_tokens};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes a request and writes it as PEM.
-pub(crate) fn request(settings: &Settings, arguments: &CsrArguments, out: &mut dyn Write) -> Result<Done> {
+pub(crate) fn request(configured: &Tokens, arguments: &CsrArguments, out: &mut dyn Write) -> Result<Done> {
     let subject = match &arguments.subject {
         Some(text) => Name::from_str(text).with_context(|| {
             format!("--subject {text:?} is not a name like \"CN=Alice,O=Example\" (RFC 4514)")
         })?,
         None => Name::default(),
     };
-    let (token, key) = find(settings, arguments)?;
+    let (token, key) = find(configured, arguments)?;
     let Some(public_key_info) = &key.public_key_info_der else {
         bail!(
             "token {:?} does not show the public key of {:?}; it has no public key object",
@@ -73,10 +73,10 @@ pub(crate) fn request(settings: &Settings, arguments: &CsrArguments, out: &mut d
 }
 
 /// The one key that is meant. An id counts before a label.
-fn find<'s>(settings: &'s Settings, arguments: &CsrArguments) -> Result<(&'s TokenSettings, KeyInfo)> {
+fn find<'s>(configured: &'s Tokens, arguments: &CsrArguments) -> Result<(&'s TokenSettings, KeyInfo)> {
     let wanted = &arguments.key;
     let mut all = Vec::new();
-    for token in some_tokens(settings, arguments.token.as_deref())? {
+    for token in some_tokens(configured, arguments.token.as_deref())? {
         all.extend(keys::list(token)?.into_iter().map(|key| (token, key)));
     }
     let by_id = |key: &KeyInfo| !key.id.is_empty() && key.id == wanted.to_lowercase();

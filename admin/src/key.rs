@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use agent::Settings;
+use agent::settings::Tokens;
 use anyhow::{Result, bail};
 use data_encoding::HEXLOWER;
 use hsmpool::{
@@ -19,11 +19,11 @@ use crate::{
 
 /// Makes a key pair and says how to go on.
 pub(crate) fn generate(
-    settings: &Settings,
+    configured: &Tokens,
     arguments: &GenerateArguments,
     out: &mut dyn Write,
 ) -> Result<Done> {
-    let token = chosen(settings, arguments.token.as_deref())?;
+    let token = chosen(configured, arguments.token.as_deref())?;
     let spec = match arguments.ec {
         None => KeySpec::Rsa(arguments.rsa),
         Some(Curve::P256) => KeySpec::P256,
@@ -47,13 +47,13 @@ pub(crate) fn generate(
 }
 
 /// Lists private keys. A token that fails is named after the others' keys.
-pub(crate) fn list(settings: &Settings, label: Option<&str>, out: &mut dyn Write) -> Result<Done> {
-    let tokens = some_tokens(settings, label)?;
+pub(crate) fn list(configured: &Tokens, label: Option<&str>, out: &mut dyn Write) -> Result<Done> {
+    let tokens = some_tokens(configured, label)?;
     let mut table = Table::new(["TOKEN", "LABEL", "ID", "TYPE", "PRIVATE KEY", "CERTIFICATE"]);
     let mut failed = None;
     for token in tokens {
         match keys::list(token) {
-            Ok(keys) => keys.iter().for_each(|key| table.row(row(settings, token, key))),
+            Ok(keys) => keys.iter().for_each(|key| table.row(row(configured, token, key))),
             Err(error) => failed = Some(error),
         }
     }
@@ -62,17 +62,17 @@ pub(crate) fn list(settings: &Settings, label: Option<&str>, out: &mut dyn Write
 }
 
 /// The token of a label, or all there are.
-pub(crate) fn some_tokens<'s>(settings: &'s Settings, label: Option<&str>) -> Result<Vec<&'s TokenSettings>> {
+pub(crate) fn some_tokens<'s>(configured: &'s Tokens, label: Option<&str>) -> Result<Vec<&'s TokenSettings>> {
     if label.is_some() {
-        return Ok(vec![chosen(settings, label)?]);
+        return Ok(vec![chosen(configured, label)?]);
     }
-    if settings.tokens().is_empty() {
-        bail!("there is no [[token]] in {}; write one", settings.path().display());
+    if configured.tokens().is_empty() {
+        bail!("there is no [[token]] in {}; write one", configured.path().display());
     }
-    Ok(settings.tokens().iter().collect())
+    Ok(configured.tokens().iter().collect())
 }
 
-fn row(settings: &Settings, token: &TokenSettings, key: &KeyInfo) -> [String; 6] {
+fn row(configured: &Tokens, token: &TokenSettings, key: &KeyInfo) -> [String; 6] {
     let size = key.size.map_or_else(String::new, |bits| format!(" {bits}"));
     [
         token.label.clone(),
@@ -80,7 +80,7 @@ fn row(settings: &Settings, token: &TokenSettings, key: &KeyInfo) -> [String; 6]
         key.id.clone(),
         format!("{}{size}", key.key_type),
         protection(key).to_owned(),
-        certificate(settings, key),
+        certificate(configured, key),
     ]
 }
 
@@ -100,12 +100,12 @@ fn protection(key: &KeyInfo) -> &'static str {
 }
 
 /// The identities whose public key this is.
-fn certificate(settings: &Settings, key: &KeyInfo) -> String {
+fn certificate(configured: &Tokens, key: &KeyInfo) -> String {
     let same_key = |identity: &&agent::settings::IdentitySettings| {
         key.public_key_info_der.as_deref() == Some(&identity.certificate.public_key_info()[..])
     };
     let mut files: Vec<String> = Vec::new();
-    for identity in settings.identities().iter().filter(same_key) {
+    for identity in configured.identities().iter().filter(same_key) {
         files.push(identity.path.display().to_string());
     }
     if files.is_empty() { "none configured".to_owned() } else { files.join(", ") }

@@ -18,11 +18,12 @@ mod token;
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     time::SystemTime,
 };
 
-use agent::{ConfigError, Settings};
+use agent::{ConfigError, Settings, settings::Tokens};
 use anyhow::Result;
 use clap::Parser;
 
@@ -60,17 +61,18 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
     let now = SystemTime::now();
     let settings = || Settings::load(&arguments.config);
+    let tokens = || tokens(&arguments.config);
     match &arguments.command {
         Command::Token(TokenCommand::List { module: Some(module) }) => {
             token::list(std::slice::from_ref(module), out)
         }
         Command::Token(TokenCommand::List { module: None }) => {
-            token::list(&token::modules(&settings()?), out)
+            token::list(&token::modules(tokens()?.tokens()), out)
         }
-        Command::Token(TokenCommand::Bench(arguments)) => token::bench::bench(&settings()?, arguments, out),
-        Command::Key(KeyCommand::Generate(arguments)) => key::generate(&settings()?, arguments, out),
-        Command::Key(KeyCommand::List { token }) => key::list(&settings()?, token.as_deref(), out),
-        Command::Key(KeyCommand::Csr(arguments)) => csr::request(&settings()?, arguments, out),
+        Command::Token(TokenCommand::Bench(arguments)) => token::bench::bench(&tokens()?, arguments, out),
+        Command::Key(KeyCommand::Generate(arguments)) => key::generate(&tokens()?, arguments, out),
+        Command::Key(KeyCommand::List { token }) => key::list(&tokens()?, token.as_deref(), out),
+        Command::Key(KeyCommand::Csr(arguments)) => csr::request(&tokens()?, arguments, out),
         Command::Cert(command) => cert(&settings()?, command, now, out),
         Command::Cache(command) => cache(&settings()?, command, now, out),
         Command::Audit(AuditCommand::Check { files }) => audit_check::check(files, out),
@@ -84,6 +86,16 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
         Command::Replay { archive, json } => replay::replay(&settings()?, archive, *json, now, out),
         Command::Doctor => doctor::examine(&arguments.config, now, out),
     }
+}
+
+/// The tokens, which are all that their commands need: what is wrong elsewhere is told, and is in nobody's way.
+fn tokens(config: &Path) -> Result<Tokens, ConfigError> {
+    let tokens = Tokens::load(config)?;
+    for complaint in tokens.elsewhere() {
+        let text = format!("hsmime: warning: {}: {complaint}", tokens.path().display());
+        let _ = writeln!(io::stderr(), "{}", table::printable(&text));
+    }
+    Ok(tokens)
 }
 
 fn cert(settings: &Settings, command: &CertCommand, now: SystemTime, out: &mut dyn Write) -> Result<Done> {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent::Settings;
+use agent::settings::Tokens;
 use anyhow::{Result, bail};
 use hsmpool::{
     TokenSettings,
@@ -17,9 +17,9 @@ use hsmpool::{
 use crate::{Done, table::Table};
 
 /// The modules of a configuration, each once.
-pub(crate) fn modules(settings: &Settings) -> Vec<PathBuf> {
+pub(crate) fn modules(tokens: &[TokenSettings]) -> Vec<PathBuf> {
     let mut modules: Vec<PathBuf> = Vec::new();
-    for token in settings.tokens() {
+    for token in tokens {
         if !modules.contains(&token.module) {
             modules.push(token.module.clone());
         }
@@ -75,13 +75,13 @@ fn state(token: &TokenInfo) -> &'static str {
 }
 
 /// The configured token of a label, or the only one.
-pub(crate) fn chosen<'s>(settings: &'s Settings, label: Option<&str>) -> Result<&'s TokenSettings> {
-    let file = settings.path().display();
+pub(crate) fn chosen<'s>(configured: &'s Tokens, label: Option<&str>) -> Result<&'s TokenSettings> {
+    let file = configured.path().display();
     let labels = || {
-        let labels: Vec<String> = settings.tokens().iter().map(|t| format!("{:?}", t.label)).collect();
+        let labels: Vec<String> = configured.tokens().iter().map(|t| format!("{:?}", t.label)).collect();
         labels.join(", ")
     };
-    match (settings.tokens(), label) {
+    match (configured.tokens(), label) {
         ([], _) => bail!("there is no [[token]] in {file}; write one"),
         ([token], None) => Ok(token),
         (_, None) => bail!("there are several tokens in {file}; say --token with one of {}", labels()),

@@ -165,6 +165,30 @@ fn a_request_can_be_made_by_id_goes_to_stdout_and_overwrites_nothing() -> Result
 }
 
 #[test]
+fn keys_are_made_before_there_are_certificates_and_what_is_wrong_elsewhere_is_told() -> Result<()> {
+    let lab = Lab::new("first-key")?;
+    let more = "[trust]\nanchors = [\"not-yet.pem\"]\n[[identity]]\ncertificate = \"not-yet.pem\"\n";
+    let config = lab.config.to_toml();
+    let (beginning, _) = config.split_once("[trust]").unwrap_or_default();
+    let config = format!("{beginning}{more}");
+    for arguments in [
+        &["token", "list"][..],
+        &["key", "generate", "--rsa", "2048", "--label", "first"],
+        &["key", "list"],
+        &["key", "csr", "--key", "first", "--address", "first@example.org"],
+    ] {
+        let done = hsmime(&lab, &config, arguments)?;
+        ensure!(done.success(), "{arguments:?}: {done:?}");
+        let warnings = done.stderr.lines().filter(|line| line.starts_with("hsmime: warning: /"));
+        ensure!(warnings.count() == 2 && done.stderr.contains("not-yet.pem"), "{arguments:?}: {done:?}");
+        ensure!(!done.text().contains("warning"), "{done:?}");
+    }
+    let doctor = hsmime(&lab, &config, &["doctor"])?;
+    ensure!(doctor.code() == Some(2), "{doctor:?}");
+    Ok(())
+}
+
+#[test]
 fn a_certificate_made_from_a_request_passes_the_doctor() -> Result<()> {
     let lab = Lab::new("circle")?;
     let mut config = lab.config.clone();

@@ -1,6 +1,6 @@
 //! The configuration after every check: what all the rest of the program sees.
 //!
-//! Only [`Settings::load`] and [`Settings::parse`] make a [`Settings`], so whoever holds one knows that its
+//! Only [`Settings::load`] and [`Settings::parse`] give a [`Settings`] away, so whoever holds one knows that its
 //! files exist and parse, and that its sections fit together. What may be intended but looks odd, such as
 //! an expired certificate, is not an error but among [`Settings::warnings`].
 
@@ -14,6 +14,7 @@ mod revocation;
 mod rule;
 mod signers;
 mod source;
+mod tokens;
 mod trust;
 mod warnings;
 
@@ -37,10 +38,11 @@ pub(crate) use rule::contain;
 pub use rule::{Conditions, HeaderPattern, Rule};
 pub use signers::Signers;
 pub use source::{LdapPlace, LookupSettings, Place, SourceSettings, SourcesError, start_sources};
+pub use tokens::Tokens;
 pub use trust::EncryptionTrust;
 pub use warnings::{EXPIRES_SOON, Warning};
 
-use crate::config::{Config, ConfigError, LogFormat, Report};
+use crate::config::{Complaint, Config, ConfigError, LogFormat, Report};
 
 /// Where the configuration is, if nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/hsmime/hsmime.toml";
@@ -183,6 +185,16 @@ impl Settings {
     }
 
     fn parse_for(text: &str, path: &Path, uses_tokens: bool) -> Result<Self, ConfigError> {
+        let (settings, complaints) = Self::parts(text, path, uses_tokens)?;
+        if complaints.is_empty() {
+            Ok(settings)
+        } else {
+            Err(ConfigError::Invalid { path: settings.path, complaints })
+        }
+    }
+
+    /// What can be made of a text, and what is wrong with it.
+    fn parts(text: &str, path: &Path, uses_tokens: bool) -> Result<(Self, Vec<Complaint>), ConfigError> {
         let mut report = Report::default();
         let config = Config::parse(text, &mut report);
         // Without the current folder every path below would change its meaning when that changes, and the
@@ -194,12 +206,7 @@ impl Settings {
             let uses_tokens = uses_tokens || config.pool.is_none();
             check::Checker::new(folder, uses_tokens, &mut report).settings(config, path)
         };
-        let complaints = report.into_complaints();
-        if complaints.is_empty() {
-            Ok(settings)
-        } else {
-            Err(ConfigError::Invalid { path: path.to_owned(), complaints })
-        }
+        Ok((settings, report.into_complaints()))
     }
 
     /// The file all this came from.

@@ -14,15 +14,16 @@ fn a_typo_is_told_with_file_line_key_and_what_was_meant_by_every_program() {
     let config = lab.workdir.file("typo.toml", toml).unwrap();
     let input = lab.workdir.file("empty.mbox", "").unwrap();
     let output = lab.workdir.join("out.mbox");
-    for (program, arguments) in [
-        ("hsmime-milter", vec!["check-config"]),
-        ("hsmime-milter", vec![]),
-        ("hsmime-batch", vec!["sign", input.to_str().unwrap(), "--output", output.to_str().unwrap()]),
-        ("hsmime", vec!["doctor"]),
-        ("hsmime", vec!["token", "list"]),
+    for (program, arguments, code) in [
+        ("hsmime-milter", vec!["check-config"], 2),
+        ("hsmime-milter", vec![], 2),
+        ("hsmime-batch", vec!["sign", input.to_str().unwrap(), "--output", output.to_str().unwrap()], 2),
+        ("hsmime", vec!["doctor"], 2),
+        // It needs the tokens only.
+        ("hsmime", vec!["token", "list"], 0),
     ] {
         let finished = programs::run(program, &lab.token, &config, &arguments).unwrap();
-        assert_eq!(finished.code(), Some(2), "{program} {arguments:?}: {finished:?}");
+        assert_eq!(finished.code(), Some(code), "{program} {arguments:?}: {finished:?}");
         let said = format!("{}{}", finished.text(), finished.stderr);
         for word in [config.to_str().unwrap(), &line.to_string(), "trusted-netwoks", "trusted-networks"] {
             assert!(said.contains(word), "{program} {arguments:?} does not say {word}: {said}");

@@ -32,7 +32,7 @@ pub(super) fn examine(settings: &Settings, findings: &mut Findings) -> Vec<Up> {
         return ask_keyd(settings, socket, findings).into_iter().collect();
     }
     let loaded: Vec<PathBuf> =
-        modules(settings).into_iter().filter(|module| loads(module, findings)).collect();
+        modules(settings.tokens()).into_iter().filter(|module| loads(module, findings)).collect();
     let usable = settings.tokens().iter().filter(|token| loaded.contains(&token.module));
     usable.filter_map(|token| connect(token, findings)).collect()
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use agent::Settings;
+use agent::settings::Tokens;
 use anyhow::{Context as _, Result, bail};
 use hsmpool::{
     TokenSettings,
@@ -33,10 +33,10 @@ use crate::{
 const INTERRUPTED: i32 = 128 + SIGINT;
 
 /// Measures each token after the other. A token that fails is named after the others' rates.
-pub(crate) fn bench(settings: &Settings, arguments: &BenchArguments, out: &mut dyn Write) -> Result<Done> {
-    let tokens = some_tokens(settings, arguments.token.as_deref())?;
+pub(crate) fn bench(configured: &Tokens, arguments: &BenchArguments, out: &mut dyn Write) -> Result<Done> {
+    let tokens = some_tokens(configured, arguments.token.as_deref())?;
     let certificates: Vec<&Certificate> =
-        settings.identities().iter().map(|identity| &identity.certificate).collect();
+        configured.identities().iter().map(|identity| &identity.certificate).collect();
     let kinds: Vec<KeySpec> = arguments.generate.iter().map(|kind| kind.spec()).collect();
     let keys = if kinds.is_empty() { Keys::Of(certificates) } else { Keys::Temporary(kinds) };
     let stop = stop_at_a_signal().context("signals cannot be watched")?;

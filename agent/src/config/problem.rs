@@ -169,6 +169,24 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// Whether it is in a section of this title, or may be.
+    pub(crate) fn is_of(&self, title: &str) -> bool {
+        match self {
+            Self::Syntax { .. } => true,
+            Self::UnknownSection { suggestion, .. } => *suggestion == Some(title),
+            Self::SectionShape { expected } => *expected == title,
+            Self::UnknownKey { section, .. }
+            | Self::MissingKey { section, .. }
+            | Self::WrongType { section, .. }
+            | Self::UnknownWord { section, .. }
+            | Self::WrongValue { section, .. }
+            | Self::File { section, .. } => *section == title,
+            Self::StrayKey { .. } | Self::Contradiction { .. } => false,
+        }
+    }
+}
+
 /// "did you mean `x`?", or all there is where nothing is near.
 fn meant(suggestion: Option<&'static str>, introduction: &str, known: &[&str]) -> String {
     if let Some(word) = suggestion {

@@ -203,6 +203,36 @@ fn a_login_may_use_an_address_only_as_configured() {
 }
 
 #[test]
+fn tokens_are_read_whatever_is_wrong_elsewhere_and_their_own_mistakes_are_none_the_less() {
+    let folder = folder();
+    let tokens = |text: &str| Tokens::parse(text, &folder.path().join("hsmime.toml"));
+    let before = format!(
+        "{TOKEN}[trust]\nanchors = [\"not-yet.pem\"]\n[[identity]]\ncertificate = \"not-yet.pem\"\n\
+         [[identity]]\ncertificate = \"alice-2025.pem\"\n[milter]\nlisen = 1\n[[rulle]]\n"
+    );
+    let found = tokens(&before).unwrap();
+    assert_eq!((found.tokens().len(), found.identities().len()), (1, 1));
+    let lines: Vec<usize> = found.elsewhere().iter().map(|complaint| complaint.line).collect();
+    assert_eq!(lines, [6, 8, 11, 11, 12, 13], "{:#?}", found.elsewhere());
+    for (from, to, expected) in [
+        ("label = \"mail\"", "lable = \"mail\"", &[3, 1][..]),
+        ("module.so", "no-module.so", &[2]),
+        ("[[token]]", "[[tokens]]", &[1]),
+        ("[[token]]", "[token]", &[1]),
+        ("[trust]", "[trust", &[5, 9]),
+    ] {
+        let Err(ConfigError::Invalid { complaints, .. }) = tokens(&before.replace(from, to)) else {
+            panic!("{to}");
+        };
+        let mut lines: Vec<usize> = complaints.iter().map(|complaint| complaint.line).collect();
+        let mut expected = expected.to_vec();
+        lines.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(lines, expected, "{to}: {complaints:#?}");
+    }
+}
+
+#[test]
 fn the_sample_configuration_has_only_known_keys_also_where_they_are_commented_out() {
     let sample = include_str!("../../../contrib/hsmime.toml");
     let is_meant = |line: &&str| line.contains(" = ") || line.starts_with('[');
