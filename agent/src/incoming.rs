@@ -176,11 +176,13 @@ impl Agent {
         }
         let disposition = disposition(&forms)?;
         if disposition != Disposition::Deliver && forms.len() > 1 {
-            // Copies would be delivered. One message is held, and so one that all of them may get.
+            // Copies would be delivered. One message is held, and so one that all of them may get: by all of their rules.
             let strictest =
                 forms.iter().max_by_key(|form| form.decision.action).map(|form| Arc::clone(&form.rule));
+            let stricter = |rule: IncomingRule, share: &IncomingShare| rule.with(&share.rule);
+            let rule = shares.iter().fold(strictest.as_deref().cloned().unwrap_or_default(), stricter);
             forms.clear();
-            forms.push(making.only(&strictest.unwrap_or_default())?);
+            forms.push(making.only(&Arc::new(rule))?);
         }
         drop(making);
         self.finish(forms, disposition, is_incoming, envelope, message, keep)

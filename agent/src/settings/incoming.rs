@@ -86,8 +86,12 @@ impl IncomingRule {
         }
     }
 
+    fn promotes(&self, field: &str) -> bool {
+        self.promote.iter().any(|own| own.eq_ignore_ascii_case(field))
+    }
+
     /// What holds for mail that both rules may be about: of each the stricter. It is thrown away only where both say so, and
-    /// else held.
+    /// else held; a signature is taken off, and a field promoted, only where both say so.
     pub(crate) fn with(&self, other: &Self) -> Self {
         let stricter = |of: fn(&Actions) -> Action| match (of(&self.actions), of(&other.actions)) {
             (one, two) if one == two => one,
@@ -98,6 +102,8 @@ impl IncomingRule {
         Self {
             line: if self.line == 0 { other.line } else { self.line },
             decrypt: self.decrypt && other.decrypt,
+            strip_signature: self.strip_signature && other.strip_signature,
+            promote: self.promote.iter().filter(|field| other.promotes(field)).cloned().collect(),
             details: self.details || other.details,
             subject_tag: self.subject_tag || other.subject_tag,
             actions: Actions {

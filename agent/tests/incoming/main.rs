@@ -345,6 +345,27 @@ fn text_is_opened_for_those_who_own_a_key_and_stays_closed_in_the_copy_for_all_o
 }
 
 #[test]
+fn what_is_held_for_one_of_them_is_held_as_the_rules_of_all_have_it() {
+    let rule = |to: &str, keys: &str| format!("[[incoming]]\nto = \"{to}@example.org\"\n{keys}\n");
+    let two = ciphertext(&data("two.p7m"));
+    for (other, is_open) in [("details = true", true), ("decrypt = false", false)] {
+        let agent = agent(&[rule("alice", other), rule("bob", "on-unsigned = \"quarantine\"")].concat());
+        for to in [["alice", "bob"], ["bob", "alice"]] {
+            let outcome = treat(&agent, &to, &two).unwrap();
+            assert_eq!((outcome.disposition, outcome.copies.len()), (Disposition::Quarantine, 0), "{other}");
+            assert_eq!(outcome.edits.body.is_some(), is_open, "{other} {to:?}");
+        }
+    }
+    for (other, is_stripped) in [("strip-signature = true", true), ("details = true", false)] {
+        let keys = "strip-signature = true\non-unencrypted = \"quarantine\"";
+        let agent = agent(&[rule("alice", other), rule("bob", keys)].concat());
+        let outcome = treat(&agent, &["alice", "bob"], &signed()).unwrap();
+        assert_eq!(outcome.disposition, Disposition::Quarantine, "{other}");
+        assert_eq!(outcome.edits.body.is_some(), is_stripped, "{other}");
+    }
+}
+
+#[test]
 fn opened_text_in_a_copy_is_in_no_bounce() {
     let agent = agent("[[incoming]]\nto = \"alice@example.org\"\ndetails = true\n");
     let outcome = treat(&agent, &["alice", "bob"], &ciphertext(&data("two.p7m"))).unwrap();
