@@ -8,7 +8,7 @@ use std::{
 use agent::settings::DEFAULT_PATH;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use smime::{
-    MailAddress,
+    Certificate, MailAddress,
     cms::{Keep, Proof},
     profile::Profile,
 };
@@ -18,6 +18,7 @@ use batch::{
     archive::Format,
     error::BatchError,
     instant,
+    keys::{KeyText, Wanted},
     progress::LINE_EVERY,
     run::{DEFAULT_MAX_MESSAGE, DEFAULT_ROOM, MAX_JOBS, Output},
     select::Selection,
@@ -40,7 +41,7 @@ standard input. Without --in-place it is only read. The output appears under its
 called OUTPUT.hsmime-partial, and a run that was cut off goes on with --resume. A message that fails is copied \
 unchanged and named.
 
-Exit status: 0 all done, 1 some messages failed, 2 could not start or had to stop, and then there is no output. For a \
+Exit status: 0 all done, 1 some messages failed, or there is no key like one that was named, 2 could not start or had to stop, and then there is no output. For a \
 message on the standard input, by sysexits.h: 0 done, 65 the message is at fault, 66 there is none, 73 the output cannot \
 be made, 74 reading or writing failed, 75 try again later, 77 a rule forbids it, 78 the configuration is wrong, 64 the \
 command line, 70 a defect. Then no message is written to the standard output.";
@@ -99,9 +100,9 @@ pub(crate) enum Command {
         #[arg(long)]
         ask_tokens: bool,
         /// Call the messages "lost" in the report that would be if this key were destroyed: serial number or key
-        /// identifier; can be given several times
+        /// identifier, or the first 8 digits or more; can be given several times
         #[arg(long, value_name = "HEX")]
-        lost: Vec<String>,
+        lost: Vec<KeyText>,
     },
     /// Prove that outputs are what the report of their run says, and that the report is whole
     Check {
@@ -270,15 +271,18 @@ struct Selected {
     /// Only what has an algorithm with this in its name; can be given several times
     #[arg(long, value_name = "NAME")]
     algorithm: Vec<String>,
-    /// Only what is encrypted to this key: serial number or key identifier; can be given several times
+    /// Only what is encrypted to this key: serial number or key identifier, or the first 8 digits or more; can be given
+    /// several times
     #[arg(long, value_name = "HEX")]
-    key: Vec<String>,
+    key: Vec<KeyText>,
 }
 
 impl Work {
-    pub(crate) fn selection(&self) -> Selection {
+    /// What is selected by somebody who has these certificates.
+    pub(crate) fn selection(&self, ours: &[Certificate]) -> Result<Selection, BatchError> {
         let Selected { since, before, address, folder, algorithm, key } = self.selected.clone();
-        Selection { since, before, addresses: address, folders: folder, algorithms: algorithm, keys: key }
+        let keys = Wanted::among(&key, ours)?;
+        Ok(Selection { since, before, addresses: address, folders: folder, algorithms: algorithm, keys })
     }
 }
 
@@ -447,6 +451,8 @@ mod tests {
             ("resign in --output out --at signing-time", Ok(Output::Path("out".into()))),
             ("verify in --at 2024-02-30", Err("is no date")),
             ("verify in --at 2024-02-29 --since 2020-01-01 --key 0A:BC", Ok(Output::None)),
+            ("scan in --lost zz", Err("in hexadecimal is needed")),
+            ("decrypt in -o out --key 4A95G", Err("in hexadecimal is needed")),
             ("rekey in -o out --to-certificate x --keep others", Ok(Output::Path("out".into()))),
             ("rekey in -o out --keep some", Err("invalid value")),
             ("encrypt in -o out --to-cached --profile none", Err("there are the profiles")),

@@ -74,6 +74,12 @@ pub enum BatchError {
         /// What is wrong with it.
         problem: String,
     },
+    /// It is not clear which key is meant.
+    #[error("{problem}")]
+    Key {
+        /// Why not.
+        problem: String,
+    },
     /// What was begun cannot be gone on with.
     #[error("cannot go on with {}: {problem}; begin anew without --resume", journal.display())]
     Resume {

@@ -86,17 +86,11 @@ impl std::fmt::Display for KeyName {
 }
 
 impl KeyName {
-    /// Whether a text names it: the serial number or the key identifier, in hexadecimal with or without colons.
-    pub fn is_called(&self, text: &str) -> bool {
-        let plain = |text: &str| {
-            let digits: String = text.chars().filter(|c| *c != ':').collect();
-            digits.trim_start_matches('0').to_ascii_uppercase()
-        };
+    /// What of it is in hexadecimal: the serial number or the key identifier.
+    pub(crate) fn hex(&self) -> Option<&str> {
         match self {
-            Self::Issued { serial: hex, .. } | Self::Identifier { key_identifier: hex } => {
-                plain(hex) == plain(text)
-            }
-            Self::Other { kind } => *kind == text,
+            Self::Issued { serial: hex, .. } | Self::Identifier { key_identifier: hex } => Some(hex),
+            Self::Other { .. } => None,
         }
     }
 

@@ -23,6 +23,7 @@ mod html;
 pub mod inspect;
 pub mod instant;
 mod journal;
+pub mod keys;
 mod large;
 pub mod log;
 pub mod maildir;

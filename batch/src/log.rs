@@ -23,6 +23,7 @@ use crate::{
     progress::{Progress, Showing, Style, terminal},
     report::{Record, Report},
     run::Extent,
+    select::NOT_SELECTED,
     statistics::Statistics,
 };
 
@@ -88,6 +89,12 @@ impl Totals {
     /// Whose fault the last failure in this run was.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
+    }
+
+    /// Whether there were messages, and none was selected.
+    pub fn selected_nothing(&self) -> bool {
+        let mut actions = self.rows.keys().map(|(action, _)| action.as_str());
+        actions.next() == Some(NOT_SELECTED) && actions.next().is_none()
     }
 
     /// How long this run, and those that it goes on with, took.

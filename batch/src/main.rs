@@ -1,21 +1,18 @@
 //! `hsmime-batch`: reads the command line and the configuration, and runs.
 //!
-//! Exit status: 0 when all is done, 1 when some messages failed, 2 when it could not start or had to stop; for a message
+//! Exit status: 0 when all is done, 1 when some messages failed or a key that was named is none, 2 when it could not start or had to stop; for a message
 //! on the standard input by `sysexits.h`.
 
 mod cli;
+mod summarise;
 mod sysexits;
 
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread,
-    time::{Duration, Instant, SystemTime},
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, SystemTime},
 };
 
 use agent::{Agent, Settings, chooser, open_cache, settings};
@@ -31,7 +28,7 @@ use batch::{
     report::Report,
     request::Request,
     run::{self, Journaling, NOTE_EVERY, Options, Output},
-    scan::{Scan, Summary},
+    scan::Scan,
     select::Selected,
     task::{Identity, Task},
     words::{self, Words, say},
@@ -43,11 +40,14 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
 };
-use smime::{Certificate, MailAddress, algorithm::KeyEncryptionAlgorithm, key::Decryptor};
+use smime::{Certificate, MailAddress};
 use tikv_jemallocator::Jemalloc;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{Cli, Command};
+use crate::{
+    cli::{Cli, Command},
+    summarise::summarise,
+};
 
 /// A message is read by one thread, worked on by another and written by a third: with the C library's allocator they wait
 /// for each other's memory.
@@ -75,7 +75,8 @@ fn work() -> ExitCode {
     if let Command::Check { report, outputs } = &cli.command {
         return check(report, outputs);
     }
-    let done = start(&cli);
+    let mut problems = Vec::new();
+    let done = start(&cli, &mut problems);
     match &done {
         // Of one message that is well there is nothing to be said.
         Ok(totals) if cli.command.is_filter() && totals.failed() == 0 => {}
@@ -86,7 +87,10 @@ fn work() -> ExitCode {
     if cli.command.is_filter() {
         return ExitCode::from(sysexits::of(&done));
     }
-    ExitCode::from(done.map_or(2, |totals| u8::from(totals.failed() > 0)))
+    for problem in &problems {
+        say(&format!("hsmime-batch: {problem}"));
+    }
+    ExitCode::from(done.map_or(2, |totals| u8::from(totals.failed() > 0 || !problems.is_empty())))
 }
 
 /// Holds outputs against a report.
@@ -120,7 +124,8 @@ fn check(report: &Path, outputs: &[PathBuf]) -> ExitCode {
     }
 }
 
-fn start(cli: &Cli) -> Result<Totals> {
+/// Runs. What makes it doubtful that what was asked for is what was meant is added to the problems.
+fn start(cli: &Cli, problems: &mut Vec<String>) -> Result<Totals> {
     let work = cli.command.work().context("there is nothing to work on")?;
     let output = cli.command.output()?;
     let settings = Settings::load(&cli.config)?;
@@ -169,13 +174,15 @@ fn start(cli: &Cli) -> Result<Totals> {
         recipients = Some(found);
     }
     let scan = match &cli.command {
-        Command::Scan { lost, .. } => Some(Scan::new(agent.identities(), lost.clone())),
+        Command::Scan { lost, .. } => Some(Scan::new(agent.identities(), lost)?),
         _ => None,
     };
     let task = task(&cli.command, &agent, recipients.as_ref(), clock);
     let task = scan.as_ref().map_or(&*task, |scan| scan as &dyn Task);
-    let selection = work.selection();
-    let selected = Selected { task, selection: &selection };
+    let ours: Vec<Certificate> =
+        agent.identities().iter().map(|identity| identity.certificate().clone()).collect();
+    let selection = work.selection(&ours)?;
+    let selected = Selected::new(task, &selection);
     let task = if selection.is_everything() { task } else { &selected };
     let done = run_task(&options, work.report.as_deref(), work.resume, task);
     let signed = match (&work.sign_report, &work.report, &done) {
@@ -188,6 +195,16 @@ fn start(cli: &Cli) -> Result<Totals> {
     }
     pool.close();
     signed?;
+    if let Ok(totals) = &done {
+        problems.extend(scan.iter().flat_map(Scan::problems));
+        // What an earlier run has seen of the input is not known.
+        if !work.resume {
+            problems.extend(selected.problems());
+        }
+        if totals.selected_nothing() && problems.is_empty() && !cli.command.is_filter() {
+            say(&format!("hsmime-batch: no message was selected by {}", selection.options().join(" and ")));
+        }
+    }
     done
 }
 
@@ -197,47 +214,6 @@ fn sign_report(agent: &Agent, address: &MailAddress, report: &Path, at: SystemTi
     let signature = manifest::sign(report, identity.signer(), identity.chain(), at)?;
     say(&format!("hsmime-batch: signed the report: {}", signature.display()));
     Ok(())
-}
-
-/// Tells what a scan found, and what the tokens have of it.
-fn summarise(scan: &Scan, pool: &Pool, asks_tokens: bool) {
-    let found = scan.found();
-    let mut on_tokens = None;
-    let mut rate = None;
-    if asks_tokens && let Ok(missing) = pool.missing_keys(scan.ours(), TOKEN_LIMIT) {
-        let has: Vec<bool> = scan.ours().iter().map(|certificate| !missing.contains(&certificate)).collect();
-        let needed = found.keys.values().filter_map(|key| key.ours);
-        let usable = needed.filter(|place| has.get(*place) == Some(&true));
-        let usable: Vec<&Certificate> = usable.filter_map(|place| scan.ours().get(place)).collect();
-        rate = usable.first().and_then(|certificate| rate_of(pool, certificate));
-        on_tokens = Some(has);
-    }
-    let ours = scan.ours();
-    say(&format!("\n{}", Summary { found: &found, ours, on_tokens: on_tokens.as_deref(), rate }));
-}
-
-/// How many times in a second the tokens decrypt with an RSA key, measured for a second. What is decrypted is
-/// nobody's: its padding is wrong, which costs the same.
-fn rate_of(pool: &Pool, certificate: &Certificate) -> Option<f64> {
-    let octets = certificate.rsa_modulus_bits()?.div_ceil(8);
-    let mut garbage = vec![0x5A; octets];
-    *garbage.first_mut()? = 0;
-    let sessions: usize = pool.status().iter().map(|token| token.sessions).sum();
-    let (key, done, began) = (pool.key(certificate), AtomicU64::new(0), Instant::now());
-    thread::scope(|threads| {
-        for _ in 0..(2 * sessions).clamp(1, 64) {
-            threads.spawn(|| {
-                while began.elapsed() < Duration::from_secs(1)
-                    && key.decrypt_key(&garbage, &KeyEncryptionAlgorithm::RsaPkcs1).is_ok()
-                {
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let done = done.into_inner() as f64;
-    Some(done / began.elapsed().as_secs_f64())
 }
 
 /// What is asked for: a run can go on with what another began only if it is asked for the same. Files that say to whom

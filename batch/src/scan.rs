@@ -13,8 +13,10 @@ use agent::Identities;
 use smime::Certificate;
 
 use crate::{
+    error::BatchError,
     inspect::{Contents, KeyName, Layer},
     instant,
+    keys::{self, KeyText, MAX_SEEN, Wanted},
     task::{Done, Failed, Task, Work},
 };
 
@@ -26,7 +28,7 @@ pub struct Scan {
     /// Which of them a name means.
     names: HashMap<KeyName, usize>,
     /// The messages that these keys alone open are to be named.
-    lost: Vec<String>,
+    lost: Vec<Wanted>,
     found: Mutex<Found>,
 }
 
@@ -43,6 +45,8 @@ pub struct Found {
     pub keys: BTreeMap<KeyName, KeyUse>,
     /// How many messages of each year have each algorithm; 0 is for those without a date.
     pub algorithms: BTreeMap<(u64, String), u64>,
+    /// How many would be lost without each of the keys that were asked about.
+    pub lost: Vec<u64>,
 }
 
 /// What a key is needed for.
@@ -59,15 +63,17 @@ pub struct KeyUse {
 }
 
 impl Scan {
-    /// Counts for the owner of these identities; `lost` are keys, by serial number or key identifier, whose loss is to
-    /// be shown message by message.
-    pub fn new(identities: &Identities, lost: Vec<String>) -> Self {
+    /// Counts for the owner of these identities; `lost` are keys whose loss is to be shown message by message. An error if
+    /// it is not clear which ones.
+    pub fn new(identities: &Identities, lost: &[KeyText]) -> Result<Self, BatchError> {
         let ours: Vec<Certificate> =
             identities.iter().map(|identity| identity.certificate().clone()).collect();
+        let lost = Wanted::among(lost, &ours)?;
+        let found = Found { lost: vec![0; lost.len()], ..Found::default() };
         let names = ours.iter().enumerate();
         let names = names
             .flat_map(|(place, of)| KeyName::of_certificate(of).into_iter().map(move |name| (name, place)));
-        Self { names: names.collect(), ours, lost, found: Mutex::default() }
+        Ok(Self { names: names.collect(), ours, lost, found: found.into() })
     }
 
     /// Our certificates, in the order that [`KeyUse::ours`] counts by.
@@ -78,6 +84,18 @@ impl Scan {
     /// What was found so far.
     pub fn found(&self) -> Found {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is wrong with the keys that were asked about, after all messages were looked at.
+    pub fn problems(&self) -> Vec<String> {
+        keys::problems("--lost", &self.lost, &self.found().keys.into_keys().collect())
+    }
+
+    /// How many messages would be lost without each key that was asked about, if there is such a key.
+    pub fn lost(&self) -> Vec<(KeyName, u64)> {
+        let Found { keys, lost, .. } = self.found();
+        let lost = self.lost.iter().zip(lost);
+        lost.filter_map(|(wanted, count)| Some((wanted.name(keys.keys())?.clone(), count))).collect()
     }
 
     /// Which of the names of a layer's keys its content is lost with.
@@ -97,7 +115,8 @@ impl Scan {
         }
     }
 
-    fn count(&self, contents: &Contents, year: u64) {
+    /// Counts a message; tells whether it would be lost without one of the keys that were asked about.
+    fn count(&self, contents: &Contents, year: u64) -> bool {
         let mut guard = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let found = &mut *guard;
         found.messages += 1;
@@ -117,7 +136,7 @@ impl Scan {
         for layer in encrypted {
             for recipient in &layer.recipients {
                 // Whoever writes names of keys at random shall not fill the memory.
-                if found.keys.len() >= MAX_KEYS && !found.keys.contains_key(&recipient.key) {
+                if found.keys.len() >= MAX_SEEN && !found.keys.contains_key(&recipient.key) {
                     continue;
                 }
                 let key = found.keys.entry(recipient.key.clone()).or_default();
@@ -132,22 +151,27 @@ impl Scan {
         }
         alone.sort();
         alone.dedup();
+        let mut is_lost = false;
+        for (wanted, count) in self.lost.iter().zip(&mut found.lost) {
+            if alone.iter().any(|name| wanted.is(name)) {
+                *count += 1;
+                is_lost = true;
+            }
+        }
         for name in alone {
             if let Some(key) = found.keys.get_mut(name) {
                 key.alone += 1;
             }
         }
+        is_lost
     }
 }
 
 impl Task for Scan {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
         let year = instant::of_message(work.message).map_or(0, instant::year);
-        self.count(work.contents, year);
-        let layers = || work.contents.layers.iter().filter(|layer| layer.is_encrypted());
-        let is_lost = |name: &KeyName| self.lost.iter().any(|text| name.is_called(text));
-        let lost = layers().flat_map(|layer| self.alone(layer)).any(is_lost);
-        Ok(Done::unchanged(if lost { "lost" } else { "scanned" }))
+        let is_lost = self.count(work.contents, year);
+        Ok(Done::unchanged(if is_lost { "lost" } else { "scanned" }))
     }
 }
 
@@ -161,11 +185,13 @@ pub struct Summary<'a> {
     pub on_tokens: Option<&'a [bool]>,
     /// How many operations with a private key the tokens do in a second, where that was measured.
     pub rate: Option<f64>,
+    /// How many messages would be lost without each key that was asked about.
+    pub lost: &'a [(KeyName, u64)],
 }
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Found { messages, encrypted, closed, keys, algorithms } = self.found;
+        let Found { messages, encrypted, closed, keys, algorithms, .. } = self.found;
         writeln!(f, "{messages} messages, {encrypted} encrypted, {closed} not to any key of ours")?;
         if !keys.is_empty() {
             writeln!(f, "\n{:>9} {:>9}  key", "messages", "lost with")?;
@@ -181,6 +207,9 @@ impl fmt::Display for Summary<'_> {
         }
         if rows.len() > MAX_ROWS {
             writeln!(f, "{} more keys are in the report", rows.len() - MAX_ROWS)?;
+        }
+        for (name, count) in self.lost {
+            writeln!(f, "\n{count} of {messages} messages would be lost without {name}")?;
         }
         if let Some(rate) = self.rate.filter(|rate| *rate > 0.0) {
             #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -217,5 +246,4 @@ impl Summary<'_> {
     }
 }
 
-const MAX_KEYS: usize = 100_000;
 const MAX_ROWS: usize = 100;

@@ -1,12 +1,18 @@
 //! Which messages of an archive are worked on; the others are copied as they are.
 
-use std::time::SystemTime;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use agent::Turn;
 use smime::mime::Message;
 
 use crate::{
+    inspect::KeyName,
     instant,
+    keys::{self, MAX_SEEN, Wanted},
     recipients::listed,
     task::{Done, Failed, Task, Work, Working},
 };
@@ -24,14 +30,27 @@ pub struct Selection {
     pub folders: Vec<String>,
     /// With one of these algorithms in a layer, or a part of its name.
     pub algorithms: Vec<String>,
-    /// Encrypted to one of these keys: serial number or key identifier, in hexadecimal.
-    pub keys: Vec<String>,
+    /// Encrypted to one of these keys.
+    pub keys: Vec<Wanted>,
 }
 
 impl Selection {
     /// Whether every message is selected.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Which options select.
+    pub fn options(&self) -> Vec<&'static str> {
+        let options = [
+            ("--since", self.since.is_some()),
+            ("--before", self.before.is_some()),
+            ("--address", !self.addresses.is_empty()),
+            ("--folder", !self.folders.is_empty()),
+            ("--algorithm", !self.algorithms.is_empty()),
+            ("--key", !self.keys.is_empty()),
+        ];
+        options.into_iter().filter(|(_, is_given)| *is_given).map(|(option, _)| option).collect()
     }
 
     fn selects(&self, work: &Work<'_>) -> bool {
@@ -51,14 +70,14 @@ impl Selection {
                 let algorithms = || work.contents.layers.iter().flat_map(|layer| &layer.algorithms);
                 algorithms().any(|algorithm| algorithm.to_ascii_lowercase().contains(&name))
             })
-            && any(&self.keys, |key| work.contents.recipients().any(|recipient| recipient.key.is_called(key)))
+            && any(&self.keys, |key| work.contents.recipients().any(|recipient| key.is(&recipient.key)))
             && any(&self.addresses, |address| has_address(work.message, address))
             && of_time()
     }
 }
 
 /// Whether one of them is right; where nothing is said, everything is.
-fn any(wanted: &[String], is_right: impl FnMut(&String) -> bool) -> bool {
+fn any<T>(wanted: &[T], is_right: impl FnMut(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(is_right)
 }
 
@@ -76,12 +95,43 @@ fn has_address(message: &Message, wanted: &str) -> bool {
     })
 }
 
+/// The action of a message that is not.
+pub(crate) const NOT_SELECTED: &str = "not selected";
+
 /// Works on what is selected.
 pub struct Selected<'a> {
-    /// What to do with it.
-    pub task: &'a dyn Task,
-    /// What is selected.
-    pub selection: &'a Selection,
+    task: &'a dyn Task,
+    selection: &'a Selection,
+    /// To which keys messages are encrypted, selected or not, where keys select.
+    seen: Mutex<BTreeSet<KeyName>>,
+}
+
+impl<'a> Selected<'a> {
+    /// Does this with what is selected.
+    pub fn new(task: &'a dyn Task, selection: &'a Selection) -> Self {
+        Self { task, selection, seen: Mutex::default() }
+    }
+
+    /// What is wrong with the keys that were to select, after all messages were looked at.
+    pub fn problems(&self) -> Vec<String> {
+        keys::problems(
+            "--key",
+            &self.selection.keys,
+            &self.seen.lock().unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    fn see(&self, work: &Work<'_>) {
+        if self.selection.keys.is_empty() {
+            return;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for recipient in work.contents.recipients() {
+            if seen.len() < MAX_SEEN && !seen.contains(&recipient.key) {
+                seen.insert(recipient.key.clone());
+            }
+        }
+    }
 }
 
 impl Task for Selected<'_> {
@@ -90,10 +140,11 @@ impl Task for Selected<'_> {
     }
 
     fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
+        self.see(work);
         if self.selection.selects(work) {
             self.task.begin(work)
         } else {
-            Turn::Done(Ok(Done::unchanged("not selected")))
+            Turn::Done(Ok(Done::unchanged(NOT_SELECTED)))
         }
     }
 
@@ -116,6 +167,10 @@ mod tests {
     #[test]
     fn a_message_is_selected_if_all_that_is_said_holds() {
         let words = |text: &str| vec![text.to_owned()];
+        let keys = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            Wanted::among(&texts, &[]).unwrap()
+        };
         let date = |text| Some(instant::parse(text).unwrap());
         let all = Selection::default;
         for (selection, expected) in [
@@ -131,10 +186,10 @@ mod tests {
             (Selection { folders: words("/.Drafts/"), ..all() }, false),
             (Selection { algorithms: words("des-ede3"), ..all() }, true),
             (Selection { algorithms: words("AES"), ..all() }, false),
-            (Selection { keys: words("0a:bc"), ..all() }, true),
-            (Selection { keys: words("BC"), ..all() }, false),
-            (Selection { keys: vec!["BC".into(), "ABC".into()], ..all() }, true),
-            (Selection { keys: words("0ABC"), folders: words("x"), ..all() }, false),
+            (Selection { keys: keys(&["0a:bc"]), ..all() }, true),
+            (Selection { keys: keys(&["BC"]), ..all() }, false),
+            (Selection { keys: keys(&["BC", "ABC"]), ..all() }, true),
+            (Selection { keys: keys(&["0ABC"]), folders: words("x"), ..all() }, false),
         ] {
             let message = Message::from_stored(
                 b"From: Alice <alice@example.org>\nTo: a <b@example.net>, c@d\nDate: 31 May 2024 12:00 +0000\n\nx",
@@ -158,7 +213,7 @@ mod tests {
                 object: None,
                 signature: None,
             };
-            let done = Selected { task: &Identity, selection: &selection }.run(&work).unwrap();
+            let done = Selected::new(&Identity, &selection).run(&work).unwrap();
             assert_eq!(done.action == "copied", expected, "{selection:?}");
         }
     }

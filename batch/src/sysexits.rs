@@ -60,7 +60,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 fn of_batch(error: &BatchError) -> u8 {
     match error {
-        BatchError::Usage(_) => USAGE,
+        BatchError::Usage(_) | BatchError::Key { .. } => USAGE,
         BatchError::Input { .. } => NOINPUT,
         // Certificates to encrypt to.
         BatchError::Read { origin, .. } if origin != "-" => CONFIG,

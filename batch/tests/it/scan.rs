@@ -69,7 +69,7 @@ fn keys_operations_and_what_would_be_lost_are_counted() {
     let plain = "Subject: nothing\n\nin it\n".to_owned();
     let messages = [sealed_to(&["bob"]), both, attached, agreed, plain];
     let serial = certificate("bob").serial_hex();
-    let task = Scan::new(&identities(&["bob", "encrypt-only", "alice"]), vec![serial]);
+    let task = Scan::new(&identities(&["bob", "encrypt-only", "alice"]), &[serial.parse().unwrap()]).unwrap();
     let ran = scan(folder.path(), &messages, &task);
     let found = task.found();
     assert_eq!((found.messages, found.encrypted, found.closed), (5, 4, 1));
@@ -88,14 +88,15 @@ fn keys_operations_and_what_would_be_lost_are_counted() {
     assert_eq!(ran.report[2]["layers"][0]["attached"], true);
     assert_eq!(ran.report[0]["layers"][0]["recipients"][0]["operation"], "RSA-PKCS1");
 
-    let text =
-        Summary { found: &found, ours: task.ours(), on_tokens: Some(&[true, false, true]), rate: Some(0.5) }
-            .to_string();
+    let (ours, lost) = (task.ours(), task.lost());
+    let on_tokens = Some(&[true, false, true][..]);
+    let text = Summary { found: &found, ours, on_tokens, rate: Some(0.5), lost: &lost }.to_string();
     for expected in [
         "5 messages, 4 encrypted, 1 not to any",
         "on a token",
         "MISSING on every token",
         "not configured here",
+        &format!("2 of 5 messages would be lost without {serial} of "),
         "2014",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
@@ -125,5 +126,48 @@ fn a_scan_that_has_to_stop_says_what_it_has_found() {
         assert!(said.contains("3 messages, 3 encrypted"), "{said}");
         assert_eq!(said.contains("scanned  "), is_told, "{said}");
         fs::remove_file(path("report")).unwrap();
+    }
+}
+
+/// Runs the program with a configuration that has no identity; gives how it ended and what it said.
+fn program(folder: &Path, arguments: &str) -> (Option<i32>, String) {
+    fs::write(folder.join("root.pem"), data("root.pem")).unwrap();
+    fs::write(folder.join("toml"), "[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n").unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_hsmime-batch"));
+    program.current_dir(folder).args(["--config", "toml"]).args(arguments.split(' '));
+    let ran = program.output().unwrap();
+    (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+}
+
+#[test]
+fn a_key_that_nobody_has_does_not_read_as_one_without_which_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("in"), format!("From - \n{}\n", sealed_to(&["bob"])).repeat(3)).unwrap();
+    let bob = certificate("bob").serial_hex();
+    let beginning = bob.get(..8).unwrap_or(&bob);
+    for (arguments, code, said) in [
+        ("scan in --lost zz".to_owned(), 2, "in hexadecimal is needed"),
+        (
+            "scan in --lost DEADBEEF".to_owned(),
+            1,
+            "--lost DEADBEEF: no message here is encrypted to such a key",
+        ),
+        ("scan in --lost DEADBEEF".to_owned(), 1, &*format!("Keys seen: {bob} of ")),
+        (format!("scan in --lost {bob}"), 0, "3 of 3 messages would be lost without"),
+        (format!("scan in --lost {beginning}"), 0, "3 of 3 messages would be lost without"),
+        ("verify in --key deadbeef".to_owned(), 1, "--key DEADBEEF: no message here"),
+        (format!("verify in --key {bob}"), 0, "total"),
+        (
+            format!("verify in --key {bob} --since 2020-01-01"),
+            0,
+            "no message was selected by --since and --key",
+        ),
+        ("verify in --quiet --since 2020-01-01".to_owned(), 0, "no message was selected by --since"),
+        ("verify in --since 2000-01-01".to_owned(), 0, "total"),
+    ] {
+        let (ended, words) = program(folder.path(), &arguments);
+        assert_eq!(ended, Some(code), "{arguments}: {words}");
+        assert!(words.contains(said), "{arguments}: {words}");
+        assert_eq!(words.contains("selected by"), said.contains("selected by"), "{arguments}: {words}");
     }
 }
