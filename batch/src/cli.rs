@@ -41,7 +41,7 @@ standard input. Without --in-place it is only read. The output appears under its
 called OUTPUT.hsmime-partial, and a run that was cut off goes on with --resume. A message that fails is copied \
 unchanged and named.
 
-Exit status: 0 all done, 1 some messages failed, or there is no key like one that was named, 2 could not start or had to stop, and then there is no output. For a \
+Exit status: 0 all done, 1 some messages failed, the report is not signed, or there is no key like one that was named, 2 could not start or had to stop, and then there is no output. For a \
 message on the standard input, by sysexits.h: 0 done, 65 the message is at fault, 66 there is none, 73 the output cannot \
 be made, 74 reading or writing failed, 75 try again later, 77 a rule forbids it, 78 the configuration is wrong, 64 the \
 command line, 70 a defect. Then no message is written to the standard output.";
@@ -112,6 +112,9 @@ pub(crate) enum Command {
         /// The outputs of the run, in the order of its inputs
         #[arg(value_name = "OUTPUT", required = true)]
         outputs: Vec<PathBuf>,
+        /// If all is right, sign the report with the key of this address, into REPORT.p7s
+        #[arg(long, value_name = "ADDRESS", value_parser = address)]
+        sign_report: Option<MailAddress>,
     },
     /// Tell what each signature is worth; with --output, copy the archive as it is
     Verify {
@@ -360,7 +363,10 @@ impl Command {
 
     /// Whether private keys are used.
     pub(crate) fn uses_keys(&self) -> bool {
-        let signs_report = self.work().is_some_and(|work| work.sign_report.is_some());
+        let signs_report = match self {
+            Self::Check { sign_report, .. } => sign_report.is_some(),
+            other => other.work().is_some_and(|work| work.sign_report.is_some()),
+        };
         signs_report
             || !matches!(
                 self,

@@ -1,9 +1,11 @@
 //! `hsmime-batch`: reads the command line and the configuration, and runs.
 //!
-//! Exit status: 0 when all is done, 1 when some messages failed or a key that was named is none, 2 when it could not start or had to stop; for a message
+//! Exit status: 0 when all is done, 1 when some messages failed, the report is not signed or a key that was named
+//! is none, 2 when it could not start or had to stop; for a message
 //! on the standard input by `sysexits.h`.
 
 mod cli;
+mod sealing;
 mod summarise;
 mod sysexits;
 
@@ -72,8 +74,11 @@ fn work() -> ExitCode {
         }
     };
     panics::say_place_only();
-    if let Command::Check { report, outputs } = &cli.command {
-        return check(report, outputs);
+    if let Command::Check { report, outputs, sign_report } = &cli.command {
+        return check(report, outputs, || match sign_report {
+            Some(address) => sign_checked(&cli, address, report),
+            None => Ok(()),
+        });
     }
     let mut problems = Vec::new();
     let done = start(&cli, &mut problems);
@@ -93,8 +98,8 @@ fn work() -> ExitCode {
     ExitCode::from(done.map_or(2, |totals| u8::from(totals.failed() > 0 || !problems.is_empty())))
 }
 
-/// Holds outputs against a report.
-fn check(report: &Path, outputs: &[PathBuf]) -> ExitCode {
+/// Holds outputs against a report, and if all is right, does something with it.
+fn check(report: &Path, outputs: &[PathBuf], then: impl FnOnce() -> Result<()>) -> ExitCode {
     match manifest::check(report, outputs) {
         Ok(checked) => {
             for problem in &checked.problems {
@@ -115,7 +120,16 @@ fn check(report: &Path, outputs: &[PathBuf]) -> ExitCode {
                 "{} messages are as the report says, {} problems; {signed}",
                 checked.good, checked.count
             ));
-            ExitCode::from(u8::from(checked.count > 0))
+            if checked.count > 0 {
+                return ExitCode::from(1);
+            }
+            then().map_or_else(
+                |error| {
+                    say(&format!("hsmime-batch: the report is not signed: {error:#}"));
+                    ExitCode::from(2)
+                },
+                |()| ExitCode::SUCCESS,
+            )
         }
         Err(error) => {
             say(&format!("hsmime-batch: {:#}", anyhow::Error::from(error)));
@@ -184,9 +198,13 @@ fn start(cli: &Cli, problems: &mut Vec<String>) -> Result<Totals> {
     let selection = work.selection(&ours)?;
     let selected = Selected::new(task, &selection);
     let task = if selection.is_everything() { task } else { &selected };
+    let sealer = match work.sign_report.as_ref().zip(work.report.as_ref()) {
+        Some((address, report)) => Some((report, sealing::signer(&agent, &pool, address, report, clock())?)),
+        None => None,
+    };
     let done = run_task(&options, work.report.as_deref(), work.resume, task);
-    let signed = match (&work.sign_report, &work.report, &done) {
-        (Some(address), Some(report), Ok(_)) => sign_report(&agent, address, report, clock()),
+    let signed = match (sealer, &done) {
+        (Some((report, sealer)), Ok(_)) => sealing::sign(report, sealer, clock()),
         _ => Ok(()),
     };
     // What a scan has found is worth telling also where it was stopped.
@@ -194,7 +212,18 @@ fn start(cli: &Cli, problems: &mut Vec<String>) -> Result<Totals> {
         summarise(scan, &pool, cli.command.uses_keys());
     }
     pool.close();
-    signed?;
+    match signed {
+        Err(error) if cli.command.is_filter() => return Err(error),
+        Err(error) => problems.push(format!(
+            "{} complete; the report is not signed: {error:#}; `hsmime-batch check REPORT OUTPUT --sign-report \
+             ADDRESS` signs it later",
+            match &options.output {
+                Output::Path(path) | Output::Converted(path, _) => format!("{} is", path.display()),
+                _ => "the report is".to_owned(),
+            }
+        )),
+        Ok(()) => {}
+    }
     if let Ok(totals) = &done {
         problems.extend(scan.iter().flat_map(Scan::problems));
         // What an earlier run has seen of the input is not known.
@@ -208,12 +237,13 @@ fn start(cli: &Cli, problems: &mut Vec<String>) -> Result<Totals> {
     done
 }
 
-fn sign_report(agent: &Agent, address: &MailAddress, report: &Path, at: SystemTime) -> Result<()> {
-    let identity = agent.identities().signing_identity(address, at);
-    let identity = identity.with_context(|| format!("there is no signing identity for {address}"))?;
-    let signature = manifest::sign(report, identity.signer(), identity.chain(), at)?;
-    say(&format!("hsmime-batch: signed the report: {}", signature.display()));
-    Ok(())
+/// Signs a report against which outputs were held.
+fn sign_checked(cli: &Cli, address: &MailAddress, report: &Path) -> Result<()> {
+    let settings = Settings::load(&cli.config)?;
+    let pool = start_pool(&settings, &cli.command)?;
+    let signed = sealing::sign_later(&settings, &pool, address, report);
+    pool.close();
+    signed
 }
 
 /// What is asked for: a run can go on with what another began only if it is asked for the same. Files that say to whom

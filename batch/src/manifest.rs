@@ -27,7 +27,7 @@ use crate::{
     tree::Listing,
 };
 
-pub use crate::signature::sign;
+pub use crate::signature::{beside as signature_of, sign};
 
 /// What stands in the first line for the line before it.
 pub(crate) const NOTHING_BEFORE: &str = "0000000000000000000000000000000000000000000000000000000000000000";

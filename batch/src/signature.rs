@@ -121,7 +121,7 @@ fn digest_of(report: &Path, algorithm: DigestAlgorithm) -> io::Result<Option<Dig
 }
 
 /// The name of a report's signature.
-fn beside(report: &Path) -> PathBuf {
+pub fn beside(report: &Path) -> PathBuf {
     let mut name = report.as_os_str().to_owned();
     name.push(".p7s");
     PathBuf::from(name)

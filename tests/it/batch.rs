@@ -165,3 +165,42 @@ fn a_killed_run_leaves_the_input_as_it_was_and_no_half_output() {
         assert_eq!(read(&output).len(), mails.len(), "{name}");
     }
 }
+
+#[test]
+fn who_signs_a_report_is_known_before_the_first_message_and_it_can_be_signed_later() {
+    let lab = Lab::new("batchseal").unwrap();
+    let config = lab.write_config().unwrap();
+    let input = lab.workdir.file("in.mbox", archive::mbox(&mails(&lab, 3))).unwrap();
+    let path = |name: &str| lab.workdir.join(name).to_str().unwrap().to_owned();
+    let run = |arguments: &[&str]| programs::run("hsmime-batch", &lab.token, &config, arguments).unwrap();
+    let sign = |output: &str, report: &str, by: &str| {
+        let (input, output, report) = (input.to_str().unwrap(), path(output), path(report));
+        run(&["sign", input, "--output", &output, "--report", &report, "--sign-report", by])
+    };
+    let alice = &*lab.alice.address;
+    let refused = sign("out", "report", "bob@nowhere.example");
+    assert_eq!(refused.code(), Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("bob@nowhere.example"), "{refused:?}");
+    assert!(!lab.workdir.join("out").exists() && !lab.workdir.join("report").exists());
+
+    // Given a report whose signature would have a name that is too long,
+    let long = "r".repeat(253);
+    let ended = sign("out", &long, alice);
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("out is complete; the report is not signed"), "{ended:?}");
+    // when it is called otherwise, it can be signed if the output is as it says, and only once.
+    fs::rename(lab.workdir.join(&long), lab.workdir.join("report")).unwrap();
+    let check = |output: &str| run(&["check", &path("report"), &path(output), "--sign-report", alice]);
+    let wrong = check("in.mbox");
+    assert_eq!(wrong.code(), Some(1), "{wrong:?}");
+    assert!(!lab.workdir.join("report.p7s").exists());
+    let signed = check("out");
+    assert_eq!(signed.code(), Some(0), "{signed:?}");
+    let again = check("out");
+    assert_eq!(again.code(), Some(2), "{again:?}");
+    assert!(again.stderr.contains("it is signed by"), "{again:?}");
+    // And what has a signature already is not begun.
+    fs::remove_file(lab.workdir.join("report")).unwrap();
+    assert_eq!(sign("other", "report", alice).code(), Some(2));
+    assert!(!lab.workdir.join("other").exists());
+}
