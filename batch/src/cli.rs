@@ -1,12 +1,13 @@
 //! The command line.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use agent::settings::DEFAULT_PATH;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use smime::{
     Certificate, MailAddress,
     cms::{Keep, Proof},
@@ -33,7 +34,46 @@ pub(crate) struct Cli {
     pub(crate) config: PathBuf,
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// What is done with each message: the command, and a line for each argument that makes a difference.
+    #[arg(skip)]
+    pub(crate) deed: Vec<String>,
 }
+
+impl Cli {
+    /// Reads it.
+    pub(crate) fn read<T: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
+        Ok(Self { deed: deed(&matches), ..cli })
+    }
+}
+
+/// What is done with each message, in words that differ where that differs: not on what, nor to where, nor how fast.
+fn deed(matches: &ArgMatches) -> Vec<String> {
+    let Some((name, matches)) = matches.subcommand() else { return Vec::new() };
+    let mut lines = vec![name.to_owned()];
+    let program = Cli::command();
+    let arguments = program.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+    for argument in arguments {
+        let (id, Some(long)) = (argument.get_id().as_str(), argument.get_long()) else { continue };
+        if NO_DEED.contains(&long) {
+            continue;
+        }
+        if matches!(argument.get_action(), ArgAction::SetTrue) {
+            lines.extend(matches.get_flag(id).then(|| format!("--{long}")));
+        } else if let Some(values) = matches.get_raw(id) {
+            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+            lines.push(format!("--{long} {}", values.join(" ")));
+        }
+    }
+    lines
+}
+
+/// What a run may be gone on with otherwise than it was begun.
+const NO_DEED: [&str; 9] =
+    ["output", "jobs", "report", "sign-report", "html", "quiet", "progress", "resume", "memory"];
 
 const EXIT_STATUS: &str = "\
 An input is a Maildir, an mbox, a folder with .eml files, a file with one message, or - for one message on the \
@@ -300,47 +340,20 @@ fn jobs(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Each command's work, as it is borrowed.
-macro_rules! work_of {
-    ($command:expr) => {
-        match $command {
-            Command::Check { .. } => None,
-            Command::Sign(work)
-            | Command::Resign { work, .. }
-            | Command::Decrypt { work, .. }
-            | Command::Encrypt { work, .. }
-            | Command::Reencrypt { work, .. }
-            | Command::Rekey { work, .. }
-            | Command::Scan { work, .. }
-            | Command::Verify { work, .. } => Some(work),
-        }
-    };
-}
-
 impl Command {
     /// On what to work, unless something is only checked.
     pub(crate) fn work(&self) -> Option<&Work> {
-        work_of!(self)
-    }
-
-    /// What is done with each message, in words that differ where that differs: not on what, nor to where, nor how fast.
-    pub(crate) fn deed(&self) -> String {
-        let mut command = self.clone();
-        if let Some(work) = work_of!(&mut command) {
-            *work = Work {
-                inputs: Vec::new(),
-                output: None,
-                jobs: None,
-                report: None,
-                sign_report: None,
-                html: None,
-                shown: Shown::default(),
-                resume: false,
-                memory: 0,
-                ..work.clone()
-            };
+        match self {
+            Self::Check { .. } => None,
+            Self::Sign(work)
+            | Self::Resign { work, .. }
+            | Self::Decrypt { work, .. }
+            | Self::Encrypt { work, .. }
+            | Self::Reencrypt { work, .. }
+            | Self::Rekey { work, .. }
+            | Self::Scan { work, .. }
+            | Self::Verify { work, .. } => Some(work),
         }
-        format!("{command:?}")
     }
 
     /// Whether only to say what goes wrong.
@@ -407,13 +420,13 @@ mod tests {
 
     fn output(arguments: &str) -> Result<Output, String> {
         let words = ["hsmime-batch"].into_iter().chain(arguments.split(' '));
-        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let cli = Cli::read(words).map_err(|error| error.to_string())?;
         cli.command.output().map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_is_done_is_not_on_what_nor_to_where_but_all_else() {
-        let deed = |words: &str| Cli::try_parse_from(words.split(' ')).unwrap().command.deed();
+        let deed = |words: &str| Cli::read(words.split(' ')).unwrap().deed;
         let first = deed("hsmime-batch rekey a b --in-place --to-certificate new.pem");
         for same in [
             "rekey b --in-place --to-certificate new.pem --resume",

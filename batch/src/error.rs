@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use smime::Fault;
 
+use crate::words;
+
 /// Why a run could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -81,12 +83,24 @@ pub enum BatchError {
         problem: String,
     },
     /// What was begun cannot be gone on with.
-    #[error("cannot go on with {}: {problem}; begin anew without --resume", journal.display())]
+    #[error("cannot go on with {}: {problem}; remove it to begin anew, without --resume", journal.display())]
     Resume {
         /// The journal of what was begun.
         journal: PathBuf,
         /// Why not.
-        problem: &'static str,
+        problem: String,
+    },
+    /// What another run has done would be lost.
+    #[error(
+        "{} is of a run that was cut off after {}: --resume goes on with it; remove it to begin anew",
+        journal.display(),
+        words::messages(*messages)
+    )]
+    CutOff {
+        /// The journal of that run.
+        journal: PathBuf,
+        /// How far it was.
+        messages: u64,
     },
     /// The arguments do not fit together.
     #[error("{0}")]

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     done::{Content, Done, Key, Known},
     error::BatchError,
+    escape::escaped,
     log::Totals,
     output::{Place, lock, new_file, parent, sync_folder},
     request::Request,
@@ -29,7 +30,8 @@ use crate::{
 pub(crate) struct Job {
     version: String,
     request: Request,
-    input: PathBuf,
+    /// Its real path, as text: whatever octets are in it.
+    input: String,
     /// The same as it was given, which paths in it begin with.
     #[serde(skip)]
     given: PathBuf,
@@ -49,7 +51,7 @@ impl Job {
             .then(|| (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
         let (version, folders) = (VERSION.to_owned(), Vec::new());
         let (request, given) = (request.clone(), input.to_owned());
-        Ok(Self { version, request, input: fs::canonicalize(input)?, given, state, folders })
+        Ok(Self { version, request, input: escaped(&fs::canonicalize(input)?), given, state, folders })
     }
 
     /// The same on an input in which there are these folders, by their paths below its root.
@@ -58,15 +60,15 @@ impl Job {
     }
 
     /// Why this is not the job that was begun, if so.
-    fn differs_from(&self, begun: &Self) -> Option<&'static str> {
+    fn differs_from(&self, begun: &Self) -> Option<String> {
         if self.version != begun.version {
-            Some("it was begun by another version of this program")
+            Some("it was begun by another version of this program".into())
         } else if let Some(problem) = self.request.differs_from(&begun.request) {
             Some(problem)
         } else if self.input != begun.input {
-            Some("it was begun on another input")
+            Some(format!("it was begun on another input, {}", begun.input))
         } else {
-            (self.state != begun.state).then_some("the input has changed since it was begun")
+            (self.state != begun.state).then(|| "the input has changed since it was begun".into())
         }
     }
 }
@@ -162,6 +164,30 @@ impl Journal {
         journal.has_folders(job)?;
         sync_folder(parent(&journal.path)).map_err(|source| journal.failed(source))?;
         Ok(journal)
+    }
+
+    /// After how many messages of its input a run was cut off that left something to go on with.
+    pub(crate) fn cut_off_after(place: &Place) -> Result<Option<u64>, BatchError> {
+        let path = place.journal();
+        let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed)?,
+        };
+        lock(&file).map_err(failed)?;
+        let (mut text, mut line) = (BufReader::new(&file), Vec::new());
+        let (mut before, mut messages) = (0, 0);
+        while text.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+            match parse(&line) {
+                Some(Line::Job { start, .. }) => before = start.map_or(0, |start| start.messages),
+                Some(Line::Checkpoint(checkpoint)) => messages = checkpoint.messages,
+                Some(Line::Folders(_) | Line::Complete(_)) => {}
+                None => break,
+            }
+            line.clear();
+        }
+        let is_there = place.partial().exists() || place.is_over_input();
+        Ok(messages.checked_sub(before).filter(|messages| *messages > 0 && is_there))
     }
 
     /// Opens the one of an earlier run of this job. `None` if there is none that says anything.
@@ -340,7 +366,10 @@ mod tests {
         drop(Journal::begin(&place, &job, Checkpoint::default()).unwrap());
         assert!(Journal::resume(&place, &job).unwrap().is_some());
         let refused = |job: &Job| Journal::resume(&place, job).unwrap_err().to_string();
-        assert!(refused(&Job::new(&"decrypt".into(), &input).unwrap()).contains("other arguments"));
+        assert!(
+            refused(&Job::new(&"decrypt".into(), &input).unwrap())
+                .contains("it was begun with sign, not decrypt")
+        );
         let asked =
             |report, configuration: &[u8]| Request::new("sign".into(), report, configuration).unwrap();
         let reported = Job::new(&asked(Some(Path::new("r.jsonl")), b""), &input).unwrap();

@@ -309,6 +309,16 @@ impl<'a> Log<'a> {
         }
     }
 
+    /// Makes the report, unless there is one.
+    pub(crate) fn begin_report(&mut self) -> Result<(), BatchError> {
+        self.report.begin()
+    }
+
+    /// Nothing was done: an empty report shall not stay.
+    pub(crate) fn abandon_report(&mut self) {
+        self.report.abandon();
+    }
+
     /// Sees that the report is on the disk.
     pub(crate) fn finish(&mut self) -> Result<(), BatchError> {
         self.progress.end();

@@ -36,7 +36,6 @@ use batch::{
     words::{self, Words, say},
 };
 use certcache::CachedDistrust;
-use clap::Parser;
 use hsmpool::{Lane, Pool, TokenMetrics, TokenState};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -63,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn work() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -80,14 +79,18 @@ fn work() -> ExitCode {
             None => Ok(()),
         });
     }
-    let mut problems = Vec::new();
-    let done = start(&cli, &mut problems);
+    let mut said = Said::default();
+    let done = start(&cli, &mut said);
+    let Said { problems, advice } = said;
     match &done {
         // Of one message that is well there is nothing to be said.
         Ok(totals) if cli.command.is_filter() && totals.failed() == 0 => {}
         Ok(_) if cli.command.is_quiet() => {}
         Ok(totals) => say(&format!("\n{totals}")),
-        Err(error) => say(&format!("hsmime-batch: {error:#}")),
+        Err(error) => say(&format!(
+            "hsmime-batch: {error:#}{}",
+            advice.map_or(String::new(), |advice| format!("; {advice}"))
+        )),
     }
     if cli.command.is_filter() {
         return ExitCode::from(sysexits::of(&done));
@@ -138,8 +141,17 @@ fn check(report: &Path, outputs: &[PathBuf], then: impl FnOnce() -> Result<()>) 
     }
 }
 
-/// Runs. What makes it doubtful that what was asked for is what was meant is added to the problems.
-fn start(cli: &Cli, problems: &mut Vec<String>) -> Result<Totals> {
+/// What is to be said of a run besides what became of the messages.
+#[derive(Default)]
+struct Said {
+    /// What makes it doubtful that all is as it was meant.
+    problems: Vec<String>,
+    /// What to do after it had to stop.
+    advice: Option<String>,
+}
+
+/// Runs.
+fn start(cli: &Cli, said: &mut Said) -> Result<Totals> {
     let work = cli.command.work().context("there is nothing to work on")?;
     let output = cli.command.output()?;
     let settings = Settings::load(&cli.config)?;
@@ -202,7 +214,8 @@ fn start(cli: &Cli, problems: &mut Vec<String>) -> Result<Totals> {
         Some((address, report)) => Some((report, sealing::signer(&agent, &pool, address, report, clock())?)),
         None => None,
     };
-    let done = run_task(&options, work.report.as_deref(), work.resume, task);
+    let done = run_task(&options, work.report.as_deref(), work.resume, task, &mut said.advice);
+    let problems = &mut said.problems;
     let signed = match (sealer, &done) {
         (Some((report, sealer)), Ok(_)) => sealing::sign(report, sealer, clock()),
         _ => Ok(()),
@@ -250,12 +263,12 @@ fn sign_checked(cli: &Cli, address: &MailAddress, report: &Path) -> Result<()> {
 /// to encrypt count by what is in them.
 fn request(cli: &Cli) -> Result<Request> {
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
-    let mut what = cli.command.deed();
+    let mut what = cli.deed.clone();
     for certificates in cli.command.to().into_iter().flat_map(|to| &to.certificates) {
-        what = format!("{what} {}", Summed::of(&read(certificates)?).sha256);
+        what.push(format!("certificates of SHA-256 {}", Summed::of(&read(certificates)?).sha256));
     }
     let report = cli.command.work().and_then(|work| work.report.as_deref());
-    Ok(Request::new(what, report, &read(&cli.config)?)?)
+    Ok(Request::new(what.join("\n"), report, &read(&cli.config)?)?)
 }
 
 /// How progress is shown.
@@ -332,7 +345,13 @@ fn start_pool(settings: &Settings, command: &Command) -> Result<Pool> {
 /// How long the tokens may take to be there.
 const TOKEN_LIMIT: Duration = Duration::from_mins(1);
 
-fn run_task(options: &Options, report: Option<&Path>, resume: bool, task: &dyn Task) -> Result<Totals> {
+fn run_task(
+    options: &Options,
+    report: Option<&Path>,
+    resume: bool,
+    task: &dyn Task,
+    advice: &mut Option<String>,
+) -> Result<Totals> {
     let stop = stop_flag().context("signals cannot be received")?;
     let to_stdout = Path::new("-");
     let report = match report {
@@ -348,23 +367,22 @@ fn run_task(options: &Options, report: Option<&Path>, resume: bool, task: &dyn T
         if stopped.totals.messages() > 0 && options.showing.is_some() {
             say(&format!("\n{}", stopped.totals));
         }
-        let error = anyhow::Error::from(stopped.error);
-        match stopped.partial {
-            Some(partial) => error.context(format!(
-                "there is no output, and {} is incomplete; go on with --resume",
-                partial.display()
-            )),
-            None if options.output == Output::InPlace => {
-                error.context(match options.inputs.as_slice() {
-                    [_] => "each message is there as it was or as it is to be; go on with --resume",
-                    _ => {
-                        "each message is there as it was or as it is to be; go on with --resume and the one input \
-                         beside which a .hsmime-journal lies, and then with those that come after it"
-                    }
-                })
+        *advice = match (stopped.partial, stopped.resumable, options.inputs.as_slice()) {
+            (Some(partial), true, _) => {
+                Some(format!("there is no output yet, and {} is incomplete: go on with --resume", partial.display()))
             }
-            None => error,
-        }
+            (Some(partial), false, _) => Some(format!("{} is incomplete", partial.display())),
+            (None, true, [_]) => {
+                Some("each message is there as it was or as it is to be: go on with --resume".to_owned())
+            }
+            (None, true, _) => Some(
+                "each message is there as it was or as it is to be: go on with --resume and the one input beside which \
+                 a .hsmime-journal lies, and then with those that come after it"
+                    .to_owned(),
+            ),
+            (None, false, _) => None,
+        };
+        stopped.error.into()
     })
 }
 

@@ -1,6 +1,7 @@
 //! Both ends of a run: a source for each input, and the sink and the place for its output.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File},
     io::{self, Read},
     os::unix::fs::DirBuilderExt,
@@ -338,22 +339,21 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
         return Ok(vec![Some(place(&target, inputs)?)]);
     }
     Place::new(output, inputs)?;
-    make_folder(output)?;
-    let mut places = Vec::with_capacity(inputs.len());
+    let mut names: Vec<OsString> = Vec::with_capacity(inputs.len());
     for input in inputs {
         let real = fs::canonicalize(input)
             .map_err(|source| BatchError::Read { origin: input.display().to_string(), source })?;
         let Some(name) = real.file_name() else {
             return Err(BatchError::Input { path: input.clone(), problem: "without a name" });
         };
-        let place = Place::new(&output.join(name), inputs)?;
-        if places.iter().flatten().any(|other: &Place| other.target() == place.target()) {
+        if names.iter().any(|other| other == name) {
             let problem = "named like another input, so their outputs would have one name";
             return Err(BatchError::Input { path: input.clone(), problem });
         }
-        places.push(Some(place));
+        names.push(name.to_owned());
     }
-    Ok(places)
+    make_folder(output)?;
+    names.iter().map(|name| Place::new(&output.join(name), inputs).map(Some)).collect()
 }
 
 /// The place of an input that is to be replaced.

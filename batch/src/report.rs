@@ -14,7 +14,13 @@ use smime::Fault;
 
 use self::retold::put_back;
 use crate::{
-    digest::Summed, done::Done, error::BatchError, escape::escaped, inspect::Layer, manifest::NOTHING_BEFORE,
+    digest::Summed,
+    done::Done,
+    error::BatchError,
+    escape::escaped,
+    inspect::Layer,
+    manifest::NOTHING_BEFORE,
+    output::{Place, parent},
     stored::Origin,
 };
 
@@ -121,6 +127,11 @@ fn fault<S: serde::Serializer>(fault: &Fault, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(fault.as_str())
 }
 
+/// What leads to a file that need not be there, without links in between.
+fn real(path: &Path) -> Option<PathBuf> {
+    Some(fs::canonicalize(parent(path)).ok()?.join(path.file_name()?))
+}
+
 /// The last line of a file of this length, without its end.
 fn last_line(file: &File, length: u64) -> io::Result<Option<Vec<u8>>> {
     let Some(end) = length.checked_sub(1) else { return Ok(None) };
@@ -143,6 +154,10 @@ pub struct Report {
     name: String,
     to: Option<BufWriter<Box<dyn Write + Send>>>,
     file: Option<File>,
+    /// A file that is not made before there is something to be written: a start that fails shall leave nothing.
+    planned: Option<PathBuf>,
+    /// The file, if there was none before.
+    made: Option<PathBuf>,
     /// The last line, for the room that it takes.
     line: Vec<u8>,
     /// The SHA-256 of the last line: see [`crate::manifest`].
@@ -161,27 +176,47 @@ fn buffered(file: File) -> BufWriter<Box<dyn Write + Send>> {
 const LONG: usize = 64 * 1024;
 
 impl Report {
-    /// Into a new file. An existing one is not overwritten: it may be a record somebody needs, or an input.
+    /// Into a new file, which is made when the run begins. An existing one is not overwritten: it may be a
+    /// record somebody needs, or an input.
     pub fn create(path: &Path) -> Result<Self, BatchError> {
         let name = path.display().to_string();
         let failed = |source| BatchError::Report { report: name.clone(), source };
+        match path.metadata() {
+            Ok(there) if there.is_dir() || there.is_file() && there.len() > 0 => {
+                let words = "it is there already; name another, remove it, or go on with --resume";
+                return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, words)));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => fs::metadata(parent(path)).map_err(failed)?,
+        };
+        Ok(Self { name, planned: Some(path.to_owned()), previous: NOTHING_BEFORE.to_owned(), ..Self::none() })
+    }
+
+    /// Makes the file, unless there is one.
+    pub(crate) fn begin(&mut self) -> Result<(), BatchError> {
+        let Some(path) = self.planned.take() else { return Ok(()) };
+        let failed = |source| BatchError::Report { report: self.name.clone(), source };
         let there = path.metadata();
         let is_device = there.as_ref().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
         let is_empty = there.is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
         let mut options = File::options();
         options.write(true).create_new(!is_device && !is_empty);
-        let file = options.open(path).map_err(failed)?;
+        let file = options.open(&path).map_err(failed)?;
         let copy = file.try_clone().map_err(failed)?;
-        Ok(Self {
-            on_terminal: false,
-            to: Some(buffered(file)),
-            name,
-            file: (!is_device).then_some(copy),
-            line: Vec::new(),
-            previous: NOTHING_BEFORE.to_owned(),
-            archive: 0,
-            root: PathBuf::new(),
-        })
+        self.to = Some(buffered(file));
+        self.file = (!is_device).then_some(copy);
+        self.made = (!is_device && !is_empty).then_some(path);
+        Ok(())
+    }
+
+    /// Nothing was done: a file that was made for it and is empty goes.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(path) = self.made.take()
+            && self.is_at(&path)
+            && fs::metadata(&path).is_ok_and(|metadata| metadata.len() == 0)
+        {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Opens the report of an earlier run to go on with it; see `cut`. A new file if there is none.
@@ -193,14 +228,11 @@ impl Report {
         let file = File::options().read(true).write(true).open(path).map_err(failed)?;
         let copy = file.try_clone().map_err(failed)?;
         Ok(Self {
-            on_terminal: false,
             to: Some(buffered(file)),
             name: path.display().to_string(),
             file: Some(copy),
-            line: Vec::new(),
             previous: NOTHING_BEFORE.to_owned(),
-            archive: 0,
-            root: PathBuf::new(),
+            ..Self::none()
         })
     }
 
@@ -208,6 +240,7 @@ impl Report {
     /// error if the file is shorter. The next messages are from this one of the inputs.
     pub(crate) fn cut(&mut self, length: u64, archive: usize) -> Result<(), BatchError> {
         self.archive = archive;
+        self.begin()?;
         let Some(file) = &mut self.file else { return Ok(()) };
         let cut = file.metadata().and_then(|metadata| {
             if metadata.len() < length {
@@ -240,6 +273,7 @@ impl Report {
 
     /// Sees that the lines so far are on the disk; gives their length.
     pub(crate) fn sync(&mut self) -> Result<u64, BatchError> {
+        self.begin()?;
         self.finish()?;
         let length = self.file.as_mut().map_or(Ok(0), Seek::stream_position);
         length.map_err(|source| BatchError::Report { report: self.name.clone(), source })
@@ -251,11 +285,8 @@ impl Report {
             on_terminal: io::stdout().is_terminal(),
             name: "on the standard output".into(),
             to: Some(BufWriter::new(Box::new(io::stdout()))),
-            file: None,
-            line: Vec::new(),
             previous: NOTHING_BEFORE.to_owned(),
-            archive: 0,
-            root: PathBuf::new(),
+            ..Self::none()
         }
     }
 
@@ -266,6 +297,8 @@ impl Report {
             name: String::new(),
             to: None,
             file: None,
+            planned: None,
+            made: None,
             line: Vec::new(),
             previous: String::new(),
             archive: 0,
@@ -286,14 +319,30 @@ impl Report {
 
     /// Whether it is this file.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
+        if let Some(planned) = &self.planned {
+            return real(planned).is_some_and(|planned| real(path) == Some(planned));
+        }
         let ours = self.file.as_ref().and_then(|file| file.metadata().ok());
         let other = fs::metadata(path).ok();
         ours.zip(other).is_some_and(|(ours, other)| (ours.dev(), ours.ino()) == (other.dev(), other.ino()))
     }
 
+    /// An error if it would be an output, or within one.
+    pub(crate) fn check_apart(&self, places: &[Option<Place>]) -> Result<(), BatchError> {
+        let Some(real) = self.planned.as_deref().and_then(real) else { return Ok(()) };
+        let is_output = |place: &Place| {
+            real.starts_with(place.target()) || real.starts_with(place.partial()) || real == place.journal()
+        };
+        if places.iter().flatten().any(is_output) {
+            let source = io::Error::other("that is an output, or within one");
+            return Err(BatchError::Report { report: self.name.clone(), source });
+        }
+        Ok(())
+    }
+
     /// Whether there is one.
     pub fn is_some(&self) -> bool {
-        self.to.is_some()
+        self.to.is_some() || self.planned.is_some()
     }
 
     /// Whether somebody sees the lines as they come.
@@ -310,6 +359,7 @@ impl Report {
 
     /// Adds a line.
     pub fn add(&mut self, record: &Record) -> Result<(), BatchError> {
+        self.begin()?;
         let below = self.to.as_ref().and_then(|_| self.below(record));
         let Some(to) = &mut self.to else { return Ok(()) };
         let line = &mut self.line;

@@ -100,13 +100,15 @@ pub struct Stopped {
     pub error: BatchError,
     /// What was written so far; it is not complete.
     pub partial: Option<PathBuf>,
+    /// Whether `--resume` goes on with it.
+    pub resumable: bool,
     /// What became of the messages up to there.
     pub totals: Box<Totals>,
 }
 
 impl From<BatchError> for Stopped {
     fn from(error: BatchError) -> Self {
-        Self { error, partial: None, totals: Box::default() }
+        Self { error, partial: None, resumable: false, totals: Box::default() }
     }
 }
 
@@ -115,6 +117,12 @@ impl From<BatchError> for Stopped {
 pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool) -> Result<Totals, Stopped> {
     let kinds: Vec<Kind> = options.inputs.iter().map(|input| Kind::of(input)).collect::<Result<_, _>>()?;
     let places = places(options, &kinds)?;
+    report.check_apart(&places)?;
+    if let Some(Journaling { resume: false, .. }) = options.journal {
+        for ((input, kind), place) in options.inputs.iter().zip(&kinds).zip(&places) {
+            place.as_ref().map_or(Ok(()), |place| check_nothing_left(input, *kind, place))?;
+        }
+    }
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.jobs)
         .thread_name(|index| format!("batch-{index}"))
@@ -130,18 +138,33 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
         log.keep_statistics();
     }
     for ((input, kind), place) in options.inputs.iter().zip(kinds).zip(places) {
-        let partial = place.as_ref().map(|place| place.partial().to_owned());
+        let place_of = place.clone();
         log.next_archive(input);
-        one(options, input, kind, place, task, &pool, &mut log, stop).map_err(|error| {
-            // The lines written so far tell what happened; the first error is the one to report.
-            let _ = log.finish();
-            Stopped {
-                error,
-                partial: partial.filter(|partial| partial.exists()),
-                totals: Box::new(log.totals()),
-            }
-        })?;
+        let mut is_under_way = false;
+        one(options, input, kind, place, task, &pool, &mut log, stop, &mut is_under_way).map_err(
+            |error| {
+                // The lines written so far tell what happened; the first error is the one to report.
+                let _ = log.finish();
+                let is_changed = matches!(error, BatchError::Changed { .. }) && kind != Kind::Maildir;
+                let has_journal = place_of.as_ref().is_some_and(|place| place.journal().exists());
+                let totals = Box::new(log.totals());
+                if !has_journal && totals.messages() == 0 {
+                    log.abandon_report();
+                    if let Some((path, _)) = &html {
+                        let _ = fs::remove_file(path);
+                    }
+                }
+                let partial = place_of.map(|place| place.partial().to_owned());
+                Stopped {
+                    error,
+                    partial: partial.filter(|partial| partial.exists()),
+                    resumable: is_under_way && has_journal && !is_changed,
+                    totals,
+                }
+            },
+        )?;
     }
+    log.begin_report()?;
     log.finish()?;
     if let (Some((path, mut file)), Some(page)) = (html, log.page()) {
         let written = file.write_all(page.as_bytes()).and_then(|()| file.sync_all());
@@ -160,6 +183,7 @@ fn one(
     pool: &ThreadPool,
     log: &mut Log<'_>,
     stop: &AtomicBool,
+    is_under_way: &mut bool,
 ) -> Result<(), BatchError> {
     let begun = match (&place, &options.journal, kind) {
         // Nobody can give the standard input a second time.
@@ -177,7 +201,20 @@ fn one(
         return begun.map_or(Ok(()), |begun| begun.keeping.journal.remove());
     }
     let done = begun.as_ref().filter(|begun| begun.goes_on).map(|begun| &begun.keeping.done);
-    let (mut source, mut sink) = open(options, input, kind, place, done, log)?;
+    let opened = open(options, input, kind, place, done, log);
+    let (mut source, mut sink) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            match begun {
+                // Nothing was done.
+                Some(Begun { goes_on: false, keeping }) => drop(keeping.journal.remove()),
+                Some(_) => *is_under_way = true,
+                None => {}
+            }
+            return Err(error);
+        }
+    };
+    *is_under_way = begun.is_some();
     let run = pipeline::Run {
         pool,
         room: options.room,
@@ -210,6 +247,22 @@ pub(crate) enum Extent {
 fn is_ended(done: &Done, kind: Kind, place: &Place) -> bool {
     let is_replaced = kind == Kind::Maildir && place.is_over_input();
     done.complete && !is_replaced && !place.partial().exists() && place.target().exists()
+}
+
+/// An error if something is there that an earlier run did, and that could be gone on with.
+fn check_nothing_left(input: &Path, kind: Kind, place: &Place) -> Result<(), BatchError> {
+    let journal = place.journal();
+    if let Some(messages) = Journal::cut_off_after(place)? {
+        return Err(BatchError::CutOff { journal, messages });
+    }
+    if place.is_over_input() && kind == Kind::Maildir && journal.exists() {
+        let problem = format!(
+            "an earlier run may have replaced some messages of {} and did not end; go on with --resume",
+            input.display()
+        );
+        return Err(BatchError::Output { path: journal, problem });
+    }
+    Ok(())
 }
 
 /// A journal, and whether an earlier run's output is gone on with.
@@ -261,12 +314,6 @@ fn begin(
         log.begin_anew()?;
     }
     if place.is_over_input() && kind == Kind::Maildir {
-        let journal = place.journal();
-        if journal.exists() && !journaling.resume {
-            let problem =
-                "an earlier run has replaced some messages here and did not end; go on with --resume";
-            return Err(BatchError::Output { path: journal, problem: problem.into() });
-        }
         let tree = Tree::of(input)
             .map_err(|(folder, source)| BatchError::Read { origin: folder.display().to_string(), source })?;
         MaildirReplacer::check(input, &tree)?;

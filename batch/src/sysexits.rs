@@ -70,7 +70,7 @@ fn of_batch(error: &BatchError) -> u8 {
             ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof => DATAERR,
             _ => IOERR,
         },
-        BatchError::Output { .. } => CANTCREAT,
+        BatchError::Output { .. } | BatchError::CutOff { .. } => CANTCREAT,
         BatchError::Write { source, .. } | BatchError::Report { source, .. } => match source.kind() {
             ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::AlreadyExists => CANTCREAT,
             _ => IOERR,

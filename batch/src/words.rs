@@ -31,6 +31,11 @@ pub(crate) fn mention(line: &str) {
     STDERR.get().put(format!("{line}\n"), Urgency::Mention);
 }
 
+/// So many messages.
+pub(crate) fn messages(count: u64) -> String {
+    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+}
+
 /// Waits until all is written, but not for a reader who does not read.
 pub fn finish() {
     STDERR.get().finish();

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::process::ExitStatusExt,
+    os::unix::{ffi::OsStrExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -335,4 +335,34 @@ fn an_mbox_without_empty_lines_behind_its_messages_is_gone_on_with_where_it_was(
     run(&options("out"), &task, Report::none(), &stop).unwrap();
     assert_eq!(seen.load(Ordering::Relaxed), 2_000, "messages were done twice");
     assert!(fs::read(path("out")).unwrap() == fs::read(path("whole")).unwrap());
+}
+
+#[test]
+fn a_run_that_was_cut_off_is_not_thrown_away_by_one_that_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    // Also where a path is not UTF-8.
+    let path = |name: &[u8]| folder.path().join(std::ffi::OsStr::from_bytes(name));
+    let (input, output) = (path(b"in\xff"), path(b"out\xfe"));
+    let [journal, partial] = [&b"out\xfe.hsmime-journal"[..], b"out\xfe.hsmime-partial"]
+        .map(|name| fs::canonicalize(folder.path()).unwrap().join(path(name)));
+    fs::write(&input, sample_mbox(5_000)).unwrap();
+    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
+    let task = Stopping { after: 10, stop: &stop, seen: &seen };
+    let again = |resume| run(&journaled(&input, &output, resume), &task, Report::none(), &stop);
+    let stopped = again(false).unwrap_err();
+    assert!(matches!(stopped.error, BatchError::Interrupted) && stopped.resumable, "{stopped:?}");
+    let before = [&journal, &partial].map(|path| fs::read(path).unwrap());
+    stop.store(false, Ordering::Relaxed);
+    let refused = again(false).unwrap_err();
+    assert!(matches!(refused.error, BatchError::CutOff { messages: 10.., .. }), "{refused:?}");
+    assert!(!refused.resumable && before == [&journal, &partial].map(|path| fs::read(path).unwrap()));
+    // Another run is another one, and says in which way.
+    let mut other = journaled(&input, &output, true);
+    other.journal.as_mut().unwrap().request = "whisper".into();
+    let refused = run(&other, &task, Report::none(), &stop).unwrap_err();
+    assert!(refused.error.to_string().contains("it was begun with shout, not whisper"), "{refused:?}");
+    assert!(!refused.resumable);
+    again(true).unwrap();
+    assert_eq!(seen.load(Ordering::Relaxed), 5_000, "no message was done twice");
+    assert!(!journal.exists() && !partial.exists());
 }

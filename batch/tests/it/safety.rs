@@ -17,6 +17,8 @@ use batch::{
     task::{Done, Failed, Identity, Task, Work},
 };
 
+use smime::testing::fixtures::data;
+
 use crate::{
     child::{Pace, command, wait_until},
     support::{Shout, Unlucky, options, run_on, run_with, sample_mbox},
@@ -140,9 +142,7 @@ fn outputs_that_could_harm_anything_are_refused_before_anything_is_written() {
         let stopped = run_with(&options(&inputs, &path(output)), &Identity).err().unwrap();
         assert!(stopped.error.to_string().contains(text), "{inputs:?} {output}: {}", stopped.error);
         assert!(stopped.partial.is_none());
-        if text != "named like another input" {
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before, "{inputs:?} {output}");
-        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before, "{inputs:?} {output}");
     }
     assert_eq!(fs::read(path("other")).unwrap(), b"precious");
     assert_eq!(fs::read(path("mbox")).unwrap(), sample_mbox(1));
@@ -175,6 +175,36 @@ fn a_report_is_never_written_over_anything_or_into_an_input() {
     assert!(open_report(&path("mail/report"), &[path("mail")], false).is_err());
     assert!(open_report(&path("report"), &[path("mbox")], false).is_ok());
     assert_eq!(fs::read(path("mbox")).unwrap(), sample_mbox(1));
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("in"), sample_mbox(3)).unwrap();
+    fs::write(path("cut.gz"), b"\x1f\x8b\x08\0\0\0\0\0\0\x03cut off").unwrap();
+    fs::write(path("there"), "precious").unwrap();
+    fs::write(path("root.pem"), data("root.pem")).unwrap();
+    fs::write(path("toml"), "[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n").unwrap();
+    let before = fs::read_dir(folder.path()).unwrap().count();
+    for (arguments, said) in [
+        ("verify in --output new --report there", "it is there already; name another"),
+        ("verify in --output new --report new", "that is an output"),
+        ("verify in --output new --report new.hsmime-partial", "that is an output"),
+        ("verify in --output new --report none/report", "cannot write the report"),
+        ("verify in --output there --report report", "there is such a file already"),
+        ("verify in --output new --report report --html none/page", "cannot write the summary"),
+        ("verify in ./in --output new --report report", "named like another input"),
+        ("verify cut.gz --output new --report report --html page", "cut.gz"),
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_hsmime-batch"));
+        program.current_dir(folder.path()).args(["--config", "toml"]).args(arguments.split(' '));
+        let ended = program.output().unwrap();
+        let words = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{arguments}: {words}");
+        assert!(words.contains(said) && !words.contains("--resume:"), "{arguments}: {words}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before, "{arguments}: {words}");
+    }
 }
 
 #[test]
