@@ -81,7 +81,8 @@ standard input. Without --in-place it is only read. The output appears under its
 called OUTPUT.hsmime-partial, and a run that was cut off goes on with --resume. A message that fails is copied \
 unchanged and named.
 
-Exit status: 0 all done, 1 some messages failed, the report is not signed, or there is no key like one that was named, 2 could not start or had to stop, and then there is no output. For a \
+Exit status: 0 all done, 1 some messages failed, the report is not signed, or there is no key like one that was named, 2 could \
+not start or had to stop, and then there is no output, 130 interrupted a second time (143 by SIGTERM). For a \
 message on the standard input, by sysexits.h: 0 done, 65 the message is at fault, 66 there is none, 73 the output cannot \
 be made, 74 reading or writing failed, 75 try again later, 77 a rule forbids it, 78 the configuration is wrong, 64 the \
 command line, 70 a defect. Then no message is written to the standard output.";

@@ -45,6 +45,7 @@ pub mod select;
 mod signature;
 pub mod single;
 pub mod statistics;
+pub mod stop;
 pub mod stored;
 pub mod task;
 pub mod tree;

@@ -10,10 +10,10 @@ mod summarise;
 mod sysexits;
 
 use std::{
-    env, fs, io,
+    env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -32,15 +32,12 @@ use batch::{
     run::{self, Journaling, NOTE_EVERY, Options, Output},
     scan::Scan,
     select::Selected,
+    stop,
     task::{Identity, Task},
     words::{self, Words, say},
 };
 use certcache::CachedDistrust;
 use hsmpool::{Lane, Pool, TokenMetrics, TokenState};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-};
 use smime::{Certificate, MailAddress};
 use tikv_jemallocator::Jemalloc;
 use tracing_subscriber::filter::LevelFilter;
@@ -352,7 +349,7 @@ fn run_task(
     task: &dyn Task,
     advice: &mut Option<String>,
 ) -> Result<Totals> {
-    let stop = stop_flag().context("signals cannot be received")?;
+    let stop = stop::flag().context("signals cannot be received")?;
     let to_stdout = Path::new("-");
     let report = match report {
         Some(path) if path == to_stdout && options.output == Output::Stdout => {
@@ -384,15 +381,4 @@ fn run_task(
         };
         stopped.error.into()
     })
-}
-
-/// The first signal asks to finish what is in flight, the second ends the process.
-fn stop_flag() -> io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag unset.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
-        flag::register(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
 }

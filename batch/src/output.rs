@@ -19,6 +19,7 @@ use crate::{
     digest::{CopyError, Summed},
     error::BatchError,
     flusher::Flusher,
+    mbox,
     pipeline::{Mark, Outgoing, Sink},
     restore::cut_file,
     stored::Large,
@@ -156,8 +157,10 @@ impl Place {
     pub(crate) fn put_in_place(&self) -> Result<(), BatchError> {
         let failed = |source| BatchError::Write { path: self.target.clone(), source };
         if self.is_over_input() {
-            self.check_unchanged()?;
-            fs::rename(&self.partial, &self.target).map_err(failed)?;
+            mbox::while_held(|| {
+                self.check_unchanged()?;
+                fs::rename(&self.partial, &self.target).map_err(failed)
+            })?;
             return sync_folder(parent(&self.target)).map_err(failed);
         }
         let renamed = match renameat_with(CWD, &self.partial, CWD, &self.target, RenameFlags::NOREPLACE) {

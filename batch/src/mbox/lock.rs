@@ -6,7 +6,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -18,7 +18,10 @@ use nix::{
 };
 use rustix::process::{Pid, test_kill_process};
 
-use crate::output::{parent, sync_folder};
+use crate::{
+    output::{parent, sync_folder},
+    words,
+};
 
 /// Locks an open mbox for reading, for as long as the file is open, and waits for whoever writes it.
 pub(super) fn lock_for_reading(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
@@ -43,6 +46,7 @@ pub(super) fn lock_for_replacing(file: &File, path: &Path, patience: Duration) -
 /// Tries again while somebody holds a lock; an inner error says who.
 fn until<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<Result<T, String>>) -> io::Result<T> {
     let began = Instant::now();
+    let mut is_told = false;
     loop {
         let holder = match attempt()? {
             Ok(done) => return Ok(done),
@@ -52,6 +56,13 @@ fn until<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<Result<T
             let seconds = patience.as_secs();
             let words = format!("another program is using it, as {holder} says; waited {seconds} s");
             return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+        }
+        if !is_told && began.elapsed() >= SOON {
+            is_told = true;
+            let seconds = patience.as_secs();
+            words::say(&format!(
+                "hsmime-batch: waiting for {holder}, another program's lock, up to {seconds} s"
+            ));
         }
         thread::sleep(EACH);
     }
@@ -63,10 +74,19 @@ fn holder_of_dotlock(path: &Path) -> io::Result<Option<String>> {
         // Whoever lives touches his lock, or is done long before.
         Ok(made) if made.elapsed().is_ok_and(|age| age > STALE) => Ok(None),
         Ok(_) if is_left_over(path) => Ok(None),
-        Ok(_) => Ok(Some(path.display().to_string())),
+        Ok(_) => Ok(Some(named(path))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A dotlock with what it says of who made it, if it does.
+fn named(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = text.trim();
+    let is_name = text.len() <= 100 && text.bytes().all(|octet| octet.is_ascii_graphic());
+    let who = if text.is_empty() || !is_name { String::new() } else { format!(" (of process {text})") };
+    format!("{}{who}", path.display())
 }
 
 /// Whether a dotlock says which process of this host made it, and that is gone.
@@ -130,6 +150,7 @@ impl Dotlock {
             })?,
         };
         let metadata = file.metadata()?;
+        *held() = Some((path.clone(), (metadata.dev(), metadata.ino())));
         let (end, ended) = mpsc::channel();
         let mut lock = Self { path, inode: (metadata.dev(), metadata.ino()), end: Some(end), keeper: None };
         // As Dovecot writes it.
@@ -152,11 +173,40 @@ impl Drop for Dotlock {
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }
-        let is_ours = |there: &fs::Metadata| (there.dev(), there.ino()) == self.inode;
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| is_ours(&there)) {
-            let _ = fs::remove_file(&self.path).and_then(|()| sync_folder(parent(&self.path)));
-        }
+        held().take_if(|(path, _)| *path == self.path);
+        remove(&self.path, self.inode);
     }
+}
+
+/// Removes a dotlock if it is still the one that was made.
+fn remove(path: &Path, inode: (u64, u64)) {
+    if fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == inode) {
+        let _ = fs::remove_file(path).and_then(|()| sync_folder(parent(path)));
+    }
+}
+
+/// The dotlock of this process, if it has one: it replaces one mbox at a time.
+static HELD: Mutex<Option<(PathBuf, (u64, u64))>> = Mutex::new(None);
+
+fn held() -> MutexGuard<'static, Option<(PathBuf, (u64, u64))>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does something that needs the dotlock to be there; not after [`give_up`].
+pub(crate) fn while_held<T>(act: impl FnOnce() -> T) -> T {
+    let _held = held();
+    act()
+}
+
+/// Removes the dotlock, for a process that ends at once: an mbox that was not replaced by then will not be. Gives the mbox's
+/// lock that was removed.
+pub(crate) fn give_up() -> Option<PathBuf> {
+    let mut held = held();
+    let (path, inode) = held.take()?;
+    remove(&path, inode);
+    // Nobody replaces anything any more.
+    std::mem::forget(held);
+    Some(path)
 }
 
 /// Removes the dotlock of a run that was killed.
@@ -185,6 +235,8 @@ const START: libc::c_short = libc::SEEK_SET as libc::c_short;
 /// How long somebody may write.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const EACH: Duration = Duration::from_millis(50);
+/// After what time it is said that somebody is waited for.
+const SOON: Duration = Duration::from_secs(2);
 /// As Dovecot has it.
 const STALE: Duration = Duration::from_mins(2);
 /// How often our own dotlock is touched.
@@ -220,6 +272,22 @@ mod tests {
         // And now nobody else can write.
         let writer = File::options().write(true).open(&path).unwrap();
         fcntl(&writer, FcntlArg::F_OFD_SETLK(&whole)).unwrap_err();
+    }
+
+    #[test]
+    fn who_holds_a_dotlock_is_named_if_it_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mbox.lock");
+        for (text, is_named) in
+            [("", false), ("17:host\n", true), ("17", true), ("two words", false), ("\u{1b}[2J", false)]
+        {
+            fs::write(&path, text).unwrap();
+            assert_eq!(
+                named(&path).ends_with(&format!(" (of process {})", text.trim())),
+                is_named,
+                "{text:?}"
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, FileTimes},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{Mutex, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
@@ -15,7 +16,10 @@ use batch::{
     task::{Done, Failed, Task, Work},
 };
 
+use smime::testing::fixtures::data;
+
 use crate::{
+    child::wait_until,
     resume::{files, maildir},
     support::{Shout, options, run_on, run_with, sample_mbox},
 };
@@ -368,4 +372,38 @@ fn two_files_that_may_be_one_message_are_named_and_left_alone() {
         assert!(refused.to_string().contains("cur/1.host"), "{refused}");
         assert!(files(&mail) == there, "something was taken away");
     }
+}
+
+#[test]
+fn a_run_that_is_stopped_at_once_leaves_no_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("in"), sample_mbox(20_000)).unwrap();
+    fs::write(path("bob.pem"), data("bob.pem")).unwrap();
+    fs::write(path("root.pem"), data("root.pem")).unwrap();
+    fs::write(path("toml"), "[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n").unwrap();
+    let program = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_hsmime-batch"));
+        program.args(["--config", "toml", "encrypt", "in", "--in-place", "--to-certificate", "bob.pem"]);
+        program.args(["--report", "report"]).current_dir(folder.path());
+        program
+    };
+    let mut child = program().stderr(Stdio::piped()).spawn().unwrap();
+    wait_until(&mut child, "something was written", || {
+        fs::metadata(path("in.hsmime-partial")).is_ok_and(|partial| partial.len() > 0)
+    });
+    assert!(path("in.lock").exists());
+    // Two of one kind may count as one.
+    let pid = rustix::process::Pid::from_child(&child);
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(matches!(ended.status.code(), Some(130 | 143)), "{ended:?}");
+    assert!(said.contains("in.lock is removed"), "{said}");
+    assert!(!path("in.lock").exists() && fs::read(path("in")).unwrap() == sample_mbox(20_000));
+    let ended = program().arg("--resume").output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(fs::read_to_string(path("report")).unwrap().lines().count(), 20_000);
 }

@@ -1,0 +1,49 @@
+//! Signals that ask to stop: the first one to finish what is in flight, the second one to end at once.
+//!
+//! A thread of its own waits for them, and does at the second one what no signal handler may: an mbox that was to be
+//! replaced shall not stay locked, or whoever delivers to it waits.
+
+use std::{
+    io::{self, Read},
+    os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    low_level::{self, pipe},
+};
+
+use crate::{mbox, words};
+
+/// A flag that the first signal sets. The second one ends the process, by 128 and the signal's number.
+pub fn flag() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let (mut received, sender) = UnixStream::pair()?;
+        pipe::register(signal, sender)?;
+        let stop = Arc::clone(&stop);
+        thread::Builder::new().name("stop".into()).spawn(move || {
+            while received.read_exact(&mut [0]).is_ok() {
+                if stop.swap(true, Ordering::Relaxed) {
+                    at_once(128 + signal);
+                }
+            }
+        })?;
+    }
+    Ok(stop)
+}
+
+fn at_once(code: i32) {
+    let lock = mbox::give_up();
+    let unlocked = lock.map_or(String::new(), |lock| format!(", and {} is removed", lock.display()));
+    words::mention(&format!(
+        "\nhsmime-batch: stopped at once{unlocked}; --resume goes on with what was begun"
+    ));
+    words::finish();
+    low_level::exit(code);
+}
