@@ -16,7 +16,7 @@ use smime::{
 
 use crate::{
     AgentError, Edits, Identities, Returned, Turn,
-    opened::{as_entity, is_transport_safe, put_in_place},
+    opened::{as_entity, is_read_alike, is_transport_safe, put_in_place},
 };
 pub(crate) use layer::Group;
 use layer::{Layer, Opened};
@@ -343,7 +343,7 @@ impl<'i> Work<'i> {
         }
         if edits.body.is_some()
             && let Ok(Some(Wrapped::Clear { content: signed, .. })) = Wrapped::read(&entity)
-            && !is_transport_safe(signed.octets())
+            && (!is_transport_safe(signed.octets()) || !is_read_alike(&edits, &entity))
         {
             // What will arrive is not what was signed.
             verdict = verdict.at_best(Reason::NotTransportSafe);

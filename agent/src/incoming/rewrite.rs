@@ -8,7 +8,10 @@ use smime::{
 };
 
 use crate::{
-    Edits, FieldRef, Received, opened::put_in_place, sending::is_content_field, settings::IncomingRule,
+    Edits, FieldRef, Received,
+    opened::{is_read_alike, put_in_place},
+    sending::is_content_field,
+    settings::IncomingRule,
 };
 
 /// Adds to the edits of a message, and gives the subject back that takes the outer one's place, if one does. `opened` is
@@ -39,6 +42,7 @@ pub(super) fn rewrite(
     if rule.strip_signature
         && is_signed
         && let Some(stripped) = put_in_place(outer, payload.entity().octets())
+        && is_read_alike(&stripped, &payload.entity())
     {
         edits.append.retain(|(name, _)| !is_content_field(name));
         edits.remove.extend(stripped.remove);

@@ -393,3 +393,41 @@ fn no_more_forms_are_counted_than_there_are_kinds_of_recipients() {
         assert_eq!(agent.opened_forms(&one), 1);
     }
 }
+
+/// Mallory takes what Alice signed, with an old mail of his in it, and gives the parts around another boundary.
+#[test]
+fn what_passes_after_opening_is_what_readers_find() {
+    let agent = agent("");
+    let text = "Content-Type: multipart/mixed; boundary=outer\r\n\r\n--outer\r\n\r\nI got this:\r\n--outer\r\n\
+        Content-Type: message/rfc822\r\n\r\nContent-Type: multipart/mixed; boundary=\"a b\"\r\n\r\n\
+        --a b\r\n\r\nEVIL\r\n--a b--\r\n\r\n--outer--\r\n";
+    let inside = Message::from_stored(text.as_bytes());
+    let payload = Canonical::from_entity(&inside.entity()).unwrap();
+    let signed = message::sign(&payload, &key("alice"), &[certificate("ca")], now()).unwrap();
+    let (_, boundary) = signed.content_type.split_once("boundary=\"").unwrap();
+    let boundary = boundary.split('"').next().unwrap();
+    let body = String::from_utf8(signed.body).unwrap().replace(boundary, "a  b");
+    let to = certificate("bob");
+    let to = Correspondent { certificate: &to, capabilities: None, profile: &Profile::STANDARD };
+    for fold in ["a\r\n  b", "a \r\n b", "a\r\n \r\n b", "a  b"] {
+        let entity = format!(
+            "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; micalg=sha-256;\r\n \
+             boundary=\"{fold}\"\r\n\r\n{body}"
+        );
+        let to = [Correspondent { ..to }];
+        let sealed = message::seal(&Canonical::from_signed_part(entity.as_bytes()), &plan(&to).unwrap());
+        let sealed = sealed.unwrap();
+        let mail = format!(
+            "{HEADER}Content-Type: {}\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+            sealed.content_type,
+            String::from_utf8(sealed.body).unwrap()
+        );
+        let outcome = treat(&agent, &["bob"], &mail).unwrap();
+        let delivered = Message::from_stored(applied(&outcome, &mail).as_bytes());
+        let found = agent.receiving().verify(&delivered, now());
+        assert_eq!(outcome.verdict.unwrap().result(), found.result(), "{fold:?}");
+        let entity = delivered.entity();
+        let parts = entity.parts().unwrap();
+        assert!(!parts.iter().any(|part| part.octets().starts_with(b"\r\nEVIL")), "{fold:?}");
+    }
+}
