@@ -119,6 +119,14 @@ pub enum AgentError {
         /// Whether it is refused for good.
         is_final: bool,
     },
+    /// A rule encrypts to a certificate as well that is not to be encrypted to any more.
+    #[error("not encrypted: {certificate}, which `encrypt-to` names, is not to be used any more: {why}")]
+    AlsoTo {
+        /// Whose it is.
+        certificate: String,
+        /// What is against it.
+        why: String,
+    },
     /// A rule wants a signature, and nobody here can sign for this address.
     #[error("not signed: there is no valid signing identity for {0}")]
     NoIdentity(MailAddress),
@@ -144,7 +152,9 @@ impl AgentError {
             Self::NoCertificate { is_final: true, .. }
             | Self::Mixed { is_final: true, .. }
             | Self::Unwanted { is_final: true, .. } => Fault::Policy,
-            Self::CannotSplit { .. } | Self::NoIdentity(_) | Self::NotKept(_) => Fault::Operator,
+            Self::CannotSplit { .. } | Self::AlsoTo { .. } | Self::NoIdentity(_) | Self::NotKept(_) => {
+                Fault::Operator
+            }
         }
     }
 }

@@ -106,6 +106,7 @@ impl Agent {
                 &share.recipients,
                 entity,
                 |recipient| self.certificates.known(&self.identities, recipient, at, &mut drafts.waited),
+                |certificate| self.certificates.against(certificate, at, &mut Waited::default()),
                 |certificate| self.certificates.recipient(certificate),
             )?,
             None => vec![Group { recipients: share.recipients.clone(), seal: None }],

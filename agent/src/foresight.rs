@@ -205,6 +205,15 @@ impl RecipientCertificates for Once {
     fn capabilities(&self, certificate: &Certificate) -> Option<Capabilities> {
         self.inner.capabilities(certificate)
     }
+
+    fn against(
+        &self,
+        certificate: &Certificate,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Option<String>, StoreError> {
+        self.inner.against(certificate, at, waited)
+    }
 }
 
 /// Our identities, without their keys.

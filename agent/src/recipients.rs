@@ -17,6 +17,7 @@ use smime::{
     profile::{Correspondent, PlanError, Profile, SealPlan, plan},
     store::{Lookup, RecipientCertificates, StoreError, Waited},
 };
+use tracing::debug;
 
 use crate::{
     AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings, WhenUnknown,
@@ -189,14 +190,25 @@ impl Certificates {
             return Ok(Known::Unlisted);
         };
         let own = identities.owned_by(&address).map(|identity| identity.certificate().clone());
-        let own = usable(own, at);
+        let (mut own, mut taken_back) = (usable(own, at), None);
+        let Some(store) = &self.store else {
+            return Ok(if own.is_empty() { Known::Unlisted } else { Known::Certificates(own) });
+        };
+        // What is ours needs no path, but whoever stole its key reads what is encrypted to it.
+        for certificate in std::mem::take(&mut own) {
+            match store.against(&certificate, at, waited)? {
+                Some(why) => taken_back = Some(why),
+                None => own.push(certificate),
+            }
+        }
         if !own.is_empty() {
             return Ok(Known::Certificates(own));
         }
-        let Some(store) = &self.store else {
-            return Ok(Known::Unlisted);
-        };
-        Ok(match store.lookup(&address, at, waited)? {
+        let lookup = store.lookup(&address, at, waited)?;
+        if let (Lookup::Absent | Lookup::Unlisted, Some(why)) = (&lookup, taken_back) {
+            return Ok(Known::Unusable(why));
+        }
+        Ok(match lookup {
             Lookup::Absent => Known::Absent,
             Lookup::Unusable(reason) => Known::Unusable(reason),
             Lookup::Unlisted => Known::Unlisted,
@@ -208,6 +220,16 @@ impl Certificates {
                 found => Known::Certificates(found),
             },
         })
+    }
+
+    /// Why a certificate is not to be encrypted to any more.
+    pub(crate) fn against(
+        &self,
+        certificate: &Certificate,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Option<String>, StoreError> {
+        self.store.as_ref().map_or(Ok(None), |store| store.against(certificate, at, waited))
     }
 
     /// The owner of a certificate, with what is known of it.
@@ -235,6 +257,7 @@ pub(crate) fn groups(
     recipients: &[String],
     message: &MimeEntity<'_>,
     mut known: impl FnMut(&str) -> Result<Known, StoreError>,
+    against: impl FnMut(&Certificate) -> Result<Option<String>, StoreError>,
     recipient_of: impl Fn(&Certificate) -> Recipient,
 ) -> Result<Vec<Group>, AgentError> {
     let rule = &protect.rule;
@@ -263,13 +286,18 @@ pub(crate) fn groups(
         let is_final = rule.no_certificate == NoCertificate::Refuse;
         return Err(AgentError::NoCertificate { recipients, is_final });
     }
-    let also = also_to(protect, known)?;
+    let also = Also::of(protect, known, against, &recipient_of)?;
     let mut groups = Vec::new();
     for group in circles(reachable, message) {
-        match seal_plans(&group, &also, &rule.profile, &recipient_of) {
-            Ok(plans) => groups.extend(plans),
-            Err(error) if required => return Err(AgentError::SealPlan(error)),
-            Err(_) => plain.extend(group.iter().map(|(recipient, _)| (*recipient).to_owned())),
+        for (recipient, planned) in seal_plans(&group, &also, &rule.profile, &recipient_of) {
+            match planned {
+                Ok(group) => groups.push(group),
+                Err(error) if required => return Err(AgentError::SealPlan(error)),
+                Err(error) => {
+                    debug!(%recipient, %error, "cannot be encrypted to");
+                    plain.push(recipient);
+                }
+            }
         }
     }
     if !plain.is_empty() {
@@ -282,19 +310,42 @@ pub(crate) fn groups(
     Ok(groups)
 }
 
-/// The certificates that the rule adds for the sender and for an archive.
-fn also_to(
-    protect: &Protect,
-    mut known: impl FnMut(&str) -> Result<Known, StoreError>,
-) -> Result<Vec<Certificate>, AgentError> {
-    let mut also = protect.rule.also_to.clone();
-    if protect.rule.to_sender {
-        // Without one the sender cannot read what was sent, which harms nobody else.
-        if let Known::Certificates(own) = known(protect.from.as_str())? {
-            also.extend(own);
+/// The certificates that a rule adds.
+struct Also {
+    /// Those it names: without them nothing leaves encrypted.
+    named: Vec<Certificate>,
+    /// The sender's.
+    senders: Vec<Certificate>,
+}
+
+impl Also {
+    fn of(
+        protect: &Protect,
+        mut known: impl FnMut(&str) -> Result<Known, StoreError>,
+        mut against: impl FnMut(&Certificate) -> Result<Option<String>, StoreError>,
+        recipient_of: impl Fn(&Certificate) -> Recipient,
+    ) -> Result<Self, AgentError> {
+        let rule = &protect.rule;
+        let named = rule.also_to.clone();
+        for certificate in &named {
+            if let Some(why) = against(certificate)? {
+                return Err(AgentError::AlsoTo { certificate: certificate.to_string(), why });
+            }
         }
+        // What the configuration names is no reason to encrypt to nobody.
+        if !named.is_empty() {
+            let all: Vec<_> = named.iter().map(&recipient_of).collect();
+            seal_plan(&all, &rule.profile)?;
+        }
+        let mut senders = Vec::new();
+        // Without one the sender cannot read what was sent, which harms nobody else.
+        if rule.to_sender
+            && let Known::Certificates(own) = known(protect.from.as_str())?
+        {
+            senders = own;
+        }
+        Ok(Self { named, senders })
     }
-    Ok(also)
 }
 
 /// Those who may know of each other, and everybody else alone.
@@ -321,22 +372,29 @@ fn circles<'a>(reachable: Vec<Reachable<'a>>, message: &MimeEntity<'_>) -> Vec<V
     circles
 }
 
-/// One plan for a group, or one for each where they open no cipher in common.
+/// What there is for a recipient, or for one of those who get the same message.
+type Planned = (String, Result<Group, PlanError>);
+
+/// One plan for a group; or one for each where there is none for all, so that what one of them has announced is nobody
+/// else's misfortune.
 fn seal_plans(
     group: &[Reachable<'_>],
-    also: &[Certificate],
+    also: &Also,
     profile: &Profile,
     recipient_of: impl Fn(&Certificate) -> Recipient,
-) -> Result<Vec<Group>, PlanError> {
-    let together = |some: &[Reachable<'_>]| {
-        let certificates = some.iter().flat_map(|(_, certificates)| certificates).chain(also);
-        let all: Vec<Recipient> = certificates.map(&recipient_of).collect();
+) -> Vec<Planned> {
+    let with = |some: &[Reachable<'_>], senders: &[Certificate]| {
+        let certificates = some.iter().flat_map(|(_, certificates)| certificates);
+        let all: Vec<Recipient> = certificates.chain(&also.named).chain(senders).map(&recipient_of).collect();
         let recipients = some.iter().map(|(recipient, _)| (*recipient).to_owned()).collect();
         Ok(Group { recipients, seal: Some(seal_plan(&all, profile)?) })
     };
+    // The sender's own may be what has nothing in common with them.
+    let together = |some: &[Reachable<'_>]| with(some, &also.senders).or_else(|_| with(some, &[]));
+    let name = |some: &[Reachable<'_>]| some.first().map_or_else(String::new, |(name, _)| (*name).to_owned());
     match together(group) {
-        Err(PlanError::NoCommonCipher { .. }) if group.len() > 1 => group.chunks(1).map(together).collect(),
-        other => other.map(|group| vec![group]),
+        Err(_) if group.len() > 1 => group.chunks(1).map(|one| (name(one), together(one))).collect(),
+        all => vec![(name(group), all)],
     }
 }
 

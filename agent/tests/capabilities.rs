@@ -4,12 +4,13 @@
 
 use std::{fs, sync::Arc};
 
-use agent::{Agent, Envelope, Identities, Recipient, Settings, store_of};
+use agent::{Agent, AgentError, Envelope, Identities, Outcome, Recipient, Settings, store_of};
 use certcache::{Announced, Cache, Insertion, Source};
 use smime::{
     message::Wrapped,
     mime::Message,
     profile::Profile,
+    store::RecipientCertificates,
     testing::{
         enveloped_data,
         fixtures::{certificate, data, now},
@@ -26,15 +27,15 @@ fn ciphers(last: &[u8]) -> Vec<u8> {
 const AES_128_CBC: u8 = 2;
 const AES_256_GCM: u8 = 46;
 
-/// The cipher of a letter to these, each with what was announced.
-fn cipher(profile: &str, people: &[(&str, Option<Vec<u8>>)]) -> String {
+/// The agent of a rule that encrypts when possible, and a store that has these people, each with what was announced.
+fn agent(rule: &str, people: &[(&str, Option<Vec<u8>>)]) -> (Agent, Arc<dyn RecipientCertificates>) {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["root.pem", "ca.pem"] {
+    for name in ["root.pem", "ca.pem", "carol.pem", "p384.pem"] {
         fs::write(folder.path().join(name), data(name)).unwrap();
     }
     let text = format!(
         "[cache]\npath = \"cache\"\n[trust]\nanchors = [\"root.pem\"]\nintermediates = [\"ca.pem\"]\n\
-         revocation = \"off\"\n[[rule]]\nsign = \"never\"\nencrypt = \"when-possible\"\nprofile = \"{profile}\"\n"
+         revocation = \"off\"\n[[rule]]\nsign = \"never\"\nencrypt = \"when-possible\"\n{rule}\n"
     );
     let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
     let cache = Arc::new(Cache::open(settings.cache().unwrap()).unwrap());
@@ -48,28 +49,51 @@ fn cipher(profile: &str, people: &[(&str, Option<Vec<u8>>)]) -> String {
     let agent = Agent::with_identities(&settings, Identities::default())
         .with_certificates(Arc::clone(&store))
         .with_copies();
-    let recipients: Vec<String> = people.iter().map(|(name, _)| format!("{name}@example.org")).collect();
-    let message = format!("From: carol@example.org\r\nTo: {}\r\n\r\nx\r\n", recipients.join(", "));
+    (agent, store)
+}
+
+fn addresses(people: &[(&str, Option<Vec<u8>>)]) -> Vec<String> {
+    people.iter().map(|(name, _)| format!("{name}@example.org")).collect()
+}
+
+/// A letter to these.
+fn letter(people: &[(&str, Option<Vec<u8>>)]) -> Message {
+    let to = addresses(people).join(", ");
+    Message::from_stored(format!("From: carol@example.org\r\nTo: {to}\r\n\r\nx\r\n").as_bytes())
+}
+
+/// What becomes of it.
+fn treated(agent: &Agent, people: &[(&str, Option<Vec<u8>>)]) -> Result<(Message, Outcome), AgentError> {
     let envelope = Envelope {
         sender: "carol@example.org".to_owned(),
-        recipients,
+        recipients: addresses(people),
         login: Some("carol".to_owned()),
         ..Envelope::default()
     };
-    let message = Message::from_stored(message.as_bytes());
-    let outcome = agent.treat(&envelope, &message, now()).unwrap();
-    assert!(outcome.copies.is_empty());
-    let edited = outcome.edits.apply(&message);
-    let Ok(Some(Wrapped::Opaque(object))) = Wrapped::read(&edited.entity()) else {
-        return "plain".to_owned();
-    };
+    let message = letter(people);
+    let outcome = agent.treat(&envelope, &message, now())?;
+    Ok((outcome.edits.apply(&message), outcome))
+}
+
+/// The cipher of a message, and for how many it is.
+fn sealed(message: &Message) -> Option<(String, usize)> {
+    let Ok(Some(Wrapped::Opaque(object))) = Wrapped::read(&message.entity()) else { return None };
     let enveloped = enveloped_data(&object);
-    assert_eq!(enveloped.recipients().len(), people.len());
-    let cipher = enveloped.algorithm().unwrap().name().to_owned();
+    Some((enveloped.algorithm().unwrap().name().to_owned(), enveloped.recipients().len()))
+}
+
+/// The cipher of a letter to these.
+fn cipher(profile: &str, people: &[(&str, Option<Vec<u8>>)]) -> String {
+    let (agent, store) = agent(&format!("profile = \"{profile}\""), people);
+    let letter = letter(people);
+    let (message, outcome) = treated(&agent, people).unwrap();
+    assert!(outcome.copies.is_empty());
+    let Some((cipher, count)) = sealed(&message) else { return "plain".to_owned() };
+    assert_eq!(count, people.len());
     // An archive is encrypted to them as mail is.
     let people: Vec<_> =
         people.iter().map(|(name, _)| Recipient::of(certificate(name), Some(&*store))).collect();
-    let stored = Agent::encrypt_stored(&message, &people, &Profile::named(profile).unwrap()).unwrap();
+    let stored = Agent::encrypt_stored(&letter, &people, &Profile::named(profile).unwrap()).unwrap();
     assert_eq!(stored.reason, cipher);
     cipher
 }
@@ -89,5 +113,42 @@ fn the_cipher_is_the_best_that_all_who_get_it_have_announced() {
         ("compatible", vec![("alice", gcm())], "AES-128-CBC"),
     ] {
         assert_eq!(cipher(profile, &people), expected, "{profile} {people:?}");
+    }
+}
+
+#[test]
+fn what_one_has_announced_is_nobody_elses_misfortune() {
+    let cbc = || Some(ciphers(&[AES_128_CBC]));
+    let gcm = || Some(ciphers(&[AES_128_CBC, AES_256_GCM]));
+    for bob in [gcm(), None] {
+        for order in [0, 1] {
+            let mut people = vec![("bob", bob.clone()), ("alice", cbc())];
+            people.rotate_left(order);
+            // Alice alone has no certificate that the profile can use.
+            let (split, _) = agent("profile = \"authenticated\"", &people);
+            let (message, outcome) = treated(&split, &people).unwrap();
+            let [copy] = outcome.copies.as_slice() else { panic!("{people:?}: {outcome:?}") };
+            let copied = sealed(&Message::from_stored(&copy.octets));
+            assert_ne!(copied.is_some(), sealed(&message).is_some(), "{people:?}");
+            assert_eq!(copied.is_some(), copy.recipients == ["bob@example.org"], "{people:?}");
+            assert_eq!(copied.is_none(), copy.recipients == ["alice@example.org"], "{people:?}");
+            let sealed = copied.or(sealed(&message));
+            assert_eq!(sealed, Some(("AES-256-GCM".to_owned(), 1)), "{people:?}");
+            let (deferred, _) = agent("profile = \"authenticated\"\nmixed = \"defer\"", &people);
+            let error = treated(&deferred, &people).unwrap_err();
+            assert!(matches!(error, AgentError::Mixed { is_final: false, .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_of_the_rule_with_which_nothing_can_be_encrypted_puts_nothing_in_clear() {
+    let people = [("bob", None), ("p384", Some(ciphers(&[AES_128_CBC])))];
+    for (profile, fits) in [("standard", true), ("authenticated", false)] {
+        let rule = format!("profile = \"{profile}\"\nencrypt-to = [\"p384.pem\"]");
+        match treated(&agent(&rule, &people).0, &people[..1]) {
+            Ok((message, _)) => assert!(fits && sealed(&message) == Some(("AES-128-CBC".to_owned(), 2))),
+            Err(error) => assert!(!fits && matches!(error, AgentError::SealPlan(_)), "{error}"),
+        }
     }
 }

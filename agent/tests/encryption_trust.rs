@@ -47,6 +47,10 @@ fn answer(
     };
     assert_ne!(trust.revocation, RevocationMode::HardFail, "that of verification must not be what counts");
     let store = store_of(&settings, cache, &trust).unwrap().unwrap();
+    // Of our own certificates only what is known against them counts.
+    let against = store.against(&alice, now(), &mut Waited::default()).unwrap();
+    let is_listed = trust.crls.iter().any(|crl| !crl.is_empty());
+    assert_eq!(against.is_some(), is_listed, "{against:?}");
     match store.lookup(alice.addresses().first().unwrap(), now(), &mut Waited::default()).unwrap() {
         Lookup::Found(found) if found == [alice] => "found",
         Lookup::Found(_) => "another",

@@ -155,6 +155,15 @@ impl RecipientCertificates for Refill {
     fn capabilities(&self, certificate: &Certificate) -> Option<Capabilities> {
         self.chooser.capabilities(certificate)
     }
+
+    fn against(
+        &self,
+        certificate: &Certificate,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Option<String>, StoreError> {
+        self.chooser.against(certificate, at, waited)
+    }
 }
 
 /// What the cache calls a kind of source.

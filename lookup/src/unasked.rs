@@ -75,6 +75,15 @@ impl RecipientCertificates for Unasked {
     fn capabilities(&self, certificate: &Certificate) -> Option<Capabilities> {
         self.chooser.capabilities(certificate)
     }
+
+    fn against(
+        &self,
+        certificate: &Certificate,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Option<String>, StoreError> {
+        self.chooser.against(certificate, at, waited)
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,18 @@ pub trait RecipientCertificates: Send + Sync {
     fn capabilities(&self, _: &Certificate) -> Option<Capabilities> {
         None
     }
+
+    /// Why a certificate that came from elsewhere is not to be encrypted to any more: it is revoked, or an administrator
+    /// distrusts it. `None` where nothing of the kind is known, which does not say that there is a path. A store that keeps
+    /// nothing of it knows nothing.
+    fn against(
+        &self,
+        _: &Certificate,
+        _at: SystemTime,
+        _waited: &mut Waited,
+    ) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// How long others were waited for on behalf of one message: it has one limit for all of its recipients, and takes nothing

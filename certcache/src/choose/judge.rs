@@ -10,7 +10,7 @@ use smime::{
 
 use super::status::CachedStatus;
 use super::{MAX_AGE, REFUSED_AGE, UNKNOWN_AGE};
-use crate::{Cache, CacheError, Entry, Rule, TrustState, key};
+use crate::{Cache, CacheError, Rule, TrustState, key};
 
 /// How many issuers are tried for one certificate.
 const MAX_ISSUERS: usize = 50;
@@ -75,12 +75,11 @@ impl Judge {
     /// Looks for a path of the certificate at a time.
     pub(super) fn judge(
         &self,
-        entry: &Entry,
+        certificate: &Certificate,
         rules: &[Rule],
         at: SystemTime,
         waited: &mut Waited,
     ) -> Result<PathResult, CacheError> {
-        let certificate = &entry.certificate;
         let Issuers { certificates: issuers, is_cut } = self.issuers(certificate)?;
         let age = |age| at.checked_add(age).unwrap_or(at);
         let mut budget = Budget::default().having_waited(waited.revocation);

@@ -30,7 +30,7 @@ pub use memory::Remembered;
 pub use status::CachedStatus;
 
 use crate::{Cache, CacheError, Fingerprint};
-use judge::Judge;
+use judge::{Judge, Outcome};
 use memory::Memory;
 
 /// How long a result is remembered at most, where nothing in it ends earlier.
@@ -162,7 +162,7 @@ impl Chooser {
                     known
                 } else {
                     let has_waited = !waited.revocation.is_zero();
-                    let result = self.judge.judge(&candidate.entry, &rules, at, waited)?;
+                    let result = self.judge.judge(&candidate.entry.certificate, &rules, at, waited)?;
                     // What one message had no time left to find out is not for others.
                     if has_waited && result.is_unknown() {
                         is_sure = false;
@@ -227,6 +227,31 @@ impl Chooser {
         }
         Ok(if self.cache.is_absent(address, None, at)? { Lookup::Absent } else { Lookup::Unlisted })
     }
+
+    fn judge_against(
+        &self,
+        certificate: &Certificate,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Option<String>, CacheError> {
+        let alone = std::slice::from_ref(certificate);
+        let rules = self.cache.rules()?;
+        if let Some(rule) = rules.iter().find(|rule| rule.forbids(alone)) {
+            return Ok(Some(format!("rule {}: {}", rule.number, rule.comment)));
+        }
+        if self.cache.distrusted(alone)?.is_some() {
+            return Ok(Some("it is distrusted by an administrator".to_owned()));
+        }
+        Ok(match self.judge.judge(certificate, &rules, at, waited)?.outcome {
+            Outcome::Revoked(why) => Some(why),
+            Outcome::Rule(number, comment) => Some(format!("rule {number}: {comment}")),
+            Outcome::Good
+            | Outcome::Unchecked(_)
+            | Outcome::Unknown(_)
+            | Outcome::Untrusted(_)
+            | Outcome::Undecided(_) => None,
+        })
+    }
 }
 
 impl RecipientCertificates for Chooser {
@@ -247,6 +272,17 @@ impl RecipientCertificates for Chooser {
     fn capabilities(&self, certificate: &Certificate) -> Option<Capabilities> {
         let entry = self.cache.by_fingerprint(certificate.fingerprint()).ok()??;
         Capabilities::read(&entry.announced?.capabilities).ok()
+    }
+
+    /// By the same rules, distrusted certificates and revocation as for those of the cache. What is not known is not
+    /// against it.
+    fn against(
+        &self,
+        certificate: &Certificate,
+        at: SystemTime,
+        waited: &mut Waited,
+    ) -> Result<Option<String>, StoreError> {
+        self.judge_against(certificate, at, waited).map_err(|error| error.into_store_error(self.cache.path()))
     }
 }
 
