@@ -99,6 +99,15 @@ pub enum AgentError {
         /// How many different messages there would have to be.
         forms: usize,
     },
+    /// Not all recipients can get the same, and the MTA cannot surely be told who gets none of it.
+    #[error(
+        "its {forms} groups of recipients cannot get the same message, and recipients of more than one are no plain \
+         addresses (local@domain without quotes, comments, % or !)"
+    )]
+    NotRemovable {
+        /// How many different messages there would have to be.
+        forms: usize,
+    },
     /// A plan has a share that neither protects nor passes; a defect here.
     #[error("the plan for some recipients is none that can be carried out")]
     NoSuchShare,
@@ -151,6 +160,7 @@ impl AgentError {
             | Self::Unwanted { is_final: false, .. } => Fault::Transient,
             Self::NoCertificate { is_final: true, .. }
             | Self::Mixed { is_final: true, .. }
+            | Self::NotRemovable { .. }
             | Self::Unwanted { is_final: true, .. } => Fault::Policy,
             Self::CannotSplit { .. } | Self::AlsoTo { .. } | Self::NoIdentity(_) | Self::NotKept(_) => {
                 Fault::Operator

@@ -13,6 +13,7 @@ use smime::{
 use crate::{
     Agent, AgentError, Copy, Edits, Envelope, FieldRef, Keep, Mixed, Outcome, PassReason, Plan, Protect,
     Requirement, Share, SignatureForm, Turn,
+    mailbox::plain,
     recipients::{Group, groups},
     sending::{Content, Hp, Next, unsigned_by},
 };
@@ -295,7 +296,8 @@ impl<'s> Drafts<'s> {
     }
 
     /// Writes all forms, one after the other. The largest group's stays with the MTA, and is written first where its content
-    /// is needed again.
+    /// is needed again. Where somebody is no plain address it is his group's: an MTA that is told to remove him may not do it,
+    /// and he would get what is for others.
     pub(crate) fn finish(
         self,
         message: &Message,
@@ -307,8 +309,14 @@ impl<'s> Drafts<'s> {
         let mut contents: Vec<_> = contents.into_iter().map(|(_, content)| Some(content)).collect();
         // What leaves as it is takes its content with it.
         groups.sort_by_key(|(place, group)| group.seal.is_none().then_some(*place));
-        let largest =
-            groups.iter().enumerate().max_by_key(|(at, (_, group))| (group.recipients.len(), Reverse(*at)));
+        let stays = |group: &Group| !group.recipients.iter().all(|recipient| plain(recipient).is_some());
+        if groups.iter().filter(|(_, group)| stays(group)).count() > 1 {
+            return Err(AgentError::NotRemovable { forms: groups.len() });
+        }
+        let largest = groups
+            .iter()
+            .enumerate()
+            .max_by_key(|(at, (_, group))| (stays(group), group.recipients.len(), Reverse(*at)));
         let Some(largest) = largest.map(|(at, _)| at) else { return Err(AgentError::NoSuchShare) };
         let (place, largest) = groups.remove(largest);
         let is_needed = |rest: &[(usize, Group)], place: usize| rest.iter().any(|(known, _)| *known == place);

@@ -2,8 +2,6 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use smime::MailAddress;
-
 use crate::Returned;
 
 /// What is known of a message besides its octets.
@@ -57,10 +55,5 @@ impl Envelope {
     /// Whether this is a bounce or another automatic answer: `MAIL FROM:<>`.
     pub(crate) fn has_null_sender(&self) -> bool {
         self.sender.is_empty()
-    }
-
-    /// The recipients as addresses; `None` for one that is not a plain address, which owns no key.
-    pub(crate) fn recipient_addresses(&self) -> impl Iterator<Item = Option<MailAddress>> {
-        self.recipients.iter().map(|recipient| MailAddress::parse(recipient).ok())
     }
 }

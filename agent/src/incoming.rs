@@ -23,7 +23,11 @@ use forms::{Form, Making};
 
 use crate::{
     Agent, AgentError, Copy, Disposition, Edits, Envelope, Keep, Opening, Outcome, Protection, Received,
-    Returned, Settings, config::Action, harvest::Signed, settings::IncomingRule,
+    Returned, Settings,
+    config::Action,
+    harvest::Signed,
+    mailbox::{Mailbox, plain},
+    settings::{About, IncomingRule},
 };
 
 /// The rules for mail from elsewhere.
@@ -57,19 +61,19 @@ impl Incoming {
 
     /// Into how many shares the recipients may be parted, at most: those of whom the same rules may be get the same.
     pub(crate) fn most_shares(&self, envelope: &Envelope) -> usize {
-        let rules_of = |recipient: &String| -> Vec<bool> {
-            let address = MailAddress::parse(recipient).ok();
-            let is_about = |rule: &Arc<IncomingRule>| {
-                rule.conditions.hold_for_recipient_of(address.as_ref(), &self.delimiters)
-            };
-            self.rules.iter().map(is_about).collect()
+        let rules_of = |recipient: &String| -> Vec<About> {
+            let mailbox = Mailbox::read(recipient);
+            let about =
+                |rule: &Arc<IncomingRule>| rule.conditions.about_recipient_of(&mailbox, &self.delimiters);
+            self.rules.iter().map(about).collect()
         };
         envelope.recipients.iter().map(rules_of).collect::<HashSet<_>>().len().max(1)
     }
 
     /// Which rule is about which recipients of a message; a pure function of envelope, header and size. There is always a
-    /// share. Where it is not clear who the author is, readers may show anybody of whom a rule is: then all of these rules
-    /// count, each as strict as it is.
+    /// share. Where it is not clear who the author is, readers may show anybody of whom a rule is, and where it is not clear
+    /// who a recipient or the sender is, it may be anybody of whom a rule is: then all of these rules count, each as strict
+    /// as it is.
     pub fn shares(&self, envelope: &Envelope, message: &MimeEntity<'_>) -> Vec<IncomingShare> {
         let (header, octets) = (message.header(), message.octets().len());
         let from = single_originator(message);
@@ -87,30 +91,28 @@ impl Incoming {
         let rules: Vec<_> = self
             .rules
             .iter()
-            .filter(|rule| rule.conditions.hold_for(envelope, &header, octets))
-            .map(|rule| (rule, is_from(rule)))
+            .map(|rule| (rule, rule.conditions.about(envelope, &header, octets).min(is_from(rule))))
+            .filter(|(_, about)| *about != About::Others)
             .collect();
-        let rule_for = |address: Option<&MailAddress>| {
+        let rule_for = |mailbox: &Mailbox| {
             let mut perhaps: Vec<&Arc<IncomingRule>> = Vec::new();
             let mut surely = &self.default;
             for (rule, about) in &rules {
-                if *about == About::Others
-                    || !rule.conditions.hold_for_recipient_of(address, &self.delimiters)
-                {
-                    continue;
+                match rule.conditions.about_recipient_of(mailbox, &self.delimiters).min(*about) {
+                    About::Others => {}
+                    About::Perhaps => perhaps.push(rule),
+                    About::Surely => {
+                        surely = rule;
+                        break;
+                    }
                 }
-                if *about == About::Surely {
-                    surely = rule;
-                    break;
-                }
-                perhaps.push(rule);
             }
             let strictest = |rule: Arc<IncomingRule>, other: &Arc<IncomingRule>| Arc::new(rule.with(other));
             perhaps.into_iter().fold(Arc::clone(surely), strictest)
         };
         let mut shares: Vec<IncomingShare> = Vec::new();
-        let mut add = |recipient: Option<&String>, address: Option<&MailAddress>| {
-            let rule = rule_for(address);
+        let mut add = |recipient: Option<&String>, mailbox: &Mailbox| {
+            let rule = rule_for(mailbox);
             let at = shares.iter().position(|share| share.rule == rule);
             let at = at.unwrap_or_else(|| {
                 shares.push(IncomingShare { recipients: Vec::new(), rule });
@@ -121,22 +123,13 @@ impl Incoming {
             }
         };
         for recipient in &envelope.recipients {
-            add(Some(recipient), MailAddress::parse(recipient).ok().as_ref());
+            add(Some(recipient), &Mailbox::read(recipient));
         }
         if envelope.recipients.is_empty() {
-            add(None, None);
+            add(None, &Mailbox::Nobody);
         }
         shares
     }
-}
-
-/// Whether a rule's `from` is about a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum About {
-    Surely,
-    /// Its author is not clear, and may be shown as one of those.
-    Perhaps,
-    Others,
 }
 
 impl Agent {
@@ -168,6 +161,7 @@ impl Agent {
             let rule = Arc::clone(&self.incoming().default);
             vec![IncomingShare { recipients: envelope.recipients.clone(), rule }]
         };
+        let shares = removable(shares, envelope);
         let counted = opened_forms(shares.len(), envelope);
         let mut making = Making::of(self, envelope, message, at, counted);
         let mut forms: Vec<Form> = Vec::new();
@@ -260,6 +254,19 @@ impl Agent {
 /// How many bodies of a message may be in memory at a time, of so many shares: see [`Agent::opened_forms`].
 pub(crate) fn opened_forms(shares: usize, envelope: &Envelope) -> usize {
     shares.saturating_mul(2).min(envelope.recipients.len()).clamp(1, MOST_FORMS)
+}
+
+/// The shares, where every recipient is one whom an MTA that is told to remove him surely removes. Else all get the same form,
+/// by the strictest of their rules: whoever was not removed would get what is for others. And it is not opened, for such a
+/// recipient owns no key.
+fn removable(shares: Vec<IncomingShare>, envelope: &Envelope) -> Vec<IncomingShare> {
+    if envelope.recipients.iter().all(|recipient| plain(recipient).is_some()) {
+        return shares;
+    }
+    let rules = shares.into_iter().map(|share| share.rule);
+    let strictest = rules.reduce(|rule, other| Arc::new(rule.with(&other)));
+    let all = |rule| IncomingShare { recipients: envelope.recipients.clone(), rule };
+    strictest.map(all).into_iter().collect()
 }
 
 /// What becomes of the message, which is one for all of its recipients: the strictest that one of their rules says. It is

@@ -20,7 +20,7 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 use ipnet::IpNet;
 use smime::{
     Certificate, MailAddress,
-    mime::{Crypto, FromError, MimeEntity, is_smime_or_pgp, originators, single_originator},
+    mime::{Crypto, FromError, Header, MimeEntity, is_smime_or_pgp, originators, single_originator},
 };
 
 use self::{
@@ -33,7 +33,8 @@ pub use plan::{PassReason, Plan, Protect, ReceiveReason, RefuseReason, Requireme
 use crate::{
     Envelope, Level, Settings,
     identity::{base_address, newest_for_signing},
-    settings::{Logins, Rule, contain},
+    mailbox::{Mailbox, plain},
+    settings::{About, Logins, Rule, contain},
 };
 
 /// The rules, the trusted networks, and who may sign as whom.
@@ -117,8 +118,7 @@ impl Policy {
         }
         let header = message.header();
         let octets = message.octets().len();
-        let holds = |rule: &&Arc<Rule>| rule.conditions.hold_for(envelope, &header, octets);
-        let rules: Vec<&Arc<Rule>> = self.rules.iter().filter(holds).collect();
+        let rules = self.rules_about(envelope, &header, octets);
         let from = match single_originator(message) {
             Ok(from) => from,
             Err(error) => return without_from(error, &case, &rules),
@@ -127,7 +127,7 @@ impl Policy {
         let mut plans: Vec<(Option<usize>, Plan)> = Vec::new();
         let mut shares: Vec<Share> = Vec::new();
         for (name, recipient) in case.recipients() {
-            let rule = first_rule(&rules, &from, recipient.as_ref());
+            let Found { perhaps, surely: rule } = Found::of(&rules, &from, &recipient);
             let line = rule.map(|rule| rule.line);
             let known = plans.iter().find(|(known, _)| *known == line).map(|(_, plan)| plan.clone());
             let plan = known.unwrap_or_else(|| {
@@ -137,6 +137,10 @@ impl Policy {
             });
             if matches!(plan, Plan::Refuse(_)) {
                 return plan;
+            }
+            if let Some(rule) = perhaps.iter().find(|rule| case.is_demanded_beyond(rule, Some(&plan))) {
+                let name = name.filter(|_| recipient == Mailbox::Doubtful).unwrap_or(&envelope.sender);
+                return Plan::Refuse(RefuseReason::Address { address: name.to_owned(), line: rule.line });
             }
             match shares.iter_mut().find(|share| share.plan.is_like(&plan)) {
                 Some(share) => share.recipients.extend(name.map(str::to_owned)),
@@ -157,16 +161,22 @@ impl Policy {
         envelope: &Envelope,
         message: &MimeEntity<'_>,
     ) -> Vec<(String, Option<Arc<Rule>>)> {
-        let (header, octets) = (message.header(), message.octets().len());
-        let holds = |rule: &&Arc<Rule>| rule.conditions.hold_for(envelope, &header, octets);
-        let rules: Vec<&Arc<Rule>> = self.rules.iter().filter(holds).collect();
+        let rules = self.rules_about(envelope, &message.header(), message.octets().len());
         let from = single_originator(message).ok();
-        let rule = |name: &String| {
-            let recipient = MailAddress::parse(name).ok();
-            let rule = first_rule(&rules, from.as_ref()?, recipient.as_ref());
-            rule.map(Arc::clone)
-        };
+        let rule =
+            |name: &String| Found::of(&rules, from.as_ref()?, &Mailbox::read(name)).surely.map(Arc::clone);
         envelope.recipients.iter().map(|name| (name.clone(), rule(name))).collect()
+    }
+
+    /// The rules that are, or may be, about a message, as far as that is the same for all authors and recipients.
+    fn rules_about(
+        &self,
+        envelope: &Envelope,
+        header: &Header<'_>,
+        octets: usize,
+    ) -> Vec<(&Arc<Rule>, About)> {
+        let rules = self.rules.iter().map(|rule| (rule, rule.conditions.about(envelope, header, octets)));
+        rules.filter(|(_, about)| *about != About::Others).collect()
     }
 
     /// The plan of one rule, or of none.
@@ -237,24 +247,38 @@ impl Policy {
             self.identities.contains_key(&recipient.folded())
                 || base.is_some_and(|base| self.identities.contains_key(&base.folded()))
         };
-        !envelope.recipients.is_empty() && envelope.recipient_addresses().all(owns_key)
+        !envelope.recipients.is_empty()
+            && envelope.recipients.iter().map(|recipient| plain(recipient)).all(owns_key)
     }
 }
 
-/// The first rule about mail from an address to a recipient.
-fn first_rule<'a>(
-    rules: &[&'a Arc<Rule>],
-    from: &MailAddress,
-    recipient: Option<&MailAddress>,
-) -> Option<&'a Arc<Rule>> {
-    let matches = |rule: &&&Arc<Rule>| {
-        rule.conditions.from.matches(from) && rule.conditions.hold_for_recipient(recipient)
-    };
-    rules.iter().find(matches).copied()
+/// The rules about mail from an address to a recipient, up to the one that decides.
+struct Found<'a> {
+    /// Those before it that would decide if an address of the envelope meant somebody of whom they are.
+    perhaps: Vec<&'a Arc<Rule>>,
+    /// The first one that surely is about it.
+    surely: Option<&'a Arc<Rule>>,
+}
+
+impl<'a> Found<'a> {
+    fn of(rules: &[(&'a Arc<Rule>, About)], from: &MailAddress, recipient: &Mailbox) -> Self {
+        let mut perhaps = Vec::new();
+        for (rule, about) in rules {
+            if !rule.conditions.from.matches(from) {
+                continue;
+            }
+            match rule.conditions.about_recipient(recipient).min(*about) {
+                About::Others => {}
+                About::Perhaps => perhaps.push(*rule),
+                About::Surely => return Self { perhaps, surely: Some(rule) },
+            }
+        }
+        Self { perhaps, surely: None }
+    }
 }
 
 /// What becomes of mail without one clear `From`: it is refused where it could be mail that a rule requires something of.
-fn without_from(error: FromError, case: &Case<'_>, rules: &[&Arc<Rule>]) -> Plan {
+fn without_from(error: FromError, case: &Case<'_>, rules: &[(&Arc<Rule>, About)]) -> Plan {
     if could_be_required(&error, case, rules) {
         return Plan::Refuse(RefuseReason::From(error));
     }
@@ -263,26 +287,28 @@ fn without_from(error: FromError, case: &Case<'_>, rules: &[&Arc<Rule>]) -> Plan
 
 /// Whether a message without one clear `From` may be one that must be signed or encrypted. Its addresses, if they
 /// can be read, and its envelope's sender tell; what cannot be read can be anybody's.
-fn could_be_required(error: &FromError, case: &Case<'_>, rules: &[&Arc<Rule>]) -> bool {
+fn could_be_required(error: &FromError, case: &Case<'_>, rules: &[(&Arc<Rule>, About)]) -> bool {
     let mut candidates = match error {
         FromError::Missing => Vec::new(),
         FromError::SeveralMailboxes { .. } => originators(case.message).unwrap_or_default(),
         _ => return could_be_anybodys(case, rules),
     };
-    candidates.extend(MailAddress::parse(&case.envelope.sender));
+    candidates.extend(Mailbox::read(&case.envelope.sender).into_address());
     if candidates.is_empty() {
         return could_be_anybodys(case, rules);
     }
     case.recipients().any(|(_, recipient)| {
-        let first_rule = |from| first_rule(rules, from, recipient.as_ref());
-        candidates.iter().filter_map(first_rule).any(|rule| case.is_demanded_by(rule))
+        candidates.iter().any(|from| {
+            let Found { perhaps, surely } = Found::of(rules, from, &recipient);
+            perhaps.into_iter().chain(surely).any(|rule| case.is_demanded_by(rule))
+        })
     })
 }
 
-fn could_be_anybodys(case: &Case<'_>, rules: &[&Arc<Rule>]) -> bool {
+fn could_be_anybodys(case: &Case<'_>, rules: &[(&Arc<Rule>, About)]) -> bool {
     case.recipients().any(|(_, recipient)| {
-        let concerns = |rule: &&&Arc<Rule>| rule.conditions.hold_for_recipient(recipient.as_ref());
-        rules.iter().filter(concerns).any(|rule| case.is_demanded_by(rule))
+        let concerns = |rule: &Rule| rule.conditions.about_recipient(&recipient) != About::Others;
+        rules.iter().any(|(rule, _)| concerns(rule) && case.is_demanded_by(rule))
     })
 }
 

@@ -22,6 +22,7 @@ use tracing::debug;
 use crate::{
     AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings, WhenUnknown,
     harvest::Harvester,
+    mailbox::Mailbox,
     settings::{SourcesError, start_sources},
 };
 
@@ -185,8 +186,8 @@ impl Certificates {
         at: SystemTime,
         waited: &mut Waited,
     ) -> Result<Known, StoreError> {
-        let Ok(address) = MailAddress::parse(recipient) else {
-            // What is no plain address stands in no certificate.
+        let Mailbox::Address(address) = Mailbox::read(recipient) else {
+            // What is no clear address stands in no certificate.
             return Ok(Known::Unlisted);
         };
         let own = identities.owned_by(&address).map(|identity| identity.certificate().clone());
@@ -352,7 +353,7 @@ impl Also {
 fn circles<'a>(reachable: Vec<Reachable<'a>>, message: &MimeEntity<'_>) -> Vec<Vec<Reachable<'a>>> {
     let named: HashSet<String> = named_recipients(message).iter().map(MailAddress::folded).collect();
     let is_named = |recipient: &str| {
-        MailAddress::parse(recipient).is_ok_and(|recipient| named.contains(&recipient.folded()))
+        Mailbox::read(recipient).address().is_some_and(|recipient| named.contains(&recipient.folded()))
     };
     let (open, hidden): (Vec<_>, Vec<_>) =
         reachable.into_iter().partition(|(recipient, _)| is_named(recipient));

@@ -33,6 +33,7 @@ pub(crate) use check::key_of;
 pub use incoming::{Decision, IncomingRule};
 pub use keyd::{Keyd, KeydClient, Keys, Peer, start_pool};
 pub use listen::Listen;
+pub(crate) use pattern::About;
 pub use pattern::{AddressFile, AddressList, AddressPattern};
 pub(crate) use rule::contain;
 pub use rule::{Conditions, HeaderPattern, Rule};

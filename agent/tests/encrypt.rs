@@ -430,3 +430,36 @@ fn a_copy_is_given_away_before_the_next_is_made() {
         assert_eq!(given, copies);
     }
 }
+
+/// A form for each who needs one, and nobody is to be removed who may not be.
+#[test]
+fn who_may_not_be_removed_gets_the_form_that_stays() {
+    let agent = agent(WISHED);
+    let to = ["p256", "p384"];
+    let named = ["p256@example.net", "p384@example.net"];
+    for (odd, expected) in [
+        // Without him the ciphertext stays.
+        ("nobody@example.net", "p256 p384: sealed for p256 p384 (signed); nobody: signed"),
+        ("nobody", "nobody: signed; p256 p384: sealed for p256 p384 (signed)"),
+        ("\"no body\"@example.net", "\"no body\": signed; p256 p384: sealed for p256 p384 (signed)"),
+        ("nobody@example.net.", "nobody: signed; p256 p384: sealed for p256 p384 (signed)"),
+        // He is found, and encrypted to.
+        (
+            "x25519@example.net.",
+            "x25519: sealed for x25519 (signed); p256 p384: sealed for p256 p384 (signed)",
+        ),
+    ] {
+        let recipients = [&named[..], &[odd]].concat();
+        let envelope = Envelope {
+            recipients: recipients.iter().map(|one| (*one).to_owned()).collect(),
+            ..envelope(&[])
+        };
+        assert_eq!(forms(&agent, &envelope, &letter(&to, &[])), expected, "{odd}");
+        let two = Envelope {
+            recipients: vec!["\"p256\"@example.net".to_owned(), odd.to_owned()],
+            ..envelope.clone()
+        };
+        let refused = forms(&agent, &two, &letter(&["p256"], &[])).starts_with("policy: its 2 groups");
+        assert_eq!(refused, odd != "nobody@example.net", "{odd}");
+    }
+}

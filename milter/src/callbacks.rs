@@ -297,6 +297,8 @@ fn refuse<T: Treat>(connection: &Connection<T>, refusal: Refusal, to: &mut impl 
     let reply = match refusal {
         Refusal::HeaderTooLarge | Refusal::MessageTooLarge => Reply::TOO_LARGE,
         Refusal::TooManyRecipients => Reply::TOO_MANY_RECIPIENTS,
+        Refusal::SenderNotUtf8 => Reply::BAD_SENDER,
+        Refusal::OddRecipient => Reply::BAD_RECIPIENT,
         Refusal::NoTransaction | Refusal::NotWritten => Reply::UNAVAILABLE,
         Refusal::TooManyMessages => Reply::BUSY,
         Refusal::TooManyOfClient => Reply::TOO_MANY_OF_CLIENT,

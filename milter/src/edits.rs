@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 
-use agent::{Edits, Returned};
+use agent::{Edits, Returned, plain};
 use indymilter::{ActionError, ContextActions};
 use smime::MailAddress;
 
@@ -34,8 +34,8 @@ pub(crate) enum EditError {
     /// RFC 5321, 4.1.2: no address holds a control character, and another command might begin there.
     #[error("the envelope sender holds a control character")]
     Sender,
-    /// The same.
-    #[error("a recipient holds a control character")]
+    /// The same, or it is one that the MTA may not find when it is told to remove it.
+    #[error("a recipient that is to be removed is no plain address")]
     Recipient,
 }
 
@@ -74,7 +74,7 @@ impl Requests {
         let unreported = unreported(&edits, reported);
         let again: BTreeSet<_> = unreported.iter().map(|one| &one.recipient).collect();
         let removed = edits.remove_recipients.iter().chain(again);
-        let removed = removed.map(|one| path(one, EditError::Recipient)).collect::<Result<_, _>>()?;
+        let removed = removed.map(|one| removable(one)).collect::<Result<_, _>>()?;
         let added = unreported
             .into_iter()
             .map(|one| Ok((path(&one.recipient, EditError::Recipient)?, one.otherwise.clone())));
@@ -183,6 +183,12 @@ fn unreported<'r>(edits: &Edits, reported: &'r [Reported]) -> Vec<&'r Reported> 
             reported.iter().filter(stays).collect()
         }
     }
+}
+
+/// A recipient whom the MTA surely finds. Whoever is not removed gets what is for others, and the MTA says nothing of it.
+fn removable(recipient: &str) -> Result<CString, EditError> {
+    plain(recipient).ok_or(EditError::Recipient)?;
+    path(recipient, EditError::Recipient)
 }
 
 /// An address in angle brackets.
@@ -384,6 +390,12 @@ mod tests {
         let edits = Edits { returned: headers, ..Edits::default() };
         let bad = Requests::new(edits, "", &[reported("b\n@x.invalid", "NOTIFY=NEVER")]);
         assert_eq!(bad, Err(EditError::Recipient));
+        for recipient in
+            ["@r.invalid:b@x.invalid", "B <b@x.invalid>", "b+\u{fffd}@x.invalid", "\"b\"@x.invalid"]
+        {
+            let edits = Edits { remove_recipients: vec![recipient.to_owned()], ..Edits::default() };
+            assert_eq!(Requests::new(edits, "", &[]), Err(EditError::Recipient), "{recipient}");
+        }
     }
 
     #[test]

@@ -22,6 +22,17 @@ impl Reply {
     pub(crate) const TOO_MANY_RECIPIENTS: Self =
         Self { code: "452", enhanced: "4.5.3", text: "Too many recipients" };
 
+    /// Not an address that every MTA reads alike. What is left of it as UTF-8, or without its route, would be another one.
+    pub(crate) const BAD_RECIPIENT: Self = Self {
+        code: "553",
+        enhanced: "5.1.3",
+        text: "Recipient is not taken: write it as local@domain, without a route, a group or brackets in it",
+    };
+
+    /// The same of a sender.
+    pub(crate) const BAD_SENDER: Self =
+        Self { code: "553", enhanced: "5.1.7", text: "Sender is not taken: it is not UTF-8" };
+
     /// One text for all that may pass: whoever probes with made-up ciphertexts must not see from the reply
     /// whether a token was busy, a key missing or our code at fault (RFC 3218).
     pub(crate) const UNAVAILABLE: Self =

@@ -11,7 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use agent::Envelope;
+use agent::{Envelope, may_be_recipient};
 use smime::mime::{Message, MessageBuilder};
 
 use crate::asked;
@@ -66,6 +66,10 @@ pub(crate) enum Refusal {
     MessageTooLarge,
     #[error("the envelope is larger than {MAX_ENVELOPE_OCTETS} octets")]
     TooManyRecipients,
+    #[error("the envelope sender is not UTF-8")]
+    SenderNotUtf8,
+    #[error("a recipient is not UTF-8, or has control characters, brackets, a group or a source route in it")]
+    OddRecipient,
     #[error("the MTA sent no MAIL command before this one")]
     NoTransaction,
     #[error("as many messages are under way as `messages` in [limits] allows")]
@@ -96,6 +100,10 @@ impl Session {
         macros: impl Fn(&CStr) -> Option<&'m CStr>,
     ) -> Result<(), Refusal> {
         self.reset();
+        if arguments.first().is_some_and(|path| path.to_str().is_err()) {
+            self.refused = Refusal::SenderNotUtf8;
+            return Err(self.refused);
+        }
         let text = |name| macros(name).map(CStr::to_string_lossy).filter(|value| !value.is_empty());
         let envelope = Envelope {
             sender: address(arguments),
@@ -129,9 +137,13 @@ impl Session {
         Ok(())
     }
 
-    /// Adds a recipient. One too many is refused by itself; the transaction goes on.
+    /// Adds a recipient. One too many, or one that cannot surely be removed again, is refused by itself; the transaction goes
+    /// on.
     pub(crate) fn rcpt(&mut self, arguments: &[CString]) -> Result<(), Refusal> {
         let transaction = self.transaction.as_mut().ok_or(self.refused)?;
+        if !arguments.first().is_some_and(|path| may_be_recipient(path.to_bytes())) {
+            return Err(Refusal::OddRecipient);
+        }
         let recipient = address(arguments);
         let reported = Reported::of(&recipient, arguments);
         let asked = asked::of_rcpt(arguments);

@@ -143,7 +143,8 @@ impl Client {
         self.stream.get_mut().write_all(octets).context("the SMTP server is gone")
     }
 
-    fn reply(&mut self) -> Result<Reply> {
+    /// What the server answers to what was sent as it is.
+    pub fn reply(&mut self) -> Result<Reply> {
         let mut text = Vec::new();
         loop {
             let mut line = String::new();

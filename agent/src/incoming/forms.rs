@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use smime::{
-    MailAddress, Room,
+    Room,
     cms::{EnvelopedData, Object},
     message::{Ciphertext, VerifiedSigner},
     mime::Message,
@@ -13,6 +13,7 @@ use super::{answers::Answers, bodies::Bodies, layers, note, rewrite, subject};
 use crate::{
     Agent, AgentError, Edits, Entitled, Envelope, Opening, Received, Returned, authres,
     config::Action,
+    mailbox::plain,
     receiving::{Group, Whole},
     settings::{Decision, IncomingRule},
 };
@@ -47,6 +48,8 @@ pub(super) struct Making<'a> {
     bodies: Bodies,
     /// How many bodies are counted for it.
     counted: usize,
+    /// Whether its recipients may get different forms: somebody sends copies, and the MTA surely removes whoever gets one.
+    may_part: bool,
 }
 
 impl<'a> Making<'a> {
@@ -59,7 +62,9 @@ impl<'a> Making<'a> {
         counted: usize,
     ) -> Self {
         let bodies = Bodies::of(message.octets().len(), counted);
-        Self { agent, envelope, message, at, answers: Answers::default(), bodies, counted }
+        let are_plain = envelope.recipients.iter().all(|recipient| plain(recipient).is_some());
+        let may_part = agent.can_split && are_plain;
+        Self { agent, envelope, message, at, answers: Answers::default(), bodies, counted, may_part }
     }
 
     /// Adds those that these recipients get by a rule: where copies can be sent each what his own keys open, whatever others
@@ -74,7 +79,7 @@ impl<'a> Making<'a> {
             let mut turns = 0;
             while !rest.is_empty() || turns == 0 {
                 let (form, left) = if turns < MOST_TURNS {
-                    self.form(rest, rule, self.agent.can_split)?
+                    self.form(rest, rule, self.may_part)?
                 } else {
                     (self.closed(rest, rule, "its keys open it in too many ways")?, Vec::new())
                 };
@@ -99,7 +104,7 @@ impl<'a> Making<'a> {
     /// together where nobody can get a copy. Its sender knows who is named: that alone entitles nobody.
     fn by_name(&self, recipients: &[String], rule: &IncomingRule) -> Vec<Vec<String>> {
         let together = || vec![recipients.to_vec()];
-        if !self.agent.can_split || !rule.decrypt || recipients.len() < 2 {
+        if !self.may_part || !rule.decrypt || recipients.len() < 2 {
             return together();
         }
         let entity = self.message.entity();
@@ -115,7 +120,7 @@ impl<'a> Making<'a> {
     }
 
     fn is_named(&self, enveloped: &EnvelopedData<'_>, recipient: &str) -> bool {
-        MailAddress::parse(recipient).is_ok_and(|recipient| {
+        plain(recipient).is_some_and(|recipient| {
             let mut owned = self.agent.identities.owned_by(&recipient);
             owned.any(|identity| enveloped.recipient_for(identity.certificate()).is_some())
         })
@@ -130,7 +135,7 @@ impl<'a> Making<'a> {
     ) -> Result<(Form, Vec<String>), AgentError> {
         // Whom no copy can part from others gets what all of these may get, or the reply would tell which keys were right.
         let of_all = if may_part { &recipients } else { &self.envelope.recipients };
-        let addresses: Vec<_> = of_all.iter().map(|recipient| MailAddress::parse(recipient).ok()).collect();
+        let addresses: Vec<_> = of_all.iter().map(|recipient| plain(recipient)).collect();
         let group = match may_part {
             _ if !rule.decrypt => Group::of(Entitled::Nobody),
             true => Group::of_some(&addresses),

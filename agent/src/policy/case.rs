@@ -2,16 +2,13 @@
 
 use std::time::SystemTime;
 
-use smime::{
-    MailAddress,
-    mime::{Crypto, MimeEntity, Special, is_smime_or_pgp, special},
-};
+use smime::mime::{Crypto, MimeEntity, Special, is_smime_or_pgp, special};
 
 use super::{
-    PassReason, RefuseReason, Requirement, Step,
+    PassReason, Plan, RefuseReason, Requirement, Step,
     protection::{Protection, is_ciphertext, protection},
 };
-use crate::{Envelope, Level, settings::Rule};
+use crate::{Envelope, Level, mailbox::Mailbox, settings::Rule};
 
 /// What is the same whichever rule decides.
 pub(super) struct Case<'a> {
@@ -31,11 +28,11 @@ impl<'a> Case<'a> {
         Self { envelope, message, at, protection, claim, is_ciphertext }
     }
 
-    /// The recipients as they were given and as addresses; where there is none, one that is no address.
-    pub(super) fn recipients(&self) -> impl Iterator<Item = (Option<&'a str>, Option<MailAddress>)> {
+    /// The recipients as they were given and as they are read; where there is none, nobody.
+    pub(super) fn recipients(&self) -> impl Iterator<Item = (Option<&'a str>, Mailbox)> {
         let recipients = self.envelope.recipients.iter();
-        let parsed = recipients.map(|name| (Some(name.as_str()), MailAddress::parse(name).ok()));
-        parsed.chain(self.envelope.recipients.is_empty().then_some((None, None)))
+        let read = recipients.map(|name| (Some(name.as_str()), Mailbox::read(name)));
+        read.chain(self.envelope.recipients.is_empty().then_some((None, Mailbox::Nobody)))
     }
 
     /// Why the message passes as it is where nothing is wanted of it.
@@ -49,8 +46,18 @@ impl<'a> Case<'a> {
 
     /// Whether a rule requires something of it that it has not.
     pub(super) fn is_demanded_by(&self, rule: &Rule) -> bool {
-        let signature = rule.sign == Level::Required && self.pass_reason().is_none();
-        let encryption = rule.encrypt == Level::Required && self.is_to_be_encrypted();
+        self.is_demanded_beyond(rule, None)
+    }
+
+    /// Whether a rule requires something of it that it has not, and that it does not surely have by a plan.
+    pub(super) fn is_demanded_beyond(&self, rule: &Rule, plan: Option<&Plan>) -> bool {
+        let required = Some(Requirement::Required);
+        let (is_signed, is_encrypted) = match plan {
+            Some(Plan::Protect(protect)) => (protect.sign == required, protect.encrypt == required),
+            _ => (false, false),
+        };
+        let signature = !is_signed && rule.sign == Level::Required && self.pass_reason().is_none();
+        let encryption = !is_encrypted && rule.encrypt == Level::Required && self.is_to_be_encrypted();
         signature || encryption
     }
 

@@ -142,6 +142,13 @@ pub enum PassReason {
 pub enum RefuseReason {
     /// There is not one clear address in `From`, and a rule may require a signature.
     From(FromError),
+    /// An address of the envelope may be one of whose mail a rule requires what it would not get.
+    Address {
+        /// As it was given.
+        address: String,
+        /// The rule's line.
+        line: usize,
+    },
     /// It claims to be signed or encrypted, but is not in a form that everybody reads alike.
     DoubtfulProtection,
     /// The client logged in as somebody else.
@@ -162,7 +169,9 @@ impl RefuseReason {
     /// Whose fault it is: the sender's, or the operator's whose rule cannot be followed.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::From(_) | Self::DoubtfulProtection | Self::LoginMayNotUse { .. } => Fault::Policy,
+            Self::From(_) | Self::Address { .. } | Self::DoubtfulProtection | Self::LoginMayNotUse { .. } => {
+                Fault::Policy
+            }
             Self::NoIdentity { .. } => Fault::Operator,
         }
     }
@@ -251,6 +260,13 @@ impl fmt::Display for RefuseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::From(error) => write!(f, "{error}, and a rule may require a signature"),
+            Self::Address { address, line } => {
+                let address: String = address.chars().take(100).collect();
+                write!(
+                    f,
+                    "{address:?} is no clear address, and may be one of whose mail the rule of line {line} requires more"
+                )
+            }
             Self::DoubtfulProtection => f.write_str(
                 "a signature is required, and what claims to be signed or encrypted cannot be read as such",
             ),

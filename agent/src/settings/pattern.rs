@@ -4,6 +4,8 @@ use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
 use smime::MailAddress;
 
+use crate::mailbox::Mailbox;
+
 /// Some addresses, compared as [`MailAddress`] compares them: domains in A-labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressPattern {
@@ -91,6 +93,17 @@ const WHITE_SPACE: &str = "it holds white space, and an address has an @";
 const STAR: &str = "a * stands for a whole local part, for what is below a domain as in \"*@*.example.org\", or alone \
                     for all";
 
+/// Whether a rule is about a message. Of several conditions the least counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum About {
+    /// It is about others.
+    Others,
+    /// Who somebody is, is not clear, and it may be one of those.
+    Perhaps,
+    /// It is.
+    Surely,
+}
+
 /// A list of patterns and of files with patterns. An empty list is about all addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressList {
@@ -148,6 +161,17 @@ impl AddressList {
         self.is_empty()
             || self.patterns.iter().any(|pattern| pattern.matches(address))
             || self.files.iter().any(|file| file.matches(address))
+    }
+
+    /// Whether it is about an address of the envelope.
+    pub(crate) fn about(&self, mailbox: &Mailbox) -> About {
+        let is_so = match mailbox {
+            Mailbox::Address(address) => self.matches(address),
+            Mailbox::Nobody => self.matches_what_is_none(),
+            Mailbox::Doubtful if self.matches_what_is_none() => true,
+            Mailbox::Doubtful => return About::Perhaps,
+        };
+        if is_so { About::Surely } else { About::Others }
     }
 
     /// Whether it is about what is no address.

@@ -6,13 +6,14 @@
 use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
-use smime::{Certificate, MailAddress, mime::Header, profile::Profile};
+use smime::{Certificate, mime::Header, profile::Profile};
 
-use super::AddressList;
+use super::{About, AddressList};
 use crate::{
     Envelope,
     config::{HeaderProtection, Level, Mixed, NoCertificate, SignatureForm, WhenUnknown},
     identity::base_address,
+    mailbox::Mailbox,
     words::decode,
 };
 
@@ -91,43 +92,45 @@ impl Rule {
 
 impl Conditions {
     /// Whether they hold for what is the same for all recipients, but for `From`.
-    pub(crate) fn hold_for(&self, envelope: &Envelope, header: &Header<'_>, octets: usize) -> bool {
+    pub(crate) fn about(&self, envelope: &Envelope, header: &Header<'_>, octets: usize) -> About {
         let octets = u64::try_from(octets).unwrap_or(u64::MAX);
-        is_any_or(&self.listeners, |all| {
+        let holds = is_any_or(&self.listeners, |all| {
             envelope.listener.as_ref().is_some_and(|own| all.iter().any(|one| one == own))
-        }) && is_any_or(&self.networks, |all| envelope.client.is_some_and(|client| contain(all, client)))
-            && is_any_or(&self.logins, |all| {
-                envelope
-                    .login()
-                    .is_some_and(|own| all.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(own)))
-            })
-            && self.hold_for_sender(&envelope.sender)
-            && is_any_or(&self.headers, |all| all.iter().any(|pattern| pattern.matches(header)))
+        }) && is_any_or(&self.networks, |all| {
+            envelope.client.is_some_and(|client| contain(all, client))
+        }) && is_any_or(&self.logins, |all| {
+            envelope
+                .login()
+                .is_some_and(|own| all.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(own)))
+        }) && is_any_or(&self.headers, |all| all.iter().any(|pattern| pattern.matches(header)))
             && self.larger_than.is_none_or(|limit| octets > limit)
-            && self.smaller_than.is_none_or(|limit| octets < limit)
+            && self.smaller_than.is_none_or(|limit| octets < limit);
+        if holds { self.about_sender(&envelope.sender) } else { About::Others }
     }
 
     /// Whether they hold for `MAIL FROM`.
-    fn hold_for_sender(&self, sender: &str) -> bool {
+    fn about_sender(&self, sender: &str) -> About {
+        let of = |holds| if holds { About::Surely } else { About::Others };
         if sender.is_empty() {
-            return self.null_sender || (self.senders.is_empty());
+            return of(self.null_sender || self.senders.is_empty());
         }
         if self.null_sender && self.senders.is_empty() {
-            return false;
+            return About::Others;
         }
-        MailAddress::parse(sender)
-            .map_or_else(|_| self.senders.matches_what_is_none(), |sender| self.senders.matches(&sender))
+        self.senders.about(&Mailbox::read(sender))
     }
 
-    /// Whether they hold for a recipient, `None` being one that is no plain address.
-    pub(crate) fn hold_for_recipient(&self, recipient: Option<&MailAddress>) -> bool {
-        recipient.map_or_else(|| self.to.matches_what_is_none(), |recipient| self.to.matches(recipient))
+    /// Whether they hold for a recipient.
+    pub(crate) fn about_recipient(&self, recipient: &Mailbox) -> About {
+        self.to.about(recipient)
     }
 
     /// The same for what comes in: who is behind `bob+tag@` is `bob@`, too.
-    pub(crate) fn hold_for_recipient_of(&self, recipient: Option<&MailAddress>, delimiters: &str) -> bool {
-        let base = recipient.and_then(|recipient| base_address(recipient, delimiters));
-        self.hold_for_recipient(recipient) || base.is_some_and(|base| self.to.matches(&base))
+    pub(crate) fn about_recipient_of(&self, recipient: &Mailbox, delimiters: &str) -> About {
+        let base = recipient.address().and_then(|recipient| base_address(recipient, delimiters));
+        let of_base =
+            if base.is_some_and(|base| self.to.matches(&base)) { About::Surely } else { About::Others };
+        self.about_recipient(recipient).max(of_base)
     }
 
     /// Whether they surely hold wherever others hold.

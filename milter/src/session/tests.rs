@@ -203,3 +203,25 @@ fn what_a_message_may_take_depends_on_what_may_be_made_of_it() {
         assert_eq!(small.octets(3, false) >> 20, 1 + 2 * other / 8, "{content_type:?}");
     }
 }
+
+#[test]
+fn a_recipient_that_mtas_read_each_in_their_own_way_is_refused_and_the_transaction_goes_on() {
+    let mut session = session_after_mail("<a@x.invalid>");
+    for refused in [
+        &b"<mallory+\xff@x.invalid>"[..],
+        b"<@r.invalid:mallory@x.invalid>",
+        b"<Mallory <mallory@x.invalid>>",
+        b"<g:mallory@x.invalid;>",
+        b"<mallory\x01@x.invalid>",
+    ] {
+        let argument = CString::new(refused).unwrap();
+        assert_eq!(session.rcpt(&[argument]), Err(Refusal::OddRecipient), "{}", refused.escape_ascii());
+    }
+    session.rcpt(&arguments(&["<postmaster>"])).unwrap();
+    session.rcpt(&arguments(&["<b@x.invalid>", "NOTIFY=NEVER"])).unwrap();
+    let envelope = session.end_of_message().unwrap().envelope;
+    assert_eq!(envelope.recipients, ["postmaster", "b@x.invalid"]);
+    let sender = CString::new(&b"<a+\xff@x.invalid>"[..]).unwrap();
+    assert_eq!(session.mail(&[sender], |_| None), Err(Refusal::SenderNotUtf8));
+    assert_eq!(session.rcpt(&arguments(&["<b@x.invalid>"])), Err(Refusal::SenderNotUtf8));
+}

@@ -114,9 +114,9 @@ fn each_recipient_has_the_first_rule_that_is_about_it() {
             ),
         ),
         (
-            &["a@broken.example", "a@other.example", "\"odd one\"@broken.example"],
+            &["a@broken.example", "a@other.example", "\"odd\"@broken.example"],
             format!(
-                "split: for a@broken.example: {broken}; for a@other.example, \"odd one\"@broken.example: {signed}"
+                "split: for a@broken.example, \"odd\"@broken.example: {broken}; for a@other.example: {signed}"
             ),
         ),
     ] {
@@ -177,4 +177,88 @@ fn whoever_explains_is_told_the_rule_of_each_recipient() {
     let lines: Vec<_> =
         rules.iter().map(|(name, rule)| (name.as_str(), rule.as_ref().map(|rule| rule.line))).collect();
     assert_eq!(lines, [("a@example.net", Some(1)), ("b@example.net", None)]);
+}
+
+/// By rules that demand nothing, that demand a signature of some mail, and that encrypt mail to a partner.
+#[test]
+fn who_may_be_one_of_whom_a_rule_demands_something_counts_as_one() {
+    let base = CONFIG.split_once("[milter]").unwrap().1;
+    let rest = "[[rule]]\nsign = \"when-possible\"\n";
+    let to = "[[rule]]\nto = \"*@partner.example\"\nsign = \"never\"\nencrypt = \"required\"\n";
+    let wish = to.replace("required", "when-possible");
+    let sender = "[[rule]]\nsender = \"*@bounces.example\"\nsign = \"required\"\n";
+    let done = "[[rule]]\nsign = \"required\"\nencrypt = \"required\"\n";
+    let encrypted = "encrypt: the rule of line 1 requires encryption of alice@example.org's mail";
+    let signed = "sign: the rule of line 5 wants a signature for alice@example.org";
+    let refused = |address: &str| {
+        format!(
+            "refuse (policy): {address:?} is no clear address, and may be one of whose mail the rule of line 1 requires more"
+        )
+    };
+    let doubtful = [
+        "nobody",
+        "nobody%partner.example",
+        "partner.example!nobody",
+        "\"no body\"@partner.example",
+        "nobody%partner.example@example.org",
+        "nobody@partner.example@example.org",
+        "nobody@[192.0.2.1]",
+    ];
+    let of = |rules: &str, sender: &str, to: &str| {
+        let policy = policy(&format!("{rules}[milter]{base}"));
+        plan(&policy, &envelope("alice@", sender, &[to]), "From: alice@example.org")
+    };
+    for clear in [
+        "nobody@partner.example",
+        "nobody@partner.example.",
+        "\"nobody\"@partner.example",
+        "@r.invalid:nobody@partner.example",
+        "nobody@partner.example(x)",
+        "nobody@PARTNER.example",
+    ] {
+        assert_eq!(of(&format!("{to}{rest}"), "a@b.example", clear), encrypted, "{clear}");
+    }
+    for to_whom in doubtful {
+        assert_eq!(of(&format!("{to}{rest}"), "a@b.example", to_whom), refused(to_whom));
+        // Nothing is demanded of anybody, or of everybody, or it is done.
+        let wished = of(&format!("{wish}{rest}"), "a@b.example", to_whom);
+        assert_eq!(wished, signed, "{to_whom}");
+        let by_all = of(&format!("{to}{done}"), "a@b.example", to_whom);
+        assert!(by_all.starts_with("sign and encrypt: the rule of line 5 requires"), "{by_all}");
+    }
+    assert_eq!(of(&format!("{to}{rest}"), "a@b.example", "postmaster"), signed);
+    let required = "sign: the rule of line 1 requires a signature for alice@example.org";
+    let wished = "sign: the rule of line 4 wants a signature for alice@example.org";
+    for (from, expected) in [
+        ("x@bounces.example", required),
+        ("x@bounces.example.", required),
+        ("\"x\"@bounces.example", required),
+        ("@r.invalid:x@bounces.example", required),
+        ("x@elsewhere.example", wished),
+        ("", "pass: it is a notice from the null sender"),
+    ] {
+        assert_eq!(of(&format!("{sender}{rest}"), from, "x@y.example"), expected, "{from}");
+    }
+    for from in ["x%bounces.example", "bounces.example!x", "x", "\"x y\"@bounces.example"] {
+        assert_eq!(of(&format!("{sender}{rest}"), from, "x@y.example"), refused(from));
+    }
+}
+
+/// Neither the author nor the recipient is clear.
+#[test]
+fn a_recipient_in_doubt_counts_beside_an_author_in_doubt() {
+    let base = CONFIG.split_once("[milter]").unwrap().1;
+    let rules = "[[rule]]\nto = \"*@partner.example\"\nsign = \"required\"\n";
+    let policy = policy(&format!("{rules}[milter]{base}"));
+    for (to, is_refused) in [
+        ("x@partner.example", true),
+        ("x%partner.example", true),
+        ("x@y.example", false),
+        ("postmaster", false),
+    ] {
+        for header in ["Subject: x", "From: alice@example.org, bob@example.org"] {
+            let plan = plan(&policy, &envelope("alice@", "alice@example.org", &[to]), header);
+            assert_eq!(plan.starts_with("refuse"), is_refused, "{to} {header}: {plan}");
+        }
+    }
 }
