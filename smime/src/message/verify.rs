@@ -370,7 +370,8 @@ fn is_binary(content: &[&[u8]], room: Room) -> bool {
 
 /// Whether a signed content holds what no agent may send (RFC 5321 2.3.8, RFC 5322 2.3) and readers take for different
 /// things: a NUL, which ends the text for some, or a CR without LF, which is a line end for some. Long lines and 8-bit
-/// text are against the rules too, but all readers see the same; and a CR that nothing follows is no line end that somebody
+/// text are against the rules too: an MTA that breaks a long line of the content breaks the signature for whoever verifies it
+/// again, and adds a blank that readers see; what they say of fields is looked at where fields are read. And a CR that nothing follows is no line end that somebody
 /// could see text behind (NSS ends an opaque content in one).
 fn changes_on_the_way(content: &[&[u8]], is_followed: bool) -> bool {
     let mut after_cr = false;

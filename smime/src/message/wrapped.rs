@@ -6,8 +6,8 @@ use crate::{
     NoRoom, Room,
     cms::{CmsError, Object},
     mime::{
-        ContentType, MimeEntity, MimeError, TransferEncoding, count_bare_lfs, has_bare_lf, has_bare_line_end,
-        has_line_without_name, with_crlf,
+        ContentType, HeaderField, MimeEntity, MimeError, TransferEncoding, count_bare_lfs, has_bare_lf,
+        has_bare_line_end, has_line_without_name, has_long_line, with_crlf,
     },
 };
 
@@ -184,14 +184,20 @@ pub(crate) fn signed_octets<'a>(content: &MimeEntity<'a>, room: &mut Room) -> Re
 }
 
 fn check_header(entity: &MimeEntity<'_>) -> Result<(), WrappedError> {
-    if has_bare_line_end(entity.header_octets()) || has_line_without_name(&entity.header()) {
+    let header = entity.header();
+    let says_what_it_is = |field: &HeaderField<'_>| {
+        ["Content-Type", "Content-Transfer-Encoding", "MIME-Version"].iter().any(|name| field.is(name))
+    };
+    let is_broken = header.fields().any(|field| says_what_it_is(&field) && has_long_line(field.octets()));
+    if is_broken || has_bare_line_end(entity.header_octets()) || has_line_without_name(&header) {
         return Err(WrappedError::Header);
     }
     Ok(())
 }
 
 /// Whether a Content-Type can be read in one way only: without comments, quoted pairs and RFC 2231's
-/// asterisks, which some programs know and others take for text.
+/// asterisks, which some programs know and others take for text, and without folds in quoted strings, of which readers make
+/// one blank or several.
 fn is_plain(value: &[u8]) -> bool {
     let mut quoted = false;
     value.iter().all(|octet| match octet {
@@ -200,6 +206,7 @@ fn is_plain(value: &[u8]) -> bool {
             true
         }
         b'(' | b'*' => quoted,
+        b'\r' | b'\n' => !quoted,
         b'\\' => false,
         _ => true,
     })
@@ -236,6 +243,27 @@ fn has_name(entity: &MimeEntity<'_>, extensions: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_mta_or_a_reader_changes_of_the_type_is_not_clear() {
+        for (parameters, is_clear) in [
+            ("boundary=\"a b\"".to_owned(), true),
+            ("x=\"y\";\r\n boundary=\"a b\"".to_owned(), true),
+            ("boundary=\"a\r\n b\"".to_owned(), false),
+            (format!("x=\"{}\";\r\n boundary=\"a b\"", "A".repeat(950)), true),
+            // Postfix puts a fold behind octet 998, within the boundary if it is there.
+            (format!("x=\"{}\"; boundary=\"a b\"", "A".repeat(950)), false),
+        ] {
+            let text = format!(
+                "Content-Type: multipart/signed; {parameters}\r\n\r\n--a b\r\n\r\nx\r\n--a b\r\n\
+                 Content-Type: application/pkcs7-signature\r\n\r\ny\r\n--a b--\r\n"
+            );
+            let entity = MimeEntity::parse(text.as_bytes());
+            let read = Wrapped::read(&entity);
+            let is_unclear = matches!(read, Err(WrappedError::Header | WrappedError::Delimiters));
+            assert_eq!(!is_unclear, is_clear, "{parameters}: {read:?}");
+        }
+    }
 
     #[test]
     fn a_signed_part_is_copied_only_for_bare_lfs_and_only_where_there_is_room() {

@@ -56,6 +56,9 @@ pub fn originators(message: &MimeEntity<'_>) -> Result<Vec<MailAddress>, FromErr
     if has_line_without_name(&header) {
         return Err(FromError::HeaderLine);
     }
+    if header.all("From").any(|field| has_long_line(field.octets())) {
+        return Err(malformed("a line of more than 998 octets, which MTAs break where they like"));
+    }
     let mut fields = header.all("From");
     let first = fields.next().ok_or(FromError::Missing)?;
     match fields.count() {
@@ -80,7 +83,11 @@ pub fn possible_originators(message: &MimeEntity<'_>) -> Option<Vec<MailAddress>
     if has_bare_line_end(message.header_octets()) || has_line_without_name(&header) {
         return None;
     }
-    let fields = header.all("From").map(|field| mailboxes(field.value()).ok());
+    let mailboxes_of = |field: HeaderField<'_>| {
+        let is_broken = has_long_line(field.octets());
+        mailboxes(field.value()).ok().filter(|_| !is_broken)
+    };
+    let fields = header.all("From").map(mailboxes_of);
     let addresses = fields.collect::<Option<Vec<_>>>()?.concat();
     (!addresses.is_empty()).then_some(addresses)
 }
@@ -119,7 +126,9 @@ impl Claimed {
         let header = message.header();
         let mut fields = header.all("Sender");
         let sender = match (rule, fields.next(), fields.next()) {
-            (SenderRule::FromOrSender, Some(field), None) => mailboxes(field.value()).ok(),
+            (SenderRule::FromOrSender, Some(field), None) if !has_long_line(field.octets()) => {
+                mailboxes(field.value()).ok()
+            }
             _ => None,
         };
         let sender = sender.and_then(|addresses| <[MailAddress; 1]>::try_from(addresses).ok());
@@ -148,6 +157,13 @@ pub(crate) fn has_line_without_name(header: &Header<'_>) -> bool {
         field.name().is_empty() && !(at == 0 && field.octets().starts_with(b"From "))
     };
     header.fields().enumerate().any(is_fault)
+}
+
+/// Whether a line is longer than MTAs deliver it (RFC 5321 4.5.3.1.6). Postfix breaks such a line of a header after octet
+/// 998, also within a quoted string or a quoted pair, so that readers see another field than was judged.
+pub(crate) fn has_long_line(octets: &[u8]) -> bool {
+    let length = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len();
+    octets.split(|octet| *octet == b'\n').any(|line| length(line) > 998)
 }
 
 /// Whether there is a CR or an LF that is no part of a CRLF.
@@ -487,6 +503,35 @@ mod tests {
                 expected.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
                 "{header:?}"
             );
+        }
+    }
+
+    #[test]
+    fn no_originator_is_in_a_line_that_mtas_break() {
+        // Postfix puts a fold behind octet 998 of a line: between the backslash and the quote, so that the quoted string ends
+        // there and readers see alice alone.
+        let start = "From: (";
+        let padding = "A".repeat(998 - start.len() - ") \"Alice\\".len());
+        let broken =
+            format!("{start}{padding}) \"Alice\\\" <alice@example.org> (\" <mallory@evil.example>\r\n");
+        assert!(broken.len() > 1000 && broken.as_bytes()[997] == b'\\');
+        for (header, is_clear) in [
+            (broken, false),
+            (format!("From: {}<alice@example.org>\r\n", "a".repeat(998 - 25)), true),
+            (format!("From: {}<alice@example.org>\r\n", "a".repeat(999 - 25)), false),
+            (format!("From: {}\r\n <alice@example.org>\r\n", "a".repeat(998 - 6)), true),
+            (format!("Subject: {}\r\nFrom: alice@example.org\r\n", "a".repeat(2000)), true),
+        ] {
+            let octets = format!("{header}\r\n");
+            let entity = MimeEntity::parse(octets.as_bytes());
+            assert_eq!(single_originator(&entity).is_ok(), is_clear, "{header}");
+            assert_eq!(possible_originators(&entity).is_some(), is_clear, "{header}");
+        }
+        for (length, count) in [(998, 2), (999, 1)] {
+            let name = "a".repeat(length - "Sender: <carol@example.org>".len());
+            let octets = format!("From: bob@example.org\r\nSender: {name}<carol@example.org>\r\n\r\n");
+            let claimed = Claimed::of(&MimeEntity::parse(octets.as_bytes()), SenderRule::FromOrSender);
+            assert_eq!(claimed.addresses().unwrap().count(), count, "{length}");
         }
     }
 

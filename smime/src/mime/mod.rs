@@ -35,7 +35,7 @@ pub(crate) use field::safe_field;
 pub use from::{
     Claimed, FromError, SenderRule, named_recipients, originators, possible_originators, single_originator,
 };
-pub(crate) use from::{has_bare_line_end, has_line_without_name};
+pub(crate) use from::{has_bare_line_end, has_line_without_name, has_long_line};
 pub use hazard::Hazard;
 pub use header::{Fields, Header, HeaderField, HeaderTooLarge, MAX_HEADER_FIELDS, MAX_HEADER_OCTETS};
 pub use message::{Message, MessageBuilder, crlf};
