@@ -29,7 +29,8 @@ pub struct MaildirSource {
     current: PathBuf,
     /// The files of the current folder still to read, and whether they are in `new` or in `cur`.
     names: VecDeque<(Box<OsStr>, &'static str)>,
-    /// Unique names of messages that a mail program renamed in the meantime, and that were found again.
+    /// Unique names of messages of the current folder that a mail program renamed in the meantime, and that were found
+    /// again.
     renamed: HashSet<OsString>,
     /// What was given, where the messages are replaced while they are read.
     given: Option<Given>,
@@ -85,6 +86,8 @@ impl MaildirSource {
                     self.names.retain(|(name, _)| given.is_new(&folder, name));
                 }
                 self.current = folder;
+                // A copy of one of them in another folder has the same name.
+                self.renamed.clear();
                 continue;
             };
             if !self.renamed.contains(base(&name)) {
@@ -204,4 +207,33 @@ fn order(name: &OsStr) -> (u64, &[u8]) {
     let digits = octets.iter().take_while(|octet| octet.is_ascii_digit()).count();
     let time = octets.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok());
     (time.and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX), octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_renamed_in_one_folder_hides_none_of_the_same_name_in_another() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["", ".Copies"] {
+            for part in ["new", "cur", "tmp"] {
+                fs::create_dir_all(dir.path().join(folder).join(part)).unwrap();
+            }
+            for name in ["1.a.host:2,", "2.b.host:2,"] {
+                fs::write(dir.path().join(folder).join("cur").join(name), "A: 1\n\nx\n").unwrap();
+            }
+        }
+        let mut source = MaildirSource::new(dir.path(), &Tree::of(dir.path()).unwrap(), 1 << 20);
+        let mut read = 0;
+        while let Some(piece) = source.next_piece().unwrap() {
+            assert!(matches!(piece, Piece::Message(_)));
+            read += 1;
+            let cur = source.current.join("cur");
+            if read == 1 {
+                fs::rename(cur.join("2.b.host:2,"), cur.join("2.b.host:2,S")).unwrap();
+            }
+        }
+        assert_eq!(read, 4);
+    }
 }
