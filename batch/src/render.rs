@@ -122,7 +122,7 @@ pub fn render(stored: &Stored, message: &Message, changed: &Altered) -> Rendered
     let mut out = Vec::with_capacity(from_line + header.len() + body.len() + 64);
     out.extend_from_slice(stored.octets.get(..from_line).unwrap_or_default());
     out.extend_from_slice(&header);
-    for field in lines(stored_header).filter(|line| is_length(line)) {
+    for field in fields(stored_header).filter(|field| is_length(field)) {
         out.extend_from_slice(&length_field(field, &body, line_end));
     }
     out.extend_from_slice(line_end.octets());
@@ -217,7 +217,7 @@ pub(crate) fn split(content: &[u8]) -> (&[u8], &[u8]) {
     content.split_at(at)
 }
 
-pub(crate) fn lines(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn lines(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = octets;
     std::iter::from_fn(move || {
         let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
@@ -227,26 +227,45 @@ pub(crate) fn lines(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// The fields of a header, each with its folds, and the empty line after them.
+pub(crate) fn fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = header;
+    std::iter::from_fn(move || {
+        let end = memchr::memchr_iter(b'\n', rest)
+            .map(|at| at + 1)
+            .find(|&end| !matches!(rest.get(end), Some(b' ' | b'\t')))
+            .unwrap_or(rest.len());
+        let (field, after) = rest.split_at(end);
+        rest = after;
+        (!field.is_empty()).then_some(field)
+    })
+}
+
 /// The header without the fields in which an mbox keeps the length of the body. They are no part of the
 /// message; least of all may a `Content-Length` get into what is signed.
 fn without_lengths(header: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(header.len());
-    lines(header).filter(|line| !is_length(line)).for_each(|line| out.extend_from_slice(line));
+    fields(header).filter(|field| !is_length(field)).for_each(|field| out.extend_from_slice(field));
     out
 }
 
-fn is_length(line: &[u8]) -> bool {
-    let Some(colon) = line.iter().position(|&octet| octet == b':') else { return false };
-    let (name, value) = line.split_at(colon);
+/// Whether a field is one that an mbox has for the length: a number and nothing else, in one line. What is folded was
+/// written by somebody else; without its first line, its folds would be the end of the field before.
+fn is_length(field: &[u8]) -> bool {
+    let Some(colon) = field.iter().position(|&octet| octet == b':') else { return false };
+    let (name, value) = field.split_at(colon);
+    if memchr::memchr(b'\n', field).is_some_and(|at| at + 1 < field.len()) {
+        return false;
+    }
     let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii();
     (name.eq_ignore_ascii_case(b"Content-Length") || name.eq_ignore_ascii_case(b"Lines"))
         && !value.is_empty()
         && value.iter().all(u8::is_ascii_digit)
 }
 
-/// Whether a line is a `Content-Length` with a number.
-pub(crate) fn is_content_length(line: &[u8]) -> bool {
-    is_length(line) && line.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'C'))
+/// Whether a field is a `Content-Length` with a number.
+pub(crate) fn is_content_length(field: &[u8]) -> bool {
+    is_length(field) && field.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'C'))
 }
 
 /// The same length field for another body.
@@ -300,6 +319,25 @@ mod tests {
             render(&stored, &message, &changed.into()).octets,
             b"From - \nSubject: x\nContent-Length: 13\nLines: 2\n\ngood\nmorning\n\n"
         );
+    }
+
+    #[test]
+    fn a_length_that_is_folded_is_left_and_its_folds_are_no_other_fields() {
+        for header in [
+            "From: \"alice@example.org\"\nLines: 1\n <mallory@evil.example>\nSubject: x\n",
+            "From: \"alice@example.org\"\nContent-Length: 6\n\t<mallory@evil.example>\nSubject: x\n",
+            "From: alice@example.org\nLines:\n 1\nSubject: x\n",
+            "From: alice@example.org\nSubject: x\nLines: 1\n \n",
+        ] {
+            let stored = in_mbox("From - \n", &format!("{header}\nhello\n"), "\n");
+            let message = readings(&stored).message;
+            assert_eq!(message.header(), header.replace('\n', "\r\n").as_bytes());
+            let same = Message::from_stored(&[message.header(), b"\r\n", message.body()].concat());
+            assert_eq!(render(&stored, &message, &same.into()).octets, stored.octets);
+        }
+        // A fold that says `Lines: 1` belongs to its own field.
+        let stored = in_mbox("From - \n", "Subject: x\n Lines: 1\nLines: 1\n\nhello\n", "\n");
+        assert_eq!(readings(&stored).message.header(), b"Subject: x\r\n Lines: 1\r\n");
     }
 
     #[test]

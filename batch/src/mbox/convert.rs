@@ -8,7 +8,7 @@ use std::{
 use mbox::Quoting;
 use memchr::{memchr, memmem};
 
-use crate::render::{LineEnd, is_content_length, lines, split};
+use crate::render::{LineEnd, fields, is_content_length, split};
 
 /// A message, header and body, taken from a file of one quoting for one of another; `None` is no quoting. A
 /// `Content-Length` that was right is right again; one that was wrong stays wrong, unless there must be a right one.
@@ -74,9 +74,9 @@ pub(crate) fn with_length(header: &[u8], old: usize, new: usize, must_have: bool
     let mut changed = false;
     let mut out = Vec::with_capacity(header.len() + 32);
     let line_end = LineEnd::of(header).octets();
-    for line in lines(header) {
-        if is_content_length(line) {
-            let (before, digits, after) = around_length(line);
+    for field in fields(header) {
+        if is_content_length(field) {
+            let (before, digits, after) = around_length(field);
             let replacement = match length_in(digits) {
                 length if must_have => (length != Some(new)).then_some(new),
                 Some(length) if length == old => Some(new),
@@ -91,12 +91,12 @@ pub(crate) fn with_length(header: &[u8], old: usize, new: usize, must_have: bool
                 out.extend_from_slice(after);
                 continue;
             }
-        } else if must_have && !right && (line == b"\n" || line == b"\r\n") {
+        } else if must_have && !right && (field == b"\n" || field == b"\r\n") {
             changed = true;
             out.extend_from_slice(format!("Content-Length: {new}").as_bytes());
             out.extend_from_slice(line_end);
         }
-        out.extend_from_slice(line);
+        out.extend_from_slice(field);
     }
     changed.then_some(out)
 }
@@ -254,10 +254,10 @@ mod tests {
             for to in ALL {
                 let stored = converted(&octets, None, to, true);
                 let (header, body) = split(&stored);
-                let fields: Vec<_> = lines(header).filter(|line| is_content_length(line)).collect();
-                prop_assert!(fields.iter().all(|line| length_in(around_length(line).1) == Some(body.len() as u64)));
-                let has_end = lines(header).any(|line| line == b"\n" || line == b"\r\n");
-                prop_assert!(!has_end || !fields.is_empty());
+                let lengths: Vec<_> = fields(header).filter(|field| is_content_length(field)).collect();
+                prop_assert!(lengths.iter().all(|field| length_in(around_length(field).1) == Some(body.len() as u64)));
+                let has_end = fields(header).any(|field| field == b"\n" || field == b"\r\n");
+                prop_assert!(!has_end || !lengths.is_empty());
             }
         }
     }
@@ -270,6 +270,11 @@ mod tests {
             ("Content-Length: 99\n\nFrom x\n", Some(Quoting::Mboxrd), "Content-Length: 99\n\n>From x\n"),
             ("Content-Length: 8\n\nFrom x\n", Some(Quoting::Mboxrd), "Content-Length: 7\n\n>From x\n"),
             ("Content-Length: 7\n\nFrom x\n", None, "Content-Length: 7\n\nFrom x\n"),
+            (
+                "Content-Length: 7\n x\n\nFrom x\n",
+                Some(Quoting::Mboxrd),
+                "Content-Length: 7\n x\n\n>From x\n",
+            ),
         ] {
             let stored = converted(stored.as_bytes(), None, to, false);
             assert_eq!(String::from_utf8_lossy(&stored), expected);

@@ -18,7 +18,7 @@ use crate::{
     large::Incoming,
     output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
     pipeline::{Mark, Outgoing, Sink},
-    render::{LineEnd, is_content_length, lines, split},
+    render::{LineEnd, fields, is_content_length, split},
     restore::{cut_file, restore},
     stored::{Frame, Large},
 };
@@ -200,7 +200,7 @@ impl MboxSink {
             }
         };
         let old_body = incoming.content_len().saturating_sub(incoming.header().len() as u64);
-        let needs_length = variant.has_lengths() || lines(&header).any(is_content_length);
+        let needs_length = variant.has_lengths() || fields(&header).any(is_content_length);
         let current = self.turn_to(&incoming.origin.file.clone())?;
         current.to.write_all(&std::mem::take(&mut current.missing)).map_err(failed)?;
         let mut to = Tally::new(&mut current.to);
