@@ -62,8 +62,8 @@ pub enum Part {
 
 /// Looks elsewhere into the archive, to test what a `Content-Length` claims.
 pub trait Probe {
-    /// Whether a message may end at this offset: there the archive ends, or a From_ line begins, with or without an
-    /// empty line before it.
+    /// Whether a message may end at this offset: there the archive ends, or a From_ line begins where a line does,
+    /// with or without an empty line before it.
     fn may_end_at(&self, offset: u64) -> io::Result<bool>;
 }
 
@@ -76,15 +76,22 @@ impl<P: Probe + ?Sized> Probe for &P {
 impl Probe for [u8] {
     fn may_end_at(&self, offset: u64) -> io::Result<bool> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        Ok(self.get(start..).is_some_and(is_end))
+        let before = start.checked_sub(1).and_then(|last| self.get(last)).copied();
+        Ok(self.get(start..).is_some_and(|octets| is_end(before, octets)))
     }
 }
 
-/// Whether these octets, the next of an archive, are its end or begin another message.
-pub fn is_end(octets: &[u8]) -> bool {
-    let lines = octets.strip_prefix(b"\r\n").or_else(|| octets.strip_prefix(b"\n")).unwrap_or(octets);
+/// Whether these octets, the next of an archive after this one, are its end or begin another message.
+pub fn is_end(before: Option<u8>, octets: &[u8]) -> bool {
+    let lines = octets.strip_prefix(b"\r\n").or_else(|| octets.strip_prefix(b"\n"));
+    let at_line_start = lines.is_some() || before.is_none_or(|octet| octet == b'\n');
+    let lines = lines.unwrap_or(octets);
     if lines.is_empty() {
         return true;
+    }
+    // Words in the middle of a line are no From_ line.
+    if !at_line_start {
+        return false;
     }
     let mut lines = lines.split(|&octet| octet == b'\n');
     let from_line = lines.next().unwrap_or_default();

@@ -126,6 +126,20 @@ fn a_content_length_is_believed_only_if_the_archive_bears_it_out() {
 }
 
 #[test]
+fn a_content_length_that_points_into_a_line_swallows_no_messages() {
+    let other = format!("{DATED}A: 2\n\nof somebody else\n\n");
+    let line = format!("X:{DATED}");
+    for last in [format!("{DATED}{line}A: 3\n\nz\n"), format!("{DATED}A: 3\n\n{line}Year: 1963\n")] {
+        let length = "x\n\n".len() + other.len() + last.find("X:").unwrap() + 2;
+        let mbox = format!("{DATED}A: 1\nContent-Length: {length}\n\nx\n\n{other}{last}");
+        let (_, found) = split(mbox.as_bytes());
+        assert_eq!(found.len(), 3, "{last}");
+        assert_eq!(found[0].length, Some(false));
+        assert_eq!(found.iter().map(|message| message.protected).sum::<u64>(), 0);
+    }
+}
+
+#[test]
 fn no_octet_is_lost_whatever_the_buffer_and_the_limit_are() {
     let long = "x".repeat(200_000);
     let mbox =

@@ -72,7 +72,14 @@ impl Probe for MboxProbe {
             MboxProbe::Noted(_, ends) => ends.may_end_at(offset),
             MboxProbe::File(file) => {
                 let end = file.metadata()?.len();
-                Ok(offset == end || offset < end && is_end(&read_at(file, offset, 2048)?))
+                if offset >= end {
+                    return Ok(offset == end);
+                }
+                let Some(last) = offset.checked_sub(1) else {
+                    return Ok(is_end(None, &read_at(file, 0, 2048)?));
+                };
+                let octets = read_at(file, last, 2049)?;
+                Ok(octets.split_first().is_some_and(|(&before, octets)| is_end(Some(before), octets)))
             }
         }
     }
@@ -91,4 +98,30 @@ fn read_at(file: &File, offset: u64, max: usize) -> io::Result<Vec<u8>> {
     }
     octets.truncate(len);
     Ok(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_length_that_ends_in_the_middle_of_a_line_is_not_believed() {
+        let from = "From alice@example.org Fri Sep 16 22:26:51 2016\n";
+        let middle = format!("{from}A: 2\n\nsecret\n\n");
+        let lying = |length| format!("{from}Content-Length: {length:03}\n\nx\n\n");
+        for (start, messages) in [("X:", 3), ("X: ", 3), ("Y: 1\n\ntext\n\n", 2)] {
+            let length = "x\n\n".len() + middle.len() + from.len() + start.len();
+            let archive = format!("{}{middle}{from}{start}{from}Subject: 3\n\ny\n", lying(length));
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(archive.as_bytes()).unwrap();
+            let probe = MboxProbe::of(&file).unwrap();
+            assert!(probe.compression().is_none());
+            assert_eq!(survey(&file, &probe).unwrap().messages, messages, "{start:?}");
+            assert_eq!(Survey::of(archive.as_bytes(), archive.as_bytes()).unwrap().messages, messages);
+            let ends = Ends::of(archive.as_bytes()).unwrap();
+            assert_eq!(Survey::of(archive.as_bytes(), &ends).unwrap().messages, messages);
+        }
+    }
 }
