@@ -44,7 +44,10 @@ impl Cli {
     pub(crate) fn read<T: Into<OsString> + Clone>(
         words: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
-        let matches = Self::command().try_get_matches_from(words)?;
+        // These two have nothing to do there.
+        let only_looks = |command: clap::Command| command.mut_arg("in_place", |argument| argument.hide(true));
+        let program = Self::command().mut_subcommand("scan", only_looks).mut_subcommand("verify", only_looks);
+        let matches = program.try_get_matches_from(words)?;
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
         Ok(Self { deed: deed(&matches), ..cli })
     }
@@ -94,36 +97,34 @@ pub(crate) enum Command {
     /// Put a new signature in the place of the old one on mail of our own senders, where the old one passes
     Resign {
         #[command(flatten)]
-        work: Work,
-        #[command(flatten)]
         time: Time,
+        #[command(flatten)]
+        work: Work,
     },
     /// Decrypt what is encrypted to one of our keys
     Decrypt {
-        #[command(flatten)]
-        work: Work,
         /// Take away the signatures inside, too; what they were worth is in the report
         #[arg(long)]
         remove_signatures: bool,
+        #[command(flatten)]
+        work: Work,
     },
     /// Encrypt what is not encrypted; what is signed is encrypted with its signature
     Encrypt {
         #[command(flatten)]
-        work: Work,
-        #[command(flatten)]
         to: To,
+        #[command(flatten)]
+        work: Work,
     },
     /// Open what is encrypted to one of our keys, and encrypt the same content anew with today's algorithms
     Reencrypt {
         #[command(flatten)]
-        work: Work,
-        #[command(flatten)]
         to: To,
+        #[command(flatten)]
+        work: Work,
     },
     /// Give others the key of what is encrypted to one of ours; the encrypted content stays octet by octet
     Rekey {
-        #[command(flatten)]
-        work: Work,
         #[command(flatten)]
         to: To,
         /// Which of the recipients that are there stay: all; all others but the key that is used; none
@@ -132,11 +133,11 @@ pub(crate) enum Command {
         /// How sure to be of the key: the content is opened with it, in memory; or the key looks right
         #[arg(long, value_enum, default_value_t = Proving::Content)]
         proof: Proving,
+        #[command(flatten)]
+        work: Work,
     },
     /// Tell what is in there: layers, algorithms, the keys it is encrypted to, and what would be lost without them
     Scan {
-        #[command(flatten)]
-        work: Work,
         /// Ask the tokens which of our keys they have, and how fast they are
         #[arg(long)]
         ask_tokens: bool,
@@ -144,6 +145,8 @@ pub(crate) enum Command {
         /// identifier, or the first 8 digits or more; can be given several times
         #[arg(long, value_name = "HEX")]
         lost: Vec<KeyText>,
+        #[command(flatten)]
+        work: Work,
     },
     /// Prove that outputs are what the report of their run says, and that the report is whole
     Check {
@@ -160,9 +163,9 @@ pub(crate) enum Command {
     /// Tell what each signature is worth; with --output, copy the archive as it is
     Verify {
         #[command(flatten)]
-        work: Work,
-        #[command(flatten)]
         time: Time,
+        #[command(flatten)]
+        work: Work,
     },
 }
 
@@ -258,7 +261,8 @@ pub(crate) struct Work {
     /// How many threads compute; none of them waits for the token [default: the processors]
     #[arg(long, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<usize>,
-    /// Write one JSON line for each message to this new file [default: standard output, unless mail goes there]
+    /// Write one JSON line for each message to this new file [default: standard output, unless mail goes there or it is a
+    /// terminal]
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) report: Option<PathBuf>,
     /// Write a summary with plots into this new file, for a browser; it needs nothing else
@@ -276,10 +280,10 @@ pub(crate) struct Work {
     #[arg(long)]
     dry_run: bool,
     /// Copy longer messages as they are
-    #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_MAX_MESSAGE)]
+    #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_MAX_MESSAGE, value_parser = octets)]
     pub(crate) max_message: usize,
     /// How much memory messages between reading and writing may take; a single message that needs more passes alone
-    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_ROOM >> 20, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_ROOM >> 20, value_parser = mebibytes)]
     pub(crate) memory: u64,
     #[command(flatten)]
     selected: Selected,
@@ -332,6 +336,17 @@ impl Work {
 
 fn address(text: &str) -> Result<MailAddress, String> {
     MailAddress::parse(text).map_err(|error| error.to_string())
+}
+
+fn octets(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a number of octets is needed; 10485760 is 10 MiB".to_owned())
+}
+
+fn mebibytes(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(mebibytes) if (1..=1 << 20).contains(&mebibytes) => Ok(mebibytes),
+        _ => Err(format!("a number from 1 to {} is needed, of MiB", 1 << 20)),
+    }
 }
 
 fn jobs(text: &str) -> Result<usize, String> {
@@ -410,7 +425,7 @@ impl Command {
             }),
             None if only_looks => Ok(Output::None),
             None if from_stdin => Ok(Output::Stdout),
-            None => Err(BatchError::Usage("say where to write with --output")),
+            None => Err(BatchError::Usage("say where to write with --output, or --in-place")),
         }
     }
 }
@@ -466,6 +481,8 @@ mod tests {
             ("verify in --in-place", Err("changes nothing")),
             ("sign in --in-place --format eml", Err("cannot be used with")),
             ("sign in --in-place --output out", Err("cannot be used with")),
+            ("sign in --output out --max-message 10M", Err("10485760 is 10 MiB")),
+            ("sign in --output out --memory 0", Err("from 1 to 1048576")),
             ("sign in --output out --jobs 0", Err("a number from 1")),
             ("sign", Err("INPUT")),
             ("resign in --output out --at signing-time", Ok(Output::Path("out".into()))),

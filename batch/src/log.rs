@@ -25,6 +25,7 @@ use crate::{
     run::Extent,
     select::NOT_SELECTED,
     statistics::Statistics,
+    words,
 };
 
 /// Takes the records of a run.
@@ -115,7 +116,8 @@ impl Totals {
 
     pub(crate) fn add(&mut self, record: &Record) {
         let what = match (&record.error, &record.verdict) {
-            (Some(error), _) => Cow::Owned(format!("{} fault", error.fault)),
+            (Some(_), Some(verdict)) => Cow::Owned(format!("signature {verdict}")),
+            (Some(error), None) => Cow::Owned(format!("{} fault", error.fault)),
             (None, Some(verdict)) => Cow::Borrowed(&**verdict),
             (None, None) => Cow::Borrowed(""),
         };
@@ -136,7 +138,12 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<32} {:>10} {:>10}", "", "messages", "octets")?;
         for ((action, what), (messages, octets)) in &self.rows {
-            let row = if what.is_empty() { action.clone() } else { format!("{action}, {what}") };
+            let row = match what.as_str() {
+                "" => action.clone(),
+                // What verification calls it where there is no signature.
+                "none" => format!("{action}, not signed"),
+                what => format!("{action}, {what}"),
+            };
             writeln!(f, "{row:<32} {messages:>10} {:>10}", Octets(*octets))?;
         }
         let (messages, octets) = (self.messages(), self.octets());
@@ -199,7 +206,7 @@ impl<'a> Log<'a> {
         }
         self.report.cut(*report, *archive)?;
         if totals.messages() > 0 {
-            self.say(&format!("going on after {} messages", totals.messages()));
+            self.say(&format!("going on after {}", words::messages(totals.messages())));
         }
         Ok(())
     }
@@ -280,7 +287,8 @@ impl<'a> Log<'a> {
         if !self.is_quiet {
             let up_to_here = if read == Extent::Whole { "" } else { " up to here" };
             let path = path.display();
-            self.say(&format!("{path}: {messages} messages{up_to_here}, read as {variant}{writer}"));
+            let count = words::messages(*messages);
+            self.say(&format!("{path}: {count}{up_to_here}, read as {variant}{writer}"));
         }
         if *wrong_lengths > 0 {
             self.say(&format!(

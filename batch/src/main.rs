@@ -11,6 +11,7 @@ mod sysexits;
 
 use std::{
     env, fs,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -357,7 +358,8 @@ fn run_task(
         }
         Some(path) if path == to_stdout => Report::stdout(),
         Some(path) => run::open_report(path, &options.inputs, resume)?,
-        None if options.output == Output::Stdout => Report::none(),
+        // Nobody reads lines of 700 characters.
+        None if options.output == Output::Stdout || io::stdout().is_terminal() => Report::none(),
         None => Report::stdout(),
     };
     run::run(options, task, report, &stop).map_err(|stopped| {

@@ -310,7 +310,13 @@ impl Lines {
         let Some(line) = text.strip_suffix(b"\n") else {
             return Err(failed(io::Error::other(format!("line {} has no end", self.number))));
         };
-        let parsed: Line = serde_json::from_slice(line).map_err(|error| failed(error.into()))?;
+        let parsed: Line = serde_json::from_slice(line).map_err(|error| match self.number {
+            1 => BatchError::Input {
+                path: self.path.clone(),
+                problem: "no report of hsmime-batch; the report comes first, then what it is about",
+            },
+            _ => failed(error.into()),
+        })?;
         if parsed.previous != self.previous {
             checked.wrong(format!("line {} of the report does not follow the line before it", self.number));
         }

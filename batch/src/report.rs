@@ -379,13 +379,22 @@ impl Report {
         };
         let written = write();
         self.line.shrink_to(LONG);
-        written.map_err(|source| BatchError::Report { report: self.name.clone(), source })
+        written.map_err(|source| BatchError::Report { report: self.name.clone(), source: explained(source) })
     }
 
     /// Sees that the lines are on the disk.
     pub fn finish(&mut self) -> Result<(), BatchError> {
         let flushed = self.to.as_mut().map_or(Ok(()), Write::flush);
         let synced = flushed.and_then(|()| self.file.as_ref().map_or(Ok(()), File::sync_all));
-        synced.map_err(|source| BatchError::Report { report: self.name.clone(), source })
+        synced.map_err(|source| BatchError::Report { report: self.name.clone(), source: explained(source) })
     }
+}
+
+/// Why a report cannot be written, where the reason alone says little.
+fn explained(source: io::Error) -> io::Error {
+    if source.kind() == io::ErrorKind::BrokenPipe {
+        let words = "whoever read it has stopped, and nothing is done that is not in the report; give it a file by --report";
+        return io::Error::new(source.kind(), words);
+    }
+    source
 }

@@ -18,6 +18,7 @@ use crate::{
     instant,
     keys::{self, KeyText, MAX_SEEN, Wanted},
     task::{Done, Failed, Task, Work},
+    words,
 };
 
 /// Looks at each message and counts.
@@ -192,7 +193,11 @@ pub struct Summary<'a> {
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Found { messages, encrypted, closed, keys, algorithms, .. } = self.found;
-        writeln!(f, "{messages} messages, {encrypted} encrypted, {closed} not to any key of ours")?;
+        writeln!(
+            f,
+            "{}, {encrypted} encrypted, {closed} not to any key of ours",
+            words::messages(*messages)
+        )?;
         if !keys.is_empty() {
             writeln!(f, "\n{:>9} {:>9}  key", "messages", "lost with")?;
         }
@@ -215,10 +220,14 @@ impl fmt::Display for Summary<'_> {
             #[expect(clippy::cast_precision_loss, reason = "an estimate")]
             let seconds = (encrypted - closed.min(encrypted)) as f64 / rate;
             let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+            let time = match time.as_secs() {
+                seconds @ 0..120 => format!("{} s", seconds.max(1)),
+                seconds @ 120..7_200 => format!("{} min", seconds / 60),
+                _ => format!("{:.1} h", time.as_secs_f64() / 3_600.0),
+            };
             writeln!(
                 f,
-                "\nabout {:.1} h to open all that can be, at {rate:.0} operations/s as just measured",
-                time.as_secs_f64() / 3_600.0
+                "\nabout {time} to open all that can be, at {rate:.0} operations/s as just measured"
             )?;
         }
         if !algorithms.is_empty() {

@@ -66,7 +66,7 @@ impl Source for SingleSource {
         let untouchable = if is_compressed(&octets) {
             Some(Untouchable::Compressed)
         } else {
-            second_message(&octets)?.map(Untouchable::MaybeTwo)
+            second_message(&octets)?.map(Untouchable::TwoInOne)
         };
         let frame = if from_stream { frame_of(&octets) } else { Frame::File };
         Ok(Some(Piece::Message(Stored { origin, octets, frame, attributes, untouchable, unquoted: false })))

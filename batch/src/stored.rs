@@ -67,6 +67,8 @@ pub enum Frame {
 pub enum Untouchable {
     /// It may be two messages: the line at this offset of the archive may begin another one.
     MaybeTwo(u64),
+    /// It was given as one message: a line at this offset of it begins another one in an mbox.
+    TwoInOne(u64),
     /// The archive ends within a line.
     CutShort,
     /// It is compressed.
@@ -81,6 +83,11 @@ impl fmt::Display for Untouchable {
             Self::MaybeTwo(offset) => {
                 write!(f, "the line at octet {offset} may begin another message, but is no proper From_ line")
             }
+            Self::TwoInOne(offset) => write!(
+                f,
+                "octet {offset} looks like the beginning of a second message: give an mbox as a file whose name ends in \
+                 .mbox, or put the one message into a folder, as a file whose name ends in .eml"
+            ),
             Self::CutShort => {
                 f.write_str("the archive ends within a line, so this message may have been cut short")
             }

@@ -94,6 +94,14 @@ fn a_filter_ends_by_sysexits_and_writes_only_what_is_done() {
         }
     }
     assert_eq!(fs::read(folder.path().join("there")).unwrap(), b"precious");
+    let two = b"From: a@b\nSubject: x\n\nFirst\n\nFrom b Mon Jun  1 12:00:00 2026\nSubject: y\n\nSecond\n";
+    let ended = filter(folder.path(), "plain encrypt - --to-certificate bob.pem", two, None);
+    let words = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(65), "{words}");
+    assert!(words.contains("octet 29 looks like the beginning of a second message"), "{words}");
+    assert!(ended.stdout.is_empty());
+    let ended = filter(folder.path(), "plain check root.pem there", b"", None);
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("the report comes first"), "{ended:?}");
     let full = File::options().write(true).open("/dev/full").unwrap();
     let ended = filter(folder.path(), "plain verify - -o -", MAIL, Some(full));
     assert_eq!(ended.status.code(), Some(74), "{ended:?}");
