@@ -1,6 +1,6 @@
 //! An outgoing message for all of its recipients: one form stays with the MTA, the others become copies.
 
-use std::{cmp::Reverse, time::SystemTime};
+use std::{cell::Cell, cmp::Reverse, time::SystemTime};
 
 use smime::{
     Certificate, Fault,
@@ -101,17 +101,30 @@ impl Agent {
         at: SystemTime,
         drafts: &mut Drafts<'s>,
     ) -> Result<(), AgentError> {
+        // One limit for all who are asked on behalf of a message, for the certificates of its rule as well.
+        let waited = Cell::new(drafts.waited);
         let groups = match protect.encrypt {
             Some(_) => groups(
                 protect,
                 &share.recipients,
                 entity,
-                |recipient| self.certificates.known(&self.identities, recipient, at, &mut drafts.waited),
-                |certificate| self.certificates.against(certificate, at, &mut Waited::default()),
+                |recipient| {
+                    let mut so_far = waited.get();
+                    let known = self.certificates.known(&self.identities, recipient, at, &mut so_far);
+                    waited.set(so_far);
+                    known
+                },
+                |certificate| {
+                    let mut so_far = waited.get();
+                    let against = self.certificates.against(certificate, at, &mut so_far);
+                    waited.set(so_far);
+                    against
+                },
                 |certificate| self.certificates.recipient(certificate),
             )?,
             None => vec![Group { recipients: share.recipients.clone(), seal: None }],
         };
+        drafts.waited = waited.get();
         // Signed once, or once for those who get it encrypted and once for the others.
         let mut known: Vec<(Hp, usize)> = Vec::new();
         for group in groups {
