@@ -153,8 +153,9 @@ impl Row {
         let ratio = self.ratio();
         let Limit::OfPeer(share) = self.limit?;
         let limit = format!("at least {share} of {}", self.peer);
-        let (measured, met) = (spread(ratio, 2, ""), ratio.median >= share);
-        Some(Wanted { what: self.what.clone(), limit, measured, met })
+        let rates = format!("{:.0}/s beside {:.0}/s", self.rate().median, self.peer_rate().median);
+        let measured = format!("{}: {rates}", spread(ratio, 2, ""));
+        Some(Wanted { what: self.what.clone(), limit, measured, met: ratio.median >= share })
     }
 }
 

@@ -1,7 +1,7 @@
 //! One table of what the programs beside this one have measured: for `scripts/bench`.
 //!
 //! Takes a directory with one below it for each of them, and writes `results.md` and `results.json` with what was wanted of
-//! each and what came of it. Ends with 1 where there is nothing of one.
+//! each and what came of it, and puts it into a README where one is named. Ends with 1 where there is nothing of one.
 
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
@@ -30,6 +30,9 @@ struct Arguments {
     /// How many processors were at work before.
     #[arg(long)]
     busy: f64,
+    /// A file in Markdown that shall have it too, between its marks.
+    #[arg(long)]
+    readme: Option<PathBuf>,
 }
 
 /// All of it.
@@ -60,13 +63,49 @@ struct Row {
 }
 
 fn main() -> Result<()> {
-    let Arguments { directory, parts, about, busy } = Arguments::parse();
+    let Arguments { directory, parts, about, busy, readme } = Arguments::parse();
     let parts = parts.into_iter().map(|name| Part::read(&directory, name)).collect::<Result<_>>()?;
     let summary = Summary { machine: machine(), date: results::date()?, about, busy_before: busy, parts };
     let markdown = summary.markdown();
     results::write(&directory, &markdown, &summary)?;
+    if let Some(file) = readme {
+        let before = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let after = between_marks(&before, &summary.brief(&directory))
+            .with_context(|| format!("{} has no {BEGIN} with {END} behind it", file.display()))?;
+        fs::write(&file, after)?;
+    }
     println!("{markdown}");
     Ok(())
+}
+
+/// Where what was measured begins in a README.
+const BEGIN: &str = "<!-- measured -->\n";
+
+/// Where it ends.
+const END: &str = "<!-- /measured -->\n";
+
+/// So many lines with one limit are shown as one, by the worst, if all are met.
+const MANY: usize = 8;
+
+/// The text with that between its marks in place of what is there.
+fn between_marks(text: &str, new: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}{new}{END}{after}"))
+}
+
+impl Row {
+    /// The first number of what was measured.
+    fn number(&self) -> f64 {
+        let number = self.measured.split([' ', '/', ':']).next();
+        number.and_then(|it| it.parse().ok()).unwrap_or(f64::NAN)
+    }
+
+    /// The line in a table.
+    fn line(&self, first: &str, what: &str) -> String {
+        let verdict = if self.met { "ok" } else { "**short**" };
+        format!("| {first} | {what} | {} | {} | {verdict} |\n", self.limit, self.measured)
+    }
 }
 
 impl Part {
@@ -83,6 +122,32 @@ impl Part {
         }
         pictures.sort();
         Ok(Self { name, wanted, pictures })
+    }
+
+    /// The table's lines, with many of one kind as one.
+    fn brief(&self) -> String {
+        let mut out = String::new();
+        let mut rest = self.wanted.as_slice();
+        while let Some(first) = rest.first() {
+            let alike = rest.iter().take_while(|row| row.limit == first.limit && row.met).count();
+            if alike < MANY {
+                out.push_str(&first.line(&self.name, &first.what));
+                rest = rest.get(1..).unwrap_or_default();
+                continue;
+            }
+            let (group, others) = rest.split_at(alike);
+            let at_most = first.limit.starts_with("at most");
+            let worst = group.iter().max_by(|one, other| {
+                let order = one.number().total_cmp(&other.number());
+                if at_most { order } else { order.reverse() }
+            });
+            if let Some(worst) = worst {
+                let which = if at_most { "most" } else { "least" };
+                out.push_str(&worst.line(&self.name, &format!("the {which} of {alike}: {}", worst.what)));
+            }
+            rest = others;
+        }
+        out
     }
 }
 
@@ -113,20 +178,33 @@ impl Summary {
             self.machine, self.date, self.about, self.busy_before
         );
         for part in &self.parts {
-            for Row { what, limit, measured, met } in &part.wanted {
-                let verdict = if *met { "ok" } else { "**short**" };
-                let name = &part.name;
-                let _ = writeln!(
-                    out,
-                    "| [{name}]({name}/results.md) | {what} | {limit} | {measured} | {verdict} |"
-                );
-            }
+            let name = format!("[{0}]({0}/results.md)", part.name);
+            out.extend(part.wanted.iter().map(|row| row.line(&name, &row.what)));
         }
         for part in &self.parts {
             for picture in &part.pictures {
                 let _ = write!(out, "\n![{0}: {picture}]({0}/{picture})\n", part.name);
             }
         }
+        out
+    }
+
+    /// What a README has of it: how much is met, and behind that the table.
+    fn brief(&self, directory: &Path) -> String {
+        let directory = directory.display();
+        let mut out = format!(
+            "{}; {}; {}. [All of it]({directory}/results.md), with what else was measured and pictures.\n\n| | wanted | met \
+             |\n| --- | ---: | ---: |\n",
+            self.machine, self.date, self.about
+        );
+        for Part { name, wanted, .. } in &self.parts {
+            let met = wanted.iter().filter(|row| row.met).count();
+            let _ = writeln!(out, "| [{name}]({directory}/{name}/results.md) | {} | {met} |", wanted.len());
+        }
+        out.push_str("\n<details>\n<summary>The whole table</summary>\n\n");
+        out.push_str("| | what | wanted | measured | |\n| --- | --- | --- | --- | --- |\n");
+        out.extend(self.parts.iter().map(Part::brief));
+        out.push_str("\n</details>\n");
         out
     }
 }
@@ -148,5 +226,33 @@ mod tests {
             |what: &str, met| Row { what: what.into(), limit: "1.0".into(), measured: "0.9".into(), met };
         assert_eq!(wanted(&markdown), [row("fast", false), row("small", true)]);
         assert_eq!(wanted("# Things\n"), []);
+    }
+
+    #[test]
+    fn what_is_between_the_marks_is_replaced_and_nothing_else() {
+        let text = format!("one\n{BEGIN}old\n{END}two\n");
+        assert_eq!(between_marks(&text, "new\n"), Some(format!("one\n{BEGIN}new\n{END}two\n")));
+        assert_eq!(between_marks("one\n", "new\n"), None);
+        assert_eq!(between_marks(&format!("{END}{BEGIN}"), "new\n"), None);
+    }
+
+    #[test]
+    fn many_of_one_kind_are_told_by_the_worst_and_what_is_short_by_itself() {
+        let row = |limit: &str, number: f64, met| Row {
+            what: format!("thing {number}"),
+            limit: limit.into(),
+            measured: format!("{number:.2} (0.10..9.00)"),
+            met,
+        };
+        let mut wanted: Vec<Row> = (0..9_u8).map(|n| row("at least 1.0", 9.0 - f64::from(n), true)).collect();
+        wanted.push(row("at least 1.0", 0.5, false));
+        wanted.extend((0..8_u8).map(|n| row("at most 20 MiB", f64::from(n), true)));
+        let part = Part { name: "things".into(), wanted, pictures: Vec::new() };
+        assert_eq!(
+            part.brief(),
+            "| things | the least of 9: thing 1 | at least 1.0 | 1.00 (0.10..9.00) | ok |\n\
+             | things | thing 0.5 | at least 1.0 | 0.50 (0.10..9.00) | **short** |\n\
+             | things | the most of 8: thing 7 | at most 20 MiB | 7.00 (0.10..9.00) | ok |\n"
+        );
     }
 }

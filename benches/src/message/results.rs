@@ -79,7 +79,7 @@ impl Row {
         Some(Wanted {
             what: format!("{}, {}, {}", self.operation.title(), self.key.title(), size(self.size)),
             limit: format!("at least {limit:.1} times as fast as OpenSSL in the same process, {which}"),
-            measured: spread(ratio, 2, ""),
+            measured: format!("{}: {:.0} µs", spread(ratio, 2, ""), self.of(Contender::Ours)?.median),
             met: ratio.median >= limit,
         })
     }

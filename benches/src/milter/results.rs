@@ -129,6 +129,18 @@ impl Row {
         self.part_beside(Contender::Null, contender, token, whole)
     }
 
+    /// Messages of a contender in a second.
+    pub fn rate(&self, contender: Contender) -> Option<f64> {
+        Some(Spread::of(self.of(contender)?.iter().map(|cell| cell.rate)).median)
+    }
+
+    /// A part with the rates that it is of, for readers.
+    fn beside(&self, part: Spread, contender: Contender, peer: Contender) -> String {
+        let rates = self.rate(contender).zip(self.rate(peer));
+        let rates = rates.map(|(ours, theirs)| format!(": {ours:.0}/s beside {theirs:.0}/s"));
+        statistics::spread(part, 2, "") + &rates.unwrap_or_default()
+    }
+
     /// The part of what the least does that a contender's messages take.
     pub fn of_least(&self, contender: Contender) -> Option<Spread> {
         let (ours, least) = (self.of(contender)?, self.of(contender.least()?)?);
@@ -209,12 +221,12 @@ impl Results {
                         row.connections
                     ),
                     limit: format!("at least {WANTED} of {of}"),
-                    measured: statistics::spread(part, 2, ""),
+                    measured: row.beside(part, contender, Contender::Null),
                     met: part.median >= WANTED,
                 });
             }
             for contender in Contender::BAREST {
-                let Some(part) = row.of_least(contender) else { continue };
+                let Some((part, least)) = row.of_least(contender).zip(contender.least()) else { continue };
                 all.push(Wanted {
                     what: format!(
                         "{}, {} KB, {} connections, beside the least",
@@ -223,7 +235,7 @@ impl Results {
                         row.connections
                     ),
                     limit: format!("at least {WANTED} of the least's rate"),
-                    measured: statistics::spread(part, 2, ""),
+                    measured: row.beside(part, contender, least),
                     met: part.median >= WANTED,
                 });
             }
