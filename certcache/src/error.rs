@@ -130,6 +130,18 @@ pub enum CacheError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A new cache would begin without what an administrator decided.
+    #[error(
+        "what an administrator decided is in {}, and cannot be taken into the new cache: {reason}; mend it, or move \
+         it away to begin without it",
+        path.display()
+    )]
+    Decided {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A record is not what was written.
     #[error(
         "certificate cache {}: the entry {key} of {table} is damaged; run `hsmime cache check`",

@@ -23,6 +23,7 @@ mod index;
 mod key;
 mod log;
 mod migrate;
+mod owner;
 mod place;
 mod read;
 mod record;
@@ -56,6 +57,7 @@ pub use weak::is_weak;
 pub use write::{Inserted, Insertion};
 
 use env::{Store, Tried, Trouble};
+use owner::AsOwner;
 use tables::{SCHEMA, Schema, Tables};
 
 /// Address space is reserved for this many octets; on disk is what is used. About 15 million certificates.
@@ -78,10 +80,10 @@ impl Cache {
     /// Opens a cache whose map begins with `size` octets and grows to `limit`, multiples of the page size. Where
     /// address space is short: each process maps as much as the cache has grown to.
     pub(crate) fn open_sized(path: &Path, size: usize, limit: usize) -> Result<Self, CacheError> {
+        let _owner = AsOwner::of(path)?;
         place::prepare(path)?;
         place::looks_like_lmdb(path)?;
         let store = Store::open(path, size, limit)?;
-        place::give_to_owner(path);
         // Before anything but the first pages is read.
         let must_check = store.is_short()?;
         let tables = match adopting(&store, Tables::open)? {
@@ -129,9 +131,10 @@ impl Cache {
                 Err(CacheError::Schema { path: self.path().to_owned(), found: schema, expected: SCHEMA })
             }
             Some(_) => self.migrate(),
+            // A cache without a schema is new, so one whose beginning was cut off begins again.
             None => {
-                self.migrate()?;
-                self.begin_with_decided()
+                self.begin_with_decided()?;
+                self.migrate()
             }
         }
     }

@@ -10,9 +10,8 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, chownat, fallocate, fstat, statfs},
+    fs::{FallocateFlags, fallocate, statfs},
     io::Errno,
-    process::{Gid, Uid, geteuid},
 };
 
 use crate::CacheError;
@@ -41,9 +40,8 @@ const LOCAL: [(u64, &str); 11] = [
 pub(crate) fn prepare(path: &Path) -> Result<(), CacheError> {
     let fail = |reason| CacheError::Folder { path: path.to_owned(), reason };
     match DirBuilder::new().mode(0o750).create(path) {
-        Ok(()) => give(path, path.parent().unwrap_or(Path::new("/")), OFlags::DIRECTORY),
         Err(reason) if reason.kind() != io::ErrorKind::AlreadyExists => return Err(fail(reason)),
-        Err(_) => {}
+        Ok(()) | Err(_) => {}
     }
     let kind = statfs(path).map_err(|error| fail(error.into()))?.f_type;
     // The type of the number differs between architectures.
@@ -95,33 +93,6 @@ pub(crate) fn reserve_locks(path: &Path, readers: u32) -> Result<(), CacheError>
     }
     reserved.extend(file.metadata().ok().as_ref().map(identity));
     Ok(())
-}
-
-/// Gives what root has made here to the folder's owner: `hsmime cert import` by root must not keep the milter's own
-/// user from a cache in that user's folder.
-pub(crate) fn give_to_owner(path: &Path) {
-    for name in [DATA, LOCK] {
-        give(&path.join(name), path, OFlags::empty());
-    }
-}
-
-/// Gives a file or folder of root's to the owner of a folder. Where that cannot be, it stays as it is.
-fn give(what: &Path, to_owner_of: &Path, kind: OFlags) {
-    if !geteuid().is_root() {
-        return;
-    }
-    let Ok(owner) = fs::metadata(to_owner_of) else { return };
-    // What is meant is what was found: whoever owns the folder may put a link there. And by O_PATH, because whoever
-    // closes a file that he opened lets go of LMDB's locks on it (fcntl(2)).
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | kind;
-    let Ok(found) = rustix::fs::open(what, flags, Mode::empty()) else { return };
-    let Ok(stat) = fstat(&found) else { return };
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    let is_alone = kind == FileType::Directory || kind == FileType::RegularFile && stat.st_nlink == 1;
-    if is_alone && stat.st_uid == 0 && owner.uid() != 0 {
-        let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
-        let _ = chownat(&found, c"", Some(user), Some(group), AtFlags::EMPTY_PATH);
-    }
 }
 
 fn is_local(kind: u64) -> Result<(), u64> {
@@ -177,7 +148,7 @@ pub(crate) fn looks_like_lmdb(path: &Path) -> Result<(), CacheError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -208,27 +179,6 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         let error = prepare(&path).unwrap_err();
         assert!(matches!(error, CacheError::WritableByAll { .. }), "{error}");
-    }
-
-    #[test]
-    fn what_root_makes_belongs_to_the_owner_of_the_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, other) = (folder.path().join("certcache"), folder.path().join("other"));
-        fs::write(&other, "").unwrap();
-        let owner = if geteuid().is_root() { 4711 } else { geteuid().as_raw() };
-        chown(folder.path(), Some(owner), None).unwrap();
-        drop(crate::Cache::open(&path).unwrap());
-        for name in ["", DATA, LOCK] {
-            assert_eq!(fs::metadata(path.join(name)).unwrap().uid(), owner, "{name:?}");
-        }
-        // What is only linked there is not the owner's to be given.
-        fs::remove_file(path.join(LOCK)).unwrap();
-        symlink(&other, path.join(LOCK)).unwrap();
-        give_to_owner(&path);
-        fs::remove_file(path.join(LOCK)).unwrap();
-        fs::hard_link(&other, path.join(LOCK)).unwrap();
-        give_to_owner(&path);
-        assert_eq!(fs::metadata(&other).unwrap().uid(), geteuid().as_raw());
     }
 
     #[test]

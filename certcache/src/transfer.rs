@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, BufWriter, Write},
+    io::{self, BufRead, BufReader, BufWriter, Write},
     path::Path,
     time::SystemTime,
 };
@@ -18,6 +18,7 @@ use smime::{Certificate, MailAddress};
 use crate::{
     Announced, Cache, CacheError, Entry, Inserted, Insertion, Source, TrustState,
     codec::{seconds, time_of},
+    owner::AsOwner,
 };
 
 /// The copy of what an administrator decided, in the cache's folder.
@@ -144,6 +145,7 @@ impl Cache {
     /// Writes what an administrator decided to `decided.jsonl` in the cache's folder, whole or not at all. To be
     /// called after each such change: a new cache in that folder begins with it.
     pub fn keep_decided(&self) -> Result<usize, CacheError> {
+        let _owner = AsOwner::of(self.path())?;
         let io = |reason| CacheError::Folder { path: self.path().to_owned(), reason };
         let temporary = self.path().join(format!("{DECIDED}.{}", std::process::id()));
         let file = File::create(&temporary).map_err(io)?;
@@ -156,16 +158,28 @@ impl Cache {
         Ok(lines)
     }
 
-    /// Puts what `keep_decided` wrote into a new cache.
+    /// Puts what `keep_decided` wrote into a new cache, all of it: who was distrusted must not come in again.
     pub(crate) fn begin_with_decided(&self) -> Result<(), CacheError> {
-        let Ok(file) = File::open(self.path().join(DECIDED)) else { return Ok(()) };
-        self.import(&mut BufReader::new(file), SystemTime::now()).map(drop)
+        let path = self.path().join(DECIDED);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(reason) => return Err(CacheError::Decided { path, reason: reason.to_string() }),
+        };
+        match self.import(&mut BufReader::new(file), SystemTime::now()) {
+            Ok(_) => Ok(()),
+            Err(CacheError::Import { line, reason, .. }) => {
+                Err(CacheError::Decided { path, reason: format!("line {line}: {reason}") })
+            }
+            Err(other) => Err(other),
+        }
     }
 
     /// Copies the cache into a folder that must not hold one, without its free pages, while others use it. What
     /// they write meanwhile is not in the copy, and makes the file grow.
     pub fn backup(&self, folder: &Path) -> Result<(), CacheError> {
         let fail = |reason| CacheError::Folder { path: folder.to_owned(), reason };
+        let _owner = AsOwner::of(folder)?;
         crate::place::prepare(folder)?;
         let mut file = File::create_new(folder.join(crate::place::DATA)).map_err(fail)?;
         let copied = self.store().copying(|env| env.copy_to_file(&mut file, CompactionOption::Enabled));
@@ -275,7 +289,7 @@ fn optional_time(value: Option<&Value>) -> Option<Option<SystemTime>> {
 /// The next line without its end, `None` at the end. A line too long is an error, not memory.
 fn read_line(read: &mut dyn BufRead) -> Result<Option<String>, String> {
     let mut line = Vec::new();
-    let mut limited = std::io::Read::take(read, MAX_LINE as u64);
+    let mut limited = io::Read::take(read, MAX_LINE as u64);
     limited.read_until(b'\n', &mut line).map_err(|error| error.to_string())?;
     if line.is_empty() {
         return Ok(None);

@@ -117,6 +117,34 @@ fn what_an_administrator_decided_survives_the_loss_of_the_cache() {
 }
 
 #[test]
+fn a_new_cache_does_not_begin_without_what_was_decided() {
+    let (folder, cache) = cache();
+    let path = folder.path().join("certcache");
+    filled(&cache);
+    cache.keep_decided().unwrap();
+    drop(cache);
+    let decided = path.join("decided.jsonl");
+    let whole = fs::read_to_string(&decided).unwrap();
+    // A line of a newer program before the rule, which is the last.
+    let (certificates, rule) = whole.trim_end().rsplit_once('\n').unwrap();
+    fs::write(&decided, format!("{certificates}\n{{\"type\":\"newer\"}}\n{rule}\n")).unwrap();
+    fs::remove_file(path.join("data.mdb")).unwrap();
+    for _ in 0..2 {
+        let error = Cache::open(&path).unwrap_err().to_string();
+        assert!(error.contains("decided.jsonl") && error.contains("line 4"), "{error}");
+    }
+    // What cannot be read is not what is not there.
+    fs::remove_file(&decided).unwrap();
+    fs::create_dir(&decided).unwrap();
+    Cache::open(&path).unwrap_err();
+    fs::remove_dir(&decided).unwrap();
+    fs::write(&decided, whole).unwrap();
+    let cache = Cache::open(&path).unwrap();
+    assert_eq!((described(&cache).len(), cache.rules().unwrap().len()), (2, 1));
+    assert_good(&cache);
+}
+
+#[test]
 fn a_backup_is_a_cache_and_does_not_overwrite_one() {
     let (folder, cache) = cache();
     filled(&cache);
