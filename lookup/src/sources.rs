@@ -41,7 +41,8 @@ struct Rest {
 /// What the sources answered.
 #[derive(Debug, Default)]
 pub struct Search {
-    /// The answers, in order. Sources behind one that found what can be used were not asked.
+    /// The answers, in order. Sources behind one that found what can be used were not asked, nor those behind SMIMEA
+    /// records that could not be had.
     pub answers: Vec<Asked>,
 }
 
@@ -104,8 +105,10 @@ impl Sources {
             let share =
                 deadline.saturating_duration_since(started) / u32::try_from(behind).unwrap_or(u32::MAX);
             let answer = self.ask(slot, address, started + share);
+            let may_have_pins = slot.source.kind() == Kind::Smimea && matches!(answer, Answer::Unknown(_));
             search.answers.push(slot.asked(answer, started));
-            if search.certificates().iter().any(|(certificate, _)| is_usable(certificate, at)) {
+            // What those behind it have would count only if a pin matched: whoever stops the DNS must not choose it.
+            if may_have_pins || search.certificates().iter().any(|(one, _)| is_usable(one, at)) {
                 break;
             }
         }

@@ -1,6 +1,6 @@
 //! Where an LDAP server is and how it is spoken to: its URL, TLS, and the password for it.
 
-use std::{fmt, fs::File, io, io::Read, net::IpAddr, path::Path, sync::Arc};
+use std::{fmt, fs::File, io, io::Read, net::IpAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -113,10 +113,17 @@ impl Password {
     /// No password is longer.
     const MAX: u64 = 1024;
 
-    /// The first line of a file.
+    /// The first line of a file that others than its owner and group cannot read.
     pub fn from_file(path: &Path) -> io::Result<Self> {
         let mut octets = Zeroizing::new(Vec::with_capacity(2048));
-        File::open(path)?.take(Self::MAX + 1).read_to_end(&mut octets)?;
+        let file = File::open(path)?;
+        let mode = file.metadata()?.permissions().mode();
+        if mode & 0o007 != 0 {
+            let reason =
+                format!("everybody on this machine may use it (mode {:o}): chmod o= it", mode & 0o777);
+            return Err(io::Error::other(reason));
+        }
+        file.take(Self::MAX + 1).read_to_end(&mut octets)?;
         let line = octets.split(|octet| matches!(octet, b'\n' | b'\r')).next().unwrap_or_default();
         // With an empty one a server takes anybody for nobody, and says that all is well (RFC 4513 5.1.2).
         if line.is_empty() {
@@ -174,6 +181,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
         std::fs::write(&file, "s3cret\n").unwrap();
+        let may_be_used_by =
+            |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        may_be_used_by(0o644);
+        let error = Password::from_file(&file).unwrap_err().to_string();
+        assert!(error.contains("mode 644") && error.contains("chmod o="), "{error}");
+        may_be_used_by(0o640);
         let password = Password::from_file(&file).unwrap();
         assert_eq!((password.expose(), format!("{password:?}").as_str()), (&b"s3cret"[..], "[redacted]"));
         for (content, expected) in [("", "no password"), ("\nx\n", "no password")] {

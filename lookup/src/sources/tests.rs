@@ -133,6 +133,22 @@ fn where_dns_has_pins_other_certificates_do_not_count() {
 }
 
 #[test]
+fn nobody_gets_past_pins_by_stopping_the_dns() {
+    let other = scripted(Kind::Directory, Does::Find(vec!["alice-twin"]));
+    for does in [Does::BeBogus, Does::BeDown, Does::Sleep(Duration::from_secs(30))] {
+        let pins = scripted(Kind::Smimea, does);
+        let search = sources(Duration::from_millis(200), &[&pins, &other]).find(&alice(), fixtures::now());
+        assert!(matches!(search.lookup(), Lookup::Unknown), "{search:?}");
+        assert_eq!(search.certificates(), []);
+    }
+    assert_eq!(other.asked.load(Ordering::SeqCst), 0);
+    // Where DNS proves that there are none, as in a zone that is not signed, the others are asked.
+    let none = scripted(Kind::Smimea, Does::HaveNone);
+    let search = sources(BUDGET, &[&none, &other]).find(&alice(), fixtures::now());
+    assert_eq!(search.certificates().len(), 1);
+}
+
+#[test]
 fn a_source_that_hangs_costs_its_share_and_the_budget_holds() {
     let hangs = scripted(Kind::Ldap, Does::Sleep(Duration::from_secs(30)));
     let good = scripted(Kind::Directory, Does::Find(vec!["alice"]));

@@ -1,8 +1,10 @@
 //! LDAP against slapd, and against servers that are none.
 
 use std::{
+    fs::{self, Permissions},
     io::{Read, Write},
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -141,8 +143,12 @@ fn an_address_that_looks_like_a_filter_finds_nothing() -> Result<()> {
 #[test]
 fn tls_is_spoken_with_whom_the_authority_vouches_for_and_nobody_else() -> Result<()> {
     let directory = Directory::start()?;
-    let password = directory.workdir.file("password", format!("{PASSWORD}\n"))?;
-    let bind = Some((BIND_DN.to_owned(), Password::from_file(&password)?));
+    let password = |name: &str, password: &str| -> Result<Password> {
+        let file = directory.workdir.file(name, format!("{password}\n"))?;
+        fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+        Ok(Password::from_file(&file)?)
+    };
+    let bind = Some((BIND_DN.to_owned(), password("password", PASSWORD)?));
     let (ldap, ldaps) = (directory.slapd.ldap(), directory.slapd.ldaps());
     let secure = |url: &str, start_tls: bool, authorities: Vec<Certificate>| {
         let server = Server::parse(url, start_tls).unwrap();
@@ -160,8 +166,7 @@ fn tls_is_spoken_with_whom_the_authority_vouches_for_and_nobody_else() -> Result
         let error = unknown(&other, "bob@example.org");
         assert!(error.to_string().contains("not valid for name"), "{error}");
     }
-    let wrong = directory.workdir.file("wrong", "wrong\n")?;
-    let bind = Some((BIND_DN.to_owned(), Password::from_file(&wrong)?));
+    let bind = Some((BIND_DN.to_owned(), password("wrong", "wrong")?));
     let error = unknown(&source(LdapSettings { bind, ..settings(&ldap) }), "bob@example.org");
     assert!(error.to_string().contains("invalidCredentials"), "{error}");
     assert!(matches!(error, LookupError::Refused { .. }), "{error:?}");
