@@ -18,8 +18,10 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) index: u64,
-    /// Which of those written of its input it is, counted from 1.
+    /// Which of the messages written of its input it is, counted from 1.
     pub(crate) number: u64,
+    /// Whether it is none, but what an mbox has before its first one, or a server's data about a folder.
+    pub(crate) is_no_message: bool,
     pub(crate) sum: Sum,
     pub(crate) spot: Spot,
     /// Whether it is another than it was.
@@ -43,6 +45,8 @@ impl Expected {
     /// The folder of a Maildir that it comes from, if it comes from one.
     fn mail_folder(&self) -> Option<&Path> {
         match &self.spot {
+            // What was an mbox once has that beside its messages.
+            Spot::File(_) if self.is_no_message => Some(Path::new("")),
             Spot::File(file) if is_mail(file) => Some(folder_of(file)),
             _ => None,
         }
@@ -91,29 +95,38 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 
 /// What must be in the outputs of one input.
 #[derive(Debug, Default)]
-pub(crate) struct Input(Vec<Expected>);
+pub(crate) struct Input {
+    all: Vec<Expected>,
+    messages: u64,
+}
 
 impl Input {
     pub(crate) fn add(&mut self, expected: Expected) {
-        self.0.push(expected);
+        self.messages += u64::from(!expected.is_no_message);
+        self.all.push(expected);
     }
 
     /// Leaves out those with these places in the run.
     pub(crate) fn forget(&mut self, outdated: &HashSet<u64>) {
         if !outdated.is_empty() {
-            self.0.retain(|expected| !outdated.contains(&expected.index));
+            self.all.retain(|expected| !outdated.contains(&expected.index));
         }
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> u64 {
-        self.0.len() as u64
+    /// How many messages there are.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Whether it was an mbox.
+    fn was_mbox(&self) -> bool {
+        self.all.iter().any(|expected| matches!(expected.spot, Spot::Within))
     }
 
     /// In how many folders of a Maildir its messages were; `None` if it was something else. One without messages may
     /// have been a Maildir.
     pub(crate) fn mail_folders(&self) -> Option<usize> {
-        let folders: Option<BTreeSet<&Path>> = self.0.iter().map(Expected::mail_folder).collect();
+        let folders: Option<BTreeSet<&Path>> = self.all.iter().map(Expected::mail_folder).collect();
         folders.map(|folders| folders.len())
     }
 
@@ -121,7 +134,7 @@ impl Input {
     /// the root of the output that is the one above them all below which most folders with messages have their mbox.
     pub(crate) fn by_mbox(self, mboxes: &[PathBuf], root: Option<&Path>) -> (Vec<Self>, Self) {
         let files: BTreeSet<PathBuf> =
-            self.0.iter().filter_map(Expected::mail_folder).map(file_for).collect();
+            self.all.iter().filter_map(Expected::mail_folder).map(file_for).collect();
         let at = |path: PathBuf| mboxes.iter().position(|mbox| *mbox == path);
         let above = mboxes.first().and_then(|mbox| mbox.parent()).into_iter().flat_map(Path::ancestors);
         let above = above.filter(|above| mboxes.iter().all(|mbox| mbox.starts_with(above)));
@@ -131,7 +144,7 @@ impl Input {
             files.iter().filter_map(|file| Some((file.as_path(), at(root.join(file))?))).collect();
         let mut parts: Vec<Self> = mboxes.iter().map(|_| Self::default()).collect();
         let mut rest = Self::default();
-        for expected in self.0 {
+        for expected in self.all {
             let file = expected.mail_folder().map(file_for);
             let place = file.and_then(|file| places.get(file.as_path()));
             place.and_then(|at| parts.get_mut(*at)).unwrap_or(&mut rest).add(expected);
@@ -141,16 +154,20 @@ impl Input {
 
     /// To be met in the order of the report.
     pub(crate) fn in_order(self) -> Left {
-        Left::InOrder(self.0.into_iter())
+        Left::InOrder(self.all.into_iter())
     }
 
     /// To be met in any order.
     pub(crate) fn in_folders(self) -> Left {
+        let was_mbox = self.was_mbox();
+        let (beside, messages): (Vec<_>, Vec<_>) =
+            self.all.into_iter().partition(|expected| expected.is_no_message);
         let mut all: HashMap<Sum, Vec<Expected>> = HashMap::new();
-        for message in self.0 {
+        for message in messages {
             all.entry(message.sum.clone()).or_default().push(message);
         }
-        Left::InAny(all)
+        // A Maildir that was copied may have brought such a file along, like others that are not mail.
+        Left::InAny { all, beside: (was_mbox || !beside.is_empty()).then_some(beside) }
     }
 }
 
@@ -159,7 +176,11 @@ pub(crate) enum Left {
     /// The messages are in the order of the report.
     InOrder(std::vec::IntoIter<Expected>),
     /// The messages of a folder come in no order, so they are looked for among all.
-    InAny(HashMap<Sum, Vec<Expected>>),
+    InAny {
+        all: HashMap<Sum, Vec<Expected>>,
+        /// What is in the file beside them, if that is known.
+        beside: Option<Vec<Expected>>,
+    },
 }
 
 /// Whether something must be there.
@@ -177,7 +198,7 @@ impl Left {
                 Some(expected) if expected.sum == *sum => Found::Good,
                 _ => Found::Not,
             },
-            Self::InAny(all) => {
+            Self::InAny { all, .. } => {
                 let Some(same) = all.get_mut(sum).filter(|same| !same.is_empty()) else { return Found::Not };
                 let fits = |expected: &Expected| expected.fits(below, octets);
                 let Some(at) = same.iter().position(fits) else { return Found::Elsewhere };
@@ -187,11 +208,44 @@ impl Left {
         }
     }
 
+    /// Meets octets that belong to no message. If they must not be there, what must is still expected.
+    pub(crate) fn take_no_message(&mut self, sum: &Sum) -> Found {
+        let next = self.next_ones().and_then(<[Expected]>::first);
+        if next.is_none_or(|expected| !expected.is_no_message || expected.sum != *sum) {
+            return Found::Not;
+        }
+        self.skip(1);
+        Found::Good
+    }
+
+    /// What must come next, if there is an order.
+    pub(crate) fn next_ones(&self) -> Option<&[Expected]> {
+        match self {
+            Self::InOrder(left) => Some(left.as_slice()),
+            Self::InAny { .. } => None,
+        }
+    }
+
+    /// So many of these were met.
+    pub(crate) fn skip(&mut self, met: usize) {
+        if let Self::InOrder(left) = self {
+            left.by_ref().take(met).for_each(drop);
+        }
+    }
+
+    /// What must be in the file beside the messages of a folder, if that is known.
+    pub(crate) fn beside(&mut self) -> Option<&mut Vec<Expected>> {
+        match self {
+            Self::InOrder(_) => None,
+            Self::InAny { beside, .. } => beside.as_mut(),
+        }
+    }
+
     /// Tells what was not met.
     pub(crate) fn missing(self, checked: &mut Checked) {
         let mut left: Vec<Expected> = match self {
             Self::InOrder(left) => left.collect(),
-            Self::InAny(all) => all.into_values().flatten().collect(),
+            Self::InAny { all, .. } => all.into_values().flatten().collect(),
         };
         left.sort_by_key(|expected| expected.index);
         for Expected { index, .. } in left {

@@ -74,7 +74,7 @@ impl Job {
 }
 
 /// Of the program, and of what its journals look like.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", 2");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", 3");
 
 /// Everything before this is done: written, recorded, durable.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

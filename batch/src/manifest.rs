@@ -3,6 +3,8 @@
 //! Each line has the SHA-256 of the line before it, so none can be changed, added or left out in the middle, and a
 //! signature of the file, or of its last line alone, covers all of it.
 
+mod cut;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
@@ -14,6 +16,7 @@ use std::{
 
 use serde::Deserialize;
 
+use self::cut::{meet_all, meet_beside};
 use crate::{
     archive::Kind,
     digest::{CopyError, Summed},
@@ -45,6 +48,9 @@ struct Line {
     below: Option<String>,
     /// In which folder it was replaced before, as an earlier line has it.
     again: Option<String>,
+    /// Whether it is about octets that are no message.
+    #[serde(default)]
+    no_message: bool,
 }
 
 impl Line {
@@ -163,14 +169,14 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
             *again.entry(earlier).or_default() += 1;
         }
         let spot = line.spot();
-        let Line { index, archive, input, output, .. } = line;
+        let Line { index, archive, input, output, no_message: is_no_message, .. } = line;
         match output {
             Some(sum) => {
                 checked.untold += u64::from(matches!(spot, Spot::Untold));
                 let changed = input != sum;
                 let input = inputs.entry(archive).or_default();
-                let number = input.len() + 1;
-                input.add(Expected { index, number, sum, spot, changed });
+                let number = input.messages() + 1;
+                input.add(Expected { index, number, is_no_message, sum, spot, changed });
             }
             None => checked.wrong(format!("message {index}: the report says that nothing was written")),
         }
@@ -250,6 +256,12 @@ fn mboxes_in(outputs: &[PathBuf]) -> Result<Option<Vec<PathBuf>>, BatchError> {
 
 /// Reads an output, and meets what must be there.
 fn meet(output: &Path, kind: Kind, left: &mut Left, checked: &mut Checked) -> Result<(), BatchError> {
+    if kind == Kind::Mbox && meet_all(output, left, checked)? {
+        return Ok(());
+    }
+    if matches!(kind, Kind::Maildir | Kind::Tree) {
+        meet_beside(output, left, checked)?;
+    }
     let mut source = source_of(output, kind)?;
     let failed = |source| BatchError::Read { origin: output.display().to_string(), source };
     while let Some(piece) = source.next_piece().map_err(failed)? {
@@ -263,7 +275,18 @@ fn meet(output: &Path, kind: Kind, left: &mut Left, checked: &mut Checked) -> Re
                 let sum = sum.map_err(|(CopyError::Read(error) | CopyError::Write(error))| failed(error))?;
                 (large.origin, None, sum)
             }
-            Piece::Verbatim(_) => continue,
+            Piece::Verbatim { mut large, .. } => {
+                let sum = Summed::of_copy(&mut large.octets, &mut io::sink());
+                let sum = sum.map_err(|(CopyError::Read(error) | CopyError::Write(error))| failed(error))?;
+                match left.take_no_message(&Sum::from(sum)) {
+                    Found::Good => checked.good += 1,
+                    _ => checked.wrong(format!(
+                        "{}: the octets before the first message are not what the report says",
+                        large.origin.file.display()
+                    )),
+                }
+                continue;
+            }
             Piece::Unreadable { origin, error } => {
                 checked.wrong(format!("{origin}: {error}"));
                 continue;

@@ -23,7 +23,6 @@ use crate::{
     pipeline::{Sink, Source},
     run::{DEFAULT_MAX_MESSAGE, Extent, Options, Output},
     single::SingleSource,
-    stored::{Large, Origin},
     tree::{Listing, Naming, TreeSink, TreeSource},
 };
 
@@ -95,6 +94,11 @@ pub(crate) fn open(
                 return Ok((Box::new(source.to_replace()), Some(Box::new(sink))));
             }
             log.left_out(input, &tree.left_out);
+            let was_mbox = tree.kept.iter().any(|kept| kept == Path::new(PREAMBLE));
+            let source = match options.output.format() {
+                Some(Format::Mbox(_)) if was_mbox => source.begin_with(PREAMBLE),
+                _ => source,
+            };
             let sink = place.map(|place| of_maildir(place, input, tree, options, done)).transpose()?;
             Ok((Box::new(source), sink))
         }
@@ -206,21 +210,13 @@ fn of_maildir(
                 Some(_) => place.partial().is_file(),
                 None => tree.folders.len() == 1,
             };
-            let mut sink = match tree.folders.as_slice() {
+            let sink = match tree.folders.as_slice() {
                 _ if is_file => one_mbox(place, variant, frame, done)?,
                 folders => match done {
                     Some(done) => MboxSink::resume_folders(place, variant, input, folders, done)?,
                     None => MboxSink::folders(place, variant, input, folders)?,
                 },
             };
-            // An earlier run has begun with it.
-            if done.is_none() && tree.kept.iter().any(|kept| kept == Path::new(PREAMBLE)) {
-                let failed = |source| BatchError::Read { origin: PREAMBLE.into(), source };
-                let octets = Box::new(File::open(input.join(PREAMBLE)).map_err(failed)?);
-                // It goes where a message of the root goes.
-                let origin = Origin { file: input.join("cur").join(PREAMBLE).into(), offset: None };
-                sink.copy(Large { attributes: None, origin, message: None, octets })?;
-            }
             Box::new(sink)
         }
     })

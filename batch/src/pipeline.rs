@@ -169,7 +169,7 @@ struct Read {
 pub(crate) enum Ready {
     Finished(Box<Finished>),
     Large { index: u64, large: Large },
-    Verbatim(Large),
+    Verbatim { index: u64, large: Large, is_doubtful: bool },
     Unreadable { index: u64, origin: Origin, error: io::Error },
     Vanished { index: u64, origin: Origin },
 }
@@ -198,9 +198,7 @@ fn read_all<'scope, 'task: 'scope>(
             Met::Done => continue,
             Met::PutBack(folder) => Some(folder),
         };
-        if !matches!(piece, Piece::Verbatim(_)) {
-            read.messages += 1;
-        }
+        read.messages += 1;
         let index = run.before + read.messages;
         let charge = match &piece {
             Piece::Message(stored) if shared.task.works_on_objects() && ciphertext(stored).is_some() => {
@@ -208,7 +206,7 @@ fn read_all<'scope, 'task: 'scope>(
             }
             Piece::Message(stored) => gate::charge(stored.octets.len()),
             // An open file and a copying buffer; not many shall wait for the writer.
-            Piece::Large(_) | Piece::Verbatim(_) => run.room / 16,
+            Piece::Large(_) | Piece::Verbatim { .. } => run.room / 16,
             Piece::Unreadable { .. } | Piece::Vanished { .. } => gate::OVERHEAD,
         };
         // Nobody shall wait for room that the bundle takes.
@@ -234,7 +232,7 @@ fn read_all<'scope, 'task: 'scope>(
                 None
             }
             Piece::Large(large) => Some(Ready::Large { index, large }),
-            Piece::Verbatim(large) => Some(Ready::Verbatim(large)),
+            Piece::Verbatim { large, is_doubtful } => Some(Ready::Verbatim { index, large, is_doubtful }),
             Piece::Unreadable { origin, error } => Some(Ready::Unreadable { index, origin, error }),
             Piece::Vanished { origin } => Some(Ready::Vanished { index, origin }),
         };
@@ -296,7 +294,7 @@ fn met(piece: &Piece, done: &mut Done) -> Met {
             };
             done.meets(origin, &Content::Sum(&sum))
         }
-        Piece::Large(large) | Piece::Verbatim(large) => done.meets(&large.origin, &large.content()),
+        Piece::Large(large) | Piece::Verbatim { large, .. } => done.meets(&large.origin, &large.content()),
         Piece::Unreadable { .. } | Piece::Vanished { .. } => Met::New,
     }
 }

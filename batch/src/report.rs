@@ -36,6 +36,9 @@ pub struct Record {
     /// that tells of that is one of what was, and this one has taken its place.
     #[serde(serialize_with = "again", skip_serializing_if = "Option::is_none")]
     pub again: Option<PathBuf>,
+    /// Whether it is none: what an mbox has before its first message, or a server's data about a folder.
+    #[serde(rename = "no_message", skip_serializing_if = "is_false")]
+    pub is_no_message: bool,
     /// Its `Message-ID`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
@@ -78,6 +81,7 @@ impl Record {
             index,
             source,
             again: None,
+            is_no_message: false,
             message_id: None,
             year: None,
             layers: Vec::new(),
@@ -96,6 +100,9 @@ impl Record {
 
 /// The action of a message that was copied unchanged because of an error.
 pub(crate) const FAILED: &str = "failed";
+
+/// The action of what is copied unchanged because that is right.
+pub(crate) const KEPT: &str = "kept";
 
 /// What went wrong with one message.
 #[derive(Clone, Debug, Serialize)]
@@ -120,6 +127,11 @@ fn origin<S: serde::Serializer>(origin: &Origin, serializer: S) -> Result<S::Ok,
 #[expect(clippy::ref_option, reason = "serde passes a reference")]
 fn again<S: serde::Serializer>(folder: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     folder.as_deref().map(escaped).serialize(serializer)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(is: &bool) -> bool {
+    !is
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

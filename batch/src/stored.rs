@@ -131,7 +131,12 @@ pub enum Piece {
     /// A message over the limit, to be copied as it is.
     Large(Large),
     /// Octets that belong to no message, to be copied as they are.
-    Verbatim(Large),
+    Verbatim {
+        /// The octets.
+        large: Large,
+        /// Whether they may be a message all the same.
+        is_doubtful: bool,
+    },
     /// A message that could not be read.
     Unreadable {
         /// Where it is.

@@ -23,7 +23,8 @@ use crate::{
     inspect::Contents,
     instant,
     render::{Readings, ciphertext, readings, render},
-    stored::{Frame, Origin, Stored},
+    report::KEPT,
+    stored::{Frame, Origin, Stored, Untouchable},
     task::{self, Done, Failed, Task, Work, Working},
 };
 
@@ -46,6 +47,8 @@ pub struct Finished {
     pub again: Option<PathBuf>,
     /// Where it was found.
     pub place: Place,
+    /// Whether it is no message, but a server's data about a folder.
+    pub is_no_message: bool,
     /// Its `Message-ID`.
     pub message_id: Option<String>,
     /// The year of its date.
@@ -160,7 +163,7 @@ fn look<'t>(task: &'t dyn Task, stored: &Stored, index: u64) -> Result<Looked<'t
         return if untouchable.is_failure() {
             Err(Failed::new(Fault::Message, untouchable.to_string()))
         } else {
-            Ok(Looked::Away(Done { reason: Some(untouchable.to_string()), ..Done::unchanged("kept") }))
+            Ok(Looked::Away(Done { reason: Some(untouchable.to_string()), ..Done::unchanged(KEPT) }))
         };
     }
     if task.works_on_objects()
@@ -321,6 +324,7 @@ impl Started {
             index,
             again,
             place,
+            is_no_message: stored.untouchable == Some(Untouchable::FolderData),
             message_id,
             year,
             contents,

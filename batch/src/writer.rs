@@ -15,7 +15,7 @@ use crate::{
     journal::{self, Checkpoint, Journal},
     output::Copied,
     pipeline::{Mark, Noted, Observer, Outgoing, Ready, Sink},
-    report::{ErrorRecord, FAILED, Record},
+    report::{ErrorRecord, FAILED, KEPT, Record},
     stored::{Large, Origin},
     task::{Done, Failed},
     worker::Finished,
@@ -80,7 +80,7 @@ impl<'a> Writer<'a> {
             Ready::Finished(finished) => {
                 (&finished.place.origin, finished.input.size, Content::Sum(&finished.input.sha256))
             }
-            Ready::Large { large, .. } | Ready::Verbatim(large) => {
+            Ready::Large { large, .. } | Ready::Verbatim { large, .. } => {
                 (&large.origin, large.size(), large.content())
             }
             Ready::Unreadable { .. } | Ready::Vanished { .. } => return,
@@ -172,7 +172,7 @@ impl<'a> Writer<'a> {
         match ready {
             Ready::Finished(finished) => self.finished(*finished),
             Ready::Large { index, large } => self.large(index, large),
-            Ready::Verbatim(large) => self.copy(large).map(|_| ()),
+            Ready::Verbatim { index, large, is_doubtful } => self.verbatim(index, large, is_doubtful),
             Ready::Unreadable { index, origin, error } => self.unreadable(index, origin, error),
             Ready::Vanished { index, origin } => {
                 self.missing(index, origin, Fault::Transient, "it was deleted during the run".into())
@@ -203,6 +203,7 @@ impl<'a> Writer<'a> {
             message_id: finished.message_id,
             year: finished.year,
             layers: finished.contents.layers,
+            is_no_message: finished.is_no_message,
             output: (self.writes && (is_written || self.sink.is_none())).then_some(finished.output),
             elapsed_ms: u64::try_from(finished.elapsed.as_millis()).unwrap_or(u64::MAX),
             ..Record::new(finished.index, finished.place.origin, finished.input)
@@ -243,6 +244,31 @@ impl<'a> Writer<'a> {
             error: Some(ErrorRecord { fault: Fault::Policy, reason }),
             output: is_written.then_some(copied.written),
             ..Record::new(index, source, copied.read)
+        })
+    }
+
+    /// Octets that belong to no message have a line of their own in the report, or nobody could prove that the output has
+    /// these there, and no others.
+    fn verbatim(&mut self, index: u64, large: Large, is_doubtful: bool) -> Result<(), BatchError> {
+        let source = large.origin.clone();
+        let copied = self.copy(large)?;
+        let record = Record {
+            is_no_message: true,
+            output: self.writes.then_some(copied.written),
+            ..Record::new(index, source, copied.read)
+        };
+        self.tell(if is_doubtful {
+            let reason = format!(
+                "{} octets before the first message may be one, but begin with no proper From_ line",
+                record.input.size
+            );
+            Record { error: Some(ErrorRecord { fault: Fault::Message, reason }), ..record }
+        } else {
+            Record {
+                action: KEPT,
+                reason: Some("not a message, but what is before the first".into()),
+                ..record
+            }
         })
     }
 

@@ -306,7 +306,7 @@ pub fn mbox(octets: &[u8]) {
     while let Some(mut part) = next(&mut whole) {
         let mut kept = None;
         at += match &mut part {
-            Part::Preamble { len } => *len as usize,
+            Part::Preamble { len, .. } => *len as usize,
             Part::Message(found) => {
                 check(found, octets, at);
                 kept = found.octets.take();

@@ -55,6 +55,8 @@ pub enum Part {
     Preamble {
         /// How many there are.
         len: u64,
+        /// Whether they are a byte order mark and empty lines, and surely no message.
+        is_blank: bool,
     },
     /// A message.
     Message(Box<Found>),
@@ -184,9 +186,9 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
     pub fn next_part(&mut self) -> io::Result<Option<Part>> {
         if !self.started {
             self.started = true;
-            let len = self.preamble()?;
+            let (len, is_blank) = self.preamble()?;
             if len > 0 {
-                return Ok(Some(Part::Preamble { len }));
+                return Ok(Some(Part::Preamble { len, is_blank }));
             }
         }
         let Some(from_line) = self.next.take() else { return Ok(None) };
@@ -198,22 +200,23 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         self.next.is_some()
     }
 
-    /// Skips what is before the first From_ line.
-    fn preamble(&mut self) -> io::Result<u64> {
+    /// Skips what is before the first From_ line; tells how long that is, and whether it is blank.
+    fn preamble(&mut self) -> io::Result<(u64, bool)> {
         const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-        let mut after_empty = true;
+        let (mut after_empty, mut is_blank) = (true, true);
         while let Some(mut line) = self.line()? {
             if self.window_at == 0 && line.start == 0 && self.text(line).starts_with(BYTE_ORDER_MARK) {
                 line.start = BYTE_ORDER_MARK.len();
             }
             if line.starts && after_empty && self.verdict(line, true)? == Verdict::Begins {
                 self.next = Some(self.drop_before(line));
-                return Ok(self.window_at);
+                return Ok((self.window_at, is_blank));
             }
             after_empty = line.starts && is_empty_line(self.text(line));
+            is_blank &= self.text(line).trim_ascii().is_empty();
             self.forget();
         }
-        Ok(self.window_at + self.window.len() as u64)
+        Ok((self.window_at + self.window.len() as u64, is_blank))
     }
 
     fn message(&mut self, from_line: Line) -> io::Result<Found> {

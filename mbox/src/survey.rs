@@ -74,7 +74,7 @@ impl Survey {
         let mut splitter = Splitter::new(input, probe, 0);
         while let Some(part) = splitter.next_part()? {
             match part {
-                Part::Preamble { len } => (survey.preamble, survey.octets) = (len, len),
+                Part::Preamble { len, .. } => (survey.preamble, survey.octets) = (len, len),
                 Part::Message(found) => survey.add(&found),
             }
         }

@@ -21,7 +21,7 @@ fn split_with(mbox: &[u8], limit: usize, buffer: usize) -> (u64, Vec<Found>) {
     let (mut preamble, mut messages) = (0, Vec::new());
     while let Some(part) = splitter.next_part().unwrap() {
         match part {
-            Part::Preamble { len } => preamble = len,
+            Part::Preamble { len, .. } => preamble = len,
             Part::Message(found) => messages.push(*found),
         }
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     pipeline::Source,
-    stored::{Origin, Piece},
+    stored::{Large, Origin, Piece},
     tree::read,
 };
 
@@ -34,6 +34,8 @@ pub struct MaildirSource {
     renamed: HashSet<OsString>,
     /// What was given, where the messages are replaced while they are read.
     given: Option<Given>,
+    /// A file that comes before all messages, and is none.
+    first: Option<PathBuf>,
 }
 
 /// Which messages were given.
@@ -67,13 +69,19 @@ impl MaildirSource {
     pub fn new(root: &Path, tree: &Tree, limit: usize) -> Self {
         let open = tree.folders.iter().map(|folder| root.join(folder)).collect();
         let (names, current, renamed) = (VecDeque::new(), PathBuf::new(), HashSet::new());
-        Self { root: root.to_owned(), limit, open, current, names, renamed, given: None }
+        Self { root: root.to_owned(), limit, open, current, names, renamed, given: None, first: None }
     }
 
     /// For a Maildir whose messages are replaced: what comes meanwhile, or is moved from folder to folder, is read as well.
     #[must_use]
     pub fn to_replace(self) -> Self {
         Self { given: Some(Given::default()), ..self }
+    }
+
+    /// Gives what an mbox had before its first message first; it lies in this file.
+    #[must_use]
+    pub fn begin_with(self, name: &str) -> Self {
+        Self { first: Some(self.root.join(name)), ..self }
     }
 
     /// The next name that is a message's.
@@ -119,6 +127,13 @@ impl MaildirSource {
 
 impl Source for MaildirSource {
     fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+        if let Some(path) = self.first.take() {
+            let octets = Box::new(fs::File::open(&path).map_err(|error| named(&path, &error))?);
+            let origin = Origin { file: path.into(), offset: None };
+            // Whether it may be a message was told when it came here.
+            let large = Large { attributes: None, origin, message: None, octets };
+            return Ok(Some(Piece::Verbatim { large, is_doubtful: false }));
+        }
         let Some(path) = self.next_name()? else { return Ok(None) };
         let read = match read(&path, self.limit) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match self.find_again(&path)? {

@@ -15,7 +15,7 @@ use crate::{
     done::Done,
     error::BatchError,
     form::{Form, around, with_flags},
-    large::Incoming,
+    large::{Incoming, PREAMBLE},
     output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
     pipeline::{Mark, Outgoing, Sink},
     render::{LineEnd, fields, is_content_length, split},
@@ -321,7 +321,12 @@ impl Sink for MboxSink {
         if let Some((frame, len)) = large.message {
             return self.large(Incoming::open(large, frame, len)?);
         }
-        let current = self.turn_to(&large.origin.file.clone())?;
+        // What an mbox had before its first message goes where a message of the root goes.
+        let origin = match &self.folders {
+            Some((root, _)) => root.join("cur").join(PREAMBLE),
+            None => large.origin.file.to_path_buf(),
+        };
+        let current = self.turn_to(&origin)?;
         let path = current.path.clone();
         let failed = |source| BatchError::Write { path: path.clone(), source };
         let copied = copy_all(large, &mut current.to).map_err(|error| error.unwrap_or_else(failed))?;

@@ -172,11 +172,12 @@ impl MboxSource {
 impl Source for MboxSource {
     fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         match self.splitter.next_part()? {
-            Some(Part::Preamble { len }) => {
+            Some(Part::Preamble { len, is_blank }) => {
                 if !self.is_surveyed {
                     (self.survey.preamble, self.survey.octets) = (len, len);
                 }
-                self.part(0, len, None).map(|part| Some(Piece::Verbatim(part)))
+                let large = self.part(0, len, None)?;
+                Ok(Some(Piece::Verbatim { large, is_doubtful: !is_blank }))
             }
             Some(Part::Message(found)) => self.stored(*found).map(Some),
             None if State::of(&self.file.metadata()?) != self.state => {

@@ -22,6 +22,7 @@ mod manifest;
 mod mbox;
 mod memory;
 mod powercut;
+mod preamble;
 mod progress;
 mod readers;
 mod resume;
