@@ -281,7 +281,7 @@ impl<'a> Log<'a> {
 
     /// Says what a look at an mbox found, at all of it or at as much as was read.
     pub(crate) fn survey(&self, path: &Path, survey: &Survey, read: Extent) {
-        let Survey { messages, preamble, doubtful, wrong_lengths, .. } = survey;
+        let Survey { messages, preamble, doubtful, disputed, wrong_lengths, .. } = survey;
         let variant = survey.variant().as_str();
         let writer = survey.writer.map_or(String::new(), |writer| format!(" of {}", writer.as_str()));
         if !self.is_quiet {
@@ -302,6 +302,12 @@ impl<'a> Log<'a> {
         if *doubtful > 0 {
             self.say(&format!(
                 "{}: {doubtful} messages may be two each; they are not touched",
+                path.display()
+            ));
+        }
+        if *disputed > 0 {
+            self.say(&format!(
+                "{}: {disputed} messages may be parts of one, by a Content-Length; they are not touched",
                 path.display()
             ));
         }

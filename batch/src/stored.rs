@@ -67,6 +67,8 @@ pub enum Frame {
 pub enum Untouchable {
     /// It may be two messages: the line at this offset of the archive may begin another one.
     MaybeTwo(u64),
+    /// The From_ line at this offset of the archive is text, if a `Content-Length` is right that is not believed.
+    Disputed(u64),
     /// It was given as one message: a line at this offset of it begins another one in an mbox.
     TwoInOne(u64),
     /// The archive ends within a line.
@@ -83,6 +85,11 @@ impl fmt::Display for Untouchable {
             Self::MaybeTwo(offset) => {
                 write!(f, "the line at octet {offset} may begin another message, but is no proper From_ line")
             }
+            Self::Disputed(offset) => write!(
+                f,
+                "a Content-Length says that the From_ line at octet {offset} begins no message; that is not believed, because \
+                 the other messages do not bear it out"
+            ),
             Self::TwoInOne(offset) => write!(
                 f,
                 "octet {offset} looks like the beginning of a second message: give an mbox as a file whose name ends in \

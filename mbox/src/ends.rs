@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 use crate::{
     from_line::{Shape, begins_header, shape},
-    splitter::Probe,
+    length::begins_length,
 };
 
 /// Where messages may end in a stream: for each From_ line its offset and how many octets the empty line before it
@@ -35,7 +35,8 @@ impl Ends {
             if at_line_start && matches!(shape(&line), Shape::Dated | Shape::Undated) {
                 possible = Some((at, empty));
             }
-            has_lengths |= line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case(b"Content-Length:"));
+            // Also in a body: that costs a little memory.
+            has_lengths |= at_line_start && begins_length(&line);
             let is_empty = at_line_start && matches!(line.as_slice(), b"\n" | b"\r\n");
             empty = if is_empty { read } else { 0 };
             at_line_start = line.ends_with(b"\n");
@@ -56,15 +57,10 @@ impl Ends {
         from_line << 2 | empty.min(3)
     }
 
-    fn has(&self, offset: u64) -> bool {
+    /// Whether a message may end at this offset, see [`Probe::may_end_at`](crate::Probe::may_end_at).
+    pub fn has(&self, offset: u64) -> bool {
         let is_there = |from_line, empty| self.0.binary_search(&Self::packed(from_line, empty)).is_ok();
         (0..=2).any(|empty| is_there(offset, empty) || is_there(offset.saturating_add(empty), empty))
-    }
-}
-
-impl Probe for Ends {
-    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
-        Ok(self.has(offset))
     }
 }
 

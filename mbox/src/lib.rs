@@ -36,6 +36,12 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! # Whose lengths are believed
+//!
+//! A `Content-Length` may say that what looks like a From_ line is text. Where the archive's writer tells the length of every
+//! message (mboxcl, mboxcl2), that is so. Elsewhere the field came with the message, and with the right number its sender would
+//! have the mail of others for his own text: there the line begins a message, and those that it is about are [disputed](Found::disputed).
+//!
 //! # What is no From_ line
 //!
 //! A line begins a message if an empty line or the start is before it, it has the shape of a From_ line, and a header
@@ -56,6 +62,8 @@
 mod ends;
 mod envelope;
 mod from_line;
+mod length;
+mod probe;
 mod quoting;
 mod splitter;
 mod survey;
@@ -64,7 +72,8 @@ mod variant;
 pub use ends::Ends;
 pub use envelope::{arrival, from_line, sender};
 pub use from_line::{Shape, begins_header, shape};
+pub use probe::{Believing, Probe, is_end};
 pub use quoting::{Quoting, quote, unquote};
-pub use splitter::{Found, Part, Probe, Splitter, is_end};
+pub use splitter::{Found, Part, Splitter};
 pub use survey::{Survey, Writer};
 pub use variant::Variant;

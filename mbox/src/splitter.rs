@@ -12,6 +12,8 @@ use memchr::memmem::Finder;
 
 use crate::{
     from_line::{Shape, begins_header, shape},
+    length::Length,
+    probe::Probe,
     quoting::LineStart,
 };
 
@@ -44,6 +46,11 @@ pub struct Found {
     pub protected: u64,
     /// Whether its `Content-Length` is right, if it has one.
     pub length: Option<bool>,
+    /// Whether it has nothing behind its header, not even a place for its length.
+    pub is_bare_header: bool,
+    /// A From_ line that is text of this message, or of the one before it, if a `Content-Length` is right that is not
+    /// believed: see [`Probe::tells_lengths`].
+    pub disputed: Option<u64>,
     /// The octets, unless there are more than the limit.
     pub octets: Option<Vec<u8>>,
 }
@@ -60,44 +67,6 @@ pub enum Part {
     },
     /// A message.
     Message(Box<Found>),
-}
-
-/// Looks elsewhere into the archive, to test what a `Content-Length` claims.
-pub trait Probe {
-    /// Whether a message may end at this offset: there the archive ends, or a From_ line begins where a line does,
-    /// with or without an empty line before it.
-    fn may_end_at(&self, offset: u64) -> io::Result<bool>;
-}
-
-impl<P: Probe + ?Sized> Probe for &P {
-    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
-        (**self).may_end_at(offset)
-    }
-}
-
-impl Probe for [u8] {
-    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let before = start.checked_sub(1).and_then(|last| self.get(last)).copied();
-        Ok(self.get(start..).is_some_and(|octets| is_end(before, octets)))
-    }
-}
-
-/// Whether these octets, the next of an archive after this one, are its end or begin another message.
-pub fn is_end(before: Option<u8>, octets: &[u8]) -> bool {
-    let lines = octets.strip_prefix(b"\r\n").or_else(|| octets.strip_prefix(b"\n"));
-    let at_line_start = lines.is_some() || before.is_none_or(|octet| octet == b'\n');
-    let lines = lines.unwrap_or(octets);
-    if lines.is_empty() {
-        return true;
-    }
-    // Words in the middle of a line are no From_ line.
-    if !at_line_start {
-        return false;
-    }
-    let mut lines = lines.split(|&octet| octet == b'\n');
-    let from_line = lines.next().unwrap_or_default();
-    matches!(shape(from_line), Shape::Dated | Shape::Undated) && lines.next().is_some_and(begins_header)
 }
 
 /// Cuts a stream into messages.
@@ -117,6 +86,10 @@ pub struct Splitter<R, P> {
     started: bool,
     /// The message whose From_ line begins the window.
     next: Option<Line>,
+    /// Whether lengths are those of the archive's writer, when somebody has asked.
+    tells_lengths: Option<bool>,
+    /// Up to where a length that is not believed has From_ lines for text.
+    disputed_to: u64,
 }
 
 /// A line, or a piece of a long one, in the window.
@@ -136,6 +109,10 @@ struct Reading {
     line_start: LineStart,
     keep: bool,
     claim: Claim,
+    /// What the header says, up to here.
+    length: Length,
+    /// Where the body begins.
+    body: Option<u64>,
     /// Where the message ends, as its `Content-Length` has it.
     claimed: Option<u64>,
 }
@@ -144,6 +121,7 @@ impl Reading {
     /// Notes what is known when the message ends at this offset.
     fn end_at(&mut self, end: u64) {
         self.found.separator = self.after_empty;
+        self.found.is_bare_header = self.body.is_none_or(|body| body == end);
         if let Some(claimed) = self.claimed {
             let empty = end.checked_sub(claimed).and_then(|empty| usize::try_from(empty).ok());
             let right = empty.filter(|&empty| empty == 0 || empty == self.after_empty || self.is_believed());
@@ -161,7 +139,6 @@ impl Reading {
 /// What a `Content-Length` says of this message.
 enum Claim {
     None,
-    Length(u64),
     Untested(u64),
     Believed(u64),
 }
@@ -179,7 +156,14 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
             at_line_start: true,
             started: false,
             next: None,
+            tells_lengths: None,
+            disputed_to: 0,
         }
+    }
+
+    /// What looks elsewhere into the archive.
+    pub fn probe(&self) -> &P {
+        &self.probe
     }
 
     /// The next part; `None` at the end.
@@ -232,8 +216,11 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
             line_start: LineStart::default(),
             keep: true,
             claim: Claim::None,
+            length: Length::default(),
+            body: None,
             claimed: None,
         };
+        reading.found.disputed = Some(self.window_at).filter(|offset| *offset < self.disputed_to);
         loop {
             self.skim(&mut reading)?;
             let Some(line) = self.line()? else { break };
@@ -316,14 +303,16 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         reading.after_empty = if empty { text.len() } else { 0 };
         if empty && reading.in_header {
             reading.in_header = false;
-            if let Claim::Length(length) = reading.claim {
-                let end = (self.window_at + line.end as u64).saturating_add(length);
+            let body = self.window_at + line.end as u64;
+            reading.body = Some(body);
+            if let Some(length) = reading.length.ended() {
+                let end = body.saturating_add(length);
                 reading.claim = Claim::Untested(end);
                 reading.claimed = Some(end);
             }
         } else if reading.in_header {
-            if let Some(length) = content_length(text).filter(|_| line.starts) {
-                reading.claim = Claim::Length(length);
+            if line.starts {
+                reading.length.take_in(text);
             }
         } else {
             if line.starts {
@@ -345,9 +334,14 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         // Some writers (mboxcl2) do not quote: there the length alone says that this is still the body.
         let here = self.window_at + line.start as u64;
         if let Claim::Untested(end) = reading.claim {
-            reading.claim = if end.saturating_add(2) >= here && self.probe.may_end_at(end)? {
+            reading.claim = if end.saturating_add(2) < here || !self.probe.may_end_at(end)? {
+                Claim::None
+            } else if here >= end || self.tells_lengths()? {
                 Claim::Believed(end)
             } else {
+                // Who sent this would decide what of the mail of others is shown. What it really is, nobody knows.
+                reading.found.disputed.get_or_insert(here);
+                self.disputed_to = self.disputed_to.max(end);
                 Claim::None
             };
         }
@@ -360,6 +354,13 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
             Claim::Believed(end) if here <= end.saturating_add(2) => Ok(Verdict::Begins),
             _ => Ok(verdict),
         }
+    }
+
+    fn tells_lengths(&mut self) -> io::Result<bool> {
+        if let Some(known) = self.tells_lengths {
+            return Ok(known);
+        }
+        Ok(*self.tells_lengths.insert(self.probe.tells_lengths()?))
     }
 
     fn verdict(&mut self, line: Line, after_empty: bool) -> io::Result<Verdict> {
@@ -465,15 +466,4 @@ const PIECE: usize = 64 * 1024;
 
 fn is_empty_line(line: &[u8]) -> bool {
     line == b"\n" || line == b"\r\n"
-}
-
-/// The number in a `Content-Length` field.
-fn content_length(line: &[u8]) -> Option<u64> {
-    const NAME: &[u8] = b"Content-Length:";
-    let name = line.get(..NAME.len())?;
-    let value = line.get(NAME.len()..)?;
-    if !name.eq_ignore_ascii_case(NAME) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.trim().parse().ok()
 }

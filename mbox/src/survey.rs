@@ -3,8 +3,9 @@
 use std::io::{self, BufRead};
 
 use crate::{
+    probe::Probe,
     quoting::Quoting,
-    splitter::{Found, Part, Probe, Splitter},
+    splitter::{Found, Part, Splitter},
     variant::Variant,
 };
 
@@ -29,8 +30,14 @@ pub struct Survey {
     pub doubtful: u64,
     /// Messages with a right `Content-Length`.
     pub right_lengths: u64,
+    /// Of these the ones of which that is seen without believing it: no From_ line in them is text by their length alone.
+    pub confirmed_lengths: u64,
     /// Messages with a wrong one.
     pub wrong_lengths: u64,
+    /// Messages without one that have no body either.
+    pub bare_headers: u64,
+    /// Messages that may be parts of others, by a length that is not believed.
+    pub disputed: u64,
     /// Messages whose From_ line ends in CRLF.
     pub crlf: u64,
     /// Who wrote it, if the From_ lines tell.
@@ -96,8 +103,23 @@ impl Survey {
         self.protected += found.protected;
         self.doubtful += u64::from(found.doubt.is_some());
         self.right_lengths += u64::from(found.length == Some(true));
+        self.confirmed_lengths += u64::from(found.length == Some(true) && found.protected == 0);
+        self.bare_headers += u64::from(found.length.is_none() && found.is_bare_header);
+        self.disputed += u64::from(found.disputed.is_some());
         self.wrong_lengths += u64::from(found.length == Some(false));
         self.crlf += u64::from(found.first_line.ends_with(b"\r\n"));
+    }
+
+    /// Whether the writer of the archive tells the length of every message, as far as it can be told: each has a right one,
+    /// and for each From_ line that is text because of one there is another message at least that needs no such belief. So
+    /// nobody decides by the messages that he sent himself what of the others is shown.
+    pub fn tells_lengths(&self) -> bool {
+        self.has_lengths() && self.confirmed_lengths >= self.protected
+    }
+
+    /// Whether all lengths are right.
+    fn has_lengths(&self) -> bool {
+        self.right_lengths > 0 && self.right_lengths + self.bare_headers == self.messages
     }
 
     /// The variant, as far as it can be told.
@@ -107,8 +129,7 @@ impl Survey {
     /// mboxrd: undoing it gives the author's words for all writers but those of mboxo and mboxcl, and for these too
     /// unless the author wrote `>From `.
     pub fn variant(&self) -> Variant {
-        let has_lengths = self.right_lengths > 0 && self.right_lengths == self.messages;
-        match (has_lengths, self.bare, self.quoted) {
+        match (self.has_lengths(), self.bare, self.quoted) {
             (true, 1.., _) => Variant::Mboxcl2,
             (true, 0, 1..) if self.requoted == 0 => Variant::Mboxcl,
             (false, 1.., _) => Variant::Mboxo,

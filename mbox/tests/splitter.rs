@@ -110,7 +110,7 @@ fn a_content_length_is_believed_only_if_the_archive_bears_it_out() {
     // mboxcl2 does not quote: only the length says that the inner From_ line is text.
     let inner = format!("one\n\n{DATED}A: 2\n\nend\n");
     let message = |length: usize| format!("{DATED}A: 1\nContent-Length: {length}\n\n{inner}");
-    let next = format!("\n{DATED}A: 3\n\nlast\n");
+    let next = format!("\n{DATED}A: 3\nContent-Length: 5\n\nlast\n");
     for (case, length, messages) in [
         ("right", inner.len(), 2),
         ("too long", inner.len() + 3, 3),
@@ -120,9 +120,43 @@ fn a_content_length_is_believed_only_if_the_archive_bears_it_out() {
     ] {
         let (_, found) = split(format!("{}{next}", message(length)).as_bytes());
         assert_eq!(found.len(), messages, "{case}");
+        assert!(found.iter().all(|message| message.disputed.is_none()), "{case}");
     }
-    let (_, found) = split(message(inner.len()).as_bytes());
-    assert_eq!(found.len(), 1, "the length ends at the end of the archive");
+    let (_, found) = split(format!("{}\n{}", next.trim_start(), message(inner.len())).as_bytes());
+    assert_eq!(found.len(), 2, "the length ends at the end of the archive");
+    // A message without a body has no place for a length.
+    let (_, found) = split(format!("{}{next}\n{DATED}A: 4\n\n", message(inner.len())).as_bytes());
+    assert_eq!((found.len(), found[0].protected, found[0].disputed), (3, 1, None));
+}
+
+#[test]
+fn whoever_tells_a_length_in_an_archive_that_tells_none_hides_no_mail_of_others() {
+    let victim = format!("{DATED}A: 2\n\nsecret\n\n");
+    let plain = format!("{DATED}A: 3\n\nlast\n\n");
+    let own = format!("{DATED}A: 4\nContent-Length: 3\n\nok\n\n");
+    let lying = |swallowed: &str| {
+        format!("{DATED}A: 1\nContent-Length: {}\n\nx\n\n{swallowed}", "x\n\n".len() + swallowed.len())
+    };
+    for (case, mbox, messages, disputed) in [
+        ("the next", lying(&victim) + &plain, 3, 2),
+        ("the next two", lying(&(victim.clone() + &plain)) + &plain, 4, 3),
+        ("all that come", lying(&victim.repeat(5)), 6, 6),
+        ("behind a plain one", plain.clone() + &lying(&victim) + &own, 4, 2),
+        ("with other mail of his own", own.clone() + &lying(&victim) + &own + &plain, 5, 2),
+        ("more than he sent himself", own.clone() + &lying(&victim.repeat(3)) + &own, 6, 4),
+        ("with one before it", lying(&victim).replace("A: 1", "Content-Length: 1\nA: 1") + &plain, 3, 0),
+    ] {
+        for buffer in [1, 8192] {
+            let (_, found) = split_with(mbox.as_bytes(), 1 << 20, buffer);
+            let seen: Vec<_> = found.iter().filter_map(|message| message.disputed).collect();
+            assert_eq!((found.len(), seen.len()), (messages, disputed), "{case}");
+            assert_eq!(found.iter().map(|message| message.len).sum::<u64>(), mbox.len() as u64);
+            for message in found.iter().filter(|message| message.disputed.is_some()) {
+                let line = message.disputed.unwrap();
+                assert!(line == message.offset || line == message.offset + message.len, "{case}");
+            }
+        }
+    }
 }
 
 #[test]

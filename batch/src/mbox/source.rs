@@ -123,7 +123,7 @@ impl MboxSource {
             return Ok(());
         }
         if found.quoted > 0 {
-            self.survey = survey(&self.file, &MboxProbe::of(&self.file)?)?;
+            self.survey = survey(&self.file, self.splitter.probe())?;
             self.is_surveyed = true;
         } else {
             self.survey.add(found);
@@ -162,6 +162,7 @@ impl MboxSource {
         stored.untouchable = match found.doubt {
             _ if first && is_folder_data(stored.content()) => Some(Untouchable::FolderData),
             Some(offset) => Some(Untouchable::MaybeTwo(offset)),
+            None if let Some(offset) = found.disputed => Some(Untouchable::Disputed(offset)),
             None if found.cut_short => Some(Untouchable::CutShort),
             None => None,
         };

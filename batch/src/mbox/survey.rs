@@ -4,9 +4,10 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader},
     os::unix::fs::FileExt,
+    sync::OnceLock,
 };
 
-use mbox::{Ends, Probe, Survey, is_end};
+use mbox::{Believing, Ends, Probe, Survey, is_end};
 
 use crate::compress::{Compression, decoder};
 
@@ -44,44 +45,52 @@ impl io::Read for Cursor {
 
 /// Tells where messages may end.
 #[derive(Debug)]
-pub(super) enum MboxProbe {
-    /// By looking into the file.
-    File(File),
-    /// By what was noted before: a compressed file cannot be looked into.
-    Noted(Compression, Ends),
+pub(super) struct MboxProbe {
+    file: File,
+    /// What was noted before: a compressed file cannot be looked into.
+    noted: Option<(Compression, Ends)>,
+    /// Whether its lengths are its writer's, when somebody has asked.
+    tells_lengths: OnceLock<bool>,
 }
 
 impl MboxProbe {
     /// Prepares to look into a file. One that is compressed is read once.
     pub(super) fn of(file: &File) -> io::Result<Self> {
-        let Some(compression) = Compression::of_file(file)? else { return Ok(Self::File(file.try_clone()?)) };
-        Ok(Self::Noted(compression, Ends::of(start(file, Some(compression))?)?))
+        let noted = match Compression::of_file(file)? {
+            Some(compression) => Some((compression, Ends::of(start(file, Some(compression))?)?)),
+            None => None,
+        };
+        Ok(Self { file: file.try_clone()?, noted, tells_lengths: OnceLock::new() })
     }
 
     pub(super) fn compression(&self) -> Option<Compression> {
-        match self {
-            Self::File(_) => None,
-            Self::Noted(compression, _) => Some(*compression),
-        }
+        self.noted.as_ref().map(|(compression, _)| *compression)
     }
 }
 
 impl Probe for MboxProbe {
     fn may_end_at(&self, offset: u64) -> io::Result<bool> {
-        match self {
-            MboxProbe::Noted(_, ends) => ends.may_end_at(offset),
-            MboxProbe::File(file) => {
-                let end = file.metadata()?.len();
-                if offset >= end {
-                    return Ok(offset == end);
-                }
-                let Some(last) = offset.checked_sub(1) else {
-                    return Ok(is_end(None, &read_at(file, 0, 2048)?));
-                };
-                let octets = read_at(file, last, 2049)?;
-                Ok(octets.split_first().is_some_and(|(&before, octets)| is_end(Some(before), octets)))
-            }
+        if let Some((_, ends)) = &self.noted {
+            return Ok(ends.has(offset));
         }
+        let end = self.file.metadata()?.len();
+        if offset >= end {
+            return Ok(offset == end);
+        }
+        let Some(last) = offset.checked_sub(1) else {
+            return Ok(is_end(None, &read_at(&self.file, 0, 2048)?));
+        };
+        let octets = read_at(&self.file, last, 2049)?;
+        Ok(octets.split_first().is_some_and(|(&before, octets)| is_end(Some(before), octets)))
+    }
+
+    fn tells_lengths(&self) -> io::Result<bool> {
+        if let Some(known) = self.tells_lengths.get() {
+            return Ok(*known);
+        }
+        let input = start(&self.file, self.compression())?;
+        let tells_lengths = Survey::of(input, &Believing(self))?.tells_lengths();
+        Ok(*self.tells_lengths.get_or_init(|| tells_lengths))
     }
 }
 
@@ -111,7 +120,7 @@ mod tests {
         let from = "From alice@example.org Fri Sep 16 22:26:51 2016\n";
         let middle = format!("{from}A: 2\n\nsecret\n\n");
         let lying = |length| format!("{from}Content-Length: {length:03}\n\nx\n\n");
-        for (start, messages) in [("X:", 3), ("X: ", 3), ("Y: 1\n\ntext\n\n", 2)] {
+        for (start, messages) in [("X:", 3), ("X: ", 3), ("Y: 1\n\ntext\n\n", 4)] {
             let length = "x\n\n".len() + middle.len() + from.len() + start.len();
             let archive = format!("{}{middle}{from}{start}{from}Subject: 3\n\ny\n", lying(length));
             let mut file = tempfile::tempfile().unwrap();
@@ -120,8 +129,13 @@ mod tests {
             assert!(probe.compression().is_none());
             assert_eq!(survey(&file, &probe).unwrap().messages, messages, "{start:?}");
             assert_eq!(Survey::of(archive.as_bytes(), archive.as_bytes()).unwrap().messages, messages);
-            let ends = Ends::of(archive.as_bytes()).unwrap();
-            assert_eq!(Survey::of(archive.as_bytes(), &ends).unwrap().messages, messages);
+            let mut encoder =
+                flate2::write::GzEncoder::new(tempfile::tempfile().unwrap(), flate2::Compression::fast());
+            encoder.write_all(archive.as_bytes()).unwrap();
+            let compressed = encoder.finish().unwrap();
+            let probe = MboxProbe::of(&compressed).unwrap();
+            assert!(probe.compression().is_some());
+            assert_eq!(survey(&compressed, &probe).unwrap().messages, messages, "{start:?}, compressed");
         }
     }
 }

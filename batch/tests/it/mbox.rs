@@ -293,3 +293,50 @@ fn an_mbox_given_as_one_message_is_not_touched() {
     assert_eq!((ran.totals.messages(), ran.totals.failed()), (1, 1));
     assert_eq!(fs::read(folder.path().join("out")).unwrap(), fs::read(&input).unwrap());
 }
+
+#[test]
+fn mail_that_the_length_of_another_one_swallows_is_copied_and_named_each_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = "From alice@example.org Fri Sep 16 22:26:51 2016\n";
+    let message = |number| format!("{from}Subject: {number}\n\nx\n\n");
+    let swallowed = [message(2), message(3)].concat();
+    let length = "x\n\n".len() + swallowed.len();
+    let lying = format!("{from}Subject: 1\nContent-Length: {length}\n\nx\n\n{swallowed}");
+    let mbox = [message(0), lying, message(4)].concat();
+    for format in ["", "maildir", "mboxcl2"] {
+        let (input, output) = (folder.path().join("in"), folder.path().join(format!("out{format}")));
+        fs::write(&input, &mbox).unwrap();
+        let mut options = options(&[&input], &output);
+        if !format.is_empty() {
+            options.output = Output::Converted(output.clone(), format.parse().unwrap());
+        }
+        let ran = run_with(&options, &Shout).unwrap();
+        let actions: Vec<_> = ran.report.iter().map(|line| line["action"].as_str().unwrap()).collect();
+        assert_eq!(actions, ["shouted", "failed", "failed", "failed", "shouted"], "{format}");
+        let reason = ran.report[2]["error"]["reason"].as_str().unwrap();
+        assert!(reason.contains("is not believed"), "{reason}");
+    }
+    // Where all tell their lengths, they are believed.
+    let told =
+        |number, body: &str| format!("{from}Subject: {number}\nContent-Length: {}\n\n{body}\n", body.len());
+    let all_told =
+        [told(1, "x\n"), told(2, &format!("x\n\n{swallowed}")), told(3, "x\n"), told(4, "")].concat();
+    for (name, mbox, messages, failed) in [("told", &all_told, 4, 0), ("not", &mbox, 5, 3)] {
+        for suffix in ["", ".gz"] {
+            let input = folder.path().join(format!("{name}{suffix}"));
+            let octets = if suffix.is_empty() { mbox.clone().into_bytes() } else { gzipped(mbox.as_bytes()) };
+            fs::write(&input, octets).unwrap();
+            let looks = Options { output: Output::None, ..options(&[&input], &input) };
+            for options in [options(&[&input], &folder.path().join(format!("out-{name}{suffix}"))), looks] {
+                let totals = run_with(&options, &Shout).unwrap().totals;
+                assert_eq!((totals.messages(), totals.failed()), (messages, failed), "{name}{suffix}");
+            }
+        }
+    }
+}
+
+fn gzipped(octets: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, octets).unwrap();
+    encoder.finish().unwrap()
+}

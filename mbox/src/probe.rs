@@ -1,0 +1,73 @@
+//! What a reader asks of the archive beyond the place where it is, to judge what a `Content-Length` claims.
+
+use std::io;
+
+use crate::{
+    from_line::{Shape, begins_header, shape},
+    survey::Survey,
+};
+
+/// Looks elsewhere into the archive, to test what a `Content-Length` claims.
+pub trait Probe {
+    /// Whether a message may end at this offset: there the archive ends, or a From_ line begins where a line does,
+    /// with or without an empty line before it.
+    fn may_end_at(&self, offset: u64) -> io::Result<bool>;
+
+    /// Whether the lengths are those of the archive's writer, so that they say which From_ lines are text, see
+    /// [`Survey::tells_lengths`]. Else each is what the sender of its message likes it to be. It is asked once, and only
+    /// where there is such a line.
+    fn tells_lengths(&self) -> io::Result<bool>;
+}
+
+impl<P: Probe + ?Sized> Probe for &P {
+    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
+        (**self).may_end_at(offset)
+    }
+
+    fn tells_lengths(&self) -> io::Result<bool> {
+        (**self).tells_lengths()
+    }
+}
+
+impl Probe for [u8] {
+    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let before = start.checked_sub(1).and_then(|last| self.get(last)).copied();
+        Ok(self.get(start..).is_some_and(|octets| is_end(before, octets)))
+    }
+
+    fn tells_lengths(&self) -> io::Result<bool> {
+        Ok(Survey::of(self, &Believing(self))?.tells_lengths())
+    }
+}
+
+/// Believes every length that ends where a message may end, to see whether all bear it out.
+#[derive(Debug)]
+pub struct Believing<'a, P: ?Sized>(pub &'a P);
+
+impl<P: Probe + ?Sized> Probe for Believing<'_, P> {
+    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
+        self.0.may_end_at(offset)
+    }
+
+    fn tells_lengths(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// Whether these octets, the next of an archive after this one, are its end or begin another message.
+pub fn is_end(before: Option<u8>, octets: &[u8]) -> bool {
+    let lines = octets.strip_prefix(b"\r\n").or_else(|| octets.strip_prefix(b"\n"));
+    let at_line_start = lines.is_some() || before.is_none_or(|octet| octet == b'\n');
+    let lines = lines.unwrap_or(octets);
+    if lines.is_empty() {
+        return true;
+    }
+    // Words in the middle of a line are no From_ line.
+    if !at_line_start {
+        return false;
+    }
+    let mut lines = lines.split(|&octet| octet == b'\n');
+    let from_line = lines.next().unwrap_or_default();
+    matches!(shape(from_line), Shape::Dated | Shape::Undated) && lines.next().is_some_and(begins_header)
+}
