@@ -12,6 +12,9 @@ use smime::key::KeyError;
 
 use crate::{answers::Answers, request::Watch};
 
+/// How many times as long as others a call may take that these have overtaken, until it hangs all the same.
+pub(crate) const OVERTAKEN: u32 = 4;
+
 /// One worker, seen from outside.
 #[derive(Debug)]
 pub(crate) struct Activity {
@@ -30,12 +33,41 @@ pub(crate) struct Activity {
     ended: AtomicBool,
 }
 
+/// When a token last came back with anything that it was asked: one that does has not hung up, however long a single
+/// call may stand behind others.
+#[derive(Debug)]
+pub(crate) struct Returns {
+    origin: Instant,
+    /// Milliseconds from `origin`.
+    last: AtomicU64,
+}
+
 /// A request in work.
 #[derive(Debug)]
 struct Task {
     watch: Watch,
     /// Whether it has been told that its time is over.
     is_late: bool,
+}
+
+impl Default for Returns {
+    fn default() -> Self {
+        Self { origin: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Returns {
+    /// A call for a request has come back.
+    pub(crate) fn note(&self, now: Instant) {
+        let at = u64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX);
+        self.last.fetch_max(at, Ordering::Relaxed);
+    }
+
+    /// For how long none has.
+    pub(crate) fn none_for(&self, now: Instant) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.origin).saturating_sub(last)
+    }
 }
 
 impl Activity {
@@ -90,13 +122,17 @@ impl Activity {
     }
 
     /// Whether the present call hangs: it has been running for longer than `limit`, and nobody waits for
-    /// it any more. What nobody ever waited for, opening a session or keeping one alive, has twice that time.
-    pub(crate) fn hangs(&self, now: Instant, limit: Duration) -> bool {
+    /// it any more. While other calls come back it has four times as long: a token that does one thing at a time lets each
+    /// stand behind all others. What nobody ever waited for, opening a session or keeping one alive, has twice that time.
+    pub(crate) fn hangs(&self, now: Instant, limit: Duration, others: &Returns) -> bool {
         let Some(busy) = self.busy_for(now) else { return false };
+        let is_long = |limit: Duration| {
+            busy > limit && (others.none_for(now) > limit || busy > limit.saturating_mul(OVERTAKEN))
+        };
         match &*self.lock() {
-            Some(task) => busy > limit && now >= task.watch.deadline,
+            Some(task) => is_long(limit) && now >= task.watch.deadline,
             // Its request was ended by the watch, or there was none.
-            None if self.is_opened() => busy > limit,
+            None if self.is_opened() => is_long(limit),
             None => busy > limit.saturating_mul(2),
         }
     }
@@ -168,19 +204,19 @@ mod tests {
 
     #[test]
     fn a_call_hangs_only_after_the_limit_and_when_nobody_waits_for_it() {
-        let activity = Activity::opening();
+        let (activity, none) = (Activity::opening(), Returns::default());
         let begun = Instant::now();
-        assert!(!activity.hangs(begun + LIMIT + TICK, LIMIT), "opening has twice the time");
-        assert!(activity.hangs(begun + 2 * LIMIT + TICK, LIMIT));
+        assert!(!activity.hangs(begun + LIMIT + TICK, LIMIT, &none), "opening has twice the time");
+        assert!(activity.hangs(begun + 2 * LIMIT + TICK, LIMIT, &none));
         activity.opened();
-        assert!(!activity.hangs(begun + 9 * LIMIT, LIMIT), "it is idle");
+        assert!(!activity.hangs(begun + 9 * LIMIT, LIMIT, &none), "it is idle");
 
         let (request, answers) = counted(Lane::Interactive, 3 * LIMIT);
         activity.begin_with(request.watch());
-        assert!(!activity.hangs(begun + 2 * LIMIT, LIMIT), "its caller still waits");
+        assert!(!activity.hangs(begun + 2 * LIMIT, LIMIT, &none), "its caller still waits");
         assert_eq!(activity.overdue(begun + 2 * LIMIT), None);
         let late = begun + 3 * LIMIT + TICK;
-        assert!(activity.hangs(late, LIMIT));
+        assert!(activity.hangs(late, LIMIT, &none));
         assert!(activity.overdue(late).is_some());
 
         let error = |_: usize, _: Duration| KeyError::NoRandomness;
@@ -193,8 +229,21 @@ mod tests {
         assert!(activity.expire(late, &error));
         assert!(!activity.expire(late, &error), "once");
         assert_eq!(answers.load(Ordering::Relaxed), 1);
-        assert!(activity.hangs(late, LIMIT), "the call has not come back for that");
+        assert!(activity.hangs(late, LIMIT, &none), "the call has not come back for that");
         activity.end();
-        assert!(!activity.hangs(late, LIMIT));
+        assert!(!activity.hangs(late, LIMIT, &none));
+    }
+
+    #[test]
+    fn a_call_that_stands_behind_others_hangs_when_these_stop_coming_back_or_long_after() {
+        let (activity, others) = (Activity::opening(), Returns::default());
+        activity.opened();
+        let begun = Instant::now();
+        activity.begin_with(counted(Lane::Bulk, LIMIT).0.watch());
+        others.note(begun + 2 * LIMIT);
+        assert!(!activity.hangs(begun + 2 * LIMIT + TICK, LIMIT, &others), "one came back a moment ago");
+        assert!(activity.hangs(begun + 3 * LIMIT + TICK, LIMIT, &others), "now none does");
+        others.note(begun + 4 * LIMIT);
+        assert!(activity.hangs(begun + 4 * LIMIT + TICK, LIMIT, &others), "it was overtaken for too long");
     }
 }

@@ -214,7 +214,8 @@ impl Connection {
             let _ = self.report_loss.send(reason);
             return Condition::Unclear;
         }
-        let hanging = self.crew.iter().filter(|hand| hand.activity.hangs(now, limit)).count();
+        let hanging =
+            self.crew.iter().filter(|hand| hand.activity.hangs(now, limit, &self.token.returns)).count();
         let mut may_leave = self.size.saturating_sub(self.left.len()).min(hanging);
         let all_hang = hanging == self.crew.len();
         if self.last_try.is_some() {
@@ -241,7 +242,7 @@ impl Connection {
     fn leave(&mut self, mut count: usize, now: Instant) {
         let limit = self.token.settings.deadline;
         for hand in std::mem::take(&mut self.crew) {
-            if count > 0 && hand.activity.hangs(now, limit) {
+            if count > 0 && hand.activity.hangs(now, limit, &self.token.returns) {
                 count -= 1;
                 hand.activity.leave();
                 self.left.push(hand);
@@ -256,7 +257,7 @@ impl Connection {
     fn condition(&self, now: Instant) -> Condition {
         let limit = self.token.settings.deadline;
         let (hanging, others): (Vec<&Hand>, Vec<&Hand>) =
-            self.crew.iter().partition(|hand| hand.activity.hangs(now, limit));
+            self.crew.iter().partition(|hand| hand.activity.hangs(now, limit, &self.token.returns));
         match others.iter().filter(|hand| hand.activity.is_opened()).count() {
             0 if others.is_empty() && hanging.len() + self.left.len() > 0 => {
                 Condition::Hanging(hanging.len() + self.left.len())
@@ -276,7 +277,9 @@ impl Connection {
         let mut pause = Duration::from_micros(100);
         loop {
             let now = Instant::now();
-            let busy = |hand: &&Hand| !hand.activity.has_ended() && !hand.activity.hangs(now, limit);
+            let busy = |hand: &&Hand| {
+                !hand.activity.has_ended() && !hand.activity.hangs(now, limit, &self.token.returns)
+            };
             if now >= until || !self.crew.iter().any(|hand| busy(&hand)) {
                 break;
             }

@@ -14,7 +14,7 @@ use smime::key::KeyError;
 
 use crate::{
     PoolError, TokenSettings,
-    activity::Activity,
+    activity::{Activity, OVERTAKEN, Returns},
     call::CallError,
     index::{Index, KeyObject},
     lanes::Lanes,
@@ -54,6 +54,7 @@ pub(crate) struct Token {
     index: RwLock<Arc<Index>>,
     abilities: RwLock<Arc<Abilities>>,
     pub(crate) searches: Searches,
+    pub(crate) returns: Returns,
     /// What the workers do at the moment.
     activities: Mutex<Vec<Weak<Activity>>>,
     /// Since when a connection is being opened.
@@ -99,6 +100,7 @@ impl Token {
             index: RwLock::default(),
             abilities: RwLock::default(),
             searches: Searches::new(settings.deadline.max(OPENING_LIMIT)),
+            returns: Returns::default(),
             activities: Mutex::default(),
             opening: Mutex::default(),
             running: AtomicUsize::new(0),
@@ -241,14 +243,20 @@ impl Token {
         *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// Whether a call to the module does not come back, in words.
+    /// Whether a call to the module does not come back, in words. One that others overtake may only stand behind them:
+    /// each session of a token that does one thing at a time may be in front of it, with a call of its own.
     pub(crate) fn hangs(&self) -> Option<String> {
         let deadline = self.settings.deadline;
         let activities = self.activities.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = Instant::now();
         let busiest =
             activities.iter().filter_map(Weak::upgrade).filter_map(|activity| activity.busy_for(now)).max();
-        if let Some(busy) = busiest.filter(|busy| *busy >= deadline) {
+        let others = u32::try_from(self.sessions()).unwrap_or(u32::MAX).max(OVERTAKEN);
+        let is_long = |busy: Duration| {
+            busy >= deadline
+                && (self.returns.none_for(now) >= deadline || busy >= deadline.saturating_mul(others))
+        };
+        if let Some(busy) = busiest.filter(|busy| is_long(*busy)) {
             return Some(format!("a call to the module has not returned for {} ms", busy.as_millis()));
         }
         let opening = *self.opening.lock().unwrap_or_else(PoisonError::into_inner);

@@ -112,6 +112,7 @@ impl Worker {
         self.token.running.fetch_sub(1, Ordering::Relaxed);
         let meter = &self.token.meter;
         let ended = Instant::now();
+        self.token.returns.note(ended);
         let is_late = told_late || ended >= request.deadline;
         if is_late && !told_late {
             meter.expired.fetch_add(1, Ordering::Relaxed);

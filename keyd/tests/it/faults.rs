@@ -78,6 +78,47 @@ fn after_a_hang_the_pool_serves_again_within_the_deadline_and_a_second() {
 }
 
 #[test]
+fn a_token_that_does_one_thing_at_a_time_is_slow_and_not_hanging() {
+    let mut lab = Lab::new();
+    lab.deadline_ms = 1000;
+    lab.sessions = 16;
+    let keyd = lab.start();
+    let pool = lab.pool();
+    pool.ready(LONG).unwrap();
+    let key = pool.with_deadline(LONG).key(&lab.certificate);
+    let module = keyd.module_process();
+    // With 16 of them under way each call takes 1.6 seconds.
+    lab.control.add(Rule::in_turn(Duration::from_millis(100)).on([Function::Sign])).unwrap();
+    thread::scope(|scope| {
+        for caller in 0..20_u32 {
+            let key = &key;
+            scope.spawn(move || {
+                for n in 0..2_u32 {
+                    sign(key, &[caller, n].map(u32::to_le_bytes).concat()).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(keyd.module_process(), module, "{}", keyd.log());
+}
+
+#[test]
+fn a_call_that_hangs_while_others_come_back_ends_the_process_in_the_end() {
+    let mut lab = Lab::new();
+    lab.deadline_ms = 300;
+    let keyd = lab.start();
+    let key = lab.key();
+    let module = keyd.module_process();
+    lab.control.add(Rule::hang().on([Function::Sign]).next(1)).unwrap();
+    sign(&key, b"never").unwrap_err();
+    eventually("the hanging process is replaced", || {
+        let _ = sign(&key, b"by the other session");
+        keyd.module_process() != module
+    });
+    assert!(keyd.log().contains("a call to the module has not returned"), "{}", keyd.log());
+}
+
+#[test]
 fn a_module_process_that_stands_still_is_killed() {
     let mut lab = Lab::new();
     lab.deadline_ms = 2000;

@@ -30,6 +30,8 @@ pub struct Rule {
 pub enum Action {
     /// The call takes longer. Sessions sleep side by side, like those of a network HSM.
     Delay(Duration),
+    /// The call takes longer, and one after the other, as on a smart card.
+    InTurn(Duration),
     /// The call does not reach the real module and returns this. A single-part function ends its
     /// operation nevertheless, as PKCS #11 2.40 5.2 wants.
     Fail(ReturnValue),
@@ -79,6 +81,11 @@ impl Rule {
     /// Calls take longer.
     pub fn delay(by: Duration) -> Self {
         Self::new(Action::Delay(by))
+    }
+
+    /// Calls take longer, one after the other.
+    pub fn in_turn(each: Duration) -> Self {
+        Self::new(Action::InTurn(each))
     }
 
     /// Calls fail.
@@ -136,6 +143,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.action {
             Action::Delay(by) => write!(f, "delay {}us", by.as_micros())?,
+            Action::InTurn(each) => write!(f, "in-turn {}us", each.as_micros())?,
             Action::Fail(with) => write!(f, "fail {with}")?,
             Action::Hang => f.write_str("hang")?,
             Action::Abort => f.write_str("abort")?,
@@ -172,10 +180,11 @@ impl FromStr for Rule {
         let mut words = text.split_whitespace();
         let mut word = |what: &str| words.next().ok_or_else(|| format!("\"{text}\" lacks {what}"));
         let action = match word("an action")? {
-            "delay" => {
+            kind @ ("delay" | "in-turn") => {
                 let time = word("a time")?;
                 let number = time.strip_suffix("us").ok_or_else(|| format!("{time} is not like 2000us"))?;
-                Action::Delay(Duration::from_micros(parse(number)?))
+                let time = Duration::from_micros(parse(number)?);
+                if kind == "delay" { Action::Delay(time) } else { Action::InTurn(time) }
             }
             "fail" => Action::Fail(word("a return value")?.parse()?),
             "hang" => Action::Hang,
@@ -241,6 +250,7 @@ mod tests {
     fn rules_are_read_as_they_are_written() {
         let rules = [
             Rule::delay(Duration::from_millis(2)).on([Function::Sign, Function::SignInit]),
+            Rule::in_turn(Duration::from_millis(2)).on([Function::Sign]),
             Rule::fail(ReturnValue::CKR_DEVICE_ERROR).on([Function::Sign]).chance(0.02),
             Rule::fail(ReturnValue(0x8000_0001)).next(3).token("mail two"),
             Rule::hang().from(2),
@@ -255,7 +265,7 @@ mod tests {
         let rules: Vec<_> = rules.into_iter().enumerate().map(|(n, rule)| (RuleId(n), rule)).collect();
         let text = write(&rules);
         assert_eq!(read(&text).unwrap(), rules, "{text}");
-        assert!(text.contains("1 fail CKR_DEVICE_ERROR C_Sign chance 0.02\n"), "{text}");
+        assert!(text.contains("2 fail CKR_DEVICE_ERROR C_Sign chance 0.02\n"), "{text}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The module's own side: what happens between a caller and the real module.
 //!
 //! `entry` has the C functions, `real` the module behind, `tally` the mapped counters; these three need
-//! `unsafe`. Nothing here holds a lock while a call is delayed, hangs, or is in the real module; a login in the real
-//! module only holds off the end of the process.
+//! `unsafe`. Nothing here holds a lock while a call is delayed, hangs, or is in the real module, but where calls are to
+//! go one after the other; a login in the real module only holds off the end of the process.
 
 mod entry;
 mod plan;
@@ -17,7 +17,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
     process,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
@@ -48,6 +48,8 @@ struct Shim {
     /// Shared by calls of `C_Login` that are in the real module. SoftHSM makes its token's file anew in each: empty
     /// first, then full. A process that ends between the two has destroyed the token.
     logins: RwLock<()>,
+    /// Held by the one call that has its turn, where calls go one after the other.
+    turn: Mutex<()>,
 }
 
 /// What a call is about.
@@ -104,6 +106,7 @@ impl Shim {
             sessions: Sessions::default(),
             tally: Tally::open(env::var_os(COUNTERS).map(PathBuf::from).as_deref())?,
             logins: RwLock::default(),
+            turn: Mutex::default(),
         })
     }
 
@@ -221,6 +224,10 @@ impl Shim {
     ) {
         match rule.action {
             Action::Delay(by) => thread::sleep(by),
+            Action::InTurn(each) => {
+                let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+                thread::sleep(each);
+            }
             Action::Fail(with) => effect.fail = Some(with),
             Action::Hang => {
                 while self.current_plan().rules.iter().any(|(other, _)| *other == id) {
