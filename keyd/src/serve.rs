@@ -2,9 +2,12 @@
 
 use std::{
     collections::HashMap,
+    env,
+    ffi::OsStr,
+    fs,
     io::Read as _,
-    os::unix::{net::UnixStream, process::CommandExt as _},
-    path::Path,
+    os::unix::{ffi::OsStrExt as _, net::UnixStream, process::CommandExt as _},
+    path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool},
     thread,
@@ -53,7 +56,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     // The socket first: a second one that is started by mistake ends here and does not log in to the token.
     let listener = Listener::open(&socket, keyd.socket_mode, group)?;
     let audit = keyd.audit.as_ref().map(|to| open_audit(to, AUDIT_PATIENCE)).transpose()?.map(Arc::new);
-    let pins = rejected_pins(&socket)?;
+    let pins = rejected_pins(&socket, env::var_os("STATE_DIRECTORY").as_deref())?;
     let pool = Pool::in_processes(settings.tokens(), &program(settings.log()), &pins)?;
     let server = Arc::new(Server::new(pool));
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "started");
@@ -110,13 +113,24 @@ pub(crate) fn log(format: &str, filter: &str) -> Log {
     Log { format, filter: filter.to_owned() }
 }
 
-/// What was learnt about PINs before this program was started again, from beside its socket.
-fn rejected_pins(socket: &Path) -> Result<RejectedPins> {
-    let mut path = socket.as_os_str().to_owned();
-    path.push(".pins");
-    let path = Path::new(&path);
-    RejectedPins::kept_in(path)
-        .with_context(|| format!("which PINs were rejected cannot be read from {}", path.display()))
+/// What was learnt about PINs before this program was started again: from the folder that systemd keeps for it, or else
+/// from beside its socket. What is beside the socket, where such folders end with the service, goes to the first.
+fn rejected_pins(socket: &Path, state: Option<&OsStr>) -> Result<RejectedPins> {
+    let mut beside = socket.as_os_str().to_owned();
+    beside.push(".pins");
+    let beside = PathBuf::from(beside);
+    // Of several folders that systemd names, the first (systemd.exec(5)).
+    let state = state.and_then(|folders| folders.as_bytes().split(|octet| *octet == b':').next());
+    let state = state.filter(|folder| !folder.is_empty()).map(|folder| Path::new(OsStr::from_bytes(folder)));
+    let path = state.map_or_else(|| beside.clone(), |folder| folder.join("pins"));
+    let take_over = || {
+        if path != beside && !path.try_exists()? && beside.try_exists()? {
+            fs::copy(&beside, &path)?;
+            fs::remove_file(&beside)?;
+        }
+        RejectedPins::kept_in(&path)
+    };
+    take_over().with_context(|| format!("which PINs were rejected cannot be read from {}", path.display()))
 }
 
 /// Everything that lasts while the server runs.
@@ -201,6 +215,18 @@ impl Keeping {
             Ok(loaded) => loaded,
             Err(error) => return error!("the configuration stays as it was: {error:#}"),
         };
+        // What can still fail comes before anything changes.
+        let pool = if settings.tokens() == self.settings.tokens() {
+            None
+        } else {
+            match Pool::in_processes(settings.tokens(), &program(settings.log()), &self.pins) {
+                Ok(pool) => Some(pool),
+                Err(error) => return error!("the configuration stays as it was: {error}"),
+            }
+        };
+        if let Some(pool) = pool {
+            close_later(self.server.replace_pool(pool));
+        }
         *self.clients.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(door);
         match (&self.audit, &keyd.audit) {
             (Some(audit), Some(to)) => {
@@ -210,13 +236,6 @@ impl Keeping {
             }
             (None, None) => {}
             _ => warn!("whether there is an audit is decided at the start only: restart"),
-        }
-        if settings.tokens() != self.settings.tokens() {
-            self.pins.keep_only(settings.tokens());
-            match Pool::in_processes(settings.tokens(), &program(settings.log()), &self.pins) {
-                Ok(pool) => close_later(self.server.replace_pool(pool)),
-                Err(error) => return error!(%error, "the tokens stay as they were"),
-            }
         }
         let same_socket = self.settings.pool_socket() == Some(socket.as_path())
             && self.keyd.socket_mode == keyd.socket_mode

@@ -30,7 +30,8 @@ pub(crate) struct PinMemory {
     file: Option<PathBuf>,
 }
 
-/// One record for each token, by module and label.
+/// One record for each token, by module and label. Modules are those that paths lead to: another name of the same is no
+/// other token, with tries of its own.
 type Records = HashMap<(PathBuf, String), PinRecord>;
 
 /// What the file holds. It is there only while something must be remembered.
@@ -60,7 +61,8 @@ impl PinMemory {
             Ok(Kept { salt, records }) => {
                 tracing::warn!(%path, "PINs that were rejected before are not tried: write the right one, or remove \
                     this file and restart");
-                let records = records.into_iter().map(|(module, label, record)| ((module, label), record));
+                let records =
+                    records.into_iter().map(|(module, label, record)| (of(&module, &label), record));
                 Ok(Self { salt, records: Mutex::new(records.collect()), ..fresh })
             }
             Err(error) => {
@@ -74,7 +76,7 @@ impl PinMemory {
         let token = usize::try_from(notice.token).ok().and_then(|number| tokens.get(number));
         if let Some(TokenSettings { module, label, .. }) = token {
             let mut records = self.lock();
-            records.insert((module.clone(), label.clone()), notice.record);
+            records.insert(of(module, label), notice.record);
             self.keep(&records);
         }
     }
@@ -82,17 +84,8 @@ impl PinMemory {
     /// What is known of these tokens' PINs, in their order.
     pub(super) fn of(&self, tokens: &[TokenSettings]) -> Vec<PinRecord> {
         let records = self.lock();
-        let of = |token: &TokenSettings| records.get(&(token.module.clone(), token.label.clone())).cloned();
+        let of = |token: &TokenSettings| records.get(&of(&token.module, &token.label)).cloned();
         tokens.iter().map(|token| of(token).unwrap_or_default()).collect()
-    }
-
-    /// Forgets about tokens that are not among these.
-    pub(super) fn keep_only(&self, tokens: &[TokenSettings]) {
-        let mut records = self.lock();
-        records.retain(|(module, label), _| {
-            tokens.iter().any(|token| token.module == *module && token.label == *label)
-        });
-        self.keep(&records);
     }
 
     fn keep(&self, records: &Records) {
@@ -110,6 +103,11 @@ impl PinMemory {
     fn lock(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The place of a token's record.
+fn of(module: &Path, label: &str) -> (PathBuf, String) {
+    (module.canonicalize().unwrap_or_else(|_| module.to_owned()), label.to_owned())
 }
 
 /// Replaces the file as a whole.
@@ -142,8 +140,11 @@ mod tests {
     fn what_was_rejected_outlives_the_process_and_nothing_else_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pins");
+        let [module, link] = ["m.so", "link.so"].map(|name| directory.path().join(name));
+        fs::write(&module, "").unwrap();
+        std::os::unix::fs::symlink(&module, &link).unwrap();
         let tokens = [TokenSettings {
-            module: "/m.so".into(),
+            module,
             label: "mail".into(),
             pin: PinSource::File("pin".into()),
             sessions: None,
@@ -158,7 +159,9 @@ mod tests {
             memory.note(&tokens, PinNotice { token: 0, record: record.clone() });
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
-            assert_eq!(PinMemory::kept_in(&path).unwrap().of(&tokens), [record]);
+            assert_eq!(PinMemory::kept_in(&path).unwrap().of(&tokens), std::slice::from_ref(&record));
+            let by_another_name = [TokenSettings { module: link.clone(), ..tokens[0].clone() }];
+            assert_eq!(memory.of(&by_another_name), [record]);
         }
         let again = PinMemory::kept_in(&path).unwrap();
         assert_eq!(Pin::of(b"0000").hash(&again.salt), hash, "the salt is the same");
@@ -166,8 +169,6 @@ mod tests {
         again.note(&tokens, PinNotice { token: 0, record: PinRecord::default() });
         assert!(!path.exists());
         again.note(&tokens, PinNotice { token: 0, record: rejected });
-        again.keep_only(&[]);
-        assert!(!path.exists());
         fs::write(&path, b"\xff").unwrap();
         assert_eq!(PinMemory::kept_in(&path).unwrap().of(&tokens), [PinRecord::default()]);
     }

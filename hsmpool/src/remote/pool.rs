@@ -69,13 +69,9 @@ pub struct RejectedPins(pub(super) Arc<PinMemory>);
 
 impl RejectedPins {
     /// What a file holds, and is kept there from now on: so it outlives this process too. The file is there while a
-    /// PIN must not be tried; it holds salted hashes, for its owner only. Without it everything is tried again.
+    /// PIN must not be tried; it holds salted hashes, for its owner only. Without it everything is tried again. A token
+    /// that is not configured for a while is remembered as well: its tries are the same when it is back.
     pub fn kept_in(file: &Path) -> io::Result<Self> {
         PinMemory::kept_in(file).map(Arc::new).map(Self)
-    }
-
-    /// Forgets about tokens that are not among these.
-    pub fn keep_only(&self, tokens: &[TokenSettings]) {
-        self.0.keep_only(tokens);
     }
 }

@@ -187,6 +187,59 @@ fn one_login_reaches_the_token_with_a_wrong_pin_however_often_keyd_is_started() 
 }
 
 #[test]
+fn a_token_that_is_taken_out_and_put_back_costs_no_try_by_whatever_name() {
+    let lab = Lab::new();
+    fs::write(lab.directory.join("pin"), "000000").unwrap();
+    let state = lab.directory.join("state");
+    fs::create_dir(&state).unwrap();
+    let mut command = lab.command();
+    let keyd = lab.spawn({
+        command.env("STATE_DIRECTORY", &state);
+        command
+    });
+    eventually("keyd listens", || std::os::unix::net::UnixStream::connect(lab.socket()).is_ok());
+    lab.pool().ready(LONG).unwrap_err();
+    assert_eq!(lab.begun(Function::Login), 1);
+    let path = lab.directory.join("hsmime.toml");
+    let with = fs::read_to_string(&path).unwrap();
+    let without = format!("[pool]{}", with.split_once("[pool]").unwrap().1);
+    let module = testmodule::library().unwrap();
+    let link = lab.directory.join("another-name.so");
+    std::os::unix::fs::symlink(&module, &link).unwrap();
+    let linked = with.replace(module.to_str().unwrap(), link.to_str().unwrap());
+    for (times, text) in [without, with, linked].iter().enumerate() {
+        fs::write(&path, text).unwrap();
+        keyd.signal(Signal::HUP);
+        eventually("it is read", || keyd.log().matches("configuration read again").count() > times);
+        if text.contains("[[token]]") {
+            let error = lab.pool().ready(LONG).unwrap_err();
+            assert!(error.to_string().contains("rejected the PIN"), "{error}");
+        }
+    }
+    assert_eq!(lab.begun(Function::Login), 1);
+    assert!(state.join("pins").exists() && !lab.directory.join("keyd.sock.pins").exists());
+}
+
+#[test]
+fn tokens_that_cannot_be_used_together_leave_the_clients_as_they_were() {
+    let lab = Lab::new();
+    let keyd = lab.start();
+    let key = lab.key();
+    let module = testmodule::library().unwrap();
+    let link = lab.directory.join("another-name.so");
+    std::os::unix::fs::symlink(&module, &link).unwrap();
+    let path = lab.directory.join("hsmime.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    // The same token once more, and a client that may not sign.
+    let twice = format!("[[token]]\nmodule = {link:?}\nlabel = \"mail\"\npin-file = \"pin\"\n{text}");
+    let twice = twice.replace("[[keyd.client]]", "[[keyd.client]]\noperations = [\"decrypt\"]");
+    fs::write(&path, twice).unwrap();
+    keyd.signal(Signal::HUP);
+    eventually("the mistake is told", || keyd.log().contains("the configuration stays as it was"));
+    sign(&key, b"as before").unwrap();
+}
+
+#[test]
 fn the_configuration_is_read_again_without_losing_anything() {
     let mut lab = Lab::new();
     let keyd = lab.start();
