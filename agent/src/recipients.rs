@@ -17,7 +17,7 @@ use smime::{
     profile::{Correspondent, PlanError, Profile, SealPlan, plan},
     store::{Lookup, RecipientCertificates, StoreError, Waited},
 };
-use tracing::debug;
+use tracing::info;
 
 use crate::{
     AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings, WhenUnknown,
@@ -295,7 +295,8 @@ pub(crate) fn groups(
                 Ok(group) => groups.push(group),
                 Err(error) if required => return Err(AgentError::SealPlan(error)),
                 Err(error) => {
-                    debug!(%recipient, %error, "cannot be encrypted to");
+                    // As text both are escaped in the log: certificates have the names that somebody chose.
+                    info!(recipient, error = error.to_string(), "cannot be encrypted to");
                     plain.push(recipient);
                 }
             }

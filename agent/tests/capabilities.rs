@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions beside the tests are part of them")]
 
-use std::{fs, sync::Arc};
+use std::{
+    fs, io,
+    sync::{Arc, Mutex},
+};
 
 use agent::{Agent, AgentError, Envelope, Identities, Outcome, Recipient, Settings, store_of};
 use certcache::{Announced, Cache, Insertion, Source};
@@ -150,5 +153,36 @@ fn a_certificate_of_the_rule_with_which_nothing_can_be_encrypted_puts_nothing_in
             Ok((message, _)) => assert!(fits && sealed(&message) == Some(("AES-128-CBC".to_owned(), 2))),
             Err(error) => assert!(!fits && matches!(error, AgentError::SealPlan(_)), "{error}"),
         }
+    }
+}
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Written {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_log_says_why_somebody_is_not_encrypted_to() {
+    let people = [("bob", None), ("alice", Some(ciphers(&[AES_128_CBC])))];
+    let (agent, _) = agent("profile = \"authenticated\"", &people);
+    let written = Written::default();
+    let writer = written.clone();
+    let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    tracing::subscriber::with_default(log, || treated(&agent, &people).unwrap());
+    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let [line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    for told in [" INFO ", "cannot be encrypted to", "recipient=\"alice@example.org\"", "announces no cipher"]
+    {
+        assert!(line.contains(told), "{told}: {line}");
     }
 }
