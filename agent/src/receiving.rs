@@ -13,6 +13,7 @@ use smime::{
     mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
     path::{Budget, Trust},
 };
+use tracing::warn;
 
 use crate::{
     AgentError, Edits, Identities, Returned, Turn,
@@ -115,7 +116,8 @@ impl Opening {
 
 impl<'i> ReceivingAgent<'i> {
     /// Opens the message where that is allowed and verifies what comes out. An error means that a key
-    /// could not be asked: then nothing is known, and the message must wait.
+    /// could not be asked: then nothing is known, and the message must wait. For recipients that is so with the outermost
+    /// ciphertext; one inside stays closed.
     pub fn receive(
         &self,
         message: &Message,
@@ -227,13 +229,27 @@ impl<'i> Work<'i> {
             return match self.open_layer(message, layer) {
                 Ok(true) => self.open(message),
                 Ok(false) => Turn::Done(Ok(self.verify(message))),
-                Err(error) => Turn::Done(Err(error.into())),
+                Err(error) => self.unknown(message, error),
             };
         };
         Turn::asking(identity, question, move |message, answer| match layer.answered(place, answer) {
             Ok(()) => self.ask(message, layer),
-            Err(error) => Turn::Done(Err(error.into())),
+            Err(error) => self.unknown(message, error),
         })
+    }
+
+    /// Ends where a key could not be asked: nothing is known, and the message must wait. But not for a layer below one that
+    /// was opened, which stays closed: the reply would tell whoever sent it that the outer one opened (RFC 3218). The owner
+    /// of an archive may know.
+    fn unknown(self, message: &Message, error: KeyError) -> Turn<'i, Result<Whole, AgentError>> {
+        if self.content.is_none() || self.group.is_owners() {
+            return Turn::Done(Err(error.into()));
+        }
+        warn!(
+            error = error.to_string(),
+            "a ciphertext inside another stays closed: its key could not be asked"
+        );
+        Turn::Done(Ok(self.verify(message)))
     }
 
     /// The ciphertext that is the root now, if there is one that may be opened, and room for its content.

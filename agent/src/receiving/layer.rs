@@ -41,6 +41,11 @@ impl<'i> Group<'i> {
         Self { left: Some(Vec::new()), ..Self::of(Entitled::Recipients(recipients)) }
     }
 
+    /// Whether it is the owner of an archive.
+    pub(super) fn is_owners(&self) -> bool {
+        matches!(self.entitled, Entitled::Owner)
+    }
+
     /// Who is to be looked at once more.
     pub(super) fn left(self) -> Vec<usize> {
         self.left.unwrap_or_default()

@@ -269,6 +269,31 @@ fn while_the_key_of_one_of_them_is_away_all_wait() {
 }
 
 #[test]
+fn a_key_that_is_away_below_an_opened_layer_keeps_no_mail_waiting() {
+    let inside = entity(&sealed(TEXT, &["before"]));
+    let right = sealed(&inside, &["alice", "bob"]);
+    let scribbled = |name| scribbled(sealed(&inside, &["alice", "bob"]), name);
+    for has_copies in [true, false] {
+        let site = site("", "", has_copies);
+        *site.away.lock().unwrap() = vec![of("before")];
+        // Whether the outer one opens shows in no reply; it is opened for those whose keys do.
+        for (object, count) in [(&right, 2), (&scribbled("alice"), 1), (&scribbled("bob"), 1)] {
+            let mail = mail(object);
+            let outcome = site.treat(&["alice", "bob"], &mail).unwrap();
+            let kept = outcome.edits.apply(&Message::from_stored(mail.as_bytes()));
+            let is_open = |octets: &[u8]| !octets.windows(64).any(|octets| mail.as_bytes().ends_with(octets));
+            let stay = 2 - outcome.edits.remove_recipients.len();
+            let copies = outcome.copies.iter().filter(|copy| is_open(&copy.octets));
+            let opened: usize = copies.map(|copy| copy.recipients.len()).sum();
+            let opened = opened + if is_open(kept.octets()) { stay } else { 0 };
+            assert_eq!(opened, if has_copies || count == 2 { count } else { 0 }, "{outcome:?}");
+        }
+        *site.away.lock().unwrap() = vec![of("bob")];
+        site.treat(&["alice", "bob"], &mail(&right)).unwrap_err();
+    }
+}
+
+#[test]
 fn so_it_is_with_ciphertext_for_us_that_one_of_us_sends() {
     let site = site("", "", true);
     let mail = mail(&forged(&sealed(TEXT, &["alice"]), &["bob"]));
