@@ -2,12 +2,12 @@
 //!
 //! Who that is their keys say, never a name: a RecipientInfo is covered by no tag and no signature, and whoever captures
 //! a ciphertext can write one into it for a certificate of his own. So what names a certificate is put to that certificate's
-//! key, and the content is for those alone whose key gives the content-encryption key that it was opened with.
+//! key, each time it is named, and the content is for those alone whose key gives the content-encryption key that it was opened with.
 
 use smime::{
     MailAddress,
     algorithm::ContentEncryptionAlgorithm,
-    cms::{EnvelopedData, Object, OpenError},
+    cms::{EncryptedKey, EnvelopedData, Object, OpenError},
     key::{ContentEncryptionKey, KeyError},
     message::Ciphertext,
     question::{Answer, Question},
@@ -66,10 +66,24 @@ impl<'i> Group<'i> {
 /// A ciphertext that is to be opened.
 pub(super) struct Layer<'i> {
     pub(super) ciphertext: Ciphertext,
-    /// The identities whose certificates it names, each once, and what is known of their keys.
-    keys: Vec<(&'i Identity, State)>,
+    /// The identities whose certificates it names, each as often as it is named, and what is known of their keys.
+    keys: Vec<(Named<'i>, State)>,
     /// In their order those who get the content if their keys are right.
     owners: Vec<Owner>,
+}
+
+/// An identity whose certificate is named, and which of the RecipientInfos that name it is meant.
+#[derive(Clone, Copy)]
+struct Named<'i> {
+    identity: &'i Identity,
+    nth: usize,
+}
+
+impl Named<'_> {
+    /// The encrypted key that is meant.
+    fn info<'e>(&self, enveloped: &'e EnvelopedData<'_>) -> Option<EncryptedKey<'e>> {
+        enveloped.recipients_for(self.identity.certificate()).nth(self.nth)
+    }
 }
 
 struct Owner {
@@ -104,7 +118,7 @@ impl<'i> Layer<'i> {
         };
         let mut keys = Vec::new();
         let owners = owners(&enveloped, agent, group, &mut keys)?;
-        let keys = keys.into_iter().map(|identity| (identity, State::of(&enveloped, identity))).collect();
+        let keys = keys.into_iter().map(|named| (named, State::of(&enveloped, named))).collect();
         Ok(Self { ciphertext, keys, owners })
     }
 
@@ -112,9 +126,9 @@ impl<'i> Layer<'i> {
     pub(super) fn question(&mut self) -> Option<(usize, &'i Identity, Question)> {
         let asks = |(_, state): &(_, State)| matches!(state, State::Asks(_));
         let place = self.keys.iter().position(asks)?;
-        let (identity, state) = self.keys.get_mut(place)?;
+        let (named, state) = self.keys.get_mut(place)?;
         match std::mem::replace(state, State::Answered(None)) {
-            State::Asks(question) => Some((place, identity, question)),
+            State::Asks(question) => Some((place, named.identity, question)),
             State::Answered(_) | State::Failed(_) => None,
         }
     }
@@ -153,9 +167,9 @@ impl<'i> Layer<'i> {
 }
 
 impl State {
-    fn of(enveloped: &EnvelopedData<'_>, identity: &Identity) -> Self {
-        let Some(info) = enveloped.recipient_for(identity.certificate()) else { return Self::Answered(None) };
-        match enveloped.question(info, identity.certificate()) {
+    fn of(enveloped: &EnvelopedData<'_>, named: Named<'_>) -> Self {
+        let Some(info) = named.info(enveloped) else { return Self::Answered(None) };
+        match enveloped.question(info, named.identity.certificate()) {
             Ok(Some(question)) => Self::Asks(question),
             Ok(None) => Self::Answered(None),
             Err(error) => Self::Failed(error.to_string()),
@@ -169,30 +183,32 @@ fn owners<'i>(
     enveloped: &EnvelopedData<'_>,
     agent: ReceivingAgent<'i>,
     group: &mut Group<'i>,
-    keys: &mut Vec<&'i Identity>,
+    keys: &mut Vec<Named<'i>>,
 ) -> Result<Vec<Owner>, Opening> {
     let is_named = |identity: &&Identity| enveloped.recipient_for(identity.certificate()).is_some();
+    let mut places_of = |identity: &'i Identity| {
+        if !keys.iter().any(|known| known.identity.certificate() == identity.certificate()) {
+            let count = enveloped.recipients_for(identity.certificate()).take(MOST_NAMED).count();
+            keys.extend((0..count).map(|nth| Named { identity, nth }));
+        }
+        let is_his =
+            |(_, known): &(usize, &Named<'_>)| known.identity.certificate() == identity.certificate();
+        keys.iter().enumerate().filter(is_his).map(|(place, _)| place).collect::<Vec<_>>()
+    };
     let recipients = match group.entitled {
         Entitled::Nobody => return Err(Opening::NotEntitled),
         Entitled::Owner => {
-            keys.push(agent.identities.iter().find(is_named).ok_or(Opening::NotEntitled)?);
-            return Ok(vec![Owner { recipient: 0, keys: vec![0] }]);
+            let identity = agent.identities.iter().find(is_named).ok_or(Opening::NotEntitled)?;
+            return Ok(vec![Owner { recipient: 0, keys: places_of(identity) }]);
         }
         Entitled::Recipients(recipients) => recipients,
-    };
-    let mut place_of = |identity: &'i Identity| {
-        let known = keys.iter().position(|known| known.certificate() == identity.certificate());
-        known.unwrap_or_else(|| {
-            keys.push(identity);
-            keys.len() - 1
-        })
     };
     let mut owners = Vec::new();
     let mut others = Vec::new();
     for recipient in group.within.iter().copied() {
         let address = recipients.get(recipient).and_then(Option::as_ref);
         let owned = address.into_iter().flat_map(|address| agent.identities.owned_by(address));
-        let keys: Vec<_> = owned.filter(is_named).map(&mut place_of).collect();
+        let keys: Vec<_> = owned.filter(is_named).flat_map(&mut places_of).collect();
         if keys.is_empty() {
             others.push(recipient);
         } else {
@@ -208,11 +224,11 @@ fn owners<'i>(
 /// Opens a content with the first key that does. Errors are the system's.
 fn open(
     enveloped: &EnvelopedData<'_>,
-    keys: Vec<(&Identity, State)>,
+    keys: Vec<(Named<'_>, State)>,
     owners: &[Owner],
     group: &mut Group<'_>,
 ) -> Result<Result<Opened, String>, KeyError> {
-    let keys = keys.into_iter().map(|(identity, state)| content_key(enveloped, identity, state));
+    let keys = keys.into_iter().map(|(named, state)| content_key(enveloped, named, state));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     // Of a group that stays together the first one's must do: everybody has it, or nobody gets anything.
     let asked = if group.left.is_some() { owners } else { owners.get(..1).unwrap_or_default() };
@@ -253,7 +269,7 @@ fn open(
 /// error.
 fn content_key(
     enveloped: &EnvelopedData<'_>,
-    identity: &Identity,
+    named: Named<'_>,
     state: State,
 ) -> Result<Result<ContentEncryptionKey, String>, KeyError> {
     let answer = match state {
@@ -261,7 +277,7 @@ fn content_key(
         State::Failed(why) => return Ok(Err(why)),
         State::Asks(_) => None,
     };
-    let Some(info) = enveloped.recipient_for(identity.certificate()) else {
+    let Some(info) = named.info(enveloped) else {
         return Ok(Err(OpenError::Undecryptable.to_string()));
     };
     match enveloped.key_with(info, answer) {
@@ -270,6 +286,10 @@ fn content_key(
         Err(error) => Ok(Err(error.to_string())),
     }
 }
+
+/// So often a certificate may be named in a layer for its key to be asked, by mistake or by others: in an honest message it is
+/// once. A sender knows how often he named one.
+const MOST_NAMED: usize = 4;
 
 /// With so many keys a content is tried, if those before do not open it: in an honest message all have the same.
 const MOST_TRIED: usize = 16;

@@ -15,7 +15,7 @@ use smime::{
     key::{ContentEncryptionKey, Decryptor, KeyError, Unwrapped},
     mime::{Message, encode_base64},
     testing::{
-        MemoryKey,
+        MemoryKey, Node,
         authority::{Authority, Wanted},
         fixtures::{certificate, key, now},
     },
@@ -127,6 +127,19 @@ fn scribbled(mut object: Vec<u8>, name: &str) -> Vec<u8> {
     object
 }
 
+/// The place of the RecipientInfos in an object.
+const INFOS: [usize; 3] = [1, 0, 1];
+
+/// The same with so many other RecipientInfos in front of somebody's, which name the same certificate and do not open it.
+fn twice(object: &[u8], name: &str, others: usize) -> Vec<u8> {
+    let mut node = Node::parse(object);
+    for _ in 0..others {
+        let other = Node::parse(&sealed("Content-Type: text/plain\r\n\r\nAnother.\r\n", &[name]));
+        node.at(&INFOS).nodes().insert(0, other.get(&INFOS).get(&[0]).clone());
+    }
+    node.to_der()
+}
+
 fn entity(object: &[u8]) -> String {
     format!(
         "Content-Type: application/pkcs7-mime; smime-type=authEnveloped-data; name=smime.p7m\r\n\
@@ -181,6 +194,11 @@ fn text_is_for_those_whose_keys_open_it_whoever_is_named() {
     for (what, object, to, readers, uses) in [
         ("both keys are right", both.clone(), &["alice", "bob"][..], &["alice", "bob"][..], 2),
         ("another key for bob", forged(&alone, &["bob"]), &["alice", "bob"], &["alice"], 2),
+        ("another before his", twice(&sealed(TEXT, &["bob"]), "bob", 1), &["bob"], &["bob"], 2),
+        ("three of them", twice(&both, "bob", 3), &["alice", "bob"], &["alice", "bob"], 5),
+        ("too many", twice(&both, "bob", 4), &["alice", "bob"], &["alice"], 5),
+        ("twice by agreement", twice(&sealed(TEXT, &["p256"]), "p256", 1), &["p256"], &["p256"], 2),
+        ("twice, and none is right", twice(&forged(&alone, &["bob"]), "bob", 1), &["bob"], &[], 2),
         ("no key for bob", scribbled(both.clone(), "bob"), &["alice", "bob"], &["alice"], 2),
         ("no key for alice", scribbled(both.clone(), "alice"), &["alice", "bob"], &["bob"], 2),
         ("another by agreement", forged(&alone, &["p256"]), &["p256", "alice"], &["alice"], 2),

@@ -130,8 +130,16 @@ impl<'a> EnvelopedData<'a> {
     /// The key for `certificate`. It is chosen by the certificate alone, never by trying keys: that one of
     /// several fits would tell an attacker something (RFC 3218, CVE-2019-1563). That there is one says nothing of its
     /// owner: RecipientInfos are covered by no tag and no signature, and anybody can write one.
+    ///
+    /// Of several the first one.
     pub fn recipient_for(&self, certificate: &Certificate) -> Option<EncryptedKey<'_>> {
-        self.recipients.iter().find_map(|recipient| recipient.key_for(certificate))
+        self.recipients_for(certificate).next()
+    }
+
+    /// All keys for `certificate`, in the order received. Who asks for one of them asks for all that he would ever ask for,
+    /// whatever comes of the first.
+    pub fn recipients_for(&self, certificate: &Certificate) -> impl Iterator<Item = EncryptedKey<'_>> {
+        self.recipients.iter().flat_map(|recipient| recipient.keys_for(certificate))
     }
 
     /// How the content is encrypted. A cipher with a tag belongs into an `AuthEnvelopedData` and any other

@@ -64,10 +64,10 @@ impl KeyAgreement {
         Ok(Self { originator, ukm, scheme, wrap: wrap.to_der()?, wrap_oid, keys })
     }
 
-    /// The wrapped key whose `rid` is exactly that of `certificate`.
-    pub(super) fn encrypted_key_for(&self, certificate: &Certificate) -> Option<&[u8]> {
-        let (_, key) = self.keys.iter().find(|(rid, _)| recipient::names(rid, certificate))?;
-        Some(key)
+    /// The wrapped keys whose `rid` is exactly that of `certificate`: one, in honest messages.
+    pub(super) fn encrypted_keys_for(&self, certificate: &Certificate) -> impl Iterator<Item = &[u8]> {
+        let is_named = |(rid, _): &&(RecipientIdentifier, _)| recipient::names(rid, certificate);
+        self.keys.iter().filter(is_named).map(|(_, key)| key.as_slice())
     }
 
     /// For each key whether it stays when those of these certificates go.

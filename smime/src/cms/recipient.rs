@@ -62,15 +62,17 @@ impl Recipient {
         })
     }
 
-    /// The key for `certificate`, if this names it.
-    pub(super) fn key_for(&self, certificate: &Certificate) -> Option<EncryptedKey<'_>> {
-        match self {
-            Self::KeyTransport(info) => info.names(certificate).then_some(EncryptedKey::Transported(info)),
-            Self::KeyAgreement(info) => {
-                Some(EncryptedKey::Agreed(info, info.encrypted_key_for(certificate)?))
-            }
-            Self::Other(_) => None,
-        }
+    /// The keys for `certificate`, if this names it.
+    pub(super) fn keys_for(&self, certificate: &Certificate) -> impl Iterator<Item = EncryptedKey<'_>> {
+        let (transported, agreed) = match self {
+            Self::KeyTransport(info) => (info.names(certificate).then_some(info), None),
+            Self::KeyAgreement(info) => (None, Some(info)),
+            Self::Other(_) => (None, None),
+        };
+        let agreed = agreed.into_iter().flat_map(|info| {
+            info.encrypted_keys_for(certificate).map(move |key| EncryptedKey::Agreed(info, key))
+        });
+        transported.map(EncryptedKey::Transported).into_iter().chain(agreed)
     }
 }
 
