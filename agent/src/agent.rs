@@ -45,6 +45,8 @@ pub struct Agent {
     authserv_id: String,
     /// The envelope sender of opened mail, if it shall not be the one who sent it.
     opened_mail_sender: Option<MailAddress>,
+    /// How large mail may be for the MTA, where that is known.
+    mta_message_octets: Option<usize>,
 }
 
 /// Why a message could not be treated. It must not be delivered as it is.
@@ -196,6 +198,7 @@ impl Agent {
             audit: None,
             authserv_id: settings.milter().map_or_else(String::new, |milter| milter.authserv_id.clone()),
             opened_mail_sender: settings.milter().and_then(|milter| milter.opened_mail_sender.clone()),
+            mta_message_octets: settings.milter().and_then(|milter| milter.mta_message_bytes),
         }
     }
 
@@ -278,6 +281,10 @@ impl Agent {
 
     pub(crate) fn opened_mail_sender(&self) -> Option<&MailAddress> {
         self.opened_mail_sender.as_ref()
+    }
+
+    pub(crate) fn mta_message_octets(&self) -> Option<usize> {
+        self.mta_message_octets
     }
 
     /// Whether certificates of senders are kept.

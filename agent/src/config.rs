@@ -122,6 +122,7 @@ pub(crate) struct MilterSection {
     pub(crate) state: Option<At<PathBuf>>,
     pub(crate) max_connections: u64,
     pub(crate) max_message_bytes: u64,
+    pub(crate) mta_message_bytes: Option<u64>,
     pub(crate) workers: Option<u64>,
     pub(crate) audit: Option<AuditSection>,
 }
@@ -313,6 +314,7 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
     let max_connections = section.number("max-connections", 1..=100_000).map_or(1024, |n| n.value);
     let bytes = section.number("max-message-bytes", 1024..=(4 << 30));
     let max_message_bytes = bytes.map_or(100 << 20, |n| n.value);
+    let mta_message_bytes = section.number("mta-message-bytes", 1024..=(4 << 30)).map(|n| n.value);
     let workers = section.number("workers", 1..=10_000).map(|n| n.value);
     let audit = audit(section);
     Some(MilterSection {
@@ -328,6 +330,7 @@ fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {
         state,
         max_connections,
         max_message_bytes,
+        mta_message_bytes,
         workers,
         audit,
     })

@@ -10,6 +10,7 @@ pub mod authres;
 pub mod config;
 mod copies;
 mod envelope;
+mod fit;
 mod foresight;
 pub mod harvest;
 pub mod identity;

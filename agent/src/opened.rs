@@ -5,10 +5,16 @@
 
 use std::borrow::Cow;
 
-use smime::mime::{Canonical, Message, MimeEntity};
+use smime::{
+    Room,
+    cms::Object,
+    message::Wrapped,
+    mime::{Canonical, MAX_DEPTH, Message, MimeEntity},
+};
 
 use crate::{
     Edits,
+    fit::Fit,
     sending::{content_fields, is_content_field},
 };
 
@@ -33,6 +39,50 @@ pub(crate) fn as_entity(octets: Vec<u8>) -> Vec<u8> {
     };
     let header = format!("Content-Type: text/plain; charset={charset}\r\n\r\n");
     [header.as_bytes(), Message::from_stored(&octets).octets()].concat()
+}
+
+/// What was opened, without its compression if it fits so, and the edits that put it in place; or why it cannot be put there.
+pub(crate) fn placed(
+    outer: &MimeEntity<'_>,
+    opened: Vec<u8>,
+    room: Room,
+    fit: Fit,
+) -> Result<(Vec<u8>, Edits), &'static str> {
+    let edits = |octets: &[u8], room: Room| {
+        // The body will be there twice, and encoded in between where mail transport would change it.
+        if !is_transport_safe(octets) && room.left() < 4 * octets.len() {
+            return Err("the content inside is too large");
+        }
+        put_in_place(outer, octets).ok_or("the header inside is too large")
+    };
+    let beside = room.without(opened.len());
+    if let Some(content) = decompressed(&opened, beside) {
+        let edits = edits(&content, beside)?;
+        if fit.takes(&edits) {
+            return Ok((content, edits));
+        }
+    }
+    let edits = edits(&opened, room)?;
+    Ok((opened, edits))
+}
+
+/// What is compressed, without its compression: few mail programs can undo it. `None` where it is not, or cannot
+/// be undone in the room that is left.
+fn decompressed(octets: &[u8], whole: Room) -> Option<Vec<u8>> {
+    let mut content: Option<Vec<u8>> = None;
+    for _ in 0..MAX_DEPTH {
+        let mut room = whole.without(content.as_ref().map_or(0, Vec::len));
+        let entity = MimeEntity::parse(content.as_deref().unwrap_or(octets));
+        let Ok(Some(Wrapped::Opaque(object))) = Wrapped::read_within(&entity, &mut room) else { break };
+        let Ok(Object::CompressedData(compressed)) = Object::parse_within(&object, room) else { break };
+        let Ok(inside) = compressed.decompress_within(&mut room) else { break };
+        // It will be there twice: as an entity, and as the body that takes the ciphertext's place.
+        if room.take(inside.len()).is_err() {
+            break;
+        }
+        content = Some(as_entity(inside));
+    }
+    content
 }
 
 /// The edits that put an opened entity in the place of the ciphertext: its `Content-*` fields and its body.

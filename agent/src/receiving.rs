@@ -7,7 +7,6 @@ use std::{borrow::Cow, time::SystemTime};
 use smime::{
     MailAddress, Room,
     algorithm::ContentEncryptionAlgorithm,
-    cms::Object,
     key::KeyError,
     message::{Ciphertext, Reason, Signature, Verdict, VerifiedSigner, Wrapped, verify_read, verify_within},
     mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
@@ -17,7 +16,8 @@ use tracing::warn;
 
 use crate::{
     AgentError, Edits, Identities, Returned, Turn,
-    opened::{as_entity, is_read_alike, is_transport_safe, put_in_place},
+    fit::Fit,
+    opened::{is_read_alike, is_transport_safe, placed},
 };
 pub(crate) use layer::Group;
 use layer::{Layer, Opened};
@@ -75,7 +75,8 @@ pub enum Opening {
     },
     /// It does not even name a key of every recipient: that its sender knows. No key was asked.
     NotEntitled,
-    /// It could not be opened: bad ciphertext, or bad for one of the recipients; or an algorithm that is not supported.
+    /// It could not be opened: bad ciphertext, or bad for one of the recipients; or an algorithm that is not supported;
+    /// or it is larger than it may be, which nobody outside may tell from the rest.
     Failed(String),
 }
 
@@ -134,20 +135,22 @@ impl<'i> ReceivingAgent<'i> {
         entitled: Entitled<'i>,
         at: SystemTime,
     ) -> Turn<'i, Result<Received, AgentError>> {
-        let whole = self.receive_whole(message, Group::of(entitled), at);
+        let whole = self.receive_whole(message, Group::of(entitled), Fit::Any, at);
         whole.map(|_, received| received.map(|Whole { received, .. }| received), message)
     }
 
-    /// The same, and the content beside it where it was opened.
+    /// The same, and the content beside it where it was opened. What fits better so stays compressed.
     pub(crate) fn receive_whole(
         self,
         message: &Message,
         group: Group<'i>,
+        fit: Fit,
         at: SystemTime,
     ) -> Turn<'i, Result<Whole, AgentError>> {
         let work = Work {
             agent: self,
             group,
+            fit,
             at,
             sender: Claimed::of(&message.entity(), self.sender_rule),
             budget: Budget::default(),
@@ -204,6 +207,8 @@ struct Work<'i> {
     whole: Room,
     /// How many layers were looked at.
     layers: usize,
+    /// How large it may become.
+    fit: Fit,
     /// What was opened so far.
     content: Option<Vec<u8>>,
     opening: Opening,
@@ -316,39 +321,15 @@ impl<'i> Work<'i> {
 
     /// Puts what was opened in place and verifies it.
     fn verify(mut self, message: &Message) -> Whole {
-        if matches!(self.opening, Opening::Opened { .. })
-            && let Some(opened) = &self.content
-            && let Some(content) = decompressed(opened, self.room())
-        {
-            self.content = Some(content);
-        }
-        let Self {
-            agent,
-            group,
-            at,
-            sender,
-            mut budget,
-            whole: room,
-            content,
-            opening,
-            around,
-            mut ciphers,
-            ..
-        } = self;
         let outer = message.entity();
+        let placed = self.content.take().map(|opened| placed(&outer, opened, self.whole, self.fit));
+        let Self { agent, group, at, sender, mut budget, whole: room, opening, around, mut ciphers, .. } =
+            self;
         let closed = || Cow::Borrowed(outer.octets());
-        let (content, opening, edits) = match content {
+        let (content, opening, edits) = match placed {
             None => (closed(), opening, Edits::default()),
-            // The body will be there twice, and encoded in between where mail transport would change it.
-            Some(octets) if !is_transport_safe(&octets) && room.left() < 4 * octets.len() => {
-                (closed(), Opening::Failed("the content inside is too large".to_owned()), Edits::default())
-            }
-            Some(octets) => match put_in_place(&outer, &octets) {
-                Some(edits) => (Cow::Owned(octets), opening, edits),
-                None => {
-                    (closed(), Opening::Failed("the header inside is too large".to_owned()), Edits::default())
-                }
-            },
+            Some(Ok((content, edits))) => (Cow::Owned(content), opening, edits),
+            Some(Err(why)) => (closed(), Opening::Failed(why.to_owned()), Edits::default()),
         };
         let entity = MimeEntity::parse(&content);
         let made = edits.body.as_ref().map_or(0, |body| body.len() + content.len());
@@ -376,25 +357,6 @@ impl<'i> Work<'i> {
             left: group.left(),
         }
     }
-}
-
-/// What is compressed, without its compression: few mail programs can undo it. `None` where it is not, or cannot
-/// be undone in the room that is left.
-fn decompressed(octets: &[u8], whole: Room) -> Option<Vec<u8>> {
-    let mut content: Option<Vec<u8>> = None;
-    for _ in 0..MAX_DEPTH {
-        let mut room = whole.without(content.as_ref().map_or(0, Vec::len));
-        let entity = MimeEntity::parse(content.as_deref().unwrap_or(octets));
-        let Ok(Some(Wrapped::Opaque(object))) = Wrapped::read_within(&entity, &mut room) else { break };
-        let Ok(Object::CompressedData(compressed)) = Object::parse_within(&object, room) else { break };
-        let Ok(inside) = compressed.decompress_within(&mut room) else { break };
-        // It will be there twice: as an entity, and as the body that takes the ciphertext's place.
-        if room.take(inside.len()).is_err() {
-            break;
-        }
-        content = Some(as_entity(inside));
-    }
-    content
 }
 
 /// Whether an error of a key depends on the message alone: an algorithm that the key or its token does

@@ -93,6 +93,8 @@ pub struct Milter {
     pub max_connections: usize,
     /// The longest message that is taken.
     pub max_message_bytes: usize,
+    /// What the MTA, and all whom it hands mail to, are known to take; `None`: opened mail may be no larger than what came.
+    pub mta_message_bytes: Option<usize>,
     /// How many messages are worked on at once.
     pub workers: usize,
     /// How many may be under way, from `MAIL` to the answer.

@@ -213,3 +213,36 @@ fn every_bad_ciphertext_gets_the_reply_and_the_mail_of_every_other() {
     assert_eq!(outcomes.len(), replies.len(), "{log}");
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "the log tells them apart: {log}");
 }
+
+#[test]
+fn how_large_mail_may_be_does_not_tell_what_opens() {
+    let running = Lab::new("size").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let bob = lab.bob.address.as_str();
+    // Transport would damage it, so it is base64 once opened; and larger than its ciphertext in lines as long as they may be.
+    let mut content =
+        b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n".to_vec();
+    content.extend((0..300_000_u64).map(|at| u8::try_from(at * at / 7 % 256).unwrap()));
+    let entity = lab.openssl().unwrap().encrypt(&content, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let entity = mime::crlf(&entity);
+    let body = entity.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap() + 4;
+    let base64: Vec<u8> = entity[body..].iter().copied().filter(u8::is_ascii_graphic).collect();
+    let object = data_encoding::BASE64.decode(&base64).unwrap();
+    let mail = |object: &[u8]| {
+        let base64 = data_encoding::BASE64.encode(object);
+        let lines = base64.as_bytes().chunks(900).map(|line| [line, b"\r\n"].concat());
+        letter(lab, bob).carrying(&[&entity[..body], &lines.collect::<Vec<_>>().concat()].concat())
+    };
+    let mut wrong = object.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    let right = mail(&object);
+    running.postfix.set(&format!("message_size_limit = {}", right.len() + 6_000)).unwrap();
+    for (octets, is_large) in
+        [(&right, false), (&mail(&wrong), false), (&[&right[..], &[b'x'; 7_000]].concat(), true)]
+    {
+        let mut client = running.postfix.connect(&Origin::remote()).unwrap();
+        let reply = client.send_with(&lab.erin.address, "BODY=8BITMIME", &[bob], octets).unwrap();
+        assert_eq!(reply.code, if is_large { 552 } else { 250 }, "{reply:?}\n{}", running.milter.log());
+    }
+    assert!(running.milter.log().contains("it would be larger"), "{}", running.milter.log());
+}

@@ -9,10 +9,13 @@ use smime::{
     mime::Message,
 };
 
+use tracing::warn;
+
 use super::{answers::Answers, bodies::Bodies, layers, note, rewrite, subject};
 use crate::{
     Agent, AgentError, Edits, Entitled, Envelope, Opening, Received, Returned, authres,
     config::Action,
+    fit::Fit,
     mailbox::plain,
     receiving::{Group, Whole},
     settings::{Decision, IncomingRule},
@@ -46,6 +49,8 @@ pub(super) struct Making<'a> {
     pub(super) at: SystemTime,
     answers: Answers,
     bodies: Bodies,
+    /// How large an opened form may be.
+    fit: Fit,
     /// How many bodies are counted for it.
     counted: usize,
     /// Whether its recipients may get different forms: somebody sends copies, and the MTA surely removes whoever gets one.
@@ -64,7 +69,8 @@ impl<'a> Making<'a> {
         let bodies = Bodies::of(message.octets().len(), counted);
         let are_plain = envelope.recipients.iter().all(|recipient| plain(recipient).is_some());
         let may_part = agent.can_split && are_plain;
-        Self { agent, envelope, message, at, answers: Answers::default(), bodies, counted, may_part }
+        let fit = Fit::of(message, envelope, agent.mta_message_octets());
+        Self { agent, envelope, message, at, answers: Answers::default(), bodies, fit, counted, may_part }
     }
 
     /// Adds those that these recipients get by a rule: where copies can be sent each what his own keys open, whatever others
@@ -136,18 +142,33 @@ impl<'a> Making<'a> {
         // Whom no copy can part from others gets what all of these may get, or the reply would tell which keys were right.
         let of_all = if may_part { &recipients } else { &self.envelope.recipients };
         let addresses: Vec<_> = of_all.iter().map(|recipient| plain(recipient)).collect();
+        let may_open = self.fit.may_open();
         let group = match may_part {
-            _ if !rule.decrypt => Group::of(Entitled::Nobody),
+            _ if !rule.decrypt || !may_open => Group::of(Entitled::Nobody),
             true => Group::of_some(&addresses),
             false => Group::of(Entitled::Recipients(&addresses)),
         };
         let Self { agent, envelope, message, answers, .. } = &*self;
-        let turn = agent.receiving().receive_whole(message, group, self.at);
-        let whole = turn.wait_asking(message, |identity, question| {
+        let turn = agent.receiving().receive_whole(message, group, self.fit, self.at);
+        let mut whole = turn.wait_asking(message, |identity, question| {
             answers.or_ask(identity, question, || question.ask_decryptor(&agent.audited(identity, envelope)))
         })?;
+        if rule.decrypt && !may_open && whole.received.opening == Opening::NotEntitled {
+            whole.received.opening = Opening::Failed("it is about as large as MTAs take".to_owned());
+            let octets = self.message.octets().len();
+            warn!(octets, "not decrypted: it is too near to `mta-message-bytes`");
+        }
         let (recipients, left) = parted(recipients, &whole.left);
         let mut form = self.form_of(recipients, rule, whole);
+        if matches!(form.received.opening, Opening::Opened { .. }) && !self.fit.takes(&form.edits) {
+            // An MTA that refuses it for its size would tell that it opened.
+            let (came, octets) = (self.message.body().len(), form.edits.body.as_ref().map(Vec::len));
+            warn!(
+                came,
+                octets, "not decrypted: it would be larger than what came, or than `mta-message-bytes`"
+            );
+            return Ok((self.closed(form.recipients, rule, "it would become larger")?, left));
+        }
         let Some(body) = form.edits.body.take() else { return Ok((form, left)) };
         form.body = self.bodies.shared(body);
         if form.body.is_none() {
@@ -165,8 +186,11 @@ impl<'a> Making<'a> {
         why: &str,
     ) -> Result<Form, AgentError> {
         let group = Group::of(Entitled::Nobody);
-        let mut whole =
-            self.agent.receiving().receive_whole(self.message, group, self.at).wait(self.message)?;
+        let mut whole = self
+            .agent
+            .receiving()
+            .receive_whole(self.message, group, Fit::Any, self.at)
+            .wait(self.message)?;
         whole.received.opening = Opening::Failed(why.to_owned());
         let mut form = self.form_of(recipients, rule, whole);
         form.body = form.edits.body.take().map(|body| self.bodies.closed(body));
@@ -181,8 +205,15 @@ impl<'a> Making<'a> {
         let note = note(&received.opening, &received.verdict, rule);
         let mut edits = std::mem::take(&mut received.edits);
         let reports_stay = agent.reports_stay(envelope, &entity);
-        let promoted =
-            rewrite::rewrite(&mut edits, &entity, wrapped.as_deref(), &received, rule, reports_stay);
+        let promoted = rewrite::rewrite(
+            &mut edits,
+            &entity,
+            wrapped.as_deref(),
+            &received,
+            rule,
+            reports_stay,
+            self.fit,
+        );
         let words = rule.subject_tag.then(|| subject::words(&received.opening, received.verdict.result()));
         if agent.incoming().tags_subjects {
             subject::retag(&mut edits, &entity, promoted, words.flatten());

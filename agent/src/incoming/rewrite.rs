@@ -9,13 +9,15 @@ use smime::{
 
 use crate::{
     Edits, FieldRef, Received,
+    fit::Fit,
     opened::{is_read_alike, put_in_place},
     sending::is_content_field,
     settings::IncomingRule,
 };
 
 /// Adds to the edits of a message, and gives the subject back that takes the outer one's place, if one does. `opened` is
-/// its content where it was opened, and `reports_stay` says that no report on it goes to anybody who may not know it.
+/// its content where it was opened, and `reports_stay` says that no report on it goes to anybody who may not know it. What
+/// does not fit without its signature, because that was compressed, keeps it.
 pub(super) fn rewrite(
     edits: &mut Edits,
     outer: &MimeEntity<'_>,
@@ -23,6 +25,7 @@ pub(super) fn rewrite(
     received: &Received,
     rule: &IncomingRule,
     reports_stay: bool,
+    fit: Fit,
 ) -> Option<String> {
     if !rule.strip_signature && rule.promote.is_empty() {
         return None;
@@ -43,6 +46,7 @@ pub(super) fn rewrite(
         && is_signed
         && let Some(stripped) = put_in_place(outer, payload.entity().octets())
         && is_read_alike(&stripped, &payload.entity())
+        && (opened.is_none() || fit.takes(&stripped))
     {
         edits.append.retain(|(name, _)| !is_content_field(name));
         edits.remove.extend(stripped.remove);

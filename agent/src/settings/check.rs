@@ -255,6 +255,7 @@ impl<'a> Checker<'a> {
             reinject,
             max_connections: to_usize(section.max_connections),
             max_message_bytes: to_usize(section.max_message_bytes),
+            mta_message_bytes: section.mta_message_bytes.map(to_usize),
             workers: section.workers.map_or(2 * cores, to_usize),
             messages: to_usize(limits.messages.unwrap_or(section.max_connections)),
             memory: to_usize(limits.memory),

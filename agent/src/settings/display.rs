@@ -71,6 +71,12 @@ impl fmt::Display for Settings {
             let networks: Vec<String> = milter.trusted_networks.iter().map(ToString::to_string).collect();
             row("", format_args!("trusted networks: {}", or_none(&networks.join(", "))))?;
             row("", format_args!("recipient delimiter: {}", or_none(&milter.recipient_delimiter)))?;
+            if let Some(octets) = milter.mta_message_bytes {
+                row(
+                    "",
+                    format_args!("the MTA takes mail of {octets} octets: opened mail may grow up to there"),
+                )?;
+            }
             let sender = milter.opened_mail_sender.as_ref().map_or("unchanged", MailAddress::as_str);
             row("", format_args!("sender of opened mail: {sender}"))?;
             if milter.audit.is_some() {

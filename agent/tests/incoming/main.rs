@@ -10,6 +10,7 @@ mod envelope;
 mod keys;
 mod memory;
 mod shown;
+mod size;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -124,13 +125,21 @@ fn treat(agent: &Agent, to: &[&str], message: &str) -> Result<Outcome, AgentErro
 }
 
 fn treat_from(sender: &str, agent: &Agent, to: &[&str], message: &str) -> Result<Outcome, AgentError> {
+    treat_whole(sender, agent, to, &Message::from_stored(message.as_bytes()))
+}
+
+fn treat_octets(agent: &Agent, to: &[&str], message: &Message) -> Result<Outcome, AgentError> {
+    treat_whole("friend@example.net", agent, to, message)
+}
+
+fn treat_whole(sender: &str, agent: &Agent, to: &[&str], message: &Message) -> Result<Outcome, AgentError> {
     let envelope = Envelope {
         sender: sender.to_owned(),
         recipients: to.iter().map(|name| format!("{name}@example.org")).collect(),
         client: "192.0.2.7".parse().ok(),
         ..Envelope::default()
     };
-    agent.treat(&envelope, &Message::from_stored(message.as_bytes()), now())
+    agent.treat(&envelope, message, now())
 }
 
 fn applied(outcome: &Outcome, message: &str) -> String {

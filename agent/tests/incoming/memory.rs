@@ -122,7 +122,7 @@ fn sealed(entity: &str, from: u32, is_changed: bool) -> String {
 fn forms_for_which_there_is_no_room_stay_closed_and_the_reply_tells_nobody() {
     let rule = |number: u32| format!("[[incoming]]\nto = \"u{number}@example.org\"\n");
     let rules: String = (0..PEOPLE).map(rule).collect();
-    let settings = settings("", &rules);
+    let settings = settings("mta-message-bytes = 104857600\n", &rules);
     let identities = (0..PEOPLE).map(|number| {
         let key = Arc::new(person(number));
         let certificate = smime::key::Decryptor::certificate(&*key).clone();
