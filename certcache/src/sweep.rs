@@ -8,14 +8,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use smime::{path::Crl, revocation::OcspResponse};
+
 use crate::{
-    Cache, CacheError,
+    Cache, CacheError, Status,
     codec::{Reader, Writer},
     status,
     tables::{Table, Tables},
 };
 
-/// How long a CRL or OCSP answer is kept after it ended: somebody may want to know why.
+/// How long a CRL or OCSP answer that says of nobody that he is revoked is kept after it ended: somebody may want to know why.
 const KEPT_AFTER_END: Duration = Duration::from_hours(7 * 24);
 /// How many entries are looked at, and swept out at most, in one transaction.
 const STEP: usize = 1000;
@@ -41,8 +43,10 @@ struct Look {
 enum End {
     /// It begins with its end.
     Until,
-    /// It is a CRL or OCSP answer.
-    Status,
+    /// It is a CRL. One that lists anybody has no end: revoked is for ever.
+    List,
+    /// It is an OCSP answer, and the same holds.
+    Answer,
     /// It was found out from other entries: generation, from, until.
     Remembered,
 }
@@ -53,8 +57,13 @@ impl End {
             Self::Until => {
                 Reader::new(value, 1).and_then(|mut reader| reader.time()).is_none_or(|until| until <= now)
             }
-            Self::Status => {
-                status::ended(value, now.checked_sub(KEPT_AFTER_END).unwrap_or(SystemTime::UNIX_EPOCH))
+            Self::List | Self::Answer => {
+                let before = now.checked_sub(KEPT_AFTER_END).unwrap_or(SystemTime::UNIX_EPOCH);
+                status::ended(value, before)
+                    && !Status::decode(value).is_some_and(|status| match self {
+                        Self::List => Crl::from_vec(status.der).is_ok_and(|list| !list.is_empty()),
+                        _ => OcspResponse::from_der(&status.der).is_ok_and(|answer| answer.has_final()),
+                    })
             }
             Self::Remembered => {
                 let read = Reader::new(value, 1).and_then(|mut reader| {
@@ -74,8 +83,8 @@ fn tables_that_end(tables: &Tables) -> [(Table, End); 7] {
         (neg, End::Until),
         (fetch, End::Until),
         (cap, End::Until),
-        (crl, End::Status),
-        (ocsp, End::Status),
+        (crl, End::List),
+        (ocsp, End::Answer),
         (path, End::Remembered),
         (choice, End::Remembered),
     ]
@@ -83,7 +92,7 @@ fn tables_that_end(tables: &Tables) -> [(Table, End); 7] {
 
 impl Cache {
     /// Takes out what has ended: negative entries, choices, path results, CRLs and OCSP answers a week after their
-    /// end. Certificates stay. Says how many entries went.
+    /// end, unless they say that somebody is revoked. Certificates stay. Says how many entries went.
     pub fn sweep(&self, now: SystemTime) -> Result<usize, CacheError> {
         self.sweep_while(now, &mut || true)
     }

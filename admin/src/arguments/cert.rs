@@ -177,7 +177,7 @@ pub(crate) enum CacheCommand {
         /// A folder without a cache in it.
         folder: PathBuf,
     },
-    /// Takes out what has ended: negative entries, CRLs and OCSP answers. Certificates stay.
+    /// Takes out what has ended: negative entries, CRLs and OCSP answers. Certificates stay, and who is known to be revoked.
     Sweep,
     /// Lists the last changes, and why they were made.
     Log {

@@ -2,6 +2,12 @@
 
 use std::sync::mpsc;
 
+use der::Encode;
+use smime::testing::{
+    draft::Draft,
+    evidence::{self, List, Single, hour, response},
+};
+
 use super::*;
 use crate::sweep::Sweeper;
 
@@ -27,6 +33,44 @@ fn what_was_renewed_between_looking_and_taking_out_stays() {
     assert_eq!(swept.unwrap(), 2);
     assert!(cache.is_absent(&renewed, None, year(2027)).unwrap());
     assert_eq!(cache.stat().unwrap().absent, 1);
+}
+
+#[test]
+fn what_says_that_somebody_is_revoked_is_not_swept_out() {
+    let (_folder, cache) = cache();
+    let (ca, alice) =
+        (Draft::ca("CA", 1, "CA").sign(1), |number| Draft::new("Alice", 2, "CA").numbered(number).sign(1));
+    let status = |der: Vec<u8>| Status {
+        der,
+        this_update: hour(-1),
+        next_update: Some(hour(24)),
+        fetched: hour(0),
+        url: None,
+        etag: None,
+    };
+    let issuer = ca.subject().to_der().unwrap();
+    for (scope, list) in
+        [("nobody", List::by("CA", 1)), ("alice", List::by("CA", 1).listing(&alice(10), &[]))]
+    {
+        cache.put_crl(&issuer, scope, &status(list.der())).unwrap();
+    }
+    let said = [
+        evidence::Status::Good,
+        evidence::Status::Held,
+        evidence::Status::Unknown,
+        evidence::Status::Revoked,
+    ];
+    for (number, said) in (10..).zip(said) {
+        let single = Single::of(&alice(number), &ca, said);
+        cache.put_ocsp(&alice(number), &status(response(&ca, 1, &[single], &[]))).unwrap();
+    }
+    assert_eq!(cache.sweep(hour(24 * 7)).unwrap(), 0);
+    assert_eq!(cache.sweep(hour(24 * 365 * 9)).unwrap(), 4);
+    assert!(
+        cache.crl(&issuer, "alice").unwrap().is_some() && cache.crl(&issuer, "nobody").unwrap().is_none()
+    );
+    let kept = [10, 11, 12, 13].map(|number| cache.ocsp_for(&alice(number)).unwrap().is_some());
+    assert_eq!(kept, [false, false, false, true]);
 }
 
 #[test]

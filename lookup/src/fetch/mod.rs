@@ -2,7 +2,7 @@
 //!
 //! A [`Fetcher`] is asked only about certificates whose path has reached an anchor ([`RevocationSource`]); what it brings is
 //! checked by `smime` like everything else. All it does for one message has one budget of time. What was fetched and is
-//! signed by the issuer stays in a [`RevocationStore`] until its end; what could not be fetched is not asked for again
+//! signed by the issuer stays in a [`RevocationStore`] until its end, and beyond it where it says revoked; what could not be fetched is not asked for again
 //! for a while. [`Prefetch`] renews CRLs before somebody waits for them.
 
 mod address;
@@ -163,7 +163,9 @@ impl RevocationSource for Fetcher {
                 break;
             }
         }
-        if !is_current {
+        let kept = if responders.is_empty() { None } else { self.kept_ocsp(certificate, issuer) };
+        let is_answered = is_current || kept.as_ref().is_some_and(|kept| kept.is_current);
+        if !is_answered {
             for url in &responders {
                 match self.ocsp(url, certificate, issuer, deadline) {
                     Ok(response) => {
@@ -174,6 +176,9 @@ impl RevocationSource for Fetcher {
                 }
             }
         }
+        // One that says revoked for ever counts beside all that is newer, and after its end.
+        let kept = kept.filter(|kept| kept.is_final || (kept.is_current && !is_current));
+        evidence.ocsp.extend(kept.map(|kept| kept.response));
         evidence.unavailable = (!reasons.is_empty()).then(|| reasons.join("; "));
         *waited += started.elapsed();
         evidence

@@ -18,8 +18,29 @@ use super::{
 /// What a responder answered.
 pub(super) type Known = OcspResponse;
 
+/// An answer of before.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) response: OcspResponse,
+    /// Nobody need be asked.
+    pub(super) is_current: bool,
+    /// It says revoked, and that is for ever: it counts after its end as well.
+    pub(super) is_final: bool,
+}
+
 impl Fetcher {
-    /// What the responder at a URL says of `certificate`: kept, or asked for now.
+    /// What is kept of `certificate`.
+    pub(super) fn kept_ocsp(&self, certificate: &Certificate, issuer: &Certificate) -> Option<Kept> {
+        let kept = self.store.ocsp(certificate).and_then(|kept| OcspResponse::from_der(&kept.der).ok())?;
+        let (_, until) = kept.validity_for(certificate, issuer)?;
+        Some(Kept {
+            is_current: SystemTime::now() <= until,
+            is_final: kept.is_final_for(certificate, issuer),
+            response: kept,
+        })
+    }
+
+    /// What the responder at a URL says of `certificate` now.
     pub(super) fn ocsp(
         &self,
         url: &str,
@@ -27,13 +48,6 @@ impl Fetcher {
         issuer: &Certificate,
         deadline: Instant,
     ) -> Result<OcspResponse, String> {
-        let now = SystemTime::now();
-        let kept = self.store.ocsp(certificate).and_then(|kept| OcspResponse::from_der(&kept.der).ok());
-        if let Some(kept) = kept
-            && kept.validity_for(certificate, issuer).is_some_and(|(_, until)| now <= until)
-        {
-            return Ok(kept);
-        }
         if let Some(reason) = self.is_resting(url) {
             return Err(reason);
         }
@@ -88,8 +102,11 @@ impl Fetcher {
         if this_update > now + SKEW {
             return Err("the response is from the future".into());
         }
+        // That a responder has forgotten a certificate takes nothing back.
+        let says_less = !response.decides(certificate, issuer)
+            && self.kept_ocsp(certificate, issuer).is_some_and(|kept| kept.is_final);
         // What is not surely authentic is looked at by whoever asked, and not kept for others.
-        if response.check_responder(certificate, issuer, now).is_ok() {
+        if !says_less && response.check_responder(certificate, issuer, now).is_ok() {
             let status = Status {
                 der: response.der().to_vec(),
                 this_update,

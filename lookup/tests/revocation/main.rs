@@ -269,6 +269,29 @@ fn what_was_fetched_is_used_until_its_end_and_nobody_is_asked_about_strangers() 
     assert!(seen.iter().any(|line| line.starts_with("POST /before/ocsp/short")), "{seen:?}");
 }
 
+#[test]
+fn what_is_known_to_be_revoked_stays_so_when_its_answer_ends_and_nobody_gives_another() {
+    let authority = Authority::start("revocation-final").unwrap();
+    let gate = &authority.gate;
+    let quick = FetchSettings { budget: Duration::from_secs(2), rest: Duration::ZERO, ..settings() };
+    let one = fetcher(quick);
+    let hard = || judge(&authority, &one, "heidi").0;
+    gate.rule("/before/", Rule::Instead("/after/"));
+    assert_eq!(hard(), "revoked");
+    // Its two seconds are over: a responder that hangs, is gone, sends another's answer, or an older one.
+    thread::sleep(Duration::from_millis(2_500));
+    let stranger = get(gate.upstream(), "/before/crls/people/latest.crl").unwrap();
+    for rule in [Rule::Hang, Rule::Body(stranger), Rule::Redirect("http://10.0.0.1/".to_owned())] {
+        gate.rule("/before/ocsp", rule.clone());
+        gate.take_seen();
+        assert_eq!(hard(), "revoked", "{rule:?}");
+        assert_ne!(gate.take_seen(), Vec::<String>::new(), "it is asked for again");
+    }
+    // Newer information counts.
+    gate.plain();
+    assert_eq!(hard(), "good by OCSP");
+}
+
 fn pem(certificate: &Certificate) -> String {
     let text = data_encoding::BASE64.encode(certificate.der());
     let lines: Vec<&str> =

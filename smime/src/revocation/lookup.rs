@@ -75,14 +75,21 @@ impl Checker<'_> {
         let mut newest = crl;
         let (mut delta, mut state) = (None, currency(crl));
         let fitting = deltas.iter().filter(|delta| crl.takes(delta) && delta.unusable().is_none());
-        for candidate in fitting.filter(|delta| currency(delta) == Currency::Current) {
+        let entry_in = |delta: &Crl| delta.entry(fields.serial, certificate.prepared_issuer());
+        for candidate in fitting {
+            let its_state = currency(candidate);
+            // One that has ended may still say that a certificate is revoked for ever; that it is not on hold any more it
+            // may not.
+            let is_final = entry_in(candidate).is_some_and(|entry| {
+                entry.reason != Some(CrlReason::RemoveFromCRL) && Standing::of(Some(entry), at).is_final()
+            });
             // Signed with the same key (5.2.4).
-            if self.is_signed_by(candidate, &signer)? {
-                (delta, newest, state) = (Some(*candidate), candidate, Currency::Current);
+            if (its_state == Currency::Current || is_final) && self.is_signed_by(candidate, &signer)? {
+                (delta, newest, state) = (Some(*candidate), candidate, its_state);
                 break;
             }
         }
-        let of_delta = delta.and_then(|delta| delta.entry(fields.serial, certificate.prepared_issuer()));
+        let of_delta = delta.and_then(entry_in);
         let entry = match of_delta {
             Some(entry) if entry.reason == Some(CrlReason::RemoveFromCRL) => None,
             Some(entry) => Some(entry),

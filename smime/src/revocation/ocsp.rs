@@ -16,6 +16,7 @@ use x509_cert::{ext::pkix::CrlReason, name::Name};
 use super::{
     cert_id::CertId,
     entries::{Entry, Extensions, not_supported},
+    standing::Standing,
     tlv::{self, Malformed, Reader, Tlv},
 };
 use crate::{
@@ -69,6 +70,14 @@ pub(super) struct Single {
     pub(super) until: SystemTime,
     /// Why it cannot be used.
     pub(super) unusable: Option<String>,
+}
+
+impl Single {
+    /// Whether it says revoked, and that is for ever.
+    fn is_final(&self) -> bool {
+        let Answer::Revoked(Entry { revoked, reason, .. }) = self.status else { return false };
+        Standing::Revoked { since: revoked, reason }.is_final()
+    }
 }
 
 /// certStatus.
@@ -188,6 +197,28 @@ impl OcspResponse {
         issuer: &Certificate,
     ) -> Option<(SystemTime, SystemTime)> {
         self.single(certificate, issuer).map(|single| (single.this_update, single.until))
+    }
+
+    /// Whether it says that this certificate is revoked for ever, whoever signed it: that outlives its nextUpdate.
+    pub fn is_final_for(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
+        self.single(certificate, issuer).is_some_and(Single::is_final)
+    }
+
+    /// Whether it says so of any certificate.
+    pub fn has_final(&self) -> bool {
+        self.inner.singles.iter().any(Single::is_final)
+    }
+
+    /// Whether it says of this certificate that it is good or revoked. Of one that had expired before good says nothing:
+    /// responders forget them.
+    pub fn decides(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
+        let of_single = |single: &Single| match single.status {
+            _ if single.unusable.is_some() => false,
+            Answer::Good => single.this_update <= certificate.not_after(),
+            Answer::Revoked(_) => true,
+            Answer::Unknown => false,
+        };
+        self.unusable().is_none() && self.single(certificate, issuer).is_some_and(of_single)
     }
 
     /// The newest answer about exactly this certificate.

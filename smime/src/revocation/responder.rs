@@ -80,7 +80,13 @@ impl Checker<'_> {
                 if looked_at > MAX_RESPONSES {
                     return Err(self.budget.exceed());
                 }
-                match self.check_responder(response, issuer, crls, self.at.max(claim.this_update))? {
+                let mut checked =
+                    self.check_responder(response, issuer, crls, self.at.max(claim.this_update))?;
+                if checked.is_err() && claim.standing.is_final() {
+                    // Revoked is for ever: it may outlive the certificate of who said so.
+                    checked = self.check_responder(response, issuer, crls, claim.this_update)?;
+                }
+                match checked {
                     Ok(()) => {
                         best = Some(claim);
                         break;

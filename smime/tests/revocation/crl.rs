@@ -103,6 +103,8 @@ fn a_delta_changes_the_list_that_it_fits_and_no_other() {
     let held = || base().listing(&alice(), &[reason(HOLD)]);
     let delta = |to, number| list().numbered(number).delta_to(to).listing(&alice(), &[]);
     let removing = |to| list().numbered(6).delta_to(to).listing(&alice(), &[reason(REMOVE)]);
+    let holding = || list().numbered(6).delta_to(5).listing(&alice(), &[reason(HOLD)]);
+    let ended = || base().from(-9, Some(-1));
     let users = || wrap(Tag(0x81), &[vec![0xFF]]);
     check(&[
         ("to this one", with(&[base(), delta(5, 6)]), "revoked"),
@@ -112,7 +114,16 @@ fn a_delta_changes_the_list_that_it_fits_and_no_other() {
         ("without its list", with(&[delta(5, 6)]), "no CRL of its issuer"),
         ("to a list without a number", with(&[list().from(-9, Some(24)), delta(5, 6)]), "good"),
         ("about others", with(&[base(), delta(5, 6).about(&[users()])]), "good"),
-        ("that has ended", with(&[base(), delta(5, 6).from(-8, Some(-1))]), "good"),
+        // For ever is for ever in a delta as well, and what ends may not be said by one that has ended.
+        ("that has ended", with(&[base(), delta(5, 6).from(-8, Some(-1))]), "revoked"),
+        ("that has ended behind its list", with(&[ended(), delta(5, 6).from(-8, Some(-1))]), "revoked"),
+        ("that has ended, with a hold", with(&[base(), holding().from(-8, Some(-1))]), "good"),
+        ("that has ended, removing her", with(&[held(), removing(5).from(-8, Some(-1))]), "revoked"),
+        (
+            "that has ended before another",
+            with(&[base(), delta(5, 6).from(-8, Some(-1)), list().numbered(7).delta_to(5)]),
+            "good",
+        ),
         (
             "of another key",
             with(&[base(), List::by("CA", 9).numbered(6).delta_to(5).listing(&alice(), &[])]),

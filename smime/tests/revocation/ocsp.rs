@@ -98,6 +98,50 @@ fn an_answer_counts_until_its_end_or_for_a_day() {
 }
 
 #[test]
+fn revoked_outlives_the_certificate_of_whom_the_issuer_appointed_to_say_so() {
+    let mut responder = Draft::new("Responder", 4, "CA")
+        .numbered(40)
+        .with(key_purposes(&[OCSP_SIGNING]))
+        .with(extension("1.3.6.1.5.5.7.48.1.5", false, &[5, 0]));
+    // From 300 days before the time of all tests.
+    let ends = hour(-24 * 100);
+    let utc = |time| der::asn1::UtcTime::from_system_time(time).unwrap().to_der().unwrap();
+    responder.validity = [utc(hour(-24 * 300)), utc(ends)];
+    let responder = responder.sign(CA);
+    let said = |status, from: i64| {
+        let single = Single { from, until: Some(from + 24), ..single(status) };
+        trust(&[], &[answer(&responder, 4, &[single], std::slice::from_ref(&responder))])
+    };
+    check(&[
+        ("revoked", said(Status::Revoked, -24 * 200), "revoked"),
+        ("on hold", said(Status::Held, -24 * 200), "nextUpdate has passed"),
+        ("revoked, said after the end", said(Status::Revoked, -24 * 50), "expired"),
+        ("good, said after the end", said(Status::Good, -1), "expired"),
+    ]);
+}
+
+#[test]
+fn an_answer_says_by_itself_what_is_final_and_what_decides_nothing() {
+    let (alice, ca) = (alice(), ca());
+    for (status, is_final, decides) in [
+        (Status::Good, false, true),
+        (Status::Revoked, true, true),
+        (Status::Held, false, true),
+        (Status::Unknown, false, false),
+    ] {
+        let answer = answer(&ca, CA, &[single(status)], &[]);
+        let found = (answer.is_final_for(&alice, &ca), answer.has_final(), answer.decides(&alice, &ca));
+        assert_eq!(found, (is_final, is_final, decides), "{status:?}");
+        let bob = Draft::new("Bob", 3, "CA").numbered(11).sign(CA);
+        assert!(!answer.is_final_for(&bob, &ca) && !answer.decides(&bob, &ca), "{status:?}");
+    }
+    let late = Single { from: 24 * 365 * 99, until: None, ..single(Status::Good) };
+    assert!(!answer(&ca, CA, &[late], &[]).decides(&alice, &ca));
+    let odd = Single { extensions: vec![extension("1.2.3.4", true, &[5, 0])], ..single(Status::Revoked) };
+    assert!(!answer(&ca, CA, &[odd], &[]).decides(&alice, &ca));
+}
+
+#[test]
 fn only_the_issuer_answers_and_whom_it_appointed() {
     let no_check = || extension("1.3.6.1.5.5.7.48.1.5", false, &[5, 0]);
     let delegate = |issuer| Draft::new("Responder", 4, issuer).numbered(40);
