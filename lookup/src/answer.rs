@@ -28,6 +28,8 @@ pub struct Finding {
     pub signed: Vec<Vec<u8>>,
     /// What the owner of the domain says of the address's certificates without giving them (RFC 8162).
     pub pins: Vec<Pin>,
+    /// Whether there may be others: the source tells not all, or anybody could have left some out on the way.
+    pub is_partial: bool,
 }
 
 impl Finding {
@@ -149,6 +151,14 @@ pub enum LookupError {
         /// Its words.
         reason: String,
     },
+    /// A server has nothing, and nothing proves that it was the server who said so.
+    #[error(
+        "{server} has none, but without TLS anybody on the way could say so: use ldaps:// or start-tls = true"
+    )]
+    Unproven {
+        /// The server.
+        server: String,
+    },
     /// DNSSEC says that the answer is forged, or it cannot be proven to be good (RFC 4035 4.3).
     #[error("the DNS answer for {name} is {state}: it is not used (RFC 8162 section 3)")]
     NotSecure {
@@ -171,7 +181,7 @@ impl LookupError {
     /// Whose fault it is: what others must mend passes by itself, what the configuration names does not.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Unreadable { .. } | Self::Refused { .. } => Fault::Operator,
+            Self::Unreadable { .. } | Self::Refused { .. } | Self::Unproven { .. } => Fault::Operator,
             _ => Fault::Transient,
         }
     }

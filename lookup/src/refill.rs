@@ -72,8 +72,8 @@ impl Refill {
         waited.sources += started.elapsed();
         Self::keep(cache, &search, self.chooser.trust(), at, waited).map_err(|error| self.failed(&error))?;
         let known = self.chooser.lookup(address, at, waited)?;
-        // Whoever could not be asked may have one that can be used.
-        if search.is_unknown() {
+        // Whoever could not be asked, or was kept from telling, may have one that can be used.
+        if search.is_partial() {
             return Ok(if matches!(known, Lookup::Found(_)) { known } else { Lookup::Unknown });
         }
         match known {
@@ -306,13 +306,16 @@ mod tests {
         let (day, minute) = (Duration::from_hours(24), Duration::from_mins(1));
         let expired = root.issue(&Wanted { until: now - day, ..Wanted::default() });
         let found = crate::Finding::of([expired], Vec::new(), &alice());
-        for (is_one_down, usable_later, expected, asked) in [
-            (false, false, "unusable: expired", [1, 1, 2]),
+        for (is_one_down, is_partial, usable_later, expected, asked) in [
+            (false, false, false, "unusable: expired", [1, 1, 2]),
             // Whoever did not answer may have another one, and is asked again.
-            (true, false, "unknown", [1, 2, 3]),
+            (true, false, false, "unknown", [1, 2, 3]),
+            // So is who was not heard out.
+            (false, true, false, "unknown", [1, 2, 3]),
             // Until when it is not valid is known.
-            (false, true, "unknown", [1, 1, 2]),
+            (false, false, true, "unknown", [1, 1, 2]),
         ] {
+            let found = crate::Finding { is_partial, ..found.clone() };
             let folder = tempfile::tempdir().unwrap();
             let cache = Arc::new(Cache::open(&folder.path().join("cache")).unwrap());
             if usable_later {

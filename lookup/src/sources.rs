@@ -241,6 +241,11 @@ impl Search {
         self.answers.iter().any(|asked| matches!(asked.answer, Answer::Unknown(_)))
     }
 
+    /// Whether there may be certificates that no source has told of.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.is_unknown() || self.findings().any(|(finding, _)| finding.is_partial)
+    }
+
     fn findings(&self) -> impl Iterator<Item = (&Finding, Kind)> {
         self.answers.iter().filter_map(|asked| match &asked.answer {
             Answer::Found(finding) => Some((finding, asked.kind)),

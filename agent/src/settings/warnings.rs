@@ -7,9 +7,10 @@ use std::{
 };
 
 use ipnet::IpNet;
+use lookup::ldap::Server;
 use smime::{Certificate, MailAddress, path::RevocationMode};
 
-use super::{AddressList, AddressPattern, IncomingRule, Listen, Rule, Settings};
+use super::{AddressList, AddressPattern, IncomingRule, Listen, Place, Rule, Settings, SourceSettings};
 use crate::config::{Level, Mixed};
 
 /// Renewing takes people some time: from when on the end of a certificate is warned of.
@@ -87,6 +88,13 @@ pub enum Warning {
         /// The network.
         network: IpNet,
     },
+    /// A directory is asked in clear: that it has nothing is not believed.
+    PlainDirectory {
+        /// The source's name.
+        name: String,
+        /// Its server.
+        server: Server,
+    },
     /// The milter protocol has no login, and others can reach the socket.
     OpenListener {
         /// Where it listens.
@@ -160,6 +168,12 @@ impl fmt::Display for Warning {
             Self::TrustsEverybody { network } => {
                 write!(f, "trusted-networks holds {network}: everybody may have mail signed")
             }
+            Self::PlainDirectory { name, server } => {
+                write!(
+                    f,
+                    "the [[source]] \"{name}\" asks {server} in clear: anybody on the way could say that it has no certificate, so mail to whom it has none waits; use ldaps:// or start-tls = true"
+                )
+            }
             Self::OpenListener { listen } => {
                 write!(
                     f,
@@ -180,6 +194,13 @@ impl Settings {
         }
         if self.harvest && self.trust.revocation == RevocationMode::Off {
             warnings.push(Warning::HarvestUnchecked);
+        }
+        for SourceSettings { name, place } in &self.lookup.sources {
+            if let Place::Ldap(place) = place
+                && !place.server.is_proven()
+            {
+                warnings.push(Warning::PlainDirectory { name: name.clone(), server: place.server.clone() });
+            }
         }
         self.warn_of_certificates(now, &mut warnings);
         self.warn_of_rules(&mut warnings);

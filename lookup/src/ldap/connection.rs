@@ -43,6 +43,8 @@ struct Timed {
 pub(super) struct Found {
     /// The values of each entry.
     pub(super) entries: Vec<Vec<Vec<u8>>>,
+    /// Whether others may have more, whom nobody asks (RFC 4511 4.5.3).
+    pub(super) is_referred: bool,
     pub(super) result: LdapResult,
 }
 
@@ -115,7 +117,7 @@ impl Connection {
     pub(super) fn search(&mut self, search: &Search<'_>) -> Result<Found, LookupError> {
         let id = self.next_id();
         self.send(&message::search(id, search))?;
-        let mut entries = Vec::new();
+        let (mut entries, mut is_referred) = (Vec::new(), false);
         loop {
             match self.receive(id)? {
                 Response::Entry(values) => {
@@ -125,8 +127,8 @@ impl Connection {
                     }
                     entries.push(values);
                 }
-                Response::Reference => {}
-                Response::Done(result) => return Ok(Found { entries, result }),
+                Response::Reference => is_referred = true,
+                Response::Done(result) => return Ok(Found { entries, is_referred, result }),
                 other => return Err(self.unexpected(&other)),
             }
         }

@@ -1,7 +1,9 @@
 //! LDAP directories: `userCertificate` (RFC 4523) and `userSMIMECertificate` (RFC 2798) of the entries of an address, the
 //! latter with what its owner can open.
 //!
-//! Referrals are not followed: who may be asked is said by the configuration, not by a server.
+//! Referrals are not followed: who may be asked is said by the configuration, not by a server. Who refers to others
+//! does not know what those have. That there is none is believed only of this machine, or over TLS: anybody on the way could
+//! say so, and what is there must lead to an anchor in any case.
 
 mod connection;
 mod filter;
@@ -81,8 +83,16 @@ impl Ldap {
             size_limit: MAX_ENTRIES,
             time_limit: u32::try_from(left).unwrap_or(u32::MAX).max(1),
         })?;
-        let finding = certificates(&found, address);
+        let mut finding = certificates(&found, address);
+        let is_cut = found.is_referred || found.result.code == LdapResult::SIZE_LIMIT_EXCEEDED;
+        finding.is_partial = is_cut || !server.is_proven();
         let answer = match found.result.code {
+            LdapResult::SUCCESS if found.is_referred && finding.certificates.is_empty() => {
+                Err(connection.refused("it refers to other servers for some, and is not followed"))
+            }
+            LdapResult::SUCCESS if finding.is_partial && finding.certificates.is_empty() => {
+                Err(LookupError::Unproven { server: server.to_string() })
+            }
             LdapResult::SUCCESS => Ok(finding),
             // Some is better than nothing; none of what is there, though, is not none.
             LdapResult::SIZE_LIMIT_EXCEEDED if !finding.certificates.is_empty() => Ok(finding),

@@ -67,6 +67,11 @@ impl Server {
         self.security
     }
 
+    /// Whether what it says it has not is surely said by it.
+    pub fn is_proven(&self) -> bool {
+        self.security != Security::Plain || self.is_local()
+    }
+
     pub(super) fn name(&self) -> Result<ServerName<'static>, String> {
         ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())
     }

@@ -250,6 +250,41 @@ fn a_server_that_is_down_silent_slow_or_hostile_is_unknown_within_the_budget() -
 }
 
 #[test]
+fn that_there_is_none_is_believed_of_this_machine_or_over_tls_and_of_no_server_that_refers_to_others()
+-> Result<()> {
+    let directory = Directory::start()?;
+    let ldap = directory.slapd.ldap();
+    assert!(is_absent(&source(settings(&ldap)), "nobody@example.org"));
+    let secure = LdapSettings {
+        server: Server::parse(&ldap, true).unwrap(),
+        authorities: directory.authorities()?,
+        ..settings(&ldap)
+    };
+    assert!(is_absent(&source(secure), "nobody@example.org"));
+    // An address of this machine that does not look like one.
+    let remote = ldap.replace("localhost", "127.1");
+    assert_ne!(remote, ldap);
+    let far = source(settings(&remote));
+    let error = unknown(&far, "nobody@example.org");
+    assert!(matches!(error, LookupError::Unproven { .. }), "{error:?}");
+    assert!(error.to_string().contains("without TLS"), "{error}");
+    for (source, is_partial) in [(&far, true), (&source(settings(&ldap)), false)] {
+        let Answer::Found(finding) = crate::ask(source, "alice@example.org") else { panic!("{source:?}") };
+        assert_eq!((finding.certificates.len(), finding.is_partial), (2, is_partial));
+    }
+
+    // SearchResultReference, and that this was all.
+    let referring = server(|stream| {
+        let reference = [0x30, 16, 2, 1, 1, 0x73, 11, 4, 9];
+        let done = [0x30, 12, 2, 1, 1, 0x65, 7, 10, 1, 0, 4, 0, 4, 0];
+        let _ = stream.write_all(&[&reference[..], b"ldap://b/", &done].concat());
+    })?;
+    let error = unknown(&source(settings(&referring)), "alice@example.org");
+    assert!(error.to_string().contains("refers to other servers"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn what_follows_the_answer_to_start_tls_in_clear_is_not_taken_for_protected() -> Result<()> {
     let url = server(|stream| {
         // ExtendedResponse, success; and at once what could be the answer to the bind.

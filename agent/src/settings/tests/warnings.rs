@@ -136,6 +136,17 @@ fn what_looks_odd_is_a_warning_and_not_an_error() {
             ],
         ),
         (
+            ["ldap://dir.example.org", "ldap://127.0.0.1", "ldap://localhost"]
+                .map(|url| format!("[[source]]\nkind = \"ldap\"\nname = \"{url}\"\nurl = \"{url}\"\nbase = \"dc=x\"\n"))
+                .concat()
+                + "[cache]\npath = \"cache\"\n",
+            vec![
+                "the [[source]] \"ldap://dir.example.org\" asks ldap://dir.example.org:389 in clear: anybody on the way \
+                 could say that it has no certificate, so mail to whom it has none waits; use ldaps:// or start-tls = true"
+                    .to_owned(),
+            ],
+        ),
+        (
             milter("trusted-networks = [\"0.0.0.0/0\"]\nlisten = \"inet:0.0.0.0:8890\"\n"),
             vec![
                 "inet:0.0.0.0:8890 can be reached from other machines, and whoever reaches it can have mail signed \
