@@ -18,11 +18,12 @@ use smime::{
 
 use crate::{
     AuditedKey, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome, Plan, Policy,
-    ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres,
+    ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres, encrypts,
     harvest::{Harvester, Signed},
     incoming::opened_forms,
     recipients::Certificates,
     revocation::trust_with,
+    uncached::Uncached,
 };
 
 /// The agents with their policy, identities and trust.
@@ -185,13 +186,15 @@ impl Agent {
     /// The agent of a configuration, with the keys of these identities, and what it fetches of revocation in this store.
     pub fn with_store(settings: &Settings, identities: Identities, store: Box<dyn RevocationStore>) -> Self {
         let fetcher = settings.fetcher(store);
+        let trust = trust_with(settings.trust(), fetcher.clone());
+        let uncached = encrypts(settings).then(|| Uncached::new(settings.for_encryption().of(&trust)));
         Self {
             policy: Policy::new(settings),
             incoming: Incoming::new(settings),
             identities,
-            certificates: Certificates::default(),
+            certificates: uncached.map(|store| Certificates::new(Arc::new(store))).unwrap_or_default(),
             can_split: false,
-            trust: trust_with(settings.trust(), fetcher.clone()),
+            trust,
             sender_rule: settings.sender_rule(),
             fetcher,
             harvester: None,

@@ -32,6 +32,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Foresight {
     agent: Agent,
+    /// What its agent asks where there is no cache.
+    uncached: Certificates,
     chooser: Option<Arc<Chooser>>,
     lookup: LookupSettings,
 }
@@ -82,7 +84,8 @@ impl Foresight {
         let chooser = cache
             .filter(|_| encrypts(settings))
             .map(|cache| Arc::new(chooser(settings, Arc::clone(cache), agent.trust())));
-        Self { agent, chooser, lookup: settings.lookup().clone() }
+        let uncached = agent.certificates.clone();
+        Self { agent, uncached, chooser, lookup: settings.lookup().clone() }
     }
 
     /// Who chooses certificates, where mail is encrypted to others.
@@ -104,7 +107,7 @@ impl Foresight {
         at: SystemTime,
     ) -> Result<Foreseen, OpenStoreError> {
         let (store, unasked) = self.store(asking)?;
-        self.agent.certificates = store.map(Certificates::new).unwrap_or_default();
+        self.agent.certificates = store.map_or_else(|| self.uncached.clone(), Certificates::new);
         let entity = message.entity();
         let plan = self.agent.policy().plan(envelope, &entity, at);
         let recipients = to_encrypt_to(&plan, envelope);

@@ -25,6 +25,7 @@ mod revocation;
 mod sending;
 pub mod settings;
 mod turn;
+mod uncached;
 mod words;
 
 pub use agent::{Agent, AgentError};

@@ -18,33 +18,50 @@ use smime::{
 };
 use support::{TOKEN, folder, identity};
 
-const PEOPLE: [&str; 3] = ["alice", "bob", "p384"];
+const PEOPLE: [&str; 4] = ["alice", "bob", "p384", "revoked"];
 
 /// To whom a letter of Alice's to her or to Bob is encrypted, both of whom are ours, with such lines of the rule; `distrusted` is in
 /// the cache as what an administrator distrusts.
 fn encrypted_to(to: &str, rule: &str, distrusted: &str) -> Result<Vec<&'static str>, AgentError> {
+    encrypted(to, rule, Some(distrusted), &["alice", "bob"])
+}
+
+/// The same for these identities; without a cache where nobody is given who may be distrusted.
+fn encrypted(
+    to: &str,
+    rule: &str,
+    distrusted: Option<&str>,
+    ours: &[&str],
+) -> Result<Vec<&'static str>, AgentError> {
     let folder = folder(&PEOPLE);
-    for name in ["root.pem", "ca.pem"] {
+    for name in ["root.pem", "ca.pem", "ca.crl"] {
         fs::write(folder.path().join(name), data(name)).unwrap();
     }
+    let cache = if distrusted.is_some() { "[cache]\npath = \"cache\"\n" } else { "" };
+    let identities = ours.iter().map(|name| format!("[[identity]]\ncertificate = \"{name}.pem\"\n"));
+    let identities = identities.collect::<Vec<_>>().concat();
     let text = format!(
-        "{TOKEN}[milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
-         [cache]\npath = \"cache\"\n[trust]\nanchors = [\"root.pem\"]\nintermediates = [\"ca.pem\"]\n\
-         revocation = \"off\"\n[[identity]]\ncertificate = \"alice.pem\"\n[[identity]]\ncertificate = \"bob.pem\"\n\
-         [[rule]]\nsign = \"never\"\n{rule}\n"
+        "{TOKEN}[milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n{cache}\
+         [trust]\nanchors = [\"root.pem\"]\nintermediates = [\"ca.pem\"]\ncrls = [\"ca.crl\"]\n\
+         revocation = \"soft-fail\"\nencrypt-revocation = \"soft-fail\"\n[revocation]\nfetch = false\n\
+         {identities}[[rule]]\nsign = \"never\"\n{rule}\n"
     );
     let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
-    let cache = Arc::new(Cache::open(settings.cache().unwrap()).unwrap());
-    let certificates = PEOPLE.map(certificate);
-    let insertions = certificates.each_ref().map(|one| Insertion::new(one, Source::Imported));
-    cache.put(&insertions, now()).unwrap();
-    if !distrusted.is_empty() {
-        let fingerprint = *certificate(distrusted).fingerprint();
-        assert!(cache.set_state(&fingerprint, TrustState::Distrusted, "its key was stolen", now()).unwrap());
+    let identities = Identities::from_parts(ours.iter().map(|name| identity(name)), "");
+    let mut agent = Agent::with_identities(&settings, identities).with_copies();
+    if let Some(distrusted) = distrusted {
+        let cache = Arc::new(Cache::open(settings.cache().unwrap()).unwrap());
+        let certificates = PEOPLE.map(certificate);
+        let insertions = certificates.each_ref().map(|one| Insertion::new(one, Source::Imported));
+        cache.put(&insertions, now()).unwrap();
+        if !distrusted.is_empty() {
+            let distrusted = certificate(distrusted);
+            cache.put(&[Insertion::new(&distrusted, Source::Imported)], now()).unwrap();
+            let state = TrustState::Distrusted;
+            assert!(cache.set_state(distrusted.fingerprint(), state, "its key was stolen", now()).unwrap());
+        }
+        agent = agent.with_certificates(store_of(&settings, cache, settings.trust()).unwrap().unwrap());
     }
-    let store = store_of(&settings, cache, settings.trust()).unwrap().unwrap();
-    let identities = Identities::from_parts(["alice", "bob"].map(identity), "");
-    let agent = Agent::with_identities(&settings, identities).with_certificates(store).with_copies();
     let envelope = Envelope {
         sender: "alice@example.org".to_owned(),
         recipients: vec![format!("{to}@example.org")],
@@ -68,6 +85,9 @@ fn our_own_certificate_is_not_encrypted_to_once_it_is_distrusted() {
         ("", vec!["alice"], vec!["alice", "bob"]),
         ("alice", vec![], vec!["bob"]),
         ("bob", vec!["alice"], vec![]),
+        // Their issuer, and that one's: given as files, and distrusted in the cache.
+        ("ca", vec![], vec![]),
+        ("root", vec![], vec![]),
     ] {
         assert_eq!(encrypted_to("alice", when_possible, distrusted).unwrap(), to_alice, "{distrusted}");
         assert_eq!(encrypted_to("bob", when_possible, distrusted).unwrap(), to_bob, "{distrusted}");
@@ -84,5 +104,18 @@ fn mail_waits_where_a_certificate_that_its_rule_names_is_distrusted() {
         let error = encrypted_to("bob", &rule, "p384").unwrap_err();
         assert!(matches!(error, AgentError::AlsoTo { .. }), "{error}");
         assert_eq!(error.fault(), smime::Fault::Operator);
+    }
+}
+
+#[test]
+fn what_is_revoked_by_a_file_is_not_encrypted_to_without_a_cache() {
+    for (ours, found) in [("alice", vec!["alice"]), ("revoked", vec![])] {
+        let rule = "encrypt = \"when-possible\"";
+        assert_eq!(encrypted("alice", rule, None, &[ours]).unwrap(), found, "{ours}");
+    }
+    for (also, is_held) in [("p384", false), ("revoked", true)] {
+        let rule = format!("encrypt = \"required\"\nencrypt-to = [\"{also}.pem\"]");
+        let held = encrypted("alice", &rule, None, &["alice"]);
+        assert_eq!(matches!(held, Err(AgentError::AlsoTo { .. })), is_held, "{held:?}");
     }
 }

@@ -139,6 +139,54 @@ impl Judge {
         })
     }
 
+    /// The first issuer of a certificate, or of its issuers, that an administrator distrusts, whether or not a path leads
+    /// over it to an anchor.
+    pub(super) fn distrusted_above(
+        &self,
+        certificate: &Certificate,
+    ) -> Result<Option<Certificate>, CacheError> {
+        let (mut above, mut is_any_distrusted) = (Vec::<(Certificate, bool)>::new(), false);
+        let mut below = vec![certificate.clone()];
+        for _ in 0..MAX_PATH {
+            let mut next: Vec<Certificate> = Vec::new();
+            for certificate in &below {
+                let (known, _) = self.cache.issuers_of(certificate)?;
+                let given = self.trust.anchors.iter().chain(&self.trust.intermediates);
+                let given = given.filter(|given| certificate.is_issued_by(given.subject())).cloned();
+                for issuer in known.into_iter().map(|entry| entry.certificate).chain(given) {
+                    let is_known = above.iter().any(|(other, _)| *other == issuer);
+                    if is_known || above.len() == MAX_ISSUERS || !crate::record::is_ca(&issuer) {
+                        continue;
+                    }
+                    // The first place is the leaf's, which has no cross certificates.
+                    let path = [certificate.clone(), issuer.clone()];
+                    let is_distrusted = self.cache.distrusted(&path)?.is_some_and(|found| *found == issuer);
+                    is_any_distrusted |= is_distrusted;
+                    above.push((issuer.clone(), is_distrusted));
+                    next.push(issuer);
+                }
+            }
+            below = next;
+        }
+        if !is_any_distrusted {
+            return Ok(None);
+        }
+        // Anybody can take a name: who signed what is looked at where it matters.
+        let mut signed = vec![certificate.clone()];
+        while let Some(certificate) = signed.pop() {
+            let (of_it, others) =
+                above.into_iter().partition::<Vec<_>, _>(|(issuer, _)| certificate.is_signed_by(issuer));
+            above = others;
+            for (issuer, is_distrusted) in of_it {
+                if is_distrusted {
+                    return Ok(Some(issuer));
+                }
+                signed.push(issuer);
+            }
+        }
+        Ok(None)
+    }
+
     /// CA certificates of the cache that may lead on from a certificate, whatever their own path. Of each name those
     /// come first whose key identifier is the wanted one. Whoever makes CA certificates chooses name and identifier, so
     /// others can be pushed out.

@@ -245,11 +245,12 @@ impl Chooser {
         Ok(match self.judge.judge(certificate, &rules, at, waited)?.outcome {
             Outcome::Revoked(why) => Some(why),
             Outcome::Rule(number, comment) => Some(format!("rule {number}: {comment}")),
-            Outcome::Good
-            | Outcome::Unchecked(_)
-            | Outcome::Unknown(_)
-            | Outcome::Untrusted(_)
-            | Outcome::Undecided(_) => None,
+            Outcome::Good | Outcome::Unchecked(_) => None,
+            // What is ours needs no path, but whoever issued it may be distrusted.
+            Outcome::Unknown(_) | Outcome::Untrusted(_) | Outcome::Undecided(_) => {
+                let issuer = self.judge.distrusted_above(certificate)?;
+                issuer.map(|issuer| format!("its issuer {issuer} is distrusted by an administrator"))
+            }
         })
     }
 }

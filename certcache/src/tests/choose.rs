@@ -318,6 +318,42 @@ fn an_intermediate_of_the_cache_leads_to_an_anchor_and_a_distrusted_one_does_not
 }
 
 #[test]
+fn a_distrusted_issuer_counts_against_what_needs_no_path() {
+    let site = site();
+    let below = site.root.intermediate("Below", "revoked");
+    let under = below.intermediate("Under", "alice");
+    let own = under.issue(&Wanted::default());
+    let against = || site.chooser.against(&own, now(), &mut Waited::default()).unwrap();
+    // Nothing is known of its issuers, then all, and they lead to an anchor.
+    assert_eq!(against(), None);
+    site.put(under.certificate(), TrustState::Candidate);
+    assert_eq!(against(), None);
+    site.put(below.certificate(), TrustState::Candidate);
+    assert_eq!(against(), None);
+    let distrust = |certificate: &Certificate, state| {
+        site.put(certificate, TrustState::Candidate);
+        site.cache.set_state(certificate.fingerprint(), state, "", now()).unwrap();
+    };
+    for issuer in [under.certificate(), below.certificate(), site.root.certificate()] {
+        distrust(issuer, TrustState::Distrusted);
+        let why = against().unwrap();
+        assert!(why.contains("its issuer") && why.contains("distrusted"), "{why}");
+        distrust(issuer, TrustState::Candidate);
+        assert_eq!(against(), None);
+    }
+    // Of another root, which nobody trusts: by its certificate, or by a cross certificate.
+    let other = Authority::root("Other", "alice");
+    let own = other.issue(&Wanted::default());
+    let against = || site.chooser.against(&own, now(), &mut Waited::default()).unwrap();
+    assert_eq!(against(), None);
+    // Somebody else of the same name.
+    distrust(Authority::root("Other", "revoked").certificate(), TrustState::Distrusted);
+    assert_eq!(against(), None);
+    distrust(site.root.intermediate("Other", "alice").certificate(), TrustState::Distrusted);
+    assert!(against().is_some_and(|why| why.contains("its issuer")));
+}
+
+#[test]
 fn a_domains_certificate_is_taken_where_it_was_entered_and_the_address_has_none() {
     let site = site();
     let gate = site.issue(&Wanted {

@@ -323,6 +323,15 @@ fn check_signature(certificate: &Certificate, issuer: &Certificate) -> Result<()
     verify_signed(certificate.der(), algorithm, issuer)
 }
 
+impl Certificate {
+    /// Whether `issuer` has the name and the key that issued it, however weak the signature is. It says nothing of whether
+    /// that may issue certificates.
+    pub fn is_signed_by(&self, issuer: &Self) -> bool {
+        self.prepared_issuer().is(issuer.prepared_subject())
+            && matches!(check_signature(self, issuer), Ok(()) | Err(SignedError::Weak))
+    }
+}
+
 /// Why a certificate or CRL is not validly signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SignedError {
