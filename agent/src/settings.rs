@@ -112,10 +112,8 @@ pub struct Milter {
 /// How copies for some of a message's recipients go back to the MTA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reinject {
-    /// Its host.
-    pub host: String,
-    /// Its port, where it gives mail to no content filter again.
-    pub port: u16,
+    /// Its SMTP server that gives mail to no content filter again.
+    pub server: Listen,
     /// The folder where copies are kept until it has taken them.
     pub state: PathBuf,
 }

@@ -26,6 +26,7 @@ use daemon::systemd;
 use listenfd::ListenFd;
 use milter::{
     Limits, Listener, Reloader, Signals, answer_requests, ask_to_reload, put_aside, run_until_signalled,
+    why_not_to,
 };
 use tokio::runtime::{self, Runtime};
 use tracing::{error, info, warn};
@@ -90,10 +91,18 @@ fn check_config(arguments: &Arguments) -> Result<()> {
     for warning in settings.warnings(SystemTime::now()).into_iter().chain(settings.hints()) {
         writeln!(out, "warning    {warning}")?;
     }
-    if let Some(warning) = milter.reinject.as_ref().and_then(undeliverable) {
+    let of_copies =
+        milter.reinject.iter().flat_map(|to| unsafe_socket(to).into_iter().chain(undeliverable(to)));
+    for warning in of_copies {
         writeln!(out, "warning    {warning}")?;
     }
     Ok(out.flush()?)
+}
+
+/// Why copies would not be handed to the MTA, though it listens.
+fn unsafe_socket(to: &Reinject) -> Option<String> {
+    let why = why_not_to(&to.server)?;
+    Some(format!("`reinject` in [milter] is not used as it is: {why}"))
 }
 
 /// What the spool has put aside.

@@ -106,7 +106,7 @@ fn copies_survive_a_server_that_is_away_and_a_milter_that_is_killed() {
     lab.write_config().unwrap();
     let sink = testkit::sink::Sink::start(testkit::sink::Offer::EightBit).unwrap();
     let milter = lab.start_milter().unwrap();
-    let port = back.as_ref().map(|(port, _)| *port);
+    let port = back.as_ref().map(|(port, _)| testkit::postfix::Back::Port(*port));
     let postfix =
         testkit::postfix::Postfix::start_with(&lab.workdir, &lab.config.listen, sink.port(), port).unwrap();
     let mut running = Running { postfix, milter, sink, lab };
@@ -131,6 +131,46 @@ fn copies_survive_a_server_that_is_away_and_a_milter_that_is_killed() {
     }
     wait::until("an empty spool", PATIENCE, || Ok((waiting(&running.lab) == 0).then_some(()))).unwrap();
     assert_eq!(running.sink.mails().len(), 6, "each once");
+}
+
+#[test]
+fn copies_go_back_through_a_socket_that_only_postfix_can_make() {
+    let (mut lab, People { dora, .. }) = lab("by-socket", "required");
+    let socket = testkit::postfix::Postfix::reinjection_socket(&lab.workdir);
+    lab.config.reinjection_socket = Some(socket.clone());
+    let mut running = lab.start().unwrap();
+    let (alice, erin) = (running.lab.alice.address.clone(), running.lab.erin.address.clone());
+    let send = |running: &Running, subject| {
+        let sent = Letter { from: &alice, to: &erin, subject }.text("the plan");
+        let reply = running.send(&Origin::login(&alice), &alice, &[&erin, &dora.address], &sent).unwrap();
+        assert_eq!(reply.code, 250, "{reply:?} {}", running.milter.log());
+    };
+    send(&running, "By socket");
+    let mails = running.sink.wait_for(2, PATIENCE).unwrap_or_else(|error| {
+        panic!("{error}\n{}\n{}", running.milter.log(), running.postfix.log());
+    });
+    assert_sealed_for(&running, for_only(&mails, &[&erin]), &running.lab.erin, 1);
+    assert_sealed_for(&running, for_only(&mails, &[&dora.address]), &dora, 1);
+
+    // Where others may write, nobody is handed anything, though Postfix listens.
+    let public = socket.parent().unwrap();
+    let mode = |bits| {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+        let before = fs::metadata(public).unwrap().permissions();
+        fs::set_permissions(public, fs::Permissions::from_mode(bits)).unwrap();
+        before.mode()
+    };
+    let before = mode(0o777);
+    send(&running, "By a socket of anybody's");
+    running.sink.wait_for(3, PATIENCE).unwrap();
+    let refused = || running.milter.log().contains("could put their own socket").then_some(());
+    wait::until("a warning", PATIENCE, || Ok(refused())).unwrap();
+    assert_eq!(waiting(&running.lab), 1);
+    assert_eq!(running.sink.mails().len(), 3);
+    mode(before);
+    running.sink.wait_for(4, PATIENCE).unwrap();
+    wait::until("an empty spool", PATIENCE, || Ok((waiting(&running.lab) == 0).then_some(()))).unwrap();
+    running.milter.stop().unwrap();
 }
 
 /// How many copies wait in the spool.

@@ -38,6 +38,8 @@ pub struct Config {
     pub opened_mail_sender: Option<String>,
     /// The port where copies go back to the MTA, and the folder where they wait.
     pub reinjection: Option<(u16, PathBuf)>,
+    /// That Postfix listens at this socket in place of the port.
+    pub reinjection_socket: Option<PathBuf>,
     /// Where the milter writes each use of a key to.
     pub audit: Option<PathBuf>,
     /// The certificate cache.
@@ -108,7 +110,11 @@ impl Config {
         }
         if let Some((port, folder)) = &self.reinjection {
             let folder = folder.to_string_lossy();
-            let _ = writeln!(toml, "reinject = \"inet:127.0.0.1:{port}\"\nstate = {folder:?}");
+            let place = match &self.reinjection_socket {
+                Some(socket) => format!("unix:{}", socket.display()),
+                None => format!("inet:127.0.0.1:{port}"),
+            };
+            let _ = writeln!(toml, "reinject = {place:?}\nstate = {folder:?}");
         }
         if let Some(metrics) = &self.metrics {
             let _ = write!(toml, "\n[metrics]\nlisten = {metrics:?}\n");

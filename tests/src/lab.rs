@@ -11,7 +11,7 @@ use crate::milter::Milter;
 use crate::mta::Mta;
 use crate::peers::{Gpgsm, Nss, OpenSsl};
 use crate::pki::{Key, Person, Pki, Profile};
-use crate::postfix::Postfix;
+use crate::postfix::{Back, Postfix};
 use crate::programs;
 use crate::sendmail::Sendmail;
 use crate::sink::{Delivered, Offer, Sink};
@@ -89,6 +89,7 @@ impl Lab {
             authserv_id: Self::AUTHSERV_ID.to_owned(),
             opened_mail_sender: None,
             reinjection: None,
+            reinjection_socket: None,
             audit: None,
             cache: None,
             harvest: false,
@@ -110,12 +111,11 @@ impl Lab {
     pub fn start_with(self, offer: Offer) -> Result<Running> {
         let sink = Sink::start(offer)?;
         let milter = self.start_milter()?;
-        let postfix = Postfix::start_with(
-            &self.workdir,
-            &self.config.listen,
-            sink.port(),
-            self.config.reinjection.as_ref().map(|(port, _)| *port),
-        )?;
+        let back = match (&self.config.reinjection_socket, &self.config.reinjection) {
+            (Some(_), _) => Some(Back::Socket),
+            (None, back) => back.as_ref().map(|(port, _)| Back::Port(*port)),
+        };
+        let postfix = Postfix::start_with(&self.workdir, &self.config.listen, sink.port(), back)?;
         Ok(Running { postfix, milter, sink, lab: self })
     }
 
@@ -126,7 +126,8 @@ impl Lab {
         self.config.trusted_networks.push(format!("{a}.{b}.{c}.{d}/32"));
         let sink = Sink::start(Offer::EightBit)?;
         let milter = self.start_milter()?;
-        let postfix = Sendmail::start(&self.workdir, &self.config.listen, sink.port())?;
+        let back = self.config.reinjection.as_ref().map(|(port, _)| *port);
+        let postfix = Sendmail::start(&self.workdir, &self.config.listen, sink.port(), back)?;
         Ok(Running { postfix, milter, sink, lab: self })
     }
 

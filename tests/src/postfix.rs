@@ -23,6 +23,15 @@ pub struct Postfix {
     master: Option<Child>,
 }
 
+/// Where mail comes back from the milter.
+#[derive(Clone, Copy, Debug)]
+pub enum Back {
+    /// A port of this machine.
+    Port(u16),
+    /// A Unix socket in Postfix's own folder.
+    Socket,
+}
+
 impl Postfix {
     /// Starts an instance below `workdir` that asks `milter` and delivers everything to `sink_port`.
     ///
@@ -31,12 +40,17 @@ impl Postfix {
         Self::start_with(workdir, milter, sink_port, None)
     }
 
-    /// As [`Postfix::start`], with a second port for mail that comes back from the milter, which sees it again.
+    /// The socket of [`Back::Socket`] in an instance below `workdir`.
+    pub fn reinjection_socket(workdir: &Workdir) -> PathBuf {
+        workdir.join("postfix/spool/public/reinject")
+    }
+
+    /// As [`Postfix::start`], with a second server for mail that comes back from the milter, which sees it again.
     pub fn start_with(
         workdir: &Workdir,
         milter: &str,
         sink_port: u16,
-        reinjection: Option<u16>,
+        reinjection: Option<Back>,
     ) -> Result<Self> {
         let base = workdir.directory("postfix")?;
         for below in ["etc", "spool", "data"] {
@@ -46,10 +60,13 @@ impl Postfix {
         chown(base.join("data"), Some(user_id("postfix")?), None)
             .context("Postfix can only be started by root")?;
         fs::write(base.join("etc/main.cf"), main_cf(&base, milter, sink_port))?;
-        let ports = [Some(port), reinjection].into_iter().flatten();
-        let servers: Vec<String> =
-            ports.map(|port| format!("127.0.0.1:{port} inet n - n - - smtpd\n")).collect();
-        let servers = servers.concat();
+        let of_port = |port| format!("127.0.0.1:{port} inet n - n - - smtpd\n");
+        let back = match reinjection {
+            None => String::new(),
+            Some(Back::Port(port)) => of_port(port),
+            Some(Back::Socket) => "reinject unix n - n - - smtpd\n".to_owned(),
+        };
+        let servers = of_port(port) + &back;
         fs::write(base.join("etc/master.cf"), format!("{servers}{SERVICES}"))?;
         let mut postfix = Self { base, port, master: None };
         command::succeed(PACKAGE, postfix.command("postfix").arg("check")).with_context(|| postfix.log())?;

@@ -274,13 +274,7 @@ impl<'a> Checker<'a> {
             return None;
         };
         match Listen::parse(&to.value) {
-            Ok(Listen::Tcp { host, port }) => {
-                Some(Reinject { host, port, state: self.resolved(&state).value })
-            }
-            Ok(Listen::Unix { .. }) => {
-                self.wrong("[milter]", "reinject", &to, "it is an SMTP server, like inet:127.0.0.1:10025");
-                None
-            }
+            Ok(server) => Some(Reinject { server, state: self.resolved(&state).value }),
             Err(reason) => {
                 self.wrong("[milter]", "reinject", &to, &reason);
                 None

@@ -82,8 +82,8 @@ impl fmt::Display for Settings {
             if milter.audit.is_some() {
                 row("", format_args!("audit in {}", audit_place(milter.audit.as_ref())))?;
             }
-            if let Some(Reinject { host, port, state }) = &milter.reinject {
-                row("", format_args!("copies go to {host}:{port}, and are kept in {}", state.display()))?;
+            if let Some(Reinject { server, state }) = &milter.reinject {
+                row("", format_args!("copies go to {server}, and are kept in {}", state.display()))?;
             }
             for line in limits(milter) {
                 row("", format_args!("{line}"))?;

@@ -2,7 +2,7 @@
 //!
 //! The copies of a message are one set (`set.rs`). It is written, synced and sealed before the MTA gets its answer
 //! ([`Writing::seal`]), released by one rename just before that ([`Prepared::commit`]), and taken away if there is
-//! none. `sender.rs` sends, `smtp.rs` speaks with the server, `notice.rs` tells the sender who did not get it, `entry.rs`
+//! none. `sender.rs` sends, `server.rs` connects, `smtp.rs` speaks with the server, `notice.rs` tells the sender who did not get it, `entry.rs`
 //! says what is in a file, `marker.rs` how a copy of ours is known again.
 //!
 //! After a crash nobody knows whether the answer to a sealed set reached the MTA; and a milter behind this one may refuse
@@ -14,6 +14,7 @@ mod marker;
 mod memory;
 mod notice;
 mod sender;
+mod server;
 mod set;
 mod smtp;
 
@@ -29,7 +30,10 @@ use std::{
     time::SystemTime,
 };
 
-use agent::{Asked, AskedOf, Copy, Envelope, Returned, authres, settings::Reinject};
+use agent::{
+    Asked, AskedOf, Copy, Envelope, Returned, authres,
+    settings::{Listen, Reinject},
+};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use smime::mime::Message;
@@ -109,6 +113,14 @@ const MAX_WAITING: usize = 10_000;
 const WITH_RESULTS: [&str; 6] =
     ["From", "Sender", "Reply-To", "Subject", "Content-Type", "Content-Transfer-Encoding"];
 
+/// Why copies are not handed to this server, whoever listens there, if they are not.
+pub fn why_not_to(server: &Listen) -> Option<String> {
+    let Listen::Unix { path, .. } = server else { return None };
+    // What is not there yet may come.
+    let refused = server::check(path).err().filter(|error| error.kind() == io::ErrorKind::Other);
+    refused.map(|error| error.to_string())
+}
+
 impl Spool {
     /// Opens the folder, makes it if need be, and begins to send what is in it. `name` is the host's, for notices.
     pub fn open(to: &Reinject, name: &str) -> Result<Arc<Self>, SpoolError> {
@@ -142,12 +154,8 @@ impl Spool {
         let shared = Arc::new(shared);
         shared.recover().map_err(fail(folder))?;
         let (wake, woken) = channel();
-        let sender = sender::Sender {
-            shared: Arc::clone(&shared),
-            host: to.host.clone(),
-            port: to.port,
-            name: name.to_owned(),
-        };
+        let sender =
+            sender::Sender { shared: Arc::clone(&shared), to: to.server.clone(), name: name.to_owned() };
         std::thread::Builder::new()
             .name("reinject".to_owned())
             .spawn(move || sender.run(&woken))

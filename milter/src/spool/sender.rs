@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use agent::settings::Listen;
 use tracing::{error, info, warn};
 
 use smime::mime::Message;
@@ -24,6 +25,7 @@ use super::{
     Entry, Shared,
     marker::Marked,
     notice::Notice,
+    server,
     set::{Held, Sets, age, files, identity_of, sync},
     smtp::{self, Report, Trouble},
 };
@@ -31,8 +33,8 @@ use super::{
 /// Sends what is in the spool.
 pub(super) struct Sender {
     pub(super) shared: Arc<Shared>,
-    pub(super) host: String,
-    pub(super) port: u16,
+    /// Where copies go.
+    pub(super) to: Listen,
     /// The host's name in notices and in EHLO.
     pub(super) name: String,
 }
@@ -161,11 +163,11 @@ impl Sender {
             let of = Marked { sender: &entry.sender, recipients, body: parsed.body() };
             self.shared.key.marker(of, &results)
         };
-        let mut report = match smtp::send((&self.host, self.port), &self.name, &entry, &message, marker) {
+        let mut report = match smtp::send(&self.to, &self.name, &entry, &message, marker) {
             Ok(report) => report,
             // No recipient's fault: what waits for the server waits for as long as it takes.
             Err(Trouble::Away(error)) => {
-                return Err(Wait::Server(format!("{}:{}: {error}", self.host, self.port)));
+                return Err(Wait::Server(format!("{}: {error}", server::name(&self.to))));
             }
             Err(Trouble::Lost(error)) => {
                 let later = entry.recipients.iter().map(|one| (one.clone(), error.to_string()));

@@ -1,18 +1,11 @@
 //! A message handed to an SMTP server (RFC 5321), and what it says of each recipient.
 
-use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write},
-    net::{TcpStream, ToSocketAddrs as _},
-    time::Duration,
-};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 
-use agent::Returned;
+use agent::{Returned, settings::Listen};
 
-use super::Entry;
+use super::{Entry, server};
 
-const CONNECT: Duration = Duration::from_secs(10);
-/// For each reply. After the final dot a server may take long (RFC 5321 4.5.3.2.6).
-const REPLY: Duration = Duration::from_mins(5);
 const MAX_REPLY_LINE: u64 = 4096;
 const MAX_REPLY_LINES: usize = 100;
 
@@ -41,20 +34,20 @@ pub(super) enum Trouble {
 ///
 /// `name` is what this host is called, as EHLO wants it (RFC 5321 4.1.1.1).
 pub(super) fn send(
-    (host, port): (&str, u16),
+    to: &Listen,
     name: &str,
     entry: &Entry,
     message: &[u8],
     marker: impl FnOnce(&[String]) -> String,
 ) -> Result<Report, Trouble> {
-    let mut session = Session::connect(host, port).map_err(Trouble::Away)?;
+    let mut session = Session::connect(to).map_err(Trouble::Away)?;
     let offers = session.greet(name).map_err(Trouble::Away)?;
     session.send(entry, message, offers, marker).map_err(Trouble::Lost)
 }
 
 struct Session {
-    reader: BufReader<TcpStream>,
-    writer: TcpStream,
+    reader: BufReader<Box<dyn Read>>,
+    writer: Box<dyn Write>,
 }
 
 struct Reply {
@@ -85,19 +78,9 @@ impl Offers {
 }
 
 impl Session {
-    fn connect(host: &str, port: u16) -> io::Result<Self> {
-        let mut last = io::Error::other("the name has no address");
-        for address in (host, port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT) {
-                Ok(stream) => {
-                    stream.set_read_timeout(Some(REPLY))?;
-                    stream.set_write_timeout(Some(REPLY))?;
-                    return Ok(Self { reader: BufReader::new(stream.try_clone()?), writer: stream });
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+    fn connect(to: &Listen) -> io::Result<Self> {
+        let (reader, writer) = server::open(to)?;
+        Ok(Self { reader: BufReader::new(reader), writer })
     }
 
     /// The server's extensions. A server that refuses everybody is as good as away, and no message's fault.

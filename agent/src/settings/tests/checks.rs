@@ -110,8 +110,8 @@ fn every_check_of_rules_and_copies_tells_its_line_its_key_and_its_reason() {
             "line 2: `reinject` needs `state`: the folder where copies are kept until they are taken".to_owned(),
         ),
         (
-            milter("reinject = \"unix:/s\"\nstate = \"s\"\n"),
-            "line 2: `reinject` in [milter] cannot be \"unix:/s\": it is an SMTP server, like inet:127.0.0.1:10025"
+            milter("reinject = \"unix:s\"\nstate = \"s\"\n"),
+            "line 2: `reinject` in [milter] cannot be \"unix:s\": the path of the socket must begin with /"
                 .to_owned(),
         ),
         (

@@ -82,7 +82,8 @@ fn recipients(commands: &[String]) -> Vec<&str> {
 }
 
 fn open(folder: &Path, port: u16) -> Result<Arc<Spool>, SpoolError> {
-    let to = Reinject { host: "127.0.0.1".to_owned(), port, state: folder.to_owned() };
+    let server = Listen::Tcp { host: "127.0.0.1".to_owned(), port };
+    let to = Reinject { server, state: folder.to_owned() };
     Spool::open(&to, "mx.example.org")
 }
 
@@ -200,8 +201,7 @@ fn assert_arrive(arrived: &Arrived, count: usize, expected: &[&str]) {
 fn sender_of(spool: &Spool, port: u16) -> sender::Sender {
     sender::Sender {
         shared: Arc::clone(&spool.shared),
-        host: "127.0.0.1".to_owned(),
-        port,
+        to: Listen::Tcp { host: "127.0.0.1".to_owned(), port },
         name: "mx.example.org".to_owned(),
     }
 }
