@@ -36,6 +36,25 @@ fn forged_verdicts_are_gone_and_those_of_others_stay() {
     assert!(mail.octets.ends_with(&letter.text("trust me")), "{mail:?}");
 }
 
+/// smtp(8) puts CRLF and a blank behind octet 998 of a line, here between a backslash and the quote behind it: the quoted string
+/// ends there, and another author is read than was judged.
+#[test]
+fn an_author_who_appears_where_postfix_breaks_a_line_was_not_found_good() {
+    let running = Lab::new("broken-from").unwrap().start().unwrap();
+    let lab = &running.lab;
+    let (alice, erin) = (lab.alice.address.as_str(), lab.erin.address.as_str());
+    let text = b"Content-Type: text/plain\r\n\r\nhello\r\n";
+    let signed = lab.openssl().unwrap().sign(text, &lab.erin).unwrap();
+    for (backslash, expected) in [(100, "pass"), (998, "policy")] {
+        let padding = "A".repeat(backslash - "From: () \"Alice\\".len());
+        let from = format!("({padding}) \"Alice\\\" <{alice}> (\" <{erin}>");
+        let letter = Letter { from: &from, to: &lab.bob.address, subject: "Broken" };
+        let mail = running.incoming(&[&lab.bob.address], &letter.carrying(&signed)).unwrap();
+        let is_broken = mime::find(&mail.octets, b"Alice\\\r\n \" <alice").is_some();
+        assert_eq!((verdict(&mail).as_str(), is_broken), (expected, backslash == 998), "{mail:?}");
+    }
+}
+
 #[test]
 fn a_verdict_hidden_in_the_encrypted_entity_does_not_surface() {
     let running = Lab::new("inner").unwrap().start().unwrap();

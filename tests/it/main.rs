@@ -54,8 +54,9 @@ mod reports;
 mod rules;
 #[cfg(test)]
 mod secrets;
-#[cfg(test)]
 mod senders;
+#[cfg(test)]
+mod sendmail;
 #[cfg(test)]
 #[expect(clippy::print_stdout, reason = "what a soak test measured is worth reading")]
 mod soak;

@@ -30,8 +30,8 @@ impl Sendmail {
     pub const OTHERS: [u8; 4] = [127, 0, 0, 3];
 
     /// Starts an instance below `workdir` that asks the milter at `inet:127.0.0.1:PORT` and delivers everything to
-    /// `sink_port`.
-    pub fn start(workdir: &Workdir, milter: &str, sink_port: u16) -> Result<Self> {
+    /// `sink_port`; mail that comes back from the milter, which sees it again, has a port of its own.
+    pub fn start(workdir: &Workdir, milter: &str, sink_port: u16, reinjection: Option<u16>) -> Result<Self> {
         let base = workdir.directory("sendmail")?;
         let queue = base.join("queue");
         fs::create_dir_all(&queue)?;
@@ -40,7 +40,7 @@ impl Sendmail {
         let root = unpacked()?;
         let milter = milter.rsplit(':').next().context("no port of the milter")?;
         let source = base.join("sendmail.mc");
-        fs::write(&source, macros(&base, &root, port, milter, sink_port))?;
+        fs::write(&source, macros(&base, &root, [Some(port), reinjection], milter, sink_port))?;
         let cf = command::succeed(
             "m4",
             Command::new(root.join("usr/bin/m4")).arg(&source).envs(libraries(&root)),
@@ -97,7 +97,12 @@ fn libraries(root: &Path) -> [(&'static str, PathBuf); 1] {
     [("LD_LIBRARY_PATH", root.join("libraries"))]
 }
 
-fn macros(base: &Path, root: &Path, port: u16, milter: &str, sink_port: u16) -> String {
+fn macros(base: &Path, root: &Path, ports: [Option<u16>; 2], milter: &str, sink_port: u16) -> String {
+    let named = ports.into_iter().zip(["MTA", "Back"]);
+    let daemons = named.filter_map(|(port, name)| {
+        Some(format!("DAEMON_OPTIONS(`Port={},Addr=127.0.0.1,Name={name}')dnl\n", port?))
+    });
+    let daemons = daemons.collect::<Vec<_>>().concat();
     let (base, cf) = (base.display(), root.join("usr/share/sendmail/cf"));
     let cf = cf.display();
     format!(
@@ -122,8 +127,7 @@ define(`ESMTP_MAILER_ARGS', `TCP $h {sink_port}')dnl
 FEATURE(`nocanonify')dnl
 FEATURE(`accept_unresolvable_domains')dnl
 FEATURE(`promiscuous_relay')dnl
-DAEMON_OPTIONS(`Port={port},Addr=127.0.0.1,Name=MTA')dnl
-INPUT_MAIL_FILTER(`hsmime', `S=inet:{milter}@127.0.0.1, F=T, T=C:10s;S:10s;R:1m;E:2m')dnl
+{daemons}INPUT_MAIL_FILTER(`hsmime', `S=inet:{milter}@127.0.0.1, F=T, T=C:10s;S:10s;R:1m;E:2m')dnl
 MAILER(`smtp')dnl
 "
     )
