@@ -62,7 +62,7 @@ pub enum PoolError {
     /// The token rejected the PIN. It is not tried again before the file's content changes.
     #[error(
         "token \"{label}\" rejected the PIN in {path}. It was tried once and is not tried again: \
-         write the right PIN into that file"
+         write the right user PIN into that file"
     )]
     WrongPin {
         /// The token's label.

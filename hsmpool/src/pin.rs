@@ -3,7 +3,7 @@
 use std::{
     env, fmt,
     fs::File,
-    io::Read,
+    io::{self, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -27,17 +27,17 @@ pub struct Pin(Zeroizing<Vec<u8>>);
 
 impl Pin {
     /// Reads a PIN from where it stands. One newline (LF or CRLF) at the end is cut off. A file that everybody on this
-    /// machine may read or write is refused: its PIN is no secret any more.
+    /// machine may read or write is refused: its PIN is no secret any more. So is one of several lines: it would be a
+    /// wrong PIN, and tokens count those.
     pub fn read(source: &PinSource) -> Result<Self, PoolError> {
         let path = source.place();
         let failed = |reason: String| PoolError::PinFile { path: path.clone(), reason };
-        if let PinSource::Credential(_) = source
+        if let PinSource::Credential(name) = source
             && env::var_os(CREDENTIALS).is_none()
         {
-            let reason = format!("systemd has set no {CREDENTIALS}: the unit needs LoadCredential=");
-            return Err(failed(reason));
+            return Err(failed(without_credentials(name)));
         }
-        let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
+        let file = File::open(&path).map_err(|error| failed(not_opened(&error)))?;
         let mode = file.metadata().map_err(|error| failed(error.to_string()))?.permissions().mode();
         if let Some(reason) = why_not_secret(mode) {
             return Err(failed(reason));
@@ -57,6 +57,10 @@ impl Pin {
         }
         if octets.len() > MAX_LEN {
             return Err(failed(format!("it holds more than {MAX_LEN} octets: that is not a PIN")));
+        }
+        if octets.iter().any(|octet| matches!(octet, b'\n' | b'\r')) {
+            let reason = "it has more than one line, so it was not tried: the PIN stands in it alone";
+            return Err(failed(reason.into()));
         }
         Ok(Self(octets))
     }
@@ -127,6 +131,27 @@ impl PinSource {
     }
 }
 
+/// What to do where a program has no credentials because no unit started it, as by hand.
+fn without_credentials(name: &str) -> String {
+    let program = env::args_os().next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default().display();
+    format!(
+        "systemd has set no {CREDENTIALS}: the unit of {program} needs LoadCredential={name}:FILE; by hand: \
+         systemd-run --pty -p User=USER -p LoadCredential={name}:FILE {program} …"
+    )
+}
+
+/// A file of a PIN is there for some users only.
+fn not_opened(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let user = rustix::process::geteuid().as_raw();
+        return format!(
+            "{error}: this program runs as user {user} and logs in itself: that user must be able to read it"
+        );
+    }
+    error.to_string()
+}
+
 /// Where systemd puts the credentials of a service (systemd.exec(5), LoadCredential=).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
@@ -184,12 +209,24 @@ mod tests {
             (&b"1234"[..], &b"1234"[..]),
             (b"1234\n", b"1234"),
             (b"1234\r\n", b"1234"),
-            (b"1234\n\n", b"1234\n"),
             (b" 12 34 ", b" 12 34 "),
-            (b"1234\r", b"1234\r"),
         ] {
             assert_eq!(read(content).unwrap().0.as_slice(), pin, "{content:?}");
         }
+    }
+
+    #[test]
+    fn a_file_of_several_lines_is_not_taken_for_a_pin() {
+        for content in [&b"1234\n5678\n"[..], b"1234\n\n", b"1234\r", b"# PIN\r\n1234\r\n", b"\n1234"] {
+            let error = read(content).unwrap_err().to_string();
+            assert!(error.contains("more than one line") && !error.contains("1234"), "{content:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn whoever_has_no_credentials_learns_how_to_start_the_program() {
+        let error = Pin::read(&PinSource::Credential("hsm-pin".into())).unwrap_err().to_string();
+        assert!(error.contains("LoadCredential=hsm-pin:FILE") && error.contains("systemd-run"), "{error}");
     }
 
     #[test]
