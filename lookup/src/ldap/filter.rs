@@ -95,9 +95,7 @@ fn encode_all(nodes: &[Node], address: &MailAddress) -> Vec<u8> {
 /// One filter in parentheses, and what follows it.
 fn parse(text: &str, depth: usize) -> Result<(Node, &str), String> {
     let Some(inside) = text.strip_prefix('(') else {
-        return Err(format!(
-            "a filter begins with a parenthesis, as in (mail={{address}}), and not with {text:?}"
-        ));
+        return Err("a filter begins with a parenthesis, as in (mail={address})".to_owned());
     };
     let Some(depth) = depth.checked_sub(1) else {
         return Err("it is nested too deep".to_owned());
