@@ -13,8 +13,13 @@ pub(crate) fn run(path: &Path) -> ExitCode {
     match check(path) {
         Ok((text, is_whole)) => {
             // A reader that has gone has seen enough.
-            let _ = writeln!(io::stdout(), "{text}");
-            ExitCode::from(u8::from(!is_whole))
+            match writeln!(io::stdout(), "{text}") {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    let _ = writeln!(io::stderr(), "hsmime-keyd: cannot write the output: {error}");
+                    ExitCode::from(2)
+                }
+                _ => ExitCode::from(u8::from(!is_whole)),
+            }
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "hsmime-keyd: {}: {error}", path.display());

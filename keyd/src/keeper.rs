@@ -100,15 +100,27 @@ impl Gate for Keeper {
 /// Whether a client may do that; else why not.
 fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<(), String> {
     if !client.operations.contains(&usage.permission()) {
-        return Err(format!("{} may not {} with it", client.peer, usage.permission().as_str()));
+        let operation = usage.permission().as_str();
+        return Err(format!(
+            "{} may not {operation} with it; {}",
+            client.peer,
+            mend("operations", operation)
+        ));
     }
     if !client.lanes.contains(&usage.lane) {
-        return Err(format!("{} may not use the {} lane", client.peer, word(usage.lane)));
+        let lane = word(usage.lane);
+        return Err(format!("{} may not use the {lane} lane; {}", client.peer, mend("lanes", lane)));
     }
     if !client.keys.contain(usage.key) {
-        return Err(format!("{} may not use this key", client.peer));
+        let file = "its certificate";
+        return Err(format!("{} may not use this key; {}", client.peer, mend("certificates", file)));
     }
     Ok(())
+}
+
+/// What to do where it should be allowed.
+fn mend(list: &str, lacks: &str) -> String {
+    format!("`{list}` in its [[keyd.client]] lacks {lacks}: add it, then systemctl reload hsmime-keyd")
 }
 
 fn word(lane: Lane) -> &'static str {

@@ -63,20 +63,28 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match &arguments.command {
-        Some(Command::CheckConfig) => check_config(&arguments.config),
+    let (what, done) = match &arguments.command {
+        Some(Command::CheckConfig) => ("it would not start", check_config(&arguments.config)),
         Some(Command::CheckAudit { file }) => return check_audit::run(file),
-        Some(Command::ModuleHost { format, filter }) => serve::host_module(&serve::log(format, filter)),
-        None => serve::run(&arguments.config),
+        Some(Command::ModuleHost { format, filter }) => {
+            ("cannot start", serve::host_module(&serve::log(format, filter)))
+        }
+        None => ("cannot start", serve::run(&arguments.config)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads no further, as `head` does, has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to do where stderr is closed.
-            let _ = writeln!(io::stderr(), "hsmime-keyd: cannot start: {error:#}");
+            let _ = writeln!(io::stderr(), "hsmime-keyd: {what}: {error:#}");
             ExitCode::from(2)
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Reads the configuration as far as it is this program's.

@@ -176,7 +176,10 @@ impl Keeping {
         if door.client(peer).is_none() {
             let (user, group) = (peer.user, peer.group);
             return Err((
-                format!("user {user} of group {group} is no [[keyd.client]] of this hsmime-keyd"),
+                format!(
+                    "user {user} of group {group} is no [[keyd.client]] of this hsmime-keyd: run it as a user who is \
+                     one, or add a [[keyd.client]] for it, then systemctl reload hsmime-keyd"
+                ),
                 false,
             ));
         }

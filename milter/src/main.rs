@@ -56,18 +56,24 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let (what, done) = match arguments.command {
-        Some(Command::CheckConfig) => ("cannot start", check_config(&arguments)),
+        Some(Command::CheckConfig) => ("it would not start", check_config(&arguments)),
         Some(Command::Reload) => ("nothing was changed", reload(&arguments)),
         None => ("cannot start", start(&arguments)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads no further, as `head` does, has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to do where stderr is closed.
             let _ = writeln!(io::stderr(), "hsmime-milter: {what}: {error:#}");
             ExitCode::from(2)
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn reload(arguments: &Arguments) -> Result<()> {

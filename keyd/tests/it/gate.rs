@@ -44,7 +44,7 @@ fn a_client_does_what_it_may_with_the_keys_it_may_and_nothing_else() {
     let missing = pool.missing_keys([&lab.certificate, &other], LONG).unwrap();
     assert_eq!(missing, [&other]);
     let rsa = key.decrypt_key(&[1; 256], &KeyEncryptionAlgorithm::RsaPkcs1);
-    refused(rsa.unwrap_err(), "may not decrypt with it");
+    refused(rsa.unwrap_err(), "may not decrypt with it; `operations` in its [[keyd.client]] lacks decrypt");
     let outcomes: Vec<_> =
         lab.uses().iter().map(|line| line["outcome"].as_str().unwrap().to_owned()).collect();
     assert_eq!(outcomes, ["done", "refused", "refused"]);

@@ -40,11 +40,11 @@ fn what_cannot_start_says_why_and_exits_with_2() {
         (&format!("{GOOD}[log]\nfilter = \"milter=loud\"\n"), "filter"),
         (&format!("{GOOD}surprise = 1\n"), "surprise"),
     ] {
-        for arguments in [&["check-config"][..], &[]] {
+        for (arguments, what) in [(&["check-config"][..], "it would not start"), (&[], "cannot start")] {
             let output = run(config, arguments);
             let text = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(2), "{config}: {text}");
-            assert!(text.starts_with("hsmime-milter: cannot start: ") && text.contains(reason), "{text}");
+            assert!(text.starts_with(&format!("hsmime-milter: {what}: ")) && text.contains(reason), "{text}");
             assert_eq!(text.lines().count(), 1, "{text}");
             assert!(output.stdout.is_empty());
         }
