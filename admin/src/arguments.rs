@@ -53,7 +53,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Says which certificates an address has, and of each why it is encrypted to or not; or, with --from and --to, which rule
-    /// decides on a mail, what it plans, what comes of it, and why.
+    /// (or --mail) which rule decides on a mail, what it plans, what comes of it, and why.
     #[command(group = clap::ArgGroup::new("what").required(true).args(["address", "from"]))]
     Explain {
         /// The address.
@@ -76,7 +76,11 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Tries everything the configuration names, and says what to do where it fails.
-    Doctor,
+    Doctor {
+        /// Writes JSON for programs.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -34,7 +34,7 @@ use x509_cert::{
     request::{CertReq, CertReqInfo, ExtensionReq, Version},
 };
 
-use crate::{Done, arguments::CsrArguments, key::some_tokens};
+use crate::{Done, arguments::CsrArguments, key::some_tokens, table::printable};
 
 /// A token is given this long to be there; a person waits.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,6 +67,13 @@ pub(crate) fn request(configured: &Tokens, arguments: &CsrArguments, out: &mut d
             let file = File::create_new(path);
             let written = file.and_then(|mut file| file.write_all(pem.as_bytes()));
             written.with_context(|| format!("cannot write the request to {}", path.display()))?;
+            writeln!(
+                out,
+                "wrote the request to {}\nnext: have a CA certify it, write the certificate (with the CA's behind it) into a \
+                 file, name that in an [[identity]] of {}, then hsmime doctor",
+                printable(&path.display().to_string()),
+                configured.path().display()
+            )?;
         }
     }
     Ok(Done::All)

@@ -3,7 +3,9 @@
 //! It changes nothing: the cache is not made, the socket is not kept, and every PIN is tried once. A call that
 //! hangs in a vendor's module is waited for some seconds and named.
 
+mod findings;
 mod keys;
+mod postfix;
 mod socket;
 mod tokens;
 mod validity;
@@ -26,46 +28,20 @@ use smime::path::{PathError, Revocation, validate};
 
 use crate::{
     Done,
-    cert::addresses,
-    table::{Table, count},
+    cert::{addresses, write_json},
+    table::count,
     time::day,
 };
-
-/// How something is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// It works.
-    Ok,
-    /// It works, but may not be meant so.
-    Warn,
-    /// It does not work.
-    Fail,
-}
-
-/// What was found, in the order it was looked at.
-#[derive(Debug, Default)]
-struct Findings {
-    rows: Vec<(Health, String, String)>,
-}
-
-impl Findings {
-    fn add(&mut self, health: Health, what: impl Into<String>, detail: impl Into<String>) {
-        self.rows.push((health, what.into(), detail.into()));
-    }
-
-    fn how_many(&self, health: Health) -> usize {
-        self.rows.iter().filter(|(of, ..)| *of == health).count()
-    }
-}
+use findings::{Findings, Health, width};
 
 /// Examines all, and writes what was found and what to do.
-pub(crate) fn examine(config: &Path, now: SystemTime, out: &mut dyn Write) -> Result<Done> {
+pub(crate) fn examine(config: &Path, is_json: bool, now: SystemTime, out: &mut dyn Write) -> Result<Done> {
     let mut findings = Findings::default();
     let settings = settings(config, now, &mut findings);
     if let Some(settings) = &settings {
         let up = tokens::examine(settings, &mut findings);
         for identity in settings.identities() {
-            keys::examine(identity, &up, &mut findings);
+            keys::examine(identity, &up, settings.pool_socket().is_some(), &mut findings);
             if validity::examine(identity, settings, now, &mut findings) {
                 path(identity, settings, now, &mut findings);
             }
@@ -75,24 +51,16 @@ pub(crate) fn examine(config: &Path, now: SystemTime, out: &mut dyn Write) -> Re
         cache(settings, &mut findings);
         if let Some(milter) = settings.milter() {
             socket::examine(&milter.listen, &mut findings);
+            postfix::examine(milter, settings.rules(), &mut findings);
             user(milter, geteuid().is_root(), &mut findings);
         }
     }
-    let mut table = Table::new(["STATE", "WHAT", "FOUND"]);
-    for (health, what, detail) in &findings.rows {
-        let health = match health {
-            Health::Ok => "OK",
-            Health::Warn => "WARN",
-            Health::Fail => "FAIL",
-        };
-        table.row([health.to_owned(), what.clone(), detail.clone()]);
+    if is_json {
+        write_json(out, &findings.to_json())?;
+    } else {
+        findings.write(width(), out)?;
     }
-    table.write(out)?;
     let failures = findings.how_many(Health::Fail);
-    let warnings = findings.how_many(Health::Warn);
-    let [failures_shown, warnings_shown] =
-        [count(failures, "failure", "failures"), count(warnings, "warning", "warnings")];
-    writeln!(out, "{failures_shown}, {warnings_shown}")?;
     Ok(match (settings, failures) {
         (None, _) => Done::NotStarted,
         (Some(_), 0) => Done::All,

@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub(crate) use fate::is_unasked;
-pub(crate) use mail::{MailArguments, explain as explain_mail};
+pub(crate) use mail::{MailArguments, NO_RECIPIENT, explain as explain_mail};
 
 /// How long to wait until what was found out is written down for the other programs.
 pub(crate) const WRITING: Duration = Duration::from_secs(5);

@@ -24,8 +24,9 @@ use std::{
 };
 
 use agent::{ConfigError, Settings, settings::Tokens};
-use anyhow::Result;
-use clap::Parser;
+use anyhow::{Result, anyhow};
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
+use hsmpool::PoolError;
 
 use arguments::{Arguments, AuditCommand, CacheCommand, CertCommand, Command, KeyCommand, TokenCommand};
 
@@ -42,7 +43,7 @@ enum Done {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut out = io::stdout().lock();
+    let mut out = Output(io::stdout().lock());
     let done = run(&arguments, &mut out).and_then(|done| Ok(out.flush().map(|()| done)?));
     match done {
         Ok(Done::All) => ExitCode::SUCCESS,
@@ -58,6 +59,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// What is printed; where that fails, it is said what failed.
+struct Output<W>(W);
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.write(octets).map_err(not_written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(not_written)
+    }
+}
+
+fn not_written(error: io::Error) -> io::Error {
+    match error.kind() {
+        // It is tried again.
+        io::ErrorKind::Interrupted => error,
+        kind => io::Error::new(kind, format!("cannot write the output: {error}")),
+    }
+}
+
 fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
     let now = SystemTime::now();
     let settings = || Settings::load(&arguments.config);
@@ -66,25 +88,31 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
         Command::Token(TokenCommand::List { module: Some(module) }) => {
             token::list(std::slice::from_ref(module), out)
         }
-        Command::Token(TokenCommand::List { module: None }) => {
-            token::list(&token::modules(tokens()?.tokens()), out)
-        }
-        Command::Token(TokenCommand::Bench(arguments)) => token::bench::bench(&tokens()?, arguments, out),
-        Command::Key(KeyCommand::Generate(arguments)) => key::generate(&tokens()?, arguments, out),
-        Command::Key(KeyCommand::List { token }) => key::list(&tokens()?, token.as_deref(), out),
-        Command::Key(KeyCommand::Csr(arguments)) => csr::request(&tokens()?, arguments, out),
+        Command::Token(command) => with_login(&tokens()?, |tokens| match command {
+            TokenCommand::List { .. } => token::list(&token::modules(tokens.tokens()), out),
+            TokenCommand::Bench(arguments) => token::bench::bench(tokens, arguments, out),
+        }),
+        Command::Key(command) => with_login(&tokens()?, |tokens| match command {
+            KeyCommand::Generate(arguments) => key::generate(tokens, arguments, out),
+            KeyCommand::List { token } => key::list(tokens, token.as_deref(), out),
+            KeyCommand::Csr(arguments) => csr::request(tokens, arguments, out),
+        }),
         Command::Cert(command) => cert(&settings()?, command, now, out),
         Command::Cache(command) => cache(&settings()?, command, now, out),
         Command::Audit(AuditCommand::Check { files }) => audit_check::check(files, out),
         Command::Explain { address: Some(address), anew, json, .. } => {
             explain::explain(&settings()?, address, (*anew, *json), now, out)
         }
+        Command::Explain { address: None, mail, .. } if mail.to.is_empty() && mail.mail.is_none() => {
+            let mut command = Arguments::command();
+            command.error(ErrorKind::MissingRequiredArgument, explain::NO_RECIPIENT).exit()
+        }
         Command::Explain { address: None, mail, json, .. } => {
             let from = mail.from.as_deref().unwrap_or_default();
             explain::explain_mail(&settings()?, from, mail, *json, now, out)
         }
         Command::Replay { archive, json } => replay::replay(&settings()?, archive, *json, now, out),
-        Command::Doctor => doctor::examine(&arguments.config, now, out),
+        Command::Doctor { json } => doctor::examine(&arguments.config, *json, now, out),
     }
 }
 
@@ -96,6 +124,17 @@ fn tokens(config: &Path) -> Result<Tokens, ConfigError> {
         let _ = writeln!(io::stderr(), "{}", table::printable(&text));
     }
     Ok(tokens)
+}
+
+/// Where `hsmime-keyd` has the PIN, this program needs it all the same for what it does with a token itself.
+fn with_login(tokens: &Tokens, work: impl FnOnce(&Tokens) -> Result<Done>) -> Result<Done> {
+    work(tokens).map_err(|error| match error.downcast_ref::<PoolError>() {
+        Some(PoolError::PinFile { .. }) if tokens.pool_socket().is_some() => anyhow!(
+            "{error:#}; this command does not ask hsmime-keyd, but loads the module and needs the PIN itself: run it \
+             as the user who has the PIN (runuser -u hsmime-keyd -- hsmime …)"
+        ),
+        _ => error,
+    })
 }
 
 fn cert(settings: &Settings, command: &CertCommand, now: SystemTime, out: &mut dyn Write) -> Result<Done> {

@@ -46,6 +46,11 @@ fn stamp(time: SystemTime) -> String {
     format!("{}{month:02}{day:02}{hour:02}{minutes:02}{seconds:02}Z", time.year())
 }
 
+/// What the doctor says, a line for each finding.
+fn unfolded(text: &str) -> String {
+    text.replace("\n      ", " ")
+}
+
 /// The rows of a table whose first words are these.
 fn rows<'t>(table: &'t str, beginning: &str) -> Vec<&'t str> {
     table.lines().filter(|line| line.starts_with(beginning)).collect()
@@ -88,7 +93,7 @@ fn a_new_key_becomes_a_request_that_openssl_verifies() -> Result<()> {
                 text(&file),
             ],
         )?;
-        ensure!(request.success(), "{request:?}");
+        ensure!(request.success() && request.text().contains("next: have a CA certify it"), "{request:?}");
         let shown = openssl(&["req", "-verify", "-noout", "-text", "-in", text(&file)])?;
         for expected in [
             "verify OK",
@@ -215,13 +220,13 @@ fn a_certificate_made_from_a_request_passes_the_doctor() -> Result<()> {
     }
     let doctor = hsmime(&lab, &config.to_toml(), &["doctor"])?;
     ensure!(doctor.success(), "{doctor:?}");
-    let shown = doctor.text();
+    let shown = unfolded(&doctor.text());
     for (name, _, abilities) in kinds {
-        let found = rows(&shown, &format!("OK     key of {name}@example.org"));
+        let found = rows(&shown, &format!("OK    key of {name}@example.org"));
         let ends = format!("on token \"mail\": {abilities}");
         ensure!(found.len() == 1 && found[0].ends_with(&ends), "{shown}");
     }
-    ensure!(rows(&shown, "WARN   key").is_empty(), "{shown}");
+    ensure!(rows(&shown, "WARN  key").is_empty(), "{shown}");
     ensure!(shown.contains("leads to \"CN=root"), "{shown}");
     Ok(())
 }
@@ -234,21 +239,27 @@ fn the_doctor_finds_nothing_wrong_with_a_sound_lab() -> Result<()> {
     let config = with_cache(&lab, &config);
     let doctor = hsmime(&lab, &config, &["doctor"])?;
     ensure!(doctor.success(), "{doctor:?}");
-    let shown = doctor.text();
+    let shown = unfolded(&doctor.text());
+    ensure!(doctor.text().lines().all(|line| line.chars().count() <= 80), "{}", doctor.text());
     ensure!(rows(&shown, "FAIL").is_empty() && rows(&shown, "WARN").is_empty(), "{shown}");
     for expected in [
-        "OK     configuration",
-        "OK     module /usr/lib/softhsm/libsofthsm2.so",
-        "OK     token \"mail\"",
-        "OK     token \"mail\" at work",
-        "OK     key of alice@example.org",
-        "OK     path of carol@example.org",
-        "OK     cache",
-        "OK     socket inet:127.0.0.1:",
+        "OK    configuration",
+        "OK    module /usr/lib/softhsm/libsofthsm2.so",
+        "OK    token \"mail\"",
+        "OK    token \"mail\" at work",
+        "OK    key of alice@example.org",
+        "OK    path of carol@example.org",
+        "OK    cache",
+        "OK    socket inet:127.0.0.1:",
     ] {
         ensure!(!rows(&shown, expected).is_empty(), "{expected:?} is not in {shown}");
     }
     ensure!(shown.ends_with("0 failures, 0 warnings\n"), "{shown}");
+    let json = hsmime(&lab, &config, &["doctor", "--json"])?;
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout)?;
+    let findings = json["findings"].as_array().map_or(0, Vec::len);
+    ensure!(findings + 1 == shown.lines().count(), "{json} {shown}");
+    ensure!(json["failures"] == 0 && json["findings"][0]["state"] == "ok", "{json}");
     ensure!(!lab.workdir.join("certcache").exists(), "the doctor made a cache");
     Ok(())
 }
@@ -282,6 +293,8 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
     lab.token.import(&server.key, "server", "5e")?;
     let other_pin = lab.workdir.file("other-pin", "0000\n")?;
     fs::set_permissions(&other_pin, Permissions::from_mode(0o600))?;
+    let two_lines = lab.workdir.file("two-lines", "1234\n1234\n")?;
+    fs::set_permissions(&two_lines, Permissions::from_mode(0o600))?;
     let no_module = lab.workdir.file("module.so", "this is no library")?;
     let garbage = lab.workdir.directory("garbage")?;
     lab.workdir.file("garbage/data.mdb", [b'x'; 8192])?;
@@ -298,96 +311,102 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
             "wrong PIN",
             of(&|config| config.pin_file.clone_from(&other_pin)),
             1,
-            "FAIL   token \"mail\"|rejected the PIN",
+            "FAIL  token \"mail\"|rejected the PIN",
+        ),
+        (
+            "PIN file of two lines",
+            of(&|config| config.pin_file.clone_from(&two_lines)),
+            1,
+            "FAIL  token \"mail\"|more than one line, so it was not tried",
         ),
         (
             "no token",
             of(&|config| config.label = "post".to_owned()),
             1,
-            "FAIL   token \"post\"|it has \"mail\"",
+            "FAIL  token \"post\"|it has \"mail\"",
         ),
         (
             "no module",
             of(&|config| config.module = text(&no_module).to_owned()),
             1,
-            "FAIL   module|cannot be loaded",
+            "FAIL  module|cannot be loaded",
         ),
         (
             "no key",
             of(&|config| config.identities.push(identity(&lab.erin))),
             1,
-            "FAIL   key of erin@partner.example|no token has the private key",
+            "FAIL  key of erin@partner.example|no token has the private key",
         ),
         (
             "no chain",
             of(&|config| config.identities[0].chain = lab.pki.root()),
             1,
-            "FAIL   path of alice@example.org|add the missing CA certificate to `chain`",
+            "FAIL  path of alice@example.org|add the missing CA certificate to `chain`",
         ),
         (
             "wrong purpose",
             of(&|config| config.identities = vec![identity(&server)]),
             1,
-            "FAIL   path of server@example.org|extKeyUsage",
+            "FAIL  path of server@example.org|extKeyUsage",
         ),
         (
             "expired",
             of(&|config| config.identities = vec![identity(&expired)]),
             1,
-            "FAIL   validity of old@example.org|and no other certificate signs for old@example.org; get a new one",
+            "FAIL  validity of old@example.org|and no other certificate signs for old@example.org; get a new one",
         ),
         (
             "expired, and followed",
             of(&|config| config.identities = vec![identity(&followed), identity(&lab.alice)]),
             0,
-            "OK     validity of alice@example.org|only decrypts, and another took its place",
+            "OK    validity of alice@example.org|only decrypts, and another took its place",
         ),
         (
             "ending, and not followed",
             of(&|config| config.identities = vec![identity(&ending)]),
             0,
-            "WARN   validity of ending@example.org|ends in 9 days",
+            "WARN  validity of ending@example.org|ends in 9 days",
         ),
         (
             "ending, and followed",
             of(&|config| config.identities = vec![identity(&ending), identity(&follows)]),
             0,
-            "OK     signer of ending@example.org|the newest of 2 that could, valid from ",
+            "OK    signer of ending@example.org|the newest of 2 that could, valid from ",
         ),
         (
             "no hsmime-keyd",
             of(&|config| config.keyd_socket = Some(lab.workdir.join("keyd.sock"))),
             1,
-            "FAIL   hsmime-keyd|systemctl status hsmime-keyd; `socket` in [pool]",
+            "FAIL  hsmime-keyd|systemctl status hsmime-keyd; `socket` in [pool]",
         ),
         (
             "taken socket",
             of(&|config| config.listen = format!("inet:127.0.0.1:{port}")),
             1,
-            "FAIL   socket|another program answers there",
+            "FAIL  socket|another program answers there",
         ),
         (
             "damaged cache",
             format!("{}[cache]\npath = \"{}\"\n", of(&|_| {}), garbage.display()),
             1,
-            "FAIL   cache|certificate cache",
+            "FAIL  cache|certificate cache",
         ),
         (
             "cache that cannot be looked at",
             format!("{}[cache]\npath = \"{}\"\n", of(&|_| {}), lab.workdir.join("loop").display()),
             1,
-            "FAIL   cache|its folder cannot be made or used",
+            "FAIL  cache|its folder cannot be made or used",
         ),
         (
             "slip of the fingers",
             of(&|_| {}).replace("sessions", "sesions"),
             2,
-            "FAIL   configuration|did you mean `sessions`?",
+            "FAIL  configuration|did you mean `sessions`?",
         ),
     ] {
         let doctor = hsmime(&lab, &config, &["doctor"])?;
         ensure!(doctor.code() == Some(code), "{name}: {doctor:?}");
-        let shown = doctor.text();
+        let shown = unfolded(&doctor.text());
         let (beginning, detail) = expected.split_once('|').unwrap_or_default();
         let found = rows(&shown, beginning).iter().any(|row| row.contains(detail));
         ensure!(found, "{name}: {expected:?} is not in {shown}");
@@ -454,8 +473,15 @@ fn an_error_is_one_line_and_its_code_says_whether_anything_was_tried() -> Result
     let mut absent = Command::new(env!("CARGO_BIN_EXE_hsmime"));
     let absent = command::finish("hsmime", absent.args(["--config", "/nowhere/hsmime.toml", "key", "list"]))?;
     let expected = "hsmime: cannot read the configuration /nowhere/hsmime.toml: No such file or directory \
-                    (os error 2)\n";
+                    (os error 2); to begin with one, copy contrib/hsmime.toml, which hsmime.toml(5) shows, or name another \
+                    with --config\n";
     ensure!((absent.code(), absent.stderr.as_str()) == (Some(2), expected), "{absent:?}");
+    let full = fs::File::options().write(true).open("/dev/full")?;
+    let mut unwritten = Command::new(env!("CARGO_BIN_EXE_hsmime"));
+    unwritten.args(["token", "list", "--module", "/usr/lib/softhsm/libsofthsm2.so"]).stdout(full);
+    let unwritten = unwritten.envs(lab.token.environment()?).output()?;
+    let said = String::from_utf8_lossy(&unwritten.stderr);
+    ensure!(unwritten.status.code() == Some(1) && said.contains("cannot write the output"), "{unwritten:?}");
     let listed = hsmime(&lab, &no_token, &["token", "list", "--module", "/usr/lib/softhsm/libsofthsm2.so"])?;
     ensure!(listed.success(), "{listed:?}");
     let shown = listed.text();

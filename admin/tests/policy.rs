@@ -103,6 +103,8 @@ fn explain_tells_rule_plan_and_certificates_of_each_recipient() -> Result<()> {
         "{incoming}"
     );
     assert_eq!(desk.run("explain")?.code(), Some(2));
+    let alone = desk.run("explain --from alice@example.org")?;
+    assert!(alone.code() == Some(2) && alone.stderr.contains("say --to"), "{alone:?}");
     Ok(())
 }
 
@@ -190,6 +192,19 @@ fn explain_reads_the_mail_that_it_is_given() -> Result<()> {
     desk.workdir.file("two.eml", two)?;
     let refused = desk.run("explain --from alice@example.org --to x@other.example --mail two.eml")?;
     assert!(refused.text().contains("refuse") && refused.code() == Some(1), "{refused:?}");
+    desk.workdir.file(
+        "one.eml",
+        "From: alice@example.org\r\nTo: x@other.example\r\nCc: y@other.example\r\n\r\nhi\r\n",
+    )?;
+    let named = desk.json("explain --from alice@example.org --mail one.eml --json");
+    let recipients = &named["recipients"];
+    assert!(
+        recipients[0]["recipient"] == "x@other.example" && recipients[1]["recipient"] == "y@other.example",
+        "{named}"
+    );
+    desk.workdir.file("nobody.eml", "From: alice@example.org\r\n\r\nhi\r\n")?;
+    let nobody = desk.run("explain --from alice@example.org --mail nobody.eml")?;
+    assert!(nobody.stderr.contains("say --to") && nobody.code() == Some(1), "{nobody:?}");
     let missing = desk.run("explain --from alice@example.org --to x@other.example --mail gone.eml")?;
     assert!(missing.stderr.contains("gone.eml") && missing.code() == Some(1), "{missing:?}");
     Ok(())

@@ -158,7 +158,7 @@ fn what_is_no_command_is_found() {
         ("hsmime cert imports x.pem", false),
         ("hsmime cert import --asign @partner.example", false),
         ("hsmime-milter relaod", false),
-        ("hsmime doctor --json", false),
+        ("hsmime key list --json", false),
         ("hsmime explain bob@partner.example --as", false),
     ] {
         let [(program, behind)] = <[_; 1]>::try_from(ours(line)).unwrap();

@@ -31,7 +31,7 @@ enum Trial {
 }
 
 /// Tries the key of an identity on all tokens that work.
-pub(super) fn examine(identity: &IdentitySettings, up: &[Up], findings: &mut Findings) {
+pub(super) fn examine(identity: &IdentitySettings, up: &[Up], asks_keyd: bool, findings: &mut Findings) {
     let certificate = &identity.certificate;
     let what = format!("key of {}", name(identity));
     if up.is_empty() {
@@ -40,18 +40,24 @@ pub(super) fn examine(identity: &IdentitySettings, up: &[Up], findings: &mut Fin
     }
     let trials: Vec<(&str, Trial)> = up
         .iter()
-        .map(|token| (token.label.as_str(), try_key(certificate, &token.pool.key(certificate))))
+        .map(|token| (token.place.as_str(), try_key(certificate, &token.pool.key(certificate))))
         .collect();
     if trials.iter().all(|(_, trial)| *trial == Trial::Absent) {
-        let found = "no token has the private key; is this the certificate of a key that hsmime key list shows? \
-                     SoftHSM shows a key only to the user who made it";
+        let found = if asks_keyd {
+            "hsmime-keyd has no private key of it for this user: has it read this [[identity]] (systemctl reload \
+             hsmime-keyd), do `certificates` in this user's [[keyd.client]] name it, and has the token the key \
+             (runuser -u hsmime-keyd -- hsmime key list)?"
+        } else {
+            "no token has the private key; is this the certificate of a key that hsmime key list shows? \
+             SoftHSM shows a key only to the user who made it"
+        };
         findings.add(Health::Fail, what, found);
         return;
     }
-    for ((label, trial), token) in trials.into_iter().zip(up) {
+    for ((place, trial), token) in trials.into_iter().zip(up) {
         match trial {
             Trial::Works { abilities, lacks } => {
-                let found = format!("on token {label:?}: {}", abilities.join(", "));
+                let found = format!("{place}: {}", abilities.join(", "));
                 findings.add(Health::Ok, what.clone(), found);
                 let known = token.pool.shortcomings([certificate], PATIENCE).unwrap_or_default();
                 let known: Vec<String> = known.iter().map(ToString::to_string).collect();
@@ -63,7 +69,7 @@ pub(super) fn examine(identity: &IdentitySettings, up: &[Up], findings: &mut Fin
             }
             Trial::Absent => {}
             Trial::Fails(reason) => {
-                findings.add(Health::Fail, what.clone(), format!("on token {label:?}: {reason}"));
+                findings.add(Health::Fail, what.clone(), format!("{place}: {reason}"));
             }
         }
     }

@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A token that works, with a pool of its own.
 #[derive(Debug)]
 pub(super) struct Up {
-    pub(super) label: String,
+    /// Where its keys are, in words.
+    pub(super) place: String,
     pub(super) pool: Pool,
 }
 
@@ -54,7 +55,8 @@ fn ask_keyd(settings: &Settings, socket: &Path, findings: &mut Findings) -> Opti
         }
     }
     let mut up = false;
-    for status in pool.status() {
+    // Of one that does not answer all is said.
+    for status in pool.status().into_iter().filter(|status| status.label != what) {
         let token = format!("token {:?}", status.label);
         match status.state {
             TokenState::Up => {
@@ -66,7 +68,7 @@ fn ask_keyd(settings: &Settings, socket: &Path, findings: &mut Findings) -> Opti
             _ => findings.add(Health::Fail, token, "it does not get started"),
         }
     }
-    up.then_some(Up { label: what, pool })
+    up.then_some(Up { place: "through hsmime-keyd".to_owned(), pool })
 }
 
 /// What to do where nobody serves keys at a socket.
@@ -141,7 +143,7 @@ fn connect(token: &TokenSettings, findings: &mut Findings) -> Option<Up> {
             _ => findings.add(Health::Fail, what.clone(), "it does not get started"),
         }
     }
-    Some(Up { label: token.label.clone(), pool })
+    Some(Up { place: format!("on token {:?}", token.label), pool })
 }
 
 /// Tells what the examination of the keys has cost the tokens: a slow or failing token shows here first.

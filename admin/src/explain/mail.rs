@@ -6,11 +6,14 @@
 use std::{collections::BTreeMap, fs, io::Write, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use agent::{Envelope, Foresight, Incoming, IncomingShare, Plan, Policy, Settings};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use certcache::{Candidate, Candidates};
 use clap::Args;
 use serde_json::{Value, json};
-use smime::{Certificate, MailAddress, mime::Message};
+use smime::{
+    Certificate, MailAddress,
+    mime::{Message, named_recipients},
+};
 
 use super::{fate::Fate, own, remedies, why};
 use crate::{
@@ -19,13 +22,17 @@ use crate::{
     table::Table,
 };
 
+/// What is missing where only the sender is given.
+pub(crate) const NO_RECIPIENT: &str = "--from needs to know whom the mail is to, since rules, certificates and what \
+    becomes of it depend on that: say --to bob@partner.example, or --mail FILE, whose To and Cc are taken then";
+
 /// A mail to explain.
 #[derive(Args, Debug)]
 pub(crate) struct MailArguments {
     /// Its envelope sender, and its author where no mail is given; "<>" is the null sender.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) from: Option<String>,
-    /// Its recipients.
+    /// Its recipients; without it, those in To and Cc of the mail.
     #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',', num_args = 1..)]
     pub(crate) to: Vec<String>,
     /// Who its client logged in as; without --client it is the sender.
@@ -73,6 +80,13 @@ pub(crate) fn explain(
     };
     let message = Message::from_stored(&message);
     let entity = message.entity();
+    let recipients = if arguments.to.is_empty() {
+        let named = named_recipients(&entity);
+        ensure!(!named.is_empty(), "{} has no To and no Cc that can be read; say --to", given(arguments));
+        named.iter().map(ToString::to_string).collect()
+    } else {
+        arguments.to.clone()
+    };
     let login = match (&arguments.login, arguments.client) {
         (Some(login), _) => Some(login.clone()),
         (None, None) if !sender.is_empty() => Some(sender.to_owned()),
@@ -80,7 +94,7 @@ pub(crate) fn explain(
     };
     let envelope = Envelope {
         sender: sender.to_owned(),
-        recipients: arguments.to.clone(),
+        recipients,
         client: arguments.client,
         login,
         listener: arguments.listener.clone(),
@@ -124,6 +138,10 @@ pub(crate) fn explain(
         chooser.flush(super::WRITING);
     }
     Ok(if fate.leaves() == Some(false) { Done::Partly } else { Done::All })
+}
+
+fn given(arguments: &MailArguments) -> String {
+    arguments.mail.as_ref().map_or_else(String::new, |path| path.display().to_string())
 }
 
 fn encrypts(plan: &Plan) -> bool {

@@ -12,7 +12,7 @@ use smime::Fault;
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file itself cannot be read.
-    #[error("cannot read the configuration {}: {reason}", path.display())]
+    #[error("cannot read the configuration {}: {reason}{}", path.display(), begin(reason))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -33,6 +33,15 @@ impl ConfigError {
     /// Whose fault it is: always the operator's.
     pub fn fault(&self) -> Fault {
         Fault::Operator
+    }
+}
+
+/// Where there is none yet, somebody begins.
+fn begin(reason: &io::Error) -> &'static str {
+    if reason.kind() == io::ErrorKind::NotFound {
+        "; to begin with one, copy contrib/hsmime.toml, which hsmime.toml(5) shows, or name another with --config"
+    } else {
+        ""
     }
 }
 

@@ -176,7 +176,8 @@ fn an_unreadable_file_is_named() {
     let error = Settings::load(Path::new("/nowhere/hsmime.toml")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cannot read the configuration /nowhere/hsmime.toml: No such file or directory (os error 2)"
+        "cannot read the configuration /nowhere/hsmime.toml: No such file or directory (os error 2); to begin with one, \
+         copy contrib/hsmime.toml, which hsmime.toml(5) shows, or name another with --config"
     );
 }
 

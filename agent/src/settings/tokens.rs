@@ -15,6 +15,7 @@ pub struct Tokens {
     configured: Vec<TokenSettings>,
     identities: Vec<IdentitySettings>,
     elsewhere: Vec<Complaint>,
+    pool_socket: Option<PathBuf>,
 }
 
 impl Tokens {
@@ -31,8 +32,8 @@ impl Tokens {
         if !complaints.is_empty() {
             return Err(ConfigError::Invalid { path: settings.path, complaints });
         }
-        let Settings { path, tokens, identities, .. } = settings;
-        Ok(Self { path, configured: tokens, identities, elsewhere })
+        let Settings { path, tokens, identities, pool_socket, .. } = settings;
+        Ok(Self { path, configured: tokens, identities, elsewhere, pool_socket })
     }
 
     /// The file all this came from.
@@ -53,5 +54,10 @@ impl Tokens {
     /// What is wrong in other sections: the milter would not start.
     pub fn elsewhere(&self) -> &[Complaint] {
         &self.elsewhere
+    }
+
+    /// Where `hsmime-keyd` serves keys to the others, if it does; whoever administers a token needs the token itself.
+    pub fn pool_socket(&self) -> Option<&Path> {
+        self.pool_socket.as_deref()
     }
 }
