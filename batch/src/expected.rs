@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) index: u64,
+    /// Which line of the report tells of it.
+    pub(crate) line: u64,
     /// Which of the messages written of its input it is, counted from 1.
     pub(crate) number: u64,
     /// Whether it is none, but what an mbox has before its first one, or a server's data about a folder.
@@ -106,10 +108,10 @@ impl Input {
         self.all.push(expected);
     }
 
-    /// Leaves out those with these places in the run.
+    /// Leaves out those of these lines.
     pub(crate) fn forget(&mut self, outdated: &HashSet<u64>) {
         if !outdated.is_empty() {
-            self.all.retain(|expected| !outdated.contains(&expected.index));
+            self.all.retain(|expected| !outdated.contains(&expected.line));
         }
     }
 

@@ -97,7 +97,7 @@ fn outdated(report: &Path, mut again: HashMap<Subject, usize>) -> Result<HashSet
         let left = line.subject(None).and_then(|subject| again.get_mut(&subject));
         if let Some(left) = left.filter(|left| **left > 0) {
             *left -= 1;
-            outdated.insert(line.index);
+            outdated.insert(lines.number);
         }
     }
     Ok(outdated)
@@ -176,7 +176,7 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
                 let changed = input != sum;
                 let input = inputs.entry(archive).or_default();
                 let number = input.messages() + 1;
-                input.add(Expected { index, number, is_no_message, sum, spot, changed });
+                input.add(Expected { index, line: lines.number, number, is_no_message, sum, spot, changed });
             }
             None => checked.wrong(format!("message {index}: the report says that nothing was written")),
         }

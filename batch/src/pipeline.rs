@@ -21,7 +21,7 @@ use std::{
 
 use rayon::{ScopeFifo, ThreadPool};
 
-pub use self::ends::{Mark, Noted, Observer, Outgoing, Sink, Source};
+pub use self::ends::{KeptBack, Mark, Noted, Observer, Outgoing, Sink, Source};
 use self::ticket::{CloseAtPanic, CloseDesk, Queued, Shared, Ticket, WORTH};
 use crate::{
     desk::Desk,

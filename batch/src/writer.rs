@@ -14,7 +14,7 @@ use crate::{
     error::BatchError,
     journal::{self, Checkpoint, Journal},
     output::Copied,
-    pipeline::{Mark, Noted, Observer, Outgoing, Ready, Sink},
+    pipeline::{KeptBack, Mark, Noted, Observer, Outgoing, Ready, Sink},
     report::{ErrorRecord, FAILED, KEPT, Record},
     stored::{Large, Origin},
     task::{Done, Failed},
@@ -129,6 +129,7 @@ impl<'a> Writer<'a> {
         }
         notes.journal.checkpoint(next)?;
         sink.noted()?;
+        tell_kept(*sink, self.observer)?;
         (notes.noted, notes.octets) = (Instant::now(), 0);
         Ok(())
     }
@@ -185,7 +186,10 @@ impl<'a> Writer<'a> {
         if let Some(notes) = &mut self.notes {
             notes.journal.complete()?;
         }
-        self.sink.map_or(Ok(()), Sink::finish)?;
+        if let Some(sink) = self.sink {
+            sink.finish()?;
+            tell_kept(sink, self.observer)?;
+        }
         self.notes.map_or(Ok(()), |notes| notes.journal.remove())
     }
 
@@ -196,7 +200,8 @@ impl<'a> Writer<'a> {
         {
             is_written = true;
             let changed = finished.input != finished.output;
-            sink.message(&Outgoing { place: &finished.place, octets: &finished.octets, changed })?;
+            let Finished { index, place, octets, input, .. } = &finished;
+            sink.message(&Outgoing { index: *index, input, place, octets, changed })?;
         }
         let mut record = Record {
             again: finished.again,
@@ -305,6 +310,21 @@ impl<'a> Writer<'a> {
             ..Record::new(index, source, Summed::of(b""))
         })
     }
+}
+
+/// Tells of messages that stay as they were, although it was told already what became of them: their lines take the place of
+/// those.
+fn tell_kept(sink: &mut dyn Sink, observer: &mut dyn Observer) -> Result<(), BatchError> {
+    for KeptBack { index, file, folder, sum } in sink.take_kept() {
+        let reason = "what it became was moved or deleted at once, so it is there as it was".to_owned();
+        observer.record(&Record {
+            again: Some(folder),
+            error: Some(ErrorRecord { fault: Fault::Transient, reason }),
+            output: Some(sum.clone()),
+            ..Record::new(index, Origin { file: file.into(), offset: None }, sum)
+        })?;
+    }
+    Ok(())
 }
 
 /// How often the statistics are noted while a run goes on.

@@ -28,7 +28,7 @@ use crate::{
     done::{Content, Done},
     error::BatchError,
     output::{self, Copied, PARTIAL, new_file, parent, sync_folder},
-    pipeline::{Mark, Outgoing, Sink},
+    pipeline::{KeptBack, Mark, Outgoing, Sink},
     stored::{Large, Origin},
 };
 
@@ -48,6 +48,8 @@ pub struct MaildirReplacer {
     folders: Vec<PathBuf>,
     /// Messages that were gone when they were to be replaced, since somebody asked.
     lost: HashSet<PathBuf>,
+    /// Messages whose successors were gone when they were to be removed, since somebody asked.
+    kept: Vec<KeptBack>,
 }
 
 /// A successor on its way.
@@ -60,6 +62,7 @@ struct Pending {
     predecessor: PathBuf,
     /// That of the predecessor when it was read.
     state: Option<State>,
+    told: Option<Told>,
 }
 
 /// Two files that are one message.
@@ -68,6 +71,14 @@ struct Pair {
     successor: PathBuf,
     predecessor: PathBuf,
     state: Option<State>,
+    told: Option<Told>,
+}
+
+/// What this run has told of a message.
+#[derive(Debug)]
+struct Told {
+    index: u64,
+    sum: Summed,
 }
 
 impl MaildirReplacer {
@@ -110,7 +121,7 @@ impl MaildirReplacer {
                 return Err(BatchError::Changed { path: predecessor });
             }
             let state = Some(State::of(&fs::symlink_metadata(&predecessor).map_err(failed)?));
-            sink.pairs.push(Pair { successor, predecessor, state });
+            sink.pairs.push(Pair { successor, predecessor, state, told: None });
         }
         sink.remove_predecessors()?;
         Ok(sink)
@@ -130,6 +141,7 @@ impl MaildirReplacer {
             pairs,
             folders: folders(root, tree),
             lost: HashSet::new(),
+            kept: Vec::new(),
         };
         for folder in &sink.folders {
             let tmp = folder.join("tmp");
@@ -149,7 +161,7 @@ impl MaildirReplacer {
         self.sync()?;
         let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
         let mut changed = BTreeSet::new();
-        for Pending { from, name, predecessor, state } in std::mem::take(&mut self.pending) {
+        for Pending { from, name, predecessor, state, told } in std::mem::take(&mut self.pending) {
             let at = predecessor;
             let Some(predecessor) = now(&at)? else {
                 // Somebody moved or deleted it meanwhile, or its folder with all that is in it.
@@ -167,19 +179,28 @@ impl MaildirReplacer {
             if let Ok(below) = successor.strip_prefix(&self.root) {
                 self.added.push(below.to_owned());
             }
-            self.pairs.push(Pair { successor, predecessor, state });
+            self.pairs.push(Pair { successor, predecessor, state, told });
         }
         self.octets = 0;
         sync_folders(&changed)
     }
 
-    /// Removes predecessors. That there are successors is durable and noted.
+    /// Removes predecessors. That there are successors is durable and noted. One whose successor is gone is all there is of
+    /// the message, and stays: who cleans up doubles takes away either of two.
     fn remove_predecessors(&mut self) -> Result<(), BatchError> {
         let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
         let mut changed = BTreeSet::new();
-        for Pair { successor, predecessor, state } in std::mem::take(&mut self.pairs) {
+        for Pair { successor, predecessor, state, told } in std::mem::take(&mut self.pairs) {
             let Some(predecessor) = now(&predecessor)? else { continue };
             check(&predecessor, state)?;
+            if now(&successor)?.is_none() {
+                let folder = predecessor.parent().and_then(Path::parent).unwrap_or(&self.root);
+                let folder = folder.strip_prefix(&self.root).unwrap_or(folder).to_owned();
+                // One of an earlier run is met once more, and done again.
+                let kept = told.map(|Told { index, sum }| KeptBack { index, file: predecessor, folder, sum });
+                self.kept.extend(kept);
+                continue;
+            }
             // Its flags may have changed since; but whoever changed the successor's knows best.
             let current = beside(&predecessor, successor.file_name().unwrap_or_default());
             if current != successor && fs::symlink_metadata(&successor).is_ok() {
@@ -243,7 +264,8 @@ impl Sink for MaildirReplacer {
         });
         written.map_err(|source| BatchError::Write { path: from.clone(), source })?;
         let state = place.attributes.as_ref().map(|attributes| State::of(attributes.metadata()));
-        self.pending.push(Pending { from, name, predecessor, state });
+        let told = Some(Told { index: outgoing.index, sum: outgoing.input.clone() });
+        self.pending.push(Pending { from, name, predecessor, state, told });
         self.octets += outgoing.octets.len() as u64;
         if self.pending.len() >= BATCH || self.octets >= BATCH_OCTETS { self.commit() } else { Ok(()) }
     }
@@ -274,6 +296,10 @@ impl Sink for MaildirReplacer {
 
     fn noted(&mut self) -> Result<(), BatchError> {
         self.remove_predecessors()
+    }
+
+    fn take_kept(&mut self) -> Vec<KeptBack> {
+        std::mem::take(&mut self.kept)
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    digest::Summed,
     error::BatchError,
     form::Form,
     log::Totals,
@@ -73,8 +74,26 @@ pub trait Sink: Send {
     fn noted(&mut self) -> Result<(), BatchError> {
         Ok(())
     }
+    /// Messages that were written in the place of others, and then were gone before those went, since somebody asked: there
+    /// is what was there.
+    fn take_kept(&mut self) -> Vec<KeptBack> {
+        Vec::new()
+    }
     /// Makes all of it durable and puts it in place.
     fn finish(&mut self) -> Result<(), BatchError>;
+}
+
+/// A message that stays as it was, against what was told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptBack {
+    /// Its place in the run.
+    pub index: u64,
+    /// Its file.
+    pub file: PathBuf,
+    /// Its folder, below the input's root.
+    pub folder: PathBuf,
+    /// Its sum, as it was found.
+    pub sum: Summed,
 }
 
 /// How far an output is.
@@ -99,6 +118,10 @@ pub enum Mark {
 /// A message on its way out.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
+    /// Its place in the run.
+    pub index: u64,
+    /// Sum of what was found.
+    pub input: &'a Summed,
     /// Where it was found.
     pub place: &'a worker::Place,
     /// What to write.

@@ -11,6 +11,7 @@ mod agents;
 mod child;
 mod corpora;
 mod disk;
+mod doubles;
 mod filter;
 mod fulldisk;
 mod gone;
