@@ -11,8 +11,8 @@ use smime::{
 };
 
 use crate::{
-    Agent, AgentError, Copy, Edits, Envelope, FieldRef, Keep, Mixed, Outcome, PassReason, Plan, Protect,
-    Requirement, Share, SignatureForm, Turn,
+    Agent, AgentError, Copy, Disposition, Edits, Envelope, FieldRef, Keep, Mixed, Outcome, PassReason, Plan,
+    Protect, Requirement, Share, SignatureForm, Turn,
     mailbox::plain,
     recipients::{Group, groups},
     sending::{Content, Hp, Next, unsigned_by},
@@ -41,7 +41,7 @@ impl Agent {
         entity: &MimeEntity<'_>,
         at: SystemTime,
     ) -> Result<Drafts<'s>, AgentError> {
-        let mut drafts = Drafts::default();
+        let mut drafts = Drafts { is_rewritten: envelope.is_rewritten, ..Default::default() };
         for share in shares {
             match &share.plan {
                 Plan::Protect(protect) => self.draft(protect, share, envelope, entity, at, &mut drafts)?,
@@ -227,6 +227,8 @@ pub(crate) struct Drafts<'s> {
     notes: Vec<String>,
     /// For whoever knows the recipients' certificates.
     waited: Waited,
+    /// Whether an MTA that is told to remove a recipient may not find him.
+    is_rewritten: bool,
 }
 
 /// What the log says of a message whose subject should be hidden, and is not.
@@ -310,55 +312,69 @@ impl<'s> Drafts<'s> {
 
     /// Writes all forms, one after the other. The largest group's stays with the MTA, and is written first where its content
     /// is needed again. Where somebody is no plain address it is his group's: an MTA that is told to remove him may not do it,
-    /// and he would get what is for others.
+    /// and he would get what is for others. Where it may find nobody, no form stays, if there are several.
     pub(crate) fn finish(
-        self,
+        mut self,
         message: &Message,
         entity: &MimeEntity<'_>,
         forged: &[FieldRef],
         keep: &mut Keep<'_>,
     ) -> Result<Outcome, AgentError> {
-        let Self { contents, mut groups, notes, .. } = self;
-        let mut contents: Vec<_> = contents.into_iter().map(|(_, content)| Some(content)).collect();
         // What leaves as it is takes its content with it.
-        groups.sort_by_key(|(place, group)| group.seal.is_none().then_some(*place));
-        let stays = |group: &Group| !group.recipients.iter().all(|recipient| plain(recipient).is_some());
-        if groups.iter().filter(|(_, group)| stays(group)).count() > 1 {
-            return Err(AgentError::NotRemovable { forms: groups.len() });
-        }
-        let largest = groups
-            .iter()
-            .enumerate()
-            .max_by_key(|(at, (_, group))| (stays(group), group.recipients.len(), Reverse(*at)));
-        let Some(largest) = largest.map(|(at, _)| at) else { return Err(AgentError::NoSuchShare) };
-        let (place, largest) = groups.remove(largest);
+        self.groups.sort_by_key(|(place, group)| group.seal.is_none().then_some(*place));
+        let stays = self.staying()?.map(|at| self.groups.remove(at));
+        let Self { contents, groups, notes, .. } = self;
+        let mut contents: Vec<_> = contents.into_iter().map(|(_, content)| Some(content)).collect();
         let is_needed = |rest: &[(usize, Group)], place: usize| rest.iter().any(|(known, _)| *known == place);
-        let mut main = match largest.seal {
-            Some(_) => Some(form(&mut contents, place, &largest, is_needed(&groups, place), entity)?),
-            None => None,
+        let mut main = match &stays {
+            Some((place, group)) if group.seal.is_some() => {
+                Some(form(&mut contents, *place, group, is_needed(&groups, *place), entity)?)
+            }
+            _ => None,
         };
-        let (mut removed, mut rest) = (Vec::new(), groups.as_slice());
-        while let Some(((of, group), others)) = rest.split_first() {
-            rest = others;
-            let again = is_needed(rest, *of) || (main.is_none() && *of == place);
-            let (_, mut edits) = form(&mut contents, *of, group, again, entity)?;
+        let last = stays.as_ref().filter(|_| main.is_none()).map(|(place, _)| *place);
+        let (mut removed, mut largest) = (Vec::new(), (0, "passed"));
+        for (at, (of, group)) in groups.iter().enumerate() {
+            let rest = groups.get(at + 1..).unwrap_or_default();
+            let again = is_needed(rest, *of) || last == Some(*of);
+            let (action, mut edits) = form(&mut contents, *of, group, again, entity)?;
+            largest = largest.max((group.recipients.len(), action));
             edits.remove.extend(forged.iter().cloned());
             removed.extend(group.recipients.iter().cloned());
             let (returned, sender) = (edits.returned, edits.sender.clone());
             let (recipients, octets) = (group.recipients.clone(), edits.into_octets(message));
             keep(Copy { recipients, octets, returned, sender }).map_err(AgentError::NotKept)?;
         }
+        let mut reason = notes.join("; ");
+        let Some((place, group)) = stays else {
+            let outcome = Outcome::unchanged(largest.1, format!("{} copies for all; {reason}", groups.len()));
+            return Ok(Outcome { disposition: Disposition::Replace, ..outcome });
+        };
         let (action, mut edits) = match main.take() {
             Some(main) => main,
-            None => form(&mut contents, place, &largest, false, entity)?,
+            None => form(&mut contents, place, &group, false, entity)?,
         };
         edits.remove.extend(forged.iter().cloned());
         edits.remove_recipients.extend(removed);
-        let mut reason = notes.join("; ");
         if !groups.is_empty() {
             reason = format!("{} copies for others; {reason}", groups.len());
         }
         Ok(Outcome { edits, ..Outcome::unchanged(action, reason) })
+    }
+
+    /// The group whose form stays with the MTA, if one may.
+    fn staying(&self) -> Result<Option<usize>, AgentError> {
+        let forms = self.groups.len();
+        if self.is_rewritten && forms > 1 {
+            return Ok(None);
+        }
+        let stays = |group: &Group| !group.recipients.iter().all(|recipient| plain(recipient).is_some());
+        if self.groups.iter().filter(|(_, group)| stays(group)).count() > 1 {
+            return Err(AgentError::NotRemovable { forms });
+        }
+        let all = self.groups.iter().enumerate();
+        let largest = all.max_by_key(|(at, (_, group))| (stays(group), group.recipients.len(), Reverse(*at)));
+        largest.map(|(at, _)| Some(at)).ok_or(AgentError::NoSuchShare)
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Envelope {
     pub queue_id: Option<String>,
     /// What the sender asked of its delivery.
     pub asked: Asked,
+    /// Whether the MTA may have told other recipients than it wrote down, as Postfix does where mail came to it by no SMTP server
+    /// (`sendmail`): they are told as they were rewritten, and one of these that it shall remove it does not find.
+    pub is_rewritten: bool,
 }
 
 /// Parameters of `MAIL` and `RCPT` that are about delivery (RFC 3461, RFC 6531). Who made them checked that they are well

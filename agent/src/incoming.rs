@@ -192,7 +192,7 @@ impl Agent {
         envelope.has_null_sender() || self.opened_mail_sender().is_some() || is_authors()
     }
 
-    /// One outcome of all forms.
+    /// One outcome of all forms. One of them stays with the MTA, if that surely removes whoever gets another.
     fn finish(
         &self,
         mut forms: Vec<Form>,
@@ -209,22 +209,34 @@ impl Agent {
         });
         let Some(main) = main.map(|(at, _)| at) else { return Err(AgentError::NoSuchShare) };
         let count = forms.len();
-        let Form { mut edits, body, received, note, .. } = forms.swap_remove(main);
+        let main = forms.swap_remove(main);
         if count > 1 && !self.can_split {
             return Err(AgentError::CannotSplit { forms: count });
         }
         let entity = message.entity();
         let forged = self.forged_in(&entity);
-        let copies = forms.len();
-        for Form { recipients, edits: mut copied, body, .. } in forms {
-            copied.remove.extend(forged.iter().cloned());
-            edits.remove_recipients.extend(recipients.iter().cloned());
-            let (returned, sender) = (copied.returned, copied.sender.clone());
-            let octets = copied.into_octets_with(body, message);
-            keep(Copy { recipients, octets, returned, sender }).map_err(AgentError::NotKept)?;
+        let mut removed = Vec::new();
+        let mut copy = |recipients: Vec<String>, mut edits: Edits, body| {
+            edits.remove.extend(forged.iter().cloned());
+            removed.extend(recipients.iter().cloned());
+            let (returned, sender) = (edits.returned, edits.sender.clone());
+            let octets = edits.into_octets_with(body, message);
+            keep(Copy { recipients, octets, returned, sender }).map_err(AgentError::NotKept)
+        };
+        for Form { recipients, edits, body, .. } in forms {
+            copy(recipients, edits, body)?;
         }
-        // Nobody else has it any more.
-        edits.body = body.map(Arc::unwrap_or_clone);
+        let Form { recipients, mut edits, body, received, note, .. } = main;
+        let is_delivered = disposition == Disposition::Deliver;
+        let disposition = if is_delivered && count > 1 && envelope.is_rewritten {
+            copy(recipients, std::mem::take(&mut edits), body)?;
+            Disposition::Replace
+        } else {
+            edits.remove_recipients = removed;
+            // Nobody else has it any more.
+            edits.body = body.map(Arc::unwrap_or_clone);
+            disposition
+        };
         let action = match (&received.opening, disposition) {
             (_, Disposition::Quarantine) => "quarantined",
             (_, Disposition::Discard) => "discarded",
@@ -235,11 +247,12 @@ impl Agent {
             Some(note) => format!("{note}; {}", received.verdict.reason()),
             None => received.verdict.reason().to_string(),
         };
-        if copies > 0 {
-            reason = format!("{copies} copies for others; {reason}");
+        if disposition == Disposition::Replace {
+            reason = format!("{count} copies for all; {reason}");
+        } else if count > 1 {
+            reason = format!("{} copies for others; {reason}", count - 1);
         }
         let layers = Some(layers(&received)).filter(|layers| !layers.is_empty());
-        let is_delivered = disposition == Disposition::Deliver;
         let signed = (self.harvests() && is_incoming && is_delivered)
             .then(|| Signed::of(envelope, &entity, &received.verdict, received.signers, &self.identities))
             .flatten()

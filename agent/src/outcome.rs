@@ -147,6 +147,8 @@ pub enum Disposition {
     Quarantine,
     /// It is thrown away, as a rule expressly says.
     Discard,
+    /// All of its recipients get copies: what the MTA has of it is thrown away once these are safe.
+    Replace,
 }
 
 /// What was done with a message, and what to do with it now.

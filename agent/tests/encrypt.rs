@@ -6,7 +6,7 @@ mod support;
 
 use std::{fmt::Write as _, io, sync::Arc, time::SystemTime};
 
-use agent::{Agent, AgentError, Envelope, Identities, Outcome, Settings};
+use agent::{Agent, AgentError, Disposition, Edits, Envelope, Identities, Outcome, Settings};
 use smime::{
     Certificate, Fault, MailAddress,
     cms::Object,
@@ -461,5 +461,30 @@ fn who_may_not_be_removed_gets_the_form_that_stays() {
         };
         let refused = forms(&agent, &two, &letter(&["p256"], &[])).starts_with("policy: its 2 groups");
         assert_eq!(refused, odd != "nobody@example.net", "{odd}");
+    }
+}
+
+#[test]
+fn where_the_mta_may_not_find_whom_it_is_to_remove_all_get_copies() {
+    let agent = agent(WISHED);
+    let message = letter(&["p256"], &[]);
+    for (names, copies) in [(&["p256", "nobody", "none"][..], 2), (&["p256"], 0), (&["nobody", "none"], 0)] {
+        let envelope = Envelope { is_rewritten: true, ..envelope(names) };
+        let outcome = treat(&agent, &envelope, &message).unwrap();
+        assert_eq!((outcome.copies.len(), outcome.edits.remove_recipients.len()), (copies, 0), "{names:?}");
+        if copies == 0 {
+            assert_eq!(outcome.disposition, Disposition::Deliver, "{names:?}");
+            continue;
+        }
+        assert_eq!((outcome.disposition, outcome.edits), (Disposition::Replace, Edits::default()));
+        let mut all: Vec<_> = outcome.copies.iter().flat_map(|copy| copy.recipients.clone()).collect();
+        all.sort();
+        let mut expected = envelope.recipients.clone();
+        expected.sort();
+        assert_eq!(all, expected, "everybody gets it once");
+        for copy in outcome.copies {
+            let is_sealed = copy.recipients == ["p256@example.net"];
+            assert_eq!(form(&copy.octets), if is_sealed { "sealed for p256 (signed)" } else { "signed" });
+        }
     }
 }

@@ -89,6 +89,7 @@ fn outgoing(login: &str) -> Envelope {
         listener: None,
         queue_id: None,
         asked: agent::Asked::default(),
+        is_rewritten: false,
     }
 }
 
@@ -101,6 +102,7 @@ fn incoming(recipients: &[&str]) -> Envelope {
         listener: None,
         queue_id: None,
         asked: agent::Asked::default(),
+        is_rewritten: false,
     }
 }
 

@@ -229,7 +229,10 @@ async fn conclude<T: Treat>(
             if let Some(signed) = signed {
                 connection.bridge().learn(*signed);
             }
-            if disposition == Disposition::Discard { Status::Discard } else { Status::Continue }
+            match disposition {
+                Disposition::Deliver | Disposition::Quarantine => Status::Continue,
+                Disposition::Discard | Disposition::Replace => Status::Discard,
+            }
         }
         Err(Refused { reply, failure: Failure { fault, reason } }) => {
             let code = reply.code();
@@ -268,6 +271,9 @@ async fn apply<T: Treat>(
     let Outcome { edits, action, reason, verdict, disposition, layers, copies, signed } = outcome;
     if !copies.is_empty() {
         return Err(Failure::new(Fault::Internal, "there are copies that nobody sends"));
+    }
+    if disposition == Disposition::Replace && prepared.is_none() {
+        return Err(Failure::new(Fault::Internal, "there are no copies in the place of the message"));
     }
     let smime = verdict.map(|verdict| verdict.result().as_str());
     let requests = Requests::new(edits, sender, reported)

@@ -60,6 +60,9 @@ impl Treat for Gateway {
         let treated = self.agent.treat_and_keep(envelope, message, now, &mut keep);
         let mut outcome = treated.map_err(|error| Failure::of(&error))?;
         outcome.edits.remove.extend(remove);
+        if envelope.is_rewritten && !outcome.edits.remove_recipients.is_empty() {
+            return Err(Failure::new(Fault::Internal, "the MTA may not find whom it is to remove"));
+        }
         let prepared = writing.map(Writing::seal).transpose();
         let prepared = prepared.map_err(|error| Failure::new(Fault::Operator, error.to_string()))?;
         Ok((outcome, prepared))

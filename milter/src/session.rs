@@ -114,6 +114,7 @@ impl Session {
             // Postfix has none before the first recipient.
             queue_id: None,
             asked: asked::of_mail(arguments),
+            is_rewritten: false,
         };
         let place = self.room.places.take(client(&envelope)).map_err(|full| {
             self.refused = match full {
@@ -161,6 +162,7 @@ impl Session {
             transaction.envelope.asked.of_recipients.entry(recipient.clone()).or_insert(asked);
         }
         transaction.envelope.recipients.push(recipient);
+        transaction.envelope.is_rewritten |= !is_path(arguments);
         transaction.reported.extend(reported);
         Ok(())
     }
@@ -281,6 +283,14 @@ fn address(arguments: &[CString]) -> String {
     let path = arguments.first().map(|first| first.to_string_lossy()).unwrap_or_default();
     let path = path.trim();
     path.strip_prefix('<').and_then(|path| path.strip_suffix('>')).unwrap_or(path).to_owned()
+}
+
+/// Whether the address among the arguments of `RCPT` is what a client wrote: SMTP has it in angle brackets (RFC 5321, 4.1.2).
+/// Postfix tells recipients of other mail without them, as its own rewriting left them (`cleanup_milter_emul_rcpt`), but
+/// compares what it is told to remove with what they were before.
+fn is_path(arguments: &[CString]) -> bool {
+    let path = arguments.first().map(|first| first.to_bytes().trim_ascii());
+    path.is_some_and(|path| path.starts_with(b"<") && path.ends_with(b">"))
 }
 
 /// `{client_addr}`, which Sendmail gives IPv6 addresses an `IPv6:` in.

@@ -63,6 +63,8 @@ mod soak;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]
+mod submitted;
+#[cfg(test)]
 mod token;
 #[cfg(test)]
 mod trust;

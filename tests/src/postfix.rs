@@ -84,6 +84,13 @@ impl Postfix {
         Client::connect(self.port, origin)
     }
 
+    /// Hands over one mail as a program on this host does: by `sendmail`, and not by SMTP.
+    pub fn submit(&self, from: &str, to: &[&str], octets: &[u8]) -> Result<()> {
+        let mut command = Command::new("/usr/sbin/sendmail");
+        command.arg("-C").arg(self.base.join("etc")).args(["-i", "-f", from, "--"]).args(to);
+        command::succeed_with_input(PACKAGE, &mut command, octets).map(drop)
+    }
+
     /// The mail log so far.
     pub fn log(&self) -> String {
         let octets = fs::read(self.base.join("mail.log")).unwrap_or_default();

@@ -109,3 +109,38 @@ fn nothing_is_opened_or_split_where_somebody_may_not_be_removed() {
         }
     }
 }
+
+#[test]
+fn nobody_is_removed_whom_the_mta_may_not_find_but_all_get_copies() {
+    let agent = agent("");
+    let treat = |to: &[&str], is_rewritten| {
+        let envelope = Envelope {
+            sender: "friend@example.net".to_owned(),
+            recipients: to.iter().map(|to| (*to).to_owned()).collect(),
+            is_rewritten,
+            ..Envelope::default()
+        };
+        agent.treat(&envelope, &Message::from_stored(encrypted().as_bytes()), now()).unwrap()
+    };
+    let to = ["zoe@example.org", "bob@example.org", "eve@example.org"];
+    let control = treat(&to, false);
+    assert_eq!(control.edits.remove_recipients, ["zoe@example.org", "eve@example.org"]);
+    let outcome = treat(&to, true);
+    assert_eq!((outcome.action, outcome.disposition), ("opened", Disposition::Replace));
+    assert_eq!(outcome.edits, Edits::default(), "nothing of it is left to the MTA");
+    let mut copies: Vec<_> = outcome.copies.iter().collect();
+    copies.sort_by_key(|copy| copy.recipients.len());
+    let shows = |copy: &Copy| String::from_utf8_lossy(&copy.octets).contains("Content-Type: text/plain");
+    let seen: Vec<_> =
+        copies.iter().map(|copy| (copy.recipients.join(" "), shows(copy), copy.returned)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("bob@example.org".to_owned(), true, Returned::HeadersOnly),
+            ("zoe@example.org eve@example.org".to_owned(), false, Returned::Full),
+        ]
+    );
+    // One form needs nobody removed.
+    let alone = treat(&["bob@example.org"], true);
+    assert_eq!((alone.action, alone.disposition, alone.copies.len()), ("opened", Disposition::Deliver, 0));
+}

@@ -20,7 +20,7 @@ use std::sync::{
 };
 
 use agent::{
-    Agent, AgentError, Disposition, Envelope, Identities, Identity, Outcome, Returned, Settings,
+    Agent, AgentError, Copy, Disposition, Edits, Envelope, Identities, Identity, Outcome, Returned, Settings,
     settings::Logins,
 };
 use smime::{
@@ -202,6 +202,7 @@ fn fate(result: &Result<Outcome, AgentError>) -> String {
                 Disposition::Deliver => "delivered",
                 Disposition::Quarantine => "held",
                 Disposition::Discard => "discarded",
+                Disposition::Replace => "replaced",
             };
             format!("{word}{tag}")
         }

@@ -42,6 +42,25 @@ fn addresses_lose_their_brackets_and_parameters() {
 }
 
 #[test]
+fn what_came_by_no_smtp_server_may_be_another_recipient_than_the_mta_wrote_down() {
+    for (recipients, expected) in [
+        (&["<b@x.invalid>"][..], false),
+        (&[" <b@x.invalid> "], false),
+        (&["b@x.invalid"], true),
+        (&["<b@x.invalid>", "c@x.invalid", "<d@x.invalid>"], true),
+        (&["\"<b\"@x.invalid"], true),
+        (&["\"b@x.invalid>\"@x.invalid"], true),
+        (&[""], true),
+    ] {
+        let mut session = session_after_mail("<a@x.invalid>");
+        for recipient in recipients {
+            session.rcpt(&arguments(&[recipient])).unwrap();
+        }
+        assert_eq!(session.end_of_message().unwrap().envelope.is_rewritten, expected, "{recipients:?}");
+    }
+}
+
+#[test]
 fn client_and_login_come_from_macros() {
     for (client, login, expected_client, expected_login) in [
         ("192.0.2.1", "joe", Some("192.0.2.1"), Some("joe")),
