@@ -9,7 +9,7 @@ use smime::{
     Room,
     cms::Object,
     message::Wrapped,
-    mime::{Canonical, MAX_DEPTH, Message, MimeEntity},
+    mime::{Canonical, ContentType, MAX_DEPTH, Message, MimeEntity, TransferEncoding},
 };
 
 use crate::{
@@ -18,27 +18,102 @@ use crate::{
     sending::{content_fields, is_content_field},
 };
 
-/// Makes decrypted octets an entity with CRLF line ends in its header. What does not begin with a MIME
-/// header is text as a whole: taking its first lines for a header would lose them.
+/// Makes decrypted octets an entity with CRLF line ends in its header and in what has lines. What does not begin with a MIME
+/// header is text as a whole, or a file: taking its first lines for a header would lose them.
 pub(crate) fn as_entity(octets: Vec<u8>) -> Vec<u8> {
     let first_line = octets.split(|octet| *octet == b'\n').next().unwrap_or_default();
     let has_lf_lines = first_line.len() < octets.len() && !first_line.ends_with(b"\r");
-    let octets = if has_lf_lines { Message::from_stored(&octets).octets().to_vec() } else { octets };
-    let entity = MimeEntity::parse(&octets);
+    let in_crlf = has_lf_lines.then(|| Message::from_stored(&octets).into_octets());
+    if is_entity(in_crlf.as_ref().unwrap_or(&octets)) {
+        return match in_crlf {
+            Some(in_crlf) => with_binary_bodies(in_crlf, &octets),
+            None => octets,
+        };
+    }
+    drop(in_crlf);
+    if !is_text(&octets) {
+        let header = "Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n";
+        return [header.as_bytes(), &octets].concat();
+    }
+    let charset = if octets.is_ascii() { "us-ascii" } else { "utf-8" };
+    let header = format!("Content-Type: text/plain; charset={charset}\r\n\r\n");
+    [header.as_bytes(), Message::from_stored(&octets).octets()].concat()
+}
+
+/// Whether octets begin with a MIME header, or with an empty line and are text.
+pub(crate) fn is_entity(octets: &[u8]) -> bool {
+    let entity = MimeEntity::parse(octets);
     let header = entity.header();
     let mut fields = header.fields();
     let is_header = fields.clone().all(|field| !field.name().is_empty())
         && fields.any(|field| is_content_field(field.name()));
-    if octets.starts_with(b"\r\n") || (is_header && entity.has_empty_line()) {
-        return octets;
+    (octets.starts_with(b"\r\n") && !octets.iter().copied().any(is_control))
+        || (is_header && entity.has_empty_line())
+}
+
+/// Whether these octets are text: what is not can be a file of any kind, in which no octet may change.
+fn is_text(octets: &[u8]) -> bool {
+    std::str::from_utf8(octets).is_ok() && !octets.iter().copied().any(is_control)
+}
+
+/// Whether an octet is in no text: those of line ends, tabs, pages and old Japanese charsets are.
+fn is_control(octet: u8) -> bool {
+    octet < b' ' && !b"\t\n\r\x0c\x1b".contains(&octet)
+}
+
+/// The octets with CRLF, but those of binary bodies as they were before that.
+fn with_binary_bodies(in_crlf: Vec<u8>, before: &[u8]) -> Vec<u8> {
+    let mut bodies = Vec::new();
+    binary_bodies(&MimeEntity::parse(&in_crlf), &mut |body, _| bodies.push(body));
+    if bodies.is_empty() {
+        return in_crlf;
     }
-    let charset = match std::str::from_utf8(&octets) {
-        Ok(text) if text.is_ascii() => "us-ascii",
-        Ok(_) => "utf-8",
-        Err(_) => "unknown-8bit",
+    // A CR that was put in stands where there was the LF behind it.
+    let pass = |from: usize, octets: &[u8]| {
+        octets.iter().fold(from, |at, octet| at + usize::from(before.get(at) == Some(octet)))
     };
-    let header = format!("Content-Type: text/plain; charset={charset}\r\n\r\n");
-    [header.as_bytes(), Message::from_stored(&octets).octets()].concat()
+    let mut out = Vec::with_capacity(in_crlf.len());
+    let (mut written, mut at) = (0, 0);
+    for body in bodies {
+        let begin = body.as_ptr().addr() - in_crlf.as_ptr().addr();
+        let between = in_crlf.get(written..begin).unwrap_or_default();
+        out.extend_from_slice(between);
+        let start = pass(at, between);
+        at = pass(start, body);
+        out.extend_from_slice(before.get(start..at).unwrap_or_default());
+        written = begin + body.len();
+    }
+    out.extend_from_slice(in_crlf.get(written..).unwrap_or_default());
+    out
+}
+
+/// Finds the bodies in order that may be of any octets, where an LF is no line end, and whether their label says so: what
+/// is binary, and what is not text, without a transfer encoding.
+fn binary_bodies<'e>(entity: &MimeEntity<'e>, found: &mut impl FnMut(&'e [u8], bool)) {
+    let Ok(encoding) = entity.transfer_encoding() else { return };
+    let is_binary = encoding == TransferEncoding::Binary;
+    let Ok(content_type) = entity.content_type() else {
+        if is_binary {
+            found(entity.body(), true);
+        }
+        return;
+    };
+    if content_type.is_multipart() {
+        for part in entity.parts_of(&content_type).unwrap_or_default() {
+            binary_bodies(&part, found);
+        }
+    } else if content_type.is("message/rfc822") && encoding.is_identity() {
+        if let Ok(message) = entity.embedded() {
+            binary_bodies(&message, found);
+        }
+    } else if is_binary || (encoding.is_identity() && !has_lines(&content_type)) {
+        found(entity.body(), is_binary && !has_lines(&content_type));
+    }
+}
+
+/// Whether a type is of lines, whose ends may change.
+fn has_lines(content_type: &ContentType) -> bool {
+    ["text/", "message/"].iter().any(|kind| content_type.media().starts_with(kind))
 }
 
 /// What was opened, without its compression if it fits so, and the edits that put it in place; or why it cannot be put there.
@@ -50,10 +125,11 @@ pub(crate) fn placed(
 ) -> Result<(Vec<u8>, Edits), &'static str> {
     let edits = |octets: &[u8], room: Room| {
         // The body will be there twice, and encoded in between where mail transport would change it.
-        if !is_transport_safe(octets) && room.left() < 4 * octets.len() {
+        if !goes_as_it_is(octets) && room.left() < 4 * octets.len() {
             return Err("the content inside is too large");
         }
-        put_in_place(outer, octets).ok_or("the header inside is too large")
+        let why = "the header inside is too large, or what is signed inside is binary";
+        put_in_place(outer, octets).ok_or(why)
     };
     let beside = room.without(opened.len());
     if let Some(content) = decompressed(&opened, beside) {
@@ -87,12 +163,16 @@ fn decompressed(octets: &[u8], whole: Room) -> Option<Vec<u8>> {
 
 /// The edits that put an opened entity in the place of the ciphertext: its `Content-*` fields and its body.
 /// No other field of its header gets out: RFC 8551 gives them no meaning, attackers do. `None` if its fields
-/// are larger than MTAs take.
+/// are larger than MTAs take, or if something binary must stay as it is, because it is signed, and would not.
 pub(crate) fn put_in_place(outer: &MimeEntity<'_>, octets: &[u8]) -> Option<Edits> {
     let inner = MimeEntity::parse(octets);
     // Inside, content may be binary; outside, mail transport would damage that. What cannot be made safe,
     // such as a signed part, stays as it is.
-    let safe = if is_transport_safe(octets) { None } else { Canonical::from_entity(&inner).ok() };
+    let safe = if goes_as_it_is(octets) { None } else { Some(Canonical::from_entity(&inner)) };
+    if matches!(safe, Some(Err(_))) && is_changed_on_the_way(&inner) {
+        return None;
+    }
+    let safe = safe.and_then(Result::ok);
     let inner = safe.as_ref().map_or(inner, |canonical| MimeEntity::parse(canonical.octets()));
     let mut append = vec![("MIME-Version".to_owned(), "1.0".to_owned())];
     for field in inner.header().fields() {
@@ -107,6 +187,26 @@ pub(crate) fn put_in_place(outer: &MimeEntity<'_>, octets: &[u8]) -> Option<Edit
         body: Some(inner.body().to_vec()),
         ..Edits::default()
     })
+}
+
+/// Whether an entity can take the ciphertext's place octet by octet: mail transport changes nothing in it, nor does a mailbox
+/// with LF line ends, in which a CRLF of something binary would be an LF.
+pub(crate) fn goes_as_it_is(octets: &[u8]) -> bool {
+    let mut has_binary_lines = false;
+    let mut look = |body: &[u8], is_labelled: bool| {
+        has_binary_lines |= is_labelled && memchr::memchr2(b'\r', b'\n', body).is_some();
+    };
+    is_transport_safe(octets) && {
+        binary_bodies(&MimeEntity::parse(octets), &mut look);
+        !has_binary_lines
+    }
+}
+
+/// Whether there is something binary that transport changes.
+fn is_changed_on_the_way(entity: &MimeEntity<'_>) -> bool {
+    let mut is_changed = false;
+    binary_bodies(entity, &mut |body, _| is_changed |= !is_transport_safe(body));
+    is_changed
 }
 
 /// Whether every line ends in CRLF and has at most 998 octets, and there is no NUL (RFC 5321 4.5.3.1.6).

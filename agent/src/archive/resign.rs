@@ -11,7 +11,7 @@ use smime::{
 use super::{ArchiveError, AsOf, Treated, Treating, kept, signing};
 use crate::{
     Agent, AgentError, Turn,
-    opened::{as_entity, is_transport_safe, put_in_place},
+    opened::{as_entity, goes_as_it_is, put_in_place},
 };
 
 impl Agent {
@@ -46,7 +46,7 @@ impl Agent {
         if verdict.signers().len() > 1 {
             return Err(ArchiveError::SeveralSigners(verdict.signers().len()));
         }
-        if !is_transport_safe(&content) {
+        if !goes_as_it_is(&content) {
             return Err(ArchiveError::NotTransportSafe);
         }
         let canonical = Canonical::from_signed_part(&content);

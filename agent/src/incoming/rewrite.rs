@@ -10,7 +10,7 @@ use smime::{
 use crate::{
     Edits, FieldRef, Received,
     fit::Fit,
-    opened::{is_read_alike, put_in_place},
+    opened::{is_entity, is_read_alike, put_in_place},
     sending::is_content_field,
     settings::IncomingRule,
 };
@@ -44,6 +44,8 @@ pub(super) fn rewrite(
     }
     if rule.strip_signature
         && is_signed
+        // Without a header of its own its first lines would be taken for one.
+        && is_entity(payload.entity().octets())
         && let Some(stripped) = put_in_place(outer, payload.entity().octets())
         && is_read_alike(&stripped, &payload.entity())
         && (opened.is_none() || fit.takes(&stripped))

@@ -169,15 +169,26 @@ pub(crate) fn normalised(octets: Vec<u8>, mut room: Room) -> Result<Vec<u8>, NoR
     }
     room.take(2 * header.len())?;
     let header = with_crlf(header);
-    let encoding = MimeEntity::parse(&header).transfer_encoding();
     // Of any octets, or of lines that need no CR to be decoded.
-    if matches!(encoding, Ok(TransferEncoding::Binary | TransferEncoding::Base64)) {
+    let is_of_any_octets = match MimeEntity::parse(&header).transfer_encoding() {
+        Ok(TransferEncoding::Binary | TransferEncoding::Base64) => true,
+        Ok(encoding) => encoding.is_identity() && is_of_no_lines(&MimeEntity::parse(&header)),
+        Err(_) => false,
+    };
+    if is_of_any_octets {
         room.take(octets.len() + header.len())?;
         Ok([&header, octets.get(end..).unwrap_or_default()].concat())
     } else {
         room.take(octets.len() + count_bare_lfs(&octets))?;
         Ok(with_crlf(&octets))
     }
+}
+
+/// Whether an entity is one file of no known lines, which may be of any octets whatever its label says.
+fn is_of_no_lines(entity: &MimeEntity<'_>) -> bool {
+    let has_lines =
+        |media: &str| ["text/", "message/", "multipart/"].iter().any(|kind| media.starts_with(kind));
+    entity.content_type().is_ok_and(|content_type| !has_lines(content_type.media()))
 }
 
 #[cfg(test)]
@@ -202,14 +213,15 @@ mod tests {
 
     #[test]
     fn content_is_made_crlf_only_where_there_is_room_for_all_that_is_made_on_the_way() {
-        let header = "Content-Type: image/x\nContent-Transfer-Encoding: ";
-        for (rest, made) in [
+        for (media, rest, made) in [
             // The whole in CRLF, beside the header twice.
-            ("7bit\n\na\nb\n", "7bit\r\n\r\na\r\nb\r\n"),
+            ("text/x", "7bit\n\na\nb\n", "7bit\r\n\r\na\r\nb\r\n"),
             // A body that stays as it is.
-            ("binary\n\na\nb\n", "binary\r\n\r\na\nb\n"),
-            ("base64\n\nYQ==\n", "base64\r\n\r\nYQ==\n"),
+            ("text/x", "binary\n\na\nb\n", "binary\r\n\r\na\nb\n"),
+            ("text/x", "base64\n\nYQ==\n", "base64\r\n\r\nYQ==\n"),
+            ("image/x", "8bit\n\na\nb\n", "8bit\r\n\r\na\nb\n"),
         ] {
+            let header = format!("Content-Type: {media}\nContent-Transfer-Encoding: ");
             let (octets, made) =
                 (format!("{header}{rest}"), format!("{}{made}", header.replace('\n', "\r\n")));
             let end = octets.find("\n\n").unwrap() + 2;

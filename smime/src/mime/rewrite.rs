@@ -291,7 +291,11 @@ impl Rewriter {
             Ok(encoding) => encoding,
             Err(error) => return self.keep(entity, role, Untouchable::Unreadable(error)),
         };
-        if hazards(entity.body()).any().is_none() {
+        // What is binary has no line ends, and what looks like them no mailbox may change.
+        let has_lines_by_chance = encoding == TransferEncoding::Binary
+            && !content_type.is_some_and(has_lines)
+            && memchr::memchr2(b'\r', b'\n', entity.body()).is_some();
+        if !has_lines_by_chance && hazards(entity.body()).any().is_none() {
             self.unchanged_body(entity, role, &Changes::relabelled(encoding))?;
             let is_text = content_type.is_some_and(|known| known.media().starts_with("text/"));
             if role == Role::Root && entity.body().is_empty() && is_text && encoding.is_identity() {
