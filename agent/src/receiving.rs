@@ -7,6 +7,7 @@ use std::{borrow::Cow, time::SystemTime};
 use smime::{
     MailAddress, Room,
     algorithm::ContentEncryptionAlgorithm,
+    cms::OpenError,
     key::KeyError,
     message::{Ciphertext, Reason, Signature, Verdict, VerifiedSigner, Wrapped, verify_read, verify_within},
     mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
@@ -284,7 +285,12 @@ impl<'i> Work<'i> {
     /// Opens a layer by the answers of its keys. False if it stays closed.
     fn open_layer(&mut self, message: &Message, layer: Layer<'i>) -> Result<bool, KeyError> {
         let (opened, ciphertext) = layer.open(&mut self.group)?;
-        let Opened { octets, cipher } = match opened {
+        let Opened { octets, cipher, .. } = match opened {
+            Ok(Opened { octets, is_noise: true, .. }) => {
+                self.waste(message, octets);
+                self.stays(Opening::Failed(OpenError::Undecryptable.to_string()));
+                return Ok(false);
+            }
             Ok(opened) => opened,
             Err(why) => {
                 self.stays(Opening::Failed(why));
@@ -307,6 +313,20 @@ impl<'i> Work<'i> {
         self.opening = Opening::Opened { cipher: cipher.name(), protection };
         self.content = Some(octets);
         Ok(true)
+    }
+
+    /// Does with noise what is done with a content, and keeps nothing of it: nothing of a message is lost because a random key
+    /// found a good padding, and how long that took tells nobody that the right one was rejected.
+    fn waste(&self, message: &Message, noise: Vec<u8>) {
+        let room = self.room();
+        if let Ok((content, edits)) = placed(&message.entity(), noise, room, self.fit) {
+            let made = edits.body.as_ref().map_or(0, |body| body.len() + content.len());
+            let entity = MimeEntity::parse(&content);
+            let (sender, trust) = (self.sender.clone(), self.agent.trust);
+            let room = room.without(made);
+            let verdict = verify_within(&mut Budget::default(), room, &entity, sender, trust, self.at);
+            std::hint::black_box((edits, verdict));
+        }
     }
 
     /// What is the root now.

@@ -7,8 +7,8 @@
 use smime::{
     MailAddress,
     algorithm::ContentEncryptionAlgorithm,
-    cms::{EncryptedKey, EnvelopedData, Object, OpenError},
-    key::{ContentEncryptionKey, KeyError},
+    cms::{EncryptedKey, EnvelopedData, Object, OpenError, Unlocked},
+    key::KeyError,
     message::Ciphertext,
     question::{Answer, Question},
 };
@@ -104,6 +104,8 @@ enum State {
 pub(super) struct Opened {
     pub(super) octets: Vec<u8>,
     pub(super) cipher: ContentEncryptionAlgorithm,
+    /// Whether nobody has the key that it was opened with: then it is noise, of which nothing may be kept.
+    pub(super) is_noise: bool,
 }
 
 impl<'i> Layer<'i> {
@@ -232,9 +234,10 @@ fn open(
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     // Of a group that stays together the first one's must do: everybody has it, or nobody gets anything.
     let asked = if group.left.is_some() { owners } else { owners.get(..1).unwrap_or_default() };
-    let mut tried: Vec<&ContentEncryptionKey> = Vec::new();
+    let mut tried: Vec<&Unlocked> = Vec::new();
     let mut why = None;
     let mut opened = None;
+    let mut noise = None;
     for key in asked.iter().flat_map(|owner| &owner.keys).filter_map(|place| keys.get(*place)) {
         let key = match key {
             Ok(key) => key,
@@ -243,13 +246,17 @@ fn open(
                 continue;
             }
         };
-        if tried.len() == MOST_TRIED || tried.iter().any(|known| known.is_same_as(key)) {
+        if tried.len() == MOST_TRIED || tried.iter().any(|known| known.key.is_same_as(&key.key)) {
             continue;
         }
         tried.push(key);
-        match enveloped.open_by(key).and_then(|octets| Ok((as_entity(octets), enveloped.algorithm()?))) {
+        let content = enveloped.open_by(&key.key);
+        match content.and_then(|octets| Ok((as_entity(octets), enveloped.algorithm()?))) {
+            Ok((octets, cipher)) if key.is_decoy => {
+                noise.get_or_insert(Opened { octets, cipher, is_noise: true });
+            }
             Ok((octets, cipher)) => {
-                opened = Some((Opened { octets, cipher }, key));
+                opened = Some((Opened { octets, cipher, is_noise: false }, key));
                 break;
             }
             Err(error) => {
@@ -257,9 +264,12 @@ fn open(
             }
         }
     }
+    if let (None, Some(noise), Entitled::Recipients(_)) = (&opened, noise, group.entitled) {
+        return Ok(Ok(noise));
+    }
     let undecryptable = || OpenError::Undecryptable.to_string();
     let Some((opened, key)) = opened else { return Ok(Err(why.unwrap_or_else(undecryptable))) };
-    let is_his = |place: &usize| matches!(keys.get(*place), Some(Ok(his)) if his.is_same_as(key));
+    let is_his = |place: &usize| matches!(keys.get(*place), Some(Ok(his)) if his.key.is_same_as(&key.key));
     let others = owners.iter().filter(|owner| !owner.keys.iter().any(is_his));
     let others: Vec<_> = others.map(|owner| owner.recipient).collect();
     Ok(if group.part_from(&others) { Ok(opened) } else { Err(undecryptable()) })
@@ -271,7 +281,7 @@ fn content_key(
     enveloped: &EnvelopedData<'_>,
     named: Named<'_>,
     state: State,
-) -> Result<Result<ContentEncryptionKey, String>, KeyError> {
+) -> Result<Result<Unlocked, String>, KeyError> {
     let answer = match state {
         State::Answered(answer) => answer,
         State::Failed(why) => return Ok(Err(why)),

@@ -26,6 +26,7 @@ mod powercut;
 mod preamble;
 mod progress;
 mod readers;
+mod rejected;
 mod resume;
 mod safety;
 mod scan;

@@ -27,6 +27,15 @@ pub struct EnvelopedData<'a> {
     authentication: Option<Authentication>,
 }
 
+/// What a recipient has for the content.
+#[derive(Debug)]
+pub struct Unlocked {
+    /// The key, or one in its place.
+    pub key: ContentEncryptionKey,
+    /// Whether it is a random one, because there was none.
+    pub is_decoy: bool,
+}
+
 /// What makes an `AuthEnvelopedData` one.
 #[derive(Debug)]
 pub(super) struct Authentication {
@@ -173,29 +182,33 @@ impl<'a> EnvelopedData<'a> {
         recipient.question(certificate)
     }
 
-    /// Decrypts the content by the answer to [`Self::question`]: [`Self::key_with`] it, and [`Self::open_by`] that key.
+    /// Decrypts the content by the answer to [`Self::question`]: [`Self::key_with`] it, and [`Self::open_by`] that key. What a
+    /// decoy opens is not given: one in 256 finds a good padding in CBC mode, and nothing but noise behind it.
     pub fn open_with(
         &self,
         recipient: EncryptedKey<'_>,
         answer: Option<Answer>,
     ) -> Result<Vec<u8>, OpenError> {
-        self.open_by(&self.key_with(recipient, answer)?)
+        let unlocked = self.key_with(recipient, answer)?;
+        let content = self.open_by(&unlocked.key)?;
+        if unlocked.is_decoy { Err(OpenError::Undecryptable) } else { Ok(content) }
     }
 
     /// The key that `recipient` holds for the content, by the answer to [`Self::question`].
     ///
     /// A random key is drawn before the answer is looked at, and given where the token rejects the encrypted
-    /// key or gives one of another length: a bad key fails where every wrong key fails, and is nobody else's.
+    /// key or gives one of another length: a bad key fails where every wrong key fails, and is nobody else's. Whoever
+    /// answers strangers does the same work with it; what it opens is nobody's text.
     pub fn key_with(
         &self,
         recipient: EncryptedKey<'_>,
         answer: Option<Answer>,
-    ) -> Result<ContentEncryptionKey, OpenError> {
+    ) -> Result<Unlocked, OpenError> {
         let cipher = self.cipher_of_an_entity()?;
         let decoy = ContentEncryptionKey::random(cipher.key_len())?;
         Ok(match recipient.unwrapped(answer)? {
-            Unwrapped::Key(key) if key.len() == cipher.key_len() => key,
-            Unwrapped::Key(_) | Unwrapped::Rejected => decoy,
+            Unwrapped::Key(key) if key.len() == cipher.key_len() => Unlocked { key, is_decoy: false },
+            Unwrapped::Key(_) | Unwrapped::Rejected => Unlocked { key: decoy, is_decoy: true },
         })
     }
 

@@ -27,7 +27,7 @@ use der::asn1::ObjectIdentifier;
 
 pub use attributes::{AttributeError, SignedAttributes};
 pub use compressed_data::{CompressedData, DecompressError, MAX_DECOMPRESSED, compress};
-pub use enveloped_data::{EnvelopedData, OpenError};
+pub use enveloped_data::{EnvelopedData, OpenError, Unlocked};
 pub use key_agreement::KeyAgreement;
 pub use key_preference::EncryptionKeyPreference;
 pub use recipient::{EncryptedKey, KeyTransport, Recipient, RecipientIdentifier};
