@@ -7,7 +7,7 @@ use crate::{
     cms::{CmsError, Object},
     mime::{
         ContentType, HeaderField, MimeEntity, MimeError, TransferEncoding, count_bare_lfs, has_bare_lf,
-        has_bare_line_end, has_line_without_name, has_long_line, with_crlf,
+        has_bare_line_end, has_blank_line, has_line_without_name, has_long_line, with_crlf,
     },
 };
 
@@ -61,8 +61,8 @@ pub enum WrappedError {
     /// The second part is no CMS signature.
     #[error("the second part of multipart/signed is {0} and no CMS signature")]
     NoSignature(String),
-    /// A header with a bare CR or LF, or with a line that is no field: some programs see other fields there, or the
-    /// end of the header, and show what stands behind it.
+    /// A header with a bare CR or LF, with a line of blanks, or with one that is no field: some programs see other fields
+    /// there, or the end of the header, and show what stands behind it.
     #[error("the header can be read in more ways than one")]
     Header,
     /// A part cannot be decoded.
@@ -189,7 +189,8 @@ fn check_header(entity: &MimeEntity<'_>) -> Result<(), WrappedError> {
         ["Content-Type", "Content-Transfer-Encoding", "MIME-Version"].iter().any(|name| field.is(name))
     };
     let is_broken = header.fields().any(|field| says_what_it_is(&field) && has_long_line(field.octets()));
-    if is_broken || has_bare_line_end(entity.header_octets()) || has_line_without_name(&header) {
+    let octets = entity.header_octets();
+    if is_broken || has_bare_line_end(octets) || has_line_without_name(&header) || has_blank_line(octets) {
         return Err(WrappedError::Header);
     }
     Ok(())

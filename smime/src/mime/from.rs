@@ -4,7 +4,7 @@
 //! this reads a strict subset of the grammar, and what it does not understand is an error. No address
 //! ever comes out of a display name, a comment, a quoted string or an encoded word.
 
-use super::{Header, HeaderField, MimeEntity};
+use super::{Header, HeaderField, MimeEntity, has_blank_line};
 use crate::{Fault, MailAddress, address::AddressError};
 
 /// Why the originator of a message is not clear.
@@ -56,6 +56,9 @@ pub fn originators(message: &MimeEntity<'_>) -> Result<Vec<MailAddress>, FromErr
     if has_line_without_name(&header) {
         return Err(FromError::HeaderLine);
     }
+    if has_blank_line(message.header_octets()) {
+        return Err(malformed("a line of blanks in the header, where some agents see its end"));
+    }
     if header.all("From").any(|field| has_long_line(field.octets())) {
         return Err(malformed("a line of more than 998 octets, which MTAs break where they like"));
     }
@@ -80,7 +83,8 @@ pub fn single_originator(message: &MimeEntity<'_>) -> Result<MailAddress, FromEr
 /// because there is no From field, or one of them or the header cannot be read.
 pub fn possible_originators(message: &MimeEntity<'_>) -> Option<Vec<MailAddress>> {
     let header = message.header();
-    if has_bare_line_end(message.header_octets()) || has_line_without_name(&header) {
+    let octets = message.header_octets();
+    if has_bare_line_end(octets) || has_line_without_name(&header) || has_blank_line(octets) {
         return None;
     }
     let mailboxes_of = |field: HeaderField<'_>| {

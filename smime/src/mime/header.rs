@@ -77,6 +77,16 @@ impl<'a> Header<'a> {
     }
 }
 
+/// Whether a field goes on in a line of blanks alone, which some agents take for the header's end.
+pub(crate) fn has_blank_line(header: &[u8]) -> bool {
+    let mut begin = 0;
+    memchr::memchr_iter(b'\n', header).chain([header.len()]).any(|end| {
+        let line = header.get(begin..end).unwrap_or_default();
+        begin = end + 1;
+        matches!(line.first(), Some(b' ' | b'\t')) && line.iter().all(u8::is_ascii_whitespace)
+    })
+}
+
 /// The fields of a [`Header`], one after the other.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
@@ -177,6 +187,22 @@ fn field_len(octets: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_blanks_are_found_wherever_they_stand() {
+        for (header, has) in [
+            ("", false),
+            ("A: b\r\n", false),
+            ("A: b\r\n c\r\nD:\r\n", false),
+            ("A:  \r\n", false),
+            ("A: b\r\n \r\n c\r\n", true),
+            ("A: b\r\n c\r\n\t \r\n", true),
+            (" \r\nA: b\r\n", true),
+            ("A: b\r\n ", true),
+        ] {
+            assert_eq!(has_blank_line(header.as_bytes()), has, "{header:?}");
+        }
+    }
 
     const HEADER: &[u8] =
         b"From alice@example.org Mon Jan 1 10:00:00 2024\r\nSubject: one\r\n two\r\n\tthree\r\n\

@@ -37,6 +37,7 @@ pub use from::{
 };
 pub(crate) use from::{has_bare_line_end, has_line_without_name, has_long_line};
 pub use hazard::Hazard;
+pub(crate) use header::has_blank_line;
 pub use header::{Fields, Header, HeaderField, HeaderTooLarge, MAX_HEADER_FIELDS, MAX_HEADER_OCTETS};
 pub use message::{Message, MessageBuilder, crlf};
 pub(crate) use message::{count_bare_lfs, has_bare_lf, with_crlf};

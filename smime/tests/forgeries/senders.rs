@@ -79,6 +79,8 @@ fn a_second_from_behind_a_broken_line_does_not_pass() {
         "this is no field\r\nFrom: bob@example.org\r\n",
         " From: alice@example.org\r\nFrom: bob@example.org\r\n",
         "From: bob@example.org\rFrom: alice@example.org\r\n",
+        "From: bob@example.org\r\nX: y\r\n \r\n From: alice@example.org\r\n",
+        "From: bob@example.org\r\n\t\r\n",
     ] {
         let mail = signed_by_bob(fields);
         refused(fields, &verdict(&mail), AuthResult::Neutral, "in more ways than one");

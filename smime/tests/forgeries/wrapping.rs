@@ -280,6 +280,9 @@ fn a_header_that_is_cut_elsewhere_by_others_does_not_pass() {
         ("a field behind a bare CR", "X: y\rContent-Type: text/html\r\n"),
         ("a line that is no field", "no field\r\n"),
         ("blanks where a field should be", " Content-Type: text/html\r\n"),
+        ("a line of blanks in a field", "X: y\r\n \r\n Pay Mallory.\r\n"),
+        ("a line of tabs and blanks in a field", "X: y\r\n\t \r\n Pay Mallory.\r\n"),
+        ("a line of blanks at its end", "X: y\r\n \r\n"),
     ] {
         let (verdict, found) = look(&format!("{fields}{signed}"));
         refused(what, &verdict, AuthResult::Neutral, "in more ways than one");
