@@ -134,7 +134,8 @@ impl<'a> Wrapped<'a> {
         // that is not the signed one.
         let is_plain = entity.header().all("Content-Type").all(|field| is_plain(field.value()));
         let around = [multipart.preamble, multipart.epilogue];
-        if !is_plain || around.into_iter().any(has_delimiter_like_line) {
+        let is_clear = is_plain && content_type.parameter("boundary").is_some_and(is_clear_boundary);
+        if !is_clear || around.into_iter().any(has_delimiter_like_line) {
             return Err(WrappedError::Delimiters);
         }
         let [content, signature] = multipart.parts.as_slice() else {
@@ -144,6 +145,10 @@ impl<'a> Wrapped<'a> {
             return Err(WrappedError::Delimiters);
         }
         let signature = MimeEntity::parse(signature);
+        check_header(&signature)?;
+        if has_delimiter_like_line(signature.header_octets()) {
+            return Err(WrappedError::Delimiters);
+        }
         let media = signature.content_type()?;
         let by_name = media.is("application/octet-stream") && has_name(&signature, &[".p7s"]);
         if !is_signature_type(media.media()) && !by_name {
@@ -211,6 +216,16 @@ fn is_plain(value: &[u8]) -> bool {
         b'\\' => false,
         _ => true,
     })
+}
+
+/// Whether all agents take a boundary for the same one: of RFC 2046's characters (5.1.1), as long as those say, and without
+/// what some trim or decode.
+fn is_clear_boundary(boundary: &str) -> bool {
+    let is_known = |octet: u8| octet.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&octet);
+    (1..=70).contains(&boundary.len())
+        && boundary.bytes().all(is_known)
+        && boundary.trim() == boundary
+        && !boundary.contains("=?")
 }
 
 /// Whether a line begins like a delimiter.

@@ -201,8 +201,11 @@ fn mailboxes(value: &[u8]) -> Result<Vec<MailAddress>, FromError> {
             while let Some(token) = tokens.next_if(|token| token.kind != Kind::Greater) {
                 inside.push(token);
             }
-            if tokens.next().is_none() {
+            let Some(end) = tokens.next() else {
                 return Err(malformed("an angle bracket is not closed"));
+            };
+            if inside.iter().chain([&end]).any(|token| token.after_comment) {
+                return Err(malformed("a comment in angle brackets, of which some agents show an address"));
             }
             addresses.push(addr_spec(&inside)?);
         } else {
@@ -244,6 +247,8 @@ struct Token<'a> {
     kind: Kind<'a>,
     /// Whether white space or a comment is in front of it.
     after_blank: bool,
+    /// Whether that is a comment.
+    after_comment: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,7 +266,7 @@ enum Kind<'a> {
 fn tokens(text: &str) -> Result<Vec<Token<'_>>, FromError> {
     let mut tokens = Vec::new();
     let mut rest = text;
-    let mut after_blank = false;
+    let (mut after_blank, mut after_a_comment) = (false, false);
     while let Some(first) = rest.chars().next() {
         let tail = rest.get(first.len_utf8()..).unwrap_or_default();
         let kind = match first {
@@ -272,7 +277,7 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>, FromError> {
                 continue;
             }
             '(' => {
-                after_blank = true;
+                (after_blank, after_a_comment) = (true, true);
                 rest = after_comment(tail)?;
                 continue;
             }
@@ -302,8 +307,8 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>, FromError> {
                 Kind::Atom(atom)
             }
         };
-        tokens.push(Token { kind, after_blank });
-        after_blank = false;
+        tokens.push(Token { kind, after_blank, after_comment: after_a_comment });
+        (after_blank, after_a_comment) = (false, false);
     }
     Ok(tokens)
 }
@@ -420,6 +425,8 @@ mod tests {
             "From: =?utf-8?q?alice?=@example.org",
             "From: alice@example.org\0",
             "From: alice@example.org (",
+            "From: Bob <(bob@example.org) alice@example.org>",
+            "From: <alice@example.org (bob@example.org)>",
             "From: \"alice <alice@example.org>",
             "From: \"a\0\" <alice@example.org>",
             "From: alice\\@example.org",

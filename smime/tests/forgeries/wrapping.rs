@@ -163,12 +163,34 @@ fn a_rightly_signed_text_that_others_cut_elsewhere_does_not_pass() {
         assert!(good.contains(from));
         good.replacen(from, to, 1)
     };
+    let bounded = |boundary: &str| {
+        let delimited = good.replace("\r\n--b", &format!("\r\n--{boundary}"));
+        delimited.replacen("boundary=b", &format!("boundary=\"{boundary}\""), 1)
+    };
+    let common = ["=_b", "----=_Part_1.2", "=-=-=", "Apple-Mail=_6A-1", "b b", &"b".repeat(70)];
+    for boundary in common {
+        assert_eq!(look(&bounded(boundary)).result(), AuthResult::Pass, "{boundary}");
+    }
+    let signature_type = "Content-Type: application/pkcs7-signature";
+    let in_signature = |fields: &str| with_type(signature_type, &format!("{fields}{signature_type}"));
+    for (what, forged) in [
+        ("a line that is no field", in_signature("X: y\r\nPay Mallory.\r\n")),
+        ("a line of blanks", in_signature("X: y\r\n \r\n Pay Mallory.\r\n")),
+        ("a bare LF", in_signature("X: y\n--evil\r\n")),
+    ] {
+        refused(what, &look(&forged), AuthResult::Neutral, "in more ways than one");
+    }
     // Read by RFC 2045 and 2231 each of these types is that of the good mail.
     for (what, forged) in [
         ("a comment", with_type("multipart/signed;", "multipart/signed (x);")),
         ("a comment with a boundary", with_type("boundary=b", "boundary=b (; boundary=x)")),
         ("a quoted pair", with_type("boundary=b", "boundary=\"\\b\"")),
         ("an asterisk", with_type("boundary=b", "boundary=b; x*0=y")),
+        ("a boundary that begins with a blank", bounded(" b")),
+        ("a boundary that some decode", bounded("=?us-ascii?q?evil?=")),
+        ("a boundary that some cut", bounded(&"b".repeat(71))),
+        ("a boundary of other characters", bounded("b<b>")),
+        ("a delimiter in the signature's header", in_signature("X: y\r\n--evil: x\r\n")),
         ("a line that begins like the delimiter", of(&TEXT.replace("Hello", "--bx\r\nHello"))),
         ("a closing delimiter with more behind it", of(&TEXT.replace("Hello", "--b--x\r\nHello"))),
         (
