@@ -48,6 +48,9 @@ impl fmt::Display for Found {
         match self {
             Self::Whole { lines, first, last, torn } => {
                 write!(f, "{lines} lines, {first} to {last}, none missing")?;
+                if *first > 1 {
+                    write!(f, " among them; 1 to {} are not here", first - 1)?;
+                }
                 if *torn > 0 {
                     write!(f, "; {torn} more not written whole, as the audit tells itself")?;
                 }
@@ -253,6 +256,13 @@ mod tests {
             [Checked { name: link, files: 2, found: expected }]
         );
         assert!(check(&[directory.path().join("none")]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_is_said() {
+        let found = |first| Found::Whole { lines: 3, first, last: first + 2, torn: 0 }.to_string();
+        assert_eq!(found(1), "3 lines, 1 to 3, none missing");
+        assert_eq!(found(8), "3 lines, 8 to 10, none missing among them; 1 to 7 are not here");
     }
 
     #[test]

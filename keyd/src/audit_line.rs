@@ -22,4 +22,17 @@ pub(crate) struct Use {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
     pub(crate) elapsed_us: u64,
+    /// How many refusals before this one have no line of their own.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) unlisted: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+/// The beginning of a text that others wrote, in characters that show: one line has not room for another hundred.
+pub(crate) fn plain(text: &str, longest: usize) -> String {
+    text.chars().take(longest).map(|c| if c.is_control() { '?' } else { c }).collect()
 }

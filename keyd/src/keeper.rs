@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use agent::settings::KeydClient;
@@ -18,8 +18,9 @@ use smime::{
 };
 
 use crate::{
-    audit_line::Use,
+    audit_line::{Use, plain},
     door::{Credentials, Door},
+    restraint::Restraint,
 };
 
 /// The clients as the configuration has them now.
@@ -30,11 +31,17 @@ pub(crate) struct Keeper {
     peer: Credentials,
     clients: Clients,
     audit: Option<Arc<AuditLog>>,
+    restraint: Arc<Restraint>,
 }
 
 impl Keeper {
-    pub(crate) fn new(peer: Credentials, clients: Clients, audit: Option<Arc<AuditLog>>) -> Self {
-        Self { peer, clients, audit }
+    pub(crate) fn new(
+        peer: Credentials,
+        clients: Clients,
+        audit: Option<Arc<AuditLog>>,
+        restraint: Arc<Restraint>,
+    ) -> Self {
+        Self { peer, clients, audit, restraint }
     }
 
     fn line(&self, client: &str, usage: &KeyUse<'_>) -> Use {
@@ -47,16 +54,21 @@ impl Keeper {
             operation: usage.operation(),
             algorithm: usage.algorithm(),
             key: HEXLOWER.encode(usage.key),
-            description: usage.description.to_owned(),
+            description: plain(usage.description, LONGEST_NAME),
             input: HEXLOWER.encode(Digest::of(Sha256, usage.input()).as_bytes()),
             outcome: "done",
             error: None,
             elapsed_us: 0,
+            unlisted: 0,
         }
     }
 }
 
 impl Gate for Keeper {
+    fn pause(&self) -> Duration {
+        self.restraint.pause(self.peer.user, Instant::now())
+    }
+
     fn shows(&self, key: &[u8; 32]) -> bool {
         let door = Arc::clone(&self.clients.read().unwrap_or_else(PoisonError::into_inner));
         door.client(self.peer).is_some_and(|client| client.keys.contain(key))
@@ -70,8 +82,11 @@ impl Gate for Keeper {
             None => (String::new(), Err("its user is no [[keyd.client]] any more".to_owned())),
         };
         if let Err(reason) = allowed {
-            if let Some(audit) = &self.audit {
-                let line = Use { outcome: "refused", error: Some(reason.clone()), ..self.line(&name, usage) };
+            if let Some(audit) = &self.audit
+                && let Some(unlisted) = self.restraint.refused(self.peer.user, begun)
+            {
+                let error = Some(reason.clone());
+                let line = Use { outcome: "refused", error, unlisted, ..self.line(&name, usage) };
                 // It is refused in any case; the line is written when that works again.
                 let _ = audit.record(&line, Owe::UnlessMany);
             }
@@ -84,12 +99,16 @@ impl Gate for Keeper {
         };
         audit.is_writable().map_err(|error| unrecorded(&error))?;
         let (audit, line) = (Arc::clone(audit), self.line(&name, usage));
+        let (restraint, user) = (Arc::clone(&self.restraint), self.peer.user);
         Ok(Box::new(move |result| {
             let (outcome, error) = match result {
                 Ok(()) => ("done", None),
                 Err(KeyError::Deadline { .. }) => ("deadline", None),
-                Err(error) => ("failed", Some(error.to_string())),
+                Err(error) => ("failed", Some(plain(&error.to_string(), LONGEST_REASON))),
             };
+            if outcome != "done" {
+                restraint.in_vain(user, Instant::now());
+            }
             let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             let line = Use { outcome, error, elapsed_us, ..line };
             audit.record(&line, Owe::Always).map_err(|error| unrecorded(&error))
@@ -122,6 +141,11 @@ fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<(), String> {
 fn mend(list: &str, lacks: &str) -> String {
     format!("`{list}` in its [[keyd.client]] lacks {lacks}: add it, then systemctl reload hsmime-keyd")
 }
+
+/// How many characters of what a client calls a key are in a line; its hash is there as well.
+const LONGEST_NAME: usize = 100;
+/// How many of what is said of a failure.
+const LONGEST_REASON: usize = 400;
 
 fn word(lane: Lane) -> &'static str {
     match lane {

@@ -38,7 +38,9 @@ use crate::{
     harden,
     keeper::{Clients, Keeper},
     listener::Listener,
-    load, users,
+    load,
+    restraint::Restraint,
+    users,
 };
 
 /// Serves until a signal asks to stop.
@@ -60,8 +62,17 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let pool = Pool::in_processes(settings.tokens(), &program(settings.log()), &pins)?;
     let server = Arc::new(Server::new(pool));
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "started");
-    let mut keeping =
-        Keeping { settings, keyd, clients, audit, pins, server, counts: Arc::default(), told: None };
+    let mut keeping = Keeping {
+        settings,
+        keyd,
+        clients,
+        audit,
+        restraint: Arc::default(),
+        pins,
+        server,
+        counts: Arc::default(),
+        told: None,
+    };
     let watchdog = systemd::watchdog();
     systemd::ready();
     loop {
@@ -139,6 +150,7 @@ struct Keeping {
     keyd: Keyd,
     clients: Clients,
     audit: Option<Arc<AuditLog>>,
+    restraint: Arc<Restraint>,
     pins: RejectedPins,
     server: Arc<Server>,
     /// Connections by user.
@@ -194,7 +206,8 @@ impl Keeping {
     }
 
     fn serve(&self, stream: UnixStream, peer: Credentials) {
-        let keeper = Keeper::new(peer, Arc::clone(&self.clients), self.audit.clone());
+        let (clients, restraint) = (Arc::clone(&self.clients), Arc::clone(&self.restraint));
+        let keeper = Keeper::new(peer, clients, self.audit.clone(), restraint);
         let counted = Counted::new(&self.counts, peer.user);
         let server = Arc::clone(&self.server);
         let work = move || {

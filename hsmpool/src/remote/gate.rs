@@ -1,6 +1,8 @@
 //! What stands between a client and the keys: a gate is asked before each use of a key, and told of its outcome
 //! before the client gets to know it.
 
+use std::time::Duration;
+
 use smime::key::{Digest, KeyError, SignatureInput};
 
 use crate::request::{Lane, Operation};
@@ -10,6 +12,11 @@ pub trait Gate: Send + Sync {
     /// Whether a key may be used so. What is returned is called exactly once, with the outcome; if it cannot
     /// keep the record of that, its error is all that the client gets.
     fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError>;
+
+    /// How long the peer's next use has to wait, with all that its connection brings behind it.
+    fn pause(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Whether the peer may say which `CKA_ID` a public key has. One that may could name a key that it has no
     /// permission for; for the others it is the SHA-1 of the public key.

@@ -14,6 +14,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -277,6 +278,12 @@ impl Server {
         let id = ask.id;
         let key = usize::try_from(ask.key).ok().and_then(|number| keys.get(number));
         let key = key.ok_or_else(|| ServeError::Protocol("it uses a key that it has not defined".into()))?;
+        let pause = connection.gate.pause();
+        if !pause.is_zero() {
+            // What this thread has to say must not wait with it.
+            flush_corked();
+            thread::sleep(pause);
+        }
         if !connection.begin(id) {
             return Err(ServeError::Protocol(format!("request {id} is there already")));
         }

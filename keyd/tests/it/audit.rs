@@ -4,8 +4,8 @@ use std::{fs, io::Write as _, process::Command, thread, time::Duration};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use smime::{
-    algorithm::DigestAlgorithm::Sha256,
-    key::{Digest, KeyError},
+    algorithm::{DigestAlgorithm::Sha256, KeyEncryptionAlgorithm},
+    key::{Decryptor as _, Digest, KeyError},
 };
 use testmodule::Function;
 
@@ -112,6 +112,36 @@ fn without_room_for_its_line_an_answer_is_withheld_and_the_key_rests() {
     let (status, text) = lab.check_audit();
     assert!(status.success(), "{text}");
     assert_eq!(lab.uses().len(), signed + 2, "the withheld one has its line too");
+}
+
+#[test]
+fn a_flood_of_refusals_leaves_the_record_of_what_was_done() {
+    let mut lab = Lab::new();
+    lab.clients = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\noperations = [\"sign\"]");
+    lab.keyd = "audit = \"audit.jsonl\"\naudit-max-bytes = 65536\naudit-files = 3\n".to_owned();
+    let _keyd = lab.start();
+    let key = lab.key();
+    sign(&key, b"message").unwrap();
+    // Each names the key by its certificate; SoftHSM is not asked.
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    key.decrypt_key(&[1; 256], &KeyEncryptionAlgorithm::RsaPkcs1).unwrap_err();
+                }
+            });
+        }
+    });
+    thread::sleep(Duration::from_millis(1100));
+    key.decrypt_key(&[1; 256], &KeyEncryptionAlgorithm::RsaPkcs1).unwrap_err();
+    let uses = lab.uses();
+    assert_eq!(uses[0]["outcome"], "done", "the file is full of refusals");
+    let refused: Vec<_> = uses.iter().filter(|line| line["outcome"] == "refused").collect();
+    assert!(refused.len() < 1000, "{}", refused.len());
+    let unlisted = refused.iter().filter_map(|line| line["unlisted"].as_u64()).sum::<u64>();
+    assert_eq!(refused.len() as u64 + unlisted, 4001, "each is counted");
+    let (status, text) = lab.check_audit();
+    assert!(status.success() && text.contains("none missing"), "{text}");
 }
 
 #[test]
