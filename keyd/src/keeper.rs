@@ -10,7 +10,7 @@ use audit::{AuditLog, Owe};
 use data_encoding::HEXLOWER;
 use hsmpool::{
     Lane,
-    server::{Closing, Gate, KeyUse},
+    server::{Closing, Ended, Gate, KeyUse, Permission},
 };
 use smime::{
     algorithm::DigestAlgorithm::Sha256,
@@ -81,6 +81,12 @@ impl Gate for Keeper {
             Some(client) => (client.peer.to_string(), permit(client, usage)),
             None => (String::new(), Err("its user is no [[keyd.client]] any more".to_owned())),
         };
+        let user = self.peer.user;
+        let allowed = allowed.and_then(|is_told_of_padding| match is_told_of_padding {
+            true if !self.restraint.unwraps(user, begun) => Err(format!("{name}{TOO_MANY_REJECTED}")),
+            is_told_of_padding => Ok(is_told_of_padding),
+        });
+        let is_told_of_padding = allowed.as_ref().is_ok_and(|is| *is);
         if let Err(reason) = allowed {
             if let Some(audit) = &self.audit
                 && let Some(unlisted) = self.restraint.refused(self.peer.user, begun)
@@ -92,21 +98,30 @@ impl Gate for Keeper {
             }
             return Err(KeyError::Refused { certificate: usage.description.to_owned(), reason });
         }
-        let Some(audit) = &self.audit else { return Ok(Box::new(|_| Ok(()))) };
+        let unwrapping =
+            is_told_of_padding.then(|| Unwrapping { restraint: Arc::clone(&self.restraint), user });
+        let Some(audit) = &self.audit else {
+            return Ok(Box::new(move |ended| {
+                end(unwrapping.as_ref(), ended);
+                Ok(())
+            }));
+        };
         let unrecorded = |error: &dyn std::fmt::Display| {
             let reason = format!("its use cannot be recorded: {error}");
             KeyError::Unavailable { token: "(audit)".to_owned(), reason }
         };
         audit.is_writable().map_err(|error| unrecorded(&error))?;
         let (audit, line) = (Arc::clone(audit), self.line(&name, usage));
-        let (restraint, user) = (Arc::clone(&self.restraint), self.peer.user);
-        Ok(Box::new(move |result| {
-            let (outcome, error) = match result {
-                Ok(()) => ("done", None),
-                Err(KeyError::Deadline { .. }) => ("deadline", None),
-                Err(error) => ("failed", Some(plain(&error.to_string(), LONGEST_REASON))),
+        let restraint = Arc::clone(&self.restraint);
+        Ok(Box::new(move |ended| {
+            end(unwrapping.as_ref(), ended);
+            let (outcome, error) = match ended {
+                Ended::Done => ("done", None),
+                Ended::Rejected => ("rejected", None),
+                Ended::Failed(KeyError::Deadline { .. }) => ("deadline", None),
+                Ended::Failed(error) => ("failed", Some(plain(&error.to_string(), LONGEST_REASON))),
             };
-            if outcome != "done" {
+            if let Ended::Failed(_) = ended {
                 restraint.in_vain(user, Instant::now());
             }
             let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -116,8 +131,9 @@ impl Gate for Keeper {
     }
 }
 
-/// Whether a client may do that; else why not.
-fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<(), String> {
+/// Whether a client may do that; else why not. Of what it may: whether its answer tells more than it may, which is to be had
+/// so often and no more. Who may sign needs no padding to do it.
+fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<bool, String> {
     if !client.operations.contains(&usage.permission()) {
         let operation = usage.permission().as_str();
         return Err(format!(
@@ -134,13 +150,35 @@ fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<(), String> {
         let file = "its certificate";
         return Err(format!("{} may not use this key; {}", client.peer, mend("certificates", file)));
     }
-    Ok(())
+    Ok(usage.tells_of_padding() && !client.operations.contains(&Permission::Sign))
 }
 
 /// What to do where it should be allowed.
 fn mend(list: &str, lacks: &str) -> String {
     format!("`{list}` in its [[keyd.client]] lacks {lacks}: add it, then systemctl reload hsmime-keyd")
 }
+
+/// An unwrapping under way, of one who may have so many rejected. It ends, whether anybody closes its record or not.
+struct Unwrapping {
+    restraint: Arc<Restraint>,
+    user: u32,
+}
+
+/// Notes how an unwrapping has ended.
+fn end(unwrapping: Option<&Unwrapping>, ended: Ended<'_>) {
+    if let (Some(Unwrapping { restraint, user }), Ended::Rejected) = (unwrapping, ended) {
+        restraint.rejected(*user, Instant::now());
+    }
+}
+
+impl Drop for Unwrapping {
+    fn drop(&mut self) {
+        self.restraint.unwrapped(self.user);
+    }
+}
+
+const TOO_MANY_REJECTED: &str = " may not sign, and too many of the encrypted keys that it had unwrapped were ill-formed: it gets one a \
+    minute from now on. If the mail is to blame and not the client, restart hsmime-keyd";
 
 /// How many characters of what a client calls a key are in a line; its hash is there as well.
 const LONGEST_NAME: usize = 100;

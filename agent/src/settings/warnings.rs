@@ -6,11 +6,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use hsmpool::server::Permission;
 use ipnet::IpNet;
 use lookup::ldap::Server;
-use smime::{Certificate, MailAddress, path::RevocationMode};
+use smime::{Certificate, MailAddress, algorithm::SignatureAlgorithm, path::RevocationMode};
 
-use super::{AddressList, AddressPattern, IncomingRule, Listen, Place, Rule, Settings, SourceSettings};
+use super::{
+    AddressList, AddressPattern, IdentitySettings, IncomingRule, Listen, Peer, Place, Rule, Settings,
+    SourceSettings, check::key_of,
+};
 use crate::config::{Level, Mixed};
 
 /// Renewing takes people some time: from when on the end of a certificate is warned of.
@@ -95,6 +99,15 @@ pub enum Warning {
         /// Its server.
         server: Server,
     },
+    /// A client of `hsmime-keyd` may only decrypt, with RSA keys whose certificates sign.
+    DecryptsWithSigningKeys {
+        /// The client's line.
+        line: usize,
+        /// Who it is.
+        client: Peer,
+        /// The certificates.
+        certificates: Vec<Certificate>,
+    },
     /// The milter protocol has no login, and others can reach the socket.
     OpenListener {
         /// Where it listens.
@@ -174,6 +187,19 @@ impl fmt::Display for Warning {
                     "the [[source]] \"{name}\" asks {server} in clear: anybody on the way could say that it has no certificate, so mail to whom it has none waits; use ldaps:// or start-tls = true"
                 )
             }
+            Self::DecryptsWithSigningKeys { line, client, certificates } => {
+                let mut some: Vec<String> =
+                    certificates.iter().take(NAMED).map(ToString::to_string).collect();
+                if let Some(more) = certificates.len().checked_sub(NAMED).filter(|more| *more > 0) {
+                    some.push(format!("{more} more"));
+                }
+                write!(
+                    f,
+                    "{client}, the [[keyd.client]] of line {line}, may decrypt and not sign, but with RSA keys that also sign ({}): \
+                     who may decrypt with one can make a signature of very many answers. Have another key for decryption",
+                    some.join("; ")
+                )
+            }
             Self::OpenListener { listen } => {
                 write!(
                     f,
@@ -189,6 +215,7 @@ impl Settings {
     pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
         let mut warnings = Vec::new();
         self.warn_of_milter(&mut warnings);
+        self.warn_of_clients(&mut warnings);
         if self.trust.anchors.is_empty() {
             warnings.push(Warning::NoAnchors);
         }
@@ -217,6 +244,28 @@ impl Settings {
         }
         let everybody = milter.trusted_networks.iter().filter(|network| network.prefix_len() == 0);
         warnings.extend(everybody.map(|network| Warning::TrustsEverybody { network: *network }));
+    }
+
+    /// By the answers to PKCS #1 v1.5 that is decrypted, an RSA key signs (Bleichenbacher 1998).
+    fn warn_of_clients(&self, warnings: &mut Vec<Warning>) {
+        let is_rsa = |certificate: &Certificate| {
+            let algorithms = hsmpool::signature_algorithms(certificate);
+            algorithms.iter().any(|algorithm| matches!(algorithm, SignatureAlgorithm::RsaPkcs1(_)))
+        };
+        let signing =
+            |identity: &&IdentitySettings| identity.certificate.may_sign() && is_rsa(&identity.certificate);
+        for client in self.keyd.iter().flat_map(|keyd| &keyd.clients) {
+            if client.operations.contains(&Permission::Sign) {
+                continue;
+            }
+            let own = self.identities.iter().filter(|it| client.keys.contain(&key_of(&it.certificate)));
+            let certificates: Vec<Certificate> =
+                own.filter(signing).map(|identity| identity.certificate.clone()).collect();
+            if !certificates.is_empty() {
+                let (line, client) = (client.line, client.peer.clone());
+                warnings.push(Warning::DecryptsWithSigningKeys { line, client, certificates });
+            }
+        }
     }
 
     fn warn_of_certificates(&self, now: SystemTime, warnings: &mut Vec<Warning>) {

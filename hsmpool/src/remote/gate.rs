@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use smime::key::{Digest, KeyError, SignatureInput};
+use smime::{
+    algorithm::KeyEncryptionAlgorithm,
+    key::{Digest, KeyError, SignatureInput, Unwrapped},
+};
 
-use crate::request::{Lane, Operation};
+use crate::request::{Answer, Lane, Operation, Outcome};
 
 /// Admits uses of keys, and keeps the record of them. One gate stands for one connection's peer.
 pub trait Gate: Send + Sync {
@@ -30,7 +33,28 @@ pub trait Gate: Send + Sync {
 }
 
 /// See [`Gate::begin`].
-pub type Closing = Box<dyn FnOnce(Result<(), &KeyError>) -> Result<(), KeyError> + Send>;
+pub type Closing = Box<dyn FnOnce(Ended<'_>) -> Result<(), KeyError> + Send>;
+
+/// How a use ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ended<'a> {
+    /// It was done.
+    Done,
+    /// It was done, and the encrypted key was ill-formed ([`smime::key::Unwrapped::Rejected`]).
+    Rejected,
+    /// It was not done, or nobody can know.
+    Failed(&'a KeyError),
+}
+
+impl<'a> Ended<'a> {
+    pub(super) fn of(outcome: &'a Outcome) -> Self {
+        match outcome {
+            Ok(Answer::Unwrapped(Unwrapped::Rejected)) => Self::Rejected,
+            Ok(_) => Self::Done,
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
 
 /// A use of a private key.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +103,12 @@ impl KeyUse<'_> {
             Operation::Decrypt { .. } => "decrypt",
             Operation::Agree { .. } => "agree",
         }
+    }
+
+    /// Whether its outcome tells of the padding of PKCS #1 v1.5: by enough of such answers an RSA key signs (Bleichenbacher
+    /// 1998). Those of OAEP tell nothing of use, as all that can be wrong with it is one thing.
+    pub fn tells_of_padding(&self) -> bool {
+        matches!(self.operation, Operation::Decrypt { algorithm: KeyEncryptionAlgorithm::RsaPkcs1, .. })
     }
 
     /// The algorithm, as the code names it; of a label its length only.

@@ -24,7 +24,7 @@ use super::{
     client::Shared,
     error::WireError,
     frame::{FrameError, FrameReader, decode},
-    gate::{Closing, Gate, KeyUse},
+    gate::{Closing, Ended, Gate, KeyUse},
     inquiries::{Inquiries, LONGEST_INFO},
     outbox::{Cork, Outbox, flush_corked},
     wire::{Ask, FromServer, Greeting, Hello, KeyDefinition, MAGIC, MAX_KEYS, ToServer, VERSION, WireAnswer},
@@ -406,7 +406,7 @@ impl Duty {
 
     fn close(&mut self, outcome: Outcome) {
         let Some(closing) = self.closing.take() else { return };
-        let recorded = closing(outcome.as_ref().map(|_| ()));
+        let recorded = closing(Ended::of(&outcome));
         self.connection.answer(self.id, &recorded.and(outcome));
     }
 }

@@ -51,6 +51,37 @@ fn a_client_does_what_it_may_with_the_keys_it_may_and_nothing_else() {
 }
 
 #[test]
+fn who_may_decrypt_only_learns_so_much_of_padding_and_no_more() {
+    let mut lab = Lab::new();
+    let rsa = lab.rsa();
+    let entry = "[[keyd.client]]\noperations = [\"decrypt\"]";
+    lab.clients = lab.clients.replace("[[keyd.client]]", entry).replace("ours.pem", "rsa.pem");
+    let keyd = lab.start();
+    let pool = lab.pool();
+    pool.ready(LONG).unwrap();
+    let key = pool.key(&rsa);
+    let ask = |n: u32| {
+        let mut encrypted = [7; 256];
+        encrypted[0] = 1;
+        encrypted[252..].copy_from_slice(&n.to_be_bytes());
+        key.decrypt_key(&encrypted, &KeyEncryptionAlgorithm::RsaPkcs1)
+    };
+    std::thread::scope(|scope| {
+        for caller in 0..4_u32 {
+            scope.spawn(move || (0..500).for_each(|n| drop(ask(caller * 1000 + n).unwrap())));
+        }
+    });
+    let error = ask(9999).unwrap_err();
+    assert!(matches!(error, KeyError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("were ill-formed"), "{error}");
+    let outcomes: Vec<_> =
+        lab.uses().iter().map(|line| line["outcome"].as_str().unwrap().to_owned()).collect();
+    let count = |what: &str| outcomes.iter().filter(|outcome| *outcome == what).count();
+    assert_eq!((count("rejected"), count("refused")), (2000, 1));
+    assert!(keyd.log().contains("it may be out for a signature"), "{}", keyd.log());
+}
+
+#[test]
 fn a_lane_that_is_not_given_is_refused() {
     let mut lab = Lab::new();
     lab.clients = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\nlanes = [\"bulk\"]");

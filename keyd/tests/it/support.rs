@@ -78,6 +78,16 @@ impl Lab {
         certificate(&self.directory, "other")
     }
 
+    /// An RSA key, imported as well.
+    pub(crate) fn rsa(&self) -> Certificate {
+        let arguments =
+            "req -x509 -nodes -days 30 -subj /CN=rsa -newkey rsa:2048 -keyout rsa.key -out rsa.pem";
+        run(&self.directory, "openssl", arguments);
+        let import = "--token mail --pin 1234 --label rsa --id 03 --import rsa.key";
+        run(&self.directory, "softhsm2-util", import);
+        certificate(&self.directory, "rsa")
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.join("keyd.sock")
     }

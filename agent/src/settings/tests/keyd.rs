@@ -1,5 +1,7 @@
 //! `[pool]` and `[keyd]`: who serves keys to whom.
 
+use std::time::SystemTime;
+
 use super::*;
 
 const KEYD: &str = "[pool]\nsocket = \"keyd.sock\"\n[keyd]\naudit = \"audit.jsonl\"\n\
@@ -96,5 +98,36 @@ fn an_audit_has_limits_that_hold_where_nothing_is_said() {
         let found = complaints(&text);
         let needs = |key| found.iter().filter(|it| it.contains(&format!("`{key}` needs `audit`"))).count();
         assert_eq!([needs("audit-max-bytes"), needs("audit-files"), found.len()], [1, 1, 2], "{found:?}");
+    }
+}
+
+#[test]
+fn a_client_that_decrypts_with_rsa_keys_that_sign_is_warned_of() {
+    let folder = folder();
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../smime/src/testing/data");
+    for name in ["alice", "encrypt-only"] {
+        let name = format!("{name}.pem");
+        fs::copy(format!("{fixtures}/{name}"), folder.path().join(format!("rsa-{name}"))).unwrap();
+    }
+    let warnings = |operations: &str, certificate: &str| {
+        let client = format!("[[keyd.client]]\nuser = \"archive\"\noperations = [{operations}]\n");
+        let identity = format!("[[identity]]\ncertificate = \"{certificate}.pem\"\n");
+        let text = format!("{TOKEN}[pool]\nsocket = \"s\"\n[keyd]\n{client}{identity}");
+        let settings = parse(&folder, &text).unwrap();
+        let all = settings.warnings(SystemTime::now()).into_iter().map(|warning| warning.to_string());
+        all.filter(|warning| warning.contains("RSA keys that also sign")).collect::<Vec<_>>()
+    };
+    let told = warnings("\"decrypt\"", "rsa-alice").remove(0);
+    assert!(
+        told.starts_with("user archive, the [[keyd.client]] of line 8, may decrypt and not sign"),
+        "{told}"
+    );
+    for (operations, certificate) in [
+        ("\"sign\", \"decrypt\"", "rsa-alice"),
+        ("\"sign\"", "rsa-alice"),
+        ("\"decrypt\"", "rsa-encrypt-only"),
+        ("\"decrypt\"", "alice-2025"),
+    ] {
+        assert_eq!(warnings(operations, certificate), [""; 0], "{operations} {certificate}");
     }
 }
