@@ -85,7 +85,7 @@ pub(crate) fn open(
         }
         Kind::Maildir => {
             let tree = Tree::of(input).map_err(named)?;
-            let source = MaildirSource::new(input, &tree, limit);
+            let source = MaildirSource::new(input, &tree, limit).map_err(failed)?;
             if place.as_ref().is_some_and(Place::is_over_input) {
                 let sink = match done {
                     Some(done) => MaildirReplacer::resume(input, &tree, done)?,
@@ -104,7 +104,7 @@ pub(crate) fn open(
         }
         Kind::Tree => {
             let listing = Listing::of(input).map_err(named)?;
-            let source = TreeSource::new(input, &listing, limit);
+            let source = TreeSource::new(input, &listing, limit).map_err(failed)?;
             log.left_out(input, &listing.left_out);
             let sink = place.map(|place| of_tree(place, input, &listing, options, done)).transpose()?;
             Ok((Box::new(source), sink))
@@ -273,14 +273,14 @@ pub(crate) fn source_of(input: &Path, kind: Kind) -> Result<Box<dyn Source>, Bat
                 origin: folder.display().to_string(),
                 source,
             })?;
-            Box::new(MaildirSource::new(input, &tree, DEFAULT_MAX_MESSAGE))
+            Box::new(MaildirSource::new(input, &tree, DEFAULT_MAX_MESSAGE).map_err(failed)?)
         }
         Kind::Tree => {
             let listing = Listing::of(input).map_err(|(folder, source)| BatchError::Read {
                 origin: folder.display().to_string(),
                 source,
             })?;
-            Box::new(TreeSource::new(input, &listing, DEFAULT_MAX_MESSAGE))
+            Box::new(TreeSource::new(input, &listing, DEFAULT_MAX_MESSAGE).map_err(failed)?)
         }
     })
 }

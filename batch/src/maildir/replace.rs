@@ -8,26 +8,27 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
-    fs::{self, DirBuilder, File},
-    io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, fchown},
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::{MetadataExt, fchown},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::syncfs;
+use rustix::fs::{OFlags, syncfs};
 
 use super::{
-    commit::{BATCH, BATCH_OCTETS, rename_new},
+    commit::{BATCH, BATCH_OCTETS},
     name::{base, hash, info, predecessor, successor},
     tree::Tree,
 };
 use crate::{
     attributes::State,
+    beneath::Beneath,
     digest::{CopyError, Summed},
     direct,
     done::{Content, Done},
     error::BatchError,
-    output::{self, Copied, PARTIAL, new_file, parent, sync_folder},
+    output::{self, Copied, PARTIAL, parent},
     pipeline::{KeptBack, Mark, Outgoing, Sink},
     stored::{Large, Origin},
 };
@@ -36,6 +37,7 @@ use crate::{
 #[derive(Debug)]
 pub struct MaildirReplacer {
     root: PathBuf,
+    beneath: Beneath,
     /// The root, open: what `syncfs` is asked on, and what keeps another run away.
     open: File,
     /// Written into `tmp`.
@@ -91,7 +93,7 @@ impl MaildirReplacer {
     /// An error if there are two files that are one message: it is not known which of them is to stay. Where there are
     /// none in the beginning, those that a run finds that goes on are its own.
     pub(crate) fn check(root: &Path, tree: &Tree) -> Result<(), BatchError> {
-        match pairs(&folders(root, tree))?.pop() {
+        match pairs(&beneath(root)?, &folders(root, tree))?.pop() {
             None => Ok(()),
             Some((successor, predecessor)) => Err(BatchError::Output {
                 problem: format!(
@@ -107,20 +109,24 @@ impl MaildirReplacer {
     /// Goes on with a Maildir in which an earlier run has replaced messages.
     pub(crate) fn resume(root: &Path, tree: &Tree, done: &Done) -> Result<Self, BatchError> {
         let mut sink = Self::new(root, tree)?;
-        for (successor, predecessor) in pairs(&sink.folders)? {
+        for (successor, predecessor) in pairs(&sink.beneath, &sink.folders)? {
             if !done.has_output(&successor) {
                 // It was not noted, so it is made again.
-                fs::remove_file(&successor)
+                sink.beneath
+                    .remove(&successor)
                     .map_err(|source| BatchError::Write { path: successor, source })?;
                 continue;
             }
             let failed = |source| BatchError::Read { origin: predecessor.display().to_string(), source };
             let origin = Origin { file: predecessor.as_path().into(), offset: None };
-            let octets = fs::read(&predecessor).map_err(failed)?;
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+            let mut open = sink.beneath.open(&predecessor, flags).map_err(failed)?;
+            let mut octets = Vec::new();
+            open.read_to_end(&mut octets).map_err(failed)?;
             if !done.has_read(&origin, &Content::Sum(&Summed::of(&octets).sha256)) {
                 return Err(BatchError::Changed { path: predecessor });
             }
-            let state = Some(State::of(&fs::symlink_metadata(&predecessor).map_err(failed)?));
+            let state = Some(State::of(&open.metadata().map_err(failed)?));
             sink.pairs.push(Pair { successor, predecessor, state, told: None });
         }
         sink.remove_predecessors()?;
@@ -134,6 +140,7 @@ impl MaildirReplacer {
         let (pending, added, pairs) = (Vec::new(), Vec::new(), Vec::new());
         let sink = Self {
             root: root.to_owned(),
+            beneath: beneath(root)?,
             open,
             pending,
             octets: 0,
@@ -145,9 +152,9 @@ impl MaildirReplacer {
         };
         for folder in &sink.folders {
             let tmp = folder.join("tmp");
-            make_like(&tmp, folder).map_err(|source| failed(&tmp, source))?;
+            make_like(&sink.beneath, &tmp, folder).map_err(|source| failed(&tmp, source))?;
             // What an earlier run left is not complete.
-            sweep(&tmp)?;
+            sweep(&sink.beneath, &tmp)?;
         }
         sink.forget_sum()?;
         Ok(sink)
@@ -163,18 +170,18 @@ impl MaildirReplacer {
         let mut changed = BTreeSet::new();
         for Pending { from, name, predecessor, state, told } in std::mem::take(&mut self.pending) {
             let at = predecessor;
-            let Some(predecessor) = now(&at)? else {
+            let Some(predecessor) = now(&self.beneath, &at)? else {
                 // Somebody moved or deleted it meanwhile, or its folder with all that is in it.
-                match fs::remove_file(&from) {
+                match self.beneath.remove(&from) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     removed => removed.map_err(|source| failed(&from, source))?,
                 }
                 self.lost.insert(at);
                 continue;
             };
-            check(&predecessor, state)?;
+            check(&self.beneath, &predecessor, state)?;
             let successor = beside(&predecessor, &name);
-            rename_new(&from, &successor).map_err(|source| failed(&successor, source))?;
+            self.beneath.rename_new(&from, &successor).map_err(|source| failed(&successor, source))?;
             changed.insert(parent(&successor).to_owned());
             if let Ok(below) = successor.strip_prefix(&self.root) {
                 self.added.push(below.to_owned());
@@ -182,7 +189,7 @@ impl MaildirReplacer {
             self.pairs.push(Pair { successor, predecessor, state, told });
         }
         self.octets = 0;
-        sync_folders(&changed)
+        sync_folders(&self.beneath, &changed)
     }
 
     /// Removes predecessors. That there are successors is durable and noted. One whose successor is gone is all there is of
@@ -191,9 +198,9 @@ impl MaildirReplacer {
         let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
         let mut changed = BTreeSet::new();
         for Pair { successor, predecessor, state, told } in std::mem::take(&mut self.pairs) {
-            let Some(predecessor) = now(&predecessor)? else { continue };
-            check(&predecessor, state)?;
-            if now(&successor)?.is_none() {
+            let Some(predecessor) = now(&self.beneath, &predecessor)? else { continue };
+            check(&self.beneath, &predecessor, state)?;
+            if now(&self.beneath, &successor)?.is_none() {
                 let folder = predecessor.parent().and_then(Path::parent).unwrap_or(&self.root);
                 let folder = folder.strip_prefix(&self.root).unwrap_or(folder).to_owned();
                 // One of an earlier run is met once more, and done again.
@@ -203,14 +210,14 @@ impl MaildirReplacer {
             }
             // Its flags may have changed since; but whoever changed the successor's knows best.
             let current = beside(&predecessor, successor.file_name().unwrap_or_default());
-            if current != successor && fs::symlink_metadata(&successor).is_ok() {
-                rename_new(&successor, &current).map_err(|source| failed(&current, source))?;
+            if current != successor && self.beneath.metadata(&successor).is_ok() {
+                self.beneath.rename_new(&successor, &current).map_err(|source| failed(&current, source))?;
                 changed.insert(parent(&current).to_owned());
             }
-            fs::remove_file(&predecessor).map_err(|source| failed(&predecessor, source))?;
+            self.beneath.remove(&predecessor).map_err(|source| failed(&predecessor, source))?;
             changed.insert(parent(&predecessor).to_owned());
         }
-        sync_folders(&changed)
+        sync_folders(&self.beneath, &changed)
     }
 
     fn sync(&self) -> Result<(), BatchError> {
@@ -222,7 +229,7 @@ impl MaildirReplacer {
     fn forget_sum(&self) -> Result<(), BatchError> {
         for folder in &self.folders {
             let path = folder.join("maildirsize");
-            match fs::remove_file(&path) {
+            match self.beneath.remove(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed.map_err(|source| BatchError::Write { path, source })?,
             }
@@ -243,16 +250,19 @@ impl Sink for MaildirReplacer {
         let name = successor(predecessor.file_name().ok_or_else(unexpected)?, outgoing.octets);
         // Short, whatever the name is.
         let from = folder.join("tmp").join(format!("{:016x}{PARTIAL}", hash(base(&name).as_encoded_bytes())));
-        if fs::symlink_metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        if self.beneath.metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             self.lost.insert(predecessor);
             return Ok(());
         }
-        let made = new_file(&from).or_else(|error| match error.kind() {
+        let new_file = || self.beneath.new_file(&from);
+        let made = new_file().or_else(|error| match error.kind() {
             // A folder that came during the run.
-            io::ErrorKind::NotFound => make_like(&folder.join("tmp"), folder).and_then(|()| new_file(&from)),
+            io::ErrorKind::NotFound => {
+                make_like(&self.beneath, &folder.join("tmp"), folder).and_then(|()| new_file())
+            }
             // One that came here with its folder, before it was noted.
             io::ErrorKind::AlreadyExists if self.pending.iter().all(|pending| pending.from != from) => {
-                fs::remove_file(&from).and_then(|()| new_file(&from))
+                self.beneath.remove(&from).and_then(|()| new_file())
             }
             _ => Err(error),
         });
@@ -311,24 +321,24 @@ impl Sink for MaildirReplacer {
 }
 
 /// Removes what was not completed.
-fn sweep(tmp: &Path) -> Result<(), BatchError> {
-    for name in names(tmp)? {
+fn sweep(beneath: &Beneath, tmp: &Path) -> Result<(), BatchError> {
+    for name in names(beneath, tmp)? {
         if name.as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
             let path = tmp.join(name);
-            fs::remove_file(&path).map_err(|source| BatchError::Write { path, source })?;
+            beneath.remove(&path).map_err(|source| BatchError::Write { path, source })?;
         }
     }
     Ok(())
 }
 
 /// All successors of which the predecessor is there as well.
-fn pairs(folders: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, BatchError> {
+fn pairs(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, BatchError> {
     let mut found = Vec::new();
     for folder in folders {
         let mut by_hash = HashMap::new();
         let mut successors = Vec::new();
         for part in ["new", "cur"] {
-            for name in names(&folder.join(part))? {
+            for name in names(beneath, &folder.join(part))? {
                 let of = predecessor(&name);
                 let (number, path) = (hash(base(&name).as_encoded_bytes()), folder.join(part).join(name));
                 if let Some(of) = of {
@@ -343,14 +353,18 @@ fn pairs(folders: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, BatchError> {
     Ok(found)
 }
 
+fn beneath(root: &Path) -> Result<Beneath, BatchError> {
+    Beneath::of(root).map_err(|source| BatchError::Read { origin: root.display().to_string(), source })
+}
+
 fn folders(root: &Path, tree: &Tree) -> Vec<PathBuf> {
     tree.folders.iter().map(|folder| root.join(folder)).collect()
 }
 
 /// Where a message is now: others change flags, and move it from `new` to `cur`.
-fn now(path: &Path) -> Result<Option<PathBuf>, BatchError> {
+fn now(beneath: &Beneath, path: &Path) -> Result<Option<PathBuf>, BatchError> {
     let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
-    match fs::symlink_metadata(path) {
+    match beneath.metadata(path) {
         Ok(_) => return Ok(Some(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
@@ -359,7 +373,7 @@ fn now(path: &Path) -> Result<Option<PathBuf>, BatchError> {
     let Some(folder) = path.parent().and_then(Path::parent) else { return Ok(None) };
     for part in ["new", "cur"] {
         let part = folder.join(part);
-        let found = names(&part)?.into_iter().find(|name| base(name) == wanted);
+        let found = names(beneath, &part)?.into_iter().find(|name| base(name) == wanted);
         if let Some(name) = found {
             return Ok(Some(part.join(name)));
         }
@@ -368,8 +382,9 @@ fn now(path: &Path) -> Result<Option<PathBuf>, BatchError> {
 }
 
 /// An error if a message is not the one that was read.
-fn check(path: &Path, state: Option<State>) -> Result<(), BatchError> {
-    let there = fs::symlink_metadata(path)
+fn check(beneath: &Beneath, path: &Path, state: Option<State>) -> Result<(), BatchError> {
+    let there = beneath
+        .metadata(path)
         .map_err(|source| BatchError::Read { origin: path.display().to_string(), source })?;
     if state.is_none_or(|state| State::of(&there) == state) {
         return Ok(());
@@ -385,23 +400,22 @@ fn beside(predecessor: &Path, successor: &OsStr) -> PathBuf {
 }
 
 /// The names in a folder, if there is one.
-fn names(folder: &Path) -> Result<Vec<OsString>, BatchError> {
-    let failed = |source| BatchError::Read { origin: folder.display().to_string(), source };
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    entries.map(|entry| Ok(entry.map_err(failed)?.file_name())).collect()
+fn names(beneath: &Beneath, folder: &Path) -> Result<Vec<OsString>, BatchError> {
+    match beneath.names(folder) {
+        Ok(names) => Ok(names.into_iter().map(|(name, _)| name).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(BatchError::Read { origin: folder.display().to_string(), source }),
+    }
 }
 
 /// Makes a folder for whom another belongs to.
-fn make_like(path: &Path, other: &Path) -> io::Result<()> {
-    let like = fs::metadata(other)?;
-    match DirBuilder::new().mode(like.mode() & 0o777).create(path) {
+fn make_like(beneath: &Beneath, path: &Path, other: &Path) -> io::Result<()> {
+    let like = beneath.metadata(other)?;
+    match beneath.make_folder(path, like.mode() & 0o777) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         made => made?,
     }
-    let made = File::open(path)?;
+    let made = beneath.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let ours = made.metadata()?;
     if (ours.uid(), ours.gid()) == (like.uid(), like.gid()) {
         return Ok(());
@@ -409,9 +423,9 @@ fn make_like(path: &Path, other: &Path) -> io::Result<()> {
     fchown(&made, Some(like.uid()), Some(like.gid()))
 }
 
-fn sync_folders(folders: &BTreeSet<PathBuf>) -> Result<(), BatchError> {
+fn sync_folders(beneath: &Beneath, folders: &BTreeSet<PathBuf>) -> Result<(), BatchError> {
     for folder in folders {
-        sync_folder(folder).map_err(|source| BatchError::Write { path: folder.clone(), source })?;
+        beneath.sync(folder).map_err(|source| BatchError::Write { path: folder.clone(), source })?;
     }
     Ok(())
 }

@@ -6,9 +6,11 @@ use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 use super::{
     commit::{Batch, Pending},
@@ -16,6 +18,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
+    beneath::Beneath,
     direct,
     done::Done,
     error::BatchError,
@@ -133,13 +136,25 @@ impl Sink for MaildirSink {
 
     fn finish(&mut self) -> Result<(), BatchError> {
         self.batch.commit()?;
+        let beneath = Beneath::of(&self.input);
+        let beneath = beneath
+            .map_err(|source| BatchError::Read { origin: self.input.display().to_string(), source })?;
         for kept in &self.tree.kept {
             let (from, to) = (self.input.join(kept), self.place.partial().join(kept));
             if let Some(folder) = to.parent() {
                 fs::create_dir_all(folder)
                     .map_err(|source| BatchError::Write { path: folder.to_owned(), source })?;
             }
-            fs::copy(&from, &to).map_err(|source| BatchError::Write { path: to, source })?;
+            let failed = |source| BatchError::Read { origin: from.display().to_string(), source };
+            let mut read = beneath.open(&from, OFlags::RDONLY | OFlags::NONBLOCK).map_err(failed)?;
+            let rights = read.metadata().map_err(failed)?.permissions();
+            let mut anew = File::options();
+            let made = anew.write(true).create(true).truncate(true).mode(0o600).open(&to);
+            let written = made.and_then(|mut to| {
+                io::copy(&mut read, &mut to)?;
+                to.set_permissions(rights)
+            });
+            written.map_err(|source| BatchError::Write { path: to, source })?;
         }
         self.batch.sync()?;
         self.place.put_in_place()

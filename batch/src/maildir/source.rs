@@ -3,19 +3,22 @@
 use std::{
     collections::{HashSet, VecDeque},
     ffi::{OsStr, OsString},
-    fs, io,
+    io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 use super::{
     name::{base, hash, predecessor},
     tree::Tree,
 };
 use crate::{
+    beneath::Beneath,
     pipeline::Source,
     stored::{Large, Origin, Piece},
-    tree::read,
+    tree::{is_gone, read},
 };
 
 /// Reads the messages of a Maildir, in the order in which servers number them. The names in one folder are in
@@ -23,6 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub struct MaildirSource {
     root: PathBuf,
+    beneath: Beneath,
     limit: usize,
     /// The folders still to read.
     open: VecDeque<PathBuf>,
@@ -66,10 +70,12 @@ impl Given {
 
 impl MaildirSource {
     /// Reads the folders of a tree. Messages over `limit` octets are not kept in memory.
-    pub fn new(root: &Path, tree: &Tree, limit: usize) -> Self {
+    pub fn new(root: &Path, tree: &Tree, limit: usize) -> io::Result<Self> {
+        let beneath = Beneath::of(root)?;
         let open = tree.folders.iter().map(|folder| root.join(folder)).collect();
         let (names, current, renamed) = (VecDeque::new(), PathBuf::new(), HashSet::new());
-        Self { root: root.to_owned(), limit, open, current, names, renamed, given: None, first: None }
+        let first = None;
+        Ok(Self { root: root.to_owned(), beneath, limit, open, current, names, renamed, given: None, first })
     }
 
     /// For a Maildir whose messages are replaced: what comes meanwhile, or is moved from folder to folder, is read as well.
@@ -89,7 +95,7 @@ impl MaildirSource {
         loop {
             let Some((name, part)) = self.names.pop_front() else {
                 let Some(folder) = self.open.pop_front() else { return Ok(None) };
-                self.names = names(&folder)?;
+                self.names = names(&self.beneath, &folder)?;
                 if let Some(given) = self.given.as_ref().filter(|given| given.looks > 0) {
                     self.names.retain(|(name, _)| given.is_new(&folder, name));
                 }
@@ -114,11 +120,11 @@ impl MaildirSource {
             return Ok(None);
         };
         let base: &OsStr = base(name);
-        for entry in fs::read_dir(folder.join("cur"))? {
-            let entry = entry?;
-            if super::name::base(&entry.file_name()) == base {
+        let cur = folder.join("cur");
+        for (name, _) in self.beneath.names(&cur)? {
+            if super::name::base(&name) == base {
                 self.renamed.insert(base.to_owned());
-                return Ok(Some(entry.path()));
+                return Ok(Some(cur.join(name)));
             }
         }
         Ok(None)
@@ -128,24 +134,24 @@ impl MaildirSource {
 impl Source for MaildirSource {
     fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         if let Some(path) = self.first.take() {
-            let octets = Box::new(fs::File::open(&path).map_err(|error| named(&path, &error))?);
+            let octets = self.beneath.open(&path, OFlags::RDONLY | OFlags::NONBLOCK);
+            let octets = Box::new(octets.map_err(|error| named(&path, &error))?);
             let origin = Origin { file: path.into(), offset: None };
             // Whether it may be a message was told when it came here.
             let large = Large { attributes: None, origin, message: None, octets };
             return Ok(Some(Piece::Verbatim { large, is_doubtful: false }));
         }
         let Some(path) = self.next_name()? else { return Ok(None) };
-        let read = match read(&path, self.limit) {
+        let read = match read(&self.beneath, &path, self.limit) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match self.find_again(&path)? {
-                Some(found) => read(&found, self.limit),
+                Some(found) => read(&self.beneath, &found, self.limit),
                 None => Err(error),
             },
             read => read,
         };
         Ok(Some(read.unwrap_or_else(|error| {
             let origin = Origin { file: path.as_path().into(), offset: None };
-            // A link to nowhere is still there, and not known to be nothing.
-            let vanished = error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err();
+            let vanished = is_gone(&self.beneath, &path, &error);
             if let Some(given) = self.given.as_mut().filter(|_| vanished) {
                 given.forget(&path);
             }
@@ -163,7 +169,7 @@ impl Source for MaildirSource {
         let mut more = false;
         for folder in tree.folders {
             let folder = self.root.join(folder);
-            let found = names(&folder)?;
+            let found = names(&self.beneath, &folder)?;
             more |= found.iter().any(|(name, _)| given.is_new(&folder, name));
             self.open.push_back(folder);
         }
@@ -196,18 +202,17 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 }
 
 /// The messages of one folder: by the time that their names begin with, then by name.
-fn names(folder: &Path) -> io::Result<VecDeque<(Box<OsStr>, &'static str)>> {
+fn names(beneath: &Beneath, folder: &Path) -> io::Result<VecDeque<(Box<OsStr>, &'static str)>> {
     let mut names = Vec::new();
     // A message moves from `new` to `cur`, so in this order none is missed.
     for part in ["new", "cur"] {
         let path = folder.join(part);
-        let entries = match fs::read_dir(&path) {
+        let entries = match beneath.names(&path) {
             // A Maildir may come without `new`.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries.map_err(|error| named(&path, &error))?,
         };
-        for entry in entries {
-            let name = entry.map_err(|error| named(&path, &error))?.file_name();
+        for (name, _) in entries {
             if !name.as_bytes().starts_with(b".") {
                 names.push((name.into_boxed_os_str(), part));
             }
@@ -226,6 +231,8 @@ fn order(name: &OsStr) -> (u64, &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -239,7 +246,7 @@ mod tests {
                 fs::write(dir.path().join(folder).join("cur").join(name), "A: 1\n\nx\n").unwrap();
             }
         }
-        let mut source = MaildirSource::new(dir.path(), &Tree::of(dir.path()).unwrap(), 1 << 20);
+        let mut source = MaildirSource::new(dir.path(), &Tree::of(dir.path()).unwrap(), 1 << 20).unwrap();
         let mut read = 0;
         while let Some(piece) = source.next_piece().unwrap() {
             assert!(matches!(piece, Piece::Message(_)));

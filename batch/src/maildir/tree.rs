@@ -19,10 +19,12 @@ pub struct Tree {
 impl Tree {
     /// Whether a folder is a Maildir, or holds one.
     pub fn is_maildir(path: &Path) -> bool {
-        path.join("cur").is_dir() || path.join("new").is_dir()
+        let is_folder = |part| fs::symlink_metadata(path.join(part)).is_ok_and(|there| there.is_dir());
+        is_folder("cur") || is_folder("new")
     }
 
-    /// Walks through all folders below `root`, without following links.
+    /// Walks through all folders below `root`, without following links. A link where messages would be is an error: what
+    /// it leads to may be somebody else's, and without it the mail is not whole.
     pub fn of(root: &Path) -> Result<Self, (PathBuf, io::Error)> {
         let mut tree = Self::default();
         let mut open = vec![PathBuf::new()];
@@ -37,11 +39,16 @@ impl Tree {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name();
                 let below = folder.join(&name);
-                if entry.file_type().map_err(failed)?.is_dir() {
+                let kind = entry.file_type().map_err(failed)?;
+                if kind.is_symlink() && MAIL.iter().any(|mail| name == *mail) {
+                    let error = io::Error::other("it is a link, and not followed");
+                    return Err((path.join(name), error));
+                }
+                if kind.is_dir() {
                     if !(is_maildir && MAIL.iter().any(|mail| name == *mail)) {
                         open.push(below);
                     }
-                } else if is_kept(&name) && entry.file_type().map_err(failed)?.is_file() {
+                } else if is_kept(&name) && kind.is_file() {
                     tree.kept.push(below);
                 } else {
                     tree.left_out.push(below);

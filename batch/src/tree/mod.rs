@@ -7,4 +7,4 @@ pub use sink::{Naming, TreeSink};
 pub use source::{Listing, TreeSource};
 
 pub(crate) use sink::numbered;
-pub(crate) use source::read;
+pub(crate) use source::{is_gone, read};

@@ -2,16 +2,16 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
+    fs,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use nix::libc;
+use rustix::fs::OFlags;
 
 use crate::{
     attributes::Attributes,
+    beneath::Beneath,
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
 };
@@ -64,14 +64,16 @@ fn is_named_message(path: &Path) -> bool {
 #[derive(Debug)]
 pub struct TreeSource {
     root: PathBuf,
+    beneath: Beneath,
     limit: usize,
     open: VecDeque<PathBuf>,
 }
 
 impl TreeSource {
     /// Reads what was listed. Messages over `limit` octets are not kept in memory.
-    pub fn new(root: &Path, listing: &Listing, limit: usize) -> Self {
-        Self { root: root.to_owned(), limit, open: listing.messages.iter().cloned().collect() }
+    pub fn new(root: &Path, listing: &Listing, limit: usize) -> io::Result<Self> {
+        let open = listing.messages.iter().cloned().collect();
+        Ok(Self { root: root.to_owned(), beneath: Beneath::of(root)?, limit, open })
     }
 }
 
@@ -79,9 +81,9 @@ impl Source for TreeSource {
     fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         let Some(below) = self.open.pop_front() else { return Ok(None) };
         let path = self.root.join(below);
-        Ok(Some(read(&path, self.limit).unwrap_or_else(|error| {
+        Ok(Some(read(&self.beneath, &path, self.limit).unwrap_or_else(|error| {
             let origin = Origin { file: path.as_path().into(), offset: None };
-            let vanished = error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err();
+            let vanished = is_gone(&self.beneath, &path, &error);
             if vanished { Piece::Vanished { origin } } else { Piece::Unreadable { origin, error } }
         })))
     }
@@ -91,15 +93,21 @@ impl Source for TreeSource {
     }
 }
 
+/// Whether a file is not there any more. A link to nowhere is, and not known to be nothing.
+pub(crate) fn is_gone(beneath: &Beneath, path: &Path, error: &io::Error) -> bool {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    is_gone(error) && beneath.metadata(path).is_err_and(|error| is_gone(&error))
+}
+
 /// Reads a file that is one message.
-pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Piece> {
+pub(crate) fn read(beneath: &Beneath, path: &Path, limit: usize) -> io::Result<Piece> {
     let origin = Origin { file: path.into(), offset: None };
-    // Looked at before it is opened: opening a FIFO would wait for its writer, and a link may lead out of the archive.
-    if !fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::other("it is a link or a special file, and not followed"));
-    }
-    let mut file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    // Opening a FIFO would wait for its writer.
+    let mut file = beneath.open(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
     let attributes = Attributes::of(&file)?;
+    if !attributes.metadata().is_file() {
+        return Err(io::Error::other("it is a special file, and not read"));
+    }
     let len = attributes.metadata().len();
     if len > limit as u64 {
         let octets = Box::new(file);

@@ -18,6 +18,7 @@ mod gone;
 mod inplace;
 mod kills;
 mod large;
+mod links;
 mod maildir;
 mod manifest;
 mod mbox;
