@@ -9,7 +9,7 @@ use std::{
 use crate::{
     attributes::Attributes,
     flags::Flags,
-    mbox::{Quoting, Variant, arrival, converted, from_line, is_folder_data, sender},
+    mbox::{Quoting, Variant, arrival, converted, from_line, sender},
     render::{LineEnd, split},
     stored::{Frame, Origin},
 };
@@ -57,10 +57,6 @@ pub fn form(
     match (form, frame) {
         (Form::File, Frame::File) => {
             Formed { octets: octets.to_vec(), frame, kept: kept(before, content, after, attributes) }
-        }
-        (Form::File, Frame::Mbox { .. }) if is_folder_data(content) => {
-            // To be kept beside the messages.
-            Formed { octets: octets.to_vec(), frame, kept: Kept::default() }
         }
         (Form::File, Frame::Mbox { quoting, .. }) => Formed {
             octets: converted(content, quoting, None, false).into_owned(),

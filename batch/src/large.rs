@@ -3,6 +3,7 @@
 use std::{
     fs::{File, FileTimes},
     io::{self, BufRead, BufReader, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -117,15 +118,19 @@ fn around(frame: Frame) -> (usize, usize) {
 /// Keeps what is before the first message of an mbox in a file beside the messages.
 pub(crate) fn beside(path: &Path, large: Large) -> Result<Copied, BatchError> {
     let failed = |source| BatchError::Write { path: path.to_owned(), source };
-    let mut file = File::options().append(true).create(true).open(path).map_err(failed)?;
+    let mut file = open_beside(path).map_err(failed)?;
     copy_all(large, &mut file).map_err(|error| error.unwrap_or_else(failed))
 }
 
 /// The same for a message that is none, but a server's data.
 pub(crate) fn beside_octets(path: &Path, octets: &[u8]) -> Result<(), BatchError> {
     let failed = |source| BatchError::Write { path: path.to_owned(), source };
-    let mut file = File::options().append(true).create(true).open(path).map_err(failed)?;
-    file.write_all(octets).map_err(failed)
+    open_beside(path).and_then(|mut file| file.write_all(octets)).map_err(failed)
+}
+
+/// Nobody else may read it.
+fn open_beside(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).mode(0o600).open(path)
 }
 
 /// The name of the file with what was before the first message of an mbox.

@@ -315,7 +315,10 @@ impl Started {
         let (octets, frame) =
             rendered.map_or((stored.octets, stored.frame), |rendered| (rendered.octets, rendered.frame));
         let (origin, attributes) = (stored.origin, stored.attributes);
+        let is_folder_data = stored.untouchable == Some(Untouchable::FolderData);
         let Formed { octets, frame, kept } = match form {
+            // That has a place beside the messages.
+            Some(Form::File) if is_folder_data => Formed { octets, frame, kept: Kept::default() },
             Some(form) => form::form(form, &octets, frame, &origin, attributes.as_ref()),
             None => Formed { octets, frame, kept: Kept::default() },
         };
@@ -324,7 +327,7 @@ impl Started {
             index,
             again,
             place,
-            is_no_message: stored.untouchable == Some(Untouchable::FolderData),
+            is_no_message: is_folder_data,
             message_id,
             year,
             contents,

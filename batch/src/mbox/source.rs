@@ -237,9 +237,24 @@ impl Read for Passage {
     }
 }
 
-/// Whether this is the pseudo message in which c-client (UW IMAP, Alpine) keeps a folder's state.
-pub(crate) fn is_folder_data(content: &[u8]) -> bool {
-    let header = content.split(|&octet| octet == b'\n').take_while(|line| !line.trim_ascii().is_empty());
-    let mut lines = header.take(100);
-    lines.any(|line| line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"X-IMAP:")))
+/// Whether this is the pseudo message in which c-client (UW IMAP, Alpine) and Dovecot keep a folder's state. Anybody can send the
+/// field that tells it, so all that they write is asked for: a message that looks like it says nothing else, and what is
+/// encrypted does not look like it.
+fn is_folder_data(content: &[u8]) -> bool {
+    let header: Vec<&[u8]> = content
+        .split(|&octet| octet == b'\n')
+        .map(<[u8]>::trim_ascii_end)
+        .take_while(|line| !line.is_empty())
+        .take(100)
+        .collect();
+    let has = |beginning: &[u8]| {
+        let begins =
+            |line: &[u8]| line.get(..beginning.len()).is_some_and(|is| is.eq_ignore_ascii_case(beginning));
+        header.iter().any(|line| begins(line))
+    };
+    has(b"X-IMAP:")
+        && has(b"From: Mail System Internal Data <MAILER-DAEMON@")
+        && has(b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA")
+        && !has(b"MIME-Version:")
+        && !has(b"Content-Type:")
 }

@@ -7,7 +7,10 @@ use std::{
 
 use batch::{archive::Format, mbox::Variant, run::Output, task::Identity};
 
-use crate::support::{Ran, options, run_with, with_crlf};
+use crate::{
+    folderdata::DATA,
+    support::{Ran, options, run_with, with_crlf},
+};
 
 /// All messages of `tests/data`, by name, with what each file has.
 pub(crate) fn messages() -> Vec<(String, Vec<u8>)> {
@@ -277,8 +280,7 @@ fn what_is_before_the_first_message_and_a_servers_data_survive_a_maildir() {
         eprintln!("not applicable: this file system has no extended attributes, where From_ lines are kept");
         return;
     }
-    let data = "From MAILER-DAEMON Fri Sep 16 22:26:51 2016\nSubject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL \
-                DATA\nX-IMAP: 1 2\n\nThis text is part of the internal format.\n\n";
+    let data = DATA;
     let mails = crate::support::sample_mbox(3);
     for (name, before) in [("bom", "\u{feff}".as_bytes()), ("junk", b"junk\n\n"), ("data", data.as_bytes())] {
         let path = |part: &str| folder.path().join(format!("{name}.{part}"));

@@ -13,6 +13,7 @@ mod corpora;
 mod disk;
 mod doubles;
 mod filter;
+mod folderdata;
 mod fulldisk;
 mod gone;
 mod inplace;

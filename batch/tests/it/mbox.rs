@@ -9,7 +9,10 @@ use batch::{
 };
 use smime::mime::Message;
 
-use crate::support::{Outage, Shout, Unlucky, corpus, options, run_on, run_with, sample_mbox, with_crlf};
+use crate::{
+    folderdata::DATA,
+    support::{Outage, Shout, Unlucky, corpus, options, run_on, run_with, sample_mbox, with_crlf},
+};
 
 #[test]
 fn copied_samples_are_octet_identical_whether_tasks_succeed_fail_or_panic() {
@@ -210,8 +213,7 @@ fn what_may_be_two_messages_or_half_a_message_is_not_touched_but_named() {
 fn folder_data_of_a_server_is_kept_and_not_worked_on() {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
-    let data = "From MAILER-DAEMON Fri Sep 16 22:26:51 2016\nSubject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL \
-                DATA\nX-IMAP: 1 2\n\nThis text is part of the internal format.\n\n";
+    let data = DATA;
     fs::write(&input, [data.as_bytes(), &sample_mbox(1)].concat()).unwrap();
     let ran = run_on(&input, &output, &Shout);
     assert_eq!(
