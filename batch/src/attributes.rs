@@ -35,6 +35,10 @@ impl State {
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
+
+    pub(crate) fn is_of(&self, inode: u64) -> bool {
+        self.inode == inode
+    }
 }
 
 /// What a file has besides octets.

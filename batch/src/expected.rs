@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    ffi::OsString,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +10,7 @@ use crate::{
     maildir::{base, numbered_name, successor},
     manifest::{Checked, Sum},
     mbox::file_for,
-    tree::numbered,
+    tree::{TWIN, numbered},
 };
 
 /// A message that must be there.
@@ -70,8 +69,11 @@ impl Expected {
             Spot::File(file) => {
                 let old = base(file.file_name().unwrap_or_default());
                 if !is_mail(below) {
-                    let named = OsString::from_vec([old.as_bytes(), b".eml"].concat());
-                    return *below == folder_of(file).join(named);
+                    let name = new
+                        .as_bytes()
+                        .strip_prefix(old.as_bytes())
+                        .and_then(|rest| rest.strip_suffix(b".eml"));
+                    return below.parent() == Some(folder_of(file)) && name.is_some_and(is_of_twin);
                 }
                 let is_named = match octets {
                     Some(octets) if self.changed => base(&successor(old, octets)) == base(new),
@@ -82,6 +84,12 @@ impl Expected {
             }
         }
     }
+}
+
+/// Whether this, between a unique name and `.eml`, is nothing, or tells one file of that name from another.
+fn is_of_twin(rest: &[u8]) -> bool {
+    let rest = std::str::from_utf8(rest).unwrap_or("?");
+    rest.is_empty() || rest.strip_prefix(TWIN).is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// Whether a file lies where the messages of a Maildir do.

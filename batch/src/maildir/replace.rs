@@ -170,7 +170,7 @@ impl MaildirReplacer {
         let mut changed = BTreeSet::new();
         for Pending { from, name, predecessor, state, told } in std::mem::take(&mut self.pending) {
             let at = predecessor;
-            let Some(predecessor) = now(&self.beneath, &at)? else {
+            let Some(predecessor) = now(&self.beneath, &at, state)? else {
                 // Somebody moved or deleted it meanwhile, or its folder with all that is in it.
                 match self.beneath.remove(&from) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -197,10 +197,14 @@ impl MaildirReplacer {
     fn remove_predecessors(&mut self) -> Result<(), BatchError> {
         let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
         let mut changed = BTreeSet::new();
-        for Pair { successor, predecessor, state, told } in std::mem::take(&mut self.pairs) {
-            let Some(predecessor) = now(&self.beneath, &predecessor)? else { continue };
+        let pairs = std::mem::take(&mut self.pairs);
+        let successors: HashSet<PathBuf> = pairs.iter().map(|pair| pair.successor.clone()).collect();
+        for Pair { successor, predecessor, state, told } in pairs {
+            let Some(predecessor) = now(&self.beneath, &predecessor, state)? else { continue };
             check(&self.beneath, &predecessor, state)?;
-            if now(&self.beneath, &successor)?.is_none() {
+            // That of another one may have its unique name.
+            let there = now(&self.beneath, &successor, None)?;
+            if there.is_none_or(|there| there != successor && successors.contains(&there)) {
                 let folder = predecessor.parent().and_then(Path::parent).unwrap_or(&self.root);
                 let folder = folder.strip_prefix(&self.root).unwrap_or(folder).to_owned();
                 // One of an earlier run is met once more, and done again.
@@ -248,8 +252,9 @@ impl Sink for MaildirReplacer {
         let unexpected = || BatchError::Input { path: predecessor.clone(), problem: "not in the Maildir" };
         let folder = predecessor.parent().and_then(Path::parent).ok_or_else(unexpected)?;
         let name = successor(predecessor.file_name().ok_or_else(unexpected)?, outgoing.octets);
-        // Short, whatever the name is.
-        let from = folder.join("tmp").join(format!("{:016x}{PARTIAL}", hash(base(&name).as_encoded_bytes())));
+        // Short, whatever the name is; and another one has the same unique name, but not the same path.
+        let number = hash(predecessor.as_os_str().as_encoded_bytes());
+        let from = folder.join("tmp").join(format!("{number:016x}{PARTIAL}"));
         if self.beneath.metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             self.lost.insert(predecessor);
             return Ok(());
@@ -335,7 +340,8 @@ fn sweep(beneath: &Beneath, tmp: &Path) -> Result<(), BatchError> {
 fn pairs(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, BatchError> {
     let mut found = Vec::new();
     for folder in folders {
-        let mut by_hash = HashMap::new();
+        // Several files may have one unique name.
+        let mut by_hash: HashMap<u64, Vec<PathBuf>> = HashMap::new();
         let mut successors = Vec::new();
         for part in ["new", "cur"] {
             for name in names(beneath, &folder.join(part))? {
@@ -344,11 +350,19 @@ fn pairs(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf
                 if let Some(of) = of {
                     successors.push((of, path.clone()));
                 }
-                by_hash.insert(number, path);
+                by_hash.entry(number).or_default().push(path);
             }
         }
-        let pairs = successors.into_iter();
-        found.extend(pairs.filter_map(|(of, path)| Some((path, by_hash.get(&of)?.clone()))));
+        // Of those with the same flags first.
+        let is_of = |path: &Path, of: &PathBuf| beside(of, path.file_name().unwrap_or_default()) == *path;
+        for with_same_flags in [true, false] {
+            successors.retain(|(of, path)| {
+                let Some(all) = by_hash.get_mut(of) else { return false };
+                let at = all.iter().position(|of| !with_same_flags || is_of(path, of));
+                found.extend(at.map(|at| (path.clone(), all.swap_remove(at))));
+                at.is_none()
+            });
+        }
     }
     Ok(found)
 }
@@ -362,7 +376,7 @@ fn folders(root: &Path, tree: &Tree) -> Vec<PathBuf> {
 }
 
 /// Where a message is now: others change flags, and move it from `new` to `cur`.
-fn now(beneath: &Beneath, path: &Path) -> Result<Option<PathBuf>, BatchError> {
+fn now(beneath: &Beneath, path: &Path, state: Option<State>) -> Result<Option<PathBuf>, BatchError> {
     let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
     match beneath.metadata(path) {
         Ok(_) => return Ok(Some(path.to_owned())),
@@ -371,14 +385,21 @@ fn now(beneath: &Beneath, path: &Path) -> Result<Option<PathBuf>, BatchError> {
     }
     let wanted = base(path.file_name().unwrap_or_default());
     let Some(folder) = path.parent().and_then(Path::parent) else { return Ok(None) };
+    let mut found = None;
     for part in ["new", "cur"] {
         let part = folder.join(part);
-        let found = names(beneath, &part)?.into_iter().find(|name| base(name) == wanted);
-        if let Some(name) = found {
-            return Ok(Some(part.join(name)));
+        for (name, inode) in entries(beneath, &part)? {
+            let is_it = state.is_none_or(|state| state.is_of(inode));
+            // Another one may have its unique name.
+            if base(&name) == wanted && (is_it || found.is_none()) {
+                found = Some(part.join(name));
+                if is_it {
+                    return Ok(found);
+                }
+            }
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// An error if a message is not the one that was read.
@@ -401,10 +422,14 @@ fn beside(predecessor: &Path, successor: &OsStr) -> PathBuf {
 
 /// The names in a folder, if there is one.
 fn names(beneath: &Beneath, folder: &Path) -> Result<Vec<OsString>, BatchError> {
+    Ok(entries(beneath, folder)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same with inodes.
+fn entries(beneath: &Beneath, folder: &Path) -> Result<Vec<(OsString, u64)>, BatchError> {
     match beneath.names(folder) {
-        Ok(names) => Ok(names.into_iter().map(|(name, _)| name).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(BatchError::Read { origin: folder.display().to_string(), source }),
+        names => names.map_err(|source| BatchError::Read { origin: folder.display().to_string(), source }),
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 
 use super::{
     commit::{Batch, Pending},
-    name::successor,
+    name::{hash, successor},
     tree::Tree,
 };
 use crate::{
@@ -76,8 +76,11 @@ impl MaildirSink {
         let folder = below.parent().and_then(Path::parent).ok_or_else(unexpected)?;
         let folder = self.place.partial().join(folder);
         let name = octets.map_or_else(|| name.to_owned(), |octets| successor(name, octets));
-        let from = folder.join("tmp").join(&name);
-        let to = folder.join(if part == OsStr::new("new") { "new" } else { "cur" }).join(&name);
+        let part = if part == OsStr::new("new") { "new" } else { "cur" };
+        // A file in `new` and another in `cur` may have the same name.
+        let number = hash(below.as_os_str().as_encoded_bytes());
+        let from = folder.join("tmp").join(format!("{number:016x}"));
+        let to = folder.join(part).join(&name);
         let failed = |source| BatchError::Write { path: from.clone(), source };
         let mut file = new_file(&from).map_err(failed)?;
         let written = write(&mut file).map_err(|error| error.unwrap_or_else(failed))?;

@@ -31,15 +31,25 @@ pub struct MaildirSource {
     /// The folders still to read.
     open: VecDeque<PathBuf>,
     current: PathBuf,
-    /// The files of the current folder still to read, and whether they are in `new` or in `cur`.
-    names: VecDeque<(Box<OsStr>, &'static str)>,
-    /// Unique names of messages of the current folder that a mail program renamed in the meantime, and that were found
-    /// again.
-    renamed: HashSet<OsString>,
+    /// The files of the current folder still to read.
+    names: VecDeque<Listed>,
+    /// Unique names and inodes of messages of the current folder that a mail program renamed in the meantime, and that
+    /// were found again.
+    renamed: HashSet<(OsString, u64)>,
     /// What was given, where the messages are replaced while they are read.
     given: Option<Given>,
     /// A file that comes before all messages, and is none.
     first: Option<PathBuf>,
+}
+
+/// A file that is to be read.
+#[derive(Debug)]
+struct Listed {
+    name: Box<OsStr>,
+    /// `new` or `cur`.
+    part: &'static str,
+    /// What tells files of one unique name from each other.
+    inode: u64,
 }
 
 /// Which messages were given.
@@ -91,43 +101,53 @@ impl MaildirSource {
     }
 
     /// The next name that is a message's.
-    fn next_name(&mut self) -> io::Result<Option<PathBuf>> {
+    fn next_name(&mut self) -> io::Result<Option<(PathBuf, u64)>> {
         loop {
-            let Some((name, part)) = self.names.pop_front() else {
+            let Some(Listed { name, part, inode }) = self.names.pop_front() else {
                 let Some(folder) = self.open.pop_front() else { return Ok(None) };
                 self.names = names(&self.beneath, &folder)?;
                 if let Some(given) = self.given.as_ref().filter(|given| given.looks > 0) {
-                    self.names.retain(|(name, _)| given.is_new(&folder, name));
+                    self.names.retain(|file| given.is_new(&folder, &file.name));
                 }
                 self.current = folder;
                 // A copy of one of them in another folder has the same name.
                 self.renamed.clear();
                 continue;
             };
-            if !self.renamed.contains(base(&name)) {
+            if self.renamed.is_empty() || !self.renamed.contains(&(base(&name).to_owned(), inode)) {
                 if let Some(given) = &mut self.given {
                     given.messages.insert(number(&self.current, &name));
                     given.numbers.insert(hash(base(&name).as_bytes()));
                 }
-                return Ok(Some(self.current.join(part).join(&*name)));
+                return Ok(Some((self.current.join(part).join(&*name), inode)));
             }
         }
     }
 
-    /// Finds a message again whose flags were changed, or that moved from `new` to `cur`.
-    fn find_again(&mut self, path: &Path) -> io::Result<Option<PathBuf>> {
+    /// Finds a message again whose flags were changed, or that moved from `new` to `cur`. Another one may have its unique
+    /// name; where inodes change with names, that is one that was listed.
+    fn find_again(&mut self, path: &Path, inode: u64) -> io::Result<Option<PathBuf>> {
         let (Some(name), Some(folder)) = (path.file_name(), path.parent().and_then(Path::parent)) else {
             return Ok(None);
         };
         let base: &OsStr = base(name);
         let cur = folder.join("cur");
-        for (name, _) in self.beneath.names(&cur)? {
-            if super::name::base(&name) == base {
-                self.renamed.insert(base.to_owned());
-                return Ok(Some(cur.join(name)));
+        let named = self.beneath.names(&cur)?.into_iter().filter(|(name, _)| super::name::base(name) == base);
+        let is_listed = |name: &OsStr| self.names.iter().any(|file| *file.name == *name);
+        let mut found = None;
+        for (name, other) in named {
+            if other == inode {
+                found = Some((name, other));
+                break;
+            }
+            if !is_listed(&name) {
+                found = Some((name, other));
             }
         }
-        Ok(None)
+        Ok(found.map(|(name, inode)| {
+            self.renamed.insert((base.to_owned(), inode));
+            cur.join(name)
+        }))
     }
 }
 
@@ -141,9 +161,9 @@ impl Source for MaildirSource {
             let large = Large { attributes: None, origin, message: None, octets };
             return Ok(Some(Piece::Verbatim { large, is_doubtful: false }));
         }
-        let Some(path) = self.next_name()? else { return Ok(None) };
+        let Some((path, inode)) = self.next_name()? else { return Ok(None) };
         let read = match read(&self.beneath, &path, self.limit) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.find_again(&path)? {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.find_again(&path, inode)? {
                 Some(found) => read(&self.beneath, &found, self.limit),
                 None => Err(error),
             },
@@ -170,7 +190,7 @@ impl Source for MaildirSource {
         for folder in tree.folders {
             let folder = self.root.join(folder);
             let found = names(&self.beneath, &folder)?;
-            more |= found.iter().any(|(name, _)| given.is_new(&folder, name));
+            more |= found.iter().any(|file| given.is_new(&folder, &file.name));
             self.open.push_back(folder);
         }
         given.looks += 1;
@@ -202,7 +222,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 }
 
 /// The messages of one folder: by the time that their names begin with, then by name.
-fn names(beneath: &Beneath, folder: &Path) -> io::Result<VecDeque<(Box<OsStr>, &'static str)>> {
+fn names(beneath: &Beneath, folder: &Path) -> io::Result<VecDeque<Listed>> {
     let mut names = Vec::new();
     // A message moves from `new` to `cur`, so in this order none is missed.
     for part in ["new", "cur"] {
@@ -212,13 +232,13 @@ fn names(beneath: &Beneath, folder: &Path) -> io::Result<VecDeque<(Box<OsStr>, &
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries.map_err(|error| named(&path, &error))?,
         };
-        for (name, _) in entries {
+        for (name, inode) in entries {
             if !name.as_bytes().starts_with(b".") {
-                names.push((name.into_boxed_os_str(), part));
+                names.push(Listed { name: name.into_boxed_os_str(), part, inode });
             }
         }
     }
-    names.sort_unstable_by(|(one, _), (other, _)| order(one).cmp(&order(other)));
+    names.sort_unstable_by(|one: &Listed, other| order(&one.name).cmp(&order(&other.name)));
     Ok(names.into())
 }
 

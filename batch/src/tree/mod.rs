@@ -6,5 +6,5 @@ mod source;
 pub use sink::{Naming, TreeSink};
 pub use source::{Listing, TreeSource};
 
-pub(crate) use sink::numbered;
+pub(crate) use sink::{TWIN, numbered};
 pub(crate) use source::{is_gone, read};

@@ -1,6 +1,7 @@
 //! Writes a new tree of `.eml` files: as in the input, or named by number or by what a Maildir calls them.
 
 use std::{
+    collections::HashMap,
     ffi::OsString,
     fs::{DirBuilder, File},
     io,
@@ -31,6 +32,8 @@ pub struct TreeSink {
     naming: Naming,
     root: File,
     count: u64,
+    /// How many files there are for which there was the same name, where there is more than one.
+    twins: HashMap<PathBuf, u32>,
     /// What was added since somebody asked, below the root.
     added: Vec<PathBuf>,
 }
@@ -86,7 +89,15 @@ impl TreeSink {
             let path = place.partial().join(folder);
             builder.create(&path).map_err(|source| failed(&path, source))?;
         }
-        Ok(Self { place, input: input.to_owned(), naming, root, count: 0, added: Vec::new() })
+        Ok(Self {
+            place,
+            input: input.to_owned(),
+            naming,
+            root,
+            count: 0,
+            twins: HashMap::new(),
+            added: Vec::new(),
+        })
     }
 
     /// Where a message goes, below the root.
@@ -111,10 +122,25 @@ impl TreeSink {
         origin: &Path,
         write: impl FnOnce(&mut File) -> Result<T, Result<BatchError, io::Error>>,
     ) -> Result<T, BatchError> {
-        let below = self.path(origin)?;
+        let named = self.path(origin)?;
+        let (below, mut file) = loop {
+            let below = match self.twins.get(&named) {
+                Some(number) => twin(&named, *number),
+                None => named.clone(),
+            };
+            let path = self.place.partial().join(&below);
+            match new_file(&path) {
+                // Two files of a Maildir that are told from each other by their flags alone.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && self.naming == Naming::AsInMaildir =>
+                {
+                    *self.twins.entry(named.clone()).or_insert(1) += 1;
+                }
+                made => break (below, made.map_err(|source| BatchError::Write { path, source })?),
+            }
+        };
         let path = self.place.partial().join(&below);
         let failed = |source| BatchError::Write { path: path.clone(), source };
-        let mut file = new_file(&path).map_err(failed)?;
         let written = write(&mut file).map_err(|error| error.unwrap_or_else(failed))?;
         self.added.push(below);
         Ok(written)
@@ -127,6 +153,16 @@ impl TreeSink {
         })
     }
 }
+
+/// What a file is called for which there is the name already, so many times.
+fn twin(named: &Path, number: u32) -> PathBuf {
+    let mut name = named.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("{TWIN}{number}.eml"));
+    named.with_file_name(name)
+}
+
+/// What comes before that number.
+pub(crate) const TWIN: char = '~';
 
 /// What the message of this number is called, below the root.
 pub(crate) fn numbered(number: u64) -> PathBuf {

@@ -34,3 +34,4 @@ mod safety;
 mod scan;
 mod support;
 mod turns;
+mod twins;
