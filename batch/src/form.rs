@@ -1,14 +1,12 @@
 //! The form a message has in an archive of another kind: what an mbox puts around it is taken off or put on, and
 //! what only a file has, its time and flags, is found another place.
 
-use std::{
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, time::SystemTime};
 
 use crate::{
     attributes::Attributes,
     flags::Flags,
+    instant,
     mbox::{Quoting, Variant, arrival, converted, from_line, sender},
     render::{LineEnd, split},
     stored::{Frame, Origin},
@@ -150,8 +148,7 @@ fn date(header: &[u8]) -> Option<SystemTime> {
         let (name, value) = line.split_at_checked(NAME.len())?;
         name.eq_ignore_ascii_case(NAME).then_some(value)
     })?;
-    let seconds = mailparse::dateparse(std::str::from_utf8(value).ok()?.trim()).ok()?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
+    instant::of_header(std::str::from_utf8(value).ok()?)
 }
 
 /// The extended attribute in which a message from an mbox keeps its From_ line and the line after it.
@@ -159,6 +156,8 @@ pub const FROM_LINE: &str = "user.hsmime.from_";
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn origin(file: &str) -> Origin {

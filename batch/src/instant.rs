@@ -69,8 +69,18 @@ pub fn of_message(message: &Message) -> Option<SystemTime> {
         let field = header.all("Received").next()?.unfolded();
         field.rsplit_once(';').map(|(_, date)| date.to_owned())
     };
-    let text = date.or_else(received)?;
-    let seconds = mailparse::dateparse(text.trim().get(..100).unwrap_or(text.trim())).ok()?;
+    of_header(&date.or_else(received)?)
+}
+
+/// A date as it stands in a header. What has more digits in a row than a year is none: the parser would count the years
+/// up to it one by one.
+pub(crate) fn of_header(text: &str) -> Option<SystemTime> {
+    let text = text.split('(').next().unwrap_or_default().trim();
+    let is_number = |run: &str| run.len() <= 4;
+    if text.len() > 100 || !text.split(|character: char| !character.is_ascii_digit()).all(is_number) {
+        return None;
+    }
+    let seconds = mailparse::dateparse(text).ok()?;
     // What cannot be read comes back as the beginning of 1970.
     let seconds = u64::try_from(seconds).ok().filter(|seconds| (1..LAST).contains(seconds))?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
@@ -81,6 +91,8 @@ const LAST: u64 = 253_402_300_800;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -124,11 +136,22 @@ mod tests {
             ("Date: Fri, 31 May 2024 12:34:56 +0000", Some("2024-05-31T12:34:56Z")),
             ("Date: 31 May 2024 14:34:56 +0200", Some("2024-05-31T12:34:56Z")),
             ("Received: from a by b;\n\tFri, 31 May 2024 12:34:56 +0000", Some("2024-05-31T12:34:56Z")),
+            ("Date: 31 May 2024 12:34:56 +0000 (number 123456 of the day)", Some("2024-05-31T12:34:56Z")),
             ("Date: soon", None),
             ("Subject: x", None),
         ] {
             let message = Message::from_stored(format!("{header}\n\nbody\n").as_bytes());
             assert_eq!(of_message(&message), expected.map(|text| parse(text).unwrap()), "{header}");
         }
+    }
+
+    #[test]
+    fn a_year_far_away_is_no_date_and_takes_no_time() {
+        let began = Instant::now();
+        for number in 0..300 {
+            let date = format!("Fri, 31 May 4294967{:03} 12:34:56 +0000", number % 296);
+            assert_eq!(of_header(&date), None, "{date}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }
