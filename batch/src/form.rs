@@ -1,13 +1,13 @@
 //! The form a message has in an archive of another kind: what an mbox puts around it is taken off or put on, and
 //! what only a file has, its time and flags, is found another place.
 
-use std::{path::Path, time::SystemTime};
+use std::{borrow::Cow, path::Path, time::SystemTime};
 
 use crate::{
     attributes::Attributes,
     flags::Flags,
     instant,
-    mbox::{Quoting, Variant, arrival, converted, from_line, sender},
+    mbox::{Quoting, Variant, arrival, begins_header, converted, from_line, sender},
     render::{LineEnd, split},
     stored::{Frame, Origin},
 };
@@ -70,6 +70,7 @@ pub fn form(
             let content = with_flags(content, origin);
             let mut content = converted(&content, None, variant.quoting(), variant.has_lengths());
             let (before, after) = around(split(&content).0, line_end, attributes);
+            lead(&mut content, line_end);
             if !content.ends_with(b"\n") && !after.is_empty() {
                 content.to_mut().extend_from_slice(line_end);
             }
@@ -116,8 +117,20 @@ pub(crate) fn around(header: &[u8], line_end: &[u8], attributes: Option<&Attribu
     (line, line_end.to_vec())
 }
 
+/// Puts a field before a header whose first line is none. Behind a From_ line there is a field, or nobody can tell that line from
+/// the text of the message before it.
+pub(crate) fn lead(content: &mut Cow<'_, [u8]>, line_end: &[u8]) {
+    let first = content.split(|&octet| octet == b'\n').next().unwrap_or_default();
+    if !begins_header(first) {
+        content.to_mut().splice(..0, NO_FIELD.iter().chain(line_end).copied());
+    }
+}
+
+/// That field.
+const NO_FIELD: &[u8] = b"X-Hsmime-Header: the first line of this message was no header field";
+
 /// A message of a Maildir with its flags in its header, where an mbox has them.
-pub(crate) fn with_flags<'a>(content: &'a [u8], origin: &Origin) -> std::borrow::Cow<'a, [u8]> {
+pub(crate) fn with_flags<'a>(content: &'a [u8], origin: &Origin) -> Cow<'a, [u8]> {
     let Some(flags) = flags(&origin.file) else { return content.into() };
     let (header, body) = split(content);
     let end = header.strip_suffix(b"\r\n").or_else(|| header.strip_suffix(b"\n")).unwrap_or(header);
@@ -182,7 +195,12 @@ mod tests {
                 "Date: Fri, 16 Sep 2016 22:26:51 +0000\n\n",
                 "From MAILER-DAEMON Fri Sep 16 22:26:51 2016\nDate: Fri, 16 Sep 2016 22:26:51 +0000\n\n\n",
             ),
-            ("a/cur/1.h:2,S", "no header", "From MAILER-DAEMON Thu Jan  1 00:00:00 1970\nno header\n\n"),
+            (
+                "a/cur/1.h:2,S",
+                "no header",
+                "From MAILER-DAEMON Thu Jan  1 00:00:00 1970\nX-Hsmime-Header: the first line of this message was no header \
+                 field\nno header\n\n",
+            ),
         ] {
             let formed =
                 form(Form::Mbox(Variant::Mboxrd), content.as_bytes(), Frame::File, &origin(file), None);

@@ -14,7 +14,7 @@ use crate::{
     digest::{CopyError, Summed, Tally},
     done::Done,
     error::BatchError,
-    form::{Form, around, with_flags},
+    form::{Form, around, lead, with_flags},
     large::{Incoming, PREAMBLE},
     output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
     pipeline::{Mark, Outgoing, Sink},
@@ -196,7 +196,9 @@ impl MboxSink {
             }
             Frame::File => {
                 let (before, after) = around(incoming.header(), line_end, incoming.attributes.as_ref());
-                (before, after, with_flags(incoming.header(), &incoming.origin).into_owned())
+                let mut header = with_flags(incoming.header(), &incoming.origin);
+                lead(&mut header, line_end);
+                (before, after, header.into_owned())
             }
         };
         let old_body = incoming.content_len().saturating_sub(incoming.header().len() as u64);

@@ -16,6 +16,7 @@ mod filter;
 mod folderdata;
 mod fulldisk;
 mod gone;
+mod headless;
 mod inplace;
 mod kills;
 mod large;
