@@ -27,6 +27,7 @@ pub mod settings;
 mod turn;
 mod uncached;
 mod words;
+mod writable;
 
 pub use agent::{Agent, AgentError};
 pub use archive::{ArchiveError, AsOf, Exchange, NewObject, Treated, Treating};
@@ -46,3 +47,4 @@ pub use receiving::{Entitled, Opening, Protection, Received, ReceivingAgent};
 pub use recipients::{Known, OpenStoreError, Recipient, chooser, encrypts, harvester, open_cache, store_of};
 pub use settings::Settings;
 pub use turn::{Asks, Then, Turn};
+pub use writable::{Unwritable, field_value, is_field_name};

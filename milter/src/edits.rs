@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 
-use agent::{Edits, Returned, plain};
+use agent::{Edits, Returned, Unwritable, plain};
 use indymilter::{ActionError, ContextActions};
 use smime::MailAddress;
 
@@ -220,36 +220,23 @@ fn removals(edits: &Edits) -> Result<Vec<FieldRequest>, EditError> {
 }
 
 fn field_name(name: &str) -> Result<CString, EditError> {
-    let valid = !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic() && octet != b':');
     let error = || EditError::Name { name: name.chars().take(80).collect() };
-    if !valid {
+    if !agent::is_field_name(name) {
         return Err(error());
     }
     CString::new(name).map_err(|_| error())
 }
 
-/// The value as it goes to the MTA: with the space after the colon, which is ours to give since we negotiate
-/// leading spaces, and with LF folds, because a CR would reach the wire as one too many.
+/// The value as it goes to the MTA: the space after the colon is ours to give since we negotiate leading spaces.
 fn field_value(name: &str, value: &str) -> Result<CString, EditError> {
-    let value = format!(" {}", value.replace("\r\n", "\n"));
-    if value.len() > MAX_VALUE_OCTETS {
-        return Err(EditError::TooLong { name: name.to_owned(), octets: value.len() });
-    }
-    let octets = value.as_bytes();
-    let misfit = octets.iter().enumerate().position(|(at, octet)| match octet {
-        0 | b'\r' => true,
-        b'\n' => !matches!(octets.get(at + 1), Some(b' ' | b'\t')),
-        _ => false,
-    });
     let error = |at| EditError::Value { name: name.to_owned(), at };
-    match misfit {
-        Some(at) => Err(error(at)),
-        None => CString::new(value).map_err(|nul| error(nul.nul_position())),
+    match agent::field_value(value) {
+        Ok(value) => CString::new(value).map_err(|nul| error(nul.nul_position())),
+        Err(Unwritable::TooLong(octets)) => Err(EditError::TooLong { name: name.to_owned(), octets }),
+        Err(Unwritable::Octet(at)) => Err(error(at)),
+        Err(_) => Err(error(0)),
     }
 }
-
-/// Postfix's limit for a field as soon as a milter is configured.
-const MAX_VALUE_OCTETS: usize = 60_000;
 
 #[cfg(test)]
 mod tests {

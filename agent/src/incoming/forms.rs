@@ -169,10 +169,14 @@ impl<'a> Making<'a> {
             );
             return Ok((self.closed(form.recipients, rule, "it would become larger")?, left));
         }
+        // Whether it opens must not show in any reply: neither here
+        if matches!(form.received.opening, Opening::Opened { .. }) && !form.edits.can_be_written() {
+            return Ok((self.closed(form.recipients, rule, "no MTA would write what came out")?, left));
+        }
         let Some(body) = form.edits.body.take() else { return Ok((form, left)) };
         form.body = self.bodies.shared(body);
         if form.body.is_none() {
-            // Whether it opens must not show in any reply.
+            // nor here.
             form = self.closed(form.recipients, rule, "its forms take too much room")?;
         }
         Ok((form, left))

@@ -75,7 +75,7 @@ fn retagged(subject: &[u8], words: Option<&str>) -> Option<String> {
         // Octets that no one knows the characters of, or that no field may hold.
         (None, Ok(text)) if !text.contains(|c: char| c.is_control() && c != '\t') => {
             words?;
-            text.trim().to_owned()
+            text.trim().chars().take(MAX_CHARACTERS).collect()
         }
         (None, _) => {
             words?;
@@ -184,6 +184,7 @@ fn encode(text: &str) -> String {
     encoded.collect::<Vec<_>>().join(" ")
 }
 
+/// What is longer is no subject; and a field that grows beyond what an MTA writes would fail where a tag is put before it.
 const MAX_CHARACTERS: usize = 4000;
 
 #[cfg(test)]
@@ -230,10 +231,17 @@ mod tests {
 
     #[test]
     fn hostile_subjects_end_soon_and_can_be_written() {
-        for subject in
-            ["[".repeat(50_000), "[S/MIME".repeat(2_000), "=?utf-8?B?".repeat(5_000), "[S/".repeat(9_000)]
-        {
+        for subject in [
+            "[".repeat(50_000),
+            "[S/MIME".repeat(2_000),
+            "=?utf-8?B?".repeat(5_000),
+            "[S/".repeat(9_000),
+            "x".repeat(60_000),
+            format!("{} ", "x".repeat(60)).repeat(980),
+            "\u{10ffff}".repeat(15_000),
+        ] {
             let value = retagged(subject.as_bytes(), Some("signed")).unwrap();
+            assert!(value.len() < 30_000, "{} octets", value.len());
             assert!(!value.contains(|c: char| c.is_control() && c != '\r' && c != '\n'), "{value}");
         }
     }

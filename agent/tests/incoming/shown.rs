@@ -163,3 +163,30 @@ fn what_is_stripped_can_be_verified_no_more_and_what_stays_can() {
     let verdict = stays.verify_stored(&Message::from_stored(text.as_bytes()), AsOf::Time(now()));
     assert_eq!(verdict.result(), AuthResult::Pass, "{text}");
 }
+
+#[test]
+fn a_subject_as_long_as_a_field_may_be_tells_nobody_whether_ciphertext_opened() {
+    // Lines as Postfix lets them through; a tag, and folds at 78 characters, make it longer.
+    let line = ["x".repeat(60).as_str(); 15].join(" ");
+    let subject = [line.as_str(); 66].join("\r\n ");
+    let subject = subject.get(..59_980).unwrap();
+    // The tagged subject alone makes mail larger than what came, so that it opens only where there is room for that.
+    let (room, none) = ("mta-message-bytes = 1_000_000\n", "");
+    for (milter, mail, opens) in [
+        (room, encrypted(), true),
+        (room, encrypted_badly(), false),
+        (room, signed(), false),
+        (none, encrypted(), false),
+        (none, encrypted_badly(), false),
+    ] {
+        let agent = agent_with(milter, "[[incoming]]\nsubject-tag = true\n");
+        let mail = mail.replace("The plan", subject);
+        let outcome = treat(&agent, &["bob"], &mail).unwrap();
+        assert_eq!(outcome.action == "opened", opens);
+        for (name, value) in outcome.edits.prepend.iter().chain(&outcome.edits.append) {
+            assert!(agent::field_value(value).is_ok(), "{name} has {} octets", value.len());
+        }
+        let text = applied(&outcome, &mail);
+        assert_eq!(text.matches("\r\nSubject:").count(), 1);
+    }
+}
