@@ -155,12 +155,13 @@ impl Agent {
         keep: &mut Keep<'_>,
     ) -> Result<Outcome, AgentError> {
         let entity = message.entity();
-        let shares = if is_incoming {
-            self.incoming().shares(envelope, &entity)
-        } else {
-            let rule = Arc::clone(&self.incoming().default);
-            vec![IncomingShare { recipients: envelope.recipients.clone(), rule }]
-        };
+        let mut shares = self.incoming().shares(envelope, &entity);
+        if !is_incoming {
+            // Nothing of the rules is about mail on its way out, but whose mail is not to be opened here.
+            let decrypt = shares.iter().all(|share| share.rule.decrypt);
+            let rule = Arc::new(IncomingRule { decrypt, ..IncomingRule::default() });
+            shares = vec![IncomingShare { recipients: envelope.recipients.clone(), rule }];
+        }
         let shares = removable(shares, envelope);
         let counted = opened_forms(shares.len(), envelope);
         let mut making = Making::of(self, envelope, message, at, counted);

@@ -112,14 +112,17 @@ impl Policy {
             return Plan::Receive(ReceiveReason::Incoming);
         }
         let case = Case::of(envelope, message, at);
-        if case.protection == Protection::Whole(Crypto::SmimeOther) && self.all_recipients_own_keys(envelope)
-        {
-            return Plan::Receive(ReceiveReason::CiphertextForUs);
-        }
         let header = message.header();
         let octets = message.octets().len();
         let rules = self.rules_about(envelope, &header, octets);
-        let from = match single_originator(message) {
+        let from = single_originator(message);
+        if case.protection == Protection::Whole(Crypto::SmimeOther)
+            && self.all_recipients_own_keys(envelope)
+            && !is_to_stay_encrypted(&from, &case, &rules)
+        {
+            return Plan::Receive(ReceiveReason::CiphertextForUs);
+        }
+        let from = match from {
             Ok(from) => from,
             Err(error) => return without_from(error, &case, &rules),
         };
@@ -279,36 +282,56 @@ impl<'a> Found<'a> {
 
 /// What becomes of mail without one clear `From`: it is refused where it could be mail that a rule requires something of.
 fn without_from(error: FromError, case: &Case<'_>, rules: &[(&Arc<Rule>, About)]) -> Plan {
-    if could_be_required(&error, case, rules) {
+    if could_be_one_that(|rule| case.is_demanded_by(rule), &error, case, rules) {
         return Plan::Refuse(RefuseReason::From(error));
     }
     Plan::Pass(case.pass_reason().unwrap_or(PassReason::From(error)))
 }
 
-/// Whether a message without one clear `From` may be one that must be signed or encrypted. Its addresses, if they
-/// can be read, and its envelope's sender tell; what cannot be read can be anybody's.
-fn could_be_required(error: &FromError, case: &Case<'_>, rules: &[(&Arc<Rule>, About)]) -> bool {
+/// Whether ciphertext is, or could be, mail that a rule wants encrypted where it goes: opened here, it would leave in clear.
+fn is_to_stay_encrypted(
+    from: &Result<MailAddress, FromError>,
+    case: &Case<'_>,
+    rules: &[(&Arc<Rule>, About)],
+) -> bool {
+    let is_wanted = |rule: &Rule| rule.encrypt == Level::Required;
+    match from {
+        Err(error) => could_be_one_that(is_wanted, error, case, rules),
+        Ok(from) => case.recipients().any(|(_, recipient)| {
+            let Found { perhaps, surely } = Found::of(rules, from, &recipient);
+            perhaps.into_iter().chain(surely).any(|rule| is_wanted(rule))
+        }),
+    }
+}
+
+/// Whether a rule of this kind may be about a message without one clear `From`. Its addresses, if they can be read, and its
+/// envelope's sender tell; what cannot be read can be anybody's.
+fn could_be_one_that(
+    is_wanted: impl Fn(&Rule) -> bool,
+    error: &FromError,
+    case: &Case<'_>,
+    rules: &[(&Arc<Rule>, About)],
+) -> bool {
+    let could_be_anybodys = || {
+        case.recipients().any(|(_, recipient)| {
+            let concerns = |rule: &Rule| rule.conditions.about_recipient(&recipient) != About::Others;
+            rules.iter().any(|(rule, _)| concerns(rule) && is_wanted(rule))
+        })
+    };
     let mut candidates = match error {
         FromError::Missing => Vec::new(),
         FromError::SeveralMailboxes { .. } => originators(case.message).unwrap_or_default(),
-        _ => return could_be_anybodys(case, rules),
+        _ => return could_be_anybodys(),
     };
     candidates.extend(Mailbox::read(&case.envelope.sender).into_address());
     if candidates.is_empty() {
-        return could_be_anybodys(case, rules);
+        return could_be_anybodys();
     }
     case.recipients().any(|(_, recipient)| {
         candidates.iter().any(|from| {
             let Found { perhaps, surely } = Found::of(rules, from, &recipient);
-            perhaps.into_iter().chain(surely).any(|rule| case.is_demanded_by(rule))
+            perhaps.into_iter().chain(surely).any(|rule| is_wanted(rule))
         })
-    })
-}
-
-fn could_be_anybodys(case: &Case<'_>, rules: &[(&Arc<Rule>, About)]) -> bool {
-    case.recipients().any(|(_, recipient)| {
-        let concerns = |rule: &Rule| rule.conditions.about_recipient(&recipient) != About::Others;
-        rules.iter().any(|(rule, _)| concerns(rule) && case.is_demanded_by(rule))
     })
 }
 

@@ -300,6 +300,53 @@ fn outgoing_ciphertext_is_decrypted_only_if_every_recipient_owns_a_key() {
 }
 
 #[test]
+fn ciphertext_that_a_rule_wants_encrypted_stays_so_though_it_could_be_opened() {
+    let ours = "receive: it is encrypted, and all recipients have their keys here";
+    let kept = "pass: it is encrypted already";
+    let (_, base) = CONFIG.split_once("[milter]").unwrap();
+    for (rule, from, recipients, expected) in [
+        ("", "alice@example.org", &["bob@example.org"][..], ours),
+        ("encrypt = \"required\"", "alice@example.org", &["bob@example.org"], kept),
+        ("encrypt = \"when-possible\"", "alice@example.org", &["bob@example.org"], ours),
+        ("to = \"bob@example.org\"\nencrypt = \"required\"", "alice@example.org", &["bob@example.org"], kept),
+        // One body goes to all.
+        (
+            "to = \"bob@example.org\"\nencrypt = \"required\"",
+            "alice@example.org",
+            &["alice@example.org", "bob@example.org"],
+            kept,
+        ),
+        (
+            "to = \"bob@example.org\"\nencrypt = \"required\"",
+            "alice@example.org",
+            &["alice@example.org"],
+            ours,
+        ),
+        // Who the author is, is in doubt, and it may be one of whom the rule is.
+        (
+            "from = \"alice@example.org\"\nencrypt = \"required\"",
+            "bob@example.org, alice@example.org",
+            &["bob@example.org"],
+            kept,
+        ),
+        ("from = \"alice@example.org\"\nencrypt = \"required\"", "x y", &["bob@example.org"], kept),
+        (
+            "from = \"carol@example.org\"\nencrypt = \"required\"",
+            "bob@example.org, alice@example.org",
+            &["bob@example.org"],
+            ours,
+        ),
+    ] {
+        let rule =
+            if rule.is_empty() { String::new() } else { format!("[[rule]]\n{rule}\nsign = \"never\"\n") };
+        let policy = policy(&format!("{rule}[milter]{base}"));
+        let envelope = envelope("alice@203.0.113.1", "alice@example.org", recipients);
+        let message = format!("From: {from}\n{}", pkcs7("der.p7m"));
+        assert_eq!(plan_for(&policy, &envelope, &message), expected, "{rule} {from} {recipients:?}");
+    }
+}
+
+#[test]
 fn a_certificate_signs_only_in_its_time() {
     let policy = policy(CONFIG);
     let envelope = envelope("alice@", "alice@example.org", &["x@example.com"]);

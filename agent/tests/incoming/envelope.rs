@@ -144,3 +144,27 @@ fn nobody_is_removed_whom_the_mta_may_not_find_but_all_get_copies() {
     let alone = treat(&["bob@example.org"], true);
     assert_eq!((alone.action, alone.disposition, alone.copies.len()), ("opened", Disposition::Deliver, 0));
 }
+
+#[test]
+fn what_our_own_people_encrypted_is_opened_only_where_no_rule_keeps_it_closed() {
+    for (rules, expected) in [
+        ("", "opened"),
+        ("[[incoming]]\nto = \"zoe@example.org\"\ndecrypt = false\n", "opened"),
+        ("[[incoming]]\nto = \"bob@example.org\"\ndecrypt = false\n", "verified"),
+        ("[[rule]]\nfrom = \"alice@example.org\"\nsign = \"never\"\nencrypt = \"required\"\n", "passed"),
+    ] {
+        let envelope = Envelope {
+            sender: "alice@example.org".to_owned(),
+            recipients: vec!["bob@example.org".to_owned()],
+            login: Some("alice".to_owned()),
+            ..Envelope::default()
+        };
+        let outcome = agent(rules).treat(&envelope, &Message::from_stored(encrypted().as_bytes()), now());
+        let outcome = outcome.unwrap();
+        assert_eq!(
+            (outcome.action, outcome.edits.body.is_some()),
+            (expected, expected == "opened"),
+            "{rules}"
+        );
+    }
+}
