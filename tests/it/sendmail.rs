@@ -65,7 +65,7 @@ fn recipients_of_copies_are_removed_from_the_form_that_stays() {
 }
 
 #[test]
-fn opened_text_is_not_for_a_recipient_who_may_not_be_removed() {
+fn sendmail_gives_opened_text_to_nobody_who_may_not_be_removed() {
     let running = lab("sendmail-removal").start_sendmail().unwrap();
     let lab = &running.lab;
     let (erin, bob) = (lab.erin.address.as_str(), lab.bob.address.as_str());
