@@ -15,6 +15,7 @@ mod field;
 mod from;
 mod hazard;
 mod header;
+mod mailboxes;
 mod message;
 mod multipart;
 mod rewrite;
