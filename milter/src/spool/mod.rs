@@ -332,7 +332,7 @@ impl Shared {
             // One that is damaged is the sender's to report.
             let Ok((entry, _)) = Entry::read(&path) else { continue };
             let tags = self.tags(identity_of(&path), &entry.recipients);
-            self.memory().hold(&tags, now);
+            self.memory().hold_again(&tags, now);
         }
         let waiting = self.sets.waiting();
         if waiting > 0 {

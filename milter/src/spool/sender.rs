@@ -15,6 +15,7 @@ use std::{
 };
 
 use agent::settings::Listen;
+use rustix::io::Errno;
 use tracing::{error, info, warn};
 
 use smime::mime::Message;
@@ -28,6 +29,7 @@ use super::{
     server,
     set::{Held, Sets, age, files, identity_of, sync},
     smtp::{self, Report, Trouble},
+    try_to_write,
 };
 
 /// Sends what is in the spool.
@@ -144,7 +146,7 @@ impl Sender {
     }
 
     pub(super) fn send(&self, path: &Path, now: SystemTime) -> Result<(), Wait> {
-        let (entry, message) = match Entry::read(path) {
+        let (mut entry, message) = match Entry::read(path) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 error!(path = %path.display(), "a copy is damaged, and is put aside");
@@ -157,6 +159,12 @@ impl Sender {
             }
             Err(error) => return Err(Wait::Copy(error.to_string())),
         };
+        let written = entry.recipients.len();
+        self.leave_out_settled(path, &mut entry, now);
+        if entry.recipients.is_empty() {
+            return self.finish(path);
+        }
+        self.check_spool()?;
         let parsed = Message::from_stored(&message);
         let results = self.shared.results(&parsed);
         let marker = |recipients: &[String]| {
@@ -179,14 +187,48 @@ impl Sender {
                 |(one, reply)| (one, format!("551 5.4.7 not taken for five days, at last: {reply}"));
             report.refused.extend(report.later.drain(..).map(expired));
         }
-        self.settle(path, entry, &message, report, now)
+        self.settle(path, (entry, written), &message, report, now)
     }
 
-    /// Does what the server's answer asks for. What cannot be done now is left for the next time.
+    /// Leaves out those who have the copy, or will not get it, where that could not be written into it.
+    fn leave_out_settled(&self, path: &Path, entry: &mut Entry, now: SystemTime) {
+        let identity = identity_of(path);
+        let mut memory = self.shared.memory();
+        let mut settled = Vec::new();
+        entry.recipients.retain(|recipient| {
+            let tag = self.shared.key.tag(identity, recipient);
+            let is_settled = memory.is_settled(&tag, now);
+            settled.extend(is_settled.then_some(tag));
+            !is_settled
+        });
+        if let Err(reason) = memory.remember(&settled, now) {
+            warn!(%reason, "it is remembered who has a copy only until the milter stops");
+        }
+    }
+
+    /// Sends nothing whose end could not be written down. A full disk is no reason: what is sent makes room.
+    fn check_spool(&self) -> Result<(), Wait> {
+        match try_to_write(&self.shared.folder) {
+            Err(error) if forgets(&error) => {
+                let folder = self.shared.folder.display();
+                Err(Wait::Server(format!("{folder}: {error}: nobody could write down who has a copy")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a copy away with which nothing is left to do.
+    fn finish(&self, path: &Path) -> Result<(), Wait> {
+        let done = self.shared.sets.finish(path);
+        done.map_err(|error| Wait::Copy(format!("it is done, and cannot be removed: {error}")))
+    }
+
+    /// Does what the server's answer asks for, of an entry that is `written` with so many recipients. What cannot be done now is
+    /// left for the next time.
     fn settle(
         &self,
         path: &Path,
-        entry: Entry,
+        (entry, written): (Entry, usize),
         message: &[u8],
         report: Report,
         now: SystemTime,
@@ -204,7 +246,7 @@ impl Sender {
         if !refused.is_empty() {
             let recipients: Vec<String> = refused.iter().map(|(recipient, _)| recipient.clone()).collect();
             match self.give_up(path, &entry, message, &refused, now) {
-                Ok(()) => self.shared.memory().forget(&self.shared.tags(identity, &recipients)),
+                Ok(()) => self.shared.memory().told(&self.shared.tags(identity, &recipients), now),
                 Err(error) => {
                     reason = Some(error);
                     left.extend(recipients);
@@ -212,10 +254,9 @@ impl Sender {
             }
         }
         if left.is_empty() {
-            let done = self.shared.sets.finish(path);
-            return done.map_err(|error| Wait::Copy(format!("it is done, and cannot be removed: {error}")));
+            return self.finish(path);
         }
-        if left.len() < entry.recipients.len()
+        if left.len() < written
             && let Err(error) = Sets::replace(path, &Entry { recipients: left, ..entry }, message)
         {
             reason = Some(format!("some have it, and this cannot be written: {error}"));
@@ -291,6 +332,12 @@ impl Sender {
         sync(&folder)?;
         Ok(folder.join(format!("{}-{}", identity_of(path), self.shared.sets.number())))
     }
+}
+
+/// Whether a folder that cannot be written to for this reason lets nothing be removed either.
+fn forgets(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+        || Errno::from_io_error(error) == Some(Errno::IO)
 }
 
 /// The first of those who are refused, and why.

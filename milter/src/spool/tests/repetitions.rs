@@ -1,5 +1,8 @@
 //! Messages that come again, after a crash or a lost answer, get nobody a second copy.
 
+use std::os::fd::AsRawFd as _;
+
+use super::sender::Wait;
 use super::*;
 
 #[test]
@@ -136,4 +139,58 @@ fn without_a_message_id_nothing_is_taken_for_a_repetition() {
     let without = Message::from_stored(b"Subject: x\n\nHello.\n");
     assert_ne!(spool.identify(&envelope(), &without), spool.identify(&envelope(), &without));
     assert_eq!(spool.identify(&envelope(), &message()), spool.identify(&envelope(), &message()));
+}
+
+/// A copy under a name by which it can be read and not be removed.
+fn stuck(folder: &Path, entry: &Entry) -> (File, PathBuf) {
+    let path = folder.join("stuck");
+    let mut file = File::create(&path).unwrap();
+    entry.write(b"Subject: x\r\n\r\nHello.\r\n", &mut file).unwrap();
+    let file = File::open(&path).unwrap();
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    (file, path)
+}
+
+#[test]
+fn a_copy_that_cannot_be_removed_is_sent_once_also_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let arrived = server(listener);
+    let to = ["b@example.net", "c@example.net"].map(str::to_owned);
+    let (_file, path) = stuck(folder.path(), &Entry::plain("a@example.org".to_owned(), to.into()));
+    for _ in 0..2 {
+        let spool = open(folder.path(), nobody()).unwrap();
+        let sender = sender_of(&spool, port);
+        for _ in 0..3 {
+            let sent = sender.send(&path, SystemTime::now());
+            assert!(matches!(sent, Err(Wait::Copy(reason)) if reason.contains("cannot be removed")));
+        }
+    }
+    let (commands, _) = arrived.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(recipients(&commands), ["b@example.net", "c@example.net"]);
+    assert!(arrived.try_recv().is_err(), "it was sent again");
+}
+
+#[test]
+fn a_copy_that_cannot_be_written_anew_is_sent_only_to_those_who_are_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let arrived = server_that(listener, |line| match line {
+        "RCPT TO:<c@example.net>" => Some("450 4.2.0 the mailbox is busy"),
+        "RCPT TO:<d@example.net>" => Some("550 5.1.1 nobody"),
+        _ => None,
+    });
+    let to = ["b@example.net", "c@example.net", "d@example.net"].map(str::to_owned);
+    let (_file, path) = stuck(folder.path(), &Entry::plain("a@example.org".to_owned(), to.into()));
+    let spool = open(folder.path(), nobody()).unwrap();
+    let sender = sender_of(&spool, port);
+    // It has no age: its name does not tell one.
+    let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1);
+    for _ in 0..3 {
+        assert!(matches!(sender.send(&path, now), Err(Wait::Copy(_))));
+    }
+    let (commands, _) = arrived.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(recipients(&commands), ["b@example.net"]);
+    assert!(arrived.try_recv().is_err(), "it was sent again");
+    assert_eq!(spool.shared.sets.ready().unwrap().len(), 1, "the sender is told once of d");
 }
