@@ -48,9 +48,7 @@ impl From<Error> for CallError {
         let malformed = |what| Self::malformed("the PKCS#11 module", what);
         match error {
             Error::Pkcs11(rv, function) => Self::new(function_name(function), rv),
-            Error::NullFunctionPointer | Error::NotSupported => {
-                Self::new("the PKCS#11 module", RvError::FunctionNotSupported)
-            }
+            Error::NullFunctionPointer => Self::new("the PKCS#11 module", RvError::FunctionNotSupported),
             Error::Utf8(_) | Error::NulError(_) => malformed("text that is not text"),
             Error::TryFromInt(_) | Error::TryFromSlice(_) | Error::ParseInt(_) => {
                 malformed("a value of the wrong size")
@@ -125,6 +123,8 @@ fn function_name(function: Function) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use cryptoki::object::KeyType;
+
     use super::*;
 
     #[test]
@@ -141,5 +141,12 @@ mod tests {
         }
         let error = CallError::from(Error::Pkcs11(RvError::SessionCount, Function::OpenSession));
         assert_eq!(error.to_string(), "C_OpenSession returned CKR_SESSION_COUNT");
+    }
+
+    #[test]
+    fn a_key_of_a_type_without_a_name_is_no_fault_of_the_module() {
+        // CKK_HSS of PKCS #11 3.1, which cryptoki has no word for: it concerns that object, and not the token.
+        let error = CallError::from(KeyType::try_from(0x46).unwrap_err());
+        assert_eq!(error.rv(), None, "{error}");
     }
 }
