@@ -11,7 +11,10 @@ mod rule;
 mod source;
 mod trust;
 
-use std::path::PathBuf;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use audit::AuditFile;
 use hsmpool::{Lane, server::Permission};
@@ -26,6 +29,12 @@ pub(crate) use rule::{ConditionKeys, RuleSection};
 pub use rule::{HeaderProtection, Level, Mixed, NoCertificate, SignatureForm, WhenUnknown};
 pub(crate) use source::{LdapSection, LookupSection, PlaceSection, SourceSection};
 pub(crate) use trust::{TrustSection, revocation_word};
+
+/// Whether the last line of a file has an end. One that is being written, and is cut off inside a line, may still be TOML: with
+/// fewer rules, or clients that may do more.
+pub fn is_whole(path: &Path) -> io::Result<bool> {
+    Ok(fs::read(path)?.last().is_none_or(|last| *last == b'\n'))
+}
 
 /// All sections. Sections with a mistake are left out and complained of.
 #[derive(Debug, Default)]
@@ -281,6 +290,7 @@ fn audit(section: &mut Section<'_, '_>) -> Option<AuditSection> {
 }
 
 fn client(section: &mut Section<'_, '_>) -> ClientSection {
+    section.not_empty("certificates");
     ClientSection {
         line: section.line(),
         user: section.string("user"),

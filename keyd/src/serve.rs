@@ -16,9 +16,10 @@ use std::{
 
 use agent::{
     LogFormat, Settings,
+    config::is_whole,
     settings::{Keyd, Log},
 };
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use audit::AuditLog;
 use daemon::{logging, open_audit, systemd};
 use hsmpool::{
@@ -224,6 +225,12 @@ impl Keeping {
     /// Reads the configuration again. What is wrong with it is told, and all stays as it was.
     fn reload(&mut self, path: &Path) {
         let loaded = load(path).and_then(|(settings, keyd, socket)| {
+            let is_whole = is_whole(path).with_context(|| format!("cannot read {}", path.display()))?;
+            ensure!(
+                is_whole,
+                "the last line of {} has no end. Is the file whole? Then end that line",
+                path.display()
+            );
             let door = Door::new(&keyd)?;
             Ok((settings, keyd, socket, door))
         });

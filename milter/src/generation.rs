@@ -4,12 +4,12 @@
 //! configuration says nothing else of them; what belongs to the process (sockets, limits, spool, log) stays.
 
 use std::error::Error;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use agent::config::is_whole;
 use agent::settings::{IdentitySettings, Milter, start_pool};
 use agent::{Agent, AuditedKey, Envelope, Identities, Settings, harvester, open_cache, store_of};
 use anyhow::{Context as _, Result, bail};
@@ -97,7 +97,10 @@ impl Generation {
 
     fn try_reload(&mut self) -> Result<Vec<String>> {
         let (settings, milter) = load(&self.path)?;
-        is_whole(&self.path)?;
+        let path = self.path.display();
+        if !is_whole(&self.path).with_context(|| format!("cannot read the configuration {path}"))? {
+            bail!("the last line of {path} has no end. Is the file whole? Then end that line");
+        }
         if settings.rules().is_empty() && !self.settings.rules().is_empty() {
             bail!(
                 "no [[rule]] is left of {}: all mail would leave as it is. Is the file whole? Restart if it is meant",
@@ -207,15 +210,6 @@ fn connected(settings: &Settings) -> Result<Pool> {
         return Err(error).context("the new tokens cannot be used");
     }
     Ok(pool)
-}
-
-/// Refuses a file that is being written: cut off inside a line it may still be TOML, with fewer rules.
-fn is_whole(path: &Path) -> Result<()> {
-    let text = fs::read(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    if text.last().is_some_and(|last| *last != b'\n') {
-        bail!("the last line of {} has no end. Is the file whole? Then end that line", path.display());
-    }
-    Ok(())
 }
 
 /// Whether a token has the key of an identity. One that has lost its connection keeps no other settings away.

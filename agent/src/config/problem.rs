@@ -120,6 +120,16 @@ pub enum Problem {
         /// The section.
         section: &'static str,
     },
+    /// A list of nothing, where the key's absence means everything.
+    #[error(
+        "`{key}` in {section} is empty, which would mean the same as without it: all; write what is meant, or take it out"
+    )]
+    EmptyList {
+        /// The key.
+        key: &'static str,
+        /// The section.
+        section: &'static str,
+    },
     /// A value of another type than the key's.
     #[error("`{key}` in {section} must be {expected}, but is {found}")]
     WrongType {
@@ -187,6 +197,7 @@ impl Problem {
             Self::SectionShape { expected } => *expected == title,
             Self::UnknownKey { section, .. }
             | Self::MissingKey { section, .. }
+            | Self::EmptyList { section, .. }
             | Self::WrongType { section, .. }
             | Self::UnknownWord { section, .. }
             | Self::WrongValue { section, .. }

@@ -276,6 +276,7 @@ impl<'a, 'i> Section<'a, 'i> {
 
     /// A text, or a list of texts; empty where the key is absent.
     pub(super) fn texts(&mut self, key: &'static str) -> Vec<At<String>> {
+        self.not_empty(key);
         match self.take(key).map(|value| (value, value.get_ref())) {
             Some((_, DeValue::Array(_))) => self.strings(key),
             Some((value, DeValue::String(text))) => vec![self.at(value, text.clone().into_owned())],
@@ -284,6 +285,17 @@ impl<'a, 'i> Section<'a, 'i> {
                 Vec::new()
             }
             None => Vec::new(),
+        }
+    }
+
+    /// Complains of a list with nothing in it, for keys whose absence means all: who writes that means none.
+    pub(super) fn not_empty(&mut self, key: &'static str) {
+        if let Some(value) = self.table.get(key)
+            && let DeValue::Array(array) = value.get_ref()
+            && array.is_empty()
+        {
+            let line = self.at(value, ()).line;
+            self.report.add(line, Problem::EmptyList { key, section: self.title });
         }
     }
 
@@ -308,6 +320,7 @@ impl<'a, 'i> Section<'a, 'i> {
 
     /// A list of some of a few words; empty where the key is absent.
     pub(super) fn words<T: Copy>(&mut self, key: &'static str, meanings: &[(&'static str, T)]) -> Vec<T> {
+        self.not_empty(key);
         let mut found = Vec::new();
         for word in self.strings(key) {
             match meanings.iter().find(|(known, _)| *known == word.value) {

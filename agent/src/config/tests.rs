@@ -109,6 +109,23 @@ fn every_mistake_is_told_with_line_key_and_what_was_meant() {
 }
 
 #[test]
+fn a_list_of_nothing_is_not_taken_for_all() {
+    let client = "[keyd]\n[[keyd.client]]\nuser = \"mail\"\n";
+    for (section, text, key) in [
+        ("[[rule]]", "[[rule]]\n".to_owned(), "to"),
+        ("[[rule]]", "[[rule]]\n".to_owned(), "login"),
+        ("[[incoming]]", "[[incoming]]\n".to_owned(), "sender"),
+        ("[[keyd.client]]", client.to_owned(), "operations"),
+        ("[[keyd.client]]", client.to_owned(), "lanes"),
+        ("[[keyd.client]]", client.to_owned(), "certificates"),
+    ] {
+        let expected = format!("`{key}` in {section} is empty, which would mean the same as without it: all");
+        let found = complaints(&format!("{text}{key} = []\n"));
+        assert!(found.iter().any(|found| found.contains(&expected)), "{found:#?}");
+    }
+}
+
+#[test]
 fn mistakes_in_a_rule_or_the_cache_are_told_in_the_same_way() {
     for (text, expected) in [
         (

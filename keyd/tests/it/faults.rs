@@ -272,4 +272,14 @@ fn the_configuration_is_read_again_without_losing_anything() {
     keyd.signal(Signal::HUP);
     eventually("the mistake is told", || keyd.log().contains("the configuration stays as it was"));
     sign(&key, b"five").unwrap();
+
+    // Written as far as a line that would have said what the client may not do.
+    lab.clients = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\noperations = [\"decrypt\"]");
+    lab.write_config();
+    let path = lab.directory.join("hsmime.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.trim_end()).unwrap();
+    keyd.signal(Signal::HUP);
+    eventually("the file is not taken for whole", || keyd.log().contains("has no end"));
+    sign(&key, b"six").unwrap();
 }
