@@ -6,11 +6,10 @@
 //! keeps: servers make it anew.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    ffi::{OsStr, OsString},
+    collections::{BTreeSet, HashSet},
+    ffi::OsString,
     fs::File,
     io::{self, Read},
-    os::unix::fs::{MetadataExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -18,7 +17,8 @@ use rustix::fs::{OFlags, syncfs};
 
 use super::{
     commit::{BATCH, BATCH_OCTETS},
-    name::{base, hash, info, predecessor, successor},
+    files::{beneath, beside, check, folders, make_like, now, pairs, sweep, sync_folders},
+    name::{hash, successor},
     tree::Tree,
 };
 use crate::{
@@ -323,134 +323,4 @@ impl Sink for MaildirReplacer {
         self.forget_sum()?;
         self.sync()
     }
-}
-
-/// Removes what was not completed.
-fn sweep(beneath: &Beneath, tmp: &Path) -> Result<(), BatchError> {
-    for name in names(beneath, tmp)? {
-        if name.as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
-            let path = tmp.join(name);
-            beneath.remove(&path).map_err(|source| BatchError::Write { path, source })?;
-        }
-    }
-    Ok(())
-}
-
-/// All successors of which the predecessor is there as well.
-fn pairs(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, BatchError> {
-    let mut found = Vec::new();
-    for folder in folders {
-        // Several files may have one unique name.
-        let mut by_hash: HashMap<u64, Vec<PathBuf>> = HashMap::new();
-        let mut successors = Vec::new();
-        for part in ["new", "cur"] {
-            for name in names(beneath, &folder.join(part))? {
-                let of = predecessor(&name);
-                let (number, path) = (hash(base(&name).as_encoded_bytes()), folder.join(part).join(name));
-                if let Some(of) = of {
-                    successors.push((of, path.clone()));
-                }
-                by_hash.entry(number).or_default().push(path);
-            }
-        }
-        // Of those with the same flags first.
-        let is_of = |path: &Path, of: &PathBuf| beside(of, path.file_name().unwrap_or_default()) == *path;
-        for with_same_flags in [true, false] {
-            successors.retain(|(of, path)| {
-                let Some(all) = by_hash.get_mut(of) else { return false };
-                let at = all.iter().position(|of| !with_same_flags || is_of(path, of));
-                found.extend(at.map(|at| (path.clone(), all.swap_remove(at))));
-                at.is_none()
-            });
-        }
-    }
-    Ok(found)
-}
-
-fn beneath(root: &Path) -> Result<Beneath, BatchError> {
-    Beneath::of(root).map_err(|source| BatchError::Read { origin: root.display().to_string(), source })
-}
-
-fn folders(root: &Path, tree: &Tree) -> Vec<PathBuf> {
-    tree.folders.iter().map(|folder| root.join(folder)).collect()
-}
-
-/// Where a message is now: others change flags, and move it from `new` to `cur`.
-fn now(beneath: &Beneath, path: &Path, state: Option<State>) -> Result<Option<PathBuf>, BatchError> {
-    let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
-    match beneath.metadata(path) {
-        Ok(_) => return Ok(Some(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
-    let wanted = base(path.file_name().unwrap_or_default());
-    let Some(folder) = path.parent().and_then(Path::parent) else { return Ok(None) };
-    let mut found = None;
-    for part in ["new", "cur"] {
-        let part = folder.join(part);
-        for (name, inode) in entries(beneath, &part)? {
-            let is_it = state.is_none_or(|state| state.is_of(inode));
-            // Another one may have its unique name.
-            if base(&name) == wanted && (is_it || found.is_none()) {
-                found = Some(part.join(name));
-                if is_it {
-                    return Ok(found);
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// An error if a message is not the one that was read.
-fn check(beneath: &Beneath, path: &Path, state: Option<State>) -> Result<(), BatchError> {
-    let there = beneath
-        .metadata(path)
-        .map_err(|source| BatchError::Read { origin: path.display().to_string(), source })?;
-    if state.is_none_or(|state| State::of(&there) == state) {
-        return Ok(());
-    }
-    Err(BatchError::Changed { path: path.to_owned() })
-}
-
-/// Where a successor of this name belongs: into the folder of its predecessor, with its flags.
-fn beside(predecessor: &Path, successor: &OsStr) -> PathBuf {
-    let mut name = OsString::from(base(successor));
-    name.push(info(predecessor.file_name().unwrap_or_default()));
-    predecessor.with_file_name(name)
-}
-
-/// The names in a folder, if there is one.
-fn names(beneath: &Beneath, folder: &Path) -> Result<Vec<OsString>, BatchError> {
-    Ok(entries(beneath, folder)?.into_iter().map(|(name, _)| name).collect())
-}
-
-/// The same with inodes.
-fn entries(beneath: &Beneath, folder: &Path) -> Result<Vec<(OsString, u64)>, BatchError> {
-    match beneath.names(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        names => names.map_err(|source| BatchError::Read { origin: folder.display().to_string(), source }),
-    }
-}
-
-/// Makes a folder for whom another belongs to.
-fn make_like(beneath: &Beneath, path: &Path, other: &Path) -> io::Result<()> {
-    let like = beneath.metadata(other)?;
-    match beneath.make_folder(path, like.mode() & 0o777) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        made => made?,
-    }
-    let made = beneath.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-    let ours = made.metadata()?;
-    if (ours.uid(), ours.gid()) == (like.uid(), like.gid()) {
-        return Ok(());
-    }
-    fchown(&made, Some(like.uid()), Some(like.gid()))
-}
-
-fn sync_folders(beneath: &Beneath, folders: &BTreeSet<PathBuf>) -> Result<(), BatchError> {
-    for folder in folders {
-        beneath.sync(folder).map_err(|source| BatchError::Write { path: folder.clone(), source })?;
-    }
-    Ok(())
 }

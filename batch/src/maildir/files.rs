@@ -1,0 +1,151 @@
+//! The files of a Maildir in which messages are replaced: where they are now, which two are one message, what belongs where.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::fs::{MetadataExt, fchown},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::OFlags;
+
+use super::{
+    name::{base, hash, info, predecessor},
+    tree::Tree,
+};
+use crate::{attributes::State, beneath::Beneath, error::BatchError, output::PARTIAL};
+
+/// Removes what was not completed.
+pub(super) fn sweep(beneath: &Beneath, tmp: &Path) -> Result<(), BatchError> {
+    for name in names(beneath, tmp)? {
+        if name.as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
+            let path = tmp.join(name);
+            beneath.remove(&path).map_err(|source| BatchError::Write { path, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// All successors of which the predecessor is there as well.
+pub(super) fn pairs(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, BatchError> {
+    let mut found = Vec::new();
+    for folder in folders {
+        // Several files may have one unique name.
+        let mut by_hash: HashMap<u64, Vec<PathBuf>> = HashMap::new();
+        let mut successors = Vec::new();
+        for part in ["new", "cur"] {
+            for name in names(beneath, &folder.join(part))? {
+                let of = predecessor(&name);
+                let (number, path) = (hash(base(&name).as_encoded_bytes()), folder.join(part).join(name));
+                if let Some(of) = of {
+                    successors.push((of, path.clone()));
+                }
+                by_hash.entry(number).or_default().push(path);
+            }
+        }
+        // Of those with the same flags first.
+        let is_of = |path: &Path, of: &PathBuf| beside(of, path.file_name().unwrap_or_default()) == *path;
+        for with_same_flags in [true, false] {
+            successors.retain(|(of, path)| {
+                let Some(all) = by_hash.get_mut(of) else { return false };
+                let at = all.iter().position(|of| !with_same_flags || is_of(path, of));
+                found.extend(at.map(|at| (path.clone(), all.swap_remove(at))));
+                at.is_none()
+            });
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn beneath(root: &Path) -> Result<Beneath, BatchError> {
+    Beneath::of(root).map_err(|source| BatchError::Read { origin: root.display().to_string(), source })
+}
+
+pub(super) fn folders(root: &Path, tree: &Tree) -> Vec<PathBuf> {
+    tree.folders.iter().map(|folder| root.join(folder)).collect()
+}
+
+/// Where a message is now: others change flags, and move it from `new` to `cur`.
+pub(super) fn now(
+    beneath: &Beneath,
+    path: &Path,
+    state: Option<State>,
+) -> Result<Option<PathBuf>, BatchError> {
+    let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
+    match beneath.metadata(path) {
+        Ok(_) => return Ok(Some(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let wanted = base(path.file_name().unwrap_or_default());
+    let Some(folder) = path.parent().and_then(Path::parent) else { return Ok(None) };
+    let mut found = None;
+    for part in ["new", "cur"] {
+        let part = folder.join(part);
+        for (name, inode) in entries(beneath, &part)? {
+            let is_it = state.is_none_or(|state| state.is_of(inode));
+            // Another one may have its unique name.
+            if base(&name) == wanted && (is_it || found.is_none()) {
+                found = Some(part.join(name));
+                if is_it {
+                    return Ok(found);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// An error if a message is not the one that was read.
+pub(super) fn check(beneath: &Beneath, path: &Path, state: Option<State>) -> Result<(), BatchError> {
+    let there = beneath
+        .metadata(path)
+        .map_err(|source| BatchError::Read { origin: path.display().to_string(), source })?;
+    if state.is_none_or(|state| State::of(&there) == state) {
+        return Ok(());
+    }
+    Err(BatchError::Changed { path: path.to_owned() })
+}
+
+/// Where a successor of this name belongs: into the folder of its predecessor, with its flags.
+pub(super) fn beside(predecessor: &Path, successor: &OsStr) -> PathBuf {
+    let mut name = OsString::from(base(successor));
+    name.push(info(predecessor.file_name().unwrap_or_default()));
+    predecessor.with_file_name(name)
+}
+
+/// The names in a folder, if there is one.
+fn names(beneath: &Beneath, folder: &Path) -> Result<Vec<OsString>, BatchError> {
+    Ok(entries(beneath, folder)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same with inodes.
+fn entries(beneath: &Beneath, folder: &Path) -> Result<Vec<(OsString, u64)>, BatchError> {
+    match beneath.names(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names.map_err(|source| BatchError::Read { origin: folder.display().to_string(), source }),
+    }
+}
+
+/// Makes a folder for whom another belongs to.
+pub(super) fn make_like(beneath: &Beneath, path: &Path, other: &Path) -> io::Result<()> {
+    let like = beneath.metadata(other)?;
+    match beneath.make_folder(path, like.mode() & 0o777) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    let made = beneath.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let ours = made.metadata()?;
+    if (ours.uid(), ours.gid()) == (like.uid(), like.gid()) {
+        return Ok(());
+    }
+    fchown(&made, Some(like.uid()), Some(like.gid()))
+}
+
+pub(super) fn sync_folders(beneath: &Beneath, folders: &BTreeSet<PathBuf>) -> Result<(), BatchError> {
+    for folder in folders {
+        beneath.sync(folder).map_err(|source| BatchError::Write { path: folder.clone(), source })?;
+    }
+    Ok(())
+}
