@@ -148,6 +148,11 @@ impl Connector for ChildConnector {
         self.tokens.iter().map(TokenSettings::most_sessions).sum()
     }
 
+    fn most_requests(&self) -> usize {
+        let of = |token: &TokenSettings| token.queue.saturating_add(token.most_sessions());
+        self.tokens.iter().map(of).fold(0, usize::saturating_add)
+    }
+
     fn overdue(&self) -> bool {
         let mut state = self.lock();
         let Some(child) = &mut state.child else { return false };

@@ -81,13 +81,14 @@ enum Ended {
 impl Remote {
     /// A backend of that number of that router; [`Self::start`] begins to connect.
     pub(crate) fn new(connector: Box<dyn Connector>, number: usize, router: Weak<Router>) -> Arc<Self> {
+        let most = connector.most_requests();
         Arc::new_cyclic(|own| Self {
             connector,
             number,
             router,
             own: Weak::clone(own),
-            interactive: Link::new(Lane::Interactive),
-            bulk: Link::new(Lane::Bulk),
+            interactive: Link::new(Lane::Interactive, most),
+            bulk: Link::new(Lane::Bulk, most),
             phase: Mutex::new(Phase::Connecting),
             phase_changed: Condvar::new(),
             keys: RwLock::default(),

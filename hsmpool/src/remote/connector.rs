@@ -29,6 +29,11 @@ pub(crate) trait Connector: Send + Sync {
         1
     }
 
+    /// How many requests of a lane it may have at a time, as the configuration says.
+    fn most_requests(&self) -> usize {
+        usize::MAX
+    }
+
     /// An answer is overdue. `true`: the connections are of no use any more.
     fn overdue(&self) -> bool {
         false

@@ -27,7 +27,7 @@ use super::{
     gate::Open,
     outbox::Outbox,
     pins::PinNotice,
-    server::Server,
+    server::{Server, WINDOW},
     wire::FromServer,
 };
 use crate::{Pool, login::PinRecord, token::Token};
@@ -41,7 +41,12 @@ pub fn host_module() -> io::Result<()> {
     dup2_stdout(stderr())?;
     let other = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
     let configure: Vec<u8> = read_frame(&interactive)?;
-    let Configure { tokens, salt, pins } = frame::decode(&configure).map_err(|error| other(&error))?;
+    let Configure { mut tokens, salt, pins } = frame::decode(&configure).map_err(|error| other(&error))?;
+    // The parent keeps to the queue that is configured. Here all that it may ask finds room: a reader that waits for
+    // some hears of no cancellation, and what is behind it is owed an answer for so long that the parent ends all this.
+    for token in &mut tokens {
+        token.queue = token.queue.max(usize::try_from(WINDOW).unwrap_or(usize::MAX));
+    }
 
     let stream = Arc::new(interactive);
     let outbox = Outbox::new(Arc::clone(&stream));

@@ -24,6 +24,8 @@ use crate::{
 /// A lane.
 pub(super) struct Link {
     pub(super) lane: Lane,
+    /// How many requests may be without an answer, whatever the server takes.
+    most: usize,
     state: Mutex<State>,
     /// Callers wait here for an answer that makes room.
     room: Condvar,
@@ -69,8 +71,8 @@ type Unspeakable = (Box<Request>, KeyError);
 pub(super) struct Unasked(u64);
 
 impl Link {
-    pub(super) fn new(lane: Lane) -> Self {
-        Self { lane, state: Mutex::default(), room: Condvar::new() }
+    pub(super) fn new(lane: Lane, most: usize) -> Self {
+        Self { lane, most: most.max(1), state: Mutex::default(), room: Condvar::new() }
     }
 
     /// Takes in a request; waits for room until `patience` ends.
@@ -82,7 +84,7 @@ impl Link {
                 drop(state);
                 return Err(Refused::Out(request));
             }
-            if state.in_use() < state.window() {
+            if state.in_use() < state.window().min(self.most) {
                 place(state, request);
                 return Ok(());
             }
@@ -254,7 +256,7 @@ impl Link {
 
     pub(super) fn is_full(&self) -> bool {
         let state = self.lock();
-        state.in_use() >= state.window()
+        state.in_use() >= state.window().min(self.most)
     }
 
     /// Ends the connection, if there is one; its reader finds out.

@@ -431,7 +431,7 @@ impl ServedKey {
 }
 
 /// How many requests of a connection may be without an answer.
-const WINDOW: u32 = 1024;
+pub(super) const WINDOW: u32 = 1024;
 /// How many octets of answers may wait for a client before it is not read any more.
 pub(super) const BACKLOG: usize = 256 * 1024;
 /// How long a client may take to introduce itself.

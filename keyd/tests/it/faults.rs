@@ -1,7 +1,9 @@
 //! Modules that crash and hang, PINs that are wrong.
 
 use std::{
-    fs, thread,
+    fs,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -100,6 +102,37 @@ fn a_token_that_does_one_thing_at_a_time_is_slow_and_not_hanging() {
         }
     });
     assert_eq!(keyd.module_process(), module, "{}", keyd.log());
+}
+
+#[test]
+fn a_module_process_with_more_to_do_than_its_token_s_queue_holds_is_not_killed() {
+    let mut lab = Lab::new();
+    (lab.sessions, lab.queue) = (1, 4);
+    let keyd = lab.start();
+    let (pool, watch) = (lab.pool(), lab.pool());
+    pool.ready(LONG).unwrap();
+    watch.ready(LONG).unwrap();
+    let module = keyd.module_process();
+    lab.control.add(Rule::in_turn(Duration::from_millis(100)).on([Function::Sign])).unwrap();
+    let deadline = Duration::from_millis(1500);
+    let (key, behind) = (&pool.with_deadline(deadline).key(&lab.certificate), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for caller in 0..60_u32 {
+            // Many have gone when it is their turn.
+            scope.spawn(move || drop(sign(key, &caller.to_le_bytes())));
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < 2 * deadline {
+            let waiting = watch.status().first().map_or(0, |token| token.waiting);
+            behind.fetch_max(waiting, Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    eventually("signatures again", || sign(key, b"again").is_ok());
+    assert_eq!(keyd.module_process(), module, "{}", keyd.log());
+    // The one in work is not always counted as such yet.
+    let behind = behind.into_inner();
+    assert!((3..=5).contains(&behind), "the queue is not what is configured: {behind}");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(crate) struct Lab {
     /// What is changed before [`Lab::start`].
     pub(crate) deadline_ms: u64,
     pub(crate) sessions: usize,
+    pub(crate) queue: usize,
     pub(crate) clients: String,
     pub(crate) keyd: String,
 }
@@ -62,6 +63,7 @@ impl Lab {
             certificate,
             deadline_ms: 10_000,
             sessions: 2,
+            queue: 1024,
             clients,
             keyd: "audit = \"audit.jsonl\"\n".to_owned(),
         }
@@ -99,9 +101,9 @@ impl Lab {
     pub(crate) fn write_config(&self) -> PathBuf {
         let module = testmodule::library().unwrap();
         let text = format!(
-            "[[token]]\nmodule = {module:?}\nlabel = \"mail\"\npin-file = \"pin\"\nsessions = {}\ndeadline-ms = {}\n\
-             [pool]\nsocket = \"keyd.sock\"\n[keyd]\n{}{}",
-            self.sessions, self.deadline_ms, self.keyd, self.clients
+            "[[token]]\nmodule = {module:?}\nlabel = \"mail\"\npin-file = \"pin\"\nsessions = {}\nqueue = {}\n\
+             deadline-ms = {}\n[pool]\nsocket = \"keyd.sock\"\n[keyd]\n{}{}",
+            self.sessions, self.queue, self.deadline_ms, self.keyd, self.clients
         );
         let path = self.directory.join("hsmime.toml");
         fs::write(&path, text).unwrap();
