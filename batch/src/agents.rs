@@ -115,6 +115,10 @@ impl Task for Decrypt<'_> {
         let received = receiving.receive_in_turns(work.message, Entitled::Owner, (self.clock)());
         received.map(move |message, received| self.opened(message, received, key), work.message)
     }
+
+    fn opens(&self) -> bool {
+        true
+    }
 }
 
 impl Decrypt<'_> {

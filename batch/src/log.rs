@@ -360,6 +360,14 @@ impl<'a> Log<'a> {
 }
 
 impl Observer for Log<'_> {
+    fn others_may_read(&mut self, file: &Path) {
+        self.say(&format!(
+            "warning: everybody may read {}, and so what is opened there: rights stay as they are in place; take them \
+             away with chmod -R o=",
+            file.display()
+        ));
+    }
+
     fn checkpoint(&mut self) -> Result<Noted, BatchError> {
         let (totals, statistics) = (self.totals(), self.statistics.clone());
         Ok(Noted { report: self.report.sync()?, archive: self.report.archive(), totals, statistics })

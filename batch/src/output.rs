@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::{
-    attributes::{Attributes, State},
+    attributes::{Attributes, Rights, State},
     compress::{Compression, Encoder},
     digest::{CopyError, Summed},
     error::BatchError,
@@ -32,6 +32,8 @@ pub struct Place {
     partial: PathBuf,
     /// The input that is to be replaced, as it was in the beginning.
     over: Option<State>,
+    /// Which rights to what is new are those to what it was made of.
+    rights: Rights,
 }
 
 impl Place {
@@ -62,7 +64,7 @@ impl Place {
             }
         }
         let partial = with_suffix(&real, PARTIAL);
-        Ok(Self { target: real, partial, over: None })
+        Ok(Self { target: real, partial, over: None, rights: Rights::AsFound })
     }
 
     /// The place of an input that is to be replaced by what comes out.
@@ -76,7 +78,20 @@ impl Place {
             return Err(BatchError::Input { path: target, problem });
         }
         let partial = with_suffix(&target, PARTIAL);
-        Ok(Self { target, partial, over: Some(State::of(&metadata)) })
+        Ok(Self { target, partial, over: Some(State::of(&metadata)), rights: Rights::AsFound })
+    }
+
+    /// For text that was encrypted. In the place of an input it is for whomever that was for.
+    pub(crate) fn for_opened(mut self) -> Self {
+        if !self.is_over_input() {
+            self.rights = Rights::NotForOthers;
+        }
+        self
+    }
+
+    /// Which rights to what is new are those to what it was made of.
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights
     }
 
     /// Whether the input is to be replaced.
@@ -348,8 +363,12 @@ impl Sink for FileSink {
             let file = file.finish()?;
             if let Some(from) = &self.attributes {
                 // Whoever keeps an index of an archive must see that it is another one.
-                let replaces = self.place.is_over_input();
-                if replaces { from.carry_over_but_times(&file)? } else { from.carry_over(&file)? }
+                let (replaces, rights) = (self.place.is_over_input(), self.place.rights());
+                if replaces {
+                    from.carry_over_but_times(&file, rights)?;
+                } else {
+                    from.carry_over(&file, rights)?;
+                }
             }
             file.sync_all()
         });

@@ -61,6 +61,8 @@ pub(crate) struct Run<'a> {
     pub(crate) before: u64,
     /// Whether records tell what was written, or would have been.
     pub(crate) writes: bool,
+    /// Whether text that was encrypted is put in the place of messages' files.
+    pub(crate) opens_files: bool,
 }
 
 /// Runs the task on all that the source gives, and puts the sink's output in place. However that ends, gives what is known
@@ -78,7 +80,7 @@ pub(crate) fn run<'a>(
         Some(Keeping { journal, done, every }) => (Some((journal, every)), done),
         None => (None, Done::default()),
     };
-    let writer = Writer::new(sink, observer, run.writes, journal);
+    let writer = Writer::new(sink, observer, run.writes, run.opens_files, journal);
     let ended = passes(run, source, task, form, writer, &mut done);
     (done, ended)
 }

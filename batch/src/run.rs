@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
     time::Duration,
@@ -12,6 +13,7 @@ use rayon::ThreadPool;
 
 use crate::{
     archive::{Format, Kind},
+    attributes::others_may_read,
     done::{Done, Known},
     error::BatchError,
     journal::{Checkpoint, Job, Journal},
@@ -116,7 +118,10 @@ impl From<BatchError> for Stopped {
 /// the outputs of the inputs before in place, and the one it happened in under its partial name.
 pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool) -> Result<Totals, Stopped> {
     let kinds: Vec<Kind> = options.inputs.iter().map(|input| Kind::of(input)).collect::<Result<_, _>>()?;
-    let places = places(options, &kinds)?;
+    let mut places = places(options, &kinds)?;
+    if task.opens() {
+        places = places.into_iter().map(|place| place.map(Place::for_opened)).collect();
+    }
     report.check_apart(&places)?;
     if let Some(Journaling { resume: false, .. }) = options.journal {
         for ((input, kind), place) in options.inputs.iter().zip(&kinds).zip(&places) {
@@ -201,6 +206,11 @@ fn one(
         return begun.map_or(Ok(()), |begun| begun.keeping.journal.remove());
     }
     let done = begun.as_ref().filter(|begun| begun.goes_on).map(|begun| &begun.keeping.done);
+    let opens_in_place = task.opens() && place.as_ref().is_some_and(Place::is_over_input);
+    let is_read = || fs::metadata(input).is_ok_and(|metadata| others_may_read(input, metadata.mode()));
+    if opens_in_place && kind != Kind::Maildir && is_read() {
+        log.others_may_read(input);
+    }
     let opened = open(options, input, kind, place, done, log);
     let (mut source, mut sink) = match opened {
         Ok(opened) => opened,
@@ -222,6 +232,7 @@ fn one(
         stop,
         before: log.totals().messages(),
         writes: options.output != Output::None,
+        opens_files: opens_in_place && kind == Kind::Maildir,
     };
     let sink = sink.as_mut().map(|sink| &mut **sink as &mut dyn Sink);
     let (done, ended) = pipeline::run(run, &mut *source, task, sink, log, begun.map(|begun| begun.keeping));

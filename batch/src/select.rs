@@ -151,6 +151,10 @@ impl Task for Selected<'_> {
     fn works_on_objects(&self) -> bool {
         self.task.works_on_objects()
     }
+
+    fn opens(&self) -> bool {
+        self.task.opens()
+    }
 }
 
 #[cfg(test)]

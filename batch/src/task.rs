@@ -129,6 +129,11 @@ pub trait Task: Sync {
     fn works_on_objects(&self) -> bool {
         false
     }
+
+    /// Whether it writes text that was encrypted.
+    fn opens(&self) -> bool {
+        false
+    }
 }
 
 /// A message that is worked on, turn by turn.

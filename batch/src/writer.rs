@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -9,6 +10,7 @@ use std::{
 use smime::Fault;
 
 use crate::{
+    attributes::others_may_read,
     digest::{CopyError, Summed},
     done::Content,
     error::BatchError,
@@ -26,6 +28,8 @@ pub(crate) struct Writer<'a> {
     sink: Option<&'a mut dyn Sink>,
     observer: &'a mut dyn Observer,
     writes: bool,
+    /// Whether it is to be told if everybody may read a file in whose place comes what was opened: once.
+    tells_readers: bool,
     /// Messages in a row that failed for a reason outside of them.
     transient: u32,
     notes: Option<Notes>,
@@ -53,6 +57,7 @@ impl<'a> Writer<'a> {
         sink: Option<&'a mut dyn Sink>,
         observer: &'a mut dyn Observer,
         writes: bool,
+        tells_readers: bool,
         journal: Option<(Journal, Duration)>,
     ) -> Self {
         let notes = journal.map(|(journal, every)| Notes {
@@ -63,7 +68,16 @@ impl<'a> Writer<'a> {
             counted: Instant::now(),
             next: Checkpoint::default(),
         });
-        Self { sink, observer, writes, transient: 0, notes, held: Vec::new(), lost: Vec::new() }
+        Self {
+            sink,
+            observer,
+            writes,
+            tells_readers,
+            transient: 0,
+            notes,
+            held: Vec::new(),
+            lost: Vec::new(),
+        }
     }
 
     pub(crate) fn write(&mut self, ready: Ready) -> Result<(), BatchError> {
@@ -200,6 +214,12 @@ impl<'a> Writer<'a> {
         {
             is_written = true;
             let changed = finished.input != finished.output;
+            let (place, file) = (&finished.place, &finished.place.origin.file);
+            let mode = || place.attributes.as_ref().map_or(0, |attributes| attributes.metadata().mode());
+            if self.tells_readers && changed && others_may_read(file, mode()) {
+                self.tells_readers = false;
+                self.observer.others_may_read(file);
+            }
             let Finished { index, place, octets, input, .. } = &finished;
             sink.message(&Outgoing { index: *index, input, place, octets, changed })?;
         }

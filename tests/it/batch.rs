@@ -1,5 +1,6 @@
 //! The batch tool: archives come out complete, the input stays as it was, whatever happens.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -103,6 +104,10 @@ fn an_archive_is_decrypted_and_what_cannot_be_opened_is_copied_and_named() {
         assert_eq!(failed, 1, "{name}: {report:?}");
         let opened = read(&output);
         assert_eq!(opened.len(), mails.len(), "{name}");
+        if output.is_file() {
+            let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&output), mode(&input) & 0o770, "{name}: the text is not for everybody");
+        }
         for (number, (mail, content)) in opened.iter().zip(&contents).enumerate() {
             if number == 5 {
                 assert_eq!(*mail, mime::lf(&mails[5]), "{name}: copied as it was");

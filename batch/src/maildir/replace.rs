@@ -22,7 +22,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
-    attributes::State,
+    attributes::{Rights, State},
     beneath::Beneath,
     digest::{CopyError, Summed},
     direct,
@@ -275,7 +275,7 @@ impl Sink for MaildirReplacer {
             direct::write_all(&mut file, outgoing.octets)?;
             let Some(attributes) = &place.attributes else { return Ok(()) };
             attributes.give_owner(&file)?;
-            attributes.carry_over(&file)
+            attributes.carry_over(&file, Rights::AsFound)
         });
         written.map_err(|source| BatchError::Write { path: from.clone(), source })?;
         let state = place.attributes.as_ref().map(|attributes| State::of(attributes.metadata()));

@@ -112,10 +112,11 @@ pub(super) fn parts(folder: &Path) -> [PathBuf; 3] {
 
 impl Sink for MaildirSink {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
-        let octets = outgoing.octets;
+        let (octets, rights) = (outgoing.octets, self.place.rights());
         let write = |file: &mut File| {
             direct::write_all(file, octets).map_err(Err)?;
-            outgoing.place.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)
+            let attributes = outgoing.place.attributes.as_ref();
+            attributes.map_or(Ok(()), |from| from.carry_over(file, rights)).map_err(Err)
         };
         let changed = outgoing.changed.then_some(octets);
         self.write(&outgoing.place.origin.file, changed, write, |()| octets.len() as u64)
@@ -123,10 +124,10 @@ impl Sink for MaildirSink {
 
     fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
         let origin = large.origin.file.clone();
-        let attributes = large.attributes.clone();
+        let (attributes, rights) = (large.attributes.clone(), self.place.rights());
         let write = |file: &mut File| {
             let copied = copy_all(large, file)?;
-            attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)?;
+            attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file, rights)).map_err(Err)?;
             Ok(copied)
         };
         self.write(&origin, None, write, |copied| copied.written.size)

@@ -134,6 +134,8 @@ pub struct Outgoing<'a> {
 pub trait Observer: Send {
     /// One more.
     fn record(&mut self, record: &Record) -> Result<(), BatchError>;
+    /// Text that was encrypted is put in the place of this file, and anybody may read it.
+    fn others_may_read(&mut self, file: &Path);
     /// Makes what was told durable.
     fn checkpoint(&mut self) -> Result<Noted, BatchError>;
 }

@@ -176,25 +176,26 @@ impl Sink for TreeSink {
 
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
         let place = outgoing.place;
-        let kept = &place.kept;
+        let (kept, rights) = (&place.kept, self.place.rights());
         if place.frame != Frame::File {
             return beside_octets(&self.place.partial().join(PREAMBLE), outgoing.octets);
         }
         self.write(&place.origin.file, |file| {
             direct::write_all(file, outgoing.octets).map_err(Err)?;
-            place.attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)?;
+            let attributes = place.attributes.as_ref();
+            attributes.map_or(Ok(()), |from| from.carry_over(file, rights)).map_err(Err)?;
             if *kept == Kept::default() { Ok(()) } else { attach(file, kept).map_err(Err) }
         })
     }
 
     fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
         let origin = large.origin.file.clone();
-        let attributes = large.attributes.clone();
+        let (attributes, rights) = (large.attributes.clone(), self.place.rights());
         match large.message {
             None => beside(&self.place.partial().join(PREAMBLE), large),
             Some((Frame::File, _)) => self.write(&origin, |file| {
                 let copied = copy_all(large, file)?;
-                attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file)).map_err(Err)?;
+                attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file, rights)).map_err(Err)?;
                 Ok(copied)
             }),
             Some((frame, len)) => {

@@ -31,6 +31,8 @@ pub(crate) enum Pace {
     Slow,
     /// It writes the body in capitals, half a millisecond each.
     Shouting,
+    /// The same at once, and it says that the body was encrypted.
+    Opening,
     /// Each message fails.
     Failing,
 }
@@ -45,10 +47,15 @@ impl Task for Pace {
                 thread::sleep(Duration::from_micros(500));
                 return Shout.run(work);
             }
+            Self::Opening => return Shout.run(work),
             Self::Failing => return Err(Failed::new(Fault::Message, "it does not please")),
             _ => {}
         }
         Ok(Done::unchanged("copied"))
+    }
+
+    fn opens(&self) -> bool {
+        matches!(self, Self::Opening)
     }
 }
 
@@ -76,6 +83,7 @@ fn as_another_process() {
         "Slow" => Pace::Slow,
         "SlowFirst" => Pace::SlowFirst,
         "Shouting" => Pace::Shouting,
+        "Opening" => Pace::Opening,
         "Failing" => Pace::Failing,
         _ => Pace::Fast,
     };

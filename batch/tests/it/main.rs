@@ -31,6 +31,7 @@ mod progress;
 mod readers;
 mod rejected;
 mod resume;
+mod rights;
 mod safety;
 mod scan;
 mod support;
