@@ -357,8 +357,7 @@ impl Agent {
             return None;
         }
         let entity = message.entity();
-        let header = message.octets().len().saturating_sub(message.body().len());
-        if !self.policy.is_planned_soon(envelope, header) {
+        if !self.policy.is_planned_soon(envelope, &entity) {
             return None;
         }
         let Plan::Protect(protect) = self.policy.plan(envelope, &entity, at) else { return None };

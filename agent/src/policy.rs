@@ -100,10 +100,14 @@ impl Policy {
     }
 
     /// Whether a plan for a message takes no time to speak of, by what its rules have to look at.
-    pub(crate) fn is_planned_soon(&self, envelope: &Envelope, header: usize) -> bool {
+    pub(crate) fn is_planned_soon(&self, envelope: &Envelope, message: &MimeEntity<'_>) -> bool {
+        let header = message.header_octets().len();
         let patterns: usize = self.rules.iter().map(|rule| rule.conditions.headers.len()).sum();
         let names = self.rules.len().saturating_mul(envelope.recipients.len());
-        names <= SOON_NAMES && patterns.saturating_mul(header) <= SOON_OCTETS
+        // All who may be the author of what has not one are held against all rules.
+        names <= SOON_NAMES
+            && patterns.saturating_mul(header) <= SOON_OCTETS
+            && single_originator(message).is_ok()
     }
 
     /// Decides what to do with a message that came at a time.
@@ -327,12 +331,40 @@ fn could_be_one_that(
     if candidates.is_empty() {
         return could_be_anybodys();
     }
+    // Each candidate is held against each rule once, and not for each recipient.
+    let of_rules: Vec<Vec<u64>> = rules
+        .iter()
+        .map(|(rule, _)| bits(candidates.iter().map(|from| rule.conditions.from.matches(from))))
+        .collect();
     case.recipients().any(|(_, recipient)| {
-        candidates.iter().any(|from| {
-            let Found { perhaps, surely } = Found::of(rules, from, &recipient);
-            perhaps.into_iter().chain(surely).any(|rule| is_wanted(rule))
+        // Those about whose mail to this recipient an earlier rule decides.
+        let mut decided = vec![0; candidates.len().div_ceil(64)];
+        rules.iter().zip(&of_rules).any(|((rule, about), of_rule)| {
+            let about = rule.conditions.about_recipient(&recipient).min(*about);
+            let mut left = of_rule.iter().zip(&decided).map(|(of_rule, decided)| of_rule & !decided);
+            if about != About::Others && is_wanted(rule) && left.any(|left| left != 0) {
+                return true;
+            }
+            if about == About::Surely {
+                decided.iter_mut().zip(of_rule).for_each(|(decided, of_rule)| *decided |= of_rule);
+            }
+            false
         })
     })
+}
+
+/// One bit for each.
+fn bits(all: impl Iterator<Item = bool>) -> Vec<u64> {
+    let mut bits = Vec::new();
+    for (at, is_set) in all.enumerate() {
+        if at % 64 == 0 {
+            bits.push(0);
+        }
+        if let Some(last) = bits.last_mut() {
+            *last |= u64::from(is_set) << (at % 64);
+        }
+    }
+    bits
 }
 
 #[cfg(test)]

@@ -347,6 +347,42 @@ fn ciphertext_that_a_rule_wants_encrypted_stays_so_though_it_could_be_opened() {
 }
 
 #[test]
+fn thousands_of_authors_are_held_against_rules_and_not_against_each_recipient() {
+    let (_, base) = CONFIG.split_once("[milter]").unwrap();
+    let rule = |at: usize| {
+        let from = format!("\"a@x{at}.example\", \"*@*.y{at}.example\"");
+        format!("[[rule]]\nfrom = [{from}]\nsign = \"required\"\n")
+    };
+    let rules: String = (0..100).map(rule).collect();
+    let never = "[[rule]]\nfrom = \"a@z.y8.example\"\nsign = \"never\"\n";
+    let policy = policy(&format!("{never}{rules}[milter]{base}"));
+    let recipients: Vec<String> = (0..1000).map(|at| format!("r{at}@example.com")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let many = envelope("alice@", "alice@example.org", &recipients);
+    let mut authors: Vec<String> = (0..5000).map(|at| format!("a@b{at}.example")).collect();
+    let plan_from = |authors: &[String]| {
+        let message = format!("From: {}\n", authors.join(",\n "));
+        let begun = std::time::Instant::now();
+        (plan(&policy, &many, &message), begun.elapsed())
+    };
+    // An earlier rule decides about this one.
+    authors.push("a@z.y8.example".to_owned());
+    let (found, took) = plan_from(&authors);
+    assert!(found.starts_with("pass: "), "{found}");
+    // Many times as long where each author is held against each recipient.
+    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+    authors.push("a@z.y7.example".to_owned());
+    let (found, _) = plan_from(&authors);
+    assert!(found.starts_with("refuse (policy): "), "{found}");
+    // And not where other connections wait.
+    let one = envelope("alice@", "alice@example.org", &["bob@example.com"]);
+    for (from, is_soon) in [("alice@example.org".to_owned(), true), (authors.join(",\r\n "), false)] {
+        let message = format!("From: {from}\r\n\r\n");
+        assert_eq!(policy.is_planned_soon(&one, &MimeEntity::parse(message.as_bytes())), is_soon);
+    }
+}
+
+#[test]
 fn a_certificate_signs_only_in_its_time() {
     let policy = policy(CONFIG);
     let envelope = envelope("alice@", "alice@example.org", &["x@example.com"]);
