@@ -373,6 +373,8 @@ impl Agent {
         at: SystemTime,
         keep: &mut Keep<'_>,
     ) -> Result<Outcome, AgentError> {
+        let once = envelope.once();
+        let envelope = &*once;
         let entity = message.entity();
         let forged = self.forged_in(&entity);
         let mut outcome = match self.policy.plan(envelope, &entity, at) {

@@ -1,6 +1,10 @@
 //! The SMTP envelope and where a message came from.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use crate::Returned;
 
@@ -53,6 +57,17 @@ impl Envelope {
     /// The name the client logged in with; an empty one is none.
     pub fn login(&self) -> Option<&str> {
         self.login.as_deref().filter(|login| !login.is_empty())
+    }
+
+    /// The same with each recipient once: whoever is given twice gets one message. Only what is the same octet by octet is, for an
+    /// MTA may tell `Bob@` from `bob@`.
+    pub(crate) fn once(&self) -> Cow<'_, Self> {
+        let mut seen = HashSet::new();
+        let once: Vec<_> = self.recipients.iter().filter(|one| seen.insert(one.as_str())).collect();
+        if once.len() == self.recipients.len() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self { recipients: once.into_iter().cloned().collect(), ..self.clone() })
     }
 
     /// Whether this is a bounce or another automatic answer: `MAIL FROM:<>`.

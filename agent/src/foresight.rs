@@ -106,6 +106,8 @@ impl Foresight {
         asking: Asking,
         at: SystemTime,
     ) -> Result<Foreseen, OpenStoreError> {
+        let once = envelope.once();
+        let envelope = &*once;
         let (store, unasked) = self.store(asking)?;
         self.agent.certificates = store.map_or_else(|| self.uncached.clone(), Certificates::new);
         let entity = message.entity();

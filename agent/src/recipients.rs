@@ -4,21 +4,24 @@
 //! names its recipient to all who receive it. Whoever has no certificate gets one that is not encrypted, where the
 //! rule allows that.
 
-use std::{collections::HashSet, fmt, io, sync::Arc, time::SystemTime};
+mod circles;
+
+use std::{fmt, io, sync::Arc, time::SystemTime};
 
 use certcache::{Cache, CacheError, Chooser, Take};
 use lookup::Refill;
 use smime::{
-    Certificate, Fault, MailAddress,
+    Certificate, Fault,
     capabilities::Capabilities,
     cms::RecipientKey,
-    mime::{MimeEntity, named_recipients},
+    mime::MimeEntity,
     path::Trust,
     profile::{Correspondent, PlanError, Profile, SealPlan, plan},
     store::{Lookup, RecipientCertificates, StoreError, Waited},
 };
 use tracing::info;
 
+use self::circles::{AllReachable, Reachable, circles};
 use crate::{
     AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings, WhenUnknown,
     harvest::Harvester,
@@ -249,9 +252,6 @@ fn usable(certificates: impl Iterator<Item = Certificate>, at: SystemTime) -> Ve
     certificates.filter(is_usable).collect()
 }
 
-/// A recipient with certificates.
-type Reachable<'a> = (&'a str, Vec<Certificate>);
-
 /// Puts the recipients of a message that is to be encrypted into groups.
 pub(crate) fn groups(
     protect: &Protect,
@@ -263,12 +263,12 @@ pub(crate) fn groups(
 ) -> Result<Vec<Group>, AgentError> {
     let rule = &protect.rule;
     let required = protect.encrypt == Some(Requirement::Required);
-    let (mut reachable, mut plain) = (Vec::new(), Vec::new());
+    let (mut reachable, mut plain) = (AllReachable::default(), Vec::new());
     let (mut absent, mut unknown) = (Vec::new(), Vec::new());
     for recipient in recipients {
         match known(recipient)? {
             Known::Certificates(certificates) => {
-                reachable.push((recipient.as_str(), certificates));
+                reachable.add(recipient, certificates);
                 continue;
             }
             Known::Absent => absent.push(recipient.clone()),
@@ -289,15 +289,16 @@ pub(crate) fn groups(
     }
     let also = Also::of(protect, known, against, &recipient_of)?;
     let mut groups = Vec::new();
-    for group in circles(reachable, message) {
-        for (recipient, planned) in seal_plans(&group, &also, &rule.profile, &recipient_of) {
-            match planned {
-                Ok(group) => groups.push(group),
+    for circle in circles(reachable.all, message) {
+        for (recipients, plan) in seal_plans(&circle, &also, &rule.profile, &recipient_of) {
+            match plan {
+                Ok(seal) => groups.push(Group { recipients, seal: Some(seal) }),
                 Err(error) if required => return Err(AgentError::SealPlan(error)),
                 Err(error) => {
                     // As text both are escaped in the log: certificates have the names that somebody chose.
+                    let recipient = recipients.join(", ");
                     info!(recipient, error = error.to_string(), "cannot be encrypted to");
-                    plain.push(recipient);
+                    plain.extend(recipients);
                 }
             }
         }
@@ -350,55 +351,30 @@ impl Also {
     }
 }
 
-/// Those who may know of each other, and everybody else alone.
-fn circles<'a>(reachable: Vec<Reachable<'a>>, message: &MimeEntity<'_>) -> Vec<Vec<Reachable<'a>>> {
-    let named: HashSet<String> = named_recipients(message).iter().map(MailAddress::folded).collect();
-    let is_named = |recipient: &str| {
-        Mailbox::read(recipient).address().is_some_and(|recipient| named.contains(&recipient.folded()))
-    };
-    let (open, hidden): (Vec<_>, Vec<_>) =
-        reachable.into_iter().partition(|(recipient, _)| is_named(recipient));
-    let mut circles: Vec<Vec<Reachable<'a>>> = Vec::new();
-    let mut certificates = 0;
-    for one in open {
-        certificates += one.1.len();
-        match circles.last_mut() {
-            Some(circle) if certificates <= MAX_TOGETHER => circle.push(one),
-            _ => {
-                certificates = one.1.len();
-                circles.push(vec![one]);
-            }
-        }
-    }
-    circles.extend(hidden.into_iter().map(|one| vec![one]));
-    circles
-}
+/// What there is for those who get the same message.
+type Planned = (Vec<String>, Result<SealPlan, PlanError>);
 
-/// What there is for a recipient, or for one of those who get the same message.
-type Planned = (String, Result<Group, PlanError>);
-
-/// One plan for a group; or one for each where there is none for all, so that what one of them has announced is nobody
-/// else's misfortune.
+/// One plan for a circle; or one for each in it where there is none for all, so that what one of them has announced is
+/// nobody else's misfortune.
 fn seal_plans(
-    group: &[Reachable<'_>],
+    circle: &[Reachable<'_>],
     also: &Also,
     profile: &Profile,
     recipient_of: impl Fn(&Certificate) -> Recipient,
 ) -> Vec<Planned> {
     let with = |some: &[Reachable<'_>], senders: &[Certificate]| {
-        let certificates = some.iter().flat_map(|(_, certificates)| certificates);
+        let certificates = some.iter().flat_map(|one| &one.certificates);
         let all: Vec<Recipient> = certificates.chain(&also.named).chain(senders).map(&recipient_of).collect();
-        let recipients = some.iter().map(|(recipient, _)| (*recipient).to_owned()).collect();
-        Ok(Group { recipients, seal: Some(seal_plan(&all, profile)?) })
+        seal_plan(&all, profile)
+    };
+    let names = |some: &[Reachable<'_>]| {
+        let names = some.iter().flat_map(|one| &one.names);
+        names.map(|name| (*name).to_owned()).collect::<Vec<_>>()
     };
     // The sender's own may be what has nothing in common with them.
     let together = |some: &[Reachable<'_>]| with(some, &also.senders).or_else(|_| with(some, &[]));
-    let name = |some: &[Reachable<'_>]| some.first().map_or_else(String::new, |(name, _)| (*name).to_owned());
-    match together(group) {
-        Err(_) if group.len() > 1 => group.chunks(1).map(|one| (name(one), together(one))).collect(),
-        all => vec![(name(group), all)],
+    match together(circle) {
+        Err(_) if circle.len() > 1 => circle.chunks(1).map(|one| (names(one), together(one))).collect(),
+        all => vec![(names(circle), all)],
     }
 }
-
-/// Certificates in one message; below what our own reader takes, with room for a sender and an archive.
-const MAX_TOGETHER: usize = 400;

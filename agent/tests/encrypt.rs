@@ -27,7 +27,8 @@ impl RecipientCertificates for Store {
         match address.local() {
             "p256" => found(&["p256"]),
             "p384" => found(&["p384"]),
-            "x25519" => found(&["x25519"]),
+            // Somebody else than p384.
+            "x25519" | "P384" => found(&["x25519"]),
             "two" => found(&["carol", "p521", "encrypt-only"]),
             "signs" => found(&["carol"]),
             "absent" => Ok(Lookup::Absent),
@@ -43,6 +44,11 @@ const NAMES: [&str; 7] = ["alice", "bob", "p256", "p384", "p521", "x25519", "enc
 
 /// Alice's and bob's agent, with the lines of its one rule.
 fn agent(rule: &str) -> Agent {
+    agent_alone(rule).with_copies()
+}
+
+/// The same where nobody sends copies.
+fn agent_alone(rule: &str) -> Agent {
     let folder = folder(&NAMES);
     let text = format!(
         "{TOKEN}[milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx.example.org\"\n\
@@ -50,7 +56,7 @@ fn agent(rule: &str) -> Agent {
     );
     let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
     let identities = Identities::from_parts(["alice", "bob"].map(identity), "");
-    Agent::with_identities(&settings, identities).with_certificates(Arc::new(Store)).with_copies()
+    Agent::with_identities(&settings, identities).with_certificates(Arc::new(Store))
 }
 
 fn envelope(recipients: &[&str]) -> Envelope {
@@ -487,4 +493,48 @@ fn where_the_mta_may_not_find_whom_it_is_to_remove_all_get_copies() {
             assert_eq!(form(&copy.octets), if is_sealed { "sealed for p256 (signed)" } else { "signed" });
         }
     }
+}
+
+#[test]
+fn who_is_given_twice_gets_one_message() {
+    let agent = agent(REQUIRED);
+    let (p256, other) = ("p256@example.net", "p256@EXAMPLE.net");
+    for (recipients, to, copies, kept) in [
+        // Of one mailbox there is one form, and it needs no copy. Whom the MTA may tell apart both stay.
+        (&["p256", "p256"][..], &[][..], &[][..], &[p256, p256][..]),
+        (&["p256", other], &[], &[], &[p256, other]),
+        (&["bob@example.org", "Bob@example.org"], &[], &[], &["bob@example.org", "Bob@example.org"]),
+        (&["p256", other], &["p256"], &[], &[p256, other]),
+        // All spellings of those who get the copy are removed.
+        (
+            &["p384", "x25519", "p256", "p256", other],
+            &["p384", "x25519"],
+            &[("p256", &[p256, other][..])],
+            &["p384@example.net", "x25519@example.net"],
+        ),
+        (
+            &["p384", "p256", "p256", other, "p384"],
+            &[],
+            &[("p384", &["p384@example.net"])],
+            &[p256, p256, other],
+        ),
+        // Who has other certificates learns nothing of these.
+        (&["p384", "P384"], &[], &[("x25519", &["P384@example.net"])], &["p384@example.net"]),
+    ] {
+        let envelope = envelope(recipients);
+        let outcome = treat(&agent, &envelope, &letter(to, &[])).unwrap();
+        let mut stay = envelope.recipients.clone();
+        stay.retain(|recipient| !outcome.edits.remove_recipients.contains(recipient));
+        assert_eq!(stay, kept, "{recipients:?}");
+        assert_eq!(outcome.copies.len(), copies.len(), "{recipients:?}");
+        let edited = outcome.edits.apply(&Message::from_stored(letter(to, &[]).as_bytes()));
+        assert!(form(edited.octets()).starts_with("sealed for "), "{recipients:?}");
+        for (copy, (of, names)) in outcome.copies.iter().zip(copies) {
+            assert_eq!(copy.recipients, *names, "{recipients:?}");
+            assert_eq!(form(&copy.octets), format!("sealed for {of} (signed)"), "{recipients:?}");
+        }
+    }
+    // Nor does it need somebody who sends copies.
+    let alone = agent_alone(REQUIRED);
+    assert!(treat(&alone, &envelope(&["p256", "p256", other]), &letter(&[], &[])).is_ok());
 }

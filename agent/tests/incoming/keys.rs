@@ -1,8 +1,11 @@
 //! Who gets opened text: those whose keys open it, whoever is named.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use agent::{Agent, Envelope, Identities, Identity, Outcome, Returned, settings::Logins};
@@ -173,14 +176,15 @@ impl Site {
             }
         };
         let removed = &outcome.edits.remove_recipients;
-        let stay: Vec<_> = to.iter().map(|to| format!("{to}@example.org")).collect();
+        let once: BTreeSet<&str> = to.iter().copied().collect();
+        let stay: Vec<_> = once.iter().map(|to| format!("{to}@example.org")).collect();
         let stay: Vec<_> = stay.into_iter().filter(|to| !removed.contains(to)).collect();
         let kept = outcome.edits.apply(&Message::from_stored(mail.as_bytes()));
         look(&stay, kept.octets(), outcome.edits.returned);
         for copy in &outcome.copies {
             look(&copy.recipients, &copy.octets, copy.returned);
         }
-        assert_eq!(count, to.len(), "each has one form: {outcome:?}");
+        assert_eq!(count, once.len(), "each has one form: {outcome:?}");
         readers.sort();
         (readers, uses)
     }
