@@ -3,6 +3,8 @@
 //! A private key is recognised by its public part, wherever the token shows it: in the private key
 //! object, or in the public key object of the same `CKA_ID`. Only where it shows none at all, `CKA_ID`
 //! itself decides: by convention it is the subjectKeyIdentifier or the SHA-1 of the public key.
+//!
+//! One private key may be several objects, of which one may sign and another decrypt.
 
 use std::collections::HashMap;
 
@@ -22,11 +24,19 @@ use crate::{
 pub(crate) struct Index {
     /// Grows with every pass that is kept; tells whether somebody has looked again meanwhile.
     pub(crate) generation: u64,
-    by_public_key: HashMap<PublicKey, KeyObject>,
+    by_public_key: HashMap<PublicKey, Vec<KeyObject>>,
     /// RSA keys whose object shows a modulus but no exponent.
-    by_modulus: HashMap<Vec<u8>, KeyObject>,
+    by_modulus: HashMap<Vec<u8>, Vec<KeyObject>>,
     /// Keys that show no public part, by kind and `CKA_ID`.
-    by_id: HashMap<(Kind, Vec<u8>), KeyObject>,
+    by_id: HashMap<(Kind, Vec<u8>), Vec<KeyObject>>,
+}
+
+/// What a private key is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Sign,
+    Decrypt,
+    Derive,
 }
 
 /// A private key object.
@@ -47,6 +57,17 @@ pub(crate) struct Permissions {
     pub(crate) decrypt: Option<bool>,
     /// `CKA_DERIVE`.
     pub(crate) derive: Option<bool>,
+}
+
+impl Permissions {
+    /// Whether the key may be used for that, where the token tells.
+    pub(crate) fn of(self, purpose: Purpose) -> Option<bool> {
+        match purpose {
+            Purpose::Sign => self.sign,
+            Purpose::Decrypt => self.decrypt,
+            Purpose::Derive => self.derive,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,20 +92,40 @@ impl Index {
         Ok(index)
     }
 
-    /// The private key that belongs to a name.
-    pub(crate) fn find(&self, name: &KeyName) -> Option<KeyObject> {
-        let public_key = name.public_key.as_ref()?;
+    /// The object to use a name's private key by: one that may do what is wanted rather than one that may not, one
+    /// that shows the public key rather than one that is believed to be it, one that does not want the PIN for that.
+    pub(crate) fn find(&self, name: &KeyName, purpose: Purpose) -> Option<KeyObject> {
+        let objects = self.of(name).into_iter().enumerate();
+        let objects = objects.flat_map(|(certainty, objects)| objects.iter().map(move |it| (certainty, it)));
+        let best = objects.min_by_key(|(certainty, object)| {
+            let permission = object.permissions.of(purpose);
+            let (barred, untold) = (permission == Some(false), permission.is_none());
+            (barred, *certainty, object.always_authenticate, untold, object.handle.handle())
+        });
+        best.map(|(_, object)| *object)
+    }
+
+    /// Whether there is an object of a name's private key, whatever it may do.
+    pub(crate) fn has(&self, name: &KeyName) -> bool {
+        self.of(name).iter().any(|objects| !objects.is_empty())
+    }
+
+    /// All objects of a name's private key, the surest first.
+    fn of(&self, name: &KeyName) -> [&[KeyObject]; 3] {
+        let Some(public_key) = &name.public_key else { return [&[]; 3] };
         let kind = match public_key {
             PublicKey::Rsa { .. } => Kind::Rsa,
             PublicKey::Ec { .. } => Kind::Ec,
             PublicKey::Ed25519(_) | PublicKey::X25519(_) => Kind::Curve25519,
         };
-        let by_modulus = || match public_key {
+        let by_modulus = match public_key {
             PublicKey::Rsa { modulus, .. } => self.by_modulus.get(modulus),
             _ => None,
         };
         let by_id = || name.ids.iter().find_map(|id| self.by_id.get(&(kind, id.clone())));
-        self.by_public_key.get(public_key).or_else(by_modulus).or_else(by_id).copied()
+        let by_id = if self.by_id.is_empty() { None } else { by_id() };
+        [self.by_public_key.get(public_key), by_modulus, by_id]
+            .map(|objects| objects.map_or(&[][..], Vec::as_slice))
     }
 
     /// An RSA key to try decryption with: the first that is large enough for every hash of OAEP, may decrypt and
@@ -95,13 +136,16 @@ impl Index {
                 && object.permissions.decrypt != Some(false)
                 && !object.always_authenticate
         };
-        let first = self.by_public_key.iter().filter(fits).min_by_key(|(_, object)| object.handle.handle());
+        let all =
+            self.by_public_key.iter().flat_map(|(key, objects)| objects.iter().map(move |it| (key, it)));
+        let first = all.filter(fits).min_by_key(|(_, object)| object.handle.handle());
         first.map(|(public_key, object)| (public_key, *object))
     }
 
-    /// How many private keys there are.
+    /// How many private key objects there are.
     pub(crate) fn len(&self) -> usize {
-        self.by_public_key.len() + self.by_modulus.len() + self.by_id.len()
+        let known = self.by_public_key.values().chain(self.by_modulus.values());
+        known.chain(self.by_id.values()).map(Vec::len).sum()
     }
 
     fn insert(&mut self, object: &Object, public: &PublicObjects<'_>) {
@@ -113,13 +157,13 @@ impl Index {
         };
         if let Some(public_key) = object.public_key().or_else(|| object.public_partner(public)?.public_key())
         {
-            self.by_public_key.insert(public_key, key);
+            self.by_public_key.entry(public_key).or_default().push(key);
         } else if let Some(modulus) = &object.modulus {
             if let PublicKey::Rsa { modulus, .. } = PublicKey::rsa(modulus, &[]) {
-                self.by_modulus.insert(modulus, key);
+                self.by_modulus.entry(modulus).or_default().push(key);
             }
         } else if !object.id.is_empty() {
-            self.by_id.insert((kind, object.id.clone()), key);
+            self.by_id.entry((kind, object.id.clone())).or_default().push(key);
         }
     }
 }

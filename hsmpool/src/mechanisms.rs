@@ -21,7 +21,7 @@ use smime::{
 
 use crate::{
     decrypt::{oaep_mechanism, run},
-    index::{Index, Permissions},
+    index::{Index, Permissions, Purpose},
     private_key::{OperationError, PrivateKey},
     public_key::{PublicKey, rsa_info},
     session::OpenSession,
@@ -46,6 +46,17 @@ pub(crate) enum Deed {
     /// RSAES-OAEP, hash and mask hash alike.
     DecryptOaep(DigestAlgorithm),
     Agree,
+}
+
+impl Deed {
+    /// What it wants the private key for.
+    pub(crate) fn purpose(self) -> Purpose {
+        match self {
+            Self::Sign(_) => Purpose::Sign,
+            Self::DecryptPkcs1 | Self::DecryptOaep(_) => Purpose::Decrypt,
+            Self::Agree => Purpose::Derive,
+        }
+    }
 }
 
 /// The mechanisms that are used here.
@@ -103,12 +114,12 @@ impl Abilities {
         public_key: &PublicKey,
         permissions: Permissions,
     ) -> Option<String> {
-        let (permission, what) = match deed {
-            Deed::Sign(_) => (permissions.sign, "sign (CKA_SIGN)"),
-            Deed::DecryptPkcs1 | Deed::DecryptOaep(_) => (permissions.decrypt, "decrypt (CKA_DECRYPT)"),
-            Deed::Agree => (permissions.derive, "agree on keys (CKA_DERIVE)"),
+        let what = match deed.purpose() {
+            Purpose::Sign => "sign (CKA_SIGN)",
+            Purpose::Decrypt => "decrypt (CKA_DECRYPT)",
+            Purpose::Derive => "agree on keys (CKA_DERIVE)",
         };
-        if permission == Some(false) {
+        if permissions.of(deed.purpose()) == Some(false) {
             return Some(format!("does not let it {what}"));
         }
         let lacking = |mechanism, name: &str, does: fn(&MechanismInfo) -> bool| {

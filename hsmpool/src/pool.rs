@@ -216,7 +216,7 @@ impl Pool {
     /// For each of these keys, whether nobody has it.
     pub(crate) fn lacks(&self, names: &[KeyName], deadline: Instant) -> Result<Vec<bool>, PoolError> {
         self.ready(deadline.saturating_duration_since(Instant::now()))?;
-        let lacks = |name| self.inner.tokens.iter().all(|token| token.find_key(name).is_none());
+        let lacks = |name| self.inner.tokens.iter().all(|token| !token.has_key(name));
         let mut missing: Vec<bool> = names.iter().map(lacks).collect();
         for remote in &self.inner.remotes {
             let there = remote.lacks(names, deadline)?;

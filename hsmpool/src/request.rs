@@ -18,7 +18,7 @@ use smime::{
     key::{KeyError, SignatureInput, SignatureValue, Unwrapped},
 };
 
-use crate::public_key::KeyName;
+use crate::{index::Purpose, public_key::KeyName};
 
 /// Who asks: somebody who waits, or an archive. Nothing of the bulk lane begins while anything of the
 /// interactive lane waits.
@@ -45,6 +45,17 @@ pub(crate) enum Operation {
     Sign { input: SignatureInput<'static>, algorithm: SignatureAlgorithm },
     Decrypt { encrypted_key: Vec<u8>, algorithm: KeyEncryptionAlgorithm },
     Agree { originator: OriginatorPublicKey },
+}
+
+impl Operation {
+    /// What it wants the private key for.
+    pub(crate) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Sign { .. } => Purpose::Sign,
+            Self::Decrypt { .. } => Purpose::Decrypt,
+            Self::Agree { .. } => Purpose::Derive,
+        }
+    }
 }
 
 /// What came of it.

@@ -109,13 +109,13 @@ pub(crate) struct Finding {
 
 /// What a token that has a need's key can do of it.
 pub(crate) fn findings(token: &Token, needs: &[Need]) -> Vec<Finding> {
-    let abilities = token.abilities();
+    let (abilities, index) = (token.abilities(), token.index());
     let mut found = Vec::new();
     for (place, need) in needs.iter().enumerate() {
-        let (Some(object), Some(public_key)) = (token.find_key(&need.name), &need.name.public_key) else {
-            continue;
-        };
+        let Some(public_key) = &need.name.public_key else { continue };
         for (deed_place, deed) in need.deeds.iter().enumerate() {
+            // What one object of the key may not do, another may.
+            let Some(object) = index.find(&need.name, deed.purpose()) else { break };
             found.push(Finding {
                 need: place,
                 deed: deed_place,

@@ -16,7 +16,7 @@ use crate::{
     PoolError, TokenSettings,
     activity::{Activity, OVERTAKEN, Returns},
     call::CallError,
-    index::{Index, KeyObject},
+    index::Index,
     lanes::Lanes,
     login::LoginGate,
     mechanisms::Abilities,
@@ -189,7 +189,7 @@ impl Token {
     pub(crate) fn standing(&self, key: &KeyName) -> Standing {
         match self.stands.load(Ordering::Acquire) {
             DOWN => Standing::Out,
-            _ if self.find_key(key).is_none() => Standing::Unsure,
+            _ if !self.has_key(key) => Standing::Unsure,
             UP => Standing::Ready,
             _ => Standing::Coming,
         }
@@ -361,8 +361,8 @@ impl Token {
         *self.abilities.write().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
-    pub(crate) fn find_key(&self, key: &KeyName) -> Option<KeyObject> {
-        self.index().find(key)
+    pub(crate) fn has_key(&self, key: &KeyName) -> bool {
+        self.index().has(key)
     }
 
     /// Looks at the token's keys at the start of a connection. Waits for nobody: whoever else looks may hang.

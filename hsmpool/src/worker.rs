@@ -176,7 +176,8 @@ impl Worker {
 
     fn attempt(&mut self, request: &Request, index: &Index) -> Result<Answer, OperationError> {
         let unknown = || CallError::new("C_FindObjects", RvError::KeyHandleInvalid);
-        let (Some(object), Some(public_key)) = (index.find(&request.key), &request.key.public_key) else {
+        let object = index.find(&request.key, request.operation.purpose());
+        let (Some(object), Some(public_key)) = (object, &request.key.public_key) else {
             return Err(unknown().into());
         };
         let key = PrivateKey { gate: Some(&self.token.gate), session: &self.session, object };
@@ -270,7 +271,7 @@ impl Worker {
     /// The key is unknown, or its handle is not valid any more.
     fn find_key_again(&self, error: CallError, request: &Request, seen: &Index) -> Result<(), Failure> {
         let searches = &self.token.searches;
-        let was_there = seen.find(&request.key).is_some();
+        let was_there = seen.has(&request.key);
         let no_such_key = || {
             let certificate = request.key.description.clone();
             Failure::Request(KeyError::NoSuchKey { token: self.token.label().to_owned(), certificate })
@@ -286,7 +287,7 @@ impl Worker {
         };
         let fresh = self.look_again(seen)?;
         search.succeeded();
-        if fresh.find(&request.key).is_some() {
+        if fresh.has(&request.key) {
             return Ok(());
         }
         // It was there a moment ago: not a wrong certificate, but a token that lost an object.

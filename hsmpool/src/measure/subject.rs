@@ -24,7 +24,7 @@ use crate::{
     agree::agree,
     call::CallError,
     generate::generate_pair,
-    index::{Index, KeyObject, Object, Permissions},
+    index::{Index, KeyObject, Object, Permissions, Purpose},
     keys::KeySpec,
     private_key::{OperationError, PrivateKey},
     public_key::{KeyName, PublicKey},
@@ -93,6 +93,16 @@ enum Question {
     Agree(OriginatorPublicKey),
 }
 
+impl Question {
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Sign(..) => Purpose::Sign,
+            Self::Decrypt(_) | Self::DecryptOaep(_) => Purpose::Decrypt,
+            Self::Agree(_) => Purpose::Derive,
+        }
+    }
+}
+
 impl Work {
     /// Asks the token once.
     pub(super) fn ask(&self, session: &OpenSession) -> Result<(), CallError> {
@@ -125,11 +135,18 @@ pub(super) fn on_the_token(
     let mut prepared: Vec<Prepared> = Vec::new();
     for certificate in certificates {
         let name = KeyName::of_certificate(certificate);
-        let (Some(key), Some(public_key)) = (index.find(&name), name.public_key) else { continue };
+        let Some(public_key) = name.public_key.clone().filter(|_| index.has(&name)) else { continue };
+        let key = |purpose| index.find(&name, purpose);
         let kind = kind(&public_key);
         if prepared.iter().all(|other| other.subject.key != kind) {
             let info = certificate.public_key_info();
-            prepared.extend(uses(key, &public_key, &info, certificate.may_sign(), certificate.may_encrypt()));
+            prepared.extend(uses(
+                &key,
+                &public_key,
+                &info,
+                certificate.may_sign(),
+                certificate.may_encrypt(),
+            ));
         }
     }
     Ok(prepared)
@@ -147,13 +164,14 @@ pub(super) fn temporary(session: &OpenSession, kinds: &[KeySpec]) -> Result<Vec<
         let public_key = PublicKey::from_info(&info).ok_or_else(unreadable)?;
         let key =
             KeyObject { handle: private, always_authenticate: false, permissions: Permissions::default() };
-        prepared.extend(uses(key, &public_key, &info, true, true));
+        prepared.extend(uses(&|_| Some(key), &public_key, &info, true, true));
     }
     Ok(prepared)
 }
 
+/// What can be done with a key; `key` gives its object for that.
 fn uses(
-    key: KeyObject,
+    key: &dyn Fn(Purpose) -> Option<KeyObject>,
     public_key: &PublicKey,
     info: &[u8],
     may_sign: bool,
@@ -161,7 +179,10 @@ fn uses(
 ) -> Vec<Prepared> {
     let prepared = |used, question: Result<Question, String>| {
         let subject = Subject { key: kind(public_key), used };
-        let work = question.map(|question| Work { key, public_key: public_key.clone(), question });
+        let work = question.and_then(|question| {
+            let key = key(question.purpose()).ok_or("the key is not there any more")?;
+            Ok(Work { key, public_key: public_key.clone(), question })
+        });
         Prepared { subject, work }
     };
     let sign = |algorithm| Ok(Question::Sign(SignatureInput::of(algorithm, b"measured"), algorithm));

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use cryptoki::object::{Attribute, ObjectClass};
 use smime::{
     Certificate, Fault,
     algorithm::{
         DigestAlgorithm::{Sha1, Sha256},
+        KeyEncryptionAlgorithm,
         SignatureAlgorithm::Ecdsa,
     },
-    key::{Digest, KeyError, Signer},
+    key::{Decryptor, Digest, KeyError, Signer, Unwrapped},
 };
+use testkit::isolated::not_applicable;
 
 use crate::support::{PIN, Through, assert_signs, digest, isolated, pool_of, run, sign};
 
@@ -112,5 +115,51 @@ fn what_a_key_may_not_do_is_a_shortcoming_of_its_token() {
             format!("token \"mail\" has the key of {ec} but does not let it agree on keys (CKA_DERIVE)");
         let expected = if listed.contains("derive") { vec![] } else { vec![sentence] };
         assert_eq!(told(&[&rsa, &ec, &absent]), expected, "{listed}");
+    });
+}
+
+#[test]
+fn of_several_objects_of_one_key_the_one_that_may_is_used() {
+    isolated(Through::Spy, |token| {
+        let [one, other] = ["01", "02"].map(|id| token.import_key("mail", "rsa:2048", id));
+        let (sign, decrypt) = (Attribute::Sign, Attribute::Decrypt);
+        let id = |id: u8| Attribute::Id(vec![id]);
+        let adjusted = token.with_session(|session| -> cryptoki::error::Result<()> {
+            let find = |id| session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY), id]);
+            let [one, other] = [find(id(1))?.remove(0), find(id(2))?.remove(0)];
+            // By one CKA_ID, and by two.
+            session.copy_object(one, &[sign(false), decrypt(true)])?;
+            session.copy_object(other, &[id(3), sign(false), decrypt(true)])?;
+            for object in [one, other] {
+                session.update_attributes(object, &[sign(true), decrypt(false)])?;
+            }
+            Ok(())
+        });
+        if let Err(error) = adjusted {
+            return not_applicable(&format!(
+                "the token does not copy private keys with other permissions: {error}"
+            ));
+        }
+        // Of those that may, one that wants no PIN for it.
+        run(
+            token.command("openssl").args(["pkey", "-in", "01.key", "-outform", "DER", "-out", "der"]),
+            "openssl",
+        );
+        let careful = ["--write-object", "der", "--type", "privkey", "--id", "01", "--always-auth"];
+        run(token.pkcs11_tool().args(careful), "opensc");
+        let pool = pool_of(&token.settings());
+        let logins = token.count("C_Login");
+        for (certificate, name) in [(&one, "01"), (&other, "02")] {
+            let encrypted = token.encrypt_to(name, &[7; 32], &[]);
+            let key = pool.key(certificate);
+            for _ in 0..4 {
+                assert_signs(&key);
+                let unwrapped = key.decrypt_key(&encrypted, &KeyEncryptionAlgorithm::RsaPkcs1).unwrap();
+                assert!(matches!(unwrapped, Unwrapped::Key(secret) if secret.expose() == [7; 32]));
+            }
+        }
+        assert_eq!(token.count("C_Login"), logins, "no use wants the PIN");
+        let told = pool.shortcomings([&one, &other], Duration::from_secs(5)).unwrap();
+        assert_eq!(told, []);
     });
 }

@@ -20,7 +20,7 @@ use cryptoki::{
     error::{Error, RvError},
     mechanism::Mechanism,
     object::{Attribute, ObjectClass},
-    session::UserType,
+    session::{Session, UserType},
     types::AuthPin,
 };
 use hsmpool::{
@@ -139,19 +139,27 @@ impl TestToken {
         folder
     }
 
-    /// Whether the token refuses to sign with an RSA key after one login, asked without the pool.
-    pub(crate) fn wants_a_login_for_each_use(&self, label: &str) -> bool {
+    /// Gives a session that is logged in to the token "mail", without the pool.
+    pub(crate) fn with_session<T>(&self, body: impl FnOnce(&Session) -> T) -> T {
         let pkcs11 = Pkcs11::new(self.tokens.module().unwrap()).unwrap();
         pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
         let info = hsmpool::modules::tokens(&self.tokens.module().unwrap()).unwrap();
         let slot = info.into_iter().find(|token| token.label == "mail").unwrap().slot;
-        let session = pkcs11.open_ro_session(slot.try_into().unwrap()).unwrap();
+        let session = pkcs11.open_rw_session(slot.try_into().unwrap()).unwrap();
         session.login(UserType::User, Some(&AuthPin::new(PIN.into()))).unwrap();
-        let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(label.into())];
-        let key = session.find_objects(&template).unwrap().remove(0);
-        let signed = session.sign(&Mechanism::RsaPkcs, key, &[0; 51]);
+        let result = body(&session);
         drop(session);
         pkcs11.finalize().unwrap();
+        result
+    }
+
+    /// Whether the token refuses to sign with an RSA key after one login, asked without the pool.
+    pub(crate) fn wants_a_login_for_each_use(&self, label: &str) -> bool {
+        let signed = self.with_session(|session| {
+            let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(label.into())];
+            let key = session.find_objects(&template).unwrap().remove(0);
+            session.sign(&Mechanism::RsaPkcs, key, &[0; 51])
+        });
         match signed {
             Ok(_) => false,
             Err(Error::Pkcs11(RvError::UserNotLoggedIn, _)) => true,
