@@ -164,6 +164,7 @@ impl Agent {
         }
         let shares = removable(shares, envelope);
         let counted = opened_forms(shares.len(), envelope);
+        let shares = treated_alike(shares);
         let mut making = Making::of(self, envelope, message, at, counted);
         let mut forms: Vec<Form> = Vec::new();
         for IncomingShare { recipients, rule } in &shares {
@@ -268,6 +269,18 @@ impl Agent {
 /// How many bodies of a message may be in memory at a time, of so many shares: see [`Agent::opened_forms`].
 pub(crate) fn opened_forms(shares: usize, envelope: &Envelope) -> usize {
     shares.saturating_mul(2).min(envelope.recipients.len()).clamp(1, MOST_FORMS)
+}
+
+/// The shares, with those as one whose rules do the same: each of them gets forms of its own.
+fn treated_alike(shares: Vec<IncomingShare>) -> Vec<IncomingShare> {
+    let mut alike: Vec<IncomingShare> = Vec::new();
+    for share in shares {
+        match alike.iter_mut().find(|known| known.rule.treats_like(&share.rule)) {
+            Some(known) => known.recipients.extend(share.recipients),
+            None => alike.push(share),
+        }
+    }
+    alike
 }
 
 /// The shares, where every recipient is one whom an MTA that is told to remove him surely removes. Else all get the same form,

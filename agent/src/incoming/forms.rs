@@ -89,7 +89,10 @@ impl<'a> Making<'a> {
                 } else {
                     (self.closed(rest, rule, "its keys open it in too many ways")?, Vec::new())
                 };
-                match forms.iter_mut().find(|known| known.is_like(&form)) {
+                // What was tried for others stays apart even where it came to the same: how many forms there are would tell
+                // whether they opened.
+                let is_tried = form.edits.returned == Returned::HeadersOnly;
+                match forms.iter_mut().find(|known| !is_tried && known.is_like(&form)) {
                     Some(known) => known.recipients.extend(form.recipients),
                     None => forms.push(form),
                 }

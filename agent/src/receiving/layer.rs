@@ -23,7 +23,9 @@ pub(crate) struct Group<'i> {
     /// Who is in it, by place among the recipients.
     within: Vec<usize>,
     /// Who is not any more: for them it is opened once more, by other keys, or not at all.
-    left: Option<Vec<usize>>,
+    left: Vec<usize>,
+    /// Whether somebody may still leave.
+    may_part: bool,
 }
 
 impl<'i> Group<'i> {
@@ -33,12 +35,12 @@ impl<'i> Group<'i> {
             Entitled::Recipients(all) => (0..all.len()).collect(),
             Entitled::Owner | Entitled::Nobody => Vec::new(),
         };
-        Self { entitled, within, left: None }
+        Self { entitled, within, left: Vec::new(), may_part: false }
     }
 
     /// Of those recipients who may get what the first of them may who may get any.
     pub(crate) fn of_some(recipients: &'i [Option<MailAddress>]) -> Self {
-        Self { left: Some(Vec::new()), ..Self::of(Entitled::Recipients(recipients)) }
+        Self { may_part: true, ..Self::of(Entitled::Recipients(recipients)) }
     }
 
     /// Whether it is the owner of an archive.
@@ -48,7 +50,7 @@ impl<'i> Group<'i> {
 
     /// Who is to be looked at once more.
     pub(super) fn left(self) -> Vec<usize> {
-        self.left.unwrap_or_default()
+        self.left
     }
 
     /// Lets these go, if the group may be parted. False if it may not.
@@ -56,10 +58,15 @@ impl<'i> Group<'i> {
         if leaving.is_empty() {
             return true;
         }
-        let Some(left) = &mut self.left else { return false };
-        left.extend(leaving);
+        if self.may_part {
+            self.leave(leaving);
+        }
+        self.may_part
+    }
+
+    fn leave(&mut self, leaving: &[usize]) {
+        self.left.extend(leaving);
         self.within.retain(|place| !leaving.contains(place));
-        true
     }
 }
 
@@ -223,7 +230,10 @@ fn owners<'i>(
     Ok(owners)
 }
 
-/// Opens a content with the first key that does. Errors are the system's.
+/// Opens a content with the first key of the first owner that does, for those who have the same keys. Errors are the system's.
+///
+/// Who those are is found before the content is tried, and below one that anybody can change nobody leaves any more: how many
+/// forms a message gets would tell its sender whether it opened (RFC 3218).
 fn open(
     enveloped: &EnvelopedData<'_>,
     keys: Vec<(Named<'_>, State)>,
@@ -232,13 +242,19 @@ fn open(
 ) -> Result<Result<Opened, String>, KeyError> {
     let keys = keys.into_iter().map(|(named, state)| content_key(enveloped, named, state));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    // Of a group that stays together the first one's must do: everybody has it, or nobody gets anything.
-    let asked = if group.left.is_some() { owners } else { owners.get(..1).unwrap_or_default() };
+    let undecryptable = || OpenError::Undecryptable.to_string();
+    let Some(first) = owners.first() else { return Ok(Err(undecryptable())) };
+    let may_part = std::mem::take(&mut group.may_part);
+    if may_part {
+        let others = owners.iter().filter(|owner| !have_the_same(first, owner, &keys));
+        let others: Vec<_> = others.map(|owner| owner.recipient).collect();
+        group.leave(&others);
+    }
+    let staying = || owners.iter().filter(|owner| !group.left.contains(&owner.recipient));
     let mut tried: Vec<&Unlocked> = Vec::new();
     let mut why = None;
-    let mut opened = None;
     let mut noise = None;
-    for key in asked.iter().flat_map(|owner| &owner.keys).filter_map(|place| keys.get(*place)) {
+    for key in first.keys.iter().filter_map(|place| keys.get(*place)) {
         let key = match key {
             Ok(key) => key,
             Err(error) => {
@@ -256,23 +272,35 @@ fn open(
                 noise.get_or_insert(Opened { octets, cipher, is_noise: true });
             }
             Ok((octets, cipher)) => {
-                opened = Some((Opened { octets, cipher, is_noise: false }, key));
-                break;
+                let is_his =
+                    |place: &usize| matches!(keys.get(*place), Some(Ok(his)) if his.key.is_same_as(&key.key));
+                // Where one of those who stay has no right to it, it is as good as noise for all of them.
+                let is_noise = !staying().all(|owner| owner.keys.iter().any(is_his));
+                group.may_part = may_part && cipher.is_authenticated();
+                return Ok(Ok(Opened { octets, cipher, is_noise }));
             }
             Err(error) => {
                 why.get_or_insert_with(|| error.to_string());
             }
         }
     }
-    if let (None, Some(noise), Entitled::Recipients(_)) = (&opened, noise, group.entitled) {
-        return Ok(Ok(noise));
+    match (noise, group.entitled) {
+        (Some(noise), Entitled::Recipients(_)) => Ok(Ok(noise)),
+        _ => Ok(Err(why.unwrap_or_else(undecryptable))),
     }
-    let undecryptable = || OpenError::Undecryptable.to_string();
-    let Some((opened, key)) = opened else { return Ok(Err(why.unwrap_or_else(undecryptable))) };
-    let is_his = |place: &usize| matches!(keys.get(*place), Some(Ok(his)) if his.key.is_same_as(&key.key));
-    let others = owners.iter().filter(|owner| !owner.keys.iter().any(is_his));
-    let others: Vec<_> = others.map(|owner| owner.recipient).collect();
-    Ok(if group.part_from(&others) { Ok(opened) } else { Err(undecryptable()) })
+}
+
+/// Whether two owners have the same for the content, by its keys: in an honest message everybody has the one that opens it. A
+/// key that was rejected is nobody else's; what nobody was asked for, or has no answer to, is nothing.
+fn have_the_same(one: &Owner, other: &Owner, keys: &[Result<Unlocked, String>]) -> bool {
+    let of = |owner: &Owner| {
+        owner.keys.iter().filter_map(|place| keys.get(*place)?.as_ref().ok()).collect::<Vec<_>>()
+    };
+    let (one, other) = (of(one), of(other));
+    let has_all = |one: &[&Unlocked], other: &[&Unlocked]| {
+        other.iter().all(|key| one.iter().any(|his| his.key.is_same_as(&key.key)))
+    };
+    has_all(&one, &other) && has_all(&other, &one)
 }
 
 /// What a key has for the content: where that is bad, a key that nobody else has. An error that is not the message's is an

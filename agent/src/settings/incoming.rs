@@ -90,6 +90,12 @@ impl IncomingRule {
         self.promote.iter().any(|own| own.eq_ignore_ascii_case(field))
     }
 
+    /// Whether both do the same with a message that they are about.
+    pub(crate) fn treats_like(&self, other: &Self) -> bool {
+        let Self { line, conditions, .. } = self;
+        *self == Self { line: *line, conditions: conditions.clone(), ..other.clone() }
+    }
+
     /// What holds for mail that both rules may be about: of each the stricter. It is thrown away only where both say so, and
     /// else held; a signature is taken off, and a field promoted, only where both say so.
     pub(crate) fn with(&self, other: &Self) -> Self {

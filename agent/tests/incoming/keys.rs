@@ -113,7 +113,11 @@ fn keys(names: &[&str]) -> Vec<RecipientKey> {
 }
 
 fn sealed(entity: &str, to: &[&str]) -> Vec<u8> {
-    cms::seal(&[entity.as_bytes()], ContentCipher::Aes256Gcm, &keys(to)).unwrap()
+    sealed_by(ContentCipher::Aes256Gcm, entity, to)
+}
+
+fn sealed_by(cipher: ContentCipher, entity: &str, to: &[&str]) -> Vec<u8> {
+    cms::seal(&[entity.as_bytes()], cipher, &keys(to)).unwrap()
 }
 
 /// The same with RecipientInfos that somebody wrote for these, who cannot open it.
@@ -267,6 +271,42 @@ fn what_came_of_a_key_shows_in_no_reply_and_in_no_count_of_operations() {
                 })
                 .collect();
             assert!(told.iter().all(|one| *one == told[0] && one.1 == 2), "{rules} {told:?}");
+        }
+    }
+}
+
+#[test]
+fn how_many_copies_there_are_does_not_tell_whether_ciphertext_opened() {
+    let alone = sealed_by(ContentCipher::Aes256Cbc, TEXT, &["alice"]);
+    let both = sealed_by(ContentCipher::Aes256Cbc, TEXT, &["alice", "bob"]);
+    let nested = |inner: &[u8]| sealed_by(ContentCipher::Aes256Cbc, &entity(inner), &["alice", "bob"]);
+    let rule = |name: &str| format!("[[incoming]]\nto = \"{name}@example.org\"\n");
+    let tags = format!("{}subject-tag = true\n", rule("bob"));
+    for (rules, object, forms) in [
+        ("", &both, 1),
+        ("", &forged(&alone, &["bob"]), 2),
+        ("", &scribbled(both.clone(), "bob"), 2),
+        ("", &scribbled(forged(&alone, &["bob", "p256"]), "bob"), 3),
+        ("", &nested(&forged(&sealed(TEXT, &["alice"]), &["bob"])), 1),
+        ("", &nested(&sealed(TEXT, &["alice"])), 1),
+        (&tags, &both, 2),
+        (&format!("{tags}strip-signature = true\n"), &both, 2),
+        (&format!("{}{}", rule("bob"), rule("alice")), &both, 1),
+    ] {
+        let site = site("", rules, true);
+        for to in [["alice", "bob", "p256"], ["p256", "bob", "alice"]] {
+            let to: Vec<_> = to.into_iter().filter(|to| forms == 3 || *to != "p256").collect();
+            for is_changed in [false, true] {
+                let mut object = object.clone();
+                // In CBC the last octet of the block before the last one decides over the padding.
+                let at = object.len() - 17;
+                object[at] ^= u8::from(is_changed);
+                let outcome = site.treat(&to, &mail(&object)).unwrap();
+                assert_eq!(outcome.copies.len() + 1, forms, "{rules}{to:?}, {is_changed}: {outcome:?}");
+                let is_opened = outcome.action == "opened"
+                    || outcome.copies.iter().any(|copy| copy.octets.windows(6).any(|six| six == b"Hello."));
+                assert!(!is_changed || !is_opened, "{rules}{to:?}: {outcome:?}");
+            }
         }
     }
 }

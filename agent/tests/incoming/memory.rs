@@ -120,7 +120,14 @@ fn sealed(entity: &str, from: u32, is_changed: bool) -> String {
 
 #[test]
 fn forms_for_which_there_is_no_room_stay_closed_and_the_reply_tells_nobody() {
-    let rule = |number: u32| format!("[[incoming]]\nto = \"u{number}@example.org\"\n");
+    // Each does something else, or they were as good as one.
+    let rule = |number: u32| {
+        let [details, tag, strip] = [1, 2, 4].map(|bit| number & bit != 0);
+        format!(
+            "[[incoming]]\nto = \"u{number}@example.org\"\n\
+             details = {details}\nsubject-tag = {tag}\nstrip-signature = {strip}\n"
+        )
+    };
     let rules: String = (0..PEOPLE).map(rule).collect();
     let settings = settings("mta-message-bytes = 104857600\n", &rules);
     let identities = (0..PEOPLE).map(|number| {
