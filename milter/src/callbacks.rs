@@ -302,6 +302,7 @@ async fn apply<T: Treat>(
 fn refuse<T: Treat>(connection: &Connection<T>, refusal: Refusal, to: &mut impl SetErrorReply) -> Status {
     let reply = match refusal {
         Refusal::HeaderTooLarge | Refusal::MessageTooLarge => Reply::TOO_LARGE,
+        Refusal::TooManyFields => Reply::TOO_MANY_FIELDS,
         Refusal::TooManyRecipients => Reply::TOO_MANY_RECIPIENTS,
         Refusal::SenderNotUtf8 => Reply::BAD_SENDER,
         Refusal::OddRecipient => Reply::BAD_RECIPIENT,

@@ -59,6 +59,10 @@ impl Reply {
         text: "S/MIME gateway has no room for the message, try again later",
     };
 
+    /// More than any program writes.
+    pub(crate) const TOO_MANY_FIELDS: Self =
+        Self { code: "554", enhanced: "5.6.0", text: "Message has too many header fields" };
+
     const MALFORMED: Self =
         Self { code: "554", enhanced: "5.6.0", text: "Message is malformed and cannot be processed" };
 

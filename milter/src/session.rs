@@ -48,6 +48,9 @@ struct Transaction {
     reported: Vec<Reported>,
     envelope_octets: usize,
     header: MessageBuilder,
+    /// How many fields it has, and how many of them describe the content.
+    fields: usize,
+    content_fields: usize,
     /// What the header takes of the memory.
     held: Share,
     body: Body,
@@ -62,6 +65,10 @@ struct Transaction {
 pub(crate) enum Refusal {
     #[error("the header is larger than {MAX_HEADER_OCTETS} octets")]
     HeaderTooLarge,
+    #[error(
+        "the header has more than {MAX_FIELDS} fields, or more than {MAX_CONTENT_FIELDS} about the content"
+    )]
+    TooManyFields,
     #[error("the message is larger than the milter's max-message-bytes")]
     MessageTooLarge,
     #[error("the envelope is larger than {MAX_ENVELOPE_OCTETS} octets")]
@@ -131,6 +138,8 @@ impl Session {
             held: self.room.storage.memory.share(),
             body: Body::new(&self.room.storage),
             message_id: None,
+            fields: 0,
+            content_fields: 0,
             expansion: TEXT,
             refusal: None,
             place,
@@ -177,6 +186,15 @@ impl Session {
         let octets = name.len() + value.len();
         if transaction.header.len() + octets > MAX_HEADER_OCTETS {
             transaction.refuse(Refusal::HeaderTooLarge);
+            return;
+        }
+        transaction.fields += 1;
+        let is_of_content = [&b"Content-"[..], b"MIME-Version"]
+            .iter()
+            .any(|start| name.get(..start.len()).is_some_and(|name| name.eq_ignore_ascii_case(start)));
+        transaction.content_fields += usize::from(is_of_content);
+        if transaction.fields > MAX_FIELDS || transaction.content_fields > MAX_CONTENT_FIELDS {
+            transaction.refuse(Refusal::TooManyFields);
             return;
         }
         if !transaction.held.grow(octets) {
@@ -309,6 +327,13 @@ pub(crate) fn loggable(octets: &[u8]) -> String {
 
 /// Field names, values and separators.
 const MAX_HEADER_OCTETS: usize = 256 * 1024;
+
+/// An MTA looks for each field that is to be removed from the header's beginning. With ten thousand of them Postfix's cleanup takes
+/// seconds, and then ends.
+const MAX_FIELDS: usize = 1000;
+
+/// Those of ciphertext are removed only where it opens, which its sender shall not learn from the time that takes.
+const MAX_CONTENT_FIELDS: usize = 50;
 
 /// Sender and recipients; some 10,000 of usual length.
 const MAX_ENVELOPE_OCTETS: usize = 512 * 1024;

@@ -125,6 +125,19 @@ fn a_header_too_large_is_refused_at_its_end() {
 }
 
 #[test]
+fn a_header_of_more_fields_than_an_mta_can_take_off_is_refused() {
+    for (name, most) in [("X-Hsmime-A", 1000), ("Received", 1000), ("Content-A", 50), ("mime-version", 50)] {
+        let end = |fields: usize| {
+            let mut session = session_after_mail("<a@x.invalid>");
+            (0..fields).for_each(|_| session.field(name.as_bytes(), b" x"));
+            session.end_of_header()
+        };
+        assert_eq!(end(most), Ok(()), "{name}");
+        assert_eq!(end(most + 1), Err(Refusal::TooManyFields), "{name}");
+    }
+}
+
+#[test]
 fn a_message_as_large_as_allowed_is_taken_and_one_octet_more_is_not() {
     let header = b"A: b\r\n\r\n".len();
     for (octets, taken) in [(LIMIT - header, true), (LIMIT - header + 1, false)] {

@@ -19,6 +19,7 @@ mod set;
 mod smtp;
 
 use std::{
+    collections::HashMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -300,13 +301,21 @@ impl Shared {
                 format!("{}:{}:{value}\n", name.to_ascii_lowercase(), value.len()).as_bytes(),
             );
         };
-        let ours = authres::forged(&entity, &self.name);
-        let ours: Vec<_> = ours.iter().filter(|field| !field.name.eq_ignore_ascii_case(MARKER)).collect();
+        let mut ours = authres::forged(&entity, &self.name);
+        ours.retain(|field| !field.name.eq_ignore_ascii_case(MARKER));
         let are_there = !ours.is_empty();
-        for field in ours {
-            let at = usize::try_from(field.index.saturating_sub(1)).unwrap_or(usize::MAX);
-            let value = header.all(&field.name).nth(at).map(|field| field.unfolded()).unwrap_or_default();
-            cover(&field.name, &value);
+        // In one pass: strangers write as many as they like.
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        let mut values: HashMap<(String, u32), String> = HashMap::new();
+        for field in header.fields().filter(|_| are_there) {
+            let name = field.name().to_ascii_lowercase();
+            let index = seen.entry(name.clone()).or_default();
+            *index += 1;
+            values.insert((name, *index), field.unfolded());
+        }
+        for field in &ours {
+            let value = values.get(&(field.name.to_ascii_lowercase(), field.index));
+            cover(&field.name, value.map_or("", String::as_str));
         }
         for name in WITH_RESULTS {
             header.all(name).for_each(|field| cover(name, &field.unfolded()));
