@@ -10,7 +10,7 @@ use std::{
 
 use smime::key::KeyError;
 
-use crate::{answers::Answers, request::Watch};
+use crate::{answers::Answers, lanes::Slot, request::Watch};
 
 /// How many times as long as others a call may take that these have overtaken, until it hangs all the same.
 pub(crate) const OVERTAKEN: u32 = 4;
@@ -23,6 +23,8 @@ pub(crate) struct Activity {
     since: AtomicU64,
     /// The request that it works on.
     request: Mutex<Option<Task>>,
+    /// Its right to have a request.
+    pub(crate) slot: Slot,
     /// What it has done and not handed out yet.
     pub(crate) answers: Answers,
     /// Whether it has its session.
@@ -77,6 +79,7 @@ impl Activity {
             origin: Instant::now(),
             since: AtomicU64::new(0),
             request: Mutex::default(),
+            slot: Slot::default(),
             answers: Answers::default(),
             opened: AtomicBool::new(false),
             left: AtomicBool::new(false),

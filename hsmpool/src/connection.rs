@@ -245,11 +245,15 @@ impl Connection {
             if count > 0 && hand.activity.hangs(now, limit, &self.token.returns) {
                 count -= 1;
                 hand.activity.leave();
+                self.token.lanes.vacate(&hand.activity.slot);
                 self.left.push(hand);
             } else {
                 self.crew.push(hand);
             }
         }
+        // What the pace was is nothing to go by now: whether the whole token hangs shows when all try.
+        self.token.lanes.set_slots(usize::MAX);
+        self.token.lanes.wake_workers();
         let (token, hanging) = (self.token.label(), self.left.len());
         tracing::warn!(token, hanging, "calls to the module do not come back: their sessions are replaced");
     }
@@ -291,6 +295,9 @@ impl Connection {
         for hand in ended {
             // A worker that panicked has been reported by its guard.
             let _ = hand.thread.join();
+        }
+        for hand in &hanging {
+            self.token.lanes.vacate(&hand.activity.slot);
         }
         if !hanging.is_empty() {
             let (token, hanging) = (self.token.label(), hanging.len());

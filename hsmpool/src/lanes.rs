@@ -1,14 +1,15 @@
 //! The queue of a token: two lanes, each with a length; the interactive one is served first.
 //!
 //! One lock for both, taken once to put a request in and once to take it out. Whoever waits is counted, so
-//! that nobody is woken in vain. Room in a full lane goes to those who have waited for it longest.
+//! that nobody is woken in vain. Room in a full lane goes to those who have waited for it longest. Workers with a request
+//! have a slot each; where a token gets fewer calls at a time than it has sessions, so many slots are given out.
 
 use std::{
     collections::VecDeque,
     mem,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -31,7 +32,13 @@ pub(crate) struct Lanes {
     work: Condvar,
     /// How many may wait in a lane.
     capacity: usize,
+    /// How many workers may have a request at a time.
+    slots: AtomicUsize,
 }
+
+/// A worker's right to have a request. It outlives neither the request nor the time for which the worker is counted on.
+#[derive(Debug, Default)]
+pub(crate) struct Slot(AtomicBool);
 
 #[derive(Debug, Default)]
 struct State {
@@ -39,6 +46,8 @@ struct State {
     bulk: Queue,
     /// Workers that wait.
     idle: usize,
+    /// Slots that are taken.
+    taken: usize,
     /// Whether nothing is taken in.
     refuses: bool,
 }
@@ -65,8 +74,8 @@ pub(crate) enum Refused {
 /// What a worker gets.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// A request, and how many wait behind it in its lane.
-    Serve(Box<Request>, usize),
+    /// A request, how many wait behind it in its lane, and how many other workers have one.
+    Serve(Box<Request>, usize, usize),
     /// Nothing has come for so long.
     Idle,
     /// It is to end.
@@ -75,7 +84,8 @@ pub(crate) enum Next {
 
 impl Lanes {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { state: Mutex::default(), work: Condvar::new(), capacity }
+        let slots = AtomicUsize::new(usize::MAX);
+        Self { state: Mutex::default(), work: Condvar::new(), capacity, slots }
     }
 
     /// Puts a request into its lane. While that is full it waits in line, at most until its deadline; `stay` is
@@ -161,10 +171,17 @@ impl Lanes {
         }
     }
 
-    /// The next request for a worker, who waits for it so long and no longer than until `stop` is set.
-    /// `before_waiting` is called, without the lock, before he does.
-    pub(crate) fn pop(&self, patience: Duration, stop: &AtomicBool, before_waiting: impl FnOnce()) -> Next {
+    /// The next request for a worker, who is done with his last and waits for it so long and no longer than until
+    /// `stop` is set. `before_waiting` is called, without the lock, before he does.
+    pub(crate) fn pop(
+        &self,
+        patience: Duration,
+        stop: &AtomicBool,
+        slot: &Slot,
+        before_waiting: impl FnOnce(),
+    ) -> Next {
         let mut state = self.lock();
+        state.give_back(slot);
         let mut until = None;
         let mut before_waiting = Some(before_waiting);
         loop {
@@ -177,17 +194,24 @@ impl Lanes {
                 }
                 return Next::Stop;
             }
-            for lane in [Lane::Interactive, Lane::Bulk] {
-                let queue = state.queue(lane);
-                if let Some(request) = queue.requests.pop_front() {
-                    let next = queue.next_in_line(self.capacity);
-                    let behind = queue.requests.len();
-                    drop(state);
-                    if let Some(next) = next {
-                        next.unpark();
-                    }
-                    return Next::Serve(request, behind);
+            let slots = self.slots.load(Ordering::Relaxed);
+            if state.taken < slots
+                && let Some((request, behind, next)) = state.take(self.capacity)
+            {
+                let others = state.taken;
+                state.taken += 1;
+                slot.0.store(true, Ordering::Relaxed);
+                // Who was woken for what waits, and found no slot, sleeps again.
+                let pass_on =
+                    state.taken < slots && slots != usize::MAX && state.idle > 0 && state.waiting() > 0;
+                drop(state);
+                if pass_on {
+                    self.work.notify_one();
                 }
+                if let Some(next) = next {
+                    next.unpark();
+                }
+                return Next::Serve(request, behind, others);
             }
             if let Some(before_waiting) = before_waiting.take() {
                 drop(state);
@@ -204,6 +228,21 @@ impl Lanes {
             let waited = self.work.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.idle -= 1;
+        }
+    }
+
+    /// Lets so many workers have a request at a time from now on.
+    pub(crate) fn set_slots(&self, slots: usize) {
+        if self.slots.load(Ordering::Relaxed) != slots {
+            self.slots.store(slots, Ordering::Relaxed);
+        }
+    }
+
+    /// A worker ends, or is not counted on any more: another may have a request.
+    pub(crate) fn vacate(&self, slot: &Slot) {
+        let mut state = self.lock();
+        if state.give_back(slot) {
+            self.wake_worker(state);
         }
     }
 
@@ -290,6 +329,21 @@ impl State {
 
     fn queues(&mut self) -> [&mut Queue; 2] {
         [&mut self.interactive, &mut self.bulk]
+    }
+
+    /// The request that is next, how many are behind it in its lane, and who comes in by its room.
+    fn take(&mut self, capacity: usize) -> Option<(Box<Request>, usize, Option<Thread>)> {
+        self.queues().into_iter().find_map(|queue| {
+            let request = queue.requests.pop_front()?;
+            Some((request, queue.requests.len(), queue.next_in_line(capacity)))
+        })
+    }
+
+    /// `true`: the worker had one.
+    fn give_back(&mut self, slot: &Slot) -> bool {
+        let had = slot.0.swap(false, Ordering::Relaxed);
+        self.taken -= usize::from(had);
+        had
     }
 
     fn waiting(&self) -> usize {

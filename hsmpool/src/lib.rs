@@ -31,6 +31,7 @@ mod mechanisms;
 mod metrics;
 mod module;
 mod oaep;
+mod pace;
 mod pin;
 mod pkcs1;
 mod pool;

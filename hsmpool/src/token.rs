@@ -21,6 +21,7 @@ use crate::{
     login::LoginGate,
     mechanisms::Abilities,
     metrics::{Meter, TokenMetrics},
+    pace::Pace,
     public_key::KeyName,
     request::{Lane, Request},
     router::{Failed, Load, Router, Standing},
@@ -55,6 +56,7 @@ pub(crate) struct Token {
     abilities: RwLock<Arc<Abilities>>,
     pub(crate) searches: Searches,
     pub(crate) returns: Returns,
+    pub(crate) pace: Pace,
     /// What the workers do at the moment.
     activities: Mutex<Vec<Weak<Activity>>>,
     /// Since when a connection is being opened.
@@ -101,6 +103,7 @@ impl Token {
             abilities: RwLock::default(),
             searches: Searches::new(settings.deadline.max(OPENING_LIMIT)),
             returns: Returns::default(),
+            pace: Pace::new(settings.deadline),
             activities: Mutex::default(),
             opening: Mutex::default(),
             running: AtomicUsize::new(0),

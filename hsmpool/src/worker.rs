@@ -82,8 +82,8 @@ impl Worker {
         };
         loop {
             let hand_out = || self.activity.answers.release();
-            let next = match self.token.lanes.pop(KEEP_ALIVE, &self.stop, hand_out) {
-                Job::Serve(request, behind) => self.serve(request, behind),
+            let next = match self.token.lanes.pop(KEEP_ALIVE, &self.stop, &self.activity.slot, hand_out) {
+                Job::Serve(request, behind, others) => self.serve(request, behind, others),
                 Job::Idle => self.keep_alive(),
                 Job::Stop => Next::End,
             };
@@ -95,7 +95,7 @@ impl Worker {
         guard.armed = false;
     }
 
-    fn serve(&mut self, request: Box<Request>, behind: usize) -> Next {
+    fn serve(&mut self, request: Box<Request>, behind: usize, others: usize) -> Next {
         let begun = Instant::now();
         let meter = &self.token.meter;
         // Its caller has gone; the token's time belongs to those who still wait.
@@ -105,14 +105,22 @@ impl Worker {
             request.answer(Err(error));
             return Next::Continue;
         }
+        // It would have gone when the call comes back.
+        if !self.token.pace.is_in_time(others, begun, request.deadline) {
+            meter.expired.fetch_add(1, Ordering::Relaxed);
+            let error = self.deadline(&request);
+            self.token.hand_back(request, Failed::Refused(error));
+            return Next::Continue;
+        }
         self.token.running.fetch_add(1, Ordering::Relaxed);
         self.activity.begin_with(request.watch());
         let result = self.carry_out(&request);
         let told_late = self.activity.end().unwrap_or_default();
-        self.token.running.fetch_sub(1, Ordering::Relaxed);
+        let beside = self.token.running.fetch_sub(1, Ordering::Relaxed).saturating_sub(1).max(others);
         let meter = &self.token.meter;
         let ended = Instant::now();
         self.token.returns.note(ended);
+        self.keep_pace(begun, ended, beside);
         let is_late = told_late || ended >= request.deadline;
         if is_late && !told_late {
             meter.expired.fetch_add(1, Ordering::Relaxed);
@@ -143,6 +151,23 @@ impl Worker {
             }
         }
         if left { Next::End } else { Next::Continue }
+    }
+
+    /// Finds out how many calls the token is to have at a time, now that one has come back.
+    fn keep_pace(&self, begun: Instant, ended: Instant, beside: usize) {
+        let (pace, sessions) = (&self.token.pace, self.token.sessions());
+        pace.note(begun, ended, beside > 0 || sessions == 1);
+        let at_a_time = pace.at_a_time();
+        self.token.lanes.set_slots(if at_a_time >= sessions { usize::MAX } else { at_a_time });
+        if pace.is_to_be_told(at_a_time, sessions) {
+            tracing::warn!(
+                token = self.token.label(),
+                sessions,
+                at_a_time,
+                "the token takes long where several sessions ask at once, as one does that works on one thing at a \
+                 time: it is asked for fewer; lower `sessions` to what `hsmime token bench` says"
+            );
+        }
     }
 
     /// Asks the token, mends what can be mended here, and asks again.
@@ -368,6 +393,7 @@ struct PanicGuard {
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
+        self.token.lanes.vacate(&self.activity.slot);
         if self.armed {
             if self.activity.end().is_some() {
                 self.token.running.fetch_sub(1, Ordering::Relaxed);

@@ -33,14 +33,14 @@ fn interactive_requests_overtake_all_bulk_requests() {
     }
     assert_eq!(lanes.waiting(), [2, 3]);
     let order: Vec<Lane> = (0..5)
-        .map(|_| match lanes.pop(SHORT, &run_on(), || {}) {
-            Next::Serve(request, _) => request.lane,
+        .map(|_| match lanes.pop(SHORT, &run_on(), &Slot::default(), || {}) {
+            Next::Serve(request, ..) => request.lane,
             other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(order[..2], [Lane::Interactive; 2]);
     assert_eq!(order[2..], [Lane::Bulk; 3]);
-    assert!(matches!(lanes.pop(SHORT, &run_on(), || {}), Next::Idle));
+    assert!(matches!(lanes.pop(SHORT, &run_on(), &Slot::default(), || {}), Next::Idle));
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn a_full_lane_takes_nothing_in_and_does_not_fill_the_other() {
 }
 
 fn served(lanes: &Lanes) -> Box<Request> {
-    match lanes.pop(LONG, &run_on(), || {}) {
-        Next::Serve(request, _) => request,
+    match lanes.pop(LONG, &run_on(), &Slot::default(), || {}) {
+        Next::Serve(request, ..) => request,
         other => panic!("{other:?}"),
     }
 }
@@ -105,7 +105,7 @@ fn a_caller_gets_the_room_that_a_worker_makes() {
     };
     thread::sleep(SHORT);
     for _ in 0..2 {
-        assert!(matches!(lanes.pop(LONG, &run_on(), || {}), Next::Serve(..)));
+        assert!(matches!(lanes.pop(LONG, &run_on(), &Slot::default(), || {}), Next::Serve(..)));
     }
     assert!(pushing.join().unwrap());
 }
@@ -158,14 +158,17 @@ fn a_worker_that_waits_can_be_stopped() {
     let (lanes, stop) = (Arc::new(Lanes::new(1)), Arc::new(run_on()));
     let waiting = {
         let (lanes, stop) = (Arc::clone(&lanes), Arc::clone(&stop));
-        thread::spawn(move || lanes.pop(LONG, &stop, || {}))
+        thread::spawn(move || lanes.pop(LONG, &stop, &Slot::default(), || {}))
     };
     thread::sleep(SHORT);
     stop.store(true, Ordering::Release);
     lanes.wake_workers();
     assert!(matches!(waiting.join().unwrap(), Next::Stop));
     lanes.push(request(Lane::Interactive), at_once).unwrap();
-    assert!(matches!(lanes.pop(LONG, &stop, || {}), Next::Stop), "it takes no request along");
+    assert!(
+        matches!(lanes.pop(LONG, &stop, &Slot::default(), || {}), Next::Stop),
+        "it takes no request along"
+    );
     assert_eq!(lanes.waiting(), [1, 0]);
 }
 
@@ -195,4 +198,39 @@ fn requests_whose_time_is_over_give_their_room_back() {
     assert_eq!(over.len(), 1);
     assert_eq!(lanes.waiting(), [1, 0]);
     lanes.push(request(Lane::Interactive), at_once).unwrap();
+}
+
+#[test]
+fn no_more_workers_have_a_request_than_there_are_slots() {
+    let lanes = Lanes::new(100);
+    lanes.set_slots(2);
+    for _ in 0..6 {
+        lanes.push(request(Lane::Bulk), at_once).unwrap();
+    }
+    let slots: [Slot; 4] = Default::default();
+    let has_one = |slot| matches!(lanes.pop(SHORT, &run_on(), slot, || {}), Next::Serve(..));
+    assert_eq!(slots.each_ref().map(has_one), [true, true, false, false]);
+    assert!(has_one(&slots[1]), "in the place of its last");
+    lanes.vacate(&slots[0]);
+    lanes.vacate(&slots[0]);
+    assert_eq!([2, 3].map(|worker| has_one(&slots[worker])), [true, false], "one has gone, once");
+    lanes.set_slots(3);
+    assert!(has_one(&slots[3]));
+}
+
+#[test]
+fn whoever_finds_no_slot_is_woken_when_there_is_one() {
+    let lanes = Arc::new(Lanes::new(100));
+    lanes.set_slots(1);
+    let slot = Slot::default();
+    lanes.push(request(Lane::Bulk), at_once).unwrap();
+    assert!(matches!(lanes.pop(SHORT, &run_on(), &slot, || {}), Next::Serve(_, 0, 0)));
+    let waiting = Arc::clone(&lanes);
+    let other = thread::spawn(move || waiting.pop(LONG, &run_on(), &Slot::default(), || {}));
+    thread::sleep(SHORT);
+    lanes.push(request(Lane::Bulk), at_once).unwrap();
+    thread::sleep(SHORT);
+    assert!(!other.is_finished());
+    lanes.vacate(&slot);
+    assert!(matches!(other.join().unwrap(), Next::Serve(..)));
 }

@@ -10,7 +10,12 @@ use std::{
 };
 
 use super::*;
-use crate::{PinSource, TokenSettings, lanes::Next, request::tests::counted, token::Phase};
+use crate::{
+    PinSource, TokenSettings,
+    lanes::{Next, Slot},
+    request::tests::counted,
+    token::Phase,
+};
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -48,8 +53,8 @@ fn lose_connection(token: &Token) {
 
 /// What a worker gets next.
 fn served(token: &Token) -> Box<Request> {
-    match token.lanes.pop(LONG, &AtomicBool::new(false), || {}) {
-        Next::Serve(request, _) => request,
+    match token.lanes.pop(LONG, &AtomicBool::new(false), &Slot::default(), || {}) {
+        Next::Serve(request, ..) => request,
         other => panic!("{other:?}"),
     }
 }
