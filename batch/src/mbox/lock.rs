@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, FileTimes},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
@@ -82,7 +82,7 @@ fn holder_of_dotlock(path: &Path) -> io::Result<Option<String>> {
 
 /// A dotlock with what it says of who made it, if it does.
 fn named(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = text_of(path).unwrap_or_default();
     let text = text.trim();
     let is_name = text.len() <= 100 && text.bytes().all(|octet| octet.is_ascii_graphic());
     let who = if text.is_empty() || !is_name { String::new() } else { format!(" (of process {text})") };
@@ -91,10 +91,22 @@ fn named(path: &Path) -> String {
 
 /// Whether a dotlock says which process of this host made it, and that is gone.
 fn is_left_over(path: &Path) -> bool {
-    let Ok(text) = fs::read_to_string(path) else { return false };
+    let Some(text) = text_of(path) else { return false };
     let Some((pid, host)) = text.trim().split_once(':') else { return false };
     let pid = pid.parse().ok().and_then(Pid::from_raw);
     host == self::host() && pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
+/// What a dotlock says, if it is a short file: who may write beside the mbox can put there what never ends.
+fn text_of(path: &Path) -> Option<String> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(TEXT).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 fn host() -> String {
@@ -239,6 +251,8 @@ const EACH: Duration = Duration::from_millis(50);
 const SOON: Duration = Duration::from_secs(2);
 /// As Dovecot has it.
 const STALE: Duration = Duration::from_mins(2);
+/// How much of a dotlock is read: more than a process and a host.
+const TEXT: u64 = 300;
 /// How often our own dotlock is touched.
 const TOUCH: Duration = Duration::from_secs(30);
 
@@ -249,6 +263,9 @@ mod tests {
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(120);
+
+    /// Puts something somewhere.
+    type Make<'a> = &'a dyn Fn(&Path);
 
     #[test]
     fn a_lock_of_somebody_who_writes_is_waited_for_and_named() {
@@ -287,6 +304,32 @@ mod tests {
                 is_named,
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_dotlock_that_is_no_file_or_never_ends_is_somebodys_and_holds_nobody_up_for_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let mkfifo = |path: &Path| {
+            assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+        };
+        let makes: [(&str, Make<'_>); 4] = [
+            ("fifo", &mkfifo),
+            ("link", &|path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()),
+            ("folder", &|path| fs::create_dir(path).unwrap()),
+            ("large", &|path| File::create(path).unwrap().set_len(1 << 40).unwrap()),
+        ];
+        for (name, make) in makes {
+            let path = folder.path().join(name);
+            let file = File::create(&path).and_then(|_| File::open(&path)).unwrap();
+            make(&dotlock(&path));
+            let (sender, ended) = mpsc::channel();
+            thread::spawn(move || {
+                let _ = sender.send(lock_for_reading(&file, &path, SHORT));
+            });
+            let locked = ended.recv_timeout(Duration::from_secs(20));
+            let error = locked.unwrap_or_else(|_| panic!("{name}: it does not end")).unwrap_err();
+            assert!(error.to_string().contains(&format!("{name}.lock says")), "{error}");
         }
     }
 
