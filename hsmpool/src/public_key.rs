@@ -169,8 +169,10 @@ pub(crate) struct KeyName {
     pub(crate) description: String,
     /// The `SubjectPublicKeyInfo` in DER.
     pub(crate) info: Vec<u8>,
-    /// A digest of all of this, by which it is looked up.
+    /// A digest of what a token may know it by.
     pub(crate) tag: [u8; 32],
+    /// One of that and the description.
+    pub(crate) tag_with_description: [u8; 32],
 }
 
 impl KeyName {
@@ -194,8 +196,10 @@ impl KeyName {
         let ids_with_lengths = lengths.iter().zip(&ids).flat_map(|(len, id)| [&len[..], id]);
         let len = info.len().to_le_bytes();
         let segments = [&len[..], info].into_iter().chain(ids_with_lengths);
-        let tag = sha256(segments.chain([description.as_bytes()]));
-        Self { public_key: PublicKey::from_info(info), ids, description, info: info.to_vec(), tag }
+        let tag = sha256(segments);
+        let tag_with_description = sha256([&tag[..], description.as_bytes()]);
+        let (public_key, info) = (PublicKey::from_info(info), info.to_vec());
+        Self { public_key, ids, description, info, tag, tag_with_description }
     }
 
     /// The SHA-256 of the `SubjectPublicKeyInfo`.

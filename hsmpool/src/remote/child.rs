@@ -153,6 +153,11 @@ impl Connector for ChildConnector {
         self.tokens.iter().map(of).fold(0, usize::saturating_add)
     }
 
+    /// Names of a key that clients think up would each be another key for it.
+    fn is_told_descriptions(&self) -> bool {
+        false
+    }
+
     fn overdue(&self) -> bool {
         let mut state = self.lock();
         let Some(child) = &mut state.child else { return false };

@@ -81,14 +81,14 @@ enum Ended {
 impl Remote {
     /// A backend of that number of that router; [`Self::start`] begins to connect.
     pub(crate) fn new(connector: Box<dyn Connector>, number: usize, router: Weak<Router>) -> Arc<Self> {
-        let most = connector.most_requests();
+        let (most, described) = (connector.most_requests(), connector.is_told_descriptions());
         Arc::new_cyclic(|own| Self {
             connector,
             number,
             router,
             own: Weak::clone(own),
-            interactive: Link::new(Lane::Interactive, most),
-            bulk: Link::new(Lane::Bulk, most),
+            interactive: Link::new(Lane::Interactive, most, described),
+            bulk: Link::new(Lane::Bulk, most, described),
             phase: Mutex::new(Phase::Connecting),
             phase_changed: Condvar::new(),
             keys: RwLock::default(),
@@ -342,7 +342,7 @@ impl Remote {
                         request.answer(answer.to_answer().ok_or_else(impossible));
                     }
                     Err(error) => {
-                        let error = KeyError::from(error);
+                        let error = error.about(&request.key.description);
                         if matches!(error, KeyError::NoSuchKey { .. }) {
                             self.know(&request.key, false);
                         }

@@ -34,6 +34,11 @@ pub(crate) trait Connector: Send + Sync {
         usize::MAX
     }
 
+    /// Whether it is told what its client calls a key, and not only which one it is.
+    fn is_told_descriptions(&self) -> bool {
+        true
+    }
+
     /// An answer is overdue. `true`: the connections are of no use any more.
     fn overdue(&self) -> bool {
         false

@@ -51,23 +51,25 @@ impl From<&KeyError> for WireError {
     }
 }
 
-impl From<WireError> for KeyError {
-    fn from(error: WireError) -> Self {
-        match error {
-            WireError::Token { function, code, token } => {
-                Self::Token { function: function.into(), code, token }
+impl WireError {
+    /// The error, about the key as whoever asked calls it: a server may know it by another name, or by none.
+    pub(super) fn about(self, description: &str) -> KeyError {
+        let certificate = description.to_owned();
+        match self {
+            Self::Token { function, code, token } => {
+                KeyError::Token { function: function.into(), code, token }
             }
-            WireError::Unavailable { token, reason } => Self::Unavailable { token, reason },
-            WireError::NoSuchKey { token, certificate } => Self::NoSuchKey { token, certificate },
-            WireError::QueueFull { token, waiting } => {
-                Self::QueueFull { token, waiting: usize::try_from(waiting).unwrap_or(usize::MAX) }
+            Self::Unavailable { token, reason } => KeyError::Unavailable { token, reason },
+            Self::NoSuchKey { token, .. } => KeyError::NoSuchKey { token, certificate },
+            Self::QueueFull { token, waiting } => {
+                KeyError::QueueFull { token, waiting: usize::try_from(waiting).unwrap_or(usize::MAX) }
             }
-            WireError::Deadline { token, micros } => {
-                Self::Deadline { token, deadline: Duration::from_micros(micros) }
+            Self::Deadline { token, micros } => {
+                KeyError::Deadline { token, deadline: Duration::from_micros(micros) }
             }
-            WireError::Unsupported { certificate, operation } => Self::Unsupported { certificate, operation },
-            WireError::NoRandomness => Self::NoRandomness,
-            WireError::Refused { certificate, reason } => Self::Refused { certificate, reason },
+            Self::Unsupported { operation, .. } => KeyError::Unsupported { certificate, operation },
+            Self::NoRandomness => KeyError::NoRandomness,
+            Self::Refused { reason, .. } => KeyError::Refused { certificate, reason },
         }
     }
 }
@@ -106,7 +108,7 @@ mod tests {
             KeyError::Refused { certificate: text("CN=x"), reason: text("not for you") },
         ] {
             let octets = postcard::to_allocvec(&WireError::from(&error)).unwrap();
-            let arrived = KeyError::from(postcard::from_bytes::<WireError>(&octets).unwrap());
+            let arrived = postcard::from_bytes::<WireError>(&octets).unwrap().about("CN=x");
             assert_eq!(format!("{arrived:?}"), format!("{error:?}"));
             assert_eq!(arrived.fault(), error.fault());
         }
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut_between_characters() {
         let reason = "ä".repeat(5000);
-        let error = KeyError::from(WireError::from(&KeyError::Unavailable { token: reason.clone(), reason }));
+        let error = WireError::from(&KeyError::Unavailable { token: reason.clone(), reason }).about("");
         assert!(error.to_string().len() < 2 * LONGEST + 100);
     }
 }

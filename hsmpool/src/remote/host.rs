@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    net::Shutdown,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -69,12 +70,15 @@ pub fn host_module() -> io::Result<()> {
     });
     let pool = pool.map_err(|error| other(&error))?;
     let server = Arc::new(Server::new(pool.clone()));
-    let bulk_server = Arc::clone(&server);
+    let (bulk_server, parent) = (Arc::clone(&server), Arc::clone(&stream));
     let serve_bulk = move || {
         // The parent uses this lane when there is bulk work, which may be much later than a stranger may take to
         // introduce himself.
         wait_for_words(&bulk);
-        bulk_server.serve(bulk, Arc::new(Open))
+        let ended = bulk_server.serve(bulk, Arc::new(Open));
+        tracing::debug!(?ended, "the bulk lane has ended");
+        // Only a new process has another one for the parent.
+        let _ = parent.shutdown(Shutdown::Both);
     };
     thread::Builder::new().name("bulk".into()).spawn(serve_bulk)?;
     let result = server.serve_greeted(lane, &stream, &outbox, &mut reader, Arc::new(Open));

@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) lane: Lane,
     /// How many requests may be without an answer, whatever the server takes.
     most: usize,
+    /// Whether the server is told what its client calls a key.
+    described: bool,
     state: Mutex<State>,
     /// Callers wait here for an answer that makes room.
     room: Condvar,
@@ -51,8 +53,13 @@ struct State {
 struct Current {
     outbox: Arc<Outbox>,
     window: usize,
-    /// The numbers of the keys that have been defined.
+    described: bool,
+    /// The numbers of the keys that are defined.
     keys: HashMap<[u8; 32], u32>,
+    /// The keys by number.
+    numbers: Vec<[u8; 32]>,
+    /// The number of the next one, in a circle: the oldest gives its own up.
+    next: u32,
 }
 
 /// A request that the server has.
@@ -71,8 +78,8 @@ type Unspeakable = (Box<Request>, KeyError);
 pub(super) struct Unasked(u64);
 
 impl Link {
-    pub(super) fn new(lane: Lane, most: usize) -> Self {
-        Self { lane, most: most.max(1), state: Mutex::default(), room: Condvar::new() }
+    pub(super) fn new(lane: Lane, most: usize, described: bool) -> Self {
+        Self { lane, most: most.max(1), described, state: Mutex::default(), room: Condvar::new() }
     }
 
     /// Takes in a request; waits for room until `patience` ends.
@@ -165,8 +172,14 @@ impl Link {
     /// A connection stands: what has waited for it goes out.
     pub(super) fn connect(&self, outbox: &Arc<Outbox>, window: usize) {
         let mut state = self.lock();
-        state.current =
-            Some(Current { outbox: Arc::clone(outbox), window: window.max(1), keys: HashMap::new() });
+        state.current = Some(Current {
+            outbox: Arc::clone(outbox),
+            window: window.max(1),
+            described: self.described,
+            keys: HashMap::new(),
+            numbers: Vec::new(),
+            next: 0,
+        });
         state.opening = None;
         state.refuses = false;
         let pending = mem::take(&mut state.pending);
@@ -317,26 +330,37 @@ impl Current {
             return Err(unsupported(&"it has no words for it"));
         };
         let too_long = |error: FrameError| unsupported(&error);
-        let next = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
-        let key = match self.keys.get(&name.tag) {
-            Some(key) => *key,
-            None if next >= MAX_KEYS => {
-                // The next connection begins with none.
-                self.outbox.close();
-                let reason = format!("{MAX_KEYS} keys have been used over one connection; it is made anew");
-                return Err(KeyError::Unavailable { token: "(key server)".to_owned(), reason });
-            }
-            None => {
-                let ids = name.ids.clone();
-                let definition =
-                    KeyDefinition { public_key_info: &name.info, ids, description: &name.description };
-                self.outbox.append(&ToServer::Define(definition)).map_err(too_long)?;
-                self.keys.insert(name.tag, next);
-                next
-            }
+        let (tag, description) = if self.described {
+            (name.tag_with_description, name.description.as_str())
+        } else {
+            (name.tag, "")
+        };
+        let key = if let Some(key) = self.keys.get(&tag) {
+            *key
+        } else {
+            let ids = name.ids.clone();
+            let definition = KeyDefinition { public_key_info: &name.info, ids, description };
+            self.outbox.append(&ToServer::Define(definition)).map_err(too_long)?;
+            self.define(tag)
         };
         let micros = micros(request.deadline.saturating_duration_since(Instant::now()));
         self.outbox.append(&ToServer::Ask(Ask { id, key, micros, operation })).map_err(too_long)
+    }
+
+    /// The number of a key that has just been defined.
+    fn define(&mut self, tag: [u8; 32]) -> u32 {
+        let number = self.next;
+        let place = usize::try_from(number).ok().and_then(|number| self.numbers.get_mut(number));
+        match place {
+            Some(place) => {
+                let oldest = mem::replace(place, tag);
+                self.keys.remove(&oldest);
+            }
+            None => self.numbers.push(tag),
+        }
+        self.keys.insert(tag, number);
+        self.next = (number + 1) % MAX_KEYS;
+        number
     }
 }
 

@@ -89,6 +89,14 @@ struct Duty {
     closing: Option<Closing>,
 }
 
+/// The keys that a client has defined, by number.
+#[derive(Default)]
+struct ServedKeys {
+    keys: Vec<ServedKey>,
+    /// The number of the next one, in a circle.
+    next: usize,
+}
+
 /// A key that a client has defined.
 struct ServedKey {
     name: Arc<KeyName>,
@@ -227,7 +235,7 @@ impl Server {
     }
 
     fn read(&self, connection: &Arc<Connection>, reader: &mut FrameReader<Shared>) -> Result<(), ServeError> {
-        let mut keys = Vec::new();
+        let mut keys = ServedKeys::default();
         let mut inquiries = Inquiries::new(&connection.outbox, &connection.gate);
         loop {
             // What goes on to another process, and what is answered at once, goes out together.
@@ -250,7 +258,7 @@ impl Server {
     fn take(
         &self,
         connection: &Arc<Connection>,
-        keys: &mut Vec<ServedKey>,
+        keys: &mut ServedKeys,
         inquiries: &mut Inquiries,
         frame: &[u8],
     ) -> Result<(), ServeError> {
@@ -258,9 +266,6 @@ impl Server {
             ToServer::Ask(ask) => self.ask(connection, keys, &ask)?,
             ToServer::Cancel { id } => connection.cancel(id),
             ToServer::Define(definition) => {
-                if keys.len() >= usize::try_from(MAX_KEYS).unwrap_or(usize::MAX) {
-                    return Err(ServeError::Protocol(format!("it defines more than {MAX_KEYS} keys")));
-                }
                 let len = definition.public_key_info.len();
                 if len > LONGEST_INFO {
                     return Err(ServeError::Protocol(format!("it defines a public key of {len} octets")));
@@ -274,10 +279,11 @@ impl Server {
         Ok(())
     }
 
-    fn ask(&self, connection: &Arc<Connection>, keys: &[ServedKey], ask: &Ask<'_>) -> Result<(), ServeError> {
+    fn ask(&self, connection: &Arc<Connection>, keys: &ServedKeys, ask: &Ask<'_>) -> Result<(), ServeError> {
         let id = ask.id;
-        let key = usize::try_from(ask.key).ok().and_then(|number| keys.get(number));
-        let key = key.ok_or_else(|| ServeError::Protocol("it uses a key that it has not defined".into()))?;
+        let key = keys
+            .get(ask.key)
+            .ok_or_else(|| ServeError::Protocol("it uses a key that it has not defined".into()))?;
         let pause = connection.gate.pause();
         if !pause.is_zero() {
             // What this thread has to say must not wait with it.
@@ -415,6 +421,20 @@ impl Drop for Duty {
     fn drop(&mut self) {
         let reason = "its caller gave it up".to_owned();
         self.close(Err(KeyError::Unavailable { token: "(any)".to_owned(), reason }));
+    }
+}
+
+impl ServedKeys {
+    fn push(&mut self, key: ServedKey) {
+        match self.keys.get_mut(self.next) {
+            Some(oldest) => *oldest = key,
+            None => self.keys.push(key),
+        }
+        self.next = (self.next + 1) % usize::try_from(MAX_KEYS).unwrap_or(usize::MAX);
+    }
+
+    fn get(&self, number: u32) -> Option<&ServedKey> {
+        self.keys.get(usize::try_from(number).ok()?)
     }
 }
 

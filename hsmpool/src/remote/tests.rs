@@ -6,7 +6,7 @@ use std::{
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -201,14 +201,18 @@ fn another_version_is_refused_with_the_reason() {
 }
 
 #[test]
-fn keys_are_not_defined_without_end() {
-    let served = Served::new(Arc::new(Open));
-    let stream = served.raw();
-    (&stream).write_all(&octets(&[hello()])).unwrap();
-    let many: Vec<ToServer<'_>> = (0..=MAX_KEYS).map(|_| definition()).collect();
-    let _ = (&stream).write_all(&octets(&many));
-    all_of(&stream);
-    served.assert_serves();
+fn of_more_keys_than_a_connection_holds_each_is_used_under_its_own_name() {
+    let recording = Arc::new(Recording::default());
+    let served = Served::new(Arc::clone(&recording) as Arc<dyn Gate>);
+    let pool = served.pool();
+    // The first, whose place was taken, once more.
+    let names = || (0..MAX_KEYS + 10).chain([0, MAX_KEYS - 1]).map(|n| n.to_string());
+    for name in names() {
+        let name = Arc::new(KeyName::of_parts(b"nobody's key", Vec::new(), name));
+        let error = pool.ask(&name, operation()).unwrap_err();
+        assert!(matches!(&error, KeyError::NoSuchKey { .. }), "{}: {error}", name.description);
+    }
+    assert!(names().eq(recording.0.lock().unwrap().iter().cloned()));
 }
 
 #[test]
@@ -431,6 +435,21 @@ impl Gate for Counting {
             ended.fetch_add(1, Ordering::Relaxed);
             Ok(())
         }))
+    }
+
+    fn shows(&self, _key: &[u8; 32]) -> bool {
+        true
+    }
+}
+
+/// Which names keys were used by.
+#[derive(Default)]
+struct Recording(Mutex<Vec<String>>);
+
+impl Gate for Recording {
+    fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
+        self.0.lock().unwrap().push(usage.description.to_owned());
+        Ok(Box::new(|_| Ok(())))
     }
 
     fn shows(&self, _key: &[u8; 32]) -> bool {

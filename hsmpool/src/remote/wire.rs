@@ -6,7 +6,7 @@
 //! server: one Answer to each Ask, one Report to each Inquire, in any order; Notices unasked
 //! ```
 //!
-//! A connection carries one lane. A key is defined once per connection and then named by its number. Nothing in
+//! A connection carries one lane. A key is defined and then named by its number. Nothing in
 //! here prints what it holds: there are keys among it.
 
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) const MAGIC: [u8; 8] = *b"hsmime-k";
 /// Changed with every change of what is in this file and its neighbours.
 pub(super) const VERSION: u16 = 1;
 
-/// How many keys may be defined over a connection.
+/// How many keys that are defined over a connection a server keeps: one more takes the oldest's place.
 pub(super) const MAX_KEYS: u32 = 16 * 1024;
 
 /// A client's first frame. Its beginning is the same in every version.
@@ -88,7 +88,7 @@ pub(super) enum FromServer<'a> {
     Notice(PinNotice),
 }
 
-/// A key and the number that names it from then on: 0 for the first, 1 for the second.
+/// A key and the number that names it from then on: 0 for the first, 1 for the second, and 0 again after [`MAX_KEYS`].
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeyDefinition<'a> {
     /// `SubjectPublicKeyInfo` in DER.

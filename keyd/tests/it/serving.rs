@@ -2,7 +2,8 @@
 
 use std::{
     env,
-    os::unix::net::UnixStream,
+    io::Write as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     process::Command,
     sync::{
         Arc,
@@ -20,7 +21,10 @@ use smime::{
 };
 use testmodule::{Function, Rule};
 
-use crate::support::{LONG, Lab, children, eventually, sign};
+use crate::{
+    raw::Words,
+    support::{LONG, Lab, children, eventually, sign},
+};
 
 const CLIENT: &str = "KEYD_TEST_CLIENT";
 
@@ -152,7 +156,6 @@ fn after_kill_9_clients_connect_again_and_nothing_is_lost() {
 
 #[test]
 fn garbage_on_the_socket_harms_nobody() {
-    use std::io::Write as _;
     let lab = Lab::new();
     let keyd = lab.start();
     let key = lab.key();
@@ -167,4 +170,55 @@ fn garbage_on_the_socket_harms_nobody() {
     drop(silent);
     assert!(keyd.log().contains("does not keep to the protocol"));
     assert!(keyd.stop().success());
+}
+
+#[test]
+fn a_key_by_any_number_of_names_is_in_nobody_s_way() {
+    let mut lab = Lab::new();
+    let rsa = lab.rsa();
+    lab.clients = lab.clients.replace("\"ours.pem\"", "\"ours.pem\", \"rsa.pem\"");
+    let keyd = lab.start();
+    let pool = lab.pool();
+    pool.ready(LONG).unwrap();
+    let module = keyd.module_process();
+    for lane in [Lane::Bulk, Lane::Interactive] {
+        let key = pool.lane(lane).key(&lab.certificate);
+        sign(&key, b"before").unwrap();
+        let mut words = Words::hello(lane);
+        // As many as a connection may have, and some more; each is used.
+        for name in 0..16_400_usize {
+            words.define(&rsa.public_key_info(), name.to_string().as_bytes());
+            words.decrypt(name, name % 16_384, b"a");
+        }
+        assert_eq!(words.say(&lab, 16_400), (16_400, 0), "{lane:?}");
+        (0..20_u32).for_each(|n| sign(&key, &n.to_le_bytes()).unwrap());
+    }
+    assert_eq!(keyd.module_process(), module, "it was made anew: {}", keyd.log());
+    assert!(!keyd.log().contains("connection to the server of keys lost"), "{}", keyd.log());
+}
+
+/// Only another process has another bulk lane.
+#[test]
+fn a_module_process_whose_bulk_lane_has_ended_ends() {
+    let lab = Lab::new();
+    let (interactive, input) = UnixStream::pair().unwrap();
+    let (bulk, output) = UnixStream::pair().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hsmime-keyd"));
+    child.args(["module-host", "--format", "text", "--filter", "info"]);
+    child.stdin(OwnedFd::from(input)).stdout(OwnedFd::from(output));
+    let mut child = child.current_dir(&lab.directory).spawn().unwrap();
+    // No tokens, a salt, nothing about their PINs.
+    let mut said = [&34_u32.to_le_bytes()[..], &[0], &[7; 32], &[0]].concat();
+    said.extend(&Words::hello(Lane::Interactive).0);
+    (&interactive).write_all(&said).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "it serves");
+    drop(bulk);
+    let mut ended = None;
+    eventually("it ends", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(ended.unwrap().success());
+    drop(interactive);
 }

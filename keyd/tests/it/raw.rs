@@ -1,0 +1,91 @@
+//! A client that says whatever it likes: the protocol's octets by hand (`hsmpool/src/remote/wire.rs`).
+
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    thread,
+};
+
+use hsmpool::Lane;
+
+use crate::support::{LONG, Lab};
+
+/// The octets of frames.
+#[derive(Default)]
+pub(crate) struct Words(pub(crate) Vec<u8>);
+
+impl Words {
+    pub(crate) fn hello(lane: Lane) -> Self {
+        let lane = u8::from(lane == Lane::Bulk);
+        let mut words = Self::default();
+        words.frame(&[&b"hsmime-k"[..], &[1, lane]].concat());
+        words
+    }
+
+    pub(crate) fn define(&mut self, public_key_info: &[u8], description: &[u8]) {
+        self.frame(&[&[0], &octets(public_key_info)[..], &[0], &octets(description)].concat());
+    }
+
+    /// RSA-OAEP with SHA-256; the time is five seconds.
+    pub(crate) fn decrypt(&mut self, id: usize, key: usize, encrypted_key: &[u8]) {
+        let head = [&[1], &number(id)[..], &number(key), &number(5_000_000), &[2]].concat();
+        self.frame(&[&head[..], &octets(encrypted_key), &[1, 3, 3, 0]].concat());
+    }
+
+    fn frame(&mut self, message: &[u8]) {
+        self.0.extend(u32::try_from(message.len()).unwrap().to_le_bytes());
+        self.0.extend(message);
+    }
+
+    /// Says it, and counts the answers to so many questions: those that are results, and errors. Both are fewer where the
+    /// connection ends before.
+    pub(crate) fn say(&self, lab: &Lab, questions: usize) -> (usize, usize) {
+        let stream = UnixStream::connect(lab.socket()).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        thread::scope(|scope| {
+            // The server may have had enough before all is said.
+            scope.spawn(|| drop((&stream).write_all(&self.0)));
+            let counted = count(&stream, questions);
+            let _ = stream.shutdown(Shutdown::Both);
+            counted
+        })
+    }
+}
+
+fn count(mut stream: &UnixStream, questions: usize) -> (usize, usize) {
+    let (mut results, mut errors) = (0, 0);
+    let mut read = || {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).ok()?;
+        let mut frame = vec![0; u32::from_le_bytes(length).try_into().unwrap()];
+        stream.read_exact(&mut frame).ok()?;
+        Some(frame)
+    };
+    read();
+    while results + errors < questions {
+        let Some(frame) = read() else { break };
+        // After the number of the question.
+        let id = frame.iter().skip(1).take_while(|octet| **octet >= 0x80).count();
+        match frame.get(2 + id) {
+            Some(0) => results += 1,
+            _ => errors += 1,
+        }
+    }
+    (results, errors)
+}
+
+/// As postcard writes it.
+fn number(mut number: usize) -> Vec<u8> {
+    let mut octets = Vec::new();
+    while number >= 0x80 {
+        octets.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+        number >>= 7;
+    }
+    octets.push(u8::try_from(number).unwrap());
+    octets
+}
+
+fn octets(of: &[u8]) -> Vec<u8> {
+    [&number(of.len())[..], of].concat()
+}
