@@ -54,6 +54,8 @@ pub(crate) enum Back {
     Answer(Result<Answer, KeyError>),
     /// Its time is over.
     Again,
+    /// Its question is not to be asked any more.
+    Unasked,
 }
 
 impl Back {
@@ -61,7 +63,7 @@ impl Back {
     pub(crate) fn into_answer(self) -> Result<Answer, KeyError> {
         match self {
             Self::Answer(answer) => answer,
-            Self::Again => Err(KeyError::Unavailable {
+            Self::Again | Self::Unasked => Err(KeyError::Unavailable {
                 token: "(unknown)".to_owned(),
                 reason: "there is no answer; this is a defect of the program".to_owned(),
             }),
@@ -105,8 +107,9 @@ impl<'t, W> Desk<'t, W> {
 }
 
 impl Clerk {
-    /// Serves the desk until it is closed. What comes back is given to a function, which must not take long.
-    pub(crate) fn serve<W>(self, desk: &Desk<'_, W>, back: impl Fn(W, Back)) {
+    /// Serves the desk until it is closed. Before a question is sent out it is asked whether it still is to be. What comes
+    /// back is given to a function. Neither must take long.
+    pub(crate) fn serve<W>(self, desk: &Desk<'_, W>, asks: impl Fn(&mut W) -> bool, back: impl Fn(W, Back)) {
         let bring = |number, why| {
             let left = desk.waiting().remove(&number);
             if let Some(left) = left {
@@ -125,10 +128,16 @@ impl Clerk {
             while asked < self.window
                 && let Some(number) = unasked.pop_front()
             {
-                let question = desk.waiting().get_mut(&number).and_then(|left| left.question.take());
-                if let Some((identity, question)) = question {
-                    asked += 1;
-                    self.submit(number, identity, question);
+                let question = desk.waiting().get_mut(&number).and_then(|left| {
+                    let question = left.question.take()?;
+                    asks(&mut left.work).then_some(question)
+                });
+                match question {
+                    Some((identity, question)) => {
+                        asked += 1;
+                        self.submit(number, identity, question);
+                    }
+                    None => bring(number, Back::Unasked),
                 }
             }
             let event = match pauses.first_key_value() {

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -29,10 +28,8 @@ use crate::{
 };
 
 /// Takes the records of a run.
-pub struct Log<'a> {
+pub struct Log {
     report: Report,
-    stop: &'a AtomicBool,
-    stop_told: bool,
     totals: Totals,
     began: Instant,
     progress: Progress,
@@ -152,22 +149,15 @@ impl fmt::Display for Totals {
     }
 }
 
-impl<'a> Log<'a> {
+impl Log {
     /// Begins the log of a run on these inputs. Without `showing` it is quiet.
-    pub(crate) fn new(
-        report: Report,
-        stop: &'a AtomicBool,
-        showing: Option<&Showing>,
-        inputs: Vec<(PathBuf, Kind)>,
-    ) -> Self {
+    pub(crate) fn new(report: Report, showing: Option<&Showing>, inputs: Vec<(PathBuf, Kind)>) -> Self {
         // Lines of the report on the same terminal are progress enough.
         let seen = showing.filter(|_| !report.is_on_terminal());
         let style = || terminal().map_or(Style::Lines, Style::Bar);
         let progress = Progress::new(seen.map(|showing| (showing.clone(), style())), inputs);
         Self {
             report,
-            stop,
-            stop_told: false,
             totals: Totals::default(),
             began: Instant::now(),
             progress,
@@ -285,7 +275,7 @@ impl<'a> Log<'a> {
         let variant = survey.variant().as_str();
         let writer = survey.writer.map_or(String::new(), |writer| format!(" of {}", writer.as_str()));
         if !self.is_quiet {
-            let up_to_here = if read == Extent::Whole { "" } else { " up to here" };
+            let up_to_here = if read == Extent::Whole { "" } else { " as far as it was read" };
             let path = path.display();
             let count = words::messages(*messages);
             self.say(&format!("{path}: {count}{up_to_here}, read as {variant}{writer}"));
@@ -359,7 +349,11 @@ impl<'a> Log<'a> {
     }
 }
 
-impl Observer for Log<'_> {
+impl Observer for Log {
+    fn stopping(&mut self, messages: u64, time: Option<Duration>) {
+        self.say(&words::finishing(messages, time));
+    }
+
     fn others_may_read(&mut self, file: &Path) {
         self.say(&format!(
             "warning: everybody may read {}, and so what is opened there: rights stay as they are in place; take them \
@@ -382,10 +376,6 @@ impl Observer for Log<'_> {
             statistics.add(record, elapsed);
         }
         self.failure(record);
-        if self.stop.load(Ordering::Relaxed) && !self.stop_told {
-            self.stop_told = true;
-            self.say("finishing what is in flight; interrupt again to stop at once");
-        }
         self.progress.reached(self.totals.messages(), self.totals.octets(), self.totals.failed);
         Ok(())
     }

@@ -36,7 +36,7 @@ pub(crate) fn open(
     kind: Kind,
     place: Option<Place>,
     done: Option<&Done>,
-    log: &mut Log<'_>,
+    log: &mut Log,
 ) -> Result<Opened, BatchError> {
     let limit = options.max_message;
     let failed = |source| BatchError::Read { origin: input.display().to_string(), source };

@@ -6,6 +6,7 @@
 //! reader, not the memory. Small messages go from thread to thread some at a time: to wake one costs as much as to hash one.
 
 mod ends;
+mod line;
 mod ticket;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
     io,
     sync::{
         atomic::{AtomicBool, Ordering},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::Duration,
@@ -22,7 +23,10 @@ use std::{
 use rayon::{ScopeFifo, ThreadPool};
 
 pub use self::ends::{KeptBack, Mark, Noted, Observer, Outgoing, Sink, Source};
-use self::ticket::{CloseAtPanic, CloseDesk, Queued, Shared, Ticket, WORTH};
+use self::{
+    line::Line,
+    ticket::{CloseAtPanic, CloseDesk, Queued, Shared, Ticket, WORTH, Waiting},
+};
 use crate::{
     desk::Desk,
     digest::Summed,
@@ -120,18 +124,19 @@ fn pass(
     writer: &mut Writer<'_>,
     done: &mut Done,
 ) -> Result<Read, BatchError> {
-    let gate = Gate::new(run.room);
+    let (gate, line) = (Gate::new(run.room), Line::new(run.stop));
     let (read, written) = thread::scope(|threads| {
         let (sender, receiver) = mpsc::channel();
-        let gate = &gate;
-        let writing = threads.spawn(move || write_all(&receiver, gate, writer));
+        let (gate, line) = (&gate, &line);
+        let writing = threads.spawn(move || write_all(&receiver, gate, line, writer));
         let (desk, clerk) = Desk::new(run.questions);
-        let shared = Shared { task, form, gate, sender: &sender, desk: &desk };
+        let shared = Shared { task, form, gate, line, sender: &sender, desk: &desk };
         let read = run.pool.in_place_scope_fifo(|scope| {
             thread::scope(|threads| {
                 threads.spawn(move || {
                     let _closing = CloseAtPanic(shared.gate);
-                    clerk.serve(shared.desk, |waiting, back| {
+                    let asks = |waiting: &mut Waiting<'_>| waiting.asks(shared.line);
+                    clerk.serve(shared.desk, asks, |waiting, back| {
                         scope.spawn_fifo(move |_| waiting.resume(shared, back));
                     });
                 });
@@ -147,12 +152,12 @@ fn pass(
         drop(sender);
         (read, writing.join())
     });
-    let written = written.unwrap_or(Err(BatchError::Incomplete { read: 0, written: 0 }))?;
+    let written: Written = written.unwrap_or(Err(BatchError::Incomplete { read: 0, written: 0 }))?;
     let read = read?;
-    if read.pieces != written {
-        return Err(BatchError::Incomplete { read: read.pieces, written });
+    if read.pieces != written.pieces {
+        return Err(BatchError::Incomplete { read: read.pieces, written: written.pieces });
     }
-    Ok(read)
+    Ok(Read { to_the_end: read.to_the_end && !written.is_cut, ..read })
 }
 
 fn failed(source: &dyn Source, error: io::Error) -> BatchError {
@@ -226,7 +231,7 @@ fn read_all<'scope, 'task: 'scope>(
                     bundle.hand_over(shared, scope);
                 }
                 bundle.octets += stored.octets.len();
-                let ticket = Ticket { sequence: read.pieces, charge };
+                let ticket = Ticket { sequence: read.pieces, charge, has_asked: false };
                 bundle.messages.push((ticket, Found { stored, index, again }));
                 if is_alone || bundle.is_full() {
                     bundle.hand_over(shared, scope);
@@ -240,7 +245,7 @@ fn read_all<'scope, 'task: 'scope>(
         };
         if let Some(ready) = ready {
             // A writer that is gone has closed the gate and tells why itself.
-            let _ = shared.sender.send(vec![Queued { sequence: read.pieces, charge, ready }]);
+            let _ = shared.sender.send(vec![Queued { sequence: read.pieces, charge, ready: Some(ready) }]);
         }
         read.pieces += 1;
     }
@@ -272,9 +277,14 @@ impl Bundle {
             return;
         }
         scope.spawn_fifo(move |_| {
+            let sequences = || messages.iter().map(|(ticket, _)| ticket.sequence);
+            let begins = match (sequences().next(), sequences().next_back()) {
+                (Some(first), Some(last)) => shared.line.begins(first, last),
+                _ => false,
+            };
             let begun = messages.into_iter().filter_map(|(ticket, found)| {
                 let _closing = CloseAtPanic(shared.gate);
-                ticket.begin(shared, found)
+                if begins { ticket.begin(shared, found) } else { Some(ticket.dropped(shared)) }
             });
             let finished: Vec<Queued> = begun.collect();
             if !finished.is_empty() {
@@ -301,21 +311,44 @@ fn met(piece: &Piece, done: &mut Done) -> Met {
     }
 }
 
-/// Writes in order; gives the number of pieces.
+/// What came to the writer.
+struct Written {
+    pieces: u64,
+    /// Whether some at the end were dropped, because somebody has stopped the run.
+    is_cut: bool,
+}
+
+/// Writes in order, up to the first piece that was dropped.
 fn write_all(
     receiver: &mpsc::Receiver<Vec<Queued>>,
     gate: &Gate,
+    line: &Line<'_>,
     writer: &mut Writer<'_>,
-) -> Result<u64, BatchError> {
+) -> Result<Written, BatchError> {
     // However this ends, by a panic too, the reader must not wait for room that nobody will make.
     let _closing = CloseAtEnd(gate);
     let mut early = BTreeMap::new();
-    let mut next = 0;
-    for some in receiver {
+    let (mut next, mut is_cut, mut is_told) = (0, false, false);
+    loop {
+        let some = match receiver.recv_timeout(LOOK) {
+            Ok(some) => some,
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        if line.is_stopped() && !is_told {
+            is_told = true;
+            let (messages, time) = line.under_way();
+            writer.stopping(messages, time);
+        }
         early.extend(some.into_iter().map(|queued| (queued.sequence, queued)));
         let mut left = 0;
         while let Some(queued) = early.remove(&next) {
-            writer.write(queued.ready)?;
+            match queued.ready {
+                // That would be copied for as long as it is.
+                Some(Ready::Large { .. }) if line.ends_before(next) => is_cut = true,
+                Some(ready) if !is_cut => writer.write(ready)?,
+                _ => is_cut = true,
+            }
             next += 1;
             left += queued.charge;
             if left >= WORTH {
@@ -326,8 +359,11 @@ fn write_all(
             gate.leave(left);
         }
     }
-    Ok(next)
+    Ok(Written { pieces: next, is_cut })
 }
+
+/// How long nothing may come until the writer looks whether the run was stopped.
+const LOOK: Duration = Duration::from_millis(200);
 
 struct CloseAtEnd<'a>(&'a Gate);
 

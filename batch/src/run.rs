@@ -138,7 +138,7 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
         None => None,
     };
     let weighed = options.inputs.iter().cloned().zip(kinds.iter().copied()).collect();
-    let mut log = Log::new(report, stop, options.showing.as_ref(), weighed);
+    let mut log = Log::new(report, options.showing.as_ref(), weighed);
     if html.is_some() {
         log.keep_statistics();
     }
@@ -186,7 +186,7 @@ fn one(
     place: Option<Place>,
     task: &dyn Task,
     pool: &ThreadPool,
-    log: &mut Log<'_>,
+    log: &mut Log,
     stop: &AtomicBool,
     is_under_way: &mut bool,
 ) -> Result<(), BatchError> {
@@ -250,7 +250,7 @@ fn one(
 pub(crate) enum Extent {
     /// All of it.
     Whole,
-    /// What comes before the place where the run was stopped.
+    /// What was read before the run was stopped.
     UpToHere,
 }
 
@@ -288,7 +288,7 @@ fn begin(
     input: &Path,
     kind: Kind,
     place: &Place,
-    log: &mut Log<'_>,
+    log: &mut Log,
 ) -> Result<Begun, BatchError> {
     let job = Job::new(&journaling.request, input)
         .map_err(|source| BatchError::Read { origin: input.display().to_string(), source })?

@@ -1,4 +1,4 @@
-//! Signals that ask to stop: the first one to finish what is in flight, the second one to end at once.
+//! Signals that ask to stop: the first one to finish what a token was asked for, the second one to end at once.
 //!
 //! A thread of its own waits for them, and does at the second one what no signal handler may: an mbox that was to be
 //! replaced shall not stay locked, or whoever delivers to it waits.

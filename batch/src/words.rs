@@ -36,6 +36,14 @@ pub(crate) fn messages(count: u64) -> String {
     if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
 }
 
+/// What is said to who stops a run.
+pub(crate) fn finishing(under_way: u64, time: Option<Duration>) -> String {
+    let what = if under_way == 0 { "what is in flight".to_owned() } else { messages(under_way) };
+    let time = time.filter(|_| under_way > 0);
+    let time = time.map_or(String::new(), |time| format!(", about {} s", time.as_secs_f64().ceil()));
+    format!("finishing {what}{time}; interrupt again to stop at once")
+}
+
 /// Waits until all is written, but not for a reader who does not read.
 pub fn finish() {
     STDERR.get().finish();
@@ -216,6 +224,18 @@ mod tests {
 
     fn line(number: usize) -> String {
         format!("line {number} {}\n", "of many ".repeat(10))
+    }
+
+    #[test]
+    fn who_stops_a_run_is_told_how_much_is_left_and_how_long_it_takes_if_that_is_known() {
+        for (under_way, time, expected) in [
+            (16, Some(Duration::from_millis(3_200)), "finishing 16 messages, about 4 s"),
+            (1, None, "finishing 1 message"),
+            (0, Some(Duration::ZERO), "finishing what is in flight"),
+        ] {
+            let told = finishing(under_way, time);
+            assert_eq!(told, format!("{expected}; interrupt again to stop at once"));
+        }
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl<'a> Writer<'a> {
         if is_whole && self.notes.as_ref().is_some_and(is_due) { self.mark(false) } else { Ok(()) }
     }
 
+    /// Somebody has stopped the run.
+    pub(crate) fn stopping(&mut self, messages: u64, time: Option<Duration>) {
+        self.observer.stopping(messages, time);
+    }
+
     fn note(&mut self, ready: &Ready) {
         let Some(notes) = self.notes.as_mut() else { return };
         let (origin, size, content) = match ready {

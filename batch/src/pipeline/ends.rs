@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::{
@@ -134,6 +135,8 @@ pub struct Outgoing<'a> {
 pub trait Observer: Send {
     /// One more.
     fn record(&mut self, record: &Record) -> Result<(), BatchError>;
+    /// Somebody has stopped the run: so many messages are still under way, and take so long.
+    fn stopping(&mut self, messages: u64, time: Option<Duration>);
     /// Text that was encrypted is put in the place of this file, and anybody may read it.
     fn others_may_read(&mut self, file: &Path);
     /// Makes what was told durable.

@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc, thread};
 
-use super::Ready;
+use super::{Line, Ready};
 use crate::{
     desk::{Back, Desk},
     form::Form,
@@ -15,7 +15,8 @@ use crate::{
 pub(super) struct Queued {
     pub(super) sequence: u64,
     pub(super) charge: u64,
-    pub(super) ready: Ready,
+    /// `None` if it is dropped, because somebody has stopped the run.
+    pub(super) ready: Option<Ready>,
 }
 
 /// What all threads of a run have.
@@ -24,6 +25,7 @@ pub(super) struct Shared<'s, 'task> {
     pub(super) task: &'task dyn Task,
     pub(super) form: Option<Form>,
     pub(super) gate: &'s Gate,
+    pub(super) line: &'s Line<'s>,
     pub(super) sender: &'s mpsc::Sender<Vec<Queued>>,
     pub(super) desk: &'s Desk<'task, Waiting<'task>>,
 }
@@ -33,6 +35,8 @@ pub(super) struct Shared<'s, 'task> {
 pub(super) struct Ticket {
     pub(super) sequence: u64,
     pub(super) charge: u64,
+    /// Whether it has asked the token anything.
+    pub(super) has_asked: bool,
 }
 
 /// A message at the desk.
@@ -56,16 +60,27 @@ impl Ticket {
         self.step(shared, worker::begin(shared.task, found, shared.form))
     }
 
+    /// What goes to the writer in the place of what is not to be begun, or not to be finished.
+    pub(super) fn dropped(self, shared: Shared<'_, '_>) -> Queued {
+        if self.has_asked {
+            shared.line.finished();
+        }
+        Queued { sequence: self.sequence, charge: self.charge, ready: None }
+    }
+
     fn step<'task>(self, shared: Shared<'_, 'task>, step: Step<'task>) -> Option<Queued> {
         match step {
             Step::Rendered(rendered) => {
+                if self.has_asked {
+                    shared.line.finished();
+                }
                 let mut charge = self.charge;
                 let left = gate::remainder(rendered.len());
                 if charge.saturating_sub(left) >= WORTH {
                     shared.gate.leave(charge - left);
                     charge = left;
                 }
-                let ready = Ready::Finished(rendered.finish());
+                let ready = Some(Ready::Finished(rendered.finish()));
                 Some(Queued { sequence: self.sequence, charge, ready })
             }
             Step::Asks(paused, identity, question) => {
@@ -73,6 +88,7 @@ impl Ticket {
                 shared.desk.ask(self.sequence, waiting, identity, question);
                 None
             }
+            Step::Again(..) if shared.line.is_stopped() => Some(self.dropped(shared)),
             Step::Again(started, pause) => {
                 let waiting = Waiting { ticket: self, work: Work::Started(started) };
                 shared.desk.wait(self.sequence, waiting, pause);
@@ -83,16 +99,24 @@ impl Ticket {
 }
 
 impl<'task> Waiting<'task> {
+    /// Whether its question is to be asked.
+    pub(super) fn asks(&mut self, line: &Line<'_>) -> bool {
+        self.ticket.has_asked = self.ticket.has_asked || line.asks(self.ticket.sequence);
+        self.ticket.has_asked
+    }
+
     pub(super) fn resume(self, shared: Shared<'_, 'task>, back: Back) {
         let _closing = CloseAtPanic(shared.gate);
         if shared.gate.is_closed() {
             return;
         }
-        let step = match self.work {
-            Work::Paused(paused) => paused.resume(back.into_answer()),
-            Work::Started(started) => started.work(shared.task),
+        let finished = match (self.work, back) {
+            (_, Back::Unasked) => Some(self.ticket.dropped(shared)),
+            (Work::Started(_), _) if shared.line.is_stopped() => Some(self.ticket.dropped(shared)),
+            (Work::Paused(paused), back) => self.ticket.step(shared, paused.resume(back.into_answer())),
+            (Work::Started(started), _) => self.ticket.step(shared, started.work(shared.task)),
         };
-        if let Some(finished) = self.ticket.step(shared, step) {
+        if let Some(finished) = finished {
             let _ = shared.sender.send(vec![finished]);
         }
     }

@@ -13,12 +13,13 @@ use batch::{
     progress::{Busy, Showing, Tokens},
     report::Report,
     run::{Journaling, Options, Output, open_report, run},
-    task::{Done, Failed, Task, Work},
+    task::{Done, Failed, Task, Work, Working},
 };
 
+use agent::Turn;
 use smime::Fault;
 
-use crate::support::Shout;
+use crate::{interrupted::Asking, support::Shout};
 
 /// What the other process does with each message.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ pub(crate) enum Pace {
     Slow,
     /// It writes the body in capitals, half a millisecond each.
     Shouting,
+    /// The same; for most of them it asks a token.
+    Asking,
     /// The same at once, and it says that the body was encrypted.
     Opening,
     /// Each message fails.
@@ -47,6 +50,7 @@ impl Task for Pace {
                 thread::sleep(Duration::from_micros(500));
                 return Shout.run(work);
             }
+            Self::Asking => thread::sleep(Duration::from_micros(500)),
             Self::Opening => return Shout.run(work),
             Self::Failing => return Err(Failed::new(Fault::Message, "it does not please")),
             _ => {}
@@ -56,6 +60,22 @@ impl Task for Pace {
 
     fn opens(&self) -> bool {
         matches!(self, Self::Opening)
+    }
+}
+
+/// Does the one, and then the other.
+struct Both(Pace, Asking);
+
+impl Task for Both {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        self.begin(work).wait(work.message)
+    }
+
+    fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
+        match self.0.run(work) {
+            Ok(_) => self.1.begin(work),
+            Err(failed) => Turn::Done(Err(failed)),
+        }
     }
 }
 
@@ -83,6 +103,7 @@ fn as_another_process() {
         "Slow" => Pace::Slow,
         "SlowFirst" => Pace::SlowFirst,
         "Shouting" => Pace::Shouting,
+        "Asking" => Pace::Asking,
         "Opening" => Pace::Opening,
         "Failing" => Pace::Failing,
         _ => Pace::Fast,
@@ -120,7 +141,9 @@ fn as_another_process() {
         None => Report::none(),
     };
     kill::stop_after(number("BATCH_STOP").unwrap_or(0));
-    let done = run(&options, &pace, report, &kill::STOP);
+    let asking = Both(pace, Asking::a_token());
+    let task: &dyn Task = if matches!(pace, Pace::Asking) { &asking } else { &pace };
+    let done = run(&options, task, report, &kill::STOP);
     fs::write(output.with_extension("status"), fs::read("/proc/self/status").unwrap()).unwrap_or_default();
     if let Err(stopped) = done {
         panic!("stopped: {:#}", describe(&stopped.error));
@@ -131,7 +154,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// When the other process kills itself. It is bound to what the run has done, not to a time, so that it is the same on
+/// When the other process kills itself, or is asked to stop. It is bound to what the run has done, not to a time, so that it is the same on
 /// every machine; what its other threads do at that instant is left to chance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kill {
@@ -141,6 +164,8 @@ pub(crate) enum Kill {
     AtMessage(u64),
     /// When all is written, and the output only has to get its name.
     WhenComplete,
+    /// Not at all: it is asked to stop while it works on its message of this number.
+    StopAtMessage(u64),
 }
 
 impl Kill {
@@ -150,6 +175,11 @@ impl Kill {
             Self::AtStart => "start".into(),
             Self::AtMessage(number) => number.to_string(),
             Self::WhenComplete => "complete".into(),
+            Self::StopAtMessage(number) => {
+                command.env("BATCH_STOP", number.to_string());
+                command.env("BATCH_KILL_LATER", later.as_micros().to_string());
+                return;
+            }
         };
         command.env("BATCH_KILL", at).env("BATCH_KILL_LATER", later.as_micros().to_string());
     }
@@ -198,17 +228,26 @@ mod kill {
             left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) == Ok(1)
         };
         if is_last(&LEFT_UNTIL_STOP) {
-            STOP.store(true, Ordering::Relaxed);
+            match later() {
+                Duration::ZERO => STOP.store(true, Ordering::Relaxed),
+                later => drop(thread::spawn(move || {
+                    thread::sleep(later);
+                    STOP.store(true, Ordering::Relaxed);
+                })),
+            }
         }
         if is_last(&LEFT) {
             kill();
         }
     }
 
+    fn later() -> Duration {
+        Duration::from_micros(number("BATCH_KILL_LATER").unwrap_or(0))
+    }
+
     fn kill() {
-        let later = Duration::from_micros(number("BATCH_KILL_LATER").unwrap_or(0));
         thread::spawn(move || {
-            thread::sleep(later);
+            thread::sleep(later());
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
         });
     }

@@ -1,6 +1,6 @@
-//! Runs killed at any instant and gone on with: what comes out is what an uninterrupted run writes.
+//! Runs killed or asked to stop at any instant and gone on with: what comes out is what an uninterrupted run writes.
 //!
-//! `HSMIME_KILLS=200 cargo nextest run -p batch killed` kills so many times; a few dozen otherwise. A run is killed after so
+//! `HSMIME_KILLS=200 cargo nextest run -p batch killed` does so so many times; a few dozen otherwise. A run is ended after so
 //! many messages, not after a time, so that how fast the machine is makes no difference.
 
 use std::{
@@ -34,6 +34,8 @@ const NOTED: u64 = 60;
 #[derive(Debug, Default)]
 struct Tally {
     killed: u32,
+    /// How many of these were asked to stop, and did.
+    stopped: u32,
     /// Killed runs that were not done, so that there was something to go on with.
     unfinished: u32,
     /// Of these, those after which the next run went on with what they had noted.
@@ -55,6 +57,7 @@ impl Tally {
 
     fn add(&mut self, other: &Self) {
         self.killed += other.killed;
+        self.stopped += other.stopped;
         self.unfinished += other.unfinished;
         self.gone_on += other.gone_on;
         self.compared += other.compared;
@@ -63,11 +66,12 @@ impl Tally {
 
 /// When a run is to be killed, and how much later than that. The first one of an archive has something noted by then.
 fn next(state: &mut u64, is_first: bool) -> (Kill, Duration) {
-    let kill = match chance(state) % 10 {
+    let kill = match chance(state) % 15 {
         _ if is_first => Kill::AtMessage(NOTED + chance(state) % 240),
         0 => Kill::AtStart,
         1 => Kill::WhenComplete,
         2 => Kill::AtMessage(1 + chance(state) % NOTED),
+        3..8 => Kill::StopAtMessage(1 + chance(state) % 300),
         _ => Kill::AtMessage(NOTED + chance(state) % 240),
     };
     // Of all sizes from none to some milliseconds.
@@ -99,9 +103,10 @@ fn until_done(
             tally.gone_on += u32::from(said.contains("going on after "));
         }
         match ran.status.signal() {
+            None if ran.status.success() => return,
             None => {
-                assert!(ran.status.success(), "{said}");
-                return;
+                assert!(said.contains("stopped: interrupted"), "{said}");
+                tally.stopped += 1;
             }
             Some(signal) => assert_eq!(signal, 9, "{said}"),
         }
@@ -265,7 +270,7 @@ fn a_run_in_place_killed_at_any_instant_loses_nothing_and_ends_like_an_uninterru
         _ => maildir(at, MESSAGES / 2),
     };
     let running = |at: &Path| {
-        let mut command = in_place(Pace::Shouting, at);
+        let mut command = in_place(Pace::Asking, at);
         command.env("BATCH_RESUME", at.with_extension("report"));
         command
     };

@@ -18,6 +18,7 @@ mod fulldisk;
 mod gone;
 mod headless;
 mod inplace;
+mod interrupted;
 mod kills;
 mod large;
 mod links;

@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(crate) fn resuming(input: &Path, output: &Path, format: Option<&str>) -> Command {
-    let mut command = command(Pace::Shouting, input, output);
+    let mut command = command(Pace::Asking, input, output);
     command.env("BATCH_RESUME", output.with_extension("report"));
     if let Some(format) = format {
         command.env("BATCH_FORMAT", format);

@@ -68,11 +68,15 @@ pub(crate) struct Shout;
 
 impl Task for Shout {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        let header = [b"X-Shout: yes\r\n", work.message.header()].concat();
-        let body: Vec<u8> = work.message.body().to_ascii_uppercase();
-        let message = Message::from_stored(&[&header[..], b"\r\n", &body].concat());
-        Ok(Done { message: Some(message.into()), ..Done::unchanged("shouted") })
+        Ok(shouted(work.message))
     }
+}
+
+pub(crate) fn shouted(message: &Message) -> Done {
+    let header = [b"X-Shout: yes\r\n", message.header()].concat();
+    let body: Vec<u8> = message.body().to_ascii_uppercase();
+    let message = Message::from_stored(&[&header[..], b"\r\n", &body].concat());
+    Done { message: Some(message.into()), ..Done::unchanged("shouted") }
 }
 
 /// Fails in a way that may pass.

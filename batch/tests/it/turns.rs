@@ -29,9 +29,9 @@ use crate::support::{options, run_with, sample_mbox};
 
 /// A token that answers many together, from a thread of its own: who has fewer under way is slow.
 #[derive(Clone, Debug)]
-struct Token(Arc<Hall>);
+pub(crate) struct Token(Arc<Hall>);
 
-struct Hall {
+pub(crate) struct Hall {
     waiting: Mutex<Vec<Reply>>,
     came: Condvar,
     /// How many were there at one time at most.
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Hall {
 
 impl Token {
     /// Answers when so many wait, or nobody has come for that long; then all of them.
-    fn together(many: usize, patience: Duration) -> Self {
+    pub(crate) fn together(many: usize, patience: Duration) -> Self {
         let hall = Arc::new(Hall {
             waiting: Mutex::default(),
             came: Condvar::new(),
@@ -78,7 +78,7 @@ impl Token {
         Self(hall)
     }
 
-    fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         let (signer, decryptor) = (Arc::new(self.clone()), Arc::new(key("alice")));
         Identity::new(certificate("alice"), Vec::new(), Logins::Address, signer, decryptor)
     }
