@@ -105,7 +105,7 @@ pub enum AgentError {
     /// Not all recipients can get the same, and the MTA cannot surely be told who gets none of it.
     #[error(
         "its {forms} groups of recipients cannot get the same message, and recipients of more than one are no plain \
-         addresses (local@domain without quotes, comments, % or !)"
+         addresses (local@domain without quotes, comments, % or !), or may have been rewritten by the MTA"
     )]
     NotRemovable {
         /// How many different messages there would have to be.

@@ -12,7 +12,7 @@ use smime::{
 
 use crate::{
     Agent, AgentError, Copy, Disposition, Edits, Envelope, FieldRef, Keep, Mixed, Outcome, PassReason, Plan,
-    Protect, Requirement, Share, SignatureForm, Turn,
+    Protect, Requirement, Share, SignatureForm, Told, Turn,
     mailbox::plain,
     recipients::{Group, groups},
     sending::{Content, Hp, Next, unsigned_by},
@@ -41,7 +41,7 @@ impl Agent {
         entity: &MimeEntity<'_>,
         at: SystemTime,
     ) -> Result<Drafts<'s>, AgentError> {
-        let mut drafts = Drafts { is_rewritten: envelope.is_rewritten, ..Default::default() };
+        let mut drafts = Drafts { told: envelope.told, ..Default::default() };
         for share in shares {
             match &share.plan {
                 Plan::Protect(protect) => self.draft(protect, share, envelope, entity, at, &mut drafts)?,
@@ -227,8 +227,8 @@ pub(crate) struct Drafts<'s> {
     notes: Vec<String>,
     /// For whoever knows the recipients' certificates.
     waited: Waited,
-    /// Whether an MTA that is told to remove a recipient may not find him.
-    is_rewritten: bool,
+    /// How the MTA tells recipients.
+    told: Told,
 }
 
 /// What the log says of a message whose subject should be hidden, and is not.
@@ -365,10 +365,13 @@ impl<'s> Drafts<'s> {
     /// The group whose form stays with the MTA, if one may.
     fn staying(&self) -> Result<Option<usize>, AgentError> {
         let forms = self.groups.len();
-        if self.is_rewritten && forms > 1 {
+        if self.told == Told::Rewritten && forms > 1 {
             return Ok(None);
         }
-        let stays = |group: &Group| !group.recipients.iter().all(|recipient| plain(recipient).is_some());
+        let is_unclear = self.told == Told::Unclear;
+        let stays = |group: &Group| {
+            is_unclear || !group.recipients.iter().all(|recipient| plain(recipient).is_some())
+        };
         if self.groups.iter().filter(|(_, group)| stays(group)).count() > 1 {
             return Err(AgentError::NotRemovable { forms });
         }

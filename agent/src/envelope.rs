@@ -6,7 +6,9 @@ use std::{
     net::IpAddr,
 };
 
-use crate::Returned;
+use smime::MailAddress;
+
+use crate::{Returned, mailbox::plain};
 
 /// What is known of a message besides its octets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,9 +27,21 @@ pub struct Envelope {
     pub queue_id: Option<String>,
     /// What the sender asked of its delivery.
     pub asked: Asked,
-    /// Whether the MTA may have told other recipients than it wrote down, as Postfix does where mail came to it by no SMTP server
-    /// (`sendmail`): they are told as they were rewritten, and one of these that it shall remove it does not find.
-    pub is_rewritten: bool,
+    /// How the MTA tells recipients.
+    pub told: Told,
+}
+
+/// How an MTA tells recipients, and so whom it finds when it is told to remove him.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// As a client wrote them: it finds those who are plain addresses.
+    #[default]
+    AsWritten,
+    /// As they were rewritten, which Postfix does where a program on this host hands it mail (`sendmail`): it may find nobody.
+    /// All may get copies, for no client far away can choose this.
+    Rewritten,
+    /// Nobody knows: it may find nobody, and somebody far away may have chosen this.
+    Unclear,
 }
 
 /// Parameters of `MAIL` and `RCPT` that are about delivery (RFC 3461, RFC 6531). Who made them checked that they are well
@@ -68,6 +82,16 @@ impl Envelope {
             return Cow::Borrowed(self);
         }
         Cow::Owned(Self { recipients: once.into_iter().cloned().collect(), ..self.clone() })
+    }
+
+    /// The address of a recipient whom an MTA that is told to remove him surely removes.
+    pub(crate) fn removable(&self, recipient: &str) -> Option<MailAddress> {
+        if self.told == Told::Unclear { None } else { plain(recipient) }
+    }
+
+    /// Whether it surely removes everybody that it is told to.
+    pub(crate) fn is_removable(&self) -> bool {
+        self.recipients.iter().all(|recipient| self.removable(recipient).is_some())
     }
 
     /// Whether this is a bounce or another automatic answer: `MAIL FROM:<>`.

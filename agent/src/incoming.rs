@@ -23,10 +23,10 @@ use forms::{Form, Making};
 
 use crate::{
     Agent, AgentError, Copy, Disposition, Edits, Envelope, Keep, Opening, Outcome, Protection, Received,
-    Returned, Settings,
+    Returned, Settings, Told,
     config::Action,
     harvest::Signed,
-    mailbox::{Mailbox, plain},
+    mailbox::Mailbox,
     settings::{About, IncomingRule},
 };
 
@@ -230,7 +230,7 @@ impl Agent {
         }
         let Form { recipients, mut edits, body, received, note, .. } = main;
         let is_delivered = disposition == Disposition::Deliver;
-        let disposition = if is_delivered && count > 1 && envelope.is_rewritten {
+        let disposition = if is_delivered && count > 1 && envelope.told == Told::Rewritten {
             copy(recipients, std::mem::take(&mut edits), body)?;
             Disposition::Replace
         } else {
@@ -287,7 +287,7 @@ fn treated_alike(shares: Vec<IncomingShare>) -> Vec<IncomingShare> {
 /// by the strictest of their rules: whoever was not removed would get what is for others. And it is not opened, for such a
 /// recipient owns no key.
 fn removable(shares: Vec<IncomingShare>, envelope: &Envelope) -> Vec<IncomingShare> {
-    if envelope.recipients.iter().all(|recipient| plain(recipient).is_some()) {
+    if envelope.is_removable() {
         return shares;
     }
     let rules = shares.into_iter().map(|share| share.rule);

@@ -36,7 +36,7 @@ pub use config::{
     Action, Actions, ConfigError, HeaderProtection, Level, LogFormat, Mixed, NoCertificate, SignatureForm,
     WhenUnknown,
 };
-pub use envelope::{Asked, AskedOf, Envelope};
+pub use envelope::{Asked, AskedOf, Envelope, Told};
 pub use foresight::{Asking, Foreseen, Foresight, Form};
 pub use identity::{Identities, Identity};
 pub use incoming::{Incoming, IncomingShare};

@@ -33,7 +33,7 @@ pub use plan::{PassReason, Plan, Protect, ReceiveReason, RefuseReason, Requireme
 use crate::{
     Envelope, Level, Settings,
     identity::{base_address, newest_for_signing},
-    mailbox::{Mailbox, plain},
+    mailbox::Mailbox,
     settings::{About, Logins, Rule, contain},
 };
 
@@ -255,7 +255,7 @@ impl Policy {
                 || base.is_some_and(|base| self.identities.contains_key(&base.folded()))
         };
         !envelope.recipients.is_empty()
-            && envelope.recipients.iter().map(|recipient| plain(recipient)).all(owns_key)
+            && envelope.recipients.iter().map(|recipient| envelope.removable(recipient)).all(owns_key)
     }
 }
 

@@ -6,7 +6,7 @@ mod support;
 
 use std::{fmt::Write as _, io, sync::Arc, time::SystemTime};
 
-use agent::{Agent, AgentError, Disposition, Edits, Envelope, Identities, Outcome, Settings};
+use agent::{Agent, AgentError, Disposition, Edits, Envelope, Identities, Outcome, Settings, Told};
 use smime::{
     Certificate, Fault, MailAddress,
     cms::Object,
@@ -475,7 +475,7 @@ fn where_the_mta_may_not_find_whom_it_is_to_remove_all_get_copies() {
     let agent = agent(WISHED);
     let message = letter(&["p256"], &[]);
     for (names, copies) in [(&["p256", "nobody", "none"][..], 2), (&["p256"], 0), (&["nobody", "none"], 0)] {
-        let envelope = Envelope { is_rewritten: true, ..envelope(names) };
+        let envelope = Envelope { told: Told::Rewritten, ..envelope(names) };
         let outcome = treat(&agent, &envelope, &message).unwrap();
         assert_eq!((outcome.copies.len(), outcome.edits.remove_recipients.len()), (copies, 0), "{names:?}");
         if copies == 0 {

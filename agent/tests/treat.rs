@@ -89,7 +89,7 @@ fn outgoing(login: &str) -> Envelope {
         listener: None,
         queue_id: None,
         asked: agent::Asked::default(),
-        is_rewritten: false,
+        told: agent::Told::AsWritten,
     }
 }
 
@@ -102,7 +102,7 @@ fn incoming(recipients: &[&str]) -> Envelope {
         listener: None,
         queue_id: None,
         asked: agent::Asked::default(),
-        is_rewritten: false,
+        told: agent::Told::AsWritten,
     }
 }
 

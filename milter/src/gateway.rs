@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use agent::harvest::Signed;
-use agent::{Agent, Edits, Envelope, FieldRef, Outcome, Turn};
+use agent::{Agent, Edits, Envelope, FieldRef, Outcome, Told, Turn};
 use smime::Fault;
 use smime::mime::Message;
 
@@ -60,7 +60,7 @@ impl Treat for Gateway {
         let treated = self.agent.treat_and_keep(envelope, message, now, &mut keep);
         let mut outcome = treated.map_err(|error| Failure::of(&error))?;
         outcome.edits.remove.extend(remove);
-        if envelope.is_rewritten && !outcome.edits.remove_recipients.is_empty() {
+        if envelope.told != Told::AsWritten && !outcome.edits.remove_recipients.is_empty() {
             return Err(Failure::new(Fault::Internal, "the MTA may not find whom it is to remove"));
         }
         let prepared = writing.map(Writing::seal).transpose();

@@ -11,7 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use agent::{Envelope, may_be_recipient};
+use agent::{Envelope, Told, may_be_recipient};
 use smime::mime::{Message, MessageBuilder};
 
 use crate::asked;
@@ -45,6 +45,8 @@ pub(crate) struct Room {
 #[derive(Debug)]
 struct Transaction {
     envelope: Envelope,
+    /// How those recipients are told who are told without brackets.
+    told_bare: Told,
     reported: Vec<Reported>,
     envelope_octets: usize,
     header: MessageBuilder,
@@ -121,7 +123,13 @@ impl Session {
             // Postfix has none before the first recipient.
             queue_id: None,
             asked: asked::of_mail(arguments),
-            is_rewritten: false,
+            told: Told::AsWritten,
+        };
+        let is_local = envelope.client.is_some_and(|client| client.is_loopback());
+        let told_bare = match text(c"i") {
+            None => Told::AsWritten,
+            Some(_) if is_local => Told::Rewritten,
+            Some(_) => Told::Unclear,
         };
         let place = self.room.places.take(client(&envelope)).map_err(|full| {
             self.refused = match full {
@@ -133,6 +141,7 @@ impl Session {
         self.transaction = Some(Transaction {
             envelope_octets: envelope.sender.len(),
             envelope,
+            told_bare,
             reported: Vec::new(),
             header: Message::builder(),
             held: self.room.storage.memory.share(),
@@ -171,7 +180,9 @@ impl Session {
             transaction.envelope.asked.of_recipients.entry(recipient.clone()).or_insert(asked);
         }
         transaction.envelope.recipients.push(recipient);
-        transaction.envelope.is_rewritten |= !is_path(arguments);
+        if !is_path(arguments) {
+            transaction.envelope.told = transaction.told_bare;
+        }
         transaction.reported.extend(reported);
         Ok(())
     }
@@ -303,9 +314,11 @@ fn address(arguments: &[CString]) -> String {
     path.strip_prefix('<').and_then(|path| path.strip_suffix('>')).unwrap_or(path).to_owned()
 }
 
-/// Whether the address among the arguments of `RCPT` is what a client wrote: SMTP has it in angle brackets (RFC 5321, 4.1.2).
-/// Postfix tells recipients of other mail without them, as its own rewriting left them (`cleanup_milter_emul_rcpt`), but
-/// compares what it is told to remove with what they were before.
+/// Whether the address among the arguments of `RCPT` is in angle brackets, as SMTP has it (RFC 5321, 4.1.2). Postfix tells
+/// recipients without them where mail came by no SMTP server, as its own rewriting left them (`cleanup_milter_emul_rcpt`), but
+/// compares what it is told to remove with what they were before. Its server takes them without from any client, too, and tells
+/// them as they came. What no client can choose is that there is a queue id with `MAIL` already, which its server has only later;
+/// Sendmail's always has one, so it must be this host's own client as well.
 fn is_path(arguments: &[CString]) -> bool {
     let path = arguments.first().map(|first| first.to_bytes().trim_ascii());
     path.is_some_and(|path| path.starts_with(b"<") && path.ends_with(b">"))

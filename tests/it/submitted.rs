@@ -7,6 +7,7 @@ use testkit::lab::Running;
 use testkit::mail::Letter;
 use testkit::peers::Recipient;
 use testkit::sink::Delivered;
+use testkit::smtp::{Origin, dot_stuffed};
 use testkit::{Lab, mime, wait};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -90,5 +91,34 @@ fn what_is_opened_for_one_is_closed_for_everybody_who_is_named_without_a_domain(
     for mail in mails {
         let shows = String::from_utf8_lossy(&mail.octets).contains("the plan");
         assert_eq!(shows, mail.to == [lab.bob.address.as_str()], "{mail:?}");
+    }
+}
+
+#[test]
+fn no_client_can_have_opened_mail_sent_past_a_content_filter_by_how_it_writes_recipients() {
+    let running = running("unbracketed", "example.org", |_| {});
+    let lab = &running.lab;
+    let text = b"Content-Type: text/plain\r\n\r\nthe plan\r\n";
+    let entity = lab.openssl().unwrap().encrypt(text, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let from = "mallory@evil.example";
+    for (subject, brackets) in [("Bracketed", ("<", ">")), ("Bare", ("", ""))] {
+        running.sink.take();
+        let sent = Letter { from, to: &lab.bob.address, subject }.carrying(&entity);
+        let mut client = running.postfix.connect(&Origin::remote()).unwrap();
+        assert_eq!(client.command(&format!("MAIL FROM:<{from}>")).unwrap().code, 250);
+        for recipient in [&lab.bob.address, "dave@partner.example"] {
+            let command = format!("RCPT TO:{}{recipient}{}", brackets.0, brackets.1);
+            assert_eq!(client.command(&command).unwrap().code, 250, "{command}");
+        }
+        assert_eq!(client.command("DATA").unwrap().code, 354);
+        client.raw(&dot_stuffed(&sent)).unwrap();
+        assert_eq!(client.reply().unwrap().code, 250);
+        for mail in arrived(&running, 2) {
+            let shows = String::from_utf8_lossy(&mail.octets).contains("the plan");
+            assert_eq!(shows, mail.to == [lab.bob.address.as_str()], "{mail:?}");
+        }
+        // What it takes from the client a filter sees, and what comes back by the other server it does not.
+        assert!(!running.postfix.log().contains("milter-discard"), "{}", running.postfix.log());
+        assert!(running.milter.log().contains("1 copies for others; decrypted"), "{}", running.milter.log());
     }
 }

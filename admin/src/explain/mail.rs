@@ -100,7 +100,7 @@ pub(crate) fn explain(
         listener: arguments.listener.clone(),
         queue_id: None,
         asked: agent::Asked::default(),
-        is_rewritten: false,
+        told: agent::Told::AsWritten,
     };
     let policy = Policy::new(settings);
     let plan = policy.plan(&envelope, &entity, now);

@@ -16,7 +16,6 @@ use crate::{
     Agent, AgentError, Edits, Entitled, Envelope, Opening, Received, Returned, authres,
     config::Action,
     fit::Fit,
-    mailbox::plain,
     receiving::{Group, Whole},
     settings::{Decision, IncomingRule},
 };
@@ -67,8 +66,7 @@ impl<'a> Making<'a> {
         counted: usize,
     ) -> Self {
         let bodies = Bodies::of(message.octets().len(), counted);
-        let are_plain = envelope.recipients.iter().all(|recipient| plain(recipient).is_some());
-        let may_part = agent.can_split && are_plain;
+        let may_part = agent.can_split && envelope.is_removable();
         let fit = Fit::of(message, envelope, agent.mta_message_octets());
         Self { agent, envelope, message, at, answers: Answers::default(), bodies, fit, counted, may_part }
     }
@@ -129,7 +127,7 @@ impl<'a> Making<'a> {
     }
 
     fn is_named(&self, enveloped: &EnvelopedData<'_>, recipient: &str) -> bool {
-        plain(recipient).is_some_and(|recipient| {
+        self.envelope.removable(recipient).is_some_and(|recipient| {
             let mut owned = self.agent.identities.owned_by(&recipient);
             owned.any(|identity| enveloped.recipient_for(identity.certificate()).is_some())
         })
@@ -144,7 +142,7 @@ impl<'a> Making<'a> {
     ) -> Result<(Form, Vec<String>), AgentError> {
         // Whom no copy can part from others gets what all of these may get, or the reply would tell which keys were right.
         let of_all = if may_part { &recipients } else { &self.envelope.recipients };
-        let addresses: Vec<_> = of_all.iter().map(|recipient| plain(recipient)).collect();
+        let addresses: Vec<_> = of_all.iter().map(|recipient| self.envelope.removable(recipient)).collect();
         let may_open = self.fit.may_open();
         let group = match may_part {
             _ if !rule.decrypt || !may_open => Group::of(Entitled::Nobody),

@@ -56,7 +56,7 @@ fn envelope(origin: &str, sender: &str, recipients: &[&str]) -> Envelope {
         listener: None,
         queue_id: None,
         asked: crate::Asked::default(),
-        is_rewritten: false,
+        told: crate::Told::AsWritten,
     }
 }
 

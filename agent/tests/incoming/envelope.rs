@@ -113,19 +113,19 @@ fn nothing_is_opened_or_split_where_somebody_may_not_be_removed() {
 #[test]
 fn nobody_is_removed_whom_the_mta_may_not_find_but_all_get_copies() {
     let agent = agent("");
-    let treat = |to: &[&str], is_rewritten| {
+    let treat = |to: &[&str], told| {
         let envelope = Envelope {
             sender: "friend@example.net".to_owned(),
             recipients: to.iter().map(|to| (*to).to_owned()).collect(),
-            is_rewritten,
+            told,
             ..Envelope::default()
         };
         agent.treat(&envelope, &Message::from_stored(encrypted().as_bytes()), now()).unwrap()
     };
     let to = ["zoe@example.org", "bob@example.org", "eve@example.org"];
-    let control = treat(&to, false);
+    let control = treat(&to, Told::AsWritten);
     assert_eq!(control.edits.remove_recipients, ["zoe@example.org", "eve@example.org"]);
-    let outcome = treat(&to, true);
+    let outcome = treat(&to, Told::Rewritten);
     assert_eq!((outcome.action, outcome.disposition), ("opened", Disposition::Replace));
     assert_eq!(outcome.edits, Edits::default(), "nothing of it is left to the MTA");
     let mut copies: Vec<_> = outcome.copies.iter().collect();
@@ -141,8 +141,15 @@ fn nobody_is_removed_whom_the_mta_may_not_find_but_all_get_copies() {
         ]
     );
     // One form needs nobody removed.
-    let alone = treat(&["bob@example.org"], true);
+    let alone = treat(&["bob@example.org"], Told::Rewritten);
     assert_eq!((alone.action, alone.disposition, alone.copies.len()), ("opened", Disposition::Deliver, 0));
+    // Where somebody far away may have had it told so, nobody gets a copy of what is opened.
+    for to in [&to[..], &["bob@example.org"]] {
+        let outcome = treat(to, Told::Unclear);
+        assert_eq!((outcome.action, outcome.disposition), ("verified", Disposition::Deliver), "{to:?}");
+        assert_eq!((outcome.copies.len(), &outcome.edits.body), (0, &None), "{to:?}");
+        assert!(outcome.edits.remove_recipients.is_empty(), "{to:?}");
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::sync::{
 
 use agent::{
     Agent, AgentError, Copy, Disposition, Edits, Envelope, Identities, Identity, Outcome, Returned, Settings,
-    settings::Logins,
+    Told, settings::Logins,
 };
 use smime::{
     Certificate, Fault,

@@ -43,7 +43,21 @@ fn addresses_lose_their_brackets_and_parameters() {
 
 #[test]
 fn what_came_by_no_smtp_server_may_be_another_recipient_than_the_mta_wrote_down() {
-    for (recipients, expected) in [
+    let told = |client: &str, queue_id: &str, recipients: &[&str]| {
+        let (client, queue_id) = (CString::new(client).unwrap(), CString::new(queue_id).unwrap());
+        let mut session = Session::new(room(LIMIT));
+        let macros = |name: &CStr| match name.to_bytes() {
+            b"{client_addr}" => Some(client.as_c_str()),
+            b"i" => Some(queue_id.as_c_str()),
+            _ => None,
+        };
+        session.mail(&arguments(&["<a@x.invalid>"]), macros).unwrap();
+        for recipient in recipients {
+            session.rcpt(&arguments(&[recipient])).unwrap();
+        }
+        session.end_of_message().unwrap().envelope.told
+    };
+    for (recipients, is_bare) in [
         (&["<b@x.invalid>"][..], false),
         (&[" <b@x.invalid> "], false),
         (&["b@x.invalid"], true),
@@ -52,11 +66,19 @@ fn what_came_by_no_smtp_server_may_be_another_recipient_than_the_mta_wrote_down(
         (&["\"b@x.invalid>\"@x.invalid"], true),
         (&[""], true),
     ] {
-        let mut session = session_after_mail("<a@x.invalid>");
-        for recipient in recipients {
-            session.rcpt(&arguments(&[recipient])).unwrap();
+        for (client, queue_id, expected) in [
+            ("127.0.0.1", "4abcXYZ", Told::Rewritten),
+            ("::1", "4abcXYZ", Told::Rewritten),
+            // Sendmail's server, and Postfix's for QMQP.
+            ("203.0.113.9", "4abcXYZ", Told::Unclear),
+            ("", "4abcXYZ", Told::Unclear),
+            // Postfix's server, to which any client may leave them out.
+            ("203.0.113.9", "", Told::AsWritten),
+            ("127.0.0.1", "", Told::AsWritten),
+        ] {
+            let expected = if is_bare { expected } else { Told::AsWritten };
+            assert_eq!(told(client, queue_id, recipients), expected, "{client} {queue_id} {recipients:?}");
         }
-        assert_eq!(session.end_of_message().unwrap().envelope.is_rewritten, expected, "{recipients:?}");
     }
 }
 
