@@ -1,8 +1,17 @@
 //! What a server keeps about a folder in an mbox, and messages that only look a little like it.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
 
-use batch::run::Output;
+use batch::{
+    manifest::check,
+    report::Report,
+    run::{Output, run},
+};
 
 use crate::{
     resume::files,
@@ -76,6 +85,63 @@ fn what_is_kept_beside_the_messages_is_for_its_owner_alone() {
             let beside = folder.path().join("out/mbox-preamble");
             assert_eq!(fs::read_to_string(&beside).unwrap(), before);
             assert_eq!(fs::metadata(beside).unwrap().permissions().mode() & 0o777, 0o600, "{format}");
+        }
+    }
+}
+
+/// What somebody does to the file with the data and to that of a message.
+type Attack = fn(&Path, &Path);
+
+/// Runs on an mbox with folder data and five messages; gives the report and the output.
+fn reported(folder: &Path, format: &str) -> (PathBuf, PathBuf) {
+    let path = |name: &str| folder.join(format!("{name}-{format}"));
+    let (input, output, report) = (path("in"), path("out"), path("report"));
+    fs::write(&input, [DATA.as_bytes(), &sample_mbox(5)].concat()).unwrap();
+    let mut options = options(&[&input], &output);
+    if format != "same" {
+        options.output = Output::Converted(output.clone(), format.parse().unwrap());
+    }
+    run(&options, &Shout, Report::create(&report).unwrap(), &AtomicBool::new(false)).unwrap();
+    (report, output)
+}
+
+#[test]
+fn folder_data_is_held_against_the_report_where_it_is_and_an_output_of_another_kind_is_none() {
+    let kinds = ["same", "mboxcl2", "maildir", "eml"];
+    let folder = tempfile::tempdir().unwrap();
+    let all = kinds.map(|kind| (kind, reported(folder.path(), kind)));
+    for (kind, (report, output)) in &all {
+        let checked = check(report, std::slice::from_ref(output)).unwrap();
+        assert_eq!((checked.good, checked.count), (6, 0), "{kind}: {:?}", checked.problems);
+        // A Maildir and files have the same octets under numbers of their own: which of the two it was, a report does not say.
+        let is_other =
+            |other: &str| other != *kind && !(output.is_dir() && matches!(other, "maildir" | "eml"));
+        for (other, (_, output)) in all.iter().filter(|(other, _)| is_other(other)) {
+            let checked = check(report, std::slice::from_ref(output));
+            assert!(checked.is_err() || checked.unwrap().count > 0, "{kind}: this is {other}");
+        }
+    }
+    let attacks: [(&str, Attack); 6] = [
+        ("the data is changed", |data, _| fs::write(data, DATA.replace("00003", "00009")).unwrap()),
+        ("the data is gone", |data, _| fs::remove_file(data).unwrap()),
+        ("the data is there twice", |data, _| fs::write(data, DATA.repeat(2)).unwrap()),
+        ("the data is a message", |data, first| {
+            fs::rename(data, first.with_file_name("00000006.eml")).unwrap();
+        }),
+        ("the data is in the place of a message", |data, first| fs::rename(data, first).unwrap()),
+        ("a message is data", |data, first| {
+            let both = [DATA.as_bytes(), &fs::read(first).unwrap()].concat();
+            fs::write(data, both).unwrap();
+            fs::remove_file(first).unwrap();
+        }),
+    ];
+    for kind in ["maildir", "eml"] {
+        for (name, attack) in attacks {
+            let folder = tempfile::tempdir().unwrap();
+            let (report, output) = reported(folder.path(), kind);
+            let first = files(&output).into_keys().find(|file| !file.ends_with("mbox-preamble")).unwrap();
+            attack(&output.join("mbox-preamble"), &output.join(first));
+            assert!(check(&report, &[output]).unwrap().count > 0, "{kind}: {name}");
         }
     }
 }
