@@ -113,6 +113,15 @@ pub enum PoolError {
         /// The PIN's file.
         path: PathBuf,
     },
+    /// What must be known of a try later cannot be written.
+    #[error(
+        "the PIN of token \"{label}\" is not tried, as that cannot be written down: after a restart it might be tried once \
+         more than it should. The log of hsmime-keyd says what is wrong with the file"
+    )]
+    PinUnrecorded {
+        /// The token's label.
+        label: String,
+    },
     /// The token has no user PIN yet.
     #[error("token \"{label}\" has no user PIN yet. Initialise it (for instance `pkcs11-tool --init-pin`)")]
     PinNotInitialized {

@@ -215,7 +215,10 @@ impl LoginGate {
         let before = {
             let mut state = self.lock();
             let before = state.record.clone();
-            state.note(before.clone().after_doubt(&hash, "no answer"));
+            if !state.note(before.clone().after_doubt(&hash, "no answer")) {
+                state.note(before);
+                return Err(LoginError::Refused(PoolError::PinUnrecorded { label: self.label.clone() }));
+            }
             before
         };
         let result = session.get()?.login_with_raw(user, &pin.to_auth_pin()).map_err(CallError::from);
@@ -360,13 +363,13 @@ impl fmt::Debug for LoginGate {
 }
 
 impl State {
-    fn note(&mut self, record: PinRecord) {
-        if self.record != record {
-            self.record = record;
-            if let Some(witness) = &self.witness {
-                witness(&self.record);
-            }
+    /// Notes a change. `false`: it would not be known after the end of this process.
+    fn note(&mut self, record: PinRecord) -> bool {
+        if self.record == record {
+            return true;
         }
+        self.record = record;
+        self.witness.as_ref().is_none_or(|witness| witness(&self.record))
     }
 
     /// The second time in a row there is a pause before the next.

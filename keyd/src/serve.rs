@@ -137,7 +137,10 @@ fn rejected_pins(socket: &Path, state: Option<&OsStr>) -> Result<RejectedPins> {
     let path = state.map_or_else(|| beside.clone(), |folder| folder.join("pins"));
     let take_over = || {
         if path != beside && !path.try_exists()? && beside.try_exists()? {
-            fs::copy(&beside, &path)?;
+            let new = path.with_extension("new");
+            fs::copy(&beside, &new)?;
+            fs::File::open(&new)?.sync_all()?;
+            fs::rename(new, &path)?;
             fs::remove_file(&beside)?;
         }
         RejectedPins::kept_in(&path)

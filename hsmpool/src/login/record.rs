@@ -29,9 +29,9 @@ pub(super) enum Rejection {
     },
 }
 
-/// Told of each change of a record, before it matters: once it returns, the record is kept even if this process
-/// ends at once.
-pub(crate) type Witness = Arc<dyn Fn(&PinRecord) + Send + Sync>;
+/// Told of each change of a record, before it matters: once it returns `true`, the record is kept even if this process,
+/// its parent or the whole system ends at once.
+pub(crate) type Witness = Arc<dyn Fn(&PinRecord) -> bool + Send + Sync>;
 
 impl PinRecord {
     /// Whether something is known, but not of this PIN.
@@ -40,6 +40,10 @@ impl PinRecord {
         let mut known =
             [rejected, self.doubtful.as_ref(), self.accepted.as_ref()].into_iter().flatten().peekable();
         known.peek().is_some() && known.all(|known| known != hash)
+    }
+
+    pub(crate) fn is_rejection(&self) -> bool {
+        self.rejected.is_some()
     }
 
     /// What must be known after a restart: that a PIN was right is found out again at no cost. `None`: nothing.

@@ -123,7 +123,14 @@ fn a_record_that_is_handed_over_is_gone_on_with_and_each_change_is_told() {
     let record = PinRecord { rejected, ..PinRecord::default() };
     let told = Arc::new(Mutex::new(Vec::new()));
     let witness = Arc::clone(&told);
-    gate.remember(salt, record.clone(), Arc::new(move |record| witness.lock().unwrap().push(record.clone())));
+    gate.remember(
+        salt,
+        record.clone(),
+        Arc::new(move |record| {
+            witness.lock().unwrap().push(record.clone());
+            true
+        }),
+    );
     assert!(gate.holds_a_rejected_pin());
     gate.lock().note(record);
     assert_eq!(told.lock().unwrap().len(), 0, "that was known");

@@ -172,8 +172,8 @@ impl Connector for ChildConnector {
         true
     }
 
-    fn notice(&self, notice: PinNotice) {
-        self.pins.note(&self.tokens, notice);
+    fn notice(&self, notice: PinNotice) -> Option<bool> {
+        Some(self.pins.note(&self.tokens, notice))
     }
 
     fn close(&self) {

@@ -351,7 +351,12 @@ impl Remote {
                 }
             }
             FromServer::Report { id, report } => link.reported(id, report),
-            FromServer::Notice(notice) => self.connector.notice(notice),
+            FromServer::Notice(notice) => {
+                let number = notice.number;
+                if let Some(kept) = self.connector.notice(notice) {
+                    link.acknowledge(number, kept);
+                }
+            }
         }
         Ok(())
     }

@@ -44,8 +44,10 @@ pub(crate) trait Connector: Send + Sync {
         false
     }
 
-    /// The server has told something unasked.
-    fn notice(&self, _notice: PinNotice) {}
+    /// The server has told something unasked. Whether it is kept; `None`: that is none of its business.
+    fn notice(&self, _notice: PinNotice) -> Option<bool> {
+        None
+    }
 
     /// No connection is wanted any more.
     fn close(&self) {}

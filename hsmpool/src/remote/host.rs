@@ -28,6 +28,7 @@ use super::{
     gate::Open,
     outbox::Outbox,
     pins::PinNotice,
+    receipts::Receipts,
     server::{Server, WINDOW},
     wire::FromServer,
 };
@@ -55,21 +56,23 @@ pub fn host_module() -> io::Result<()> {
     // Before the tokens: what happens to their PINs is told over this connection.
     let greeted = Server::greet(&stream, &outbox, &mut reader).map_err(|error| other(&error))?;
     let Some(lane) = greeted else { return Ok(()) };
+    let receipts = Arc::new(Receipts::default());
     let pool = Pool::start_with(&tokens, |number, token| {
         let record = pins.get(number).cloned().unwrap_or_default();
         let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let outbox = Arc::clone(&outbox);
+        let (outbox, receipts) = (Arc::clone(&outbox), Arc::clone(&receipts));
         let witness = move |record: &PinRecord| {
-            let notice = PinNotice { token: number, record: record.clone() };
-            // So short a message always fits. Once the system has it, the parent gets it whatever happens here.
+            let receipt = receipts.expect();
+            let notice = PinNotice { number: receipt.number(), token: number, record: record.clone() };
+            // So short a message always fits.
             let _ = outbox.post(&FromServer::Notice(notice));
-            outbox.wait_until_sent(NOTICE_LIMIT);
+            receipt.wait(NOTICE_LIMIT)
         };
         token.gate.remember(salt.clone(), record, Arc::new(witness));
         watch(token);
     });
     let pool = pool.map_err(|error| other(&error))?;
-    let server = Arc::new(Server::new(pool.clone()));
+    let server = Arc::new(Server::of_parent(pool.clone(), receipts));
     let (bulk_server, parent) = (Arc::clone(&server), Arc::clone(&stream));
     let serve_bulk = move || {
         // The parent uses this lane when there is bulk work, which may be much later than a stranger may take to
@@ -136,5 +139,5 @@ fn read_frame(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
 /// EX_TEMPFAIL of sysexits.h.
 const EXIT_HANGING: i32 = 75;
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the parent may take to hear of a PIN.
-const NOTICE_LIMIT: Duration = Duration::from_secs(2);
+/// How long the parent may take to write down what it hears of a PIN.
+const NOTICE_LIMIT: Duration = Duration::from_secs(5);

@@ -153,6 +153,15 @@ impl Link {
         Some(id)
     }
 
+    /// Answers a notice.
+    pub(super) fn acknowledge(&self, number: u64, kept: bool) {
+        let outbox = self.lock().current.as_ref().map(|current| Arc::clone(&current.outbox));
+        if let Some(outbox) = outbox {
+            // So short a message always fits.
+            let _ = outbox.post(&ToServer::Noted { number, kept });
+        }
+    }
+
     /// Nobody waits for that answer any more.
     pub(super) fn forget(&self, id: u64) {
         self.lock().reports.remove(&id);

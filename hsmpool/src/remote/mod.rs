@@ -18,6 +18,7 @@ mod link;
 mod outbox;
 mod pins;
 mod pool;
+mod receipts;
 mod report;
 mod server;
 mod wire;

@@ -36,6 +36,7 @@ impl Pool {
         pins: &RejectedPins,
     ) -> Result<Self, PoolError> {
         crate::pool::check_all(tokens)?;
+        pins.0.expect(tokens);
         let mut modules: Vec<(PathBuf, Vec<TokenSettings>)> = Vec::new();
         for token in tokens {
             match modules.iter_mut().find(|(module, _)| *module == token.module) {
@@ -69,8 +70,9 @@ pub struct RejectedPins(pub(super) Arc<PinMemory>);
 
 impl RejectedPins {
     /// What a file holds, and is kept there from now on: so it outlives this process too. The file is there while a
-    /// PIN must not be tried; it holds salted hashes, for its owner only. Without it everything is tried again. A token
-    /// that is not configured for a while is remembered as well: its tries are the same when it is back.
+    /// PIN must not be tried; it holds salted hashes, for its owner only. Without it everything is tried again; one that
+    /// cannot be read is an error. A token that is not configured for a while is remembered as well: its tries are the
+    /// same when it is back, also by another file of its module.
     pub fn kept_in(file: &Path) -> io::Result<Self> {
         PinMemory::kept_in(file).map(Arc::new).map(Self)
     }

@@ -27,6 +27,7 @@ use super::{
     gate::{Closing, Ended, Gate, KeyUse},
     inquiries::{Inquiries, LONGEST_INFO},
     outbox::{Cork, Outbox, flush_corked},
+    receipts::Receipts,
     wire::{Ask, FromServer, Greeting, Hello, KeyDefinition, MAGIC, MAX_KEYS, ToServer, VERSION, WireAnswer},
 };
 use crate::{
@@ -40,6 +41,8 @@ pub struct Server {
     pool: RwLock<Pool>,
     connections: Mutex<Vec<Weak<Connection>>>,
     stopping: AtomicBool,
+    /// For a process that serves its parent.
+    receipts: Option<Arc<Receipts>>,
 }
 
 /// Why a connection was ended.
@@ -106,7 +109,17 @@ struct ServedKey {
 impl Server {
     /// Serves this pool. Its lanes are the clients'.
     pub fn new(pool: Pool) -> Self {
-        Self { pool: RwLock::new(pool), connections: Mutex::default(), stopping: AtomicBool::new(false) }
+        Self {
+            pool: RwLock::new(pool),
+            connections: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            receipts: None,
+        }
+    }
+
+    /// Serves a parent, who says what has become of notices.
+    pub(super) fn of_parent(pool: Pool, receipts: Arc<Receipts>) -> Self {
+        Self { receipts: Some(receipts), ..Self::new(pool) }
     }
 
     /// Requests that come from now on go to another pool; the old one is given back.
@@ -275,6 +288,10 @@ impl Server {
             ToServer::Inquire { id, inquiry } => {
                 inquiries.take(id, inquiry, self.pool());
             }
+            ToServer::Noted { number, kept } => match &self.receipts {
+                Some(receipts) => receipts.arrived(number, kept),
+                None => return Err(ServeError::Protocol("it answers what nobody told it".into())),
+            },
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client: Hello                        server: Welcome, or Refused and the end
-//! client: Define, Ask, Cancel, Inquire in any order
+//! client: Define, Ask, Cancel, Inquire in any order; a parent Noted to each Notice
 //! server: one Answer to each Ask, one Report to each Inquire, in any order; Notices unasked
 //! ```
 //!
@@ -70,6 +70,12 @@ pub(super) enum ToServer<'a> {
     Inquire {
         id: u64,
         inquiry: Inquiry,
+    },
+    /// A parent's answer to a Notice.
+    Noted {
+        number: u64,
+        /// Whether it is known after a restart of the parent.
+        kept: bool,
     },
 }
 

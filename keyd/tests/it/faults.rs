@@ -254,6 +254,59 @@ fn a_token_that_is_taken_out_and_put_back_costs_no_try_by_whatever_name() {
 }
 
 #[test]
+fn one_login_reaches_the_token_with_a_wrong_pin_though_its_module_is_replaced_or_the_record_damaged() {
+    let lab = Lab::new();
+    fs::write(lab.directory.join("pin"), "000000").unwrap();
+    let library = testmodule::library().unwrap();
+    let link = lab.directory.join("module.so");
+    let path = lab.write_config();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace(library.to_str().unwrap(), link.to_str().unwrap())).unwrap();
+    for version in ["module.so.1", "module.so.2"] {
+        let file = lab.directory.join(version);
+        fs::copy(&library, &file).unwrap();
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let mut keyd = lab.spawn(lab.command_as_configured());
+        eventually("keyd listens", || std::os::unix::net::UnixStream::connect(lab.socket()).is_ok());
+        let error = lab.pool().ready(LONG).unwrap_err();
+        assert!(error.to_string().contains("rejected the PIN"), "{error}");
+        keyd.kill();
+    }
+    assert_eq!(lab.begun(Function::Login), 1);
+
+    let record = lab.directory.join("keyd.sock.pins");
+    for damaged in [&b""[..], b"not what it was"] {
+        fs::write(&record, damaged).unwrap();
+        let output = lab.command_as_configured().output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("keyd.sock.pins") && told.contains("remove this file"), "{told}");
+    }
+    assert_eq!(lab.begun(Function::Login), 1);
+}
+
+#[test]
+fn no_login_is_tried_where_that_cannot_be_written_down() {
+    let lab = Lab::new();
+    let state = lab.directory.join("state");
+    let mut command = lab.command();
+    command.env("STATE_DIRECTORY", &state);
+    let keyd = lab.spawn(command);
+    eventually("keyd listens", || std::os::unix::net::UnixStream::connect(lab.socket()).is_ok());
+    let error = lab.pool().ready(LONG).unwrap_err();
+    assert!(error.to_string().contains("is not tried"), "{error}");
+    assert_eq!(lab.begun(Function::Login), 0);
+    let told = keyd.log().matches("which PINs were tried cannot be written").count();
+    assert_eq!(told, 1, "{}", keyd.log());
+    // Once it can, all is well, and it has been no try.
+    fs::create_dir(&state).unwrap();
+    let pool = lab.pool();
+    eventually("it is logged in to", || pool.ready(LONG).is_ok());
+    assert_eq!(lab.begun(Function::Login), 1);
+    assert!(!state.join("pins").exists(), "nothing is left to remember");
+}
+
+#[test]
 fn tokens_that_cannot_be_used_together_leave_the_clients_as_they_were() {
     let lab = Lab::new();
     let keyd = lab.start();

@@ -111,10 +111,15 @@ impl Lab {
     }
 
     pub(crate) fn command(&self) -> Command {
+        self.write_config();
+        self.command_as_configured()
+    }
+
+    pub(crate) fn command_as_configured(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hsmime-keyd"));
         command.env("SOFTHSM2_CONF", self.directory.join("softhsm2.conf"));
         command.envs(Control::environment(&self.directory));
-        command.arg("--config").arg(self.write_config());
+        command.arg("--config").arg(self.directory.join("hsmime.toml"));
         command
     }
 
