@@ -121,7 +121,8 @@ impl Gate for Keeper {
                 Ended::Failed(KeyError::Deadline { .. }) => ("deadline", None),
                 Ended::Failed(error) => ("failed", Some(plain(&error.to_string(), LONGEST_REASON))),
             };
-            if let Ended::Failed(_) = ended {
+            // What is rejected for its length costs no token anything, and others no more than a line.
+            if let Ended::Failed(_) | Ended::Rejected = ended {
                 restraint.in_vain(user, Instant::now());
             }
             let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);

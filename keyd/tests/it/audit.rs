@@ -1,7 +1,14 @@
 //! One line for each use of a key, whatever happens.
 
-use std::{fs, io::Write as _, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
+use hsmpool::Lane;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use smime::{
     algorithm::{DigestAlgorithm::Sha256, KeyEncryptionAlgorithm},
@@ -9,7 +16,10 @@ use smime::{
 };
 use testmodule::Function;
 
-use crate::support::{Lab, eventually, sign};
+use crate::{
+    raw::Words,
+    support::{LONG, Lab, eventually, sign},
+};
 
 #[test]
 fn a_line_says_who_did_what_with_which_key() {
@@ -142,6 +152,27 @@ fn a_flood_of_refusals_leaves_the_record_of_what_was_done() {
     assert_eq!(refused.len() as u64 + unlisted, 4001, "each is counted");
     let (status, text) = lab.check_audit();
     assert!(status.success() && text.contains("none missing"), "{text}");
+}
+
+#[test]
+fn a_flood_of_ill_formed_keys_leaves_the_record_of_what_was_done_too() {
+    let mut lab = Lab::new();
+    let rsa = lab.rsa();
+    lab.clients = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\noperations = [\"decrypt\"]");
+    lab.clients = lab.clients.replace("ours.pem", "rsa.pem");
+    let _keyd = lab.start();
+    lab.pool().ready(LONG).unwrap();
+    // An octet is no key, and no token is asked.
+    let mut words = Words::hello(Lane::Interactive);
+    words.define(&rsa.public_key_info(), b"it");
+    (0..13_000).for_each(|n| words.decrypt(n, 0, b"a"));
+    let begun = Instant::now();
+    assert_eq!(words.say(&lab, 13_000), (13_000, 0));
+    // Ten thousand at once and two hundred a second, and those that a connection may have under way.
+    let took = begun.elapsed();
+    assert!(took > Duration::from_millis(1900 * 5), "{took:?}");
+    let rejected = lab.uses().iter().filter(|line| line["outcome"] == "rejected").count();
+    assert_eq!(rejected, 13_000, "each has a line");
 }
 
 #[test]

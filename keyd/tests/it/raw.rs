@@ -33,6 +33,12 @@ impl Words {
         self.frame(&[&head[..], &octets(encrypted_key), &[1, 3, 3, 0]].concat());
     }
 
+    /// ECDSA with SHA-256; the time is five seconds.
+    pub(crate) fn sign(&mut self, id: usize, key: usize, digest: &[u8; 32]) {
+        let head = [&[1], &number(id)[..], &number(key), &number(5_000_000), &[0, 3]].concat();
+        self.frame(&[&head[..], &octets(digest), &[2, 3]].concat());
+    }
+
     fn frame(&mut self, message: &[u8]) {
         self.0.extend(u32::try_from(message.len()).unwrap().to_le_bytes());
         self.0.extend(message);
