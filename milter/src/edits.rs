@@ -174,12 +174,15 @@ fn sender_request(edits: &Edits, sender: &str) -> Result<Option<SenderRequest>, 
 }
 
 /// Those of whose success the sender must not hear: a report of it holds the header as it was delivered, and with it
-/// whether ciphertext could be decrypted, for as many tries as somebody likes (RFC 3218).
+/// whether ciphertext could be decrypted, for as many tries as somebody likes (RFC 3218). Nothing is put to a key where one of
+/// them is no plain address: who cannot be removed stays as he is, or such mail would wait for ever.
 fn unreported<'r>(edits: &Edits, reported: &'r [Reported]) -> Vec<&'r Reported> {
     match edits.returned {
         Returned::Full => Vec::new(),
         Returned::HeadersOnly => {
-            let stays = |one: &&Reported| !edits.remove_recipients.contains(&one.recipient);
+            let stays = |one: &&Reported| {
+                !edits.remove_recipients.contains(&one.recipient) && plain(&one.recipient).is_some()
+            };
             reported.iter().filter(stays).collect()
         }
     }
@@ -375,8 +378,15 @@ mod tests {
             }
         }
         let edits = Edits { returned: headers, ..Edits::default() };
-        let bad = Requests::new(edits, "", &[reported("b\n@x.invalid", "NOTIFY=NEVER")]);
-        assert_eq!(bad, Err(EditError::Recipient));
+        for odd in ["b\n@x.invalid", "\"b\"@x.invalid", "postmaster"] {
+            let all = [reported(odd, "NOTIFY=NEVER"), reported("c@x.invalid", "NOTIFY=NEVER")];
+            let requests = Requests::new(edits.clone(), "", &all).unwrap();
+            assert_eq!(
+                (requests.removed, requests.added.len()),
+                (vec![c"<c@x.invalid>".to_owned()], 1),
+                "{odd}"
+            );
+        }
         for recipient in
             ["@r.invalid:b@x.invalid", "B <b@x.invalid>", "b+\u{fffd}@x.invalid", "\"b\"@x.invalid"]
         {

@@ -114,16 +114,32 @@ impl<'a> Making<'a> {
         if !self.may_part || !rule.decrypt || recipients.len() < 2 {
             return together();
         }
+        let parted = self.of_ciphertext(|enveloped| {
+            let (named, others): (Vec<_>, Vec<_>) =
+                recipients.iter().cloned().partition(|recipient| self.is_named(enveloped, recipient));
+            [named, others].into_iter().filter(|some| !some.is_empty()).collect()
+        });
+        parted.unwrap_or_else(together)
+    }
+
+    /// Something of the outermost ciphertext, if there is one.
+    fn of_ciphertext<T>(&self, what: impl FnOnce(&EnvelopedData<'_>) -> T) -> Option<T> {
         let entity = self.message.entity();
-        let Some(ciphertext) = Ciphertext::find_within(&entity, Room::of(entity.octets().len())) else {
-            return together();
-        };
-        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&ciphertext.object) else {
-            return together();
-        };
-        let (named, others): (Vec<_>, Vec<_>) =
-            recipients.iter().cloned().partition(|recipient| self.is_named(&enveloped, recipient));
-        [named, others].into_iter().filter(|some| !some.is_empty()).collect()
+        let ciphertext = Ciphertext::find_within(&entity, Room::of(entity.octets().len()))?;
+        match Object::parse(&ciphertext.object) {
+            Ok(Object::EnvelopedData(enveloped)) => Some(what(&enveloped)),
+            _ => None,
+        }
+    }
+
+    /// Whether it would be put to keys of these, if it had another size: where they may be parted to those of some of them,
+    /// and else to those of all or to nobody's.
+    fn would_be_tried(&self, recipients: &[String], may_part: bool) -> bool {
+        let tried = self.of_ciphertext(|enveloped| {
+            let mut named = recipients.iter().map(|recipient| self.is_named(enveloped, recipient));
+            if may_part { named.any(|is_named| is_named) } else { named.all(|is_named| is_named) }
+        });
+        tried.unwrap_or(false)
     }
 
     fn is_named(&self, enveloped: &EnvelopedData<'_>, recipient: &str) -> bool {
@@ -154,7 +170,8 @@ impl<'a> Making<'a> {
         let mut whole = turn.wait_asking(message, |identity, question| {
             answers.or_ask(identity, question, || question.ask_decryptor(&agent.audited(identity, envelope)))
         })?;
-        if rule.decrypt && !may_open && whole.received.opening == Opening::NotEntitled {
+        let is_closed = rule.decrypt && !may_open && whole.received.opening == Opening::NotEntitled;
+        if is_closed && self.would_be_tried(of_all, may_part) {
             whole.received.opening = Opening::Failed("it is about as large as MTAs take".to_owned());
             let octets = self.message.octets().len();
             warn!(octets, "not decrypted: it is too near to `mta-message-bytes`");

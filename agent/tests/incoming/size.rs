@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use agent::{Agent, Disposition, Identities, Identity, Outcome, Returned, settings::Logins};
+use agent::{Agent, Disposition, Envelope, Identities, Identity, Outcome, Returned, settings::Logins};
 use smime::{
     cipher::ContentCipher,
     cms::{self, RecipientKey},
@@ -113,4 +113,41 @@ fn what_was_compressed_keeps_its_signature_where_it_does_not_fit_without() {
         assert_eq!(content_type(&outcome), expected);
         assert!(outcome.reason.contains("decrypted (AES-256-GCM)"), "{}", outcome.reason);
     }
+}
+
+#[test]
+fn near_the_limit_nothing_is_said_of_mail_that_would_be_put_to_no_key_in_any_case() {
+    let mail = mail(&binary(), true);
+    let (headers, full) = (Returned::HeadersOnly, Returned::Full);
+    let decrypt = "[[incoming]]\ndecrypt = false\n";
+    for (rules, to, expected) in [
+        ("", &["bob@example.org"][..], headers),
+        (decrypt, &["bob@example.org"], full),
+        ("", &["zoe@partner.example"], full),
+        ("", &["bob@example.org", "zoe@partner.example"], full),
+        ("", &["\"bob\"@example.org"], full),
+        ("", &["bob@example.org", "o..x@partner.example"], full),
+        ("", &["postmaster"], full),
+    ] {
+        for (milter, uses) in [("mta-message-bytes = 200_000\n", 0), ("", usize::from(expected == headers))] {
+            let (agent, bob) = agent(milter, rules);
+            let envelope = Envelope {
+                sender: "friend@example.net".to_owned(),
+                recipients: to.iter().map(|&one| one.to_owned()).collect(),
+                ..Envelope::default()
+            };
+            let outcome = agent.treat(&envelope, &mail, now()).unwrap();
+            assert_eq!((outcome.edits.returned, content_type(&outcome)), (expected, "closed"), "{to:?}");
+            assert_eq!(bob.1.load(Ordering::SeqCst), uses, "{to:?} {milter}");
+            assert_eq!((&outcome.edits.sender, outcome.copies.len()), (&None, 0), "{to:?}");
+        }
+    }
+    // Where copies can be sent, it is said of those alone whose keys would be asked.
+    let (agent, _) = agent("mta-message-bytes = 200_000\n", "");
+    let outcome = treat_octets(&agent.with_copies(), &["bob", "zoe"], &mail).unwrap();
+    assert_eq!((outcome.edits.returned, outcome.copies.len()), (headers, 1));
+    assert_eq!(
+        (outcome.copies[0].returned, &outcome.copies[0].recipients[..]),
+        (full, &["zoe@example.org".to_owned()][..])
+    );
 }
