@@ -162,7 +162,8 @@ impl Agent {
             let rule = Arc::new(IncomingRule { decrypt, ..IncomingRule::default() });
             shares = vec![IncomingShare { recipients: envelope.recipients.clone(), rule }];
         }
-        let shares = removable(shares, envelope);
+        let shares =
+            if self.can_split && envelope.is_removable() { shares } else { together(shares, envelope) };
         let counted = opened_forms(shares.len(), envelope);
         let shares = treated_alike(shares);
         let mut making = Making::of(self, envelope, message, at, counted);
@@ -283,13 +284,10 @@ fn treated_alike(shares: Vec<IncomingShare>) -> Vec<IncomingShare> {
     alike
 }
 
-/// The shares, where every recipient is one whom an MTA that is told to remove him surely removes. Else all get the same form,
-/// by the strictest of their rules: whoever was not removed would get what is for others. And it is not opened, for such a
-/// recipient owns no key.
-fn removable(shares: Vec<IncomingShare>, envelope: &Envelope) -> Vec<IncomingShare> {
-    if envelope.is_removable() {
-        return shares;
-    }
+/// One share of all, by the strictest of their rules: where nobody sends copies, or a recipient is one whom an MTA that is told
+/// to remove him may not remove, so that he would get what is for others. It is opened only where all of them may have it, and
+/// never with such a recipient, for he owns no key.
+fn together(shares: Vec<IncomingShare>, envelope: &Envelope) -> Vec<IncomingShare> {
     let rules = shares.into_iter().map(|share| share.rule);
     let strictest = rules.reduce(|rule, other| Arc::new(rule.with(&other)));
     let all = |rule| IncomingShare { recipients: envelope.recipients.clone(), rule };

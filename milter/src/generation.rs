@@ -113,6 +113,10 @@ impl Generation {
                 "another `authserv-id` in [milter]: copies on their way carry the old one; restart for the new one"
             );
         }
+        if self.spool.is_none() && milter.reinject.is_some() {
+            // Rules that need copies would be in place, and nobody to send them.
+            bail!("`reinject` in [milter] is new: copies are sent only after a restart; restart for it");
+        }
         let same_tokens = settings.tokens() == self.settings.tokens()
             && settings.pool_socket() == self.settings.pool_socket();
         let replaced = if same_tokens { None } else { Some(connected(&settings)?) };

@@ -148,6 +148,19 @@ fn another_name_for_verdicts_waits_for_a_restart_where_copies_carry_the_old_one(
 }
 
 #[test]
+fn a_server_for_copies_waits_for_a_restart_and_so_do_the_rules_that_need_it() {
+    let (lab, _) = lab("newserver");
+    let running = lab.start().unwrap();
+    let mut later = running.lab.config.clone();
+    later.reinjection = Some((wait::free_port().unwrap(), running.lab.workdir.join("state")));
+    later.first_rules = "\n[[incoming]]\nto = \"bob@example.org\"\nsubject-tag = true\n".to_owned();
+    fs::write(running.lab.workdir.join("hsmime.toml"), later.to_toml()).unwrap();
+    let (code, said) = command(&running);
+    assert!(code == Some(2) && said.contains("`reinject`") && said.contains("restart"), "{code:?} {said}");
+    assert_eq!(send(&running, &running.lab.alice), 250);
+}
+
+#[test]
 fn no_mail_is_refused_or_leaves_unsigned_while_configurations_come_and_go() {
     let (lab, _) = lab("reloads");
     let running = lab.start().unwrap();

@@ -175,3 +175,20 @@ fn what_our_own_people_encrypted_is_opened_only_where_no_rule_keeps_it_closed() 
         );
     }
 }
+
+#[test]
+fn where_nobody_sends_copies_all_get_one_form_by_the_strictest_of_all_rules() {
+    let rules = "[[incoming]]\nto = \"alice@example.org\"\ndecrypt = false\n\
+                 [[incoming]]\nto = \"bob@example.org\"\nsubject-tag = true\n";
+    let settings = settings("", rules);
+    let identities = || Identities::from_parts(["alice", "bob"].map(identity), "");
+    let agent = Agent::with_identities(&settings, identities());
+    for to in [&["bob", "alice"][..], &["alice", "zoe", "bob"]] {
+        for mail in [encrypted(), plain()] {
+            let outcome = treat(&agent, to, &mail).unwrap();
+            assert_eq!((outcome.action, outcome.edits.body), ("verified", None), "{to:?}");
+            assert_eq!((outcome.copies.len(), outcome.edits.remove_recipients.len()), (0, 0), "{to:?}");
+        }
+    }
+    assert_eq!(treat(&agent, &["bob"], &encrypted()).unwrap().action, "opened");
+}
