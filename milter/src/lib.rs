@@ -39,6 +39,6 @@ pub use reload::{Reloaded, Reloader, ask as ask_to_reload};
 pub use replace::Replaceable;
 pub use server::run;
 pub use signals::{Signals, run_until_signalled};
-pub use spool::{Prepared, Spool, SpoolError, put_aside, why_not_to};
+pub use spool::{Prepared, Spool, SpoolError, offers_reports, put_aside, why_not_to};
 pub use treat::{Failure, Treat};
 pub use watched::{Watched, answer_requests};

@@ -63,8 +63,8 @@ impl Postfix {
         let of_port = |port| format!("127.0.0.1:{port} inet n - n - - smtpd\n");
         let back = match reinjection {
             None => String::new(),
-            Some(Back::Port(port)) => of_port(port),
-            Some(Back::Socket) => "reinject unix n - n - - smtpd\n".to_owned(),
+            Some(Back::Port(port)) => format!("{}{OF_COPIES}", of_port(port)),
+            Some(Back::Socket) => format!("reinject unix n - n - - smtpd\n{OF_COPIES}"),
         };
         let servers = of_port(port) + &back;
         fs::write(base.join("etc/master.cf"), format!("{servers}{SERVICES}"))?;
@@ -223,6 +223,8 @@ milter_default_action = tempfail
 const PACKAGE: &str = "postfix";
 const PATIENCE: Duration = Duration::from_secs(30);
 const LIFETIME_SECONDS: &str = "3000";
+/// What `README.md` has a server for copies set, whatever main.cf says.
+const OF_COPIES: &str = "  -o content_filter= -o smtpd_discard_ehlo_keywords=\n";
 const SERVICES: &str = "pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr

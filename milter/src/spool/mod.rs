@@ -47,6 +47,7 @@ pub(crate) use marker::{FIELD as MARKER, Known};
 use marker::{Key, Marked, Results};
 use memory::{Memory, Tag};
 use set::{Held, Open, Sealed, Sets, identity_of};
+pub use smtp::offers_reports;
 
 /// The folder with the copies, and who sends them.
 #[derive(Debug)]
@@ -239,9 +240,14 @@ impl Writing<'_> {
         // To the null sender nobody bounces, and that must stay so (RFC 5321 4.5.5).
         let from = &self.envelope.sender;
         let other = sender.filter(|_| !from.is_empty());
+        let is_opened = returned == Returned::HeadersOnly;
+        let mut asked = asked(&self.envelope.asked, &recipients, is_opened);
+        // Bounces that go to somebody of ours may hold all of it, where the server knows no `RET`.
+        let headers_only = is_opened && other.is_none();
+        if is_opened && !headers_only {
+            asked.returned = Some(Returned::HeadersOnly);
+        }
         let sender = other.map_or_else(|| from.clone(), |other| other.as_str().to_owned());
-        let headers_only = returned == Returned::HeadersOnly;
-        let asked = asked(&self.envelope.asked, &recipients, headers_only);
         let entry = Entry { sender, recipients, headers_only, asked };
         let set = match &mut self.set {
             Some(set) => set,

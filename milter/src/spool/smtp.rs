@@ -45,6 +45,14 @@ pub(super) fn send(
     session.send(entry, message, offers, marker).map_err(Trouble::Lost)
 }
 
+/// Whether a server offers DSN (RFC 3461), with which what was opened is kept out of bounces. It is asked once.
+pub fn offers_reports(to: &Listen, name: &str) -> io::Result<bool> {
+    let mut session = Session::connect(to)?;
+    let offers = session.greet(name)?;
+    session.quit(Report::default());
+    Ok(offers.reports)
+}
+
 struct Session {
     reader: BufReader<Box<dyn Read>>,
     writer: Box<dyn Write>,

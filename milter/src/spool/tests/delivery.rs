@@ -61,9 +61,14 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
         sender: smime::MailAddress::parse("post@example.org").ok(),
         ..copy()
     };
-    for (offers_dsn, commands) in
-        [(true, &["MAIL FROM:<post@example.org> RET=HDRS", "RCPT TO:<c@example.net>"][..]), (false, &[])]
-    {
+    let rcpt = "RCPT TO:<c@example.net>";
+    for (offers_dsn, sender, commands) in [
+        (true, "post@example.org", &["MAIL FROM:<post@example.org> RET=HDRS", rcpt][..]),
+        // Bounces of it go to nobody else.
+        (false, "post@example.org", &["MAIL FROM:<post@example.org>", rcpt]),
+        (true, "a@example.org", &["MAIL FROM:<a@example.org> RET=HDRS", rcpt]),
+        (false, "a@example.org", &[]),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let (listener, port) = listener();
         let arrived = server_that(listener, move |command| {
@@ -71,16 +76,16 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
         });
         let spool = open(folder.path(), port).unwrap();
         let identity = spool.identify(&envelope(), &message());
-        written(&spool, &identity, vec![opened.clone()]).unwrap().commit().unwrap();
-        let got = arrived.recv_timeout(if offers_dsn { PATIENCE } else { Duration::from_millis(500) });
+        let other = smime::MailAddress::parse(sender).ok().filter(|_| sender != envelope().sender);
+        let opened = Copy { sender: other, ..opened.clone() };
+        written(&spool, &identity, vec![opened]).unwrap().commit().unwrap();
+        let is_taken = !commands.is_empty();
+        let got = arrived.recv_timeout(if is_taken { PATIENCE } else { Duration::from_millis(500) });
         assert_eq!(got.as_ref().map_or(&[][..], |(commands, _)| commands), commands);
         let Ok((_, octets)) = got else { continue };
         let octets = octets.strip_suffix(b".\r\n").unwrap();
-        let from = Envelope {
-            sender: "post@example.org".to_owned(),
-            recipients: copy().recipients,
-            ..Envelope::default()
-        };
+        let from =
+            Envelope { sender: sender.to_owned(), recipients: copy().recipients, ..Envelope::default() };
         let known = |text: &str| spool.known(&from, &Message::from_stored(text.as_bytes()));
         let text = String::from_utf8_lossy(octets);
         assert_eq!(known(&text), Some(Known::WithResults));
