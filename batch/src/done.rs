@@ -1,6 +1,7 @@
 //! What an earlier run has done, by its journal: which messages of the input, and which files of the output.
 
 mod key;
+pub(crate) mod made;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -9,8 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use self::key::{Content, Key};
-use self::key::{Folders, Homes, folder_key, folder_of, message, name_number};
+pub(crate) use self::{
+    key::{Content, Key},
+    made::{Made, Pair},
+};
+use self::{
+    key::{Folders, Homes, folder_key, folder_of, message, name_number},
+    made::AllMade,
+};
 use crate::{
     journal::{Checkpoint, decoded},
     maildir::predecessor,
@@ -59,6 +66,8 @@ pub(crate) struct Done {
     homeless: HashMap<[u8; 16], u32>,
     /// The same in a Maildir that is input and output, by unique names.
     homeless_names: HashMap<OsString, u32>,
+    /// What became of each message, in the same way.
+    made: AllMade,
     /// The messages of which successors are among `messages`, by folder and by what those tell of them.
     replaced: HashSet<([u8; 8], u64)>,
     /// Those of folders that went.
@@ -142,11 +151,6 @@ impl Done {
         self.put_back.remove(&key);
     }
 
-    /// Whether an earlier run has read this message, whatever became of it.
-    pub(crate) fn has_read(&self, origin: &Origin, content: &Content<'_>) -> bool {
-        self.find_input(origin, content) != Found::Nowhere
-    }
-
     fn find(&self, origin: &Origin, content: &Content<'_>) -> Found {
         if let Some(offset) = origin.offset {
             let is_before = self.last.offset.is_some_and(|last| offset <= last);
@@ -158,13 +162,16 @@ impl Done {
             return found;
         }
         let found = self.find_input(origin, content);
-        // Once its successor is noted, a message is removed: whoever meets it again meets what somebody put there.
+        // Once its successor is noted, a message is removed: whoever meets it again meets what somebody put there. Another one
+        // may have its unique name.
         let name = || name_number(origin);
+        let is_replaced = |message| self.made.is_replaced(message);
         let is_put_back = match &found {
             Found::Here if !self.replaced.is_empty() => {
-                self.replaced.contains(&(folder_key(folder_of(&self.input, origin)), name()))
+                let Key { folder, message } = Key::of(&self.input, origin, content);
+                self.replaced.contains(&(folder, name())) && is_replaced(message)
             }
-            Found::Elsewhere(_) => self.replaced_gone.contains(&name()),
+            Found::Elsewhere(message) => self.replaced_gone.contains(&name()) && is_replaced(*message),
             _ => false,
         };
         if is_put_back { Found::PutBack } else { found }
@@ -206,6 +213,21 @@ impl Done {
         Found::Nowhere
     }
 
+    /// What is known of two files.
+    pub(crate) fn pair(&self, made: &Made) -> Pair {
+        self.made.pair(made)
+    }
+
+    /// Whether this message, by its octets, was replaced by an earlier run.
+    pub(crate) fn has_replaced(&self, origin: &Origin, content: &Content<'_>) -> bool {
+        self.made.is_replaced(Key::of(&self.input, origin, content).message)
+    }
+
+    /// Adds what is to become of messages.
+    pub(crate) fn begin(&mut self, made: &[String]) {
+        self.made.begin(made.iter().filter_map(|text| Made::parse(text)));
+    }
+
     /// Has those of the files be known by their unique names.
     pub(crate) fn is_in_place(&mut self, root: &Path) {
         self.in_place = Some(root.to_owned());
@@ -237,6 +259,7 @@ impl Done {
         self.outputs.extend(checkpoint.outputs.iter().filter_map(|path| decoded(path)));
         let lengths = checkpoint.lengths.iter();
         self.lengths.extend(lengths.filter_map(|(path, length)| Some((decoded(path)?, *length))));
+        self.made.note();
         self.known = Known::Output;
         // A run that found all done has read nothing of which it could tell where it was.
         let offset = checkpoint.offset.or(self.last.offset);
@@ -253,6 +276,7 @@ impl Done {
 
     /// Adds the folders that the input had when a run began.
     pub(crate) fn had_folders(&mut self, folders: BTreeSet<PathBuf>) {
+        self.made.cut();
         let always = self.folders.always.take();
         let both = always.map(|always| always.intersection(&folders).cloned().collect());
         self.folders.always = Some(both.unwrap_or_else(|| folders.clone()));

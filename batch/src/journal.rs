@@ -15,7 +15,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    done::{Content, Done, Key, Known},
+    done::{Content, Done, Key, Known, Made},
     error::BatchError,
     escape::escaped,
     log::Totals,
@@ -74,7 +74,7 @@ impl Job {
 }
 
 /// Of the program, and of what its journals look like.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", 3");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", 4");
 
 /// Everything before this is done: written, recorded, durable.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -118,6 +118,8 @@ enum Line {
     },
     /// The folders of the input when a run began or went on, as `outputs` are named.
     Folders(Vec<String>),
+    /// What messages of a Maildir, which is input and output, are about to become.
+    Made(Vec<String>),
     Checkpoint(Checkpoint),
     /// The output is durable and only has to get its name. If it is one file, this is its inode.
     Complete(Option<u64>),
@@ -181,7 +183,7 @@ impl Journal {
             match parse(&line) {
                 Some(Line::Job { start, .. }) => before = start.map_or(0, |start| start.messages),
                 Some(Line::Checkpoint(checkpoint)) => messages = checkpoint.messages,
-                Some(Line::Folders(_) | Line::Complete(_)) => {}
+                Some(Line::Folders(_) | Line::Made(_) | Line::Complete(_)) => {}
                 None => break,
             }
             line.clear();
@@ -215,6 +217,7 @@ impl Journal {
                 Line::Folders(folders) => {
                     done.had_folders(folders.iter().filter_map(|path| decoded(path)).collect());
                 }
+                Line::Made(made) => done.begin(&made),
                 Line::Checkpoint(checkpoint) => done.add(checkpoint),
                 Line::Complete(of) => (done.complete, inode) = (true, of),
             }
@@ -243,6 +246,11 @@ impl Journal {
     /// A file of the input in a checkpoint.
     pub(crate) fn input_name(&self, origin: &Origin, content: &Content<'_>) -> String {
         Key::of(&self.input, origin, content).to_string()
+    }
+
+    /// Tells what messages are about to become, so that whoever goes on knows that it was this run which made it.
+    pub(crate) fn begin_replacing(&mut self, made: &[Made]) -> Result<(), BatchError> {
+        self.append(&Line::Made(made.iter().map(Made::to_string).collect()))
     }
 
     /// Notes that all this is done and durable.

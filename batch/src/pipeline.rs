@@ -27,6 +27,7 @@ use self::{
     line::Line,
     ticket::{CloseAtPanic, CloseDesk, Queued, Shared, Ticket, WORTH, Waiting},
 };
+pub use crate::done::made::Made;
 use crate::{
     desk::Desk,
     digest::Summed,

@@ -161,14 +161,20 @@ impl<'a> Writer<'a> {
     /// Tells what became of a message, as soon as that is known.
     fn tell(&mut self, record: Record) -> Result<(), BatchError> {
         let Some(sink) = &self.sink else { return self.observer.record(&record) };
-        let is_settled = sink.is_settled();
+        let is_due = sink.is_settled() || sink.is_full();
         self.held.push(record);
-        if is_settled || self.held.len() >= HELD { self.settle() } else { Ok(()) }
+        if is_due || self.held.len() >= HELD { self.settle() } else { Ok(()) }
     }
 
     fn settle(&mut self) -> Result<(), BatchError> {
         let mut lost = match &mut self.sink {
-            Some(sink) => sink.settle()?,
+            Some(sink) => {
+                let coming = sink.take_coming();
+                if let Some(notes) = self.notes.as_mut().filter(|_| !coming.is_empty()) {
+                    notes.journal.begin_replacing(&coming)?;
+                }
+                sink.settle()?
+            }
             None => HashSet::new(),
         };
         for mut record in std::mem::take(&mut self.held) {
@@ -225,8 +231,8 @@ impl<'a> Writer<'a> {
                 self.tells_readers = false;
                 self.observer.others_may_read(file);
             }
-            let Finished { index, place, octets, input, .. } = &finished;
-            sink.message(&Outgoing { index: *index, input, place, octets, changed })?;
+            let Finished { index, place, octets, input, output, .. } = &finished;
+            sink.message(&Outgoing { index: *index, input, place, octets, output, changed })?;
         }
         let mut record = Record {
             again: finished.again,

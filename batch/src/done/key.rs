@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -42,8 +42,7 @@ impl Key {
             Content::Sum(sum) => (*sum).to_owned(),
             Content::Size(size) => size.to_string(),
         };
-        let message = hash(&[unique.as_bytes(), b"\0", content.as_bytes()].concat());
-        Self { folder: folder_key(folder_of(root, origin)), message }
+        Self { folder: folder_key(folder_of(root, origin)), message: message_hash(unique, &content) }
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -117,6 +116,15 @@ pub(super) fn folder_of<'a>(root: &Path, origin: &'a Origin) -> &'a Path {
     let below = origin.file.strip_prefix(root).unwrap_or(&origin.file);
     let part = below.parent().unwrap_or(Path::new(""));
     if is_mail(below) { part.parent().unwrap_or(Path::new("")) } else { part }
+}
+
+/// A message of a Maildir by the name of its file and the sum of its octets, as it is in its [`Key`].
+pub(super) fn message_key(name: &OsStr, sum: &str) -> [u8; 16] {
+    message_hash(base(name), sum)
+}
+
+fn message_hash(unique: &OsStr, content: &str) -> [u8; 16] {
+    hash(&[unique.as_bytes(), b"\0", content.as_bytes()].concat())
 }
 
 pub(super) fn folder_key(folder: &Path) -> [u8; 8] {

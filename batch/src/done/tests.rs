@@ -1,7 +1,7 @@
 //! What is known of messages that were moved, went with their folder, or were put back.
 
 use super::*;
-use crate::maildir;
+use crate::{digest::Summed, maildir};
 
 fn origin(file: &str) -> Origin {
     Origin { file: Path::new(file).into(), offset: None }
@@ -18,6 +18,12 @@ fn done(files: &[&str], had: &[&str]) -> Done {
     let key = |file: &&str| Key::of(Path::new("/in"), &origin(file), &Content::Sum("sum")).to_string();
     done.add(Checkpoint { inputs: files.iter().map(key).collect(), ..Checkpoint::default() });
     done
+}
+
+/// That the message `1` with this sum became another.
+fn became(name: &std::ffi::OsStr, sum: &str) -> String {
+    let sum = Summed { size: 0, sha256: sum.to_owned() };
+    Made::new((Path::new("1"), &sum), (name, &Summed::of(b"x"))).to_string()
 }
 
 #[test]
@@ -55,6 +61,7 @@ fn what_is_only_like_a_message_that_is_done_or_was_put_back_is_done_again_and_co
     let large = Key::of(root, &origin("/in/a/cur/3"), &Content::Size(9)).to_string();
     let name = maildir::successor("1".as_ref(), b"x");
     let outputs = ["a/cur", "b/cur"].map(|part| crate::journal::output_name(&Path::new(part).join(&name)));
+    done.begin(&[became(&name, "sum")]);
     done.add(Checkpoint { inputs: vec![large], outputs: outputs.to_vec(), ..Checkpoint::default() });
     done.has_folders(&folders(&["b", "c"]));
     let sum = &Content::Sum("sum");
@@ -73,7 +80,7 @@ fn what_is_only_like_a_message_that_is_done_or_was_put_back_is_done_again_and_co
         Met::Done
     );
     assert_eq!(done.moved(Extent::Whole), Moved { again: 1, missing: 0, alike: 1 });
-    assert!(done.has_read(&origin("/in/b/cur/1"), sum));
+    assert!(done.has_replaced(&origin("/in/b/cur/1"), sum));
 }
 
 #[test]
@@ -90,6 +97,7 @@ fn where_thousands_of_folders_went_a_message_that_was_put_back_is_found_no_slowe
     let output = |folder: &String| crate::journal::output_name(&Path::new(folder).join("cur").join(&name));
     let mut done = Done::of(Path::new("/in"));
     done.had_folders(had.iter().map(PathBuf::from).collect());
+    done.begin(&(0..FOLDERS).map(|number| became(&name, &message(number))).collect::<Vec<_>>());
     done.add(Checkpoint {
         inputs: (0..FOLDERS).map(key).collect(),
         outputs: had.iter().map(output).collect(),

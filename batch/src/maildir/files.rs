@@ -1,4 +1,4 @@
-//! The files of a Maildir in which messages are replaced: where they are now, which two are one message, what belongs where.
+//! The files of a Maildir in which messages are replaced: where they are now, which may be one message, what belongs where.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,7 +14,13 @@ use super::{
     name::{base, hash, info, predecessor},
     tree::Tree,
 };
-use crate::{attributes::State, beneath::Beneath, error::BatchError, output::PARTIAL};
+use crate::{
+    attributes::State,
+    beneath::Beneath,
+    digest::{CopyError, Summed},
+    error::BatchError,
+    output::PARTIAL,
+};
 
 /// Removes what was not completed.
 pub(super) fn sweep(beneath: &Beneath, tmp: &Path) -> Result<(), BatchError> {
@@ -27,35 +33,60 @@ pub(super) fn sweep(beneath: &Beneath, tmp: &Path) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// All successors of which the predecessor is there as well.
-pub(super) fn pairs(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, BatchError> {
+/// Files of a folder that are one message, or have its unique name.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// Those that the message became, by their names; at least one.
+    pub(super) successors: Vec<PathBuf>,
+    /// Those that it was, by their names; at least one.
+    pub(super) predecessors: Vec<PathBuf>,
+}
+
+/// All of which the message is there as well.
+pub(super) fn families(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<Family>, BatchError> {
     let mut found = Vec::new();
     for folder in folders {
-        // Several files may have one unique name.
+        let mut successors: HashMap<u64, Vec<PathBuf>> = HashMap::new();
         let mut by_hash: HashMap<u64, Vec<PathBuf>> = HashMap::new();
-        let mut successors = Vec::new();
         for part in ["new", "cur"] {
             for name in names(beneath, &folder.join(part))? {
                 let of = predecessor(&name);
                 let (number, path) = (hash(base(&name).as_encoded_bytes()), folder.join(part).join(name));
                 if let Some(of) = of {
-                    successors.push((of, path.clone()));
+                    successors.entry(of).or_default().push(path.clone());
                 }
+                // Several files may have one unique name.
                 by_hash.entry(number).or_default().push(path);
             }
         }
-        // Of those with the same flags first.
-        let is_of = |path: &Path, of: &PathBuf| beside(of, path.file_name().unwrap_or_default()) == *path;
-        for with_same_flags in [true, false] {
-            successors.retain(|(of, path)| {
-                let Some(all) = by_hash.get_mut(of) else { return false };
-                let at = all.iter().position(|of| !with_same_flags || is_of(path, of));
-                found.extend(at.map(|at| (path.clone(), all.swap_remove(at))));
-                at.is_none()
-            });
-        }
+        found.extend(successors.into_iter().filter_map(|(of, mut successors)| {
+            let mut predecessors = by_hash.remove(&of)?;
+            successors.sort();
+            predecessors.sort();
+            Some(Family { successors, predecessors })
+        }));
     }
     Ok(found)
+}
+
+/// A file as it is.
+pub(super) fn read(beneath: &Beneath, path: &Path) -> Result<(Summed, State), BatchError> {
+    let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
+    let mut open = beneath.open(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(failed)?;
+    let state = State::of(&open.metadata().map_err(failed)?);
+    let sum = Summed::of_copy(&mut open, &mut io::sink());
+    let sum = sum.map_err(|(CopyError::Read(source) | CopyError::Write(source))| failed(source))?;
+    Ok((sum, state))
+}
+
+/// Two files that may be one message: nobody knows which of them is to stay. `first` says what there is to try.
+pub(super) fn in_doubt(successor: PathBuf, predecessor: &Path, first: &str) -> BatchError {
+    let problem = format!(
+        "its name says that it is what {} became, and both are there. {first}, give the latter another name in front of \
+         its colon: both stay then. Nothing was taken away",
+        predecessor.display()
+    );
+    BatchError::Output { path: successor, problem }
 }
 
 pub(super) fn beneath(root: &Path) -> Result<Beneath, BatchError> {

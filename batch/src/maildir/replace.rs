@@ -1,23 +1,26 @@
 //! Replaces messages of a Maildir where they are, one batch after the other.
 //!
-//! A message that changed gets a successor, see [`super::name`]: written into `tmp`, made durable, renamed into the
-//! folder, noted in the journal; only then its predecessor is removed. A run that is cut off leaves both, and knows by
-//! the journal which of them stays. Nothing else in the Maildir is touched, but for the sum of sizes that Maildir++
+//! A message that changed gets a successor, see [`super::name`]: written into `tmp`, told to the journal by what is in both, made
+//! durable, renamed into the folder, noted in the journal; only then its predecessor is removed. A run that is cut off leaves
+//! both, and knows by the journal which of them stays; where it does not, both do. Nothing else in the Maildir is touched, but for the sum of sizes that Maildir++
 //! keeps: servers make it anew.
 
 use std::{
     collections::{BTreeSet, HashSet},
     ffi::OsString,
     fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{OFlags, syncfs};
+use rustix::fs::syncfs;
 
 use super::{
     commit::{BATCH, BATCH_OCTETS},
-    files::{beneath, beside, check, folders, make_like, now, pairs, sweep, sync_folders},
+    files::{
+        Family, beneath, beside, check, families, folders, in_doubt, make_like, now, read, sweep,
+        sync_folders,
+    },
     name::{hash, successor},
     tree::Tree,
 };
@@ -26,7 +29,7 @@ use crate::{
     beneath::Beneath,
     digest::{CopyError, Summed},
     direct,
-    done::{Content, Done},
+    done::{self, Content, Done, Made},
     error::BatchError,
     output::{self, Copied, PARTIAL, parent},
     pipeline::{KeptBack, Mark, Outgoing, Sink},
@@ -64,6 +67,8 @@ struct Pending {
     predecessor: PathBuf,
     /// That of the predecessor when it was read.
     state: Option<State>,
+    /// Until it is told.
+    made: Option<Made>,
     told: Option<Told>,
 }
 
@@ -90,47 +95,78 @@ impl MaildirReplacer {
         Self::new(root, tree)
     }
 
-    /// An error if there are two files that are one message: it is not known which of them is to stay. Where there are
-    /// none in the beginning, those that a run finds that goes on are its own.
+    /// An error if there are files that may be one message: it is not known which of them is to stay.
     pub(crate) fn check(root: &Path, tree: &Tree) -> Result<(), BatchError> {
-        match pairs(&beneath(root)?, &folders(root, tree))?.pop() {
-            None => Ok(()),
-            Some((successor, predecessor)) => Err(BatchError::Output {
-                problem: format!(
-                    "a run that was cut off has made it of {}; go on with that run by --resume, or take one of the \
-                     two away",
-                    predecessor.display()
-                ),
-                path: successor,
-            }),
-        }
+        let found = families(&beneath(root)?, &folders(root, tree))?.pop();
+        let Some(Family { mut successors, mut predecessors }) = found else { return Ok(()) };
+        let (Some(successor), Some(predecessor)) = (successors.pop(), predecessors.pop()) else {
+            return Ok(());
+        };
+        let first = "If a run was cut off, go on with that by --resume; if not";
+        Err(in_doubt(successor, &predecessor, first))
     }
 
-    /// Goes on with a Maildir in which an earlier run has replaced messages.
+    /// Goes on with a Maildir in which an earlier run has replaced messages. Of two files that may be one message one is
+    /// removed only if the journal tells, by what is in them, that it is.
     pub(crate) fn resume(root: &Path, tree: &Tree, done: &Done) -> Result<Self, BatchError> {
         let mut sink = Self::new(root, tree)?;
-        for (successor, predecessor) in pairs(&sink.beneath, &sink.folders)? {
-            if !done.has_output(&successor) {
-                // It was not noted, so it is made again.
-                sink.beneath
-                    .remove(&successor)
-                    .map_err(|source| BatchError::Write { path: successor, source })?;
-                continue;
-            }
-            let failed = |source| BatchError::Read { origin: predecessor.display().to_string(), source };
-            let origin = Origin { file: predecessor.as_path().into(), offset: None };
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-            let mut open = sink.beneath.open(&predecessor, flags).map_err(failed)?;
-            let mut octets = Vec::new();
-            open.read_to_end(&mut octets).map_err(failed)?;
-            if !done.has_read(&origin, &Content::Sum(&Summed::of(&octets).sha256)) {
-                return Err(BatchError::Changed { path: predecessor });
-            }
-            let state = Some(State::of(&open.metadata().map_err(failed)?));
-            sink.pairs.push(Pair { successor, predecessor, state, told: None });
+        let mut again = Vec::new();
+        for family in families(&sink.beneath, &sink.folders)? {
+            sink.resume_family(family, done, &mut again)?;
+        }
+        for successor in again {
+            let removed = sink.beneath.remove(&successor);
+            removed.map_err(|source| BatchError::Write { path: successor, source })?;
         }
         sink.remove_predecessors()?;
         Ok(sink)
+    }
+
+    /// Finds out which files are of one message: what was not noted is made `again`, and of what was noted the predecessor
+    /// goes. What this run made of others, and others' twins, stay; any other file is none of its business.
+    fn resume_family(
+        &mut self,
+        family: Family,
+        done: &Done,
+        again: &mut Vec<PathBuf>,
+    ) -> Result<(), BatchError> {
+        let with_sum = |path: PathBuf| {
+            let (sum, state) = read(&self.beneath, &path)?;
+            Ok((path, sum, state))
+        };
+        let mut predecessors: Vec<(PathBuf, Summed, State)> =
+            family.predecessors.into_iter().map(with_sum).collect::<Result<_, BatchError>>()?;
+        let mut unknown = Vec::new();
+        for successor in family.successors {
+            let (sum, _) = read(&self.beneath, &successor)?;
+            let name = successor.file_name().unwrap_or_default();
+            let is = |wanted| {
+                predecessors
+                    .iter()
+                    .position(|(path, had, _)| done.pair(&Made::new((path, had), (name, &sum))) == wanted)
+            };
+            if let Some(at) = is(done::Pair::Noted) {
+                let (predecessor, _, state) = predecessors.swap_remove(at);
+                self.pairs.push(Pair { successor, predecessor, state: Some(state), told: None });
+            } else if is(done::Pair::Begun).is_some() {
+                again.push(successor);
+            } else {
+                unknown.push(successor);
+            }
+        }
+        for successor in unknown {
+            // Of one that this run made of another message, it is known which messages it replaced.
+            let is_ours = done.has_output(&successor);
+            let in_its_place = |(path, sum, _): &&(PathBuf, Summed, State)| {
+                let origin = Origin { file: path.as_path().into(), offset: None };
+                !is_ours || done.has_replaced(&origin, &Content::Sum(&sum.sha256))
+            };
+            if let Some((predecessor, ..)) = predecessors.iter().find(in_its_place) {
+                let first = "This run has not made it of that as it is now; to go on by --resume";
+                return Err(in_doubt(successor, predecessor, first));
+            }
+        }
+        Ok(())
     }
 
     fn new(root: &Path, tree: &Tree) -> Result<Self, BatchError> {
@@ -168,7 +204,7 @@ impl MaildirReplacer {
         self.sync()?;
         let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
         let mut changed = BTreeSet::new();
-        for Pending { from, name, predecessor, state, told } in std::mem::take(&mut self.pending) {
+        for Pending { from, name, predecessor, state, told, .. } in std::mem::take(&mut self.pending) {
             let at = predecessor;
             let Some(predecessor) = now(&self.beneath, &at, state)? else {
                 // Somebody moved or deleted it meanwhile, or its folder with all that is in it.
@@ -181,7 +217,12 @@ impl MaildirReplacer {
             };
             check(&self.beneath, &predecessor, state)?;
             let successor = beside(&predecessor, &name);
-            self.beneath.rename_new(&from, &successor).map_err(|source| failed(&successor, source))?;
+            self.beneath.rename_new(&from, &successor).map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    in_doubt(successor.clone(), &predecessor, "To go on by --resume")
+                }
+                _ => failed(&successor, source),
+            })?;
             changed.insert(parent(&successor).to_owned());
             if let Ok(below) = successor.strip_prefix(&self.root) {
                 self.added.push(below.to_owned());
@@ -280,9 +321,10 @@ impl Sink for MaildirReplacer {
         written.map_err(|source| BatchError::Write { path: from.clone(), source })?;
         let state = place.attributes.as_ref().map(|attributes| State::of(attributes.metadata()));
         let told = Some(Told { index: outgoing.index, sum: outgoing.input.clone() });
-        self.pending.push(Pending { from, name, predecessor, state, told });
+        let made = Some(Made::new((&predecessor, outgoing.input), (&name, outgoing.output)));
+        self.pending.push(Pending { from, name, predecessor, state, made, told });
         self.octets += outgoing.octets.len() as u64;
-        if self.pending.len() >= BATCH || self.octets >= BATCH_OCTETS { self.commit() } else { Ok(()) }
+        Ok(())
     }
 
     fn copy(&mut self, mut large: Large) -> Result<Copied, BatchError> {
@@ -297,6 +339,14 @@ impl Sink for MaildirReplacer {
 
     fn is_settled(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.pending.len() >= BATCH || self.octets >= BATCH_OCTETS
+    }
+
+    fn take_coming(&mut self) -> Vec<Made> {
+        self.pending.iter_mut().filter_map(|pending| pending.made.take()).collect()
     }
 
     fn settle(&mut self) -> Result<HashSet<PathBuf>, BatchError> {

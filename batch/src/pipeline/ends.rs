@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     digest::Summed,
+    done::Made,
     error::BatchError,
     form::Form,
     log::Totals,
@@ -55,7 +56,15 @@ pub trait Sink: Send {
     fn is_settled(&self) -> bool {
         true
     }
-    /// Finds that out, and tells which ones will not, because their files were gone.
+    /// Whether so much was added that this is to be found out.
+    fn is_full(&self) -> bool {
+        false
+    }
+    /// What messages will become at the next [`Sink::settle`], each told once: that is in the journal first.
+    fn take_coming(&mut self) -> Vec<Made> {
+        Vec::new()
+    }
+    /// Finds out what will be there, and tells which ones will not, because their files were gone.
     fn settle(&mut self) -> Result<HashSet<PathBuf>, BatchError> {
         Ok(HashSet::new())
     }
@@ -127,6 +136,8 @@ pub struct Outgoing<'a> {
     pub place: &'a worker::Place,
     /// What to write.
     pub octets: &'a [u8],
+    /// Sum of that.
+    pub output: &'a Summed,
     /// Whether that differs from what was found.
     pub changed: bool,
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -18,7 +19,10 @@ use batch::{
     task::{Done, Failed, Task, Work},
 };
 
-use crate::support::{Shout, options};
+use crate::{
+    child::{Kill, Pace, in_place},
+    support::{Shout, options},
+};
 
 const MESSAGES: usize = 600;
 
@@ -115,6 +119,30 @@ fn a_run_that_goes_on_does_what_was_kept_back_once_more() {
     run(&replacing(&root, true), &Shout, Report::reopen(&report).unwrap(), &stop).unwrap();
     assert!(subjects(&root) == before, "a message is lost");
     assert_eq!(successors(&root).len(), MESSAGES, "all are replaced");
+    let checked = check(&report, std::slice::from_ref(&root)).unwrap();
+    assert_eq!((checked.good, checked.count), (MESSAGES as u64, 0), "{:?}", checked.problems);
+}
+
+#[test]
+fn what_a_killed_run_had_not_noted_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, report) = (folder.path().join("mail"), folder.path().join("report"));
+    maildir(&root);
+    let before = subjects(&root);
+    // Given a run that was killed when there were two files of some messages,
+    let mut killed = in_place(Pace::Shouting, &root);
+    killed.env("BATCH_RESUME", &report).env("BATCH_SELDOM", "yes").env("BATCH_ROOM", "65536");
+    Kill::AtMessage(500).ask(&mut killed, Duration::ZERO);
+    assert_eq!(killed.output().unwrap().status.signal(), Some(9));
+    assert!(!successors(&root).is_empty(), "there are no successors");
+    assert_eq!(fs::read_dir(root.join("cur")).unwrap().count(), MESSAGES + successors(&root).len());
+    // when it is gone on with,
+    let mut again = in_place(Pace::Shouting, &root);
+    let again = again.env("BATCH_RESUME", &report).output().unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    // then there is one file of each, of which it has told once.
+    assert!(subjects(&root) == before);
+    assert_eq!(successors(&root).len(), MESSAGES);
     let checked = check(&report, std::slice::from_ref(&root)).unwrap();
     assert_eq!((checked.good, checked.count), (MESSAGES as u64, 0), "{:?}", checked.problems);
 }

@@ -134,3 +134,89 @@ fn a_run_on_twins_that_was_cut_off_is_gone_on_with() {
     assert_eq!(written, SHOUTED);
     assert_eq!(files(&input).len(), 405);
 }
+
+/// Leaves alone what has these words, and shouts the rest.
+struct ButFor(&'static str);
+
+impl Task for ButFor {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        let is_it = work.message.body().starts_with(self.0.as_bytes());
+        if is_it { Ok(Done::unchanged("copied")) } else { Shout.run(work) }
+    }
+}
+
+/// Replaces messages in a Maildir, and stops at the first that is late, if it begins anew.
+fn replace(input: &Path, left: &'static str, resume: bool) -> Result<(), batch::run::Stopped> {
+    struct Stops<'a>(&'a ButFor, &'a AtomicBool);
+    impl Task for Stops<'_> {
+        fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+            self.1.fetch_or(work.message.body().starts_with(b"late"), Ordering::Relaxed);
+            self.0.run(work)
+        }
+    }
+    let journal = Journaling { resume, request: "shout".into(), every: Duration::from_hours(1) };
+    let options = Options { output: Output::InPlace, journal: Some(journal), ..options(&[input], input) };
+    let (stop, left) = (AtomicBool::new(false), ButFor(left));
+    let stops = Stops(&left, &stop);
+    let task: &dyn Task = if resume { &left } else { &stops };
+    let report = open_report(&input.with_extension("report"), &[input.to_owned()], true).unwrap();
+    run(&options, task, report, &stop).map(drop)
+}
+
+/// More than a run takes in at once, behind all others.
+fn late(root: &Path) {
+    for number in 0..400 {
+        fs::write(root.join(format!("cur/3.{number:03}.host:2,")), "Subject: x\n\nlate\n").unwrap();
+    }
+}
+
+#[test]
+fn a_twin_that_does_not_change_is_not_taken_for_what_the_other_one_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(input.join(part)).unwrap();
+    }
+    fs::write(input.join("cur/1.M1P2.host:2,S"), "Subject: x\n\nfirst\n").unwrap();
+    fs::write(input.join("cur/1.M1P2.host:2,RS"), "Subject: x\n\nsecond\n").unwrap();
+    late(&input);
+    let stopped = replace(&input, "second", false).unwrap_err().error;
+    assert!(matches!(stopped, batch::error::BatchError::Interrupted), "{stopped}");
+    replace(&input, "second", true).unwrap();
+    assert_eq!(fs::read(input.join("cur/1.M1P2.host:2,RS")).unwrap(), b"Subject: x\n\nsecond\n");
+    let written: Vec<String> = bodies(&input).into_iter().filter(|body| body != "LATE\n").collect();
+    assert_eq!(written, ["FIRST\n", "second\n"]);
+    let checked = check(&input.with_extension("report"), std::slice::from_ref(&input)).unwrap();
+    assert_eq!((checked.good, checked.count), (402, 0), "{:?}", checked.problems);
+}
+
+#[test]
+fn what_a_finished_run_made_is_not_removed_by_another_one_that_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, old) = (folder.path().join("in"), "cur/1.a.host:2,S");
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(input.join(part)).unwrap();
+    }
+    fs::write(input.join(old), "Subject: x\n\nfirst\n").unwrap();
+    // Given a message that became another in a run that ended,
+    replace(&input, "-", true).unwrap();
+    let made = files(&input).into_keys().next().unwrap();
+    fs::remove_file(input.with_extension("report")).unwrap();
+    // and a run that only read that one, and was stopped;
+    late(&input);
+    let stopped = replace(&input, "FIRST", false).unwrap_err().error;
+    assert!(matches!(stopped, batch::error::BatchError::Interrupted), "{stopped}");
+    // when somebody puts the first one back,
+    fs::write(input.join(old), "Subject: x\n\nfirst\n").unwrap();
+    let before = files(&input);
+    let refused = replace(&input, "FIRST", true).unwrap_err().error.to_string();
+    // then both stay, and are named,
+    assert!(files(&input) == before, "something was taken away");
+    assert!(refused.contains(old) && refused.contains(made.to_str().unwrap()), "{refused}");
+    // and when that has another name, as it says, it goes on.
+    fs::rename(input.join(old), input.join("cur/1.b.host:2,S")).unwrap();
+    replace(&input, "FIRST", true).unwrap();
+    assert_eq!(fs::read(input.join(&made)).unwrap(), before[&made]);
+    assert_eq!(bodies(&input).into_iter().filter(|body| body == "FIRST\n").count(), 2);
+    assert_eq!(files(&input).len(), 402);
+}
