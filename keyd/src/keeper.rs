@@ -1,6 +1,7 @@
 //! What a client may do, and the record of what it did.
 
 use std::{
+    path::Path,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -20,7 +21,7 @@ use smime::{
 use crate::{
     audit_line::{Use, plain},
     door::{Credentials, Door},
-    restraint::Restraint,
+    restraint::{Restraint, Withheld},
 };
 
 /// The clients as the configuration has them now.
@@ -42,6 +43,21 @@ impl Keeper {
         restraint: Arc<Restraint>,
     ) -> Self {
         Self { peer, clients, audit, restraint }
+    }
+
+    /// Why a client that may not sign has nothing unwrapped, and what to do.
+    fn withheld(&self, name: &str, why: Withheld) -> String {
+        let file = self.restraint.file().unwrap_or(Path::new("")).display();
+        match why {
+            Withheld::TooMany => format!(
+                "{name} may not sign, and too many of the encrypted keys that it had unwrapped were ill-formed: it gets one a \
+                 minute from now on. If the mail is to blame and not the client, stop hsmime-keyd, remove {file}, and start it"
+            ),
+            Withheld::Unwritten => format!(
+                "{name} may not sign, and how many of the encrypted keys that it had unwrapped were ill-formed cannot be written \
+                 into {file}: make room there, or give hsmime-keyd the right to"
+            ),
+        }
     }
 
     fn line(&self, client: &str, usage: &KeyUse<'_>) -> Use {
@@ -82,9 +98,11 @@ impl Gate for Keeper {
             None => (String::new(), Err("its user is no [[keyd.client]] any more".to_owned())),
         };
         let user = self.peer.user;
-        let allowed = allowed.and_then(|is_told_of_padding| match is_told_of_padding {
-            true if !self.restraint.unwraps(user, begun) => Err(format!("{name}{TOO_MANY_REJECTED}")),
-            is_told_of_padding => Ok(is_told_of_padding),
+        let allowed = allowed.and_then(|is_told_of_padding| {
+            if is_told_of_padding {
+                self.restraint.unwraps(user, begun).map_err(|why| self.withheld(&name, why))?;
+            }
+            Ok(is_told_of_padding)
         });
         let is_told_of_padding = allowed.as_ref().is_ok_and(|is| *is);
         if let Err(reason) = allowed {
@@ -177,9 +195,6 @@ impl Drop for Unwrapping {
         self.restraint.unwrapped(self.user);
     }
 }
-
-const TOO_MANY_REJECTED: &str = " may not sign, and too many of the encrypted keys that it had unwrapped were ill-formed: it gets one a \
-    minute from now on. If the mail is to blame and not the client, restart hsmime-keyd";
 
 /// How many characters of what a client calls a key are in a line; its hash is there as well.
 const LONGEST_NAME: usize = 100;

@@ -12,6 +12,7 @@ mod door;
 mod harden;
 mod keeper;
 mod listener;
+mod rejections;
 mod restraint;
 mod serve;
 mod users;

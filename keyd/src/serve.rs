@@ -59,7 +59,9 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     // The socket first: a second one that is started by mistake ends here and does not log in to the token.
     let listener = Listener::open(&socket, keyd.socket_mode, group)?;
     let audit = keyd.audit.as_ref().map(|to| open_audit(to, AUDIT_PATIENCE)).transpose()?.map(Arc::new);
-    let pins = rejected_pins(&socket, env::var_os("STATE_DIRECTORY").as_deref())?;
+    let state = State::new(&socket, env::var_os("STATE_DIRECTORY").as_deref());
+    let pins = state.rejected_pins()?;
+    let restraint = Restraint::kept_in(state.file("rejections"), Instant::now())?;
     let pool = Pool::in_processes(settings.tokens(), &program(settings.log()), &pins)?;
     let server = Arc::new(Server::new(pool));
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "started");
@@ -68,7 +70,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         keyd,
         clients,
         audit,
-        restraint: Arc::default(),
+        restraint: Arc::new(restraint),
         pins,
         server,
         counts: Arc::default(),
@@ -125,27 +127,49 @@ pub(crate) fn log(format: &str, filter: &str) -> Log {
     Log { format, filter: filter.to_owned() }
 }
 
-/// What was learnt about PINs before this program was started again: from the folder that systemd keeps for it, or else
-/// from beside its socket. What is beside the socket, where such folders end with the service, goes to the first.
-fn rejected_pins(socket: &Path, state: Option<&OsStr>) -> Result<RejectedPins> {
-    let mut beside = socket.as_os_str().to_owned();
-    beside.push(".pins");
-    let beside = PathBuf::from(beside);
-    // Of several folders that systemd names, the first (systemd.exec(5)).
-    let state = state.and_then(|folders| folders.as_bytes().split(|octet| *octet == b':').next());
-    let state = state.filter(|folder| !folder.is_empty()).map(|folder| Path::new(OsStr::from_bytes(folder)));
-    let path = state.map_or_else(|| beside.clone(), |folder| folder.join("pins"));
-    let take_over = || {
-        if path != beside && !path.try_exists()? && beside.try_exists()? {
-            let new = path.with_extension("new");
-            fs::copy(&beside, &new)?;
-            fs::File::open(&new)?.sync_all()?;
-            fs::rename(new, &path)?;
-            fs::remove_file(&beside)?;
-        }
-        RejectedPins::kept_in(&path)
-    };
-    take_over().with_context(|| format!("which PINs were rejected cannot be read from {}", path.display()))
+/// Files that outlive this process: in the folder that systemd keeps for it, or else beside its socket.
+struct State {
+    socket: PathBuf,
+    folder: Option<PathBuf>,
+}
+
+impl State {
+    fn new(socket: &Path, folders: Option<&OsStr>) -> Self {
+        // Of several folders that systemd names, the first (systemd.exec(5)).
+        let first = folders.and_then(|folders| folders.as_bytes().split(|octet| *octet == b':').next());
+        let folder =
+            first.filter(|folder| !folder.is_empty()).map(|folder| PathBuf::from(OsStr::from_bytes(folder)));
+        Self { socket: socket.to_owned(), folder }
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        let mut beside = self.socket.as_os_str().to_owned();
+        beside.push(".");
+        beside.push(name);
+        PathBuf::from(beside)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.as_ref().map_or_else(|| self.beside(name), |folder| folder.join(name))
+    }
+
+    /// What was learnt about PINs before this program was started again. What is beside the socket, where such folders end
+    /// with the service, goes to the folder first.
+    fn rejected_pins(&self) -> Result<RejectedPins> {
+        let (path, beside) = (self.file("pins"), self.beside("pins"));
+        let take_over = || {
+            if path != beside && !path.try_exists()? && beside.try_exists()? {
+                let new = path.with_extension("new");
+                fs::copy(&beside, &new)?;
+                fs::File::open(&new)?.sync_all()?;
+                fs::rename(new, &path)?;
+                fs::remove_file(&beside)?;
+            }
+            RejectedPins::kept_in(&path)
+        };
+        take_over()
+            .with_context(|| format!("which PINs were rejected cannot be read from {}", path.display()))
+    }
 }
 
 /// Everything that lasts while the server runs.

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use hsmpool::Lane;
 use smime::{
     Fault,
     algorithm::KeyEncryptionAlgorithm,
@@ -82,13 +83,38 @@ fn who_may_decrypt_only_learns_so_much_of_padding_and_no_more() {
 }
 
 #[test]
+fn who_has_keyd_end_learns_no_more_of_padding() {
+    let mut lab = Lab::new();
+    let rsa = lab.rsa();
+    let entry = "[[keyd.client]]\noperations = [\"decrypt\"]";
+    lab.clients = lab.clients.replace("[[keyd.client]]", entry).replace("ours.pem", "rsa.pem");
+    for round in 0..3_u32 {
+        let mut keyd = lab.start();
+        let pool = lab.pool();
+        pool.ready(LONG).unwrap();
+        let key = pool.key(&rsa);
+        let ask = |n: u32| {
+            let mut encrypted = [7; 256];
+            encrypted[0] = 1;
+            encrypted[252..].copy_from_slice(&(round * 1000 + n).to_be_bytes());
+            key.decrypt_key(&encrypted, &KeyEncryptionAlgorithm::RsaPkcs1)
+        };
+        let had = (0..900).take_while(|n| ask(*n).is_ok()).count();
+        // Those that are in the file before they were are lost with the process.
+        let expected = if round < 2 { 900..=900 } else { 150..=200 };
+        assert!(expected.contains(&had), "{had} in round {round}");
+        keyd.kill();
+    }
+}
+
+#[test]
 fn a_lane_that_is_not_given_is_refused() {
     let mut lab = Lab::new();
     lab.clients = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\nlanes = [\"bulk\"]");
     let _keyd = lab.start();
     let error = sign(&lab.key(), b"no").unwrap_err();
     assert!(error.to_string().contains("may not use the interactive lane"), "{error}");
-    let pool = lab.pool().lane(hsmpool::Lane::Bulk);
+    let pool = lab.pool().lane(Lane::Bulk);
     sign(&pool.key(&lab.certificate), b"yes").unwrap();
 }
 
