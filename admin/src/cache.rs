@@ -2,14 +2,15 @@
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, Write},
+    io::{BufRead, BufReader, BufWriter, Write},
     path::Path,
+    sync::OnceLock,
     time::SystemTime,
 };
 
 use agent::Settings;
 use anyhow::{Context as _, Result, bail};
-use certcache::{Cache, Which};
+use certcache::{BackupFile, Cache, Which};
 use serde_json::json;
 
 use crate::{
@@ -19,11 +20,29 @@ use crate::{
     time::moment,
 };
 
-/// The configured cache.
-pub(crate) fn open(settings: &Settings) -> Result<Cache> {
+/// Who root has become to open the cache.
+static BECAME: OnceLock<String> = OnceLock::new();
+
+/// The user that this process works as since root has opened somebody else's cache.
+pub(crate) fn became() -> Option<&'static str> {
+    BECAME.get().map(String::as_str)
+}
+
+/// The configured cache's folder.
+pub(crate) fn folder(settings: &Settings) -> Result<&Path> {
     let Some(path) = settings.cache() else {
         bail!("there is no [cache] in {}; write one with a path", settings.path().display());
     };
+    Ok(path)
+}
+
+/// The configured cache. Root becomes whoever else may write to it, for good: files that only root may read or make are
+/// opened before.
+pub(crate) fn open(settings: &Settings) -> Result<Cache> {
+    let path = folder(settings)?;
+    if let Some(user) = Cache::become_owner(path)? {
+        let _ = BECAME.set(user);
+    }
     Ok(Cache::open(path)?)
 }
 
@@ -116,46 +135,52 @@ pub(crate) fn export(
     decided: bool,
     out: &mut dyn Write,
 ) -> Result<Done> {
-    let cache = open(settings)?;
+    folder(settings)?;
     let which = if decided { Which::Decided } else { Which::All };
     let Some(path) = file else {
-        cache.export(which, out)?;
+        open(settings)?.export(which, out)?;
         return Ok(Done::All);
     };
     let file = File::create_new(path).with_context(|| path.display().to_string())?;
-    let mut written = BufWriter::new(file);
-    let exported = cache.export(which, &mut written).map_err(anyhow::Error::from);
-    let exported = exported.and_then(|lines| {
-        written.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(lines)
-    });
-    let lines = exported.inspect_err(|_| {
-        // Half an export is none.
+    let lines = write_export(settings, which, &file).inspect_err(|_| {
+        // Half an export is none, also where this process may not take it away any more.
+        let _ = file.set_len(0);
         let _ = std::fs::remove_file(path);
     })?;
     writeln!(out, "{} in {}", count(lines.saturating_sub(1), "line", "lines"), path.display())?;
     Ok(Done::All)
 }
 
+fn write_export(settings: &Settings, which: Which, file: &File) -> Result<usize> {
+    let mut written = BufWriter::new(file);
+    let lines = open(settings)?.export(which, &mut written)?;
+    written.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+    Ok(lines)
+}
+
 /// Reads what `export` wrote.
 pub(crate) fn import(settings: &Settings, file: &Path, now: SystemTime, out: &mut dyn Write) -> Result<Done> {
-    let cache = open(settings)?;
-    let inserted = if file == Path::new("-") {
-        cache.import(&mut std::io::stdin().lock(), now)?
+    folder(settings)?;
+    let mut read: Box<dyn BufRead> = if file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
     } else {
-        let opened = File::open(file).with_context(|| file.display().to_string())?;
-        cache.import(&mut BufReader::new(opened), now)?
+        Box::new(BufReader::new(File::open(file).with_context(|| file.display().to_string())?))
     };
+    let cache = open(settings)?;
+    let inserted = cache.import(&mut read, now)?;
     cache.keep_decided()?;
     writeln!(out, "{} new, {} known already", inserted.new, inserted.known)?;
     Ok(Done::All)
 }
 
 /// Copies the cache while it is used.
-pub(crate) fn backup(settings: &Settings, folder: &Path, out: &mut dyn Write) -> Result<Done> {
+pub(crate) fn backup(settings: &Settings, to: &Path, out: &mut dyn Write) -> Result<Done> {
+    // What root makes is root's, whose folder it is.
+    let own = Cache::is_of_another(folder(settings)?) && !Cache::is_of_another(to);
+    let made = own.then(|| BackupFile::create(to)).transpose()?;
     let cache = open(settings)?;
-    cache.backup(folder)?;
-    writeln!(out, "copied {} to {}", cache.path().display(), folder.display())?;
+    cache.backup(made.map_or_else(|| BackupFile::create(to), Ok)?)?;
+    writeln!(out, "copied {} to {}", cache.path().display(), to.display())?;
     Ok(Done::All)
 }
 

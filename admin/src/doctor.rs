@@ -3,6 +3,7 @@
 //! It changes nothing: the cache is not made, the socket is not kept, and every PIN is tried once. A call that
 //! hangs in a vendor's module is waited for some seconds and named.
 
+mod cached;
 mod findings;
 mod keys;
 mod postfix;
@@ -10,19 +11,13 @@ mod socket;
 mod tokens;
 mod validity;
 
-use std::{
-    fs,
-    io::{self, Write},
-    path::Path,
-    time::SystemTime,
-};
+use std::{io::Write, path::Path, time::SystemTime};
 
 use agent::{
     ConfigError, Settings,
     settings::{IdentitySettings, Milter, Warning},
 };
 use anyhow::Result;
-use certcache::Cache;
 use rustix::process::geteuid;
 use smime::path::{PathError, Revocation, validate};
 
@@ -39,6 +34,8 @@ pub(crate) fn examine(config: &Path, is_json: bool, now: SystemTime, out: &mut d
     let mut findings = Findings::default();
     let settings = settings(config, now, &mut findings);
     if let Some(settings) = &settings {
+        // Before this process has the tokens' files open, which another one would inherit where a module lets it.
+        let cached = settings.cache().map(|path| (path, cached::certificates(settings, path)));
         let up = tokens::examine(settings, &mut findings);
         for identity in settings.identities() {
             keys::examine(identity, &up, settings.pool_socket().is_some(), &mut findings);
@@ -48,7 +45,9 @@ pub(crate) fn examine(config: &Path, is_json: bool, now: SystemTime, out: &mut d
         }
         validity::signers(settings, now, &mut findings);
         tokens::measure(&up, &mut findings);
-        cache(settings, &mut findings);
+        if let Some((path, found)) = cached {
+            cache(path, found, &mut findings);
+        }
         if let Some(milter) = settings.milter() {
             socket::examine(&milter.listen, &mut findings);
             postfix::examine(milter, settings.rules(), &mut findings);
@@ -150,25 +149,12 @@ fn user(milter: &Milter, is_root: bool, findings: &mut Findings) {
     }
 }
 
-/// Opens the cache if it is there. Made by this user it might not be the milter's to write.
-fn cache(settings: &Settings, findings: &mut Findings) {
-    let Some(path) = settings.cache() else {
-        return;
-    };
+fn cache(path: &Path, found: Result<Option<usize>, String>, findings: &mut Findings) {
     let what = format!("cache {}", path.display());
-    // One that this user may not look at is there, and opening it says what is missing.
-    let found = fs::metadata(path.join("data.mdb"));
-    if found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        findings.add(Health::Ok, what, "not there yet: it will be made when it is first used");
-        return;
-    }
-    match Cache::open(path).and_then(|cache| cache.stat()) {
-        Ok(stat) => {
-            let certificates = usize::try_from(stat.certificates).unwrap_or(usize::MAX);
-            let found = count(certificates, "certificate", "certificates");
-            findings.add(Health::Ok, what, found);
-        }
-        Err(error) => findings.add(Health::Fail, what, error.to_string()),
+    match found {
+        Ok(None) => findings.add(Health::Ok, what, "not there yet: it will be made when it is first used"),
+        Ok(Some(number)) => findings.add(Health::Ok, what, count(number, "certificate", "certificates")),
+        Err(error) => findings.add(Health::Fail, what, error),
     }
 }
 

@@ -25,6 +25,7 @@ use std::{
 
 use agent::{ConfigError, Settings, settings::Tokens};
 use anyhow::{Result, anyhow};
+use certcache::CacheError;
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use hsmpool::PoolError;
 
@@ -53,9 +54,28 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // There is nobody left to tell if stderr is gone too.
-            let _ = writeln!(io::stderr(), "hsmime: {}", table::printable(&format!("{error:#}")));
+            let text = format!("{error:#}{}", as_whom(&error));
+            let _ = writeln!(io::stderr(), "hsmime: {}", table::printable(&text));
             ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
         }
+    }
+}
+
+/// Root wonders why something is not permitted.
+fn as_whom(error: &anyhow::Error) -> String {
+    let is_denied = |cause: &(dyn std::error::Error + 'static)| {
+        let reason = match cause.downcast_ref() {
+            Some(CacheError::Permission { .. }) => return true,
+            Some(CacheError::Folder { reason, .. }) => Some(reason),
+            _ => cause.downcast_ref::<io::Error>(),
+        };
+        reason.is_some_and(|reason| reason.kind() == io::ErrorKind::PermissionDenied)
+    };
+    match cache::became() {
+        Some(user) if error.chain().any(is_denied) => {
+            format!("; this is done as {user}, whose the certificate cache is: runuser -u {user} -- hsmime …")
+        }
+        _ => String::new(),
     }
 }
 

@@ -60,6 +60,15 @@ pub(crate) fn replay(
 ) -> Result<Done> {
     let addresses = settings.identities().iter().flat_map(|identity| &identity.addresses);
     let domains = addresses.map(|address| domain_of(&address.folded()).to_owned()).collect();
+    let read = || format!("cannot read {}", archive.display());
+    // Before the cache: who opens that may not be who may read this.
+    let (mut files, mut opened) = (Vec::new(), None);
+    if archive.is_dir() {
+        files = maildir(archive).with_context(read)?;
+        files.sort();
+    } else {
+        opened = Some(BufReader::new(File::open(archive).with_context(read)?));
+    }
     let cache = settings.cache().is_some().then(|| cache::open(settings)).transpose()?.map(Arc::new);
     let mut replay = Replay {
         policy: Policy::new(settings),
@@ -72,16 +81,11 @@ pub(crate) fn replay(
         messages: 0,
         fates: BTreeMap::new(),
     };
-    let read = || format!("cannot read {}", archive.display());
-    if archive.is_dir() {
-        let mut files = maildir(archive).with_context(read)?;
-        files.sort();
-        for file in files {
-            replay.message(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?)?;
-        }
-    } else {
-        mbox(BufReader::new(File::open(archive).with_context(read)?), |octets| replay.message(octets))
-            .with_context(read)?;
+    for file in files {
+        replay.message(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?)?;
+    }
+    if let Some(opened) = opened {
+        mbox(opened, |octets| replay.message(octets)).with_context(read)?;
     }
     replay.write(is_json, out)?;
     if let Some(chooser) = replay.foresight.chooser() {

@@ -162,6 +162,8 @@ fn start(cli: &Cli, said: &mut Said) -> Result<Totals> {
     for warning in settings.warnings(SystemTime::now()) {
         say(&format!("hsmime-batch: warning: {warning}"));
     }
+    // Before the pool: where it cannot be opened no PIN is tried.
+    let cache = open_cache(&settings).context("the certificate cache cannot be opened")?;
     let pool = start_pool(&settings, &cli.command)?;
     let options = Options {
         inputs: work.inputs.clone(),
@@ -176,7 +178,6 @@ fn start(cli: &Cli, said: &mut Said) -> Result<Totals> {
         showing: (!cli.command.is_filter() && !work.shown.quiet)
             .then(|| showing(work.shown.progress, &pool, &cli.command)),
     };
-    let cache = open_cache(&settings).context("the certificate cache cannot be opened")?;
     let mut agent = Agent::new(&settings, &pool);
     if let Some(cache) = &cache {
         agent = agent.with_distrust(Arc::new(CachedDistrust::new(Arc::clone(cache))));

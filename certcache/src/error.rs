@@ -56,6 +56,30 @@ pub enum CacheError {
         /// What is open.
         file: PathBuf,
     },
+    /// It is another user's, and this process root's.
+    #[error(
+        "certificate cache {}: {user} may write to it, and root opens no such cache: whoever writes to it could do what root \
+         may. Run it as: runuser -u {user} -- …",
+        path.display()
+    )]
+    OfAnother {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        user: String,
+    },
+    /// A group may write to it, and this process is root's.
+    #[error(
+        "certificate cache {}: others may write to {}, and root opens no such cache: whoever writes to it could do what root \
+         may; take that right away (chmod g-w), or give the folder to one user (chown -R) and work as that one",
+        path.display(), file.display()
+    )]
+    WritableByGroup {
+        /// The folder.
+        path: PathBuf,
+        /// What they may write to.
+        file: PathBuf,
+    },
     /// This user may not use it.
     #[error(
         "certificate cache {}: no permission; its folder, data.mdb and lock.mdb must be writable for this user or \

@@ -52,12 +52,11 @@ pub use record::{Announced, Fingerprint, Source, Sources, TrustState};
 pub use rule::{MAX_RULES, Rule};
 pub use status::{MAX_CRL_LEN, MAX_OCSP_LEN, Status, Stored};
 pub use sweep::Sweeper;
-pub use transfer::{DECIDED, Which};
+pub use transfer::{BackupFile, DECIDED, Which};
 pub use weak::is_weak;
 pub use write::{Inserted, Insertion};
 
 use env::{Store, Tried, Trouble};
-use owner::AsOwner;
 use tables::{SCHEMA, Schema, Tables};
 
 /// Address space is reserved for this many octets; on disk is what is used. About 15 million certificates.
@@ -73,6 +72,8 @@ pub struct Cache {
 impl Cache {
     /// Opens the cache in a folder, and makes both if they are not there. A process opens a cache once and
     /// shares it. One of an older schema is brought up to this program's.
+    ///
+    /// Root opens only what nobody else may write to; see [`Self::become_owner`].
     pub fn open(path: &Path) -> Result<Self, CacheError> {
         Self::open_sized(path, MAP_SIZE, MAP_SIZE)
     }
@@ -80,8 +81,10 @@ impl Cache {
     /// Opens a cache whose map begins with `size` octets and grows to `limit`, multiples of the page size. Where
     /// address space is short: each process maps as much as the cache has grown to.
     pub(crate) fn open_sized(path: &Path, size: usize, limit: usize) -> Result<Self, CacheError> {
-        let _owner = AsOwner::of(path)?;
+        owner::refuse_root(path)?;
         place::prepare(path)?;
+        // Whoever may make folders beside it may have been first.
+        owner::refuse_root(path)?;
         place::looks_like_lmdb(path)?;
         let store = Store::open(path, size, limit)?;
         // Before anything but the first pages is read.
@@ -102,6 +105,17 @@ impl Cache {
     /// Whether there is a cache in a folder, of whatever use it is.
     pub fn is_at(path: &Path) -> bool {
         path.join(place::DATA).is_file()
+    }
+
+    /// Where root's process would open the cache of somebody else: becomes that user, with all its threads and for good, and
+    /// gives the user's name. What only root may read is to be read, or open, before.
+    pub fn become_owner(path: &Path) -> Result<Option<String>, CacheError> {
+        owner::become_owner(path)
+    }
+
+    /// Whether this process is root's and would not open the cache, since somebody else may write to it.
+    pub fn is_of_another(path: &Path) -> bool {
+        owner::refuse_root(path).is_err()
     }
 
     /// The folder.

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
@@ -18,7 +18,8 @@ use smime::{Certificate, MailAddress};
 use crate::{
     Announced, Cache, CacheError, Entry, Inserted, Insertion, Source, TrustState,
     codec::{seconds, time_of},
-    owner::AsOwner,
+    owner::refuse_root,
+    place::{DATA, prepare},
 };
 
 /// The copy of what an administrator decided, in the cache's folder.
@@ -145,7 +146,6 @@ impl Cache {
     /// Writes what an administrator decided to `decided.jsonl` in the cache's folder, whole or not at all. To be
     /// called after each such change: a new cache in that folder begins with it.
     pub fn keep_decided(&self) -> Result<usize, CacheError> {
-        let _owner = AsOwner::of(self.path())?;
         let io = |reason| CacheError::Folder { path: self.path().to_owned(), reason };
         let temporary = self.path().join(format!("{DECIDED}.{}", std::process::id()));
         let file = File::create(&temporary).map_err(io)?;
@@ -175,18 +175,35 @@ impl Cache {
         }
     }
 
-    /// Copies the cache into a folder that must not hold one, without its free pages, while others use it. What
-    /// they write meanwhile is not in the copy, and makes the file grow.
-    pub fn backup(&self, folder: &Path) -> Result<(), CacheError> {
-        let fail = |reason| CacheError::Folder { path: folder.to_owned(), reason };
-        let _owner = AsOwner::of(folder)?;
-        crate::place::prepare(folder)?;
-        let mut file = File::create_new(folder.join(crate::place::DATA)).map_err(fail)?;
+    /// Copies the cache, without its free pages, while others use it. What they write meanwhile is not in the copy, and
+    /// makes the file grow.
+    pub fn backup(&self, into: BackupFile) -> Result<(), CacheError> {
+        let BackupFile { folder, mut file } = into;
         let copied = self.store().copying(|env| env.copy_to_file(&mut file, CompactionOption::Enabled));
+        let fail = |reason| CacheError::Folder { path: folder.clone(), reason };
         copied.and_then(|()| file.sync_all().map_err(fail)).inspect_err(|_| {
-            // Half a copy is none.
-            let _ = fs::remove_file(folder.join(crate::place::DATA));
+            // Half a copy is none, also where this process may not take it away any more.
+            let _ = file.set_len(0);
+            let _ = fs::remove_file(folder.join(DATA));
         })
+    }
+}
+
+/// A new file for a copy of a cache, in a folder that holds none.
+#[derive(Debug)]
+pub struct BackupFile {
+    folder: PathBuf,
+    file: File,
+}
+
+impl BackupFile {
+    /// Makes the file, and the folder if it is not there. Root makes nothing in somebody else's folder.
+    pub fn create(folder: &Path) -> Result<Self, CacheError> {
+        refuse_root(folder)?;
+        prepare(folder)?;
+        let file = File::create_new(folder.join(DATA));
+        let file = file.map_err(|reason| CacheError::Folder { path: folder.to_owned(), reason })?;
+        Ok(Self { folder: folder.to_owned(), file })
     }
 }
 

@@ -100,9 +100,11 @@ pub(crate) fn distrust(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> Result<Done> {
+    cache::folder(settings)?;
+    let of_file = arguments.issuer.as_deref().map(issuer_of_file).transpose()?.flatten();
     let cache = cache::open(settings)?;
     if let Some(text) = &arguments.issuer {
-        let issuer = issuer(&cache, settings, text)?;
+        let issuer = of_file.map_or_else(|| issuer_named(&cache, settings, text), Ok)?;
         let number = cache.add_rule(&issuer, arguments.after, &arguments.reason, now)?;
         let mut affected = 0;
         cache.for_each(|entry| {
@@ -177,8 +179,8 @@ pub(crate) fn rules(
     Ok(Done::All)
 }
 
-/// An issuer's name in DER: that of the certificate in a file, or one that is known by how it is written.
-fn issuer(cache: &Cache, settings: &Settings, text: &str) -> Result<Vec<u8>> {
+/// An issuer's name in DER: that of the certificate in a file, if it is one.
+fn issuer_of_file(text: &str) -> Result<Option<Vec<u8>>> {
     let path = Path::new(text);
     if path.is_file() {
         let contents = match read(path, &mut Passwords::new(None)) {
@@ -191,11 +193,16 @@ fn issuer(cache: &Cache, settings: &Settings, text: &str) -> Result<Vec<u8>> {
                 contents.certificates.len()
             );
         };
-        return Ok(certificate.subject().to_der()?);
+        return Ok(Some(certificate.subject().to_der()?));
     }
     if text.contains('/') && !text.contains('=') {
         bail!("{text}: there is no such file");
     }
+    Ok(None)
+}
+
+/// An issuer's name in DER that is known by how it is written.
+fn issuer_named(cache: &Cache, settings: &Settings, text: &str) -> Result<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = Vec::new();
     let mut see = |name: &Name| {
         if name.to_string() == text

@@ -43,14 +43,17 @@ pub(crate) fn import(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> Result<Done> {
-    let cache = Arc::new(cache::open(settings)?);
+    cache::folder(settings)?;
     let mut passwords = Passwords::new(arguments.password_file.clone());
+    let files = arguments.files.iter().map(|path| (path.display().to_string(), read(path, &mut passwords)));
+    // All of them before the cache: who opens that may not be who may read these.
+    let files: Vec<_> = files.collect();
+    let cache = Arc::new(cache::open(settings)?);
     let mut items: Vec<Item> = Vec::new();
-    for path in &arguments.files {
-        let file = path.display().to_string();
+    for (file, contents) in files {
         let other =
             |result, words| Item { file: file.clone(), certificate: None, result, words, is_for_mail: false };
-        match read(path, &mut passwords) {
+        match contents {
             Ok(contents) => {
                 for certificate in &contents.certificates {
                     let put = put_in(&cache, arguments, certificate, contents.certificates.len(), now);

@@ -1,6 +1,7 @@
 //! `hsmime cert` and `hsmime cache` as an administrator and a monitoring system run them.
 
 mod effect;
+mod owner;
 
 use std::{
     fs,

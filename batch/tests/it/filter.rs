@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, chown},
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -105,6 +105,26 @@ fn a_filter_ends_by_sysexits_and_writes_only_what_is_done() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let ended = filter(folder.path(), "plain verify - -o -", MAIL, Some(full));
     assert_eq!(ended.status.code(), Some(74), "{ended:?}");
+}
+
+#[test]
+fn root_does_not_open_the_cache_of_another() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let folder = desk();
+    let cached =
+        fs::read_to_string(folder.path().join("plain.toml")).unwrap() + "[cache]\npath = \"cache\"\n";
+    fs::write(folder.path().join("cached.toml"), cached).unwrap();
+    assert!(filter(folder.path(), "cached verify - -o -", MAIL, None).status.success());
+    for name in ["", "data.mdb", "lock.mdb"] {
+        chown(folder.path().join("cache").join(name), Some(4711), None).unwrap();
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let ended = filter(folder.path(), "cached verify - -o -", MAIL, None);
+    let words = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), ended.stdout.is_empty()), (Some(78), true), "{words}");
+    assert!(words.contains("Run it as: runuser -u 4711 -- "), "{words}");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The program itself: its command line and exit status.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 use crate::child::eventually;
@@ -59,6 +59,27 @@ fn a_configuration_that_is_not_there_is_named() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("/nonexistent/hsmime.toml"));
+}
+
+#[test]
+fn root_does_not_open_the_cache_of_another() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let cache = folder.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    chown(&cache, Some(4711), None).unwrap();
+    let (file, socket) = (folder.path().join("hsmime.toml"), folder.path().join("m.sock"));
+    let config = GOOD.replace("inet:127.0.0.1:8890", &format!("unix:{}", socket.display()));
+    fs::write(&file, format!("{config}[cache]\npath = \"cache\"\n")).unwrap();
+    let mut command = Command::new("timeout");
+    command.args(["30", env!("CARGO_BIN_EXE_hsmime-milter"), "--config"]).arg(&file);
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("name a `user` in [milter]") && text.contains("runuser -u 4711 -- "), "{text}");
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
 }
 
 #[test]
