@@ -51,7 +51,8 @@ pub struct Insertion<'c> {
     pub preferred: Option<SystemTime>,
     /// Addresses and domains (`@example.org`) that it is given beside those it names.
     pub assigned: Vec<String>,
-    /// The only address, of those it names, that it is to be used for; `None` for all of them.
+    /// The only address, of those it names, that it is to be used for; `None` for all of them, which only an administrator or
+    /// the operator's own files can say of one that is limited already.
     pub only: Option<&'c MailAddress>,
     /// Why, for the log.
     pub reason: &'c str,
@@ -414,17 +415,7 @@ fn insert(
             record.assigned.push(text);
         }
     }
-    match new.only {
-        None if new.state >= TrustState::Trusted => record.only.clear(),
-        Some(only) if before.as_ref().is_none_or(Record::is_helper) || !record.only.is_empty() => {
-            let only = only.folded();
-            if !record.only.contains(&only) && record.only.len() < MAX_ASSIGNED {
-                record.only.push(only);
-            }
-        }
-        // It is used for all of them already, or comes as an issuer.
-        _ => {}
-    }
+    record.only = limit(before.as_ref(), &record, new);
     if before.as_ref() == Some(&record) {
         return Ok(false);
     }
@@ -460,6 +451,31 @@ fn insert(
         log::append(tables, transaction, now, "insert", &HEXLOWER.encode(fingerprint), &reason)?;
     }
     Ok(before.is_none())
+}
+
+/// The only addresses that a certificate is used for from now on, none for all that it names.
+fn limit(before: Option<&Record>, record: &Record, new: &Insertion<'_>) -> Vec<String> {
+    let mut only = record.only.clone();
+    let Some(address) = new.only else {
+        // Others know of the address that they were asked for, or that wrote.
+        let is_operators = matches!(new.source, Source::Imported | Source::Directory);
+        return if is_operators && new.state >= TrustState::Trusted { Vec::new() } else { only };
+    };
+    let address = address.folded();
+    let is_raised = before
+        .is_some_and(|before| before.state == TrustState::Candidate && record.state > TrustState::Candidate);
+    match before {
+        // What makes a candidate more than that does so for this address.
+        _ if is_raised => vec![address],
+        // It is used for all of them already.
+        Some(before) if !before.is_helper() && only.is_empty() => only,
+        _ => {
+            if !only.contains(&address) && only.len() < MAX_ASSIGNED {
+                only.push(address);
+            }
+            only
+        }
+    }
 }
 
 /// What is kept of an assignment.

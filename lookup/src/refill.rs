@@ -33,12 +33,14 @@ impl Refill {
         Self { chooser, sources, absent }
     }
 
-    /// Puts what was found into the cache: as trusted, which is to say that its path decides. Of the CA certificates
+    /// Puts what was found for an address into the cache: as trusted, which is to say that its path decides. Whoever answers for
+    /// an address in a directory or the DNS has no say in another that the certificate names, so it is put in for this one
+    /// only; the operator's own files are for all that they name. Of the CA certificates
     /// beside it only those go in that have a path to an anchor of `trust`, and as nobody's: whoever may write an entry
     /// of a directory chooses what is in it. Says how many of the address's certificates are new.
     pub fn keep(
         cache: &Arc<Cache>,
-        search: &Search,
+        (address, search): (&MailAddress, &Search),
         trust: &Trust,
         now: SystemTime,
         waited: &mut Waited,
@@ -52,7 +54,10 @@ impl Refill {
         if !helpers.is_empty() {
             cache.put(&helpers, now)?;
         }
-        let insertions = found.iter().map(|(c, kind)| Insertion::new(c, source(*kind)));
+        let insertions = found.iter().map(|(c, kind)| Insertion {
+            only: (*kind != Kind::Directory).then_some(address),
+            ..Insertion::new(c, source(*kind))
+        });
         let mut insertions: Vec<_> = insertions.collect();
         for (certificate, announced) in announced(cache, search, trust, now, waited) {
             if let Some(insertion) = insertions.iter_mut().find(|it| *it.certificate == certificate) {
@@ -70,7 +75,8 @@ impl Refill {
         let started = Instant::now();
         let search = self.sources.find(address, at);
         waited.sources += started.elapsed();
-        Self::keep(cache, &search, self.chooser.trust(), at, waited).map_err(|error| self.failed(&error))?;
+        Self::keep(cache, (address, &search), self.chooser.trust(), at, waited)
+            .map_err(|error| self.failed(&error))?;
         let known = self.chooser.lookup(address, at, waited)?;
         // Whoever could not be asked, or was kept from telling, may have one that can be used.
         if search.is_partial() {
@@ -227,6 +233,57 @@ mod tests {
         assert!(matches!(refill.lookup(&alice(), now, &mut Waited::default()).unwrap(), Lookup::Found(_)));
         let entries = refill.chooser.cache().by_address(&alice()).unwrap();
         assert!(entries.iter().all(|entry| entry.sources.names().eq(["directory"])), "{entries:?}");
+    }
+
+    /// A source of a kind that has one certificate, for whom it is asked.
+    #[derive(Debug)]
+    struct One(Kind, Certificate);
+
+    impl CertificateSource for One {
+        fn name(&self) -> &'static str {
+            "one"
+        }
+
+        fn kind(&self) -> Kind {
+            self.0
+        }
+
+        fn find(&self, address: &MailAddress, _: Instant) -> crate::Answer {
+            crate::Answer::Found(crate::Finding::of([self.1.clone()], Vec::new(), address))
+        }
+    }
+
+    #[test]
+    fn what_a_source_has_for_one_address_decides_for_no_other() {
+        let root = Authority::root("Root", "bob");
+        let (now, day) = (fixtures::now(), Duration::from_hours(24));
+        let mallory = MailAddress::parse("mallory@evil.example").unwrap();
+        let alices = root.issue(&Wanted { from: now - 2 * day, ..Wanted::default() });
+        let addresses = &["mallory@evil.example", "alice@example.org"];
+        let of_both = root.issue(&Wanted { serial: 2, from: now - day, addresses, ..Wanted::default() });
+        // The operator's own folder is as good as an import.
+        for (kind, is_own) in [(Kind::Smimea, false), (Kind::Ldap, false), (Kind::Directory, true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let cache = Arc::new(Cache::open(&folder.path().join("cache")).unwrap());
+            cache.insert(&alices, Source::Imported, now).unwrap();
+            let anchors = vec![root.certificate().clone()];
+            let trust = Trust { anchors, revocation: RevocationMode::Off, ..Trust::default() };
+            let chooser = Arc::new(Chooser::new(Arc::clone(&cache), trust, Take::default()));
+            let source: Arc<dyn CertificateSource> = Arc::new(One(kind, of_both.clone()));
+            let sources = Sources::new(vec![source], Duration::from_secs(20));
+            let refill = Refill::new(chooser, sources, Duration::ZERO);
+            let chosen =
+                |address: &MailAddress| match refill.lookup(address, now, &mut Waited::default()).unwrap() {
+                    Lookup::Found(found) => found,
+                    other => panic!("{kind}: {other:?}"),
+                };
+            assert_eq!(chosen(&mallory), std::slice::from_ref(&of_both), "{kind}");
+            let expected = if is_own { &of_both } else { &alices };
+            assert_eq!(chosen(&alice()), std::slice::from_ref(expected), "{kind}");
+            // Where nobody else has one, the same is asked for her, and is hers then.
+            cache.remove(alices.fingerprint()).unwrap();
+            assert_eq!(chosen(&alice()), std::slice::from_ref(&of_both), "{kind}");
+        }
     }
 
     #[test]

@@ -135,7 +135,7 @@ pub(crate) fn remedy(candidate: &Candidate, address: &MailAddress) -> Option<Str
         Refusal::RevocationUnknown(_) => format!("give its CA's list in `crls` in [trust], or {vouch}"),
         Refusal::Rule { number, .. } => format!("hsmime cert rules --remove {number}"),
         Refusal::Distrusted | Refusal::CandidateOnly | Refusal::Pending => trust,
-        Refusal::NotHarvestedFor | Refusal::OtherAddress => format!("{trust} --assign {address}"),
+        Refusal::CameForAnother | Refusal::OtherAddress => format!("{trust} --assign {address}"),
         Refusal::DomainNotEntered => format!("{trust} --assign @{}", address.ascii_domain()),
         // Nobody here mends a certificate that has ended, is not for this or has a bad path; and one that is superseded need not be.
         _ => return None,

@@ -31,7 +31,7 @@ pub(crate) fn find(
     let keep = || {
         let (cache, trust) =
             (Arc::new(cache::open(settings)?), settings.for_encryption().of(settings.trust()));
-        anyhow::Ok(Refill::keep(&cache, &search, &trust, now, &mut Waited::default())?)
+        anyhow::Ok(Refill::keep(&cache, (address, &search), &trust, now, &mut Waited::default())?)
     };
     let stored = if store { keep()? } else { 0 };
     if json {

@@ -51,9 +51,10 @@ pub enum Refusal {
     /// It does not name the address and was not given it.
     #[error("it does not name the address")]
     OtherAddress,
-    /// It names the address, and came in a signed message from another one that it names.
-    #[error("harvested from another of its addresses; trust it to use it for this one")]
-    NotHarvestedFor,
+    /// It names the address, and came in a signed message from another one that it names, or from a source that was asked for
+    /// another one.
+    #[error("it came for another of its addresses; trust it to use it for this one")]
+    CameForAnother,
     /// keyUsage (RFC 8550 4.4.2).
     #[error("not for encrypting (keyUsage)")]
     KeyUsage,
@@ -147,7 +148,7 @@ impl Candidate {
             Some(
                 Refusal::DomainNotEntered
                     | Refusal::OtherAddress
-                    | Refusal::NotHarvestedFor
+                    | Refusal::CameForAnother
                     | Refusal::CandidateOnly
             )
         )
@@ -180,7 +181,7 @@ impl Candidate {
                     | Refusal::CandidateOnly
                     | Refusal::DomainNotEntered
                     | Refusal::OtherAddress
-                    | Refusal::NotHarvestedFor
+                    | Refusal::CameForAnother
                     | Refusal::KeyUsage
                     | Refusal::ExtendedKeyUsage
                     | Refusal::Key(_)
@@ -201,7 +202,7 @@ fn refusal(entry: &Entry, address: &MailAddress, at: SystemTime) -> Option<Refus
         return Some(if is_domain { Refusal::DomainNotEntered } else { Refusal::OtherAddress });
     }
     if !entry.is_used_for(address) {
-        return Some(Refusal::NotHarvestedFor);
+        return Some(Refusal::CameForAnother);
     }
     match RecipientKey::new(certificate.clone()) {
         Ok(_) => {}

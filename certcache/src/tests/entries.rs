@@ -3,7 +3,13 @@
 use std::{os::unix::fs::MetadataExt, process::Child};
 
 use der::Encode;
-use smime::{Fault, testing::fixtures};
+use smime::{
+    Fault,
+    testing::{
+        authority::{Authority, Wanted},
+        fixtures::{self, now},
+    },
+};
 
 use super::*;
 
@@ -234,4 +240,32 @@ fn a_process_opens_a_cache_once() {
     assert_eq!(locks(&path.join("lock.mdb")), before);
     let error = Cache::open(Path::new("/nowhere/certcache")).unwrap_err();
     assert!(matches!(error, CacheError::Folder { .. }), "{error}");
+}
+
+#[test]
+fn only_an_administrator_or_the_operator_s_files_lift_the_limit_of_a_certificate_to_an_address() {
+    let (_folder, cache) = cache();
+    let root = Authority::root("Root", "bob");
+    let addresses = &["mallory@evil.example", "alice@example.org", "carol@example.org"];
+    let [mallory, alice, carol] = addresses.map(address);
+    for (serial, first, state, then, expected) in [
+        (2, Source::Harvested, TrustState::Trusted, (Source::Ldap, None), "mallory"),
+        (3, Source::Ldap, TrustState::Trusted, (Source::Smimea, None), "mallory"),
+        (4, Source::Smimea, TrustState::Trusted, (Source::Ldap, Some(&alice)), "mallory alice"),
+        (5, Source::Smimea, TrustState::Trusted, (Source::Imported, None), "mallory alice carol"),
+        (6, Source::Ldap, TrustState::Pending, (Source::Directory, None), "mallory alice carol"),
+        // What makes more of a candidate, for one address, leaves it a candidate for the other, which is no use of it.
+        (7, Source::Harvested, TrustState::Candidate, (Source::Smimea, Some(&alice)), "alice"),
+        (8, Source::Imported, TrustState::Trusted, (Source::Smimea, Some(&alice)), "mallory alice carol"),
+    ] {
+        let certificate = root.issue(&Wanted { serial, addresses, ..Wanted::default() });
+        let only = (first != Source::Imported).then_some(&mallory);
+        let put = |insertion| cache.put(&[insertion], now()).unwrap();
+        put(Insertion { state, only, ..Insertion::new(&certificate, first) });
+        put(Insertion { only: then.1, ..Insertion::new(&certificate, then.0) });
+        let entry = cache.by_fingerprint(certificate.fingerprint()).unwrap().unwrap();
+        let used = [&mallory, &alice, &carol].into_iter().filter(|address| entry.is_used_for(address));
+        let used: Vec<_> = used.filter_map(|address| address.as_str().split('@').next()).collect();
+        assert_eq!(used.join(" "), expected, "{serial}");
+    }
 }
