@@ -208,7 +208,7 @@ impl KeyName {
     }
 }
 
-fn sha256<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+pub(crate) fn sha256<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let digest = Digest::of_segments(DigestAlgorithm::Sha256, segments);
     digest.as_bytes().try_into().unwrap_or_default()
 }

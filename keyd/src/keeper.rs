@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -83,6 +83,10 @@ impl Keeper {
 impl Gate for Keeper {
     fn pause(&self) -> Duration {
         self.restraint.pause(self.peer.user, Instant::now())
+    }
+
+    fn defined(&self) -> Option<Arc<AtomicUsize>> {
+        Some(self.restraint.defined(self.peer.user))
     }
 
     fn shows(&self, key: &[u8; 32]) -> bool {

@@ -7,8 +7,8 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -42,6 +42,8 @@ struct User {
     told: u32,
     /// How many have none, and are to be told of with the next.
     untold: u64,
+    /// Octets of the keys that it has defined.
+    defined: Arc<AtomicUsize>,
     /// Uses that came to nothing.
     vain: Load,
     /// Encrypted keys that were rejected, and how many are under way that may be.
@@ -129,6 +131,11 @@ impl Restraint {
         }
         user.told += 1;
         Some(std::mem::take(&mut user.untold))
+    }
+
+    /// The octets of keys that a user has defined.
+    pub(crate) fn defined(&self, user: u32) -> Arc<AtomicUsize> {
+        Arc::clone(&self.lock().entry(user).or_default().defined)
     }
 
     /// Notes a use that came to nothing.

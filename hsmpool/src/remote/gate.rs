@@ -1,7 +1,10 @@
 //! What stands between a client and the keys: a gate is asked before each use of a key, and told of its outcome
 //! before the client gets to know it.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use smime::{
     algorithm::KeyEncryptionAlgorithm,
@@ -21,6 +24,12 @@ pub trait Gate: Send + Sync {
         Duration::ZERO
     }
 
+    /// How many octets the keys take that the peer has defined, over all its connections; more than a limit end the one they
+    /// come over. `None`: nobody counts them.
+    fn defined(&self) -> Option<Arc<AtomicUsize>> {
+        None
+    }
+
     /// Whether the peer may say which `CKA_ID` a public key has. One that may could name a key that it has no
     /// permission for; for the others it is the SHA-1 of the public key.
     fn believes_ids(&self) -> bool {
@@ -28,7 +37,7 @@ pub trait Gate: Send + Sync {
     }
 
     /// Whether the peer may know of a key, by the SHA-256 of its `SubjectPublicKeyInfo`: whether it is there, and
-    /// what its token can do.
+    /// what its token can do. What it defines of another key is not kept; [`Self::begin`] refuses to use that.
     fn shows(&self, key: &[u8; 32]) -> bool;
 }
 

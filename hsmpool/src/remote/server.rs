@@ -12,7 +12,7 @@ use std::{
     os::unix::net::UnixStream,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     Pool,
-    public_key::{KeyName, key_identifier},
+    public_key::{KeyName, key_identifier, sha256},
     request::{Lane, Outcome, Pending},
 };
 
@@ -58,6 +58,9 @@ pub enum ServeError {
         /// Its version.
         theirs: u16,
     },
+    /// Of a key that it might not use when it defined it, nothing is known.
+    #[error("the client may use a key now that it might not when it defined it: it begins anew")]
+    Permitted,
 }
 
 impl From<FrameError> for ServeError {
@@ -93,16 +96,20 @@ struct Duty {
 }
 
 /// The keys that a client has defined, by number.
-#[derive(Default)]
 struct ServedKeys {
     keys: Vec<ServedKey>,
     /// The number of the next one, in a circle.
     next: usize,
+    /// The octets that they take, and those of all connections of its user.
+    own: usize,
+    all: Option<Arc<AtomicUsize>>,
 }
 
 /// A key that a client has defined.
 struct ServedKey {
-    name: Arc<KeyName>,
+    /// `None`: its client might not use it.
+    name: Option<Arc<KeyName>>,
+    description: Box<str>,
     sha256: [u8; 32],
 }
 
@@ -248,7 +255,7 @@ impl Server {
     }
 
     fn read(&self, connection: &Arc<Connection>, reader: &mut FrameReader<Shared>) -> Result<(), ServeError> {
-        let mut keys = ServedKeys::default();
+        let mut keys = ServedKeys::new(connection.gate.defined());
         let mut inquiries = Inquiries::new(&connection.outbox, &connection.gate);
         loop {
             // What goes on to another process, and what is answered at once, goes out together.
@@ -283,7 +290,7 @@ impl Server {
                 if len > LONGEST_INFO {
                     return Err(ServeError::Protocol(format!("it defines a public key of {len} octets")));
                 }
-                keys.push(ServedKey::new(&definition, connection.gate.believes_ids()));
+                keys.push(ServedKey::new(&definition, &*connection.gate))?;
             }
             ToServer::Inquire { id, inquiry } => {
                 inquiries.take(id, inquiry, self.pool());
@@ -301,6 +308,9 @@ impl Server {
         let key = keys
             .get(ask.key)
             .ok_or_else(|| ServeError::Protocol("it uses a key that it has not defined".into()))?;
+        if key.name.is_none() && connection.gate.shows(&key.sha256) {
+            return Err(ServeError::Permitted);
+        }
         let pause = connection.gate.pause();
         if !pause.is_zero() {
             // What this thread has to say must not wait with it.
@@ -311,7 +321,7 @@ impl Server {
             return Err(ServeError::Protocol(format!("request {id} is there already")));
         }
         let Some(operation) = ask.operation.to_operation() else {
-            let certificate = key.name.description.clone();
+            let certificate = key.description.to_string();
             let operation = "an operation on what cannot be".to_owned();
             connection.answer(id, &Err(KeyError::Unsupported { certificate, operation }));
             return Ok(());
@@ -319,7 +329,7 @@ impl Server {
         let usage = KeyUse {
             lane: connection.lane,
             key: &key.sha256,
-            description: &key.name.description,
+            description: &key.description,
             operation: &operation,
         };
         let closing = match connection.gate.begin(&usage) {
@@ -330,9 +340,11 @@ impl Server {
             }
         };
         let duty = Duty { connection: Arc::clone(connection), id, closing };
+        // It has been permitted this very moment: its duty is fulfilled as it is dropped.
+        let Some(name) = &key.name else { return Ok(()) };
         let time = Duration::from_micros(ask.micros).min(LONGEST_DEADLINE);
         let pool = self.pool().lane(connection.lane).with_deadline(time);
-        let pending = pool.submit(&key.name, operation, Box::new(move |outcome| duty.fulfil(outcome)));
+        let pending = pool.submit(name, operation, Box::new(move |outcome| duty.fulfil(outcome)));
         connection.submitted(id, pending);
         Ok(())
     }
@@ -442,12 +454,27 @@ impl Drop for Duty {
 }
 
 impl ServedKeys {
-    fn push(&mut self, key: ServedKey) {
+    fn new(all: Option<Arc<AtomicUsize>>) -> Self {
+        Self { keys: Vec::new(), next: 0, own: 0, all }
+    }
+
+    fn push(&mut self, key: ServedKey) -> Result<(), ServeError> {
+        let more = key.octets();
+        let less = self.keys.get(self.next).map_or(0, ServedKey::octets);
+        self.own = self.own + more - less;
+        if let Some(all) = &self.all {
+            all.fetch_sub(less, Ordering::Relaxed);
+            if all.fetch_add(more, Ordering::Relaxed) + more > MOST_DEFINED {
+                let told = format!("its user has defined keys of more than {MOST_DEFINED} octets");
+                return Err(ServeError::Protocol(told));
+            }
+        }
         match self.keys.get_mut(self.next) {
             Some(oldest) => *oldest = key,
             None => self.keys.push(key),
         }
         self.next = (self.next + 1) % usize::try_from(MAX_KEYS).unwrap_or(usize::MAX);
+        Ok(())
     }
 
     fn get(&self, number: u32) -> Option<&ServedKey> {
@@ -455,18 +482,45 @@ impl ServedKeys {
     }
 }
 
-impl ServedKey {
-    /// A key that shows no public part is found by `CKA_ID` alone: a client that is asked for permission must not
-    /// say that one key has another's.
-    fn new(definition: &KeyDefinition<'_>, believes_ids: bool) -> Self {
-        let info = definition.public_key_info;
-        let ids =
-            if believes_ids { definition.ids.clone() } else { key_identifier(info).into_iter().collect() };
-        let name = KeyName::of_parts(info, ids, super::error::cut(definition.description));
-        Self { sha256: name.sha256(), name: Arc::new(name) }
+impl Drop for ServedKeys {
+    fn drop(&mut self) {
+        if let Some(all) = &self.all {
+            all.fetch_sub(self.own, Ordering::Relaxed);
+        }
     }
 }
 
+impl ServedKey {
+    /// A key that shows no public part is found by `CKA_ID` alone: a client that is asked for permission must not
+    /// say that one key has another's.
+    fn new(definition: &KeyDefinition<'_>, gate: &dyn Gate) -> Self {
+        let info = definition.public_key_info;
+        let all = definition.description;
+        let description: Box<str> =
+            all.get(..all.floor_char_boundary(LONGEST_DESCRIPTION)).unwrap_or_default().into();
+        let sha256 = sha256([info]);
+        let name = || {
+            let ids = if gate.believes_ids() {
+                definition.ids.clone()
+            } else {
+                key_identifier(info).into_iter().collect()
+            };
+            Arc::new(KeyName::of_parts(info, ids, description.to_string()))
+        };
+        Self { name: gate.shows(&sha256).then(name), sha256, description }
+    }
+
+    /// What it takes, about: a public key is there in two forms.
+    fn octets(&self) -> usize {
+        let name = self.name.as_ref().map_or(0, |name| 2 * name.info.len() + name.description.len());
+        name + self.description.len() + 128
+    }
+}
+
+/// How many octets of keys a user may have defined: three connections have room for as many keys as can be.
+const MOST_DEFINED: usize = 64 * 1024 * 1024;
+/// Of what a key is called, so many octets are kept: more than a line of the audit has.
+const LONGEST_DESCRIPTION: usize = 400;
 /// How many requests of a connection may be without an answer.
 pub(super) const WINDOW: u32 = 1024;
 /// How many octets of answers may wait for a client before it is not read any more.
@@ -485,14 +539,55 @@ const LONGEST_DEADLINE: Duration = Duration::from_mins(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::public_key::rsa_info;
+    use crate::{public_key::rsa_info, remote::gate::Open};
 
     #[test]
     fn only_a_parent_is_believed_what_identifies_a_key() {
         let info = rsa_info(&[0xc5; 256], &[1, 0, 1]).unwrap();
         let ids = vec![b"another's".to_vec()];
         let definition = KeyDefinition { public_key_info: &info, ids: ids.clone(), description: "it" };
-        assert_eq!(ServedKey::new(&definition, true).name.ids, ids);
-        assert_eq!(ServedKey::new(&definition, false).name.ids, [key_identifier(&info).unwrap()]);
+        let ids_for = |gate: &dyn Gate| ServedKey::new(&definition, gate).name.unwrap().ids.clone();
+        assert_eq!(ids_for(&Open), ids);
+        assert_eq!(ids_for(&Showing(true)), [key_identifier(&info).unwrap()]);
+        assert!(ServedKey::new(&definition, &Showing(false)).name.is_none());
+    }
+
+    /// Shows all keys, or none.
+    struct Showing(bool);
+
+    impl Gate for Showing {
+        fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
+            Ok(Box::new(|_| Ok(())))
+        }
+
+        fn shows(&self, _key: &[u8; 32]) -> bool {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_user_has_so_many_octets_of_keys_over_all_connections_and_gets_them_back() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let fill = |keys: &mut ServedKeys| {
+            let definition =
+                KeyDefinition { public_key_info: &[0x30; 4096], ids: Vec::new(), description: "it" };
+            (0..2 * MAX_KEYS)
+                .take_while(|_| keys.push(ServedKey::new(&definition, &Showing(true))).is_ok())
+                .count()
+        };
+        let (mut first, mut second) =
+            (ServedKeys::new(Some(Arc::clone(&all))), ServedKeys::new(Some(Arc::clone(&all))));
+        let had = fill(&mut first);
+        assert!((7000..9000).contains(&had), "{had}");
+        assert_eq!(fill(&mut second), 0);
+        drop((first, second));
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+        // What comes after all that there may be takes the place of the oldest.
+        let mut keys = ServedKeys::new(Some(Arc::clone(&all)));
+        for _ in 0..2 * MAX_KEYS {
+            let definition = KeyDefinition { public_key_info: b"short", ids: Vec::new(), description: "it" };
+            keys.push(ServedKey::new(&definition, &Showing(true))).unwrap();
+        }
+        assert_eq!(keys.keys.iter().map(ServedKey::octets).sum::<usize>(), all.load(Ordering::Relaxed));
     }
 }

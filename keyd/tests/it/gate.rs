@@ -1,15 +1,19 @@
 //! Who is served, and with what.
 
-use std::process::Command;
+use std::{io::Write as _, os::unix::net::UnixStream, process::Command};
 
 use hsmpool::Lane;
+use rustix::process::Signal;
 use smime::{
     Fault,
     algorithm::KeyEncryptionAlgorithm,
     key::{Decryptor, KeyError},
 };
 
-use crate::support::{LONG, Lab, eventually, sign};
+use crate::{
+    raw::Words,
+    support::{LONG, Lab, eventually, sign},
+};
 
 #[test]
 fn a_peer_that_is_not_listed_is_refused_with_the_reason() {
@@ -105,6 +109,42 @@ fn who_has_keyd_end_learns_no_more_of_padding() {
         assert!(expected.contains(&had), "{had} in round {round}");
         keyd.kill();
     }
+}
+
+#[test]
+fn keys_that_a_client_may_not_use_take_no_room() {
+    let lab = Lab::new();
+    let keyd = lab.start();
+    let memory = || -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", keyd.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let before = memory();
+    let mut words = Words::hello(Lane::Bulk);
+    (0..16_384).for_each(|_| words.define(&[0x30; 4096], &[b'x'; 2000]));
+    let stream = UnixStream::connect(lab.socket()).unwrap();
+    (&stream).write_all(&words.0).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let taken = memory().saturating_sub(before);
+    assert!(taken < 16 * 1024, "{taken} KiB");
+    sign(&lab.key(), b"yes").unwrap();
+}
+
+#[test]
+fn a_key_that_is_permitted_later_can_be_used_by_who_has_asked_before() {
+    let mut lab = Lab::new();
+    let other = lab.another();
+    let keyd = lab.start();
+    let pool = lab.pool();
+    pool.ready(LONG).unwrap();
+    let key = pool.key(&other);
+    sign(&key, b"no").unwrap_err();
+    lab.clients = lab.clients.replace("\"ours.pem\"", "\"ours.pem\", \"other.pem\"");
+    lab.write_config();
+    keyd.signal(Signal::HUP);
+    eventually("it is read", || keyd.log().contains("configuration read again"));
+    sign(&key, b"yes").unwrap();
 }
 
 #[test]
