@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -27,7 +27,7 @@ use crate::{
     open::source_of,
     signature::signers,
     stored::Piece,
-    tree::Listing,
+    tree::{Listing, is_named_message},
 };
 
 pub use crate::signature::{beside as signature_of, sign};
@@ -261,6 +261,7 @@ fn meet(output: &Path, kind: Kind, left: &mut Left, checked: &mut Checked) -> Re
     }
     if matches!(kind, Kind::Maildir | Kind::Tree) {
         meet_beside(output, left, checked)?;
+        meet_links(output, kind, checked)?;
     }
     let mut source = source_of(output, kind)?;
     let failed = |source| BatchError::Read { origin: output.display().to_string(), source };
@@ -301,6 +302,28 @@ fn meet(output: &Path, kind: Kind, left: &mut Left, checked: &mut Checked) -> Re
             Found::Good => checked.good += 1,
             Found::Elsewhere => checked.wrong(format!("{origin}: the report says this of another file")),
             Found::Not => checked.wrong(format!("{origin}: this is not what the report says")),
+        }
+    }
+    Ok(())
+}
+
+/// Finds what is not looked into because it is a link or no file, and what mail programs may show nevertheless: no run writes such.
+fn meet_links(output: &Path, kind: Kind, checked: &mut Checked) -> Result<(), BatchError> {
+    let is_tree = kind == Kind::Tree;
+    let left_out = if is_tree {
+        Listing::of(output).map(|listing| listing.left_out)
+    } else {
+        Tree::of(output).map(|tree| tree.left_out)
+    };
+    let left_out = left_out
+        .map_err(|(folder, source)| BatchError::Read { origin: folder.display().to_string(), source })?;
+    for path in left_out.iter().map(|below| output.join(below)) {
+        let is_link = fs::symlink_metadata(&path).is_ok_and(|there| there.is_symlink());
+        if (is_tree && is_named_message(&path)) || (is_link && path.is_dir()) {
+            checked.wrong(format!(
+                "{}: it is a link, or no file, of which the report says nothing",
+                path.display()
+            ));
         }
     }
     Ok(())

@@ -37,9 +37,10 @@ pub fn shape(line: &[u8]) -> Shape {
     }
 }
 
-/// Whether a line may be the first of a header: `name:`, or a `>From ` left there by a relay.
+/// Whether a line may be the first of a header: `name:`, or a `>From ` left there by a relay, quoted as often as an mbox has it.
 pub fn begins_header(line: &[u8]) -> bool {
-    if line.starts_with(b">From ") {
+    let marks = line.iter().take_while(|octet| **octet == b'>').count();
+    if marks > 0 && line.get(marks..).is_some_and(|words| words.starts_with(b"From ")) {
         return true;
     }
     let Some(colon) = memchr::memchr(b':', line) else { return false };
@@ -105,6 +106,9 @@ mod tests {
             ("Return-Path: <a@example.org>", true),
             ("Subject : obsolete syntax", true),
             (">From alice Fri Sep 16 22:26:51 2016", true),
+            (">>>From alice Fri Sep 16 22:26:51 2016", true),
+            ("From alice Fri Sep 16 22:26:51 2016", false),
+            (">> From alice", false),
             ("What does Thunderbird do?", false),
             ("two words: no field", false),
             (": no name", false),

@@ -7,4 +7,4 @@ pub use sink::{Naming, TreeSink};
 pub use source::{Listing, TreeSource};
 
 pub(crate) use sink::{TWIN, numbered};
-pub(crate) use source::{is_gone, read};
+pub(crate) use source::{is_gone, is_named_message, read};

@@ -56,7 +56,8 @@ impl Listing {
     }
 }
 
-fn is_named_message(path: &Path) -> bool {
+/// Whether a file's name is a message's.
+pub(crate) fn is_named_message(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("eml"))
 }
 

@@ -9,11 +9,13 @@ use std::{
 };
 
 use batch::{
+    manifest::check,
     run::{Journaling, Options, Output},
     task::{Done, Failed, Task, Work},
 };
 
 use crate::{
+    manifest::written,
     resume::files,
     support::{Shout, options, run_with},
 };
@@ -128,4 +130,30 @@ fn a_folder_of_a_tree_that_becomes_a_link_during_the_run_is_not_followed() {
     assert!(format!("{:?}", stopped.error).contains("tree/a"), "{:?}", stopped.error);
     let written = files(&stopped.partial.unwrap());
     assert!(!written.is_empty() && written.values().all(|octets| octets.ends_with(b"\nMINE\n")));
+}
+
+#[test]
+fn a_link_that_mail_programs_would_follow_is_in_no_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let message = "Subject: forged\n\nx\n";
+    for part in ["tree", "elsewhere", "mail/cur", "mail/new", "mail/tmp"] {
+        fs::create_dir_all(path(part)).unwrap();
+    }
+    fs::write(path("elsewhere/3.eml"), message).unwrap();
+    fs::write(path("tree/1.eml"), "Subject: one\n\nx\n").unwrap();
+    fs::write(path("mail/cur/1.host:2,S"), "Subject: one\n\nx\n").unwrap();
+    for (input, links) in [("tree", ["3.eml", "sub"].as_slice()), ("mail", &[".Sub"])] {
+        let output = format!("{input}-out");
+        let report = written(folder.path(), input, &output);
+        for link in links {
+            let to = path(if link.ends_with("eml") { "elsewhere/3.eml" } else { "elsewhere" });
+            let link = path(&output).join(link);
+            symlink(to, &link).unwrap();
+            let checked = check(&report, &[path(&output)]).unwrap();
+            assert_eq!((checked.good, checked.count), (1, 1), "{link:?}: {:?}", checked.problems);
+            fs::remove_file(&link).unwrap();
+        }
+        assert_eq!(check(&report, &[path(&output)]).unwrap().count, 0, "{input}");
+    }
 }

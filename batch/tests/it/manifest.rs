@@ -17,7 +17,7 @@ use smime::testing::fixtures::{certificate, data, key, now};
 
 use crate::support::{Shout, Unlucky, options, sample_mbox};
 
-fn written(folder: &Path, input: &str, output: &str) -> PathBuf {
+pub(crate) fn written(folder: &Path, input: &str, output: &str) -> PathBuf {
     let path = |name: &str| folder.join(name);
     let report = path(&format!("{output}.report"));
     let task: &dyn batch::task::Task = if output.contains("unlucky") { &Unlucky } else { &Shout };

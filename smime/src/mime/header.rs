@@ -83,8 +83,19 @@ pub(crate) fn has_blank_line(header: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', header).chain([header.len()]).any(|end| {
         let line = header.get(begin..end).unwrap_or_default();
         begin = end + 1;
-        matches!(line.first(), Some(b' ' | b'\t')) && line.iter().all(u8::is_ascii_whitespace)
+        matches!(line.first(), Some(b' ' | b'\t')) && is_blank(line)
     })
+}
+
+/// Whether there is nothing in a line that is seen: readers differ in which controls and spaces are blanks, and for some a line
+/// ends at a NUL.
+fn is_blank(line: &[u8]) -> bool {
+    let line = line.split(|octet| *octet == 0).next().unwrap_or_default();
+    match std::str::from_utf8(line) {
+        Ok(line) => line.chars().all(|c| c.is_whitespace() || c.is_control()),
+        // 0x85 and 0xa0 are spaces in ISO 8859-1.
+        Err(_) => line.iter().all(|octet| matches!(octet, 0..=b' ' | 0x7f..=0xa0)),
+    }
 }
 
 /// The fields of a [`Header`], one after the other.
@@ -199,9 +210,19 @@ mod tests {
             ("A: b\r\n c\r\n\t \r\n", true),
             (" \r\nA: b\r\n", true),
             ("A: b\r\n ", true),
+            ("A: b\r\n \x0b\r\n c\r\n", true),
+            ("A: b\r\n \x0c\r\n c\r\n", true),
+            ("A: b\r\n \x08\x1f\x7f\r\n c\r\n", true),
+            ("A: b\r\n \0x\r\n c\r\n", true),
+            ("A: b\r\n \u{a0}\u{85}\u{2003}\r\n c\r\n", true),
+            ("A: b\r\n \x1b$B\r\n c\r\n", false),
+            ("A: b\r\n \u{e4}\r\n c\r\n", false),
         ] {
             assert_eq!(has_blank_line(header.as_bytes()), has, "{header:?}");
         }
+        assert!(
+            has_blank_line(b"A: b\r\n \xa0\x85\r\n c\r\n") && !has_blank_line(b"A: b\r\n \xe4\r\n c\r\n")
+        );
     }
 
     const HEADER: &[u8] =
