@@ -59,7 +59,8 @@ pub mod modules;
 /// A pool for other processes: what `hsmime-keyd` is made of.
 pub mod server {
     pub use crate::remote::{
-        Closing, Ended, Gate, KeyUse, Permission, Program, RejectedPins, ServeError, Server, host_module,
+        Closing, Ended, Gate, KeyUse, Permission, Program, RejectedPins, ServeError, Server, Told,
+        host_module,
     };
 }
 

@@ -1,7 +1,6 @@
 //! What a client may do, and the record of what it did.
 
 use std::{
-    path::Path,
     sync::{Arc, PoisonError, RwLock, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
@@ -11,7 +10,7 @@ use audit::{AuditLog, Owe};
 use data_encoding::HEXLOWER;
 use hsmpool::{
     Lane,
-    server::{Closing, Ended, Gate, KeyUse, Permission},
+    server::{Closing, Ended, Gate, KeyUse, Permission, Told},
 };
 use smime::{
     algorithm::DigestAlgorithm::Sha256,
@@ -21,7 +20,8 @@ use smime::{
 use crate::{
     audit_line::{Use, plain},
     door::{Credentials, Door},
-    restraint::{Restraint, Withheld},
+    made_up::MadeUp,
+    restraint::Restraint,
 };
 
 /// The clients as the configuration has them now.
@@ -33,6 +33,7 @@ pub(crate) struct Keeper {
     clients: Clients,
     audit: Option<Arc<AuditLog>>,
     restraint: Arc<Restraint>,
+    made_up: Arc<MadeUp>,
 }
 
 impl Keeper {
@@ -41,23 +42,9 @@ impl Keeper {
         clients: Clients,
         audit: Option<Arc<AuditLog>>,
         restraint: Arc<Restraint>,
+        made_up: Arc<MadeUp>,
     ) -> Self {
-        Self { peer, clients, audit, restraint }
-    }
-
-    /// Why a client that may not sign has nothing unwrapped, and what to do.
-    fn withheld(&self, name: &str, why: Withheld) -> String {
-        let file = self.restraint.file().unwrap_or(Path::new("")).display();
-        match why {
-            Withheld::TooMany => format!(
-                "{name} may not sign, and too many of the encrypted keys that it had unwrapped were ill-formed: it gets one a \
-                 minute from now on. If the mail is to blame and not the client, stop hsmime-keyd, remove {file}, and start it"
-            ),
-            Withheld::Unwritten => format!(
-                "{name} may not sign, and how many of the encrypted keys that it had unwrapped were ill-formed cannot be written \
-                 into {file}: make room there, or give hsmime-keyd the right to"
-            ),
-        }
+        Self { peer, clients, audit, restraint, made_up }
     }
 
     fn line(&self, client: &str, usage: &KeyUse<'_>) -> Use {
@@ -102,12 +89,6 @@ impl Gate for Keeper {
             None => (String::new(), Err("its user is no [[keyd.client]] any more".to_owned())),
         };
         let user = self.peer.user;
-        let allowed = allowed.and_then(|is_told_of_padding| {
-            if is_told_of_padding {
-                self.restraint.unwraps(user, begun).map_err(|why| self.withheld(&name, why))?;
-            }
-            Ok(is_told_of_padding)
-        });
         let is_told_of_padding = allowed.as_ref().is_ok_and(|is| *is);
         if let Err(reason) = allowed {
             if let Some(audit) = &self.audit
@@ -120,13 +101,15 @@ impl Gate for Keeper {
             }
             return Err(KeyError::Refused { certificate: usage.description.to_owned(), reason });
         }
-        let unwrapping =
-            is_told_of_padding.then(|| Unwrapping { restraint: Arc::clone(&self.restraint), user });
+        let secret = is_told_of_padding.then(|| Secret {
+            made_up: Arc::clone(&self.made_up),
+            restraint: Arc::clone(&self.restraint),
+            user,
+            key: *usage.key,
+            encrypted: usage.input().to_vec(),
+        });
         let Some(audit) = &self.audit else {
-            return Ok(Box::new(move |ended| {
-                end(unwrapping.as_ref(), ended);
-                Ok(())
-            }));
+            return Ok(Box::new(move |ended| Ok(told(secret.as_ref(), ended))));
         };
         let unrecorded = |error: &dyn std::fmt::Display| {
             let reason = format!("its use cannot be recorded: {error}");
@@ -136,7 +119,7 @@ impl Gate for Keeper {
         let (audit, line) = (Arc::clone(audit), self.line(&name, usage));
         let restraint = Arc::clone(&self.restraint);
         Ok(Box::new(move |ended| {
-            end(unwrapping.as_ref(), ended);
+            let told = told(secret.as_ref(), ended);
             let (outcome, error) = match ended {
                 Ended::Done => ("done", None),
                 Ended::Rejected => ("rejected", None),
@@ -149,7 +132,8 @@ impl Gate for Keeper {
             }
             let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             let line = Use { outcome, error, elapsed_us, ..line };
-            audit.record(&line, Owe::Always).map_err(|error| unrecorded(&error))
+            audit.record(&line, Owe::Always).map_err(|error| unrecorded(&error))?;
+            Ok(told)
         }))
     }
 }
@@ -181,23 +165,22 @@ fn mend(list: &str, lacks: &str) -> String {
     format!("`{list}` in its [[keyd.client]] lacks {lacks}: add it, then systemctl reload hsmime-keyd")
 }
 
-/// An unwrapping under way, of one who may have so many rejected. It ends, whether anybody closes its record or not.
-struct Unwrapping {
+/// An unwrapping of which the client may learn so much of padding and no more.
+struct Secret {
+    made_up: Arc<MadeUp>,
     restraint: Arc<Restraint>,
     user: u32,
+    key: [u8; 32],
+    encrypted: Vec<u8>,
 }
 
-/// Notes how an unwrapping has ended.
-fn end(unwrapping: Option<&Unwrapping>, ended: Ended<'_>) {
-    if let (Some(Unwrapping { restraint, user }), Ended::Rejected) = (unwrapping, ended) {
-        restraint.rejected(*user, Instant::now());
+/// What the client gets to know of how it ended.
+fn told(secret: Option<&Secret>, ended: Ended<'_>) -> Told {
+    let (Some(secret), Ended::Rejected) = (secret, ended) else { return Told::AsItIs };
+    if secret.restraint.rejected(secret.user, Instant::now()) {
+        return Told::AsItIs;
     }
-}
-
-impl Drop for Unwrapping {
-    fn drop(&mut self) {
-        self.restraint.unwrapped(self.user);
-    }
+    secret.made_up.content(&secret.key, &secret.encrypted).map_or(Told::AsItIs, Told::Key)
 }
 
 /// How many characters of what a client calls a key are in a line; its hash is there as well.

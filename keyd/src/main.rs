@@ -12,6 +12,7 @@ mod door;
 mod harden;
 mod keeper;
 mod listener;
+mod made_up;
 mod rejections;
 mod restraint;
 mod serve;

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -28,13 +28,6 @@ pub(crate) struct Restraint {
     told: AtomicBool,
 }
 
-/// Why nothing is unwrapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Withheld {
-    TooMany,
-    Unwritten,
-}
-
 #[derive(Debug, Default)]
 struct User {
     /// The second whose refusals are counted, and how many of them have lines.
@@ -46,9 +39,8 @@ struct User {
     defined: Arc<AtomicUsize>,
     /// Uses that came to nothing.
     vain: Load,
-    /// Encrypted keys that were rejected, and how many are under way that may be.
+    /// Encrypted keys that were rejected, and that it was told of.
     rejected: Load,
-    unwrapping: u32,
     /// Until when the file says that rejections take up time.
     kept: Option<Instant>,
     /// When it was last told of that there were too many.
@@ -87,11 +79,6 @@ impl Restraint {
         Ok(Self { users: Mutex::new(users), file: Some(file), told: AtomicBool::new(false) })
     }
 
-    /// What to remove for all to begin anew.
-    pub(crate) fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
-    }
-
     /// Writes down how many keys were rejected, if the file does not say so yet; some more, so that this is seldom. `false`:
     /// it cannot be.
     fn keep(&self, users: &mut HashMap<u32, User>, now: Instant) -> bool {
@@ -108,7 +95,7 @@ impl Restraint {
             let path = file.display();
             if !told {
                 error!(%path, %error, fault = "operator", "how many encrypted keys were rejected cannot be written: clients that \
-                    may not sign have none unwrapped");
+                    may not sign are told of no more");
             }
             return false;
         }
@@ -150,46 +137,26 @@ impl Restraint {
         vain.saturating_sub(EACH_IN_VAIN * MOST_IN_VAIN).min(LONGEST_PAUSE)
     }
 
-    /// Begins an unwrapping whose outcome tells of padding, if the user may have one more rejected; [`Self::unwrapped`] ends
-    /// it.
-    pub(crate) fn unwraps(&self, user: u32, now: Instant) -> Result<(), Withheld> {
+    /// Notes that an encrypted key was rejected. Whether the user may get to know of it: of so many and no more, and of none
+    /// that cannot be written down before.
+    pub(crate) fn rejected(&self, user: u32, now: Instant) -> bool {
         let mut users = self.lock();
-        if !self.keep(&mut users, now) {
-            return Err(Withheld::Unwritten);
-        }
         let of = users.entry(user).or_default();
-        let all = of.rejected.at(now) + EACH_REJECTION.saturating_mul(of.unwrapping.saturating_add(1));
-        let may = all <= EACH_REJECTION * MOST_REJECTIONS;
+        let may = of.rejected.at(now) + EACH_REJECTION <= EACH_REJECTION * MOST_REJECTIONS;
         if may {
-            of.unwrapping += 1;
-        } else if of
-            .told_of_rejections
-            .is_none_or(|told| now.saturating_duration_since(told) >= TELL_INTERVAL)
-        {
+            of.rejected.add(now, EACH_REJECTION);
+            return self.keep(&mut users, now);
+        }
+        if of.told_of_rejections.is_none_or(|told| now.saturating_duration_since(told) >= TELL_INTERVAL) {
             of.told_of_rejections = Some(now);
             warn!(
                 user,
                 fault = "operator",
                 "so many of the encrypted keys that this client, which may not sign, had unwrapped were ill-formed that it may be \
-                 out for a signature: it gets one a minute from now on"
+                 out for a signature: it is told of one a minute from now on"
             );
         }
-        if may { Ok(()) } else { Err(Withheld::TooMany) }
-    }
-
-    /// Notes that an encrypted key was rejected, before anybody is told.
-    pub(crate) fn rejected(&self, user: u32, now: Instant) {
-        let mut users = self.lock();
-        users.entry(user).or_default().rejected.add(now, EACH_REJECTION);
-        // Where that fails the next one finds out, before there is anything to tell.
-        self.keep(&mut users, now);
-    }
-
-    /// Ends an unwrapping.
-    pub(crate) fn unwrapped(&self, user: u32) {
-        let mut users = self.lock();
-        let user = users.entry(user).or_default();
-        user.unwrapping = user.unwrapping.saturating_sub(1);
+        false
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, User>> {
@@ -203,10 +170,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Of what comes to nothing there may be so many at once, which is a token that fails under full load; and then so often.
 const MOST_IN_VAIN: u32 = 10_000;
 const EACH_IN_VAIN: Duration = Duration::from_millis(5);
-/// So many encrypted keys may be rejected at once, more than the damaged and forged ones of an archive; and then so often. A
-/// signature by way of padding takes ten thousand at the very least, and mostly a hundred thousand, as what is to be signed must
-/// be made to look padded first: a week, or two months.
-const MOST_REJECTIONS: u32 = 2000;
+/// Of so many rejected keys a client may be told at once, and then so often. A signature by way of padding takes ten thousand at
+/// the very least, and mostly a hundred thousand, as what is to be signed must be made to look padded first: a week, or two months.
+const MOST_REJECTIONS: u32 = 200;
 const EACH_REJECTION: Duration = Duration::from_mins(1);
 /// So many more than there were are in the file, for those that come next.
 const WRITTEN_AHEAD: u32 = 10;
@@ -231,49 +197,30 @@ mod tests {
     #[test]
     fn so_many_rejections_and_no_more_are_learnt_at_once_and_then_one_a_minute() {
         let (restraint, now) = (Restraint::default(), Instant::now());
-        for _ in 0..MOST_REJECTIONS - 1 {
-            assert!(restraint.unwraps(1, now).is_ok());
-            restraint.rejected(1, now);
-            restraint.unwrapped(1);
-        }
-        // However many are under way at a time, and whatever comes of them.
-        assert!(restraint.unwraps(1, now).is_ok() && restraint.unwraps(1, now).is_err());
-        restraint.unwrapped(1);
-        assert!(restraint.unwraps(1, now).is_ok());
-        restraint.rejected(1, now);
-        restraint.unwrapped(1);
-        assert!(restraint.unwraps(1, now).is_err() && restraint.unwraps(2, now).is_ok());
-        assert!(
-            restraint.unwraps(1, now + EACH_REJECTION).is_ok()
-                && restraint.unwraps(1, now + EACH_REJECTION).is_err()
-        );
+        assert!((0..MOST_REJECTIONS).all(|_| restraint.rejected(1, now)));
+        assert!(!restraint.rejected(1, now) && restraint.rejected(2, now), "another user's are another's");
+        let later = now + EACH_REJECTION;
+        assert!(restraint.rejected(1, later) && !restraint.rejected(1, later));
     }
 
     #[test]
-    fn rejections_are_known_after_a_restart_and_where_they_cannot_be_kept_there_are_none() {
-        let directory = tempfile::tempdir().unwrap();
-        let (file, now) = (directory.path().join("rejections"), Instant::now());
-        for ended in 0..4 {
-            // As if the process were killed each time.
-            let restraint = Restraint::kept_in(file.clone(), now).unwrap();
-            let mut had = 0;
-            while restraint.unwraps(1, now).is_ok() && had < 600 {
-                restraint.rejected(1, now);
-                restraint.unwrapped(1);
-                had += 1;
-            }
-            let all = ended * 600 + had;
-            assert!(all <= MOST_REJECTIONS && (had == 600 || all > MOST_REJECTIONS - 50), "{all}");
-            assert!(restraint.unwraps(2, now).is_ok(), "another user's are another's");
-        }
+    fn who_is_started_anew_is_told_of_no_more_and_of_none_that_is_not_written() {
+        let (directory, now) = (tempfile::tempdir().unwrap(), Instant::now());
+        let file = directory.path().join("rejections");
+        let begun = || Restraint::kept_in(file.clone(), now).unwrap();
+        let told = |restraint: &Restraint| (0..150).filter(|_| restraint.rejected(1, now)).count();
+        assert_eq!(told(&begun()), 150);
+        // The file was ahead of the last ones.
+        let rest = told(&begun());
+        assert!((39..=50).contains(&rest), "{rest}");
+        assert_eq!(told(&begun()), 0);
+        assert!(begun().rejected(2, now), "another user's are another's");
+
         std::fs::write(&file, "1 tomorrow\n").unwrap();
         let error = Restraint::kept_in(file.clone(), now).unwrap_err();
         assert!(format!("{error:#}").contains("remove it"), "{error:#}");
-
         let restraint = Restraint::kept_in(directory.path().join("gone").join("file"), now).unwrap();
-        assert!(restraint.unwraps(1, now).is_ok());
-        restraint.rejected(1, now);
-        assert!(restraint.unwraps(1, now) == Err(Withheld::Unwritten) && restraint.unwraps(2, now).is_err());
+        assert!(!restraint.rejected(1, now) && !restraint.rejected(2, now));
     }
 
     #[test]

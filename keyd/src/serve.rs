@@ -40,6 +40,7 @@ use crate::{
     keeper::{Clients, Keeper},
     listener::Listener,
     load,
+    made_up::MadeUp,
     restraint::Restraint,
     users,
 };
@@ -71,6 +72,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         clients,
         audit,
         restraint: Arc::new(restraint),
+        made_up: Arc::new(MadeUp::new().context("there are no random numbers")?),
         pins,
         server,
         counts: Arc::default(),
@@ -179,6 +181,7 @@ struct Keeping {
     clients: Clients,
     audit: Option<Arc<AuditLog>>,
     restraint: Arc<Restraint>,
+    made_up: Arc<MadeUp>,
     pins: RejectedPins,
     server: Arc<Server>,
     /// Connections by user.
@@ -235,7 +238,8 @@ impl Keeping {
 
     fn serve(&self, stream: UnixStream, peer: Credentials) {
         let (clients, restraint) = (Arc::clone(&self.clients), Arc::clone(&self.restraint));
-        let keeper = Keeper::new(peer, clients, self.audit.clone(), restraint);
+        let made_up = Arc::clone(&self.made_up);
+        let keeper = Keeper::new(peer, clients, self.audit.clone(), restraint, made_up);
         let counted = Counted::new(&self.counts, peer.user);
         let server = Arc::clone(&self.server);
         let work = move || {

@@ -8,15 +8,15 @@ use std::{
 
 use smime::{
     algorithm::KeyEncryptionAlgorithm,
-    key::{Digest, KeyError, SignatureInput, Unwrapped},
+    key::{ContentEncryptionKey, Digest, KeyError, SignatureInput, Unwrapped},
 };
 
 use crate::request::{Answer, Lane, Operation, Outcome};
 
 /// Admits uses of keys, and keeps the record of them. One gate stands for one connection's peer.
 pub trait Gate: Send + Sync {
-    /// Whether a key may be used so. What is returned is called exactly once, with the outcome; if it cannot
-    /// keep the record of that, its error is all that the client gets.
+    /// Whether a key may be used so. What is returned is called exactly once, with the outcome, and says what of it the client
+    /// gets to know; if it cannot keep the record of that, its error is all that the client gets.
     fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError>;
 
     /// How long the peer's next use has to wait, with all that its connection brings behind it.
@@ -42,7 +42,16 @@ pub trait Gate: Send + Sync {
 }
 
 /// See [`Gate::begin`].
-pub type Closing = Box<dyn FnOnce(Ended<'_>) -> Result<(), KeyError> + Send>;
+pub type Closing = Box<dyn FnOnce(Ended<'_>) -> Result<Told, KeyError> + Send>;
+
+/// What a client gets to know of an outcome.
+#[derive(Debug)]
+pub enum Told {
+    /// What it is.
+    AsItIs,
+    /// That this was in the encrypted key, whatever was.
+    Key(ContentEncryptionKey),
+}
 
 /// How a use ended.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +154,7 @@ pub(crate) struct Open;
 
 impl Gate for Open {
     fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
-        Ok(Box::new(|_| Ok(())))
+        Ok(Box::new(|_| Ok(Told::AsItIs)))
     }
 
     fn believes_ids(&self) -> bool {

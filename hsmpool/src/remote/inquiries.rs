@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::{
         public_key::rsa_info,
-        remote::gate::{Closing, KeyUse, Open},
+        remote::gate::{Closing, KeyUse, Open, Told},
     };
     use smime::key::KeyError;
 
@@ -144,7 +144,7 @@ mod tests {
 
     impl Gate for One {
         fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
-            Ok(Box::new(|_| Ok(())))
+            Ok(Box::new(|_| Ok(Told::AsItIs)))
         }
 
         fn shows(&self, key: &[u8; 32]) -> bool {

@@ -28,7 +28,7 @@ mod tests;
 
 pub use child::Program;
 pub(crate) use client::Remote;
-pub use gate::{Closing, Ended, Gate, KeyUse, Permission};
+pub use gate::{Closing, Ended, Gate, KeyUse, Permission, Told};
 pub use host::host_module;
 pub(crate) use outbox::{Cork, flush_corked};
 pub use pool::RejectedPins;

@@ -18,13 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smime::key::KeyError;
+use smime::key::{KeyError, Unwrapped};
 
 use super::{
     client::Shared,
     error::WireError,
     frame::{FrameError, FrameReader, decode},
-    gate::{Closing, Ended, Gate, KeyUse},
+    gate::{Closing, Ended, Gate, KeyUse, Told},
     inquiries::{Inquiries, LONGEST_INFO},
     outbox::{Cork, Outbox, flush_corked},
     receipts::Receipts,
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     Pool,
     public_key::{KeyName, key_identifier, sha256},
-    request::{Lane, Outcome, Pending},
+    request::{Answer, Lane, Outcome, Pending},
 };
 
 /// Serves a pool to clients, each on a stream of its own.
@@ -441,8 +441,11 @@ impl Duty {
 
     fn close(&mut self, outcome: Outcome) {
         let Some(closing) = self.closing.take() else { return };
-        let recorded = closing(Ended::of(&outcome));
-        self.connection.answer(self.id, &recorded.and(outcome));
+        let told = closing(Ended::of(&outcome)).and_then(|told| match told {
+            Told::AsItIs => outcome,
+            Told::Key(key) => Ok(Answer::Unwrapped(Unwrapped::Key(key))),
+        });
+        self.connection.answer(self.id, &told);
     }
 }
 

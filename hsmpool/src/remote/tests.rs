@@ -22,7 +22,7 @@ use smime::{
 use super::{
     buffer::Buffer,
     frame::{self, FrameReader, decode},
-    gate::{Closing, Gate, KeyUse, Open},
+    gate::{Closing, Gate, KeyUse, Open, Told},
     report::{Inquiry, Report},
     server::Server,
     wire::{
@@ -433,7 +433,7 @@ impl Gate for Counting {
         let ended = Arc::clone(&self.ended);
         Ok(Box::new(move |_| {
             ended.fetch_add(1, Ordering::Relaxed);
-            Ok(())
+            Ok(Told::AsItIs)
         }))
     }
 
@@ -449,7 +449,7 @@ struct Recording(Mutex<Vec<String>>);
 impl Gate for Recording {
     fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
         self.0.lock().unwrap().push(usage.description.to_owned());
-        Ok(Box::new(|_| Ok(())))
+        Ok(Box::new(|_| Ok(Told::AsItIs)))
     }
 
     fn shows(&self, _key: &[u8; 32]) -> bool {

@@ -276,7 +276,7 @@ fn certificate(directory: &Path, name: &str) -> Certificate {
     Certificate::from_pem(&pem).unwrap().remove(0)
 }
 
-fn run(directory: &Path, program: &str, arguments: &str) {
+pub(crate) fn run(directory: &Path, program: &str, arguments: &str) {
     let mut command = Command::new(program);
     command.args(arguments.split_whitespace()).current_dir(directory).stdin(Stdio::null());
     let output = command.env("SOFTHSM2_CONF", directory.join("softhsm2.conf")).output().unwrap();
