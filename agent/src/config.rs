@@ -248,7 +248,8 @@ fn token(section: &mut Section<'_, '_>) -> Option<TokenSection> {
 fn pin(section: &mut Section<'_, '_>) -> Option<PinPlace> {
     let file = section.path("pin-file").map(PinPlace::File);
     let Some(credential) = section.string("pin-credential") else {
-        return section.required("pin-file", file);
+        section.required_either("pin-file", "pin-credential");
+        return file;
     };
     if file.is_some() {
         section.wrong("pin-credential", &credential, "the PIN is in `pin-file` already; give one of them");

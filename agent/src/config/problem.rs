@@ -120,6 +120,16 @@ pub enum Problem {
         /// The section.
         section: &'static str,
     },
+    /// One of two keys must be there, and neither is.
+    #[error("{section} needs `{key}` or `{other}`")]
+    MissingKeys {
+        /// One key.
+        key: &'static str,
+        /// The other.
+        other: &'static str,
+        /// The section.
+        section: &'static str,
+    },
     /// A list of nothing, where the key's absence means everything.
     #[error(
         "`{key}` in {section} is empty, which would mean the same as without it: all; write what is meant, or take it out"
@@ -197,6 +207,7 @@ impl Problem {
             Self::SectionShape { expected } => *expected == title,
             Self::UnknownKey { section, .. }
             | Self::MissingKey { section, .. }
+            | Self::MissingKeys { section, .. }
             | Self::EmptyList { section, .. }
             | Self::WrongType { section, .. }
             | Self::UnknownWord { section, .. }

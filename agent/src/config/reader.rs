@@ -346,6 +346,13 @@ impl<'a, 'i> Section<'a, 'i> {
         value
     }
 
+    /// Complains if neither of two keys is there.
+    pub(super) fn required_either(&mut self, key: &'static str, other: &'static str) {
+        if !self.table.contains_key(key) && !self.table.contains_key(other) {
+            self.report.add(self.line, Problem::MissingKeys { key, other, section: self.title });
+        }
+    }
+
     /// Reports that a key and others do not go together.
     pub(super) fn contradiction(&mut self, line: usize, reason: String) {
         self.report.add(line, Problem::Contradiction { reason });

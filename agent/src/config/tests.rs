@@ -35,7 +35,12 @@ fn every_mistake_is_told_with_line_key_and_what_was_meant() {
         ),
         (
             "\n[[token]]\nmodule = \"m\"\nlabel = \"l\"\n".to_owned(),
-            "line 2: [[token]] needs `pin-file`".to_owned(),
+            "line 2: [[token]] needs `pin-file` or `pin-credential`".to_owned(),
+        ),
+        // Whoever wrote one of them is not told of the other.
+        (
+            "[[token]]\nmodule = \"m\"\nlabel = \"l\"\npin-credential = 7\n".to_owned(),
+            "line 4: `pin-credential` in [[token]] must be a text in quotes, but is a whole number".to_owned(),
         ),
         (
             "[token]\nmodule = \"m\"\n".to_owned(),
