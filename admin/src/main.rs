@@ -23,7 +23,7 @@ use std::{
     time::SystemTime,
 };
 
-use agent::{ConfigError, Settings, settings::Tokens};
+use agent::{ConfigError, Settings, output::is_written, settings::Tokens};
 use anyhow::{Result, anyhow};
 use certcache::CacheError;
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
@@ -43,7 +43,14 @@ enum Done {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // The help, the version, or what is wrong with the command line.
+        Err(answer) => {
+            let is_written = is_written("hsmime", answer.print());
+            return ExitCode::from(if answer.use_stderr() { 2 } else { u8::from(!is_written) });
+        }
+    };
     let mut out = Output(io::stdout().lock());
     let done = run(&arguments, &mut out).and_then(|done| Ok(out.flush().map(|()| done)?));
     match done {

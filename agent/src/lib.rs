@@ -18,6 +18,7 @@ mod incoming;
 mod mailbox;
 mod opened;
 mod outcome;
+pub mod output;
 pub mod policy;
 mod receiving;
 mod recipients;

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use agent::{Agent, Settings, chooser, open_cache, settings};
+use agent::{Agent, Settings, chooser, open_cache, output::is_written, settings};
 use anyhow::{Context, Result, bail};
 use batch::{
     agents::{Decrypt, Encrypt, Reencrypt, Rekey, Resign, Sign, Signatures, Verify},
@@ -63,11 +63,15 @@ fn work() -> ExitCode {
     let cli = match Cli::read(env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            let is_written = is_written("hsmime-batch", error.print());
             // What cannot be read does not say whether it was meant for a filter; a lone `-` does.
             let is_filter = env::args_os().any(|word| word == "-");
-            let code = if is_filter { sysexits::USAGE } else { 2 };
-            return ExitCode::from(if error.use_stderr() { code } else { 0 });
+            return ExitCode::from(match (error.use_stderr(), is_written) {
+                (false, true) => 0,
+                _ if !is_filter => 2,
+                (true, _) => sysexits::USAGE,
+                (false, false) => sysexits::IOERR,
+            });
         }
     };
     panics::say_place_only();

@@ -24,7 +24,7 @@ const OSERR: u8 = 71;
 /// The output cannot be made.
 const CANTCREAT: u8 = 73;
 /// Reading or writing failed.
-const IOERR: u8 = 74;
+pub(crate) const IOERR: u8 = 74;
 /// Try again later.
 const TEMPFAIL: u8 = 75;
 /// A rule forbids it.

@@ -6,20 +6,15 @@ use std::{
     process::ExitCode,
 };
 
+use agent::output::is_written;
 use audit::{Checked, Found};
 
 /// Prints what was found: 0 if no line is missing, 1 if one is, 2 if the files cannot be read.
 pub(crate) fn run(path: &Path) -> ExitCode {
     match check(path) {
         Ok((text, is_whole)) => {
-            // A reader that has gone has seen enough.
-            match writeln!(io::stdout(), "{text}") {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    let _ = writeln!(io::stderr(), "hsmime-keyd: cannot write the output: {error}");
-                    ExitCode::from(2)
-                }
-                _ => ExitCode::from(u8::from(!is_whole)),
-            }
+            let is_written = is_written("hsmime-keyd", writeln!(io::stdout(), "{text}"));
+            ExitCode::from(if is_written { u8::from(!is_whole) } else { 2 })
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "hsmime-keyd: {}: {error}", path.display());

@@ -27,14 +27,18 @@ use std::{
 
 use agent::{
     Settings,
+    output::{is_written, warnings},
     settings::{DEFAULT_PATH, Keyd},
 };
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
+/// What messages begin with.
+const NAME: &str = "hsmime-keyd";
+
 /// Keeps PKCS#11 tokens for hsmime-milter and hsmime-batch: loads their modules, knows their PINs, signs and decrypts
 #[derive(Debug, Parser)]
-#[command(name = "hsmime-keyd", version)]
+#[command(name = NAME, version)]
 struct Arguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
@@ -65,29 +69,32 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // The help, the version, or what is wrong with the command line.
+        Err(answer) => {
+            let is_written = is_written(NAME, answer.print());
+            return ExitCode::from(if answer.use_stderr() || !is_written { 2 } else { 0 });
+        }
+    };
+    let nothing = |()| String::new();
     let (what, done) = match &arguments.command {
         Some(Command::CheckConfig) => ("it would not start", check_config(&arguments.config)),
         Some(Command::CheckAudit { file }) => return check_audit::run(file),
         Some(Command::ModuleHost { format, filter }) => {
-            ("cannot start", serve::host_module(&serve::log(format, filter)))
+            ("cannot start", serve::host_module(&serve::log(format, filter)).map(nothing))
         }
-        None => ("cannot start", serve::run(&arguments.config)),
+        None => ("cannot start", serve::run(&arguments.config).map(nothing)),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        // Who reads no further, as `head` does, has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Ok(text) if is_written(NAME, io::stdout().write_all(text.as_bytes())) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(2),
         Err(error) => {
             // Nothing is left to do where stderr is closed.
             let _ = writeln!(io::stderr(), "hsmime-keyd: {what}: {error:#}");
             ExitCode::from(2)
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Reads the configuration as far as it is this program's.
@@ -99,13 +106,8 @@ fn load(path: &Path) -> Result<(Settings, Keyd, PathBuf)> {
     Ok((settings, keyd, socket))
 }
 
-fn check_config(path: &Path) -> Result<()> {
+fn check_config(path: &Path) -> Result<String> {
     let (settings, keyd, _) = load(path)?;
     door::Door::new(&keyd)?;
-    let mut out = io::stdout().lock();
-    write!(out, "{settings}")?;
-    for warning in settings.warnings(SystemTime::now()) {
-        writeln!(out, "warning    {warning}")?;
-    }
-    Ok(out.flush()?)
+    Ok(format!("{settings}{}", warnings(settings.warnings(SystemTime::now()))))
 }

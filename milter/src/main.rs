@@ -19,6 +19,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use agent::Settings;
+use agent::output::{is_written, warnings};
 use agent::settings::{DEFAULT_PATH, Listen, Milter, Reinject};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -33,9 +34,12 @@ use tracing::{error, info, warn};
 
 use crate::generation::Generation;
 
+/// What messages begin with.
+const NAME: &str = "hsmime-milter";
+
 /// Signs outgoing mail, decrypts and verifies incoming mail for Postfix and Sendmail.
 #[derive(Debug, Parser)]
-#[command(name = "hsmime-milter", version)]
+#[command(name = NAME, version)]
 struct Arguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
@@ -54,16 +58,22 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // The help, the version, or what is wrong with the command line.
+        Err(answer) => {
+            let is_written = is_written(NAME, answer.print());
+            return ExitCode::from(if answer.use_stderr() || !is_written { 2 } else { 0 });
+        }
+    };
     let (what, done) = match arguments.command {
         Some(Command::CheckConfig) => ("it would not start", check_config(&arguments)),
         Some(Command::Reload) => ("nothing was changed", reload(&arguments)),
-        None => ("cannot start", start(&arguments)),
+        None => ("cannot start", start(&arguments).map(|()| String::new())),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        // Who reads no further, as `head` does, has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Ok(text) if is_written(NAME, io::stdout().write_all(text.as_bytes())) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(2),
         Err(error) => {
             // Nothing is left to do where stderr is closed.
             let _ = writeln!(io::stderr(), "hsmime-milter: {what}: {error:#}");
@@ -72,37 +82,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-fn reload(arguments: &Arguments) -> Result<()> {
+fn reload(arguments: &Arguments) -> Result<String> {
     let (_, milter) = load(&arguments.config)?;
     let control = milter.control.context("[milter] has no `control`: send the process SIGHUP")?;
     let asked = ask_to_reload(&control);
     let asked = asked.with_context(|| format!("no milter answers at {}", control.display()))?;
     let notes = asked.map_err(anyhow::Error::msg)?;
-    let mut out = io::stdout().lock();
-    writeln!(out, "reloaded")?;
-    for note in notes {
-        writeln!(out, "warning    {note}")?;
-    }
-    Ok(out.flush()?)
+    Ok(format!("reloaded\n{}", warnings(notes)))
 }
 
-fn check_config(arguments: &Arguments) -> Result<()> {
+fn check_config(arguments: &Arguments) -> Result<String> {
     let (settings, milter) = load(&arguments.config)?;
-    let mut out = io::stdout().lock();
-    write!(out, "{settings}")?;
-    for warning in settings.warnings(SystemTime::now()).into_iter().chain(settings.hints()) {
-        writeln!(out, "warning    {warning}")?;
-    }
     let of_copies =
         milter.reinject.iter().flat_map(|to| unsafe_socket(to).into_iter().chain(undeliverable(to)));
-    for warning in of_copies {
-        writeln!(out, "warning    {warning}")?;
-    }
-    Ok(out.flush()?)
+    let of_settings = settings.warnings(SystemTime::now()).into_iter().chain(settings.hints());
+    Ok(format!("{settings}{}{}", warnings(of_settings), warnings(of_copies)))
 }
 
 /// Why copies would not be handed to the MTA, though it listens.

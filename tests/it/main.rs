@@ -26,6 +26,8 @@ mod every_mta;
 #[cfg(test)]
 mod forged;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod harvest;
 #[cfg(test)]
 mod header;
