@@ -50,7 +50,12 @@ pub(crate) fn examine(config: &Path, is_json: bool, now: SystemTime, out: &mut d
         }
         if let Some(milter) = settings.milter() {
             socket::examine(&milter.listen, &mut findings);
-            postfix::examine(milter, settings.rules(), &mut findings);
+            // What Postfix says of its limit says more.
+            if !postfix::examine(milter, settings.rules(), &mut findings)
+                && settings.hints().contains(&Warning::UnknownSize)
+            {
+                findings.add(Health::Warn, "milter", Warning::UnknownSize.to_string());
+            }
             user(milter, geteuid().is_root(), &mut findings);
         }
     }
@@ -81,7 +86,7 @@ fn settings(config: &Path, now: SystemTime, findings: &mut Findings) -> Option<S
             for warning in settings.warnings(now).into_iter().filter(|warning| !is_elsewhere(warning)) {
                 findings.add(Health::Warn, what, warning.to_string());
             }
-            for hint in settings.hints() {
+            for hint in settings.hints().into_iter().filter(|hint| *hint != Warning::UnknownSize) {
                 findings.add(Health::Warn, what, hint.to_string());
             }
             Some(settings)

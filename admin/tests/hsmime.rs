@@ -237,6 +237,9 @@ fn the_doctor_finds_nothing_wrong_with_a_sound_lab() -> Result<()> {
     let mut config = lab.config.clone();
     config.rules = vec![("alice@example.org".to_owned(), "required".to_owned())];
     let config = with_cache(&lab, &config);
+    let unknown = hsmime(&lab, &config, &["doctor"])?.text();
+    ensure!(rows(&unfolded(&unknown), "WARN  milter")[0].contains("no `mta-message-bytes`"), "{unknown}");
+    let config = config.replace("[milter]\n", "[milter]\nmta-message-bytes = 10240000\n");
     let doctor = hsmime(&lab, &config, &["doctor"])?;
     ensure!(doctor.success(), "{doctor:?}");
     let shown = unfolded(&doctor.text());

@@ -15,15 +15,15 @@ const EXPANDS: [&str; 3] = ["virtual_alias_maps", "always_bcc", "recipient_bcc_m
 /// How large mail may be.
 const SIZE_LIMIT: &str = "message_size_limit";
 
-/// Warns of what the configurations of both leave open, where Postfix asks this milter.
-pub(super) fn examine(milter: &Milter, rules: &[Rule], findings: &mut Findings) {
+/// Warns of what the configurations of both leave open, where Postfix asks this milter; whether it does.
+pub(super) fn examine(milter: &Milter, rules: &[Rule], findings: &mut Findings) -> bool {
     if !Path::new(POSTCONF).exists() {
-        return;
+        return false;
     }
     let asked = Command::new(POSTCONF).args(["-x", "smtpd_milters", SIZE_LIMIT]).args(EXPANDS).output();
-    let Ok(answer) = asked else { return };
+    let Ok(answer) = asked else { return false };
     let said = String::from_utf8_lossy(&answer.stdout);
-    let Some(postfix) = Postfix::asking(&said, &milter.listen) else { return };
+    let Some(postfix) = Postfix::asking(&said, &milter.listen) else { return false };
     let lines = rules.iter().filter(|rule| !rule.conditions.to.is_empty()).map(|rule| rule.line.to_string());
     let lines: Vec<String> = lines.collect();
     let set = postfix.expanding();
@@ -39,6 +39,7 @@ pub(super) fn examine(milter: &Milter, rules: &[Rule], findings: &mut Findings) 
     if let Some(found) = postfix.size(milter.mta_message_bytes) {
         findings.add(Health::Warn, "postfix", found);
     }
+    true
 }
 
 /// What `postconf` says of a Postfix that asks the milter.

@@ -99,6 +99,8 @@ pub enum Warning {
         /// Its server.
         server: Server,
     },
+    /// Mail is decrypted, and how large it may be for the MTA is not known.
+    UnknownSize,
     /// A client of `hsmime-keyd` may only decrypt, with RSA keys whose certificates sign.
     DecryptsWithSigningKeys {
         /// The client's line.
@@ -200,6 +202,10 @@ impl fmt::Display for Warning {
                     some.join("; ")
                 )
             }
+            Self::UnknownSize => f.write_str(
+                "[milter] has no `mta-message-bytes`: near the MTA's limit its answer may tell strangers whether ciphertext \
+                 opened; write what it and all whom it hands mail to surely take (message_size_limit of Postfix)",
+            ),
             Self::OpenListener { listen } => {
                 write!(
                     f,
@@ -330,7 +336,17 @@ impl Settings {
             let is_hint = rule.sign == Level::Required && !addresses.is_empty();
             is_hint.then_some(Warning::FewIdentities { line: rule.line, domains, addresses })
         };
-        self.rules.iter().filter_map(of_rule).collect()
+        let of_rules = self.rules.iter().filter_map(of_rule);
+        of_rules.chain(self.is_size_missing().then_some(Warning::UnknownSize)).collect()
+    }
+
+    /// Whether mail is decrypted for an MTA of which it is not known how large mail may be.
+    fn is_size_missing(&self) -> bool {
+        let is_unknown = self.milter.as_ref().is_some_and(|milter| milter.mta_message_bytes.is_none());
+        // The first rule that is about all mail has the last word.
+        let is_of_all = |rule: &&IncomingRule| rule.conditions.cover(&IncomingRule::default().conditions);
+        let decides = self.incoming.iter().find(|rule| rule.decrypt || is_of_all(rule));
+        is_unknown && !self.identities.is_empty() && decides.is_none_or(|rule| rule.decrypt)
     }
 
     fn warn_of_incoming(&self, warnings: &mut Vec<Warning>) {

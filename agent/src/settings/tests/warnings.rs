@@ -187,6 +187,30 @@ fn who_has_no_identity_in_a_domain_that_must_be_signed_is_hinted_at() {
     }
 }
 
+#[test]
+fn a_limit_that_nobody_knows_is_hinted_at_where_mail_is_decrypted() {
+    let identity = "[[identity]]\ncertificate = \"alice-2025.pem\"\n";
+    let milter = "[milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx\"\n";
+    let known = format!("{milter}mta-message-bytes = 10240000\n");
+    let closed = "[[incoming]]\ndecrypt = false\n";
+    let some = "[[incoming]]\nfrom = \"*@example.org\"\ndecrypt = false\n";
+    let opened = "[[incoming]]\nfrom = \"alice@example.org\"\n";
+    for (parts, is_hint) in [
+        (&[identity, milter][..], true),
+        (&[identity, milter, some], true),
+        (&[identity, milter, opened, closed], true),
+        // It is known, nobody decrypts, or nobody's answer tells.
+        (&[identity, &known], false),
+        (&[identity, milter, closed], false),
+        (&[identity, milter, some, closed, opened], false),
+        (&[milter], false),
+        (&[identity], false),
+    ] {
+        let settings = parse(&folder(), &with_anchors(&format!("{TOKEN}{}", parts.concat()))).unwrap();
+        assert_eq!(settings.hints().contains(&Warning::UnknownSize), is_hint, "{parts:?}");
+    }
+}
+
 fn with_anchors(text: &str) -> String {
     let anchors = "[trust]\nanchors = [\"root.pem\"]\n";
     if text.contains("[trust]\n") { text.replace("[trust]\n", anchors) } else { format!("{text}{anchors}") }
