@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    maildir::{base, numbered_name, successor},
+    maildir::{base, numbered_name, successor, successor_of_twin},
     manifest::{Checked, Sum},
     mbox::file_for,
     tree::{TWIN, numbered},
@@ -67,7 +67,8 @@ impl Expected {
             Spot::Within | Spot::Alone(_) => *below == numbered(self.number),
             Spot::File(file) if !is_mail(file) => below == file,
             Spot::File(file) => {
-                let old = base(file.file_name().unwrap_or_default());
+                let whole = file.file_name().unwrap_or_default();
+                let old = base(whole);
                 if !is_mail(below) {
                     let name = new
                         .as_bytes()
@@ -76,7 +77,10 @@ impl Expected {
                     return below.parent() == Some(folder_of(file)) && name.is_some_and(is_of_twin);
                 }
                 let is_named = match octets {
-                    Some(octets) if self.changed => base(&successor(old, octets)) == base(new),
+                    Some(octets) if self.changed => {
+                        let made = [successor(whole, octets), successor_of_twin(whole, octets)];
+                        made.iter().any(|made| base(made) == base(new))
+                    }
                     None if self.changed => true,
                     _ => old == base(new),
                 };

@@ -1,7 +1,7 @@
 //! The files of a Maildir in which messages are replaced: where they are now, which may be one message, what belongs where.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     io,
     os::unix::fs::{MetadataExt, fchown},
@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::OFlags;
 
 use super::{
-    name::{base, hash, info, predecessor},
+    name::{base, hash, number, predecessor, with_info},
     tree::Tree,
 };
 use crate::{
@@ -67,6 +67,20 @@ pub(super) fn families(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<Fam
         }));
     }
     Ok(found)
+}
+
+/// Files that have their unique name with others of their folder, by [`number`].
+pub(super) fn twins(beneath: &Beneath, folders: &[PathBuf]) -> Result<HashSet<u64>, BatchError> {
+    let mut twins = HashSet::new();
+    for folder in folders {
+        let mut numbers = Vec::new();
+        for part in ["new", "cur"] {
+            numbers.extend(names(beneath, &folder.join(part))?.iter().map(|name| number(folder, name)));
+        }
+        numbers.sort_unstable();
+        twins.extend(numbers.array_windows().filter(|[one, other]| one == other).map(|[one, _]| *one));
+    }
+    Ok(twins)
 }
 
 /// A file as it is.
@@ -141,9 +155,7 @@ pub(super) fn check(beneath: &Beneath, path: &Path, state: Option<State>) -> Res
 
 /// Where a successor of this name belongs: into the folder of its predecessor, with its flags.
 pub(super) fn beside(predecessor: &Path, successor: &OsStr) -> PathBuf {
-    let mut name = OsString::from(base(successor));
-    name.push(info(predecessor.file_name().unwrap_or_default()));
-    predecessor.with_file_name(name)
+    predecessor.with_file_name(with_info(base(successor), predecessor.file_name().unwrap_or_default()))
 }
 
 /// The names in a folder, if there is one.

@@ -3,6 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
+    path::Path,
 };
 
 /// The unique part, by which a message is known whatever its flags.
@@ -16,52 +17,125 @@ pub(super) fn info(name: &OsStr) -> &OsStr {
     OsStr::from_bytes(name.as_bytes().get(base(name).len()..).unwrap_or_default())
 }
 
+/// A unique name with the flags of a file, as far as there is room for them.
+pub(super) fn with_info(base: &OsStr, name: &OsStr) -> OsString {
+    let info = info(name).as_bytes();
+    let room = LONGEST.saturating_sub(base.len()).min(info.len());
+    OsString::from_vec([base.as_bytes(), info.get(..room).unwrap_or_default()].concat())
+}
+
 /// The name of a message in place of one with other octets. To a server it is another message, because what it has
 /// noted about the old one is not true of this; so the unique part is another one too. It tells of which message this
 /// is the successor, see `predecessor`. Flags stay; sizes are those of the octets.
 pub(crate) fn successor(name: &OsStr, octets: &[u8]) -> OsString {
-    let base = base(name).as_bytes();
-    let info = name.as_bytes().get(base.len()..).unwrap_or_default();
-    let marker = format!("R{:016x}", hash(base));
-    let comma = memchr::memchr(b',', base).unwrap_or(base.len());
-    let (unique, sizes) = base.split_at(comma);
+    let marker = format!("R{:016x}", hash(base(name).as_bytes()));
+    marked(name, &marker, octets)
+}
+
+/// The same where another file has its unique name: it also tells of which file by its flags.
+pub(crate) fn successor_of_twin(name: &OsStr, octets: &[u8]) -> OsString {
+    let marker = format!("T{:016x}{:08x}", hash(base(name).as_bytes()), info_number(name));
+    marked(name, &marker, octets)
+}
+
+fn marked(name: &OsStr, marker: &str, octets: &[u8]) -> OsString {
+    let unique = base(name).as_bytes();
+    let comma = memchr::memchr(b',', unique).unwrap_or(unique.len());
+    let (unique, sizes) = unique.split_at(comma);
     let mut parts: Vec<&[u8]> = unique.split(|&octet| octet == b'.').collect();
     let id;
     match parts.as_mut_slice() {
-        [.., last] if last.len() == MARKER && marker_at_end(last).is_some() => *last = marker.as_bytes(),
+        [.., last] if is_marker(last) => *last = marker.as_bytes(),
         // Time, delivery identifier, host: the identifier is made of such markers.
         [_, second, _, ..] => {
-            let before = marker_at_end(second).and_then(|_| second.get(..second.len() - MARKER));
-            id = [before.unwrap_or(second), marker.as_bytes()].concat();
+            let length = marker_at_end(second).map_or(0, |marker| marker.length);
+            id = [second.get(..second.len() - length).unwrap_or(second), marker.as_bytes()].concat();
             *second = &id;
         }
         _ => parts.push(marker.as_bytes()),
     }
-    let name = [&parts.join(&b'.'), sizes, info].concat();
-    with_sizes(OsStr::from_bytes(&name), octets)
+    let mut new = with_sizes(&[&parts.join(&b'.'), sizes].concat(), octets);
+    if new.len() > LONGEST - FLAGS {
+        // Only the time, the marker, which is as unique, and the sizes.
+        let length = unique.iter().take(TIME).take_while(|&&octet| octet != b'.').count();
+        let is_size = |part: &&[u8]| part.starts_with(b"S=") || part.starts_with(b"W=");
+        let mut sizes: Vec<&[u8]> = sizes.split(|&octet| octet == b',').skip(1).filter(is_size).collect();
+        sizes.truncate(2);
+        let time = unique.get(..length).unwrap_or_default();
+        let unique = [time, b".", marker.as_bytes()].concat();
+        sizes.insert(0, &unique);
+        new = with_sizes(&sizes.join(&b','), octets);
+    }
+    with_info(OsStr::from_bytes(&new), name)
 }
 
 /// The [`hash`] of the unique name that a message is the successor of, if it is one.
 pub(crate) fn predecessor(name: &OsStr) -> Option<u64> {
+    marker(name).map(|marker| marker.of)
+}
+
+/// Whether a file can be what the message in another one became, by their names.
+pub(super) fn may_be_successor(name: &OsStr, of: &OsStr) -> bool {
+    marker(name).is_some_and(|marker| {
+        marker.of == hash(base(of).as_bytes()) && marker.of_info.is_none_or(|info| info == info_number(of))
+    })
+}
+
+/// `R` and 16 hexadecimal digits for a unique name, or `T` and 8 more for the flags.
+#[derive(Clone, Copy, Debug)]
+struct Marker {
+    length: usize,
+    of: u64,
+    of_info: Option<u32>,
+}
+
+fn marker(name: &OsStr) -> Option<Marker> {
     let unique = base(name).as_bytes().split(|&octet| octet == b',').next().unwrap_or_default();
     let parts: Vec<&[u8]> = unique.split(|&octet| octet == b'.').collect();
     match parts.as_slice() {
-        [.., last] if last.len() == MARKER && marker_at_end(last).is_some() => marker_at_end(last),
+        [.., last] if is_marker(last) => marker_at_end(last),
         [_, second, _, ..] => marker_at_end(second),
         _ => None,
     }
 }
 
-/// The length of a marker.
-const MARKER: usize = 17;
-
-/// The number in a marker `R` and 16 hexadecimal digits.
-fn marker_at_end(part: &[u8]) -> Option<u64> {
-    let (before, digits) = part.split_at(part.len().checked_sub(MARKER - 1)?);
-    let lower = digits.iter().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'));
-    let text = std::str::from_utf8(digits).ok()?;
-    if lower && before.last() == Some(&b'R') { u64::from_str_radix(text, 16).ok() } else { None }
+fn is_marker(part: &[u8]) -> bool {
+    marker_at_end(part).is_some_and(|marker| marker.length == part.len())
 }
+
+fn marker_at_end(part: &[u8]) -> Option<Marker> {
+    let digits_after = |letter: u8, count: usize| {
+        let (before, digits) = part.split_at(part.len().checked_sub(count)?);
+        let lower = digits.iter().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'));
+        std::str::from_utf8(digits).ok().filter(|_| lower && before.last() == Some(&letter))
+    };
+    if let Some(digits) = digits_after(b'R', 16) {
+        let of = u64::from_str_radix(digits, 16).ok()?;
+        return Some(Marker { length: 17, of, of_info: None });
+    }
+    let (of, info) = digits_after(b'T', 24)?.split_at_checked(16)?;
+    let (of, info) = (u64::from_str_radix(of, 16).ok()?, u32::from_str_radix(info, 16).ok()?);
+    Some(Marker { length: 25, of, of_info: Some(info) })
+}
+
+/// A number for the flags in a name.
+fn info_number(name: &OsStr) -> u32 {
+    u32::try_from(hash(info(name).as_bytes()) >> 32).unwrap_or_default()
+}
+
+/// A number for a message in a folder, whatever its flags are.
+pub(super) fn number(folder: &Path, name: &OsStr) -> u64 {
+    // A root's folder may be written with a slash at its end.
+    let folder = folder.components().as_path();
+    hash(&[folder.as_os_str().as_bytes(), b"\0", base(name).as_bytes()].concat())
+}
+
+/// How long a file's name may be, in octets,
+const LONGEST: usize = 255;
+/// how many of them are left for flags, of which there are 52,
+const FLAGS: usize = 64;
+/// and how much of the time stays, which has fewer digits.
+const TIME: usize = 20;
 
 /// A number for a unique name.
 pub(crate) fn hash(base: &[u8]) -> u64 {
@@ -69,12 +143,10 @@ pub(crate) fn hash(base: &[u8]) -> u64 {
     digest.as_ref().iter().take(8).fold(0, |number, &octet| number << 8 | u64::from(octet))
 }
 
-/// The name with the sizes it tells set right for new octets: Dovecot does not deliver a message that is
+/// A unique name with the sizes it tells set right for new octets: Dovecot does not deliver a message that is
 /// longer than its name says.
-fn with_sizes(name: &OsStr, octets: &[u8]) -> OsString {
-    let base = base(name).as_bytes();
-    let info = name.as_bytes().get(base.len()..).unwrap_or_default();
-    let mut out = Vec::with_capacity(name.len() + 8);
+fn with_sizes(base: &[u8], octets: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(base.len() + 8);
     for (at, part) in base.split(|&octet| octet == b',').enumerate() {
         if at > 0 {
             out.push(b',');
@@ -85,8 +157,7 @@ fn with_sizes(name: &OsStr, octets: &[u8]) -> OsString {
             _ => out.extend_from_slice(part),
         }
     }
-    out.extend_from_slice(info);
-    OsString::from_vec(out)
+    out
 }
 
 /// The size with CRLF line ends.
@@ -127,15 +198,52 @@ mod tests {
     }
 
     #[test]
+    fn a_successor_of_a_twin_is_of_the_file_with_its_flags_only() {
+        let [read, replied] = ["1.M1P2.host:2,S", "1.M1P2.host:2,RS"].map(OsStr::new);
+        let of_read = successor_of_twin(read, b"a\n");
+        assert_eq!(predecessor(&of_read), predecessor(&successor(read, b"a\n")));
+        assert!(may_be_successor(&of_read, read) && !may_be_successor(&of_read, replied));
+        assert!(may_be_successor(&successor(read, b"a\n"), replied));
+        // And the next one is one like any other.
+        assert_eq!(successor(&of_read, b"a\n").len(), successor(read, b"a\n").len());
+    }
+
+    #[test]
+    fn a_name_that_would_be_too_long_keeps_its_time_its_sizes_and_its_flags() {
+        let long = "x".repeat(240);
+        for (name, expected) in [
+            (format!("1204680122.{long}:2,S"), "1204680122.MARKER:2,S".to_owned()),
+            (
+                format!("1204680122.M1P2.{},S=1,W=1:2,S", "x".repeat(200)),
+                "1204680122.MARKER,S=2,W=3:2,S".into(),
+            ),
+            (format!("{long}:2,S"), format!("{}.MARKER:2,S", "x".repeat(20))),
+            (format!("1,S=1,{long}"), "1.MARKER,S=2".into()),
+            (format!("1.2.3:{long}"), format!("1.2MARKER.3:{}", "x".repeat(255 - 22))),
+        ] {
+            for successor in [successor, successor_of_twin] {
+                let new = successor(OsStr::new(&name), b"b\n");
+                let text = new.to_str().unwrap();
+                let (before, marker) = text.split_at(text.find(['R', 'T']).unwrap());
+                let after = marker.split_at(if marker.starts_with('T') { 25 } else { 17 }).1;
+                let found = format!("{before}MARKER{after}");
+                assert!(expected.starts_with(&found) && new.len() <= 255, "{found}");
+                assert!(may_be_successor(&new, OsStr::new(&name)), "{found}");
+                let next = successor(&new, b"c\n");
+                assert!(may_be_successor(&next, &new) && next.len() == new.len(), "{found}");
+            }
+        }
+    }
+
+    #[test]
     fn sizes_in_a_name_follow_the_octets_and_nothing_else_changes() {
         for (name, expected) in [
-            ("1204680122.M1P2.host,S=99,W=100:2,RS", "1204680122.M1P2.host,S=7,W=9:2,RS"),
-            ("1204680122.M1P2.host,W=100:2,", "1204680122.M1P2.host,W=9:2,"),
-            ("1204680122.host:2,S", "1204680122.host:2,S"),
+            ("1204680122.M1P2.host,S=99,W=100", "1204680122.M1P2.host,S=7,W=9"),
+            ("1204680122.M1P2.host,W=100", "1204680122.M1P2.host,W=9"),
+            ("1204680122.host", "1204680122.host"),
             ("S=1.host,x=2", "S=1.host,x=2"),
-            ("1204680122.host,S=1:2,S=W=", "1204680122.host,S=7:2,S=W="),
         ] {
-            assert_eq!(with_sizes(OsStr::new(name), b"ab\nc\r\n\n"), expected, "{name}");
+            assert_eq!(with_sizes(name.as_bytes(), b"ab\nc\r\n\n"), expected.as_bytes(), "{name}");
         }
     }
 }

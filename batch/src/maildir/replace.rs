@@ -19,9 +19,9 @@ use super::{
     commit::{BATCH, BATCH_OCTETS},
     files::{
         Family, beneath, beside, check, families, folders, in_doubt, make_like, now, read, sweep,
-        sync_folders,
+        sync_folders, twins,
     },
-    name::{hash, successor},
+    name::{hash, may_be_successor, number, successor, successor_of_twin},
     tree::Tree,
 };
 use crate::{
@@ -51,6 +51,8 @@ pub struct MaildirReplacer {
     /// In their folders, their predecessors still there.
     pairs: Vec<Pair>,
     folders: Vec<PathBuf>,
+    /// Files that had their unique names with others, see [`number`].
+    twins: HashSet<u64>,
     /// Messages that were gone when they were to be replaced, since somebody asked.
     lost: HashSet<PathBuf>,
     /// Messages whose successors were gone when they were to be removed, since somebody asked.
@@ -97,13 +99,17 @@ impl MaildirReplacer {
 
     /// An error if there are files that may be one message: it is not known which of them is to stay.
     pub(crate) fn check(root: &Path, tree: &Tree) -> Result<(), BatchError> {
-        let found = families(&beneath(root)?, &folders(root, tree))?.pop();
-        let Some(Family { mut successors, mut predecessors }) = found else { return Ok(()) };
-        let (Some(successor), Some(predecessor)) = (successors.pop(), predecessors.pop()) else {
-            return Ok(());
-        };
-        let first = "If a run was cut off, go on with that by --resume; if not";
-        Err(in_doubt(successor, &predecessor, first))
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_owned();
+        for Family { successors, predecessors } in families(&beneath(root)?, &folders(root, tree))? {
+            for successor in successors {
+                let new = name(&successor);
+                if let Some(old) = predecessors.iter().find(|old| may_be_successor(&new, &name(old))) {
+                    let first = "If a run was cut off, go on with that by --resume; if not";
+                    return Err(in_doubt(successor, old, first));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Goes on with a Maildir in which an earlier run has replaced messages. Of two files that may be one message one is
@@ -174,15 +180,17 @@ impl MaildirReplacer {
         let open = File::open(root).map_err(|source| failed(root, source))?;
         output::lock(&open).map_err(|source| failed(root, source))?;
         let (pending, added, pairs) = (Vec::new(), Vec::new(), Vec::new());
+        let (beneath, folders) = (beneath(root)?, folders(root, tree));
         let sink = Self {
+            twins: twins(&beneath, &folders)?,
             root: root.to_owned(),
-            beneath: beneath(root)?,
+            beneath,
             open,
             pending,
             octets: 0,
             added,
             pairs,
-            folders: folders(root, tree),
+            folders,
             lost: HashSet::new(),
             kept: Vec::new(),
         };
@@ -292,10 +300,12 @@ impl Sink for MaildirReplacer {
         let predecessor = place.origin.file.to_path_buf();
         let unexpected = || BatchError::Input { path: predecessor.clone(), problem: "not in the Maildir" };
         let folder = predecessor.parent().and_then(Path::parent).ok_or_else(unexpected)?;
-        let name = successor(predecessor.file_name().ok_or_else(unexpected)?, outgoing.octets);
+        let old = predecessor.file_name().ok_or_else(unexpected)?;
+        let is_twin = self.twins.contains(&number(folder, old));
+        let name = if is_twin { successor_of_twin } else { successor }(old, outgoing.octets);
         // Short, whatever the name is; and another one has the same unique name, but not the same path.
-        let number = hash(predecessor.as_os_str().as_encoded_bytes());
-        let from = folder.join("tmp").join(format!("{number:016x}{PARTIAL}"));
+        let in_tmp = hash(predecessor.as_os_str().as_encoded_bytes());
+        let from = folder.join("tmp").join(format!("{in_tmp:016x}{PARTIAL}"));
         if self.beneath.metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             self.lost.insert(predecessor);
             return Ok(());

@@ -3,6 +3,7 @@
 //! The tree has its partial name until all of it is complete.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     fs::{self, DirBuilder, File},
     io,
@@ -14,11 +15,11 @@ use rustix::fs::OFlags;
 
 use super::{
     commit::{Batch, Pending},
-    name::{hash, successor},
+    files::{beneath, folders, twins},
+    name::{hash, number, successor, successor_of_twin},
     tree::Tree,
 };
 use crate::{
-    beneath::Beneath,
     direct,
     done::Done,
     error::BatchError,
@@ -36,6 +37,8 @@ pub struct MaildirSink {
     input: PathBuf,
     tree: Tree,
     batch: Batch,
+    /// Files of the input that have their unique names with others.
+    twins: HashSet<u64>,
     /// What was added since somebody asked, below the root.
     added: Vec<PathBuf>,
 }
@@ -46,7 +49,8 @@ impl MaildirSink {
         place.clear()?;
         make_folders(place.partial(), &tree.folders)?;
         let batch = Batch::new(place.partial())?;
-        Ok(Self { place, input: input.to_owned(), tree, batch, added: Vec::new() })
+        let twins = twins(&beneath(input)?, &folders(input, &tree))?;
+        Ok(Self { place, input: input.to_owned(), tree, batch, twins, added: Vec::new() })
     }
 
     /// Goes on with a Maildir that an earlier run began.
@@ -58,7 +62,8 @@ impl MaildirSink {
         let folders = tree.folders.iter().map(PathBuf::as_path).chain(gone);
         let parts: Vec<PathBuf> = folders.flat_map(parts).collect();
         restore(place.partial(), parts.iter().map(PathBuf::as_path), done)?;
-        Ok(Self { place, input: input.to_owned(), tree, batch, added: Vec::new() })
+        let twins = twins(&beneath(input)?, &self::folders(input, &tree))?;
+        Ok(Self { place, input: input.to_owned(), tree, batch, twins, added: Vec::new() })
     }
 
     /// Writes a file into `tmp`, to be renamed into the folder where `origin` was.
@@ -75,11 +80,16 @@ impl MaildirSink {
         let part = below.parent().and_then(Path::file_name).ok_or_else(unexpected)?;
         let folder = below.parent().and_then(Path::parent).ok_or_else(unexpected)?;
         let folder = self.place.partial().join(folder);
+        let is_twin = origin
+            .parent()
+            .and_then(Path::parent)
+            .is_some_and(|folder| self.twins.contains(&number(folder, name)));
+        let successor = if is_twin { successor_of_twin } else { successor };
         let name = octets.map_or_else(|| name.to_owned(), |octets| successor(name, octets));
         let part = if part == OsStr::new("new") { "new" } else { "cur" };
         // A file in `new` and another in `cur` may have the same name.
-        let number = hash(below.as_os_str().as_encoded_bytes());
-        let from = folder.join("tmp").join(format!("{number:016x}"));
+        let in_tmp = hash(below.as_os_str().as_encoded_bytes());
+        let from = folder.join("tmp").join(format!("{in_tmp:016x}"));
         let to = folder.join(part).join(&name);
         let failed = |source| BatchError::Write { path: from.clone(), source };
         let mut file = new_file(&from).map_err(failed)?;
@@ -140,9 +150,7 @@ impl Sink for MaildirSink {
 
     fn finish(&mut self) -> Result<(), BatchError> {
         self.batch.commit()?;
-        let beneath = Beneath::of(&self.input);
-        let beneath = beneath
-            .map_err(|source| BatchError::Read { origin: self.input.display().to_string(), source })?;
+        let beneath = beneath(&self.input)?;
         for kept in &self.tree.kept {
             let (from, to) = (self.input.join(kept), self.place.partial().join(kept));
             if let Some(folder) = to.parent() {

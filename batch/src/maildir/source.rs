@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::OFlags;
 
 use super::{
-    name::{base, hash, predecessor},
+    name::{base, hash, number, predecessor},
     tree::Tree,
 };
 use crate::{
@@ -211,11 +211,6 @@ impl Source for MaildirSource {
 
 /// How often it is looked again whether there are more messages.
 const MAX_LOOKS: u32 = 20;
-
-/// A number for a message, whatever its flags are.
-fn number(folder: &Path, name: &OsStr) -> u64 {
-    hash(&[folder.as_os_str().as_bytes(), b"\0", base(name).as_bytes()].concat())
-}
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))

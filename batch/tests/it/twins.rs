@@ -220,3 +220,63 @@ fn what_a_finished_run_made_is_not_removed_by_another_one_that_goes_on() {
     assert_eq!(bodies(&input).into_iter().filter(|body| body == "FIRST\n").count(), 2);
     assert_eq!(files(&input).len(), 402);
 }
+
+#[test]
+fn what_became_of_one_twin_stops_no_later_run_because_of_the_other() {
+    for format in ["in place", "maildir"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+        twins(&input);
+        let kept = "cur/1.M1P2.host:2,R";
+        let mail = if format == "in place" {
+            replace(&input, kept, true).unwrap();
+            input
+        } else {
+            let ran = run_with(&options(&[&input], &output), &ButFor(kept)).unwrap();
+            assert_eq!(ran.totals.failed(), 0);
+            output
+        };
+        let report = mail.with_extension("report");
+        if report.exists() {
+            let checked = check(&report, std::slice::from_ref(&mail)).unwrap();
+            assert_eq!((checked.good, checked.count), (5, 0), "{:?}", checked.problems);
+            fs::remove_file(report).unwrap();
+        }
+        // Given a Maildir in which one of three twins is as it was,
+        assert_eq!(bodies(&mail).iter().filter(|body| body.starts_with("CUR")).count(), 2, "{format}");
+        // the next run goes on with it.
+        replace(&mail, "-", true).unwrap();
+        assert_eq!(bodies(&mail), SHOUTED, "{format}");
+    }
+}
+
+#[test]
+fn no_name_is_too_long_for_what_the_message_becomes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(input.join(part)).unwrap();
+    }
+    for name in [
+        format!("cur/1.M1P2.{}:2,FRS", "x".repeat(238)),
+        format!("cur/2.M1P2.{},S=17,W=20:2,", "x".repeat(229)),
+        format!("new/{}", "x".repeat(255)),
+        format!("cur/3.host:2,{}", "x".repeat(240)),
+    ] {
+        fs::write(input.join(&name), format!("Subject: x\n\n{}\n", name.split_at(8).0)).unwrap();
+    }
+    for in_place in [false, true] {
+        let mail = if in_place {
+            replace(&input, "-", true).unwrap();
+            &input
+        } else {
+            let ran = run_with(&options(&[&input], &output), &Shout).unwrap();
+            assert_eq!((ran.totals.messages(), ran.totals.failed()), (4, 0));
+            &output
+        };
+        assert_eq!(bodies(mail), ["CUR/1.M1\n", "CUR/2.M1\n", "CUR/3.HO\n", "NEW/XXXX\n"]);
+        assert!(files(mail).keys().any(|name| name.to_str().unwrap().ends_with(":2,FRS")));
+    }
+    let checked = check(&input.with_extension("report"), std::slice::from_ref(&input)).unwrap();
+    assert_eq!((checked.good, checked.count), (4, 0), "{:?}", checked.problems);
+}
