@@ -233,8 +233,12 @@ impl Lanes {
 
     /// Lets so many workers have a request at a time from now on.
     pub(crate) fn set_slots(&self, slots: usize) {
-        if self.slots.load(Ordering::Relaxed) != slots {
+        let before = self.slots.load(Ordering::Relaxed);
+        if before != slots {
             self.slots.store(slots, Ordering::Relaxed);
+        }
+        if before < slots {
+            self.wake_workers();
         }
     }
 
