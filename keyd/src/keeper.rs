@@ -20,7 +20,6 @@ use smime::{
 use crate::{
     audit_line::{Use, plain},
     door::{Credentials, Door},
-    made_up::MadeUp,
     restraint::Restraint,
 };
 
@@ -33,7 +32,6 @@ pub(crate) struct Keeper {
     clients: Clients,
     audit: Option<Arc<AuditLog>>,
     restraint: Arc<Restraint>,
-    made_up: Arc<MadeUp>,
 }
 
 impl Keeper {
@@ -42,9 +40,8 @@ impl Keeper {
         clients: Clients,
         audit: Option<Arc<AuditLog>>,
         restraint: Arc<Restraint>,
-        made_up: Arc<MadeUp>,
     ) -> Self {
-        Self { peer, clients, audit, restraint, made_up }
+        Self { peer, clients, audit, restraint }
     }
 
     fn line(&self, client: &str, usage: &KeyUse<'_>) -> Use {
@@ -89,7 +86,7 @@ impl Gate for Keeper {
             None => (String::new(), Err("its user is no [[keyd.client]] any more".to_owned())),
         };
         let user = self.peer.user;
-        let is_told_of_padding = allowed.as_ref().is_ok_and(|is| *is);
+        let may_not_sign = allowed.as_ref().is_ok_and(|may_not_sign| *may_not_sign);
         if let Err(reason) = allowed {
             if let Some(audit) = &self.audit
                 && let Some(unlisted) = self.restraint.refused(self.peer.user, begun)
@@ -101,15 +98,15 @@ impl Gate for Keeper {
             }
             return Err(KeyError::Refused { certificate: usage.description.to_owned(), reason });
         }
-        let secret = is_told_of_padding.then(|| Secret {
-            made_up: Arc::clone(&self.made_up),
-            restraint: Arc::clone(&self.restraint),
-            user,
-            key: *usage.key,
-            encrypted: usage.input().to_vec(),
-        });
         let Some(audit) = &self.audit else {
-            return Ok(Box::new(move |ended| Ok(told(secret.as_ref(), ended))));
+            let restraint = Arc::clone(&self.restraint);
+            return Ok(Box::new(move |ended| {
+                let told = told(may_not_sign, ended);
+                if may_not_sign && is_rejected(&told, ended) {
+                    restraint.rejected(user, Instant::now());
+                }
+                Ok(told)
+            }));
         };
         let unrecorded = |error: &dyn std::fmt::Display| {
             let reason = format!("its use cannot be recorded: {error}");
@@ -119,16 +116,20 @@ impl Gate for Keeper {
         let (audit, line) = (Arc::clone(audit), self.line(&name, usage));
         let restraint = Arc::clone(&self.restraint);
         Ok(Box::new(move |ended| {
-            let told = told(secret.as_ref(), ended);
+            let told = told(may_not_sign, ended);
+            let is_rejected = is_rejected(&told, ended);
             let (outcome, error) = match ended {
-                Ended::Done => ("done", None),
-                Ended::Rejected => ("rejected", None),
+                _ if is_rejected => ("rejected", None),
+                Ended::Done | Ended::Unwrapped(_) | Ended::Rejected => ("done", None),
                 Ended::Failed(KeyError::Deadline { .. }) => ("deadline", None),
                 Ended::Failed(error) => ("failed", Some(plain(&error.to_string(), LONGEST_REASON))),
             };
             // What is rejected for its length costs no token anything, and others no more than a line.
-            if let Ended::Failed(_) | Ended::Rejected = ended {
+            if is_rejected || matches!(ended, Ended::Failed(_)) {
                 restraint.in_vain(user, Instant::now());
+            }
+            if may_not_sign && is_rejected {
+                restraint.rejected(user, Instant::now());
             }
             let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             let line = Use { outcome, error, elapsed_us, ..line };
@@ -138,8 +139,7 @@ impl Gate for Keeper {
     }
 }
 
-/// Whether a client may do that; else why not. Of what it may: whether its answer tells more than it may, which is to be had
-/// so often and no more. Who may sign needs no padding to do it.
+/// Whether a client may do that; else why not. Of what it may: whether by very many answers it could do what it may not, sign.
 fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<bool, String> {
     if !client.operations.contains(&usage.permission()) {
         let operation = usage.permission().as_str();
@@ -165,23 +165,21 @@ fn mend(list: &str, lacks: &str) -> String {
     format!("`{list}` in its [[keyd.client]] lacks {lacks}: add it, then systemctl reload hsmime-keyd")
 }
 
-/// An unwrapping of which the client may learn so much of padding and no more.
-struct Secret {
-    made_up: Arc<MadeUp>,
-    restraint: Arc<Restraint>,
-    user: u32,
-    key: [u8; 32],
-    encrypted: Vec<u8>,
+/// What a client gets to know of how it ended: who may not sign, of no key that is as long as no cipher's. Nobody needs such, and to find
+/// out of all others whether they are well-formed takes a hundred times as many questions (Bardou and others, 2012).
+fn told(may_not_sign: bool, ended: Ended<'_>) -> Told {
+    match ended {
+        Ended::Unwrapped(octets) if may_not_sign && !KEY_OCTETS.contains(&octets) => Told::Rejected,
+        _ => Told::AsItIs,
+    }
 }
 
-/// What the client gets to know of how it ended.
-fn told(secret: Option<&Secret>, ended: Ended<'_>) -> Told {
-    let (Some(secret), Ended::Rejected) = (secret, ended) else { return Told::AsItIs };
-    if secret.restraint.rejected(secret.user, Instant::now()) {
-        return Told::AsItIs;
-    }
-    secret.made_up.content(&secret.key, &secret.encrypted).map_or(Told::AsItIs, Told::Key)
+fn is_rejected(told: &Told, ended: Ended<'_>) -> bool {
+    matches!(told, Told::Rejected) || matches!(ended, Ended::Rejected)
 }
+
+/// Of the content-encryption keys that are read: RC2-40, DES, RC2-64, RC2-128 and AES-128, Triple-DES and AES-192, AES-256.
+const KEY_OCTETS: [usize; 5] = [5, 8, 16, 24, 32];
 
 /// How many characters of what a client calls a key are in a line; its hash is there as well.
 const LONGEST_NAME: usize = 100;

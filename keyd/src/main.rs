@@ -12,8 +12,6 @@ mod door;
 mod harden;
 mod keeper;
 mod listener;
-mod made_up;
-mod rejections;
 mod restraint;
 mod serve;
 mod users;

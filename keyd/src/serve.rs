@@ -40,7 +40,6 @@ use crate::{
     keeper::{Clients, Keeper},
     listener::Listener,
     load,
-    made_up::MadeUp,
     restraint::Restraint,
     users,
 };
@@ -62,7 +61,6 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let audit = keyd.audit.as_ref().map(|to| open_audit(to, AUDIT_PATIENCE)).transpose()?.map(Arc::new);
     let state = State::new(&socket, env::var_os("STATE_DIRECTORY").as_deref());
     let pins = state.rejected_pins()?;
-    let restraint = Restraint::kept_in(state.file("rejections"), Instant::now())?;
     let pool = Pool::in_processes(settings.tokens(), &program(settings.log()), &pins)?;
     let server = Arc::new(Server::new(pool));
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "started");
@@ -71,8 +69,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         keyd,
         clients,
         audit,
-        restraint: Arc::new(restraint),
-        made_up: Arc::new(MadeUp::new().context("there are no random numbers")?),
+        restraint: Arc::default(),
         pins,
         server,
         counts: Arc::default(),
@@ -181,7 +178,6 @@ struct Keeping {
     clients: Clients,
     audit: Option<Arc<AuditLog>>,
     restraint: Arc<Restraint>,
-    made_up: Arc<MadeUp>,
     pins: RejectedPins,
     server: Arc<Server>,
     /// Connections by user.
@@ -238,8 +234,7 @@ impl Keeping {
 
     fn serve(&self, stream: UnixStream, peer: Credentials) {
         let (clients, restraint) = (Arc::clone(&self.clients), Arc::clone(&self.restraint));
-        let made_up = Arc::clone(&self.made_up);
-        let keeper = Keeper::new(peer, clients, self.audit.clone(), restraint, made_up);
+        let keeper = Keeper::new(peer, clients, self.audit.clone(), restraint);
         let counted = Counted::new(&self.counts, peer.user);
         let server = Arc::clone(&self.server);
         let work = move || {

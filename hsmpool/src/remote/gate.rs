@@ -8,7 +8,7 @@ use std::{
 
 use smime::{
     algorithm::KeyEncryptionAlgorithm,
-    key::{ContentEncryptionKey, Digest, KeyError, SignatureInput, Unwrapped},
+    key::{Digest, KeyError, SignatureInput, Unwrapped},
 };
 
 use crate::request::{Answer, Lane, Operation, Outcome};
@@ -49,8 +49,8 @@ pub type Closing = Box<dyn FnOnce(Ended<'_>) -> Result<Told, KeyError> + Send>;
 pub enum Told {
     /// What it is.
     AsItIs,
-    /// That this was in the encrypted key, whatever was.
-    Key(ContentEncryptionKey),
+    /// That the encrypted key was ill-formed, whatever it was.
+    Rejected,
 }
 
 /// How a use ended.
@@ -58,6 +58,8 @@ pub enum Told {
 pub enum Ended<'a> {
     /// It was done.
     Done,
+    /// It was done, and so many octets were in the encrypted key.
+    Unwrapped(usize),
     /// It was done, and the encrypted key was ill-formed ([`smime::key::Unwrapped::Rejected`]).
     Rejected,
     /// It was not done, or nobody can know.
@@ -68,6 +70,7 @@ impl<'a> Ended<'a> {
     pub(super) fn of(outcome: &'a Outcome) -> Self {
         match outcome {
             Ok(Answer::Unwrapped(Unwrapped::Rejected)) => Self::Rejected,
+            Ok(Answer::Unwrapped(Unwrapped::Key(key))) => Self::Unwrapped(key.len()),
             Ok(_) => Self::Done,
             Err(error) => Self::Failed(error),
         }
@@ -123,7 +126,7 @@ impl KeyUse<'_> {
         }
     }
 
-    /// Whether its outcome tells of the padding of PKCS #1 v1.5: by enough of such answers an RSA key signs (Bleichenbacher
+    /// Whether its outcome tells of the padding of PKCS #1 v1.5: by very many of such answers an RSA key signs (Bleichenbacher
     /// 1998). Those of OAEP tell nothing of use, as all that can be wrong with it is one thing.
     pub fn tells_of_padding(&self) -> bool {
         matches!(self.operation, Operation::Decrypt { algorithm: KeyEncryptionAlgorithm::RsaPkcs1, .. })

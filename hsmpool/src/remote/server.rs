@@ -443,7 +443,7 @@ impl Duty {
         let Some(closing) = self.closing.take() else { return };
         let told = closing(Ended::of(&outcome)).and_then(|told| match told {
             Told::AsItIs => outcome,
-            Told::Key(key) => Ok(Answer::Unwrapped(Unwrapped::Key(key))),
+            Told::Rejected => Ok(Answer::Unwrapped(Unwrapped::Rejected)),
         });
         self.connection.answer(self.id, &told);
     }
