@@ -48,6 +48,7 @@ pub struct Agent {
     opened_mail_sender: Option<MailAddress>,
     /// How large mail may be for the MTA, where that is known.
     mta_message_octets: Option<usize>,
+    max_message_octets: Option<usize>,
 }
 
 /// Why a message could not be treated. It must not be delivered as it is.
@@ -202,6 +203,7 @@ impl Agent {
             authserv_id: settings.milter().map_or_else(String::new, |milter| milter.authserv_id.clone()),
             opened_mail_sender: settings.milter().and_then(|milter| milter.opened_mail_sender.clone()),
             mta_message_octets: settings.milter().and_then(|milter| milter.mta_message_bytes),
+            max_message_octets: settings.milter().map(|milter| milter.max_message_bytes),
         }
     }
 
@@ -288,6 +290,11 @@ impl Agent {
 
     pub(crate) fn mta_message_octets(&self) -> Option<usize> {
         self.mta_message_octets
+    }
+
+    /// The octets of a message that the milter takes, where this is its agent.
+    pub(crate) fn max_message_octets(&self) -> Option<usize> {
+        self.max_message_octets
     }
 
     /// Whether certificates of senders are kept.

@@ -365,13 +365,11 @@ impl<'s> Drafts<'s> {
     /// The group whose form stays with the MTA, if one may.
     fn staying(&self) -> Result<Option<usize>, AgentError> {
         let forms = self.groups.len();
-        if self.told == Told::Rewritten && forms > 1 {
+        // Where it is not sure who is removed, nobody need be.
+        if self.told != Told::AsWritten && forms > 1 {
             return Ok(None);
         }
-        let is_unclear = self.told == Told::Unclear;
-        let stays = |group: &Group| {
-            is_unclear || !group.recipients.iter().all(|recipient| plain(recipient).is_some())
-        };
+        let stays = |group: &Group| !group.recipients.iter().all(|recipient| plain(recipient).is_some());
         if self.groups.iter().filter(|(_, group)| stays(group)).count() > 1 {
             return Err(AgentError::NotRemovable { forms });
         }

@@ -74,6 +74,16 @@ impl Fit {
     }
 }
 
+/// Whether each form of a message, if it is handed back as a copy and comes through the milter again, is surely taken there, whose
+/// limit is of so many octets: the opened one is shorter, and has other fields. What may not be is not even tried.
+pub(crate) fn may_come_back(message: &Message, limit: Option<usize>) -> bool {
+    let octets = message.octets().len();
+    let header = octets.saturating_sub(message.body().len());
+    header <= MOST_OF_HEADER
+        && message.entity().header().fields().nth(MOST_FIELDS).is_none()
+        && limit.is_none_or(|limit| octets.saturating_add(RESERVE) <= limit)
+}
+
 /// How much of Postfix's file a body takes, at most: each line is a record with its type and length in place of its line end, or
 /// several where it is long.
 fn kept(body: &[u8]) -> usize {
@@ -92,6 +102,9 @@ fn kept(body: &[u8]) -> usize {
     body.len() + more
 }
 
+/// The milter takes 256 KiB of header and 1000 fields.
+const MOST_OF_HEADER: usize = 128 << 10;
+const MOST_FIELDS: usize = 800;
 /// The length of a line takes two octets from here on.
 const LONG_LINE: usize = 127;
 /// For fields of ours and for those of MTAs, for what Postfix writes between them, and for the sender.
@@ -104,6 +117,25 @@ const MOST_HEADER_GROWTH: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_not_come_back_is_known_by_what_came() {
+        let message = |fields: usize, length: usize, body: usize| {
+            let field = format!("X: {}\r\n", "x".repeat(length));
+            Message::from_owned(format!("{}\r\n{}", field.repeat(fields), "x".repeat(body)).into_bytes())
+        };
+        for (fields, length, body, limit, may) in [
+            (800, 1, 1, None, true),
+            (801, 1, 1, None, false),
+            (1, 130_000, 1, None, true),
+            (1, 132_000, 1, None, false),
+            (1, 1, 34_000, Some(100_000), true),
+            (1, 1, 35_000, Some(100_000), false),
+        ] {
+            let message = message(fields, length, body);
+            assert_eq!(may_come_back(&message, limit), may, "{fields} {length} {body} {limit:?}");
+        }
+    }
 
     fn opened(body: &[u8], field: &str) -> Edits {
         let append = vec![("X".to_owned(), field.to_owned())];

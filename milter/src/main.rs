@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use agent::Settings;
 use agent::output::{is_written, warnings};
@@ -124,7 +124,12 @@ fn look_for_reports(milter: &Milter) -> Result<()> {
     };
     let name = milter.authserv_id.clone();
     let ask = move || {
-        if let Ok(false) = offers_reports(&to.server, &name) {
+        // The MTA is started after us.
+        let asked = PAUSES.iter().find_map(|pause| {
+            thread::sleep(Duration::from_secs(*pause));
+            offers_reports(&to.server, &name).ok()
+        });
+        if asked == Some(false) {
             warn!(
                 "the server at `reinject` offers no DSN, so copies of mail that was decrypted, or could have been, wait: \
                  give it `-o smtpd_discard_ehlo_keywords=` in master.cf, or set `opened-mail-sender` in [milter]"
@@ -134,6 +139,9 @@ fn look_for_reports(milter: &Milter) -> Result<()> {
     thread::Builder::new().name("reinject-offers".into()).spawn(ask).context("no thread")?;
     Ok(())
 }
+
+/// How many seconds to wait before each time the server of copies is asked what it offers.
+const PAUSES: [u64; 6] = [0, 5, 30, 60, 300, 1800];
 
 fn load(config: &Path) -> Result<(Settings, Milter)> {
     let settings = Settings::load(config)?;

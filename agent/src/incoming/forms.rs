@@ -15,7 +15,7 @@ use super::{answers::Answers, bodies::Bodies, layers, note, rewrite, subject};
 use crate::{
     Agent, AgentError, Edits, Entitled, Envelope, Opening, Received, Returned, authres,
     config::Action,
-    fit::Fit,
+    fit::{Fit, may_come_back},
     receiving::{Group, Whole},
     settings::{Decision, IncomingRule},
 };
@@ -159,7 +159,8 @@ impl<'a> Making<'a> {
         // Whom no copy can part from others gets what all of these may get, or the reply would tell which keys were right.
         let of_all = if may_part { &recipients } else { &self.envelope.recipients };
         let addresses: Vec<_> = of_all.iter().map(|recipient| self.envelope.removable(recipient)).collect();
-        let may_open = self.fit.may_open();
+        let may_open = self.fit.may_open()
+            && (!self.may_part || may_come_back(self.message, self.agent.max_message_octets()));
         let group = match may_part {
             _ if !rule.decrypt || !may_open => Group::of(Entitled::Nobody),
             true => Group::of_some(&addresses),
@@ -172,9 +173,12 @@ impl<'a> Making<'a> {
         })?;
         let is_closed = rule.decrypt && !may_open && whole.received.opening == Opening::NotEntitled;
         if is_closed && self.would_be_tried(of_all, may_part) {
-            whole.received.opening = Opening::Failed("it is about as large as MTAs take".to_owned());
+            whole.received.opening = Opening::Failed("it is about as large as is taken".to_owned());
             let octets = self.message.octets().len();
-            warn!(octets, "not decrypted: it is too near to `mta-message-bytes`");
+            warn!(
+                octets,
+                "not decrypted: it is too near to `mta-message-bytes` or `max-message-bytes`, or has a very large header"
+            );
         }
         let (recipients, left) = parted(recipients, &whole.left);
         let mut form = self.form_of(recipients, rule, whole);
@@ -275,4 +279,4 @@ fn parted(recipients: Vec<String>, left: &[usize]) -> (Vec<String>, Vec<String>)
 
 /// So often a message is looked at for some of the recipients of a rule, each time for those who have another key than those
 /// before. An honest one has one key for each layer.
-const MOST_TURNS: usize = 8;
+const MOST_TURNS: usize = 4;

@@ -312,6 +312,19 @@ fn how_many_copies_there_are_does_not_tell_whether_ciphertext_opened() {
 }
 
 #[test]
+fn what_might_not_come_back_as_a_copy_in_one_of_its_forms_is_put_to_no_key() {
+    let object = forged(&sealed(TEXT, &["alice"]), &["bob"]);
+    let mail = |fields: usize| format!("{}{}", "X-A: b\r\n".repeat(fields), mail(&object));
+    for (has_copies, fields, readers) in [(true, 700, &["alice"][..]), (true, 800, &[]), (false, 800, &[])] {
+        let site = site("", "", has_copies);
+        assert_eq!(site.readers(&["alice", "bob"], &mail(fields)).0, readers, "{has_copies} {fields}");
+        // Where nobody sends copies none come back.
+        let asked = site.uses.load(Ordering::SeqCst);
+        assert_eq!(asked > 0, fields == 700 || !has_copies, "{has_copies} {fields}: {asked}");
+    }
+}
+
+#[test]
 fn while_the_key_of_one_of_them_is_away_all_wait() {
     for has_copies in [true, false] {
         let site = site("", "", has_copies);
