@@ -2,6 +2,7 @@
 
 mod key;
 pub(crate) mod made;
+mod replaced;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -15,8 +16,9 @@ pub(crate) use self::{
     made::{Made, Pair},
 };
 use self::{
-    key::{Folders, Homes, folder_key, folder_of, message, name_number},
+    key::{Folders, Homes, folder_key, folder_of, message},
     made::AllMade,
+    replaced::{Replaced, Told},
 };
 use crate::{
     journal::{Checkpoint, decoded},
@@ -69,9 +71,9 @@ pub(crate) struct Done {
     /// What became of each message, in the same way.
     made: AllMade,
     /// The messages of which successors are among `messages`, by folder and by what those tell of them.
-    replaced: HashSet<([u8; 8], u64)>,
+    replaced: Replaced<([u8; 8], u64)>,
     /// Those of folders that went.
-    replaced_gone: HashSet<u64>,
+    replaced_gone: Replaced<u64>,
     /// Where each message of folders that went was.
     homes: Homes,
     /// Of which messages that were replaced it is told already that they were put back, and nothing was done with them
@@ -126,11 +128,10 @@ impl Done {
     /// The folder in which a message that was put back was replaced: its own, or else one that went, each told once.
     fn replaced_in(&mut self, origin: &Origin, content: &Content<'_>) -> Option<PathBuf> {
         let Key { folder, message } = Key::of(&self.input, origin, content);
-        let name = name_number(origin);
         let is_told = |folder: [u8; 8]| {
             let key = Key { folder, message };
-            let is_replaced = self.inputs.contains(&key) && self.replaced.contains(&(folder, name));
-            is_replaced && !self.put_back.contains(&key)
+            let tells = || self.replaced.tells(origin, |name| (folder, name));
+            self.inputs.contains(&key) && tells() == Told::Replaced && !self.put_back.contains(&key)
         };
         let (folder, path) = if is_told(folder) {
             (folder, folder_of(&self.input, origin).to_owned())
@@ -163,18 +164,20 @@ impl Done {
         }
         let found = self.find_input(origin, content);
         // Once its successor is noted, a message is removed: whoever meets it again meets what somebody put there. Another one
-        // may have its unique name.
-        let name = || name_number(origin);
-        let is_replaced = |message| self.made.is_replaced(message);
-        let is_put_back = match &found {
+        // may have its unique name, and even its octets.
+        let told = match &found {
             Found::Here if !self.replaced.is_empty() => {
                 let Key { folder, message } = Key::of(&self.input, origin, content);
-                self.replaced.contains(&(folder, name())) && is_replaced(message)
+                (message, self.replaced.tells(origin, |name| (folder, name)))
             }
-            Found::Elsewhere(message) => self.replaced_gone.contains(&name()) && is_replaced(*message),
-            _ => false,
+            Found::Elsewhere(message) => (*message, self.replaced_gone.tells(origin, |name| name)),
+            _ => return found,
         };
-        if is_put_back { Found::PutBack } else { found }
+        match told {
+            (message, Told::Replaced) if self.made.is_replaced(message) => Found::PutBack,
+            (message, Told::Twin) if self.made.is_replaced(message) => Found::Nowhere,
+            _ => found,
+        }
     }
 
     fn find_input(&self, origin: &Origin, content: &Content<'_>) -> Found {
@@ -235,9 +238,13 @@ impl Done {
         self.messages = self.outputs.iter().filter_map(|path| message(path)).collect();
         for (folder, name) in &self.messages {
             let of = predecessor(name);
-            self.replaced.extend(of.map(|of| (folder_key(folder), of)));
+            if let Some(of) = of {
+                self.replaced.insert(of, |name| (folder_key(folder), name));
+            }
             if self.folders.is_gone(folder) {
-                self.replaced_gone.extend(of);
+                if let Some(of) = of {
+                    self.replaced_gone.insert(of, |name| name);
+                }
                 *self.homeless_names.entry(name.clone()).or_default() += 1;
             }
         }

@@ -53,7 +53,7 @@ pub(super) fn families(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<Fam
                 let of = predecessor(&name);
                 let (number, path) = (hash(base(&name).as_encoded_bytes()), folder.join(part).join(name));
                 if let Some(of) = of {
-                    successors.entry(of).or_default().push(path.clone());
+                    successors.entry(of.number).or_default().push(path.clone());
                 }
                 // Several files may have one unique name.
                 by_hash.entry(number).or_default().push(path);
@@ -69,16 +69,23 @@ pub(super) fn families(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<Fam
     Ok(found)
 }
 
-/// Files that have their unique name with others of their folder, by [`number`].
+/// Files that have their unique name with others of their folder, or had it with one that was replaced, by [`number`].
 pub(super) fn twins(beneath: &Beneath, folders: &[PathBuf]) -> Result<HashSet<u64>, BatchError> {
     let mut twins = HashSet::new();
     for folder in folders {
-        let mut numbers = Vec::new();
-        for part in ["new", "cur"] {
-            numbers.extend(names(beneath, &folder.join(part))?.iter().map(|name| number(folder, name)));
+        let (mut numbers, mut went) = (Vec::new(), HashSet::new());
+        let mut all = names(beneath, &folder.join("new"))?;
+        all.extend(names(beneath, &folder.join("cur"))?);
+        for name in &all {
+            numbers.push(number(folder, name));
+            went.extend(predecessor(name).filter(|of| of.info.is_some()).map(|of| of.number));
         }
         numbers.sort_unstable();
         twins.extend(numbers.array_windows().filter(|[one, other]| one == other).map(|[one, _]| *one));
+        if !went.is_empty() {
+            let left = all.iter().filter(|name| went.contains(&hash(base(name).as_encoded_bytes())));
+            twins.extend(left.map(|name| number(folder, name)));
+        }
     }
     Ok(twins)
 }

@@ -13,7 +13,7 @@ mod tree;
 
 pub use delivery::MaildirDelivery;
 pub(crate) use delivery::numbered_name;
-pub(crate) use name::{base, hash, predecessor, successor, successor_of_twin};
+pub(crate) use name::{Predecessor, base, hash, info_number, predecessor, successor, successor_of_twin};
 pub use replace::MaildirReplacer;
 pub use sink::MaildirSink;
 pub use source::MaildirSource;

@@ -69,15 +69,24 @@ fn marked(name: &OsStr, marker: &str, octets: &[u8]) -> OsString {
     with_info(OsStr::from_bytes(&new), name)
 }
 
-/// The [`hash`] of the unique name that a message is the successor of, if it is one.
-pub(crate) fn predecessor(name: &OsStr) -> Option<u64> {
+/// What a name tells of the file that its message was in before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Predecessor {
+    /// The [`hash`] of its unique name.
+    pub(crate) number: u64,
+    /// That of its flags, see [`info_number`], if another one had its unique name.
+    pub(crate) info: Option<u32>,
+}
+
+/// What a message is the successor of, if it is one.
+pub(crate) fn predecessor(name: &OsStr) -> Option<Predecessor> {
     marker(name).map(|marker| marker.of)
 }
 
 /// Whether a file can be what the message in another one became, by their names.
 pub(super) fn may_be_successor(name: &OsStr, of: &OsStr) -> bool {
-    marker(name).is_some_and(|marker| {
-        marker.of == hash(base(of).as_bytes()) && marker.of_info.is_none_or(|info| info == info_number(of))
+    predecessor(name).is_some_and(|told| {
+        told.number == hash(base(of).as_bytes()) && told.info.is_none_or(|info| info == info_number(of))
     })
 }
 
@@ -85,8 +94,7 @@ pub(super) fn may_be_successor(name: &OsStr, of: &OsStr) -> bool {
 #[derive(Clone, Copy, Debug)]
 struct Marker {
     length: usize,
-    of: u64,
-    of_info: Option<u32>,
+    of: Predecessor,
 }
 
 fn marker(name: &OsStr) -> Option<Marker> {
@@ -110,16 +118,16 @@ fn marker_at_end(part: &[u8]) -> Option<Marker> {
         std::str::from_utf8(digits).ok().filter(|_| lower && before.last() == Some(&letter))
     };
     if let Some(digits) = digits_after(b'R', 16) {
-        let of = u64::from_str_radix(digits, 16).ok()?;
-        return Some(Marker { length: 17, of, of_info: None });
+        let number = u64::from_str_radix(digits, 16).ok()?;
+        return Some(Marker { length: 17, of: Predecessor { number, info: None } });
     }
-    let (of, info) = digits_after(b'T', 24)?.split_at_checked(16)?;
-    let (of, info) = (u64::from_str_radix(of, 16).ok()?, u32::from_str_radix(info, 16).ok()?);
-    Some(Marker { length: 25, of, of_info: Some(info) })
+    let (number, info) = digits_after(b'T', 24)?.split_at_checked(16)?;
+    let (number, info) = (u64::from_str_radix(number, 16).ok()?, u32::from_str_radix(info, 16).ok()?);
+    Some(Marker { length: 25, of: Predecessor { number, info: Some(info) } })
 }
 
 /// A number for the flags in a name.
-fn info_number(name: &OsStr) -> u32 {
+pub(crate) fn info_number(name: &OsStr) -> u32 {
     u32::try_from(hash(info(name).as_bytes()) >> 32).unwrap_or_default()
 }
 
@@ -187,8 +195,9 @@ mod tests {
             let second = successor(&first, b"b\n");
             assert_ne!(base(&first), base(OsStr::new(name)));
             assert_ne!(base(&first), base(&second));
-            assert_eq!(predecessor(&first), Some(hash(base(OsStr::new(name)).as_bytes())), "{name}");
-            assert_eq!(predecessor(&second), Some(hash(base(&first).as_bytes())), "{name}");
+            let of = |name| Some(Predecessor { number: hash(base(name).as_bytes()), info: None });
+            assert_eq!(predecessor(&first), of(OsStr::new(name)), "{name}");
+            assert_eq!(predecessor(&second), of(&first), "{name}");
             // It does not grow with each change.
             assert_eq!(second.len(), first.len(), "{name}");
             let info = |name: &OsStr| name.to_string_lossy().split_once(':').map(|(_, info)| info.to_owned());
@@ -201,7 +210,8 @@ mod tests {
     fn a_successor_of_a_twin_is_of_the_file_with_its_flags_only() {
         let [read, replied] = ["1.M1P2.host:2,S", "1.M1P2.host:2,RS"].map(OsStr::new);
         let of_read = successor_of_twin(read, b"a\n");
-        assert_eq!(predecessor(&of_read), predecessor(&successor(read, b"a\n")));
+        let number = |name: &OsStr| predecessor(name).unwrap().number;
+        assert_eq!(number(&of_read), number(&successor(read, b"a\n")));
         assert!(may_be_successor(&of_read, read) && !may_be_successor(&of_read, replied));
         assert!(may_be_successor(&successor(read, b"a\n"), replied));
         // And the next one is one like any other.

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -140,21 +140,23 @@ impl MaildirReplacer {
             let (sum, state) = read(&self.beneath, &path)?;
             Ok((path, sum, state))
         };
+        let may_be = |name: &OsStr, (path, ..): &(PathBuf, Summed, State)| {
+            may_be_successor(name, path.file_name().unwrap_or_default())
+        };
         let mut predecessors: Vec<(PathBuf, Summed, State)> =
             family.predecessors.into_iter().map(with_sum).collect::<Result<_, BatchError>>()?;
         let mut unknown = Vec::new();
         for successor in family.successors {
             let (sum, _) = read(&self.beneath, &successor)?;
             let name = successor.file_name().unwrap_or_default();
-            let is = |wanted| {
-                predecessors
-                    .iter()
-                    .position(|(path, had, _)| done.pair(&Made::new((path, had), (name, &sum))) == wanted)
-            };
-            if let Some(at) = is(done::Pair::Noted) {
+            let pair =
+                |(path, had, _): &(PathBuf, Summed, State)| done.pair(&Made::new((path, had), (name, &sum)));
+            // Of two with one unique name and the same octets the journal does not tell which it was: the flags do.
+            let goes = |one: &_| pair(one) == done::Pair::Noted && may_be(name, one);
+            if let Some(at) = predecessors.iter().position(goes) {
                 let (predecessor, _, state) = predecessors.swap_remove(at);
                 self.pairs.push(Pair { successor, predecessor, state: Some(state), told: None });
-            } else if is(done::Pair::Begun).is_some() {
+            } else if predecessors.iter().any(|one| pair(one) == done::Pair::Begun) {
                 again.push(successor);
             } else {
                 unknown.push(successor);
@@ -163,9 +165,11 @@ impl MaildirReplacer {
         for successor in unknown {
             // Of one that this run made of another message, it is known which messages it replaced.
             let is_ours = done.has_output(&successor);
-            let in_its_place = |(path, sum, _): &&(PathBuf, Summed, State)| {
+            let name = successor.file_name().unwrap_or_default();
+            let in_its_place = |one: &&(PathBuf, Summed, State)| {
+                let (path, sum, _) = one;
                 let origin = Origin { file: path.as_path().into(), offset: None };
-                !is_ours || done.has_replaced(&origin, &Content::Sum(&sum.sha256))
+                may_be(name, one) && (!is_ours || done.has_replaced(&origin, &Content::Sum(&sum.sha256)))
             };
             if let Some((predecessor, ..)) = predecessors.iter().find(in_its_place) {
                 let first = "This run has not made it of that as it is now; to go on by --resume";

@@ -67,7 +67,7 @@ impl Given {
     /// Whether a file of a folder is neither one of them nor what became of one.
     fn is_new(&self, folder: &Path, name: &OsStr) -> bool {
         !self.messages.contains(&number(folder, name))
-            && !predecessor(name).is_some_and(|number| self.numbers.contains(&number))
+            && !predecessor(name).is_some_and(|of| self.numbers.contains(&of.number))
     }
 
     /// It was not there any more; should it come back, it is as good as new.

@@ -251,6 +251,59 @@ fn what_became_of_one_twin_stops_no_later_run_because_of_the_other() {
 }
 
 #[test]
+fn what_an_earlier_run_made_of_one_twin_stops_no_run_that_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    twins(&input);
+    // Given a run that ended, and left one of three twins as it was,
+    replace(&input, "cur/1.M1P2.host:2,R", true).unwrap();
+    fs::remove_file(input.with_extension("report")).unwrap();
+    // when another one is stopped, it is gone on with,
+    let before = files(&input);
+    late(&input);
+    let stopped = replace(&input, "", false).unwrap_err().error;
+    assert!(matches!(stopped, batch::error::BatchError::Interrupted), "{stopped}");
+    replace(&input, "", true).unwrap();
+    // and nothing was taken away.
+    let after = files(&input);
+    assert!(before.iter().all(|(path, octets)| after.get(path) == Some(octets)));
+    assert_eq!(after.len(), 405);
+    let checked = check(&input.with_extension("report"), std::slice::from_ref(&input)).unwrap();
+    assert_eq!((checked.good, checked.count), (405, 0), "{:?}", checked.problems);
+}
+
+#[test]
+fn of_twins_with_the_same_octets_both_stay_when_a_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(input.join(part)).unwrap();
+    }
+    // Given a run that was stopped between them,
+    let same = "Subject: x\n\nsame\n";
+    fs::write(input.join("new/4.M1P2.host"), same).unwrap();
+    fs::write(input.join("cur/4.M1P2.host:2,S"), same).unwrap();
+    for number in 0..400 {
+        fs::write(input.join(format!("cur/4.M1P2.host.{number:03}:2,")), "Subject: x\n\nlate\n").unwrap();
+    }
+    let stopped = replace(&input, "-", false).unwrap_err().error;
+    assert!(matches!(stopped, batch::error::BatchError::Interrupted), "{stopped}");
+    let found = bodies(&input);
+    let count = |body: &str| found.iter().filter(|found| *found == body).count();
+    assert_eq!((count("SAME\n"), count("same\n")), (1, 1));
+    // then there is one of each afterwards, with its flags.
+    replace(&input, "-", true).unwrap();
+    let found = bodies(&input);
+    let left: Vec<&String> = found.iter().filter(|body| *body != "LATE\n").collect();
+    assert_eq!(left, ["SAME\n", "SAME\n"]);
+    let is_read = |path: &Path| path.starts_with("cur") && path.to_string_lossy().ends_with(":2,S");
+    assert_eq!(files(&input).keys().filter(|path| path.starts_with("new")).count(), 1);
+    assert_eq!(files(&input).keys().filter(|path| is_read(path)).count(), 1);
+    let checked = check(&input.with_extension("report"), std::slice::from_ref(&input)).unwrap();
+    assert_eq!((checked.good, checked.count), (402, 0), "{:?}", checked.problems);
+}
+
+#[test]
 fn no_name_is_too_long_for_what_the_message_becomes() {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
