@@ -163,7 +163,7 @@ fn decompressed(octets: &[u8], whole: Room) -> Option<Vec<u8>> {
 
 /// The edits that put an opened entity in the place of the ciphertext: its `Content-*` fields and its body.
 /// No other field of its header gets out: RFC 8551 gives them no meaning, attackers do. `None` if its fields
-/// are larger than MTAs take, or if something binary must stay as it is, because it is signed, and would not.
+/// are more or larger than is taken, or if something binary must stay as it is, because it is signed, and would not.
 pub(crate) fn put_in_place(outer: &MimeEntity<'_>, octets: &[u8]) -> Option<Edits> {
     let inner = MimeEntity::parse(octets);
     // Inside, content may be binary; outside, mail transport would damage that. What cannot be made safe,
@@ -181,7 +181,7 @@ pub(crate) fn put_in_place(outer: &MimeEntity<'_>, octets: &[u8]) -> Option<Edit
         }
     }
     let size: usize = append.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (size <= MAX_FIELDS).then(|| Edits {
+    (size <= MAX_FIELDS && append.len() <= MOST_FIELDS).then(|| Edits {
         remove: content_fields(outer),
         append,
         body: Some(inner.body().to_vec()),
@@ -271,6 +271,8 @@ fn clean_value(value: &[u8]) -> String {
     out
 }
 
+/// The milter takes no more of them in what comes, and a copy comes back.
+const MOST_FIELDS: usize = 50;
 /// Postfix cuts a field at 60,000 octets without a word.
 const MAX_FIELDS: usize = 50_000;
 
@@ -296,6 +298,16 @@ mod tests {
             assert!(entity.ends_with(content), "{content:?}: {entity:?}");
             assert_eq!(entity.len() > content.len(), header, "{content:?}: {entity:?}");
             assert!(!header || entity.starts_with("Content-Type: text/plain; charset="), "{entity:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_fields_come_out_than_may_come_in() {
+        let outer = MimeEntity::parse(b"Content-Type: application/pkcs7-mime\r\n\r\nx\r\n");
+        // Beside these there is MIME-Version.
+        for (fields, may) in [(48, true), (49, false)] {
+            let inner = format!("Content-Type: text/plain\r\n{}\r\nx\r\n", "Content-A: b\r\n".repeat(fields));
+            assert_eq!(put_in_place(&outer, inner.as_bytes()).is_some(), may, "{fields}");
         }
     }
 

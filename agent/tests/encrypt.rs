@@ -474,8 +474,10 @@ fn who_may_not_be_removed_gets_the_form_that_stays() {
 fn where_the_mta_may_not_find_whom_it_is_to_remove_all_get_copies() {
     let agent = agent(WISHED);
     let message = letter(&["p256"], &[]);
-    for (names, copies) in [(&["p256", "nobody", "none"][..], 2), (&["p256"], 0), (&["nobody", "none"], 0)] {
-        let envelope = Envelope { told: Told::Rewritten, ..envelope(names) };
+    let cases = [(&["p256", "nobody", "none"][..], 2), (&["p256"], 0), (&["nobody", "none"], 0)];
+    let all = [Told::Rewritten, Told::Unclear].into_iter().flat_map(|told| cases.map(|case| (told, case)));
+    for (told, (names, copies)) in all {
+        let envelope = Envelope { told, ..envelope(names) };
         let outcome = treat(&agent, &envelope, &message).unwrap();
         assert_eq!((outcome.copies.len(), outcome.edits.remove_recipients.len()), (copies, 0), "{names:?}");
         if copies == 0 {

@@ -103,6 +103,7 @@ impl Gate for Keeper {
             return Ok(Box::new(move |ended| {
                 let told = told(may_not_sign, ended);
                 if may_not_sign && is_rejected(&told, ended) {
+                    restraint.in_vain(user, Instant::now());
                     restraint.rejected(user, Instant::now());
                 }
                 Ok(told)

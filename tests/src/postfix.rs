@@ -223,7 +223,8 @@ milter_default_action = tempfail
 const PACKAGE: &str = "postfix";
 const PATIENCE: Duration = Duration::from_secs(30);
 const LIFETIME_SECONDS: &str = "3000";
-/// What `README.md` has a server for copies set, whatever main.cf says.
+/// What `README.md` has a server for copies set, whatever main.cf says; and that no filter sees them, so that tests can tell by which
+/// way something came.
 const OF_COPIES: &str = "  -o content_filter= -o smtpd_discard_ehlo_keywords=\n";
 const SERVICES: &str = "pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup

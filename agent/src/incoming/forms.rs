@@ -67,7 +67,9 @@ impl<'a> Making<'a> {
     ) -> Self {
         let bodies = Bodies::of(message.octets().len(), counted);
         let may_part = agent.can_split && envelope.is_removable();
-        let fit = Fit::of(message, envelope, agent.mta_message_octets());
+        // What comes back as a copy must be taken by the milter, too.
+        let most = agent.max_message_octets().unwrap_or(usize::MAX);
+        let fit = Fit::of(message, envelope, agent.mta_message_octets().map(|limit| limit.min(most)));
         Self { agent, envelope, message, at, answers: Answers::default(), bodies, fit, counted, may_part }
     }
 
