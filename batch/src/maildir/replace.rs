@@ -151,12 +151,18 @@ impl MaildirReplacer {
             let name = successor.file_name().unwrap_or_default();
             let pair =
                 |(path, had, _): &(PathBuf, Summed, State)| done.pair(&Made::new((path, had), (name, &sum)));
+            // The same names and octets may be in another folder, of which that is noted.
+            let is_noted = done.has_output(&successor);
             // Of two with one unique name and the same octets the journal does not tell which it was: the flags do.
-            let goes = |one: &_| pair(one) == done::Pair::Noted && may_be(name, one);
+            let goes = |one: &_| is_noted && pair(one) == done::Pair::Noted && may_be(name, one);
             if let Some(at) = predecessors.iter().position(goes) {
                 let (predecessor, _, state) = predecessors.swap_remove(at);
                 self.pairs.push(Pair { successor, predecessor, state: Some(state), told: None });
-            } else if predecessors.iter().any(|one| pair(one) == done::Pair::Begun) {
+            } else if predecessors.iter().any(|one| match pair(one) {
+                done::Pair::Begun => true,
+                done::Pair::Noted => !is_noted,
+                done::Pair::Unknown => false,
+            }) {
                 again.push(successor);
             } else {
                 unknown.push(successor);

@@ -305,7 +305,20 @@ fn a_run_in_place_killed_at_any_instant_loses_nothing_and_ends_like_an_uninterru
                     Left::Nothing
                 }
             });
-            assert!(files(&whole) == files(&at), "{kind}: the outputs differ");
+            let (one, other) = (files(&whole), files(&at));
+            let only = |one: &BTreeMap<PathBuf, Vec<u8>>, other: &BTreeMap<PathBuf, Vec<u8>>| {
+                let is_other = |(path, octets): &(&PathBuf, &Vec<u8>)| other.get(*path) != Some(*octets);
+                one.iter()
+                    .filter(is_other)
+                    .map(|(path, octets)| (path.clone(), octets.len()))
+                    .collect::<Vec<_>>()
+            };
+            assert!(
+                one == other,
+                "{kind}: {:?} are expected, {:?} are there",
+                only(&one, &other),
+                only(&other, &one)
+            );
             assert_eq!(
                 report(&whole.with_extension("report")).len(),
                 report(&at.with_extension("report")).len()
