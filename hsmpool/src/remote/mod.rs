@@ -20,6 +20,7 @@ mod pins;
 mod pool;
 mod receipts;
 mod report;
+mod served_keys;
 mod server;
 mod wire;
 

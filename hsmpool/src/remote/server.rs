@@ -12,7 +12,7 @@ use std::{
     os::unix::net::UnixStream,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -28,11 +28,11 @@ use super::{
     inquiries::{Inquiries, LONGEST_INFO},
     outbox::{Cork, Outbox, flush_corked},
     receipts::Receipts,
-    wire::{Ask, FromServer, Greeting, Hello, KeyDefinition, MAGIC, MAX_KEYS, ToServer, VERSION, WireAnswer},
+    served_keys::{ServedKey, ServedKeys},
+    wire::{Ask, FromServer, Greeting, Hello, MAGIC, ToServer, VERSION, WireAnswer},
 };
 use crate::{
     Pool,
-    public_key::{KeyName, key_identifier, sha256},
     request::{Answer, Lane, Outcome, Pending},
 };
 
@@ -93,24 +93,6 @@ struct Duty {
     connection: Arc<Connection>,
     id: u64,
     closing: Option<Closing>,
-}
-
-/// The keys that a client has defined, by number.
-struct ServedKeys {
-    keys: Vec<ServedKey>,
-    /// The number of the next one, in a circle.
-    next: usize,
-    /// The octets that they take, and those of all connections of its user.
-    own: usize,
-    all: Option<Arc<AtomicUsize>>,
-}
-
-/// A key that a client has defined.
-struct ServedKey {
-    /// `None`: its client might not use it.
-    name: Option<Arc<KeyName>>,
-    description: Box<str>,
-    sha256: [u8; 32],
 }
 
 impl Server {
@@ -456,74 +438,6 @@ impl Drop for Duty {
     }
 }
 
-impl ServedKeys {
-    fn new(all: Option<Arc<AtomicUsize>>) -> Self {
-        Self { keys: Vec::new(), next: 0, own: 0, all }
-    }
-
-    fn push(&mut self, key: ServedKey) -> Result<(), ServeError> {
-        let more = key.octets();
-        let less = self.keys.get(self.next).map_or(0, ServedKey::octets);
-        self.own = self.own + more - less;
-        if let Some(all) = &self.all {
-            all.fetch_sub(less, Ordering::Relaxed);
-            if all.fetch_add(more, Ordering::Relaxed) + more > MOST_DEFINED {
-                let told = format!("its user has defined keys of more than {MOST_DEFINED} octets");
-                return Err(ServeError::Protocol(told));
-            }
-        }
-        match self.keys.get_mut(self.next) {
-            Some(oldest) => *oldest = key,
-            None => self.keys.push(key),
-        }
-        self.next = (self.next + 1) % usize::try_from(MAX_KEYS).unwrap_or(usize::MAX);
-        Ok(())
-    }
-
-    fn get(&self, number: u32) -> Option<&ServedKey> {
-        self.keys.get(usize::try_from(number).ok()?)
-    }
-}
-
-impl Drop for ServedKeys {
-    fn drop(&mut self) {
-        if let Some(all) = &self.all {
-            all.fetch_sub(self.own, Ordering::Relaxed);
-        }
-    }
-}
-
-impl ServedKey {
-    /// A key that shows no public part is found by `CKA_ID` alone: a client that is asked for permission must not
-    /// say that one key has another's.
-    fn new(definition: &KeyDefinition<'_>, gate: &dyn Gate) -> Self {
-        let info = definition.public_key_info;
-        let all = definition.description;
-        let description: Box<str> =
-            all.get(..all.floor_char_boundary(LONGEST_DESCRIPTION)).unwrap_or_default().into();
-        let sha256 = sha256([info]);
-        let name = || {
-            let ids = if gate.believes_ids() {
-                definition.ids.clone()
-            } else {
-                key_identifier(info).into_iter().collect()
-            };
-            Arc::new(KeyName::of_parts(info, ids, description.to_string()))
-        };
-        Self { name: gate.shows(&sha256).then(name), sha256, description }
-    }
-
-    /// What it takes, about: a public key is there in two forms.
-    fn octets(&self) -> usize {
-        let name = self.name.as_ref().map_or(0, |name| 2 * name.info.len() + name.description.len());
-        name + self.description.len() + 128
-    }
-}
-
-/// How many octets of keys a user may have defined: three connections have room for as many keys as can be.
-const MOST_DEFINED: usize = 64 * 1024 * 1024;
-/// Of what a key is called, so many octets are kept: more than a line of the audit has.
-const LONGEST_DESCRIPTION: usize = 400;
 /// How many requests of a connection may be without an answer.
 pub(super) const WINDOW: u32 = 1024;
 /// How many octets of answers may wait for a client before it is not read any more.
@@ -538,59 +452,3 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 /// Nobody waits longer.
 const LONGEST_DEADLINE: Duration = Duration::from_mins(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{public_key::rsa_info, remote::gate::Open};
-
-    #[test]
-    fn only_a_parent_is_believed_what_identifies_a_key() {
-        let info = rsa_info(&[0xc5; 256], &[1, 0, 1]).unwrap();
-        let ids = vec![b"another's".to_vec()];
-        let definition = KeyDefinition { public_key_info: &info, ids: ids.clone(), description: "it" };
-        let ids_for = |gate: &dyn Gate| ServedKey::new(&definition, gate).name.unwrap().ids.clone();
-        assert_eq!(ids_for(&Open), ids);
-        assert_eq!(ids_for(&Showing(true)), [key_identifier(&info).unwrap()]);
-        assert!(ServedKey::new(&definition, &Showing(false)).name.is_none());
-    }
-
-    /// Shows all keys, or none.
-    struct Showing(bool);
-
-    impl Gate for Showing {
-        fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
-            Ok(Box::new(|_| Ok(Told::AsItIs)))
-        }
-
-        fn shows(&self, _key: &[u8; 32]) -> bool {
-            self.0
-        }
-    }
-
-    #[test]
-    fn a_user_has_so_many_octets_of_keys_over_all_connections_and_gets_them_back() {
-        let all = Arc::new(AtomicUsize::new(0));
-        let fill = |keys: &mut ServedKeys| {
-            let definition =
-                KeyDefinition { public_key_info: &[0x30; 4096], ids: Vec::new(), description: "it" };
-            (0..2 * MAX_KEYS)
-                .take_while(|_| keys.push(ServedKey::new(&definition, &Showing(true))).is_ok())
-                .count()
-        };
-        let (mut first, mut second) =
-            (ServedKeys::new(Some(Arc::clone(&all))), ServedKeys::new(Some(Arc::clone(&all))));
-        let had = fill(&mut first);
-        assert!((7000..9000).contains(&had), "{had}");
-        assert_eq!(fill(&mut second), 0);
-        drop((first, second));
-        assert_eq!(all.load(Ordering::Relaxed), 0);
-        // What comes after all that there may be takes the place of the oldest.
-        let mut keys = ServedKeys::new(Some(Arc::clone(&all)));
-        for _ in 0..2 * MAX_KEYS {
-            let definition = KeyDefinition { public_key_info: b"short", ids: Vec::new(), description: "it" };
-            keys.push(ServedKey::new(&definition, &Showing(true))).unwrap();
-        }
-        assert_eq!(keys.keys.iter().map(ServedKey::octets).sum::<usize>(), all.load(Ordering::Relaxed));
-    }
-}
