@@ -1,13 +1,18 @@
-//! What several tests ask of a delivered mail.
+//! What several tests ask of a delivered mail, and of the spool.
 
 use testkit::sink::Delivered;
 use testkit::{Lab, mime};
 
 /// The one verdict in our name: the word behind `smime=`. It must stand above every other field.
 pub(crate) fn verdict(mail: &Delivered) -> String {
+    assert_eq!(mime::field_names(&mail.octets)[0], "authentication-results", "at the top: {mail:?}");
+    verdict_below(mail)
+}
+
+/// The same, below fields of those who had the mail after us.
+pub(crate) fn verdict_below(mail: &Delivered) -> String {
     let ours = our_results(mail);
     assert_eq!(ours.len(), 1, "one field in our name: {mail:?}");
-    assert_eq!(mime::field_names(&mail.octets)[0], "authentication-results", "at the top: {mail:?}");
     let result = ours[0].split_once("smime=").expect("a method").1;
     result.chars().take_while(char::is_ascii_alphabetic).collect()
 }
@@ -36,4 +41,14 @@ pub(crate) fn assert_same_content(left: &[u8], right: &[u8]) {
         leaves.iter().map(|leaf| format!("{} of {} octets", leaf.media_type, leaf.octets.len())).collect()
     };
     assert!(left == right, "different content: {:?} and {:?}", types(&left), types(&right));
+}
+
+/// Of how many messages copies wait in the spool of a lab whose `state` is so called.
+pub(crate) fn waiting(lab: &Lab) -> usize {
+    let files = std::fs::read_dir(lab.workdir.join("state")).unwrap();
+    let waits = |path: &std::path::PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("new" | "ready" | "doubtful"))
+    };
+    files.map(|file| file.unwrap().path()).filter(waits).count()
 }

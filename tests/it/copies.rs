@@ -9,6 +9,8 @@ use testkit::sink::Delivered;
 use testkit::smtp::Origin;
 use testkit::{Lab, mime, wait};
 
+use crate::common::waiting;
+
 const NOBODY: &str = "nobody@partner.example";
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -171,16 +173,6 @@ fn copies_go_back_through_a_socket_that_only_postfix_can_make() {
     running.sink.wait_for(4, PATIENCE).unwrap();
     wait::until("an empty spool", PATIENCE, || Ok((waiting(&running.lab) == 0).then_some(()))).unwrap();
     running.milter.stop().unwrap();
-}
-
-/// How many copies wait in the spool.
-fn waiting(lab: &Lab) -> usize {
-    let files = std::fs::read_dir(lab.workdir.join("state")).unwrap();
-    let waits = |path: &std::path::PathBuf| {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        matches!(extension, Some("new" | "ready" | "doubtful"))
-    };
-    files.map(|file| file.unwrap().path()).filter(waits).count()
 }
 
 #[test]

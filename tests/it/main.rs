@@ -24,6 +24,8 @@ mod evading_rules;
 #[cfg(test)]
 mod every_mta;
 #[cfg(test)]
+mod filtered;
+#[cfg(test)]
 mod forged;
 #[cfg(test)]
 mod full;

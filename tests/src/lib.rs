@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod command;
 pub mod config;
+pub mod filter;
 pub mod isolated;
 pub mod lab;
 pub mod mail;

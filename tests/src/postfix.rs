@@ -122,11 +122,27 @@ impl Postfix {
         wait::until("Postfix to reload", PATIENCE, || Ok((reloads() > before).then_some(())))
     }
 
+    /// Changes one setting of the server for copies, as `-o` in its line does, and lets it read it.
+    pub fn set_for_copies(&self, back: Back, setting: &str) -> Result<()> {
+        let service = match back {
+            Back::Port(port) => format!("127.0.0.1:{port}/inet"),
+            Back::Socket => "reinject/unix".to_owned(),
+        };
+        let setting = format!("{service}/{setting}");
+        command::succeed(PACKAGE, self.command("postconf").args(["-P", &setting]))?;
+        self.reload()
+    }
+
     /// Adds an SMTP server on a port of its own that asks another milter; gives the port.
     pub fn add_server(&self, milter: &str) -> Result<u16> {
+        self.add_server_with(&format!("-o smtpd_milters={milter}"))
+    }
+
+    /// Adds an SMTP server on a port of its own, with these options; gives the port.
+    pub fn add_server_with(&self, options: &str) -> Result<u16> {
         let port = wait::free_port()?;
         let services = self.base.join("etc/master.cf");
-        let server = format!("127.0.0.1:{port} inet n - n - - smtpd\n  -o smtpd_milters={milter}\n");
+        let server = format!("127.0.0.1:{port} inet n - n - - smtpd\n  {options}\n");
         fs::write(&services, format!("{}{server}", fs::read_to_string(&services)?))?;
         self.reload()?;
         wait::until("the server to answer", PATIENCE, || Ok(Client::greet(port).ok()))?;
@@ -223,9 +239,9 @@ milter_default_action = tempfail
 const PACKAGE: &str = "postfix";
 const PATIENCE: Duration = Duration::from_secs(30);
 const LIFETIME_SECONDS: &str = "3000";
-/// What `README.md` has a server for copies set, whatever main.cf says; and that no filter sees them, so that tests can tell by which
-/// way something came.
-const OF_COPIES: &str = "  -o content_filter= -o smtpd_discard_ehlo_keywords=\n";
+/// What `README.md` has a server for copies set, whatever main.cf says.
+const OF_COPIES: &str =
+    "  -o smtpd_discard_ehlo_keywords=\n  -o smtpd_client_restrictions=permit_mynetworks,reject\n";
 const SERVICES: &str = "pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr

@@ -12,7 +12,7 @@ use std::{fmt, fs, io};
 use anyhow::{Context as _, Result, bail};
 
 /// A mail that arrived.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// `MAIL FROM` without angle brackets and parameters.
     pub from: String,
@@ -210,18 +210,18 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 /// The parameters of a MAIL or RCPT command.
-fn parameters(command: &str) -> String {
+pub(crate) fn parameters(command: &str) -> String {
     command.rsplit_once('>').map_or_else(String::new, |(_, parameters)| parameters.trim().to_owned())
 }
 
 /// The path of a MAIL or RCPT command, without angle brackets.
-fn path(command: &str) -> String {
+pub(crate) fn path(command: &str) -> String {
     let path = command.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
     path.map(|(path, _)| path.to_owned()).unwrap_or_default()
 }
 
 /// The octets after DATA up to the final dot (RFC 5321 4.5.2).
-fn unstuffed(reader: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
+pub(crate) fn unstuffed(reader: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
     let mut octets = Vec::new();
     loop {
         let start = octets.len();
