@@ -181,7 +181,7 @@ pub(crate) fn put_in_place(outer: &MimeEntity<'_>, octets: &[u8]) -> Option<Edit
         }
     }
     let size: usize = append.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (size <= MAX_FIELDS && append.len() <= MOST_FIELDS).then(|| Edits {
+    (size <= MAX_FIELDS && append.len() <= MOST_CONTENT_FIELDS).then(|| Edits {
         remove: content_fields(outer),
         append,
         body: Some(inner.body().to_vec()),
@@ -271,8 +271,9 @@ fn clean_value(value: &[u8]) -> String {
     out
 }
 
-/// The milter takes no more of them in what comes, and a copy comes back.
-const MOST_FIELDS: usize = 50;
+/// How many fields may describe the content, in what comes and in what comes out of it: a copy of either comes back. Those of
+/// ciphertext are removed only where it opens, which its sender shall not learn from the time that takes.
+pub const MOST_CONTENT_FIELDS: usize = 50;
 /// Postfix cuts a field at 60,000 octets without a word.
 const MAX_FIELDS: usize = 50_000;
 
@@ -309,6 +310,21 @@ mod tests {
             let inner = format!("Content-Type: text/plain\r\n{}\r\nx\r\n", "Content-A: b\r\n".repeat(fields));
             assert_eq!(put_in_place(&outer, inner.as_bytes()).is_some(), may, "{fields}");
         }
+    }
+
+    #[test]
+    fn what_stays_beside_what_comes_out_is_none_of_what_is_counted() {
+        let names =
+            ["MIME-Version-X", "Content-\u{e4}", "Content-A B", "MIME-Version ", "Content-", "content-x"];
+        let header: String = names.iter().map(|name| format!("{name}: x\r\n").repeat(40)).collect();
+        let message = format!("{header}Content-Type: application/pkcs7-mime\r\n\r\nx\r\n");
+        let message = Message::from_owned(message.into_bytes());
+        let inner = format!("Content-Type: text/plain\r\n{}\r\nx\r\n", "Content-A: b\r\n".repeat(48));
+        let edits = put_in_place(&message.entity(), inner.as_bytes()).unwrap();
+        let opened = edits.apply(&message);
+        let counted =
+            opened.entity().header().fields().filter(|field| is_content_field(field.name())).count();
+        assert_eq!(counted, MOST_CONTENT_FIELDS, "{}", String::from_utf8_lossy(opened.octets()));
     }
 
     #[test]

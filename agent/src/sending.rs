@@ -306,7 +306,7 @@ pub(crate) fn content_fields(entity: &MimeEntity<'_>) -> Vec<FieldRef> {
 
 /// Whether a field describes the content. A name that RFC 5322 does not allow is left where it is: an
 /// MTA would not find it.
-pub(crate) fn is_content_field(name: &str) -> bool {
+pub fn is_content_field(name: &str) -> bool {
     let is_content = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("content-"));
     (is_content || name.eq_ignore_ascii_case("MIME-Version"))
         && name.bytes().all(|octet| octet.is_ascii_graphic())

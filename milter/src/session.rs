@@ -11,7 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use agent::{Envelope, Told, may_be_recipient};
+use agent::{Envelope, MOST_CONTENT_FIELDS, Told, is_content_field, may_be_recipient};
 use smime::mime::{Message, MessageBuilder};
 
 use crate::asked;
@@ -68,7 +68,7 @@ pub(crate) enum Refusal {
     #[error("the header is larger than {MAX_HEADER_OCTETS} octets")]
     HeaderTooLarge,
     #[error(
-        "the header has more than {MAX_FIELDS} fields, or more than {MAX_CONTENT_FIELDS} about the content"
+        "the header has more than {MAX_FIELDS} fields, or more than {MOST_CONTENT_FIELDS} about the content"
     )]
     TooManyFields,
     #[error("the message is larger than the milter's max-message-bytes")]
@@ -200,11 +200,10 @@ impl Session {
             return;
         }
         transaction.fields += 1;
-        let is_of_content = [&b"Content-"[..], b"MIME-Version"]
-            .iter()
-            .any(|start| name.get(..start.len()).is_some_and(|name| name.eq_ignore_ascii_case(start)));
+        // Those alone that are taken off what is opened: what stays would count in that, and not in what stays closed.
+        let is_of_content = str::from_utf8(name).is_ok_and(is_content_field);
         transaction.content_fields += usize::from(is_of_content);
-        if transaction.fields > MAX_FIELDS || transaction.content_fields > MAX_CONTENT_FIELDS {
+        if transaction.fields > MAX_FIELDS || transaction.content_fields > MOST_CONTENT_FIELDS {
             transaction.refuse(Refusal::TooManyFields);
             return;
         }
@@ -344,9 +343,6 @@ const MAX_HEADER_OCTETS: usize = 256 * 1024;
 /// An MTA looks for each field that is to be removed from the header's beginning. With ten thousand of them Postfix's cleanup takes
 /// seconds, and then ends.
 const MAX_FIELDS: usize = 1000;
-
-/// Those of ciphertext are removed only where it opens, which its sender shall not learn from the time that takes.
-const MAX_CONTENT_FIELDS: usize = 50;
 
 /// Sender and recipients; some 10,000 of usual length.
 const MAX_ENVELOPE_OCTETS: usize = 512 * 1024;
