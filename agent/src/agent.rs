@@ -248,6 +248,13 @@ impl Agent {
         self
     }
 
+    /// Has it count on messages being taken up to this length, copies too, whatever the settings say.
+    #[must_use]
+    pub fn with_max_message_octets(mut self, octets: usize) -> Self {
+        self.max_message_octets = Some(octets);
+        self
+    }
+
     /// Whether each use of a key is written down, which may take long.
     pub(crate) fn is_audited(&self) -> bool {
         self.audit.is_some()

@@ -53,7 +53,9 @@ impl Generation {
         // After all that may fail: vendors' modules do not like it if the process ends while they begin.
         let pool = start_pool(&settings, Lane::Interactive)?;
         keys::report_missing(&settings, &pool);
-        let (treat, prefetch) = treatment(&settings, &pool, cache.as_ref(), spool.as_ref(), audit.as_ref())?;
+        let most = milter.max_message_bytes;
+        let (treat, prefetch) =
+            treatment(&settings, most, &pool, cache.as_ref(), spool.as_ref(), audit.as_ref())?;
         let meter = Arc::new(Meter::default());
         let treat = Replaceable::new(treat, Arc::clone(&meter));
         let parts = Parts { pool: pool.clone(), cache: cache.clone(), spool: spool.clone() };
@@ -161,8 +163,9 @@ impl Generation {
         } else {
             another_cache(settings)?
         };
+        let most = self.started.max_message_bytes;
         let (treat, prefetch) =
-            treatment(settings, pool, cache.as_ref(), self.spool.as_ref(), self.audit.as_ref())?;
+            treatment(settings, most, pool, cache.as_ref(), self.spool.as_ref(), self.audit.as_ref())?;
         let sweeper = sweeper(cache.as_ref())?;
         Ok((cache, treat, prefetch, sweeper))
     }
@@ -250,8 +253,10 @@ fn has_key(pool: &Pool, identity: &IdentitySettings, audit: Option<&AuditLog>) -
     Ok(())
 }
 
+/// `most` octets of a message are what this process takes, also after another reading.
 fn treatment(
     settings: &Settings,
+    most: usize,
     pool: &Pool,
     cache: Option<&Arc<Cache>>,
     spool: Option<&Arc<Spool>>,
@@ -261,7 +266,9 @@ fn treatment(
         Some(cache) => Box::new(CacheStore::new(Arc::clone(cache))),
         None => Box::<MemoryStore>::default(),
     };
-    let mut agent = Agent::with_store(settings, Identities::new(settings, pool), kept);
+    let agent = Agent::with_store(settings, Identities::new(settings, pool), kept);
+    // Who sent ciphertext would learn whether it opened from a copy that is too large to come back.
+    let mut agent = agent.with_max_message_octets(most);
     if let Some(cache) = cache {
         agent = agent.with_distrust(Arc::new(CachedDistrust::new(Arc::clone(cache))));
     }

@@ -8,9 +8,10 @@ use rustix::process::Signal;
 use testkit::config::Identity;
 use testkit::lab::Running;
 use testkit::mail::Letter;
+use testkit::peers::Recipient;
 use testkit::pki::{Key, Person, Profile};
 use testkit::smtp::Origin;
-use testkit::{Lab, programs, wait};
+use testkit::{Lab, mime, programs, wait};
 
 const TO: &str = "friend@partner.example";
 const READ: &str = "configuration read again";
@@ -158,6 +159,41 @@ fn a_server_for_copies_waits_for_a_restart_and_so_do_the_rules_that_need_it() {
     let (code, said) = command(&running);
     assert!(code == Some(2) && said.contains("`reinject`") && said.contains("restart"), "{code:?} {said}");
     assert_eq!(send(&running, &running.lab.alice), 250);
+}
+
+#[test]
+fn a_larger_limit_of_mail_holds_only_after_a_restart_for_what_is_opened_too() {
+    const LIMIT: usize = 1 << 20;
+    let (mut lab, _) = lab("larger");
+    lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
+    // What is opened for the one is a copy, which comes back.
+    lab.config.first_rules = format!("\n[[incoming]]\nto = {:?}\ndetails = true\n", lab.bob.address);
+    let limit = |octets: usize| format!("max-message-bytes = {octets}\n");
+    lab.config.milter = limit(LIMIT);
+    let mut running = lab.start().unwrap();
+    running.lab.config.milter = limit(4 * LIMIT);
+    running.lab.write_config().unwrap();
+    let (code, said) = command(&running);
+    assert!(code == Some(0) && said.contains("limits"), "{code:?} {said}");
+
+    let lab = &running.lab;
+    let keys = [Recipient::pkcs1(&lab.alice), Recipient::pkcs1(&lab.bob)];
+    let text = b"Content-Type: text/plain\r\n\r\nthe plan\r\n";
+    let entity = lab.openssl().unwrap().encrypt(text, &keys, &[]).unwrap();
+    for (subject, octets, is_opened) in [("Near", LIMIT - 500, false), ("Far", LIMIT - (80 << 10), true)] {
+        let mut sent = Letter { from: &lab.erin.address, to: &lab.bob.address, subject }.carrying(&entity);
+        sent.extend_from_slice(&b"\r\n".repeat((octets - sent.len()) / 2));
+        let to = [lab.alice.address.as_str(), &lab.bob.address];
+        let reply = running.send(&Origin::remote(), &lab.erin.address, &to, &sent).unwrap();
+        assert_eq!(reply.code, 250, "{reply:?} {}", running.milter.log());
+        wait::until("both to have it", Duration::from_mins(1), || {
+            Ok((running.sink.mails().iter().map(|mail| mail.to.len()).sum::<usize>() >= 2).then_some(()))
+        })
+        .unwrap_or_else(|error| panic!("{error}: {}", running.milter.log()));
+        for mail in running.sink.take() {
+            assert_eq!(mime::find(&mail.octets, b"the plan").is_some(), is_opened, "{subject}: {mail:?}");
+        }
+    }
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub struct Config {
     pub identities: Vec<Identity>,
     /// More lines of `[trust]`, as they are written.
     pub trust: String,
+    /// More lines of `[milter]`, as they are written.
+    pub milter: String,
     /// `from` and `sign`, first match first.
     pub rules: Vec<(String, String)>,
 }
@@ -116,6 +118,7 @@ impl Config {
             };
             let _ = writeln!(toml, "reinject = {place:?}\nstate = {folder:?}");
         }
+        toml.push_str(&self.milter);
         if let Some(metrics) = &self.metrics {
             let _ = write!(toml, "\n[metrics]\nlisten = {metrics:?}\n");
         }

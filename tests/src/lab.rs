@@ -95,6 +95,7 @@ impl Lab {
             harvest: false,
             first_rules: String::new(),
             trust: String::new(),
+            milter: String::new(),
             trusted_networks: vec!["192.0.2.0/24".to_owned()],
             identities: [&alice, &bob, &carol].map(identity).into(),
             rules: vec![("*@example.org".to_owned(), "required".to_owned())],
