@@ -24,7 +24,7 @@ use smime::key::{KeyError, SignatureInput, Signer as _};
 use tracing::{info, warn};
 
 use crate::overview::{Overview, Parts};
-use crate::{keys, load};
+use crate::{keys, load, offers};
 
 /// The milter as it runs.
 #[derive(Debug)]
@@ -49,6 +49,9 @@ impl Generation {
         let cache = cache(&settings)?;
         // Its lock keeps a second milter from sending the same copies.
         let spool = milter.reinject.as_ref().map(|to| Spool::open(to, &milter.authserv_id)).transpose()?;
+        if let Some(spool) = &spool {
+            spool.send_opened_from(milter.opened_mail_sender.as_ref());
+        }
         let audit = milter.audit.as_ref().map(|to| open_audit(to, AUDIT_PATIENCE)).transpose()?.map(Arc::new);
         // After all that may fail: vendors' modules do not like it if the process ends while they begin.
         let pool = start_pool(&settings, Lane::Interactive)?;
@@ -119,6 +122,7 @@ impl Generation {
             // Rules that need copies would be in place, and nobody to send them.
             bail!("`reinject` in [milter] is new: copies are sent only after a restart; restart for it");
         }
+        let unknown_offers = self.may_lose_opened_sender(&milter)?;
         let same_tokens = settings.tokens() == self.settings.tokens()
             && settings.pool_socket() == self.settings.pool_socket();
         let replaced = if same_tokens { None } else { Some(connected(&settings)?) };
@@ -136,7 +140,11 @@ impl Generation {
             settings.warnings(SystemTime::now()).iter().map(ToString::to_string).collect();
         notes.extend(self.left_as_it_was(&settings, &milter));
         notes.extend(self.cache_note(&settings));
+        notes.extend(unknown_offers);
         self.treat.replace(treat);
+        if let Some(spool) = &self.spool {
+            spool.send_opened_from(milter.opened_mail_sender.as_ref());
+        }
         self.prefetch = prefetch;
         self.sweeper = sweeper;
         self.cache = cache;
@@ -168,6 +176,29 @@ impl Generation {
             treatment(settings, most, pool, cache.as_ref(), self.spool.as_ref(), self.audit.as_ref())?;
         let sweeper = sweeper(cache.as_ref())?;
         Ok((cache, treat, prefetch, sweeper))
+    }
+
+    /// Refuses to do without the `opened-mail-sender` of before where copies of what is opened would then wait until they are
+    /// returned; a note where that is not known.
+    fn may_lose_opened_sender(&self, milter: &Milter) -> Result<Option<String>> {
+        let before = self.settings.milter().and_then(|milter| milter.opened_mail_sender.as_ref());
+        if self.spool.is_none() || before.is_none() || milter.opened_mail_sender.is_some() {
+            return Ok(None);
+        }
+        match offers::would_wait(&self.started)? {
+            Some(false) => Ok(None),
+            Some(true) => bail!(
+                "`opened-mail-sender` in [milter] is gone, and {}, so copies of mail that was decrypted, or could have been, \
+                 would wait: {}",
+                offers::MISSING,
+                offers::MEND
+            ),
+            None => Ok(Some(
+                "`opened-mail-sender` in [milter] is gone, and the server at `reinject` does not answer: if it offers no DSN, \
+                 copies of mail that was decrypted, or could have been, wait"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// Whom a cache distrusts is known as long as it is used.

@@ -7,6 +7,7 @@ mod generation;
 mod keys;
 mod logging;
 mod notify;
+mod offers;
 mod overview;
 mod privileges;
 
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use agent::Settings;
 use agent::output::{is_written, warnings};
@@ -26,8 +27,8 @@ use clap::{Parser, Subcommand};
 use daemon::systemd;
 use listenfd::ListenFd;
 use milter::{
-    Limits, Listener, Reloader, Signals, answer_requests, ask_to_reload, offers_reports, put_aside,
-    run_until_signalled, why_not_to,
+    Limits, Listener, Reloader, Signals, answer_requests, ask_to_reload, put_aside, run_until_signalled,
+    why_not_to,
 };
 use tokio::runtime::{self, Runtime};
 use tracing::{error, info, warn};
@@ -116,33 +117,6 @@ fn undeliverable(to: &Reinject) -> Option<String> {
     }
 }
 
-/// Asks the server for copies once, beside all else, whether it lets what was opened be kept out of bounces, and warns where
-/// such copies would wait.
-fn look_for_reports(milter: &Milter) -> Result<()> {
-    let Some(to) = milter.reinject.clone().filter(|_| milter.opened_mail_sender.is_none()) else {
-        return Ok(());
-    };
-    let name = milter.authserv_id.clone();
-    let ask = move || {
-        // The MTA is started after us.
-        let asked = PAUSES.iter().find_map(|pause| {
-            thread::sleep(Duration::from_secs(*pause));
-            offers_reports(&to.server, &name).ok()
-        });
-        if asked == Some(false) {
-            warn!(
-                "the server at `reinject` offers no DSN, so copies of mail that was decrypted, or could have been, wait: \
-                 give it `-o smtpd_discard_ehlo_keywords=` in master.cf, or set `opened-mail-sender` in [milter]"
-            );
-        }
-    };
-    thread::Builder::new().name("reinject-offers".into()).spawn(ask).context("no thread")?;
-    Ok(())
-}
-
-/// How many seconds to wait before each time the server of copies is asked what it offers.
-const PAUSES: [u64; 6] = [0, 5, 30, 60, 300, 1800];
-
 fn load(config: &Path) -> Result<(Settings, Milter)> {
     let settings = Settings::load(config)?;
     daemon::logging::check(settings.log()).context("`filter` in [log] cannot be used")?;
@@ -180,7 +154,7 @@ fn start(arguments: &Arguments) -> Result<()> {
     }
     let metrics = settings.metrics().map(|listen| runtime.block_on(Listener::open(listen))).transpose()?;
     let listen = milter.listen.clone();
-    look_for_reports(&milter)?;
+    offers::look(&milter)?;
     let generation = Generation::start(arguments.config.clone(), settings, milter)?;
     let treat = generation.treat();
     if let Some(metrics) = metrics {

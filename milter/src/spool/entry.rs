@@ -52,6 +52,16 @@ impl Entry {
         Self { asked, ..Self::plain(String::new(), vec![recipient]) }
     }
 
+    /// Has bounces that must not hold all of it go to somebody of ours. To the null sender nobody bounces, and that must stay so
+    /// (RFC 5321 4.5.5).
+    pub(crate) fn send_from(&mut self, sender: String) {
+        if self.headers_only && !self.sender.is_empty() {
+            self.sender = sender;
+            self.headers_only = false;
+            self.asked.returned = Some(Returned::HeadersOnly);
+        }
+    }
+
     /// Writes the file.
     pub(crate) fn write(&self, octets: &[u8], to: &mut impl Write) -> io::Result<()> {
         let Asked { returned, envelope_id, is_international, of_recipients } = &self.asked;

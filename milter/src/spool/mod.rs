@@ -37,7 +37,7 @@ use agent::{
 };
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
-use smime::mime::Message;
+use smime::{MailAddress, mime::Message};
 use tracing::info;
 
 use crate::asked::without_success;
@@ -67,6 +67,8 @@ struct Shared {
     /// The name in fields of ours.
     name: String,
     memory: Mutex<Memory>,
+    /// Who sends copies whose bounces must not hold them, if it is not who sent the message.
+    opened_from: Mutex<Option<String>>,
 }
 
 /// Why a spool cannot be used.
@@ -152,6 +154,7 @@ impl Spool {
             sets: Sets::new(folder),
             name: name.to_owned(),
             memory: Mutex::new(memory),
+            opened_from: Mutex::default(),
         };
         let shared = Arc::new(shared);
         shared.recover().map_err(fail(folder))?;
@@ -163,6 +166,15 @@ impl Spool {
             .spawn(move || sender.run(&woken))
             .map_err(fail(folder))?;
         Ok(Arc::new(Self { shared, wake, _lock: held }))
+    }
+
+    /// Has copies whose bounces must not hold them sent from this address, those too that were written down without one: what
+    /// waits for a server with DSN need not wait for it then.
+    pub fn send_opened_from(&self, sender: Option<&MailAddress>) {
+        let sender = sender.map(|sender| sender.as_str().to_owned());
+        *self.shared.opened_from.lock().unwrap_or_else(PoisonError::into_inner) = sender;
+        // Without a thread that sends, they wait for the next start.
+        let _ = self.wake.send(());
     }
 
     /// How many copies wait for the MTA.
@@ -237,18 +249,13 @@ impl Writing<'_> {
         if !octets.ends_with(b"\r\n") {
             octets.extend_from_slice(b"\r\n");
         }
-        // To the null sender nobody bounces, and that must stay so (RFC 5321 4.5.5).
-        let from = &self.envelope.sender;
-        let other = sender.filter(|_| !from.is_empty());
-        let is_opened = returned == Returned::HeadersOnly;
-        let mut asked = asked(&self.envelope.asked, &recipients, is_opened);
         // Bounces that go to somebody of ours may hold all of it, where the server knows no `RET`.
-        let headers_only = is_opened && other.is_none();
-        if is_opened && !headers_only {
-            asked.returned = Some(Returned::HeadersOnly);
+        let headers_only = returned == Returned::HeadersOnly;
+        let asked = asked(&self.envelope.asked, &recipients, headers_only);
+        let mut entry = Entry { sender: self.envelope.sender.clone(), recipients, headers_only, asked };
+        if let Some(other) = sender {
+            entry.send_from(other.as_str().to_owned());
         }
-        let sender = other.map_or_else(|| from.clone(), |other| other.as_str().to_owned());
-        let entry = Entry { sender, recipients, headers_only, asked };
         let set = match &mut self.set {
             Some(set) => set,
             none => none.insert(shared.sets.open(&self.original)?),
@@ -288,6 +295,10 @@ impl Shared {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // No change of it can be left half done.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened_from(&self) -> Option<String> {
+        self.opened_from.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn tags(&self, identity: &str, recipients: &[String]) -> Vec<Tag> {

@@ -159,6 +159,9 @@ impl Sender {
             }
             Err(error) => return Err(Wait::Copy(error.to_string())),
         };
+        if let Some(sender) = self.shared.opened_from() {
+            entry.send_from(sender);
+        }
         let written = entry.recipients.len();
         self.leave_out_settled(path, &mut entry, now);
         if entry.recipients.is_empty() {

@@ -13,6 +13,7 @@ mod faults;
 mod hostile;
 mod limits;
 mod mta;
+mod offers;
 mod program;
 mod replace;
 mod running;

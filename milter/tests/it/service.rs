@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::child::eventually;
 
 /// A folder that everybody may use, with a configuration in it.
-fn folder(more: &str) -> TempDir {
+pub(crate) fn folder(more: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let socket = folder.path().join("m.sock");

@@ -52,13 +52,47 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
 }
 
 #[test]
+fn copies_that_wait_for_dsn_go_once_their_bounces_are_for_somebody_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let arrived = server(listener);
+    let spool = open(folder.path(), port).unwrap();
+    let of = |text: &str, sender: &str, returned| {
+        let recipients = vec![format!("{text}@example.net")];
+        let copy =
+            Copy { recipients, octets: format!("Subject: {text}\r\n\r\nx\r\n").into(), returned, ..copy() };
+        let envelope = Envelope { sender: sender.to_owned(), ..envelope() };
+        let mut writing =
+            spool.begin(&envelope, spool.identify(&envelope, &Message::from_stored(text.as_bytes())));
+        writing.add(copy).unwrap();
+        writing.seal().unwrap().commit().unwrap();
+    };
+    of("opened", "a@example.org", Returned::HeadersOnly);
+    assert!(arrived.recv_timeout(Duration::from_millis(500)).is_err(), "bounces would hold it");
+    let office = MailAddress::parse("post@example.org").unwrap();
+    spool.send_opened_from(Some(&office));
+    let next = || arrived.recv_timeout(PATIENCE).unwrap().0;
+    assert_eq!(next(), ["MAIL FROM:<post@example.org>", "RCPT TO:<opened@example.net>"]);
+    // Nothing else has another sender.
+    of("closed", "a@example.org", Returned::Full);
+    assert_eq!(next(), ["MAIL FROM:<a@example.org>", "RCPT TO:<closed@example.net>"]);
+    of("answer", "", Returned::HeadersOnly);
+    assert_eq!(next(), ["MAIL FROM:<>", "RCPT TO:<answer@example.net>"]);
+    until("nothing waits", || names(folder.path()).is_empty());
+    // As before, once there is none any more.
+    spool.send_opened_from(None);
+    of("more", "a@example.org", Returned::HeadersOnly);
+    assert!(arrived.recv_timeout(Duration::from_millis(500)).is_err());
+}
+
+#[test]
 fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
     let opened = Copy {
         octets: b"Authentication-Results: mx.example.org; smime=pass\r\nX-Hsmime-Tag: x\r\n\
                   From: Bob\r\n <b@example.net>\r\nSubject: a  long one\r\nTo: c@example.net\r\n\r\nHi\r\n"
             .to_vec(),
         returned: Returned::HeadersOnly,
-        sender: smime::MailAddress::parse("post@example.org").ok(),
+        sender: MailAddress::parse("post@example.org").ok(),
         ..copy()
     };
     let rcpt = "RCPT TO:<c@example.net>";
@@ -76,7 +110,7 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
         });
         let spool = open(folder.path(), port).unwrap();
         let identity = spool.identify(&envelope(), &message());
-        let other = smime::MailAddress::parse(sender).ok().filter(|_| sender != envelope().sender);
+        let other = MailAddress::parse(sender).ok().filter(|_| sender != envelope().sender);
         let opened = Copy { sender: other, ..opened.clone() };
         written(&spool, &identity, vec![opened]).unwrap().commit().unwrap();
         let is_taken = !commands.is_empty();
