@@ -250,6 +250,10 @@ fn open(
         let others: Vec<_> = others.map(|owner| owner.recipient).collect();
         group.leave(&others);
     }
+    let is_owners_own = matches!(group.entitled, Entitled::Owner);
+    if !is_owners_own && !is_authenticated(enveloped) && !has_one(first, &keys) {
+        return Ok(Err(undecryptable()));
+    }
     let staying = || owners.iter().filter(|owner| !group.left.contains(&owner.recipient));
     let mut tried: Vec<&Unlocked> = Vec::new();
     let mut why = None;
@@ -288,6 +292,24 @@ fn open(
         (Some(noise), Entitled::Recipients(_)) => Ok(Ok(noise)),
         _ => Ok(Err(why.unwrap_or_else(undecryptable))),
     }
+}
+
+/// Whether nobody can change the content unnoticed. What is not is opened with nothing but the one key that an owner has, by all that
+/// name him: with another one, that of a sender who captured the ciphertext, it would open as what he likes where the padding below
+/// the captured key is bad, and as noise where it is good, and whatever reads mail behind us would tell him which. That no
+/// content is tried then depends on nothing that he does not know.
+fn is_authenticated(enveloped: &EnvelopedData<'_>) -> bool {
+    enveloped.algorithm().is_ok_and(|cipher| cipher.is_authenticated())
+}
+
+/// Whether all that names an owner gives him the same, if it is more than one.
+fn has_one(owner: &Owner, keys: &[Result<Unlocked, String>]) -> bool {
+    let mut his = owner.keys.iter().map(|place| keys.get(*place));
+    let first = his.next();
+    his.all(|other| match (first, other) {
+        (Some(Some(Ok(first))), Some(Ok(other))) => first.key.is_same_as(&other.key),
+        _ => false,
+    })
 }
 
 /// Whether two owners have the same for the content, by its keys: in an honest message everybody has the one that opens it. A

@@ -312,6 +312,39 @@ fn how_many_copies_there_are_does_not_tell_whether_ciphertext_opened() {
 }
 
 #[test]
+fn nothing_that_anybody_can_change_is_opened_where_its_readers_keys_differ() {
+    let site = site("", "", true);
+    let cbc = |to: &[&str]| sealed_by(ContentCipher::Aes256Cbc, TEXT, to);
+    // As captured, and with bad padding: what a key that somebody added gives is the same each time.
+    let broken = |mut object: Vec<u8>| {
+        let at = object.len() - 17;
+        object[at] ^= 1;
+        object
+    };
+    for (what, object, readers) in [
+        ("named once", cbc(&["bob"]), &["bob"][..]),
+        ("named by both of his", cbc(&["before", "bob"]), &["bob"]),
+        ("another key before", twice(&cbc(&["bob"]), "bob", 1), &[]),
+        ("three of them", twice(&cbc(&["bob"]), "bob", 3), &[]),
+        ("no key beside it", scribbled(twice(&cbc(&["bob"]), "bob", 1), "bob"), &[]),
+        ("another for his key of before", forged(&cbc(&["alice", "bob"]), &["before"]), &[]),
+        ("no key for that", scribbled(cbc(&["before", "bob"]), "before"), &[]),
+    ] {
+        assert_eq!(site.readers(&["bob"], &mail(&object)).0, readers, "{what}");
+        let asked = site.uses.load(Ordering::SeqCst);
+        let outcomes = [object.clone(), broken(object)].map(|object| {
+            let outcome = site.treat(&["bob"], &mail(&object)).unwrap();
+            assert_eq!(site.uses.load(Ordering::SeqCst), asked, "{what}");
+            (outcome.action, outcome.edits.body.is_some(), outcome.edits.returned, outcome.edits.append)
+        });
+        assert!(outcomes[0] == outcomes[1] || !readers.is_empty(), "{what}: {outcomes:?}");
+    }
+    // Whoever owns another key only is no matter.
+    let others = forged(&cbc(&["alice"]), &["bob"]);
+    assert_eq!(site.readers(&["bob", "alice"], &mail(&others)).0, ["alice"]);
+}
+
+#[test]
 fn what_might_not_come_back_as_a_copy_in_one_of_its_forms_is_put_to_no_key() {
     let object = forged(&sealed(TEXT, &["alice"]), &["bob"]);
     let mail = |fields: usize| format!("{}{}", "X-A: b\r\n".repeat(fields), mail(&object));
