@@ -347,6 +347,7 @@ impl Agent {
             Ok(())
         };
         let outcome = self.treat_and_keep(envelope, message, at, &mut keep)?;
+        let copies = if outcome.disposition.sends_copies() { copies } else { Vec::new() };
         Ok(Outcome { copies, ..outcome })
     }
 
@@ -379,7 +380,7 @@ impl Agent {
     }
 
     /// The same with an outcome without copies: each is given away as soon as it is made. Where there is no outcome in the
-    /// end, they are worth nothing.
+    /// end, or one that sends none, they are worth nothing.
     pub fn treat_and_keep(
         &self,
         envelope: &Envelope,

@@ -22,8 +22,8 @@ use bodies::MOST_FORMS;
 use forms::{Form, Making};
 
 use crate::{
-    Agent, AgentError, Copy, Disposition, Edits, Envelope, Keep, Opening, Outcome, Protection, Received,
-    Returned, Settings, Told,
+    Agent, AgentError, Copy, Disposition, Edits, Envelope, FieldRef, Keep, Opening, Outcome, Protection,
+    Received, Returned, Settings, Told,
     config::Action,
     harvest::Signed,
     mailbox::Mailbox,
@@ -178,7 +178,17 @@ impl Agent {
                 forms.iter().max_by_key(|form| form.decision.action).map(|form| Arc::clone(&form.rule));
             let stricter = |rule: IncomingRule, share: &IncomingShare| rule.with(&share.rule);
             let rule = shares.iter().fold(strictest.as_deref().cloned().unwrap_or_default(), stricter);
-            forms.clear();
+            // They are made, all the same, where some of it was put to keys: that they can be kept, and how long that takes, would
+            // tell what came of these.
+            let is_tried = forms.iter().any(|form| form.edits.returned == Returned::HeadersOnly);
+            let stays = main_of(&forms).filter(|_| envelope.told != Told::Rewritten);
+            let forged = self.forged_in(&entity);
+            for (at, form) in forms.drain(..).enumerate() {
+                if is_tried && Some(at) != stays {
+                    let Form { recipients, edits, body, .. } = form;
+                    keep(copy(recipients, edits, body, &forged, message)).map_err(AgentError::NotKept)?;
+                }
+            }
             forms.push(making.only(&Arc::new(rule))?);
         }
         drop(making);
@@ -205,12 +215,7 @@ impl Agent {
         message: &Message,
         keep: &mut Keep<'_>,
     ) -> Result<Outcome, AgentError> {
-        // Only of the form that stays can the MTA be told what bounces may hold.
-        let main = forms.iter().enumerate().max_by_key(|(at, form)| {
-            let is_open = form.edits.returned == Returned::HeadersOnly;
-            (is_open, form.recipients.len(), std::cmp::Reverse(*at))
-        });
-        let Some(main) = main.map(|(at, _)| at) else { return Err(AgentError::NoSuchShare) };
+        let Some(main) = main_of(&forms) else { return Err(AgentError::NoSuchShare) };
         let count = forms.len();
         let main = forms.swap_remove(main);
         if count > 1 && !self.can_split {
@@ -219,20 +224,17 @@ impl Agent {
         let entity = message.entity();
         let forged = self.forged_in(&entity);
         let mut removed = Vec::new();
-        let mut copy = |recipients: Vec<String>, mut edits: Edits, body| {
-            edits.remove.extend(forged.iter().cloned());
+        let mut part_with = |recipients: Vec<String>, edits, body| {
             removed.extend(recipients.iter().cloned());
-            let (returned, sender) = (edits.returned, edits.sender.clone());
-            let octets = edits.into_octets_with(body, message);
-            keep(Copy { recipients, octets, returned, sender }).map_err(AgentError::NotKept)
+            keep(copy(recipients, edits, body, &forged, message)).map_err(AgentError::NotKept)
         };
         for Form { recipients, edits, body, .. } in forms {
-            copy(recipients, edits, body)?;
+            part_with(recipients, edits, body)?;
         }
         let Form { recipients, mut edits, body, received, note, .. } = main;
         let is_delivered = disposition == Disposition::Deliver;
         let disposition = if is_delivered && count > 1 && envelope.told == Told::Rewritten {
-            copy(recipients, std::mem::take(&mut edits), body)?;
+            part_with(recipients, std::mem::take(&mut edits), body)?;
             Disposition::Replace
         } else {
             edits.remove_recipients = removed;
@@ -265,6 +267,28 @@ impl Agent {
             Outcome { edits, verdict, disposition, layers, signed, ..Outcome::unchanged(action, reason) };
         Ok(outcome.with_short_reason())
     }
+}
+
+/// The form that stays with the MTA: only of that can it be told what bounces may hold.
+fn main_of(forms: &[Form]) -> Option<usize> {
+    let main = forms.iter().enumerate().max_by_key(|(at, form)| {
+        let is_open = form.edits.returned == Returned::HeadersOnly;
+        (is_open, form.recipients.len(), std::cmp::Reverse(*at))
+    });
+    main.map(|(at, _)| at)
+}
+
+/// Another form, without the fields that claim to be ours.
+fn copy(
+    recipients: Vec<String>,
+    mut edits: Edits,
+    body: Option<Arc<Vec<u8>>>,
+    forged: &[FieldRef],
+    message: &Message,
+) -> Copy {
+    edits.remove.extend(forged.iter().cloned());
+    let (returned, sender) = (edits.returned, edits.sender.clone());
+    Copy { recipients, octets: edits.into_octets_with(body, message), returned, sender }
 }
 
 /// How many bodies of a message may be in memory at a time, of so many shares: see [`Agent::opened_forms`].

@@ -151,6 +151,14 @@ pub enum Disposition {
     Replace,
 }
 
+impl Disposition {
+    /// Whether copies that were made are for somebody. Of what is held there are some, too: that they could be kept must not
+    /// tell what came of ciphertext.
+    pub fn sends_copies(self) -> bool {
+        matches!(self, Self::Deliver | Self::Replace)
+    }
+}
+
 /// What was done with a message, and what to do with it now.
 #[derive(Clone, Debug)]
 pub struct Outcome {

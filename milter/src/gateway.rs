@@ -63,7 +63,10 @@ impl Treat for Gateway {
         if envelope.told != Told::AsWritten && !outcome.edits.remove_recipients.is_empty() {
             return Err(Failure::new(Fault::Internal, "the MTA may not find whom it is to remove"));
         }
-        let prepared = writing.map(Writing::seal).transpose();
+        let prepared = match writing {
+            Some(writing) if !outcome.disposition.sends_copies() => writing.forget().map(|()| None),
+            writing => writing.map(Writing::seal).transpose(),
+        };
         let prepared = prepared.map_err(|error| Failure::new(Fault::Operator, error.to_string()))?;
         Ok((outcome, prepared))
     }

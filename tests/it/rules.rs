@@ -8,7 +8,7 @@ use testkit::peers::Recipient;
 use testkit::smtp::Origin;
 use testkit::{Lab, mime, wait};
 
-use crate::common::{assert_same_content, our_results};
+use crate::common::{assert_same_content, our_results, waiting};
 
 const TEXT: &[u8] = b"Content-Type: text/plain\r\n\r\nfor bob only\r\n";
 const DORA: &str = "dora@example.org";
@@ -110,4 +110,31 @@ fn the_reply_to_ciphertext_is_that_of_success_whatever_a_rule_requires() {
     let codes: Vec<u16> = seen.iter().map(|(code, ..)| *code).collect();
     assert_eq!(codes, [250, 250, 250], "{seen:?}");
     assert_eq!(seen.iter().map(|(.., held)| *held).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_spool_that_takes_nothing_does_not_tell_which_ciphertext_a_rule_holds() {
+    let rules = "\n[[incoming]]\nto = \"bob@example.org\"\nrequire-signed = true\n";
+    let running = lab("no-spool", rules).start().unwrap();
+    let lab = &running.lab;
+    let keys = [Recipient::pkcs1(&lab.alice), Recipient::pkcs1(&lab.bob)];
+    let openssl = lab.openssl().unwrap();
+    let signed = mime::crlf(&openssl.sign(TEXT, &lab.erin).unwrap());
+    let entity = openssl.encrypt(&signed, &keys, &[]).unwrap();
+    let to = [lab.alice.address.as_str(), &lab.bob.address];
+    let good = |subject| letter(lab, subject).carrying(&entity);
+    let bad = |subject| {
+        let mut der = mime::leaves(&good(subject)).unwrap().remove(0).octets;
+        let at = der.len() - 17;
+        der[at] ^= 1;
+        letter(lab, subject).carrying(&testkit::peers::pkcs7_mime("enveloped-data", &der))
+    };
+    let send = |octets: &[u8]| running.send(&Origin::remote(), &lab.erin.address, &to, octets).unwrap().code;
+    assert_eq!((send(&good("Good")), send(&bad("Bad"))), (250, 250), "{}", running.milter.log());
+    running.sink.wait_for(2, PATIENCE).unwrap();
+    wait::until("an empty spool", PATIENCE, || Ok((waiting(lab) == 0).then_some(()))).unwrap();
+    assert_eq!((running.sink.mails().len(), held(&running)), (2, 1));
+    std::fs::remove_dir_all(lab.workdir.join("state")).unwrap();
+    assert_eq!((send(&good("Good again")), send(&bad("Bad again"))), (451, 451), "{}", running.milter.log());
+    assert_eq!((running.sink.mails().len(), held(&running)), (2, 1));
 }

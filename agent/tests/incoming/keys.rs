@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use agent::{Agent, Envelope, Identities, Identity, Outcome, Returned, settings::Logins};
+use agent::{Agent, Envelope, Identities, Identity, Outcome, Returned, Told, settings::Logins};
 use smime::{
     Certificate, Fault,
     agreement::{Agreed, OriginatorPublicKey},
@@ -307,6 +307,36 @@ fn how_many_copies_there_are_does_not_tell_whether_ciphertext_opened() {
                     || outcome.copies.iter().any(|copy| copy.octets.windows(6).any(|six| six == b"Hello."));
                 assert!(!is_changed || !is_opened, "{rules}{to:?}: {outcome:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn copies_are_made_of_what_is_held_as_of_what_is_delivered() {
+    let bobs = "[[incoming]]\nto = \"bob@example.org\"\n";
+    let mail = mail(&sealed_by(ContentCipher::Aes256Cbc, TEXT, &["alice", "bob"]));
+    let mail = Message::from_stored(mail.as_bytes());
+    for (more, action, is_sent) in
+        [("subject-tag = true\n", "opened", true), ("on-unsigned = \"quarantine\"\n", "quarantined", false)]
+    {
+        let site = site("", &format!("{bobs}{more}"), true);
+        for (told, copies) in [(Told::AsWritten, 1), (Told::Rewritten, 2)] {
+            let envelope = Envelope {
+                sender: "friend@example.net".to_owned(),
+                recipients: ["alice", "bob"].map(|name| format!("{name}@example.org")).to_vec(),
+                client: "192.0.2.7".parse().ok(),
+                told,
+                ..Envelope::default()
+            };
+            let mut made = 0;
+            let mut keep = |_: agent::Copy| {
+                made += 1;
+                Ok(())
+            };
+            let outcome = site.agent.treat_and_keep(&envelope, &mail, now(), &mut keep).unwrap();
+            assert_eq!((outcome.action, outcome.disposition.sends_copies(), made), (action, is_sent, copies));
+            let sent = site.agent.treat(&envelope, &mail, now()).unwrap().copies.len();
+            assert_eq!(sent, if is_sent { copies } else { 0 });
         }
     }
 }

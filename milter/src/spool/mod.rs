@@ -275,6 +275,11 @@ impl Writing<'_> {
         let sealed = self.set.map(Open::seal).transpose()?;
         Ok(Prepared { spool: self.spool, sealed, tags: self.tags })
     }
+
+    /// Takes them away again, with as much work as if they were sent; nor are they after a crash.
+    pub(crate) fn forget(self) -> Result<(), SpoolError> {
+        self.set.map_or(Ok(()), Open::forget)
+    }
 }
 
 /// What was asked of the delivery to some of the recipients. A report of success on a text that bounces must not hold would

@@ -75,6 +75,13 @@ impl Open {
         Ok(())
     }
 
+    /// Takes the set away again, once it is on the disk as those are that stay.
+    pub(super) fn forget(self) -> Result<(), SpoolError> {
+        let Some(open) = self.0.path.as_deref() else { return Ok(()) };
+        let synced = sync(open).and_then(|()| sync(&self.0.folder));
+        synced.map_err(|reason| SpoolError { path: open.to_owned(), reason })
+    }
+
     /// Ends the set. When this returns it is on the disk.
     pub(super) fn seal(self) -> Result<Sealed, SpoolError> {
         let Self(mut sealed) = self;

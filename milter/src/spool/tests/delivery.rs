@@ -52,6 +52,29 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
 }
 
 #[test]
+fn copies_of_what_is_held_are_written_and_taken_away_and_sent_to_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = listener();
+    let arrived = server(listener);
+    let spool = open(folder.path(), port).unwrap();
+    let (envelope, identity) = (envelope(), spool.identify(&envelope(), &message()));
+    let begun = || {
+        let mut writing = spool.begin(&envelope, identity.clone());
+        writing.add(copy()).unwrap();
+        writing
+    };
+    let writing = begun();
+    assert_eq!(names(folder.path()), [set::OPEN], "what a crash leaves is dropped");
+    writing.forget().unwrap();
+    assert!(names(folder.path()).is_empty());
+    // Where they could not be kept that is said.
+    let writing = begun();
+    fs::remove_dir_all(folder.path()).unwrap();
+    assert!(writing.forget().is_err());
+    assert!(arrived.recv_timeout(Duration::from_millis(300)).is_err());
+}
+
+#[test]
 fn copies_that_wait_for_dsn_go_once_their_bounces_are_for_somebody_of_ours() {
     let folder = tempfile::tempdir().unwrap();
     let (listener, port) = listener();
