@@ -1,6 +1,7 @@
 //! The checks that make [`Settings`] out of a [`Config`]: files, addresses, networks, and what must fit together.
 
 mod incoming;
+mod keyd;
 mod pem;
 mod rule;
 mod trust;
@@ -15,17 +16,15 @@ use std::{
     time::Duration,
 };
 
-use audit::AuditFile;
-use hsmpool::{Lane, PinSource, TokenSettings, server::Permission, why_not_secret};
+use hsmpool::{PinSource, TokenSettings, why_not_secret};
 use ipnet::IpNet;
-use smime::{Certificate, MailAddress, algorithm::DigestAlgorithm, key::Digest};
+pub(crate) use keyd::key_of;
+use smime::{Certificate, MailAddress};
 
-use super::{
-    IdentitySettings, Keyd, KeydClient, Keys, Listen, Log, Logins, Milter, Peer, Reinject, Settings,
-};
+use super::{IdentitySettings, Listen, Log, Logins, Milter, Reinject, Settings};
 use crate::config::{
-    At, AuditSection, ClientSection, Config, IdentitySection, KeydSection, LimitsSection, MetricsSection,
-    MilterSection, PinPlace, Problem, Report, TokenSection,
+    At, Config, IdentitySection, LimitsSection, MetricsSection, MilterSection, PinPlace, Problem, Report,
+    TokenSection,
 };
 
 /// No file named in a configuration is longer than this; revocation lists can be long.
@@ -135,70 +134,6 @@ impl<'a> Checker<'a> {
         path: &At<PathBuf>,
     ) -> Option<PathBuf> {
         if self.uses_tokens { self.existing(section, key, path) } else { Some(self.resolved(path).value) }
-    }
-
-    fn keyd(
-        &mut self,
-        section: KeydSection,
-        has_socket: bool,
-        identities: &[IdentitySettings],
-    ) -> Option<Keyd> {
-        let title = "[keyd]";
-        let mut contradiction = |reason: &str| {
-            let reason = reason.to_owned();
-            self.report.add(section.line, Problem::Contradiction { reason });
-        };
-        if !has_socket {
-            contradiction("[keyd] needs the `socket` in [pool]: that is where it listens");
-        }
-        if section.clients.is_empty() {
-            contradiction("[keyd] has no [[keyd.client]]: it would serve nobody");
-        }
-        let socket_mode = section.socket_mode.map_or(Some(0o660), |text| {
-            let mode = parse_mode(&text.value);
-            if mode.is_none() {
-                self.wrong(title, "socket-mode", &text, MODE_REASON);
-            }
-            mode
-        });
-        let own: Vec<[u8; 32]> = identities.iter().map(|identity| key_of(&identity.certificate)).collect();
-        let clients: Vec<KeydClient> =
-            section.clients.into_iter().filter_map(|client| self.keyd_client(client, &own)).collect();
-        let audit = section.audit.map(|section| self.audit(section));
-        let (socket_group, max_connections) = (section.socket_group, to_usize(section.max_connections));
-        Some(Keyd { socket_mode: socket_mode?, socket_group, audit, max_connections, clients })
-    }
-
-    fn audit(&self, section: AuditSection) -> AuditFile {
-        let AuditSection { path, max_bytes, files } = section;
-        AuditFile { path: self.folder.join(path), max_bytes, files: to_usize(files) }
-    }
-
-    fn keyd_client(&mut self, section: ClientSection, own: &[[u8; 32]]) -> Option<KeydClient> {
-        let title = "[[keyd.client]]";
-        let keys = if section.certificates.is_empty() {
-            Keys::Listed(own.to_vec())
-        } else if section.certificates.iter().any(|path| path.value == Path::new("*")) {
-            Keys::All
-        } else {
-            let of = |path| self.certificates(title, "certificates", path).first().map(key_of);
-            Keys::Listed(section.certificates.iter().filter_map(of).collect())
-        };
-        let peer = match (section.user, section.group) {
-            (Some(user), None) => Peer::User(user.value),
-            (None, Some(group)) => Peer::Group(group.value),
-            _ => {
-                let reason = "[[keyd.client]] needs either `user` or `group`".to_owned();
-                self.report.add(section.line, Problem::Contradiction { reason });
-                return None;
-            }
-        };
-        let or_all = |listed: Vec<Permission>| {
-            if listed.is_empty() { vec![Permission::Sign, Permission::Decrypt] } else { listed }
-        };
-        let lanes =
-            if section.lanes.is_empty() { vec![Lane::Interactive, Lane::Bulk] } else { section.lanes };
-        Some(KeydClient { line: section.line, peer, operations: or_all(section.operations), lanes, keys })
     }
 
     fn cache(&mut self, path: Option<At<PathBuf>>) -> Option<PathBuf> {
@@ -432,12 +367,6 @@ const MODE_REASON: &str = "it is three octal digits, like \"660\"";
 
 fn parse_mode(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777)
-}
-
-/// What a key is known by to `hsmime-keyd`, and in audits.
-pub(crate) fn key_of(certificate: &Certificate) -> [u8; 32] {
-    let digest = Digest::of(DigestAlgorithm::Sha256, &certificate.public_key_info());
-    digest.as_bytes().try_into().unwrap_or_default()
 }
 
 fn logins(listed: Vec<At<String>>) -> Logins {
