@@ -383,6 +383,13 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
             "FAIL  hsmime-keyd|systemctl status hsmime-keyd; `socket` in [pool]",
         ),
         (
+            "signing key that another may only decrypt with",
+            of(&|config| config.keyd_socket = Some(lab.workdir.join("keyd.sock")))
+                + "[[keyd.client]]\nuser = \"64999\"\noperations = [\"decrypt\"]\n",
+            1,
+            "WARN  configuration|user 64999, the [[keyd.client]] of line ",
+        ),
+        (
             "taken socket",
             of(&|config| config.listen = format!("inet:127.0.0.1:{port}")),
             1,

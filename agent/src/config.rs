@@ -104,6 +104,7 @@ pub(crate) struct ClientSection {
     pub(crate) operations: Vec<Permission>,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) certificates: Vec<At<PathBuf>>,
+    pub(crate) allow_signing_keys: bool,
 }
 
 const OPERATIONS: [(&str, Permission); 2] = [("sign", Permission::Sign), ("decrypt", Permission::Decrypt)];
@@ -299,6 +300,7 @@ fn client(section: &mut Section<'_, '_>) -> ClientSection {
         operations: section.words("operations", &OPERATIONS),
         lanes: section.words("lanes", &LANES),
         certificates: section.paths("certificates"),
+        allow_signing_keys: section.boolean("allow-signing-keys").is_some_and(|allow| allow.value),
     }
 }
 

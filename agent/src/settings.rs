@@ -31,7 +31,7 @@ use smime::{Certificate, MailAddress, mime::SenderRule, path::Trust};
 
 pub(crate) use check::key_of;
 pub use incoming::{Decision, IncomingRule};
-pub use keyd::{Keyd, KeydClient, Keys, Peer, start_pool};
+pub use keyd::{Keyd, KeydClient, Keys, Peer, SigningKeys, start_pool};
 pub use listen::Listen;
 pub(crate) use pattern::About;
 pub use pattern::{AddressFile, AddressList, AddressPattern};

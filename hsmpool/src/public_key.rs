@@ -220,6 +220,14 @@ pub(crate) fn key_identifier(info: &[u8]) -> Option<Vec<u8>> {
     Some(digest.as_bytes().to_vec())
 }
 
+/// The SHA-256 of an RSA key's modulus, which is the same however its `SubjectPublicKeyInfo` is written: with whatever name and
+/// parameters of the algorithm, and with whatever exponent, as a token that does not tell it finds the key by any. `None` for other kinds.
+pub fn modulus_sha256(info: &[u8]) -> Option<[u8; 32]> {
+    let info = SubjectPublicKeyInfoRef::from_der(info).ok()?;
+    let key = RsaPublicKey::from_der(info.subject_public_key.raw_bytes()).ok()?;
+    Some(sha256([without_zeros(key.modulus.as_bytes())]))
+}
+
 /// A `SubjectPublicKeyInfo` from `CKA_MODULUS` and `CKA_PUBLIC_EXPONENT`.
 pub(crate) fn rsa_info(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
     let key = RsaPublicKey { modulus: UintRef::new(modulus).ok()?, exponent: UintRef::new(exponent).ok()? };
@@ -385,6 +393,28 @@ mod tests {
         assert_eq!(PublicKey::rsa(&[0, 0, 0xc1, 2], &[0, 1, 0, 1]), PublicKey::rsa(&[0xc1, 2], &[1, 0, 1]));
         let info = rsa_info(&[0xc1; 256], &[1, 0, 1]).unwrap();
         assert_eq!(PublicKey::from_info(&info), Some(PublicKey::rsa(&[0xc1; 256], &[1, 0, 1])));
+    }
+
+    #[test]
+    fn a_modulus_is_the_same_however_its_key_is_written() {
+        let key = |exponent: &[u8]| {
+            let modulus = UintRef::new(&[0xc1; 256]).unwrap();
+            RsaPublicKey { modulus, exponent: UintRef::new(exponent).unwrap() }.to_der().unwrap()
+        };
+        let usual = modulus_sha256(&rsa_info(&[0xc1; 256], &[1, 0, 1]).unwrap());
+        assert_eq!(usual, Some(sha256([&[0xc1; 256][..]])));
+        let pss = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
+        for other in [
+            info(RSA_ENCRYPTION, None, &key(&[1, 0, 1])),
+            info(RSA_ENCRYPTION, Some(Any::from(pss)), &key(&[1, 0, 1])),
+            info(RSA_ENCRYPTION, Some(Any::from(Null)), &key(&[3])),
+            info(pss, None, &key(&[1, 0, 1])),
+        ] {
+            assert_eq!(modulus_sha256(&other.unwrap()), usual);
+        }
+        assert_ne!(modulus_sha256(&rsa_info(&[0xc3; 256], &[1, 0, 1]).unwrap()), usual);
+        let ec = ec_info(&Curve::P256.oid().to_der().unwrap(), &point(Curve::P256, 1)).unwrap();
+        assert_eq!((modulus_sha256(&ec), modulus_sha256(b"0")), (None, None));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use agent::settings::{Keyd, KeydClient, Peer};
+use agent::settings::{Keyd, KeydClient, Peer, SigningKeys};
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -11,6 +11,7 @@ use crate::users;
 /// All clients, their names resolved.
 pub(crate) struct Door {
     clients: Vec<(Who, KeydClient)>,
+    signing_keys: SigningKeys,
 }
 
 enum Who {
@@ -45,7 +46,8 @@ impl Door {
             let who = who.with_context(|| format!("[[keyd.client]] in line {}", client.line))?;
             Ok((who, client.clone()))
         };
-        Ok(Self { clients: keyd.clients.iter().map(of).collect::<Result<_>>()? })
+        let clients = keyd.clients.iter().map(of).collect::<Result<_>>()?;
+        Ok(Self { clients, signing_keys: keyd.signing_keys() })
     }
 
     /// The first client that a process matches.
@@ -55,6 +57,11 @@ impl Door {
             Who::Group(group) => *group == peer.group,
         };
         self.clients.iter().find(|(who, _)| matches(who)).map(|(_, client)| client)
+    }
+
+    /// The keys that not everybody may decrypt with.
+    pub(crate) fn signing_keys(&self) -> &SigningKeys {
+        &self.signing_keys
     }
 }
 

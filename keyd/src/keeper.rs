@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent::settings::KeydClient;
+use agent::settings::{KeydClient, SigningKeys};
 use audit::{AuditLog, Owe};
 use data_encoding::HEXLOWER;
 use hsmpool::{
     Lane,
-    server::{Closing, Ended, Gate, KeyUse, Permission, Told},
+    server::{Closing, Ended, Gate, KeyUse, Told},
 };
 use smime::{
     algorithm::DigestAlgorithm::Sha256,
@@ -82,7 +82,7 @@ impl Gate for Keeper {
         let begun = Instant::now();
         let door = Arc::clone(&self.clients.read().unwrap_or_else(PoisonError::into_inner));
         let (name, allowed) = match door.client(self.peer) {
-            Some(client) => (client.peer.to_string(), permit(client, usage)),
+            Some(client) => (client.peer.to_string(), permit(client, door.signing_keys(), usage)),
             None => (String::new(), Err("its user is no [[keyd.client]] any more".to_owned())),
         };
         let user = self.peer.user;
@@ -141,7 +141,7 @@ impl Gate for Keeper {
 }
 
 /// Whether a client may do that; else why not. Of what it may: whether by very many answers it could do what it may not, sign.
-fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<bool, String> {
+fn permit(client: &KeydClient, signing_keys: &SigningKeys, usage: &KeyUse<'_>) -> Result<bool, String> {
     if !client.operations.contains(&usage.permission()) {
         let operation = usage.permission().as_str();
         return Err(format!(
@@ -158,7 +158,18 @@ fn permit(client: &KeydClient, usage: &KeyUse<'_>) -> Result<bool, String> {
         let file = "its certificate";
         return Err(format!("{} may not use this key; {}", client.peer, mend("certificates", file)));
     }
-    Ok(usage.tells_of_padding() && !client.operations.contains(&Permission::Sign))
+    if !usage.tells_of_padding() || client.may_sign() {
+        return Ok(false);
+    }
+    if usage.modulus.is_some_and(|modulus| signing_keys.are_kept_from(client, modulus)) {
+        return Err(format!(
+            "{} may not decrypt by PKCS #1 v1.5 with it, as it may not sign with it and others may: of very many answers it could \
+             make a signature. Have another key for decryption, or, where one key has to do both, add `allow-signing-keys = true` to \
+             its [[keyd.client]], then systemctl reload hsmime-keyd",
+            client.peer
+        ));
+    }
+    Ok(true)
 }
 
 /// What to do where it should be allowed.

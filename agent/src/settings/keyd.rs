@@ -1,11 +1,16 @@
 //! `hsmime-keyd`'s part of the configuration: where it listens, whom it serves, and how a program gets at keys.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use audit::AuditFile;
-use hsmpool::{Lane, Pool, PoolError, server::Permission};
+use hsmpool::{
+    Lane, Pool, PoolError,
+    server::{Permission, modulus_sha256},
+};
+use smime::Certificate;
 
 use super::Settings;
+use crate::settings::check::key_of;
 
 /// `[keyd]`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +25,43 @@ pub struct Keyd {
     pub max_connections: usize,
     /// Whom it serves. The first that matches a peer counts.
     pub clients: Vec<KeydClient>,
+    /// The certificates that its keys are known by: those of all identities and of all clients, each once.
+    pub(super) certificates: Vec<Certificate>,
+}
+
+impl Keyd {
+    /// The RSA keys that some client may sign with.
+    pub fn signing_keys(&self) -> SigningKeys {
+        let signers = || self.clients.iter().filter(|client| client.may_sign());
+        let all = signers().any(|client| client.keys == Keys::All);
+        let mut known = HashMap::new();
+        for certificate in &self.certificates {
+            if let Some(modulus) = modulus_sha256(&certificate.public_key_info()) {
+                let key = key_of(certificate);
+                let signs = certificate.may_sign() && signers().any(|client| client.keys.contain(&key));
+                *known.entry(modulus).or_default() |= signs;
+            }
+        }
+        SigningKeys { known, all }
+    }
+}
+
+/// RSA keys that some client may sign with, by [`modulus_sha256`]. Who may decrypt with one, by PKCS #1 v1.5, and not sign, could sign
+/// all the same, by very many answers (Bleichenbacher 1998).
+#[derive(Clone, Debug)]
+pub struct SigningKeys {
+    /// Those that have a certificate here: whether one of these is for signing and its key is somebody's to sign with.
+    known: HashMap<[u8; 32], bool>,
+    /// Whether the others are, as somebody may sign with every key.
+    all: bool,
+}
+
+impl SigningKeys {
+    /// Whether a key is kept from a client that asks for decryption by PKCS #1 v1.5.
+    pub fn are_kept_from(&self, client: &KeydClient, modulus: &[u8; 32]) -> bool {
+        let signs = || self.known.get(modulus).copied().unwrap_or(self.all);
+        !client.may_sign() && !client.allow_signing_keys && signs()
+    }
 }
 
 /// `[[keyd.client]]`, checked.
@@ -35,6 +77,15 @@ pub struct KeydClient {
     pub lanes: Vec<Lane>,
     /// The keys it may use.
     pub keys: Keys,
+    /// Whether it may decrypt with keys that others sign with.
+    pub allow_signing_keys: bool,
+}
+
+impl KeydClient {
+    /// Whether it may sign with all keys that it has.
+    pub fn may_sign(&self) -> bool {
+        self.operations.contains(&Permission::Sign)
+    }
 }
 
 /// Keys that a client may use.

@@ -6,14 +6,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hsmpool::server::Permission;
+use hsmpool::server::modulus_sha256;
 use ipnet::IpNet;
 use lookup::ldap::Server;
-use smime::{Certificate, MailAddress, algorithm::SignatureAlgorithm, path::RevocationMode};
+use smime::{Certificate, MailAddress, path::RevocationMode};
 
 use super::{
-    AddressList, AddressPattern, IdentitySettings, IncomingRule, Listen, Peer, Place, Rule, Settings,
-    SourceSettings, check::key_of,
+    AddressList, AddressPattern, IncomingRule, Listen, Peer, Place, Rule, Settings, SourceSettings,
+    check::key_of,
 };
 use crate::config::{Level, Mixed};
 
@@ -109,6 +109,9 @@ pub enum Warning {
         client: Peer,
         /// The certificates.
         certificates: Vec<Certificate>,
+        /// Whether others may sign with them, and nobody has said that it may decrypt with such: what is encrypted to them by
+        /// PKCS #1 v1.5 it is refused.
+        kept: bool,
     },
     /// The milter protocol has no login, and others can reach the socket.
     OpenListener {
@@ -189,18 +192,24 @@ impl fmt::Display for Warning {
                     "the [[source]] \"{name}\" asks {server} in clear: anybody on the way could say that it has no certificate, so mail to whom it has none waits; use ldaps:// or start-tls = true"
                 )
             }
-            Self::DecryptsWithSigningKeys { line, client, certificates } => {
+            Self::DecryptsWithSigningKeys { line, client, certificates, kept } => {
                 let mut some: Vec<String> =
                     certificates.iter().take(NAMED).map(ToString::to_string).collect();
                 if let Some(more) = certificates.len().checked_sub(NAMED).filter(|more| *more > 0) {
                     some.push(format!("{more} more"));
                 }
-                write!(
-                    f,
-                    "{client}, the [[keyd.client]] of line {line}, may decrypt and not sign, but with RSA keys that also sign ({}): \
-                     who may decrypt with one can make a signature of very many answers. Have another key for decryption",
-                    some.join("; ")
-                )
+                let some = some.join("; ");
+                let client = format_args!("{client}, the [[keyd.client]] of line {line}, may decrypt and not sign");
+                let why = "who may decrypt with one can make a signature of very many answers. Have another key for decryption";
+                if *kept {
+                    write!(
+                        f,
+                        "{client}: it is refused what is encrypted by PKCS #1 v1.5 to RSA keys that also sign ({some}), for {why}, or, \
+                         where one key has to do both, write `allow-signing-keys = true` there"
+                    )
+                } else {
+                    write!(f, "{client}, but with RSA keys that also sign ({some}): {why}")
+                }
             }
             Self::UnknownSize => f.write_str(
                 "[milter] has no `mta-message-bytes`: near the MTA's limit its answer may tell strangers whether ciphertext \
@@ -254,22 +263,28 @@ impl Settings {
 
     /// By the answers to PKCS #1 v1.5 that is decrypted, an RSA key signs (Bleichenbacher 1998).
     fn warn_of_clients(&self, warnings: &mut Vec<Warning>) {
-        let is_rsa = |certificate: &Certificate| {
-            let algorithms = hsmpool::signature_algorithms(certificate);
-            algorithms.iter().any(|algorithm| matches!(algorithm, SignatureAlgorithm::RsaPkcs1(_)))
+        let Some(keyd) = &self.keyd else {
+            return;
         };
-        let signing =
-            |identity: &&IdentitySettings| identity.certificate.may_sign() && is_rsa(&identity.certificate);
-        for client in self.keyd.iter().flat_map(|keyd| &keyd.clients) {
-            if client.operations.contains(&Permission::Sign) {
-                continue;
-            }
-            let own = self.identities.iter().filter(|it| client.keys.contain(&key_of(&it.certificate)));
-            let certificates: Vec<Certificate> =
-                own.filter(signing).map(|identity| identity.certificate.clone()).collect();
-            if !certificates.is_empty() {
-                let (line, client) = (client.line, client.peer.clone());
-                warnings.push(Warning::DecryptsWithSigningKeys { line, client, certificates });
+        let signing_keys = keyd.signing_keys();
+        let rsa: Vec<([u8; 32], [u8; 32], &Certificate)> = keyd
+            .certificates
+            .iter()
+            .filter_map(|it| Some((modulus_sha256(&it.public_key_info())?, key_of(it), it)))
+            .collect();
+        for client in keyd.clients.iter().filter(|client| !client.may_sign()) {
+            let own = rsa.iter().filter(|(_, key, _)| client.keys.contain(key));
+            let (kept, others): (Vec<_>, Vec<_>) =
+                own.partition(|(modulus, ..)| signing_keys.are_kept_from(client, modulus));
+            for (of, kept) in [(kept, true), (others, false)] {
+                let signs =
+                    |(.., certificate): &&([u8; 32], [u8; 32], &Certificate)| kept || certificate.may_sign();
+                let certificates: Vec<Certificate> =
+                    of.into_iter().filter(signs).map(|(.., certificate)| (*certificate).clone()).collect();
+                if !certificates.is_empty() {
+                    let (line, client) = (client.line, client.peer.clone());
+                    warnings.push(Warning::DecryptsWithSigningKeys { line, client, certificates, kept });
+                }
             }
         }
     }

@@ -84,6 +84,8 @@ pub struct KeyUse<'a> {
     pub lane: Lane,
     /// The SHA-256 of the key's `SubjectPublicKeyInfo`.
     pub key: &'a [u8; 32],
+    /// The SHA-256 of an RSA key's modulus ([`modulus_sha256`](crate::server::modulus_sha256)).
+    pub modulus: Option<&'a [u8; 32]>,
     /// What the client calls the key. It may call it whatever it likes.
     pub description: &'a str,
     pub(super) operation: &'a Operation,

@@ -10,7 +10,7 @@ use super::{
     server::ServeError,
     wire::{KeyDefinition, MAX_KEYS},
 };
-use crate::public_key::{KeyName, key_identifier, sha256};
+use crate::public_key::{KeyName, key_identifier, modulus_sha256, sha256};
 
 /// The keys that a client has defined, by number.
 pub(super) struct ServedKeys {
@@ -28,6 +28,7 @@ pub(super) struct ServedKey {
     pub(super) name: Option<Arc<KeyName>>,
     pub(super) description: Box<str>,
     pub(super) sha256: [u8; 32],
+    pub(super) modulus: Option<[u8; 32]>,
 }
 
 impl ServedKeys {
@@ -84,13 +85,15 @@ impl ServedKey {
             };
             Arc::new(KeyName::of_parts(info, ids, description.to_string()))
         };
-        Self { name: gate.shows(&sha256).then(name), sha256, description }
+        let name = gate.shows(&sha256).then(name);
+        let modulus = name.as_ref().and_then(|_| modulus_sha256(info));
+        Self { name, description, sha256, modulus }
     }
 
     /// What it takes, about: a public key is there in two forms.
     fn octets(&self) -> usize {
         let name = self.name.as_ref().map_or(0, |name| 2 * name.info.len() + name.description.len());
-        name + self.description.len() + 128
+        name + self.description.len() + 160
     }
 }
 

@@ -311,6 +311,7 @@ impl Server {
         let usage = KeyUse {
             lane: connection.lane,
             key: &key.sha256,
+            modulus: key.modulus.as_ref(),
             description: &key.description,
             operation: &operation,
         };

@@ -104,6 +104,59 @@ fn who_may_decrypt_only_learns_nothing_of_keys_that_no_cipher_has_and_good_ones_
 }
 
 #[test]
+fn a_key_that_others_sign_with_decrypts_pkcs1_v15_for_who_may_not_sign_only_where_that_is_allowed() {
+    const SIGNER: &str = "[[keyd.client]]\nuser = \"64999\"\ncertificates = [\"rsa.pem\"]\n";
+    let mut lab = Lab::new();
+    let rsa = lab.rsa();
+    let own = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\noperations = [\"decrypt\"]");
+    let own = own.replace("ours.pem", "rsa.pem");
+    lab.clients = format!("{own}{SIGNER}");
+    let keyd = lab.start();
+    std::fs::write(lab.directory.join("content.key"), [0x5a; 32]).unwrap();
+    let encrypted = |options: &str| {
+        let to = "pkeyutl -encrypt -certin -inkey rsa.pem -in content.key -out encrypted.key";
+        run(&lab.directory, "openssl", &format!("{to} {options}"));
+        std::fs::read(lab.directory.join("encrypted.key")).unwrap()
+    };
+    let v15 = encrypted("");
+    let oaep = encrypted("-pkeyopt rsa_padding_mode:oaep");
+    let pool = lab.pool();
+    pool.ready(LONG).unwrap();
+    let key = pool.key(&rsa);
+    let error = key.decrypt_key(&v15, &KeyEncryptionAlgorithm::RsaPkcs1).unwrap_err();
+    assert!(matches!(error, KeyError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("add `allow-signing-keys = true` to its [[keyd.client]]"), "{error}");
+    let sha1 = smime::algorithm::DigestAlgorithm::Sha1;
+    let by_oaep = KeyEncryptionAlgorithm::RsaOaep { hash: sha1, mask_hash: sha1, label: Vec::new() };
+    assert!(matches!(key.decrypt_key(&oaep, &by_oaep), Ok(Unwrapped::Key(_))), "its padding tells nothing");
+
+    let reload = |lab: &Lab, times: usize| {
+        lab.write_config();
+        keyd.signal(Signal::HUP);
+        eventually("it is read", || keyd.log().matches("configuration read again").count() == times);
+    };
+    // The same key as a client can write it that may use all: without the parameters of rsaEncryption.
+    lab.clients = format!("{}{SIGNER}", own.replace("rsa.pem", "*"));
+    reload(&lab, 1);
+    let mut info = rsa.public_key_info();
+    assert_eq!((info[5], &info[17..19]), (13, &[5, 0][..]), "{info:02x?}");
+    info.drain(17..19);
+    (info[3], info[5]) = (info[3] - 2, 11);
+    let mut words = Words::hello(Lane::Interactive);
+    words.define(&info, b"it");
+    words.decrypt_v15(0, 0, &v15);
+    assert_eq!(words.say(&lab, 1), (0, 1));
+
+    lab.clients = format!("{}allow-signing-keys = true\n{SIGNER}", own.replace("rsa.pem", "*"));
+    reload(&lab, 2);
+    assert!(matches!(key.decrypt_key(&v15, &KeyEncryptionAlgorithm::RsaPkcs1), Ok(Unwrapped::Key(_))));
+    assert_eq!(words.say(&lab, 1), (1, 0), "it is the same key");
+    let outcomes: Vec<_> =
+        lab.uses().iter().map(|line| line["outcome"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(outcomes, ["refused", "done", "refused", "done", "done"]);
+}
+
+#[test]
 fn keys_that_a_client_may_not_use_take_no_room() {
     let lab = Lab::new();
     let keyd = lab.start();
@@ -162,6 +215,13 @@ fn the_configuration_is_checked_before_anything_is_served() {
     let (code, text) = check(&lab);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("sign, decrypt with 1 keys"), "{text}");
+    lab.rsa();
+    let decrypts = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\noperations = [\"decrypt\"]");
+    let signer = "[[keyd.client]]\nuser = \"64999\"\ncertificates = [\"rsa.pem\"]\n";
+    lab.clients = format!("{}{signer}", decrypts.replace("ours.pem", "rsa.pem"));
+    let (code, text) = check(&lab);
+    assert_eq!(code, Some(0), "such a client keeps nobody else from being served: {text}");
+    assert!(text.contains("write `allow-signing-keys = true` there"), "{text}");
     lab.clients = "[[keyd.client]]\nuser = \"no such user\"\n".to_owned();
     let (code, text) = check(&lab);
     assert_eq!(code, Some(2));

@@ -33,6 +33,12 @@ impl Words {
         self.frame(&[&head[..], &octets(encrypted_key), &[1, 3, 3, 0]].concat());
     }
 
+    /// PKCS #1 v1.5; the time is five seconds.
+    pub(crate) fn decrypt_v15(&mut self, id: usize, key: usize, encrypted_key: &[u8]) {
+        let head = [&[1], &number(id)[..], &number(key), &number(5_000_000), &[2]].concat();
+        self.frame(&[&head[..], &octets(encrypted_key), &[0]].concat());
+    }
+
     /// ECDSA with SHA-256; the time is five seconds.
     pub(crate) fn sign(&mut self, id: usize, key: usize, digest: &[u8; 32]) {
         let head = [&[1], &number(id)[..], &number(key), &number(5_000_000), &[0, 3]].concat();

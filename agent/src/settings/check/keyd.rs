@@ -1,6 +1,6 @@
 //! The checks of `[keyd]`: whom it serves, and with what.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use audit::AuditFile;
 use hsmpool::{Lane, server::Permission};
@@ -37,12 +37,19 @@ impl Checker<'_> {
             }
             mode
         });
-        let own: Vec<[u8; 32]> = identities.iter().map(|identity| key_of(&identity.certificate)).collect();
-        let clients: Vec<KeydClient> =
-            section.clients.into_iter().filter_map(|client| self.keyd_client(client, &own)).collect();
+        let own: Vec<Certificate> = identities.iter().map(|identity| identity.certificate.clone()).collect();
+        let mut certificates = own.clone();
+        let clients: Vec<KeydClient> = section
+            .clients
+            .into_iter()
+            .filter_map(|client| self.keyd_client(client, &own, &mut certificates))
+            .collect();
+        let mut seen = HashSet::new();
+        certificates.retain(|certificate| seen.insert(*certificate.fingerprint()));
         let audit = section.audit.map(|section| self.audit(section));
         let (socket_group, max_connections) = (section.socket_group, to_usize(section.max_connections));
-        Some(Keyd { socket_mode: socket_mode?, socket_group, audit, max_connections, clients })
+        let socket_mode = socket_mode?;
+        Some(Keyd { socket_mode, socket_group, audit, max_connections, clients, certificates })
     }
 
     pub(super) fn audit(&self, section: AuditSection) -> AuditFile {
@@ -50,15 +57,24 @@ impl Checker<'_> {
         AuditFile { path: self.folder.join(path), max_bytes, files: to_usize(files) }
     }
 
-    fn keyd_client(&mut self, section: ClientSection, own: &[[u8; 32]]) -> Option<KeydClient> {
+    /// A client, and the certificates that it names are put to the others.
+    fn keyd_client(
+        &mut self,
+        section: ClientSection,
+        own: &[Certificate],
+        certificates: &mut Vec<Certificate>,
+    ) -> Option<KeydClient> {
         let title = "[[keyd.client]]";
         let keys = if section.certificates.is_empty() {
-            Keys::Listed(own.to_vec())
+            Keys::Listed(own.iter().map(key_of).collect())
         } else if section.certificates.iter().any(|path| path.value == Path::new("*")) {
             Keys::All
         } else {
-            let of = |path| self.certificates(title, "certificates", path).first().map(key_of);
-            Keys::Listed(section.certificates.iter().filter_map(of).collect())
+            let first = |path| self.certificates(title, "certificates", path).into_iter().next();
+            let named: Vec<Certificate> = section.certificates.iter().filter_map(first).collect();
+            let keys = Keys::Listed(named.iter().map(key_of).collect());
+            certificates.extend(named);
+            keys
         };
         let peer = match (section.user, section.group) {
             (Some(user), None) => Peer::User(user.value),
@@ -74,7 +90,14 @@ impl Checker<'_> {
         };
         let lanes =
             if section.lanes.is_empty() { vec![Lane::Interactive, Lane::Bulk] } else { section.lanes };
-        Some(KeydClient { line: section.line, peer, operations: or_all(section.operations), lanes, keys })
+        Some(KeydClient {
+            line: section.line,
+            peer,
+            operations: or_all(section.operations),
+            lanes,
+            keys,
+            allow_signing_keys: section.allow_signing_keys,
+        })
     }
 }
 

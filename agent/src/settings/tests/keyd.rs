@@ -101,33 +101,99 @@ fn an_audit_has_limits_that_hold_where_nothing_is_said() {
     }
 }
 
-#[test]
-fn a_client_that_decrypts_with_rsa_keys_that_sign_is_warned_of() {
+/// A folder with RSA certificates as well: alice's, another of her key, one for encryption only.
+fn folder_with_rsa() -> TempDir {
     let folder = folder();
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../smime/src/testing/data");
-    for name in ["alice", "encrypt-only"] {
+    for name in ["alice", "alice-twin", "bob", "encrypt-only"] {
         let name = format!("{name}.pem");
         fs::copy(format!("{fixtures}/{name}"), folder.path().join(format!("rsa-{name}"))).unwrap();
     }
-    let warnings = |operations: &str, certificate: &str| {
-        let client = format!("[[keyd.client]]\nuser = \"archive\"\noperations = [{operations}]\n");
+    folder
+}
+
+#[test]
+fn a_client_that_decrypts_with_rsa_keys_that_sign_is_warned_of() {
+    let folder = folder_with_rsa();
+    let warnings = |operations: &str, further: &str, certificate: &str| {
+        let client = format!("[[keyd.client]]\nuser = \"archive\"\noperations = [{operations}]\n{further}");
         let identity = format!("[[identity]]\ncertificate = \"{certificate}.pem\"\n");
         let text = format!("{TOKEN}[pool]\nsocket = \"s\"\n[keyd]\n{client}{identity}");
         let settings = parse(&folder, &text).unwrap();
         let all = settings.warnings(SystemTime::now()).into_iter().map(|warning| warning.to_string());
         all.filter(|warning| warning.contains("RSA keys that also sign")).collect::<Vec<_>>()
     };
-    let told = warnings("\"decrypt\"", "rsa-alice").remove(0);
-    assert!(
-        told.starts_with("user archive, the [[keyd.client]] of line 8, may decrypt and not sign"),
-        "{told}"
-    );
+    let milter = "[[keyd.client]]\nuser = \"milter\"\n";
+    let whose = "user archive, the [[keyd.client]] of line 8, may decrypt and not sign";
+    let allowed = format!("allow-signing-keys = true\n{milter}");
+    for (further, begins, ends) in [
+        ("", ", but with RSA keys that also sign (", "Have another key for decryption"),
+        (&allowed, ", but with RSA keys that also sign (", "Have another key for decryption"),
+        (
+            milter,
+            ": it is refused what is encrypted by PKCS #1 v1.5 to RSA keys that also sign (",
+            "where one key has to do both, write `allow-signing-keys = true` there",
+        ),
+    ] {
+        let told = warnings("\"decrypt\"", further, "rsa-alice");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(&format!("{whose}{begins}")) && told[0].ends_with(ends), "{told:?}");
+    }
     for (operations, certificate) in [
         ("\"sign\", \"decrypt\"", "rsa-alice"),
         ("\"sign\"", "rsa-alice"),
         ("\"decrypt\"", "rsa-encrypt-only"),
         ("\"decrypt\"", "alice-2025"),
     ] {
-        assert_eq!(warnings(operations, certificate), [""; 0], "{operations} {certificate}");
+        assert_eq!(warnings(operations, milter, certificate), [""; 0], "{operations} {certificate}");
+    }
+}
+
+#[test]
+fn a_key_that_some_client_signs_with_is_kept_from_one_that_only_decrypts() {
+    let folder = folder_with_rsa();
+    let modulus = |name: &str| {
+        let pem = fs::read_to_string(folder.path().join(name)).unwrap();
+        let certificate = Certificate::from_pem(&pem).unwrap().remove(0);
+        hsmpool::server::modulus_sha256(&certificate.public_key_info()).unwrap()
+    };
+    let (alice, bob, encrypting) =
+        (modulus("rsa-alice.pem"), modulus("rsa-bob.pem"), modulus("rsa-encrypt-only.pem"));
+    assert_eq!(alice, modulus("rsa-alice-twin.pem"), "one key, two certificates");
+    let unknown = [7; 32];
+    // What the archive's entry has, those of others, and of alice, bob, the key for encryption and another which are kept.
+    let table: &[(&str, &[&str], [bool; 4])] = &[
+        ("", &[], [false, false, false, false]),
+        ("", &["operations = [\"decrypt\"]"], [false, false, false, false]),
+        ("", &[""], [true, false, false, false]),
+        ("", &["operations = [\"sign\"]"], [true, false, false, false]),
+        ("", &["lanes = [\"bulk\"]"], [true, false, false, false]),
+        ("", &["certificates = [\"rsa-bob.pem\"]"], [false, true, false, false]),
+        ("certificates = [\"rsa-bob.pem\"]", &[""], [true, false, false, false]),
+        ("certificates = [\"*\"]", &["certificates = [\"rsa-alice-twin.pem\"]"], [true, false, false, false]),
+        // Whose certificate is not known can be anything to who has all keys.
+        ("", &["certificates = [\"*\"]"], [true, true, false, true]),
+        ("certificates = [\"*\"]", &["", "certificates = [\"rsa-bob.pem\"]"], [true, true, false, false]),
+        ("allow-signing-keys = true", &[""], [false, false, false, false]),
+        ("allow-signing-keys = false", &[""], [true, false, false, false]),
+    ];
+    for (own, others, expected) in table {
+        let entry = |user: &str, keys: &str| format!("[[keyd.client]]\nuser = \"{user}\"\n{keys}\n");
+        let archive = entry("archive", &format!("operations = [\"decrypt\"]\n{own}"));
+        let others: String = others.iter().map(|other| entry("milter", other)).collect();
+        let identity = |name: &str| format!("[[identity]]\ncertificate = \"rsa-{name}.pem\"\n");
+        let identities = ["alice", "encrypt-only"].map(identity).concat();
+        let text = format!("{TOKEN}[pool]\nsocket = \"s\"\n[keyd]\n{archive}{others}{identities}");
+        let settings = parse(&folder, &text).unwrap();
+        let keyd = settings.keyd().unwrap();
+        let signing = keyd.signing_keys();
+        let kept = |from: &KeydClient| {
+            [alice, bob, encrypting, unknown].map(|modulus| signing.are_kept_from(from, &modulus))
+        };
+        let (archive, rest) = keyd.clients.split_first().unwrap();
+        assert_eq!(kept(archive), *expected, "{text}");
+        for signer in rest.iter().filter(|client| client.may_sign()) {
+            assert_eq!(kept(signer), [false; 4], "{text}");
+        }
     }
 }
