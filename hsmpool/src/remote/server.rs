@@ -304,7 +304,7 @@ impl Server {
         }
         let Some(operation) = ask.operation.to_operation() else {
             let certificate = key.description.to_string();
-            let operation = "an operation on what cannot be".to_owned();
+            let operation = "an operation on what cannot be, or is too long".to_owned();
             connection.answer(id, &Err(KeyError::Unsupported { certificate, operation }));
             return Ok(());
         };

@@ -7,6 +7,8 @@ mod faults;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod raw;
 #[cfg(test)]
 mod serving;

@@ -33,9 +33,9 @@ impl Words {
         self.frame(&[&head[..], &octets(encrypted_key), &[1, 3, 3, 0]].concat());
     }
 
-    /// PKCS #1 v1.5; the time is five seconds.
+    /// PKCS #1 v1.5; the time is a minute.
     pub(crate) fn decrypt_v15(&mut self, id: usize, key: usize, encrypted_key: &[u8]) {
-        let head = [&[1], &number(id)[..], &number(key), &number(5_000_000), &[2]].concat();
+        let head = [&[1], &number(id)[..], &number(key), &number(60_000_000), &[2]].concat();
         self.frame(&[&head[..], &octets(encrypted_key), &[0]].concat());
     }
 

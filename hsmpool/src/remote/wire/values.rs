@@ -9,10 +9,14 @@ use smime::{
 };
 
 use super::{WireAnswer, WireCurve, WireDigest, WireEncryption, WireLane, WireOperation, WireSignature};
-use crate::request::{Answer, Lane, Operation};
+use crate::{
+    remote::inquiries::LONGEST_INFO,
+    request::{Answer, Lane, Operation},
+};
 
 impl<'a> WireOperation<'a> {
-    /// `None`: an operation that this version has no words for.
+    /// `None`: an operation that this version has no words for. Of an encrypted key that is longer than any modulus the
+    /// beginning is enough to be ill-formed.
     pub(in crate::remote) fn of(operation: &'a Operation) -> Option<Self> {
         Some(match operation {
             Operation::Sign { input: SignatureInput::Digest(digest), algorithm } => Self::SignDigest {
@@ -23,34 +27,47 @@ impl<'a> WireOperation<'a> {
             Operation::Sign { input: SignatureInput::Octets(octets), algorithm } => {
                 Self::SignOctets { octets, algorithm: WireSignature::of(*algorithm)? }
             }
-            Operation::Decrypt { encrypted_key, algorithm } => {
-                Self::Decrypt { encrypted_key, algorithm: WireEncryption::of(algorithm)? }
-            }
+            Operation::Decrypt { encrypted_key, algorithm } => Self::Decrypt {
+                encrypted_key: beginning(encrypted_key),
+                algorithm: WireEncryption::of(algorithm)?,
+            },
             Operation::Agree { originator } => {
                 Self::Agree { curve: originator.curve().into(), originator: originator.octets() }
             }
         })
     }
 
-    /// `None`: a value that cannot be, such as a digest of the wrong length.
+    /// `None`: a value that cannot be, such as a digest of the wrong length, or one that is longer than any is. What a request
+    /// takes while it waits is bounded by that.
     pub(in crate::remote) fn to_operation(&self) -> Option<Operation> {
         Some(match self {
             Self::SignDigest { digest, value, algorithm } => Operation::Sign {
                 input: SignatureInput::Digest(Digest::from_value((*digest).into(), value)?),
                 algorithm: (*algorithm).into(),
             },
+            Self::SignOctets { octets, .. } if octets.len() > LONGEST_SIGNED => return None,
             Self::SignOctets { octets, algorithm } => Operation::Sign {
                 input: SignatureInput::Octets(octets.to_vec().into()),
                 algorithm: (*algorithm).into(),
             },
-            Self::Decrypt { encrypted_key, algorithm } => {
-                Operation::Decrypt { encrypted_key: encrypted_key.to_vec(), algorithm: algorithm.into() }
+            Self::Decrypt { algorithm: WireEncryption::RsaOaep { label, .. }, .. }
+                if label.len() > LONGEST_LABEL =>
+            {
+                return None;
             }
+            Self::Decrypt { encrypted_key, algorithm } => Operation::Decrypt {
+                encrypted_key: beginning(encrypted_key).to_vec(),
+                algorithm: algorithm.into(),
+            },
             Self::Agree { curve, originator } => {
                 Operation::Agree { originator: OriginatorPublicKey::new((*curve).into(), originator)? }
             }
         })
     }
+}
+
+fn beginning(encrypted_key: &[u8]) -> &[u8] {
+    encrypted_key.get(..LONGEST_ENCRYPTED_KEY).unwrap_or(encrypted_key)
 }
 
 impl<'a> WireAnswer<'a> {
@@ -200,6 +217,13 @@ pub(in crate::remote) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Of what is longer than any modulus nothing more is kept, or sent: it is ill-formed by that. A public key is no longer.
+const LONGEST_ENCRYPTED_KEY: usize = LONGEST_INFO;
+/// No label of OAEP is longer: most are empty.
+const LONGEST_LABEL: usize = 4096;
+/// Nor is what Ed25519 signs for us: the attributes of a signature, some hundred octets.
+const LONGEST_SIGNED: usize = 16 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,8 +281,29 @@ mod tests {
             algorithm: WireSignature::Ecdsa(WireDigest::Sha256),
         };
         assert!(short.to_operation().is_none());
+        let octets = vec![7; LONGEST_SIGNED + 1];
+        let long = WireOperation::SignOctets { octets: &octets, algorithm: WireSignature::Ed25519 };
+        assert!(long.to_operation().is_none());
+        let (hash, mask_hash) = (WireDigest::Sha1, WireDigest::Sha1);
+        let oaep = WireEncryption::RsaOaep { hash, mask_hash, label: &octets };
+        let labelled = WireOperation::Decrypt { encrypted_key: &[1; 256], algorithm: oaep };
+        assert!(labelled.to_operation().is_none());
         let off_the_curve = WireOperation::Agree { curve: WireCurve::P256, originator: &[4; 65] };
         assert!(off_the_curve.to_operation().is_none());
+    }
+
+    #[test]
+    fn of_an_encrypted_key_that_no_modulus_is_as_long_as_the_beginning_is_kept() {
+        let long = vec![1; LONGEST_ENCRYPTED_KEY + 100_000];
+        let kept = |operation: &Operation| match operation {
+            Operation::Decrypt { encrypted_key, .. } => encrypted_key.len(),
+            other => panic!("{other:?}"),
+        };
+        let said = WireOperation::Decrypt { encrypted_key: &long, algorithm: WireEncryption::RsaPkcs1 };
+        assert_eq!(kept(&said.to_operation().unwrap()), LONGEST_ENCRYPTED_KEY);
+        let asked = Operation::Decrypt { encrypted_key: long, algorithm: KeyEncryptionAlgorithm::RsaPkcs1 };
+        let sent = WireOperation::of(&asked).unwrap();
+        assert_eq!(kept(&sent.to_operation().unwrap()), LONGEST_ENCRYPTED_KEY);
     }
 
     #[test]
