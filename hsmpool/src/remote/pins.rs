@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{self, Write as _},
+    mem,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -32,11 +33,14 @@ pub(crate) struct PinMemory {
     file: Option<PathBuf>,
 }
 
+/// The tokens that are configured: paths as they are written, and labels.
+#[derive(Default)]
+pub(super) struct Configured(Vec<(PathBuf, String)>);
+
 #[derive(Default)]
 struct Known {
     records: HashMap<Place, PinRecord>,
-    /// The tokens that are configured now: paths as they are written, and labels.
-    configured: Vec<(PathBuf, String)>,
+    configured: Configured,
     /// Whether the log says that the file cannot be written.
     told: bool,
 }
@@ -84,10 +88,15 @@ impl PinMemory {
         Ok(Self { salt, known: Mutex::new(known), ..fresh })
     }
 
-    /// These tokens are configured from now on.
-    pub(super) fn expect(&self, tokens: &[TokenSettings]) {
+    /// These tokens are configured from now on; gives what was before.
+    pub(super) fn expect(&self, tokens: &[TokenSettings]) -> Configured {
         let of = |token: &TokenSettings| (token.module.clone(), token.label.clone());
-        self.lock().configured = tokens.iter().map(of).collect();
+        mem::replace(&mut self.lock().configured, Configured(tokens.iter().map(of).collect()))
+    }
+
+    /// What is configured stays as it was, since nothing could be made of the new.
+    pub(super) fn expect_again(&self, before: Configured) {
+        self.lock().configured = before;
     }
 
     /// Notes what a child tells. `false`: it would not be known after a restart.
@@ -150,7 +159,7 @@ impl Known {
     }
 
     fn places(&self) -> Vec<Place> {
-        self.configured.iter().map(|(module, label)| place(module, label)).collect()
+        self.configured.0.iter().map(|(module, label)| place(module, label)).collect()
     }
 }
 
@@ -254,6 +263,10 @@ mod tests {
         memory.expect(&[first.clone(), third.clone()]);
         assert!(memory.note(std::slice::from_ref(&first), notice(doubtful.clone())));
         assert_eq!(of(&third), PinRecord::default(), "two tokens of one label");
+        let before = memory.expect(std::slice::from_ref(&third));
+        memory.expect_again(before);
+        assert!(memory.note(std::slice::from_ref(&third), notice(PinRecord::default())));
+        assert_eq!(of(&first), doubtful, "what came to nothing is not what is configured");
         memory.expect(&[second.clone(), third.clone()]);
         assert_eq!(of(&second), doubtful, "the module was replaced");
         assert!(memory.note(std::slice::from_ref(&second), notice(PinRecord::default())));

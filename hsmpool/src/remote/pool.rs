@@ -36,7 +36,7 @@ impl Pool {
         pins: &RejectedPins,
     ) -> Result<Self, PoolError> {
         crate::pool::check_all(tokens)?;
-        pins.0.expect(tokens);
+        let before = pins.0.expect(tokens);
         let mut modules: Vec<(PathBuf, Vec<TokenSettings>)> = Vec::new();
         for token in tokens {
             match modules.iter_mut().find(|(module, _)| *module == token.module) {
@@ -48,7 +48,9 @@ impl Pool {
             Box::new(ChildConnector::new(module, tokens, Arc::clone(program), Arc::clone(&pins.0)))
         };
         let deadline = tokens.iter().map(|token| token.deadline).max().unwrap_or_default();
+        // A pool that does not come to be leaves another one that goes on.
         Self::of_connectors(modules.into_iter().map(of).collect(), deadline)
+            .inspect_err(|_| pins.0.expect_again(before))
     }
 
     pub(crate) fn of_connectors(
