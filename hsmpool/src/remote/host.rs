@@ -27,9 +27,10 @@ use super::{
     frame::{self, FrameReader},
     gate::Open,
     outbox::Outbox,
+    outstanding::WINDOW,
     pins::PinNotice,
     receipts::Receipts,
-    server::{Server, WINDOW},
+    server::Server,
     wire::FromServer,
 };
 use crate::{Pool, login::PinRecord, token::Token};

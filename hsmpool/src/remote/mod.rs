@@ -16,6 +16,7 @@ mod host;
 mod inquiries;
 mod link;
 mod outbox;
+mod outstanding;
 mod pins;
 mod pool;
 mod receipts;

@@ -6,35 +6,31 @@
 //! message of ours ends the connection.
 
 use std::{
-    collections::HashMap,
     mem,
     net::Shutdown,
     os::unix::net::UnixStream,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use smime::key::{KeyError, Unwrapped};
+use smime::key::KeyError;
 
 use super::{
     client::Shared,
-    error::WireError,
     frame::{FrameError, FrameReader, decode},
-    gate::{Closing, Ended, Gate, KeyUse, Told},
+    gate::{Gate, KeyUse},
     inquiries::{Inquiries, LONGEST_INFO},
     outbox::{Cork, Outbox, flush_corked},
+    outstanding::{Connection, Duty, WINDOW},
     receipts::Receipts,
     served_keys::{ServedKey, ServedKeys},
-    wire::{Ask, FromServer, Greeting, Hello, MAGIC, ToServer, VERSION, WireAnswer},
+    wire::{Ask, Greeting, Hello, MAGIC, ToServer, VERSION},
 };
-use crate::{
-    Pool,
-    request::{Answer, Lane, Outcome, Pending},
-};
+use crate::{Pool, request::Lane};
 
 /// Serves a pool to clients, each on a stream of its own.
 pub struct Server {
@@ -67,32 +63,6 @@ impl From<FrameError> for ServeError {
     fn from(error: FrameError) -> Self {
         Self::Protocol(error.to_string())
     }
-}
-
-/// A connection, for all who answer over it.
-struct Connection {
-    outbox: Arc<Outbox>,
-    stream: Arc<UnixStream>,
-    lane: Lane,
-    gate: Arc<dyn Gate>,
-    outstanding: Mutex<Outstanding>,
-    answered: Condvar,
-}
-
-/// Requests without an answer.
-#[derive(Default)]
-struct Outstanding {
-    /// `None`: not submitted yet.
-    requests: HashMap<u64, Option<Pending>>,
-    /// Threads that wait for answers: to notify nobody is a system call too.
-    waiting: usize,
-}
-
-/// The duty to answer a request, and to close its record.
-struct Duty {
-    connection: Arc<Connection>,
-    id: u64,
-    closing: Option<Closing>,
 }
 
 impl Server {
@@ -209,14 +179,7 @@ impl Server {
         reader: &mut FrameReader<Shared>,
         gate: Arc<dyn Gate>,
     ) -> Result<(), ServeError> {
-        let connection = Arc::new(Connection {
-            outbox: Arc::clone(outbox),
-            stream: Arc::clone(stream),
-            lane,
-            gate,
-            outstanding: Mutex::default(),
-            answered: Condvar::new(),
-        });
+        let connection = Connection::new(outbox, stream, lane, gate);
         self.register(&connection);
         let result = self.read(&connection, reader);
         if self.stopping.load(Ordering::Acquire) && result.is_ok() {
@@ -316,13 +279,13 @@ impl Server {
             operation: &operation,
         };
         let closing = match connection.gate.begin(&usage) {
-            Ok(closing) => Some(closing),
+            Ok(closing) => closing,
             Err(error) => {
                 connection.answer(id, &Err(error));
                 return Ok(());
             }
         };
-        let duty = Duty { connection: Arc::clone(connection), id, closing };
+        let duty = Duty::new(connection, id, closing);
         // It has been permitted this very moment: its duty is fulfilled as it is dropped.
         let Some(name) = &key.name else { return Ok(()) };
         let time = Duration::from_micros(ask.micros).min(LONGEST_DEADLINE);
@@ -337,110 +300,6 @@ impl Server {
     }
 }
 
-impl Connection {
-    /// Notes a request, once there is room for it. `false`: it is there already.
-    fn begin(&self, id: u64) -> bool {
-        let mut outstanding = self.lock();
-        while outstanding.requests.len() >= usize::try_from(WINDOW).unwrap_or(usize::MAX) {
-            drop(outstanding);
-            flush_corked();
-            outstanding = self.lock();
-            if outstanding.requests.len() >= usize::try_from(WINDOW).unwrap_or(usize::MAX) {
-                outstanding.waiting += 1;
-                outstanding = self.answered.wait(outstanding).unwrap_or_else(PoisonError::into_inner);
-                outstanding.waiting -= 1;
-            }
-        }
-        outstanding.requests.insert(id, None).is_none()
-    }
-
-    fn submitted(&self, id: u64, pending: Pending) {
-        // It may have been answered meanwhile.
-        if let Some(place) = self.lock().requests.get_mut(&id) {
-            *place = Some(pending);
-        }
-    }
-
-    fn cancel(&self, id: u64) {
-        // Its duty is dropped with it, and so fulfilled.
-        let pending = self.lock().requests.get_mut(&id).and_then(Option::take);
-        if let Some(pending) = pending {
-            pending.cancel();
-        }
-    }
-
-    /// Nobody waits for answers any more.
-    fn give_up(&self) {
-        let pending: Vec<Pending> = self.lock().requests.values_mut().filter_map(Option::take).collect();
-        for pending in pending {
-            pending.cancel();
-        }
-    }
-
-    fn answer(&self, id: u64, outcome: &Outcome) {
-        let result = match outcome {
-            Ok(answer) => Ok(WireAnswer::of(answer)),
-            Err(error) => Err(WireError::from(error)),
-        };
-        if let Err(error) = self.outbox.append(&FromServer::Answer { id, result }) {
-            let reason = error.to_string();
-            let result = Err(WireError::Unavailable { token: String::new(), reason });
-            // That fits.
-            let _ = self.outbox.append(&FromServer::Answer { id, result });
-        }
-        let mut outstanding = self.lock();
-        outstanding.requests.remove(&id);
-        let wake = outstanding.waiting > 0;
-        drop(outstanding);
-        if wake {
-            self.answered.notify_all();
-        }
-        self.outbox.send_soon();
-    }
-
-    fn wait_until_answered(&self, until: Instant) {
-        let mut outstanding = self.lock();
-        while !outstanding.requests.is_empty() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            outstanding.waiting += 1;
-            outstanding =
-                self.answered.wait_timeout(outstanding, left).unwrap_or_else(PoisonError::into_inner).0;
-            outstanding.waiting -= 1;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Outstanding> {
-        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Duty {
-    fn fulfil(mut self, outcome: Outcome) {
-        self.close(outcome);
-    }
-
-    fn close(&mut self, outcome: Outcome) {
-        let Some(closing) = self.closing.take() else { return };
-        let told = closing(Ended::of(&outcome)).and_then(|told| match told {
-            Told::AsItIs => outcome,
-            Told::Rejected => Ok(Answer::Unwrapped(Unwrapped::Rejected)),
-        });
-        self.connection.answer(self.id, &told);
-    }
-}
-
-impl Drop for Duty {
-    fn drop(&mut self) {
-        let reason = "its caller gave it up".to_owned();
-        self.close(Err(KeyError::Unavailable { token: "(any)".to_owned(), reason }));
-    }
-}
-
-/// How many requests of a connection may be without an answer.
-pub(super) const WINDOW: u32 = 1024;
 /// How many octets of answers may wait for a client before it is not read any more.
 pub(super) const BACKLOG: usize = 256 * 1024;
 /// How long a client may take to introduce itself.
