@@ -271,7 +271,7 @@ impl Log {
 
     /// Says what a look at an mbox found, at all of it or at as much as was read.
     pub(crate) fn survey(&self, path: &Path, survey: &Survey, read: Extent) {
-        let Survey { messages, preamble, doubtful, disputed, wrong_lengths, .. } = survey;
+        let Survey { messages, preamble, doubtful, disputed, hidden, wrong_lengths, .. } = survey;
         let variant = survey.variant().as_str();
         let writer = survey.writer.map_or(String::new(), |writer| format!(" of {}", writer.as_str()));
         if !self.is_quiet {
@@ -298,6 +298,12 @@ impl Log {
         if *disputed > 0 {
             self.say(&format!(
                 "{}: {disputed} messages may be parts of one, by a Content-Length; they are not touched",
+                path.display()
+            ));
+        }
+        if *hidden > 0 {
+            self.say(&format!(
+                "{}: {hidden} messages may hide others, by a Content-Length; they are not touched",
                 path.display()
             ));
         }

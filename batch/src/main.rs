@@ -176,6 +176,7 @@ fn start(cli: &Cli, said: &mut Said) -> Result<Totals> {
         room: work.memory << 20,
         questions: run::questions(pool.status().iter().map(|token| token.wanted).sum()),
         max_message: work.max_message,
+        lengths: work.lengths.map(Into::into),
         frame: compress::DEFAULT_FRAME,
         journal: Some(Journaling { resume: work.resume, request: request(cli)?, every: NOTE_EVERY }),
         html: work.html.clone(),

@@ -38,7 +38,7 @@ pub(crate) fn open(
     done: Option<&Done>,
     log: &mut Log,
 ) -> Result<Opened, BatchError> {
-    let limit = options.max_message;
+    let (limit, told) = (options.max_message, options.lengths);
     let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
     let named =
         |(folder, source): (PathBuf, _)| BatchError::Read { origin: folder.display().to_string(), source };
@@ -60,9 +60,9 @@ pub(crate) fn open(
             let source: Box<dyn Source> = if kind == Kind::Mbox {
                 let source = match &place {
                     // Of a link to it, what it leads to is locked.
-                    Some(place) if replaces => MboxSource::open_to_replace(place.target(), limit),
-                    None if options.output == Output::None => MboxSource::open_to_look(input, limit),
-                    _ => MboxSource::open(input, limit),
+                    Some(place) if replaces => MboxSource::open_to_replace(place.target(), limit, told),
+                    None if options.output == Output::None => MboxSource::open_to_look(input, limit, told),
+                    _ => MboxSource::open(input, limit, told),
                 };
                 let source = source.map_err(failed)?;
                 if !source.is_late() {
@@ -267,7 +267,7 @@ pub(crate) fn source_of(input: &Path, kind: Kind) -> Result<Box<dyn Source>, Bat
     Ok(match kind {
         Kind::Stdin => Box::new(stdin(DEFAULT_MAX_MESSAGE)?.0),
         Kind::Message => Box::new(SingleSource::file(input, DEFAULT_MAX_MESSAGE).map_err(failed)?),
-        Kind::Mbox => Box::new(MboxSource::open(input, DEFAULT_MAX_MESSAGE).map_err(failed)?),
+        Kind::Mbox => Box::new(MboxSource::open(input, DEFAULT_MAX_MESSAGE, None).map_err(failed)?),
         Kind::Maildir => {
             let tree = Tree::of(input).map_err(|(folder, source)| BatchError::Read {
                 origin: folder.display().to_string(),

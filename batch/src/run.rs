@@ -19,7 +19,7 @@ use crate::{
     journal::{Checkpoint, Job, Journal},
     log::{Log, Totals},
     maildir::{MaildirReplacer, Tree},
-    mbox,
+    mbox::{self, Lengths},
     open::{folders_of, open, places},
     output::{Place, parent},
     pipeline::{self, Keeping, Noted, Observer, Sink},
@@ -44,6 +44,8 @@ pub struct Options {
     pub questions: usize,
     /// Messages with more octets are copied as they are.
     pub max_message: usize,
+    /// Whose the lengths in an mbox are, if somebody told it.
+    pub lengths: Option<Lengths>,
     /// How many octets of a compressed output make a frame, see [`crate::compress`].
     pub frame: u64,
     /// Whether to keep a journal, so that a run that is cut off can be gone on with.

@@ -95,7 +95,9 @@ fn second_message(octets: &[u8]) -> io::Result<Option<u64>> {
     while let Some(part) = splitter.next_part()? {
         match part {
             Part::Message(found) if found.offset > 0 => return Ok(Some(found.offset)),
-            Part::Message(found) if found.doubt.is_some() => return Ok(found.doubt),
+            Part::Message(found) if found.doubt.or(found.hidden).is_some() => {
+                return Ok(found.doubt.or(found.hidden));
+            }
             _ => {}
         }
     }

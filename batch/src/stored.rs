@@ -69,6 +69,8 @@ pub enum Untouchable {
     MaybeTwo(u64),
     /// The From_ line at this offset of the archive is text, if a `Content-Length` is right that is not believed.
     Disputed(u64),
+    /// The From_ line at this offset of the archive, with a header behind it, is text only because a `Content-Length` is believed.
+    Hidden(u64),
     /// It was given as one message: a line at this offset of it begins another one in an mbox.
     TwoInOne(u64),
     /// The archive ends within a line.
@@ -88,7 +90,12 @@ impl fmt::Display for Untouchable {
             Self::Disputed(offset) => write!(
                 f,
                 "a Content-Length says that the From_ line at octet {offset} begins no message; that is not believed, because \
-                 the other messages do not bear it out"
+                 the other messages do not bear it out: --lengths says whose the lengths are"
+            ),
+            Self::Hidden(offset) => write!(
+                f,
+                "the From_ line at octet {offset} has a header after it, and only a Content-Length says that it begins no message: \
+                 --lengths says whether that is so"
             ),
             Self::TwoInOne(offset) => write!(
                 f,

@@ -41,6 +41,8 @@
 //! A `Content-Length` may say that what looks like a From_ line is text. Where the archive's writer tells the length of every
 //! message (mboxcl, mboxcl2), that is so. Elsewhere the field came with the message, and with the right number its sender would
 //! have the mail of others for his own text: there the line begins a message, and those that it is about are [disputed](Found::disputed).
+//! Which of the two it is is what the archive looks like, by the messages that are not hidden; and these may be his as well. So what
+//! has a header behind it is told where it is [hidden](Found::hidden) by a length, unless somebody [told](Lengths::told) whose the lengths are.
 //!
 //! # What is no From_ line
 //!
@@ -72,7 +74,7 @@ mod variant;
 pub use ends::Ends;
 pub use envelope::{arrival, from_line, sender};
 pub use from_line::{Shape, begins_header, shape};
-pub use probe::{Believing, Probe, is_end};
+pub use probe::{Believing, Lengths, MadeBy, Probe, is_end};
 pub use quoting::{Quoting, quote, unquote};
 pub use splitter::{Found, Part, Splitter};
 pub use survey::{Survey, Writer};

@@ -13,10 +13,39 @@ pub trait Probe {
     /// with or without an empty line before it.
     fn may_end_at(&self, offset: u64) -> io::Result<bool>;
 
-    /// Whether the lengths are those of the archive's writer, so that they say which From_ lines are text, see
-    /// [`Survey::tells_lengths`]. Else each is what the sender of its message likes it to be. It is asked once, and only
-    /// where there is such a line.
-    fn tells_lengths(&self) -> io::Result<bool>;
+    /// Whose the lengths are, where one says that a From_ line is text. It is asked once, and only where there is such a line.
+    fn lengths(&self) -> io::Result<Lengths>;
+}
+
+/// Whose the lengths of an archive are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    /// Who made them.
+    pub by: MadeBy,
+    /// Whether somebody who knows the archive said so. Else it is what it looks like.
+    pub is_told: bool,
+}
+
+/// Who made the lengths of an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeBy {
+    /// Its writer: so they say which From_ lines are text.
+    Writer,
+    /// Each the sender of its message, as he liked it to be.
+    Senders,
+}
+
+impl Lengths {
+    /// What somebody said who knows the archive.
+    pub fn told(by: MadeBy) -> Self {
+        Self { by, is_told: true }
+    }
+
+    /// What they look like in an archive that was surveyed by [`Believing`] all of them.
+    pub fn of(survey: &Survey) -> Self {
+        let by = if survey.tells_lengths() { MadeBy::Writer } else { MadeBy::Senders };
+        Self { by, is_told: false }
+    }
 }
 
 impl<P: Probe + ?Sized> Probe for &P {
@@ -24,8 +53,8 @@ impl<P: Probe + ?Sized> Probe for &P {
         (**self).may_end_at(offset)
     }
 
-    fn tells_lengths(&self) -> io::Result<bool> {
-        (**self).tells_lengths()
+    fn lengths(&self) -> io::Result<Lengths> {
+        (**self).lengths()
     }
 }
 
@@ -36,8 +65,8 @@ impl Probe for [u8] {
         Ok(self.get(start..).is_some_and(|octets| is_end(before, octets)))
     }
 
-    fn tells_lengths(&self) -> io::Result<bool> {
-        Ok(Survey::of(self, &Believing(self))?.tells_lengths())
+    fn lengths(&self) -> io::Result<Lengths> {
+        Ok(Lengths::of(&Survey::of(self, &Believing(self))?))
     }
 }
 
@@ -50,8 +79,8 @@ impl<P: Probe + ?Sized> Probe for Believing<'_, P> {
         self.0.may_end_at(offset)
     }
 
-    fn tells_lengths(&self) -> io::Result<bool> {
-        Ok(true)
+    fn lengths(&self) -> io::Result<Lengths> {
+        Ok(Lengths::told(MadeBy::Writer))
     }
 }
 

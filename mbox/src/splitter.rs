@@ -13,7 +13,7 @@ use memchr::memmem::Finder;
 use crate::{
     from_line::{Shape, begins_header, shape},
     length::Length,
-    probe::Probe,
+    probe::{Lengths, MadeBy, Probe},
     quoting::LineStart,
 };
 
@@ -49,8 +49,11 @@ pub struct Found {
     /// Whether it has nothing behind its header, not even a place for its length.
     pub is_bare_header: bool,
     /// A From_ line that is text of this message, or of the one before it, if a `Content-Length` is right that is not
-    /// believed: see [`Probe::tells_lengths`].
+    /// believed: see [`Probe::lengths`].
     pub disputed: Option<u64>,
+    /// The first From_ line in it that is text because of a `Content-Length` that is believed, has a header behind it, and so may
+    /// begin another message where all that bears the lengths out is of one sender. None where it was told whose they are.
+    pub hidden: Option<u64>,
     /// The octets, unless there are more than the limit.
     pub octets: Option<Vec<u8>>,
 }
@@ -86,8 +89,8 @@ pub struct Splitter<R, P> {
     started: bool,
     /// The message whose From_ line begins the window.
     next: Option<Line>,
-    /// Whether lengths are those of the archive's writer, when somebody has asked.
-    tells_lengths: Option<bool>,
+    /// Whose the lengths are, when somebody has asked.
+    lengths: Option<Lengths>,
     /// Up to where a length that is not believed has From_ lines for text.
     disputed_to: u64,
 }
@@ -156,7 +159,7 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
             at_line_start: true,
             started: false,
             next: None,
-            tells_lengths: None,
+            lengths: None,
             disputed_to: 0,
         }
     }
@@ -336,18 +339,28 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         if let Claim::Untested(end) = reading.claim {
             reading.claim = if end.saturating_add(2) < here || !self.probe.may_end_at(end)? {
                 Claim::None
-            } else if here >= end || self.tells_lengths()? {
+            } else if here >= end {
                 Claim::Believed(end)
             } else {
-                // Who sent this would decide what of the mail of others is shown. What it really is, nobody knows.
-                reading.found.disputed.get_or_insert(here);
-                self.disputed_to = self.disputed_to.max(end);
-                Claim::None
+                match self.lengths()? {
+                    Lengths { by: MadeBy::Writer, .. } => Claim::Believed(end),
+                    Lengths { by: MadeBy::Senders, is_told } => {
+                        // Who sent this would decide what of the mail of others is shown. What it really is, nobody knows.
+                        if !is_told {
+                            reading.found.disputed.get_or_insert(here);
+                            self.disputed_to = self.disputed_to.max(end);
+                        }
+                        Claim::None
+                    }
+                }
             };
         }
         match reading.claim {
             Claim::Believed(end) if here < end => {
                 reading.found.protected += 1;
+                if !self.lengths()?.is_told && self.is_header_next()? {
+                    reading.found.hidden.get_or_insert(here);
+                }
                 Ok(Verdict::Text)
             }
             // At the end, or after the empty line there.
@@ -356,11 +369,16 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         }
     }
 
-    fn tells_lengths(&mut self) -> io::Result<bool> {
-        if let Some(known) = self.tells_lengths {
+    fn lengths(&mut self) -> io::Result<Lengths> {
+        if let Some(known) = self.lengths {
             return Ok(known);
         }
-        Ok(*self.tells_lengths.insert(self.probe.tells_lengths()?))
+        Ok(*self.lengths.insert(self.probe.lengths()?))
+    }
+
+    fn is_header_next(&mut self) -> io::Result<bool> {
+        let next = self.look_ahead()?;
+        Ok(next.is_some_and(|next| begins_header(self.text(next))))
     }
 
     fn verdict(&mut self, line: Line, after_empty: bool) -> io::Result<Verdict> {
@@ -368,8 +386,7 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         if shape == Shape::Text {
             return Ok(Verdict::Text);
         }
-        let next = self.look_ahead()?;
-        let header = next.is_some_and(|next| begins_header(self.text(next)));
+        let header = self.is_header_next()?;
         Ok(match (shape, after_empty, header) {
             (Shape::Dated | Shape::Undated, true, true) => Verdict::Begins,
             (Shape::Dated, true, _) | (_, _, true) => Verdict::Doubtful,

@@ -38,6 +38,8 @@ pub struct Survey {
     pub bare_headers: u64,
     /// Messages that may be parts of others, by a length that is not believed.
     pub disputed: u64,
+    /// Messages that may hide others by a length that is believed.
+    pub hidden: u64,
     /// Messages whose From_ line ends in CRLF.
     pub crlf: u64,
     /// Who wrote it, if the From_ lines tell.
@@ -106,13 +108,14 @@ impl Survey {
         self.confirmed_lengths += u64::from(found.length == Some(true) && found.protected == 0);
         self.bare_headers += u64::from(found.length.is_none() && found.is_bare_header);
         self.disputed += u64::from(found.disputed.is_some());
+        self.hidden += u64::from(found.hidden.is_some());
         self.wrong_lengths += u64::from(found.length == Some(false));
         self.crlf += u64::from(found.first_line.ends_with(b"\r\n"));
     }
 
     /// Whether the writer of the archive tells the length of every message, as far as it can be told: each has a right one,
     /// and for each From_ line that is text because of one there is another message at least that needs no such belief. So
-    /// nobody decides by the messages that he sent himself what of the others is shown.
+    /// one message does not decide what of the others is shown. Who sent all the others that are not hidden does.
     pub fn tells_lengths(&self) -> bool {
         self.has_lengths() && self.confirmed_lengths >= self.protected
     }

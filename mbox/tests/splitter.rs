@@ -5,11 +5,11 @@
 
 use std::{
     fs,
-    io::BufReader,
+    io::{self, BufReader},
     path::{Path, PathBuf},
 };
 
-use mbox::{Found, Part, Splitter};
+use mbox::{Found, Lengths, MadeBy, Part, Probe, Splitter};
 use serde_json::Value;
 
 fn split(mbox: &[u8]) -> (u64, Vec<Found>) {
@@ -121,6 +121,11 @@ fn a_content_length_is_believed_only_if_the_archive_bears_it_out() {
         let (_, found) = split(format!("{}{next}", message(length)).as_bytes());
         assert_eq!(found.len(), messages, "{case}");
         assert!(found.iter().all(|message| message.disputed.is_none()), "{case}");
+        // Whoever sent both messages may hide a third one in it.
+        let header = format!("{DATED}A: 1\nContent-Length: {length}\n\n").len();
+        let expected = (case == "right").then_some(header + "one\n\n".len());
+        let hidden: Vec<_> = found.iter().filter_map(|message| message.hidden).collect();
+        assert_eq!(hidden, expected.into_iter().map(|at| at as u64).collect::<Vec<_>>(), "{case}");
     }
     let (_, found) = split(format!("{}\n{}", next.trim_start(), message(inner.len())).as_bytes());
     assert_eq!(found.len(), 2, "the length ends at the end of the archive");
@@ -154,6 +159,56 @@ fn whoever_tells_a_length_in_an_archive_that_tells_none_hides_no_mail_of_others(
             for message in found.iter().filter(|message| message.disputed.is_some()) {
                 let line = message.disputed.unwrap();
                 assert!(line == message.offset || line == message.offset + message.len, "{case}");
+            }
+        }
+    }
+}
+
+/// An archive of which it was told whose its lengths are.
+struct Told<'a>(&'a [u8], MadeBy);
+
+impl Probe for Told<'_> {
+    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
+        self.0.may_end_at(offset)
+    }
+
+    fn lengths(&self) -> io::Result<Lengths> {
+        Ok(Lengths::told(self.1))
+    }
+}
+
+#[test]
+fn what_a_length_hides_is_named_where_a_header_is_behind_it_unless_it_was_told_whose_the_lengths_are() {
+    let message = |body: &str| format!("{DATED}A: 1\nContent-Length: {}\n\n{body}\n", body.len());
+    let own = message("x\n");
+    for (case, text, messages, hidden, split) in [
+        ("mail of others", format!("x\n\n{DATED}A: 2\n\nsecret\n"), 3, true, 4),
+        ("without an empty line before it", format!("x\n{DATED}A: 2\n\nsecret\n"), 3, true, 3),
+        ("Thunderbird's", "x\n\nFrom - \nA: 2\n\nsecret\n".into(), 3, true, 4),
+        ("behind text", format!("x\n\n{DATED}text\n\n{DATED}A: 2\n\nsecret\n"), 3, true, 4),
+        ("a line in a text", format!("as in\n\n{DATED}of the log\n"), 3, false, 3),
+        ("words", "x\n\nFrom here to there\n".into(), 3, false, 3),
+    ] {
+        let mbox = message(&text) + &own.repeat(2);
+        for mbox in [format!("{own}{mbox}"), mbox] {
+            let before = usize::from(mbox.starts_with(&own));
+            let (_, found) = split_with(mbox.as_bytes(), 1 << 20, 8192);
+            assert_eq!(found.len(), messages + before, "{case}");
+            let line = text.find(if case == "behind text" {
+                "From alice@example.org Fri Sep 16 22:26:51 2016\nA"
+            } else {
+                "From "
+            });
+            let at = found[before].offset + found[before].len - 1 + line.unwrap() as u64 - text.len() as u64;
+            assert_eq!(found[before].hidden, hidden.then_some(at), "{case}");
+            for (by, expected) in [(MadeBy::Writer, messages), (MadeBy::Senders, split)] {
+                let mut splitter = Splitter::new(mbox.as_bytes(), Told(mbox.as_bytes(), by), 1 << 20);
+                let mut count = 0;
+                while let Some(Part::Message(found)) = splitter.next_part().unwrap() {
+                    count += 1;
+                    assert_eq!((found.hidden, found.disputed), (None, None), "{case}");
+                }
+                assert_eq!(count, expected + before, "{case}, {by:?}");
             }
         }
     }

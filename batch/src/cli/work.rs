@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::SystemTime};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use smime::{Certificate, MailAddress};
 
 use batch::{
@@ -10,6 +10,7 @@ use batch::{
     error::BatchError,
     instant,
     keys::{KeyText, Wanted},
+    mbox::{Lengths, MadeBy},
     progress::LINE_EVERY,
     run::{DEFAULT_MAX_MESSAGE, DEFAULT_ROOM, MAX_JOBS},
     select::Selection,
@@ -53,11 +54,33 @@ pub(crate) struct Work {
     /// Copy longer messages as they are
     #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_MAX_MESSAGE, value_parser = octets)]
     pub(crate) max_message: usize,
+    /// Whose the Content-Length fields of an mbox are, by which text that looks like a From_ line is told from the next message
+    /// [default: what it looks like, and what may hide mail of others is copied and named]
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    pub(crate) lengths: Option<Whose>,
     /// How much memory messages between reading and writing may take; a single message that needs more passes alone
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_ROOM >> 20, value_parser = mebibytes)]
     pub(crate) memory: u64,
     #[command(flatten)]
     selected: Selected,
+}
+
+/// Whose the lengths in an mbox are.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Whose {
+    /// Its writer's (mboxcl2): a right one is believed
+    Writer,
+    /// The senders': none is
+    Senders,
+}
+
+impl From<Whose> for Lengths {
+    fn from(whose: Whose) -> Self {
+        Self::told(match whose {
+            Whose::Writer => MadeBy::Writer,
+            Whose::Senders => MadeBy::Senders,
+        })
+    }
 }
 
 /// What is said while a run goes on.

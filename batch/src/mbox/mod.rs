@@ -10,8 +10,8 @@ mod source;
 mod survey;
 
 pub use ::mbox::{
-    Found, Part, Probe, Quoting, Splitter, Survey, Variant, Writer, arrival, from_line, quote, sender,
-    unquote,
+    Found, Lengths, MadeBy, Part, Probe, Quoting, Splitter, Survey, Variant, Writer, arrival, from_line,
+    quote, sender, unquote,
 };
 pub use convert::converted;
 pub use sink::MboxSink;

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mbox::{Found, Part, Splitter, Survey};
+use mbox::{Found, Lengths, Part, Splitter, Survey};
 
 use super::{
     lock::{Dotlock, PATIENCE, lock_for_reading, lock_for_replacing},
@@ -41,36 +41,36 @@ pub struct MboxSource {
 }
 
 impl MboxSource {
-    /// Opens a file and surveys it. Messages over `limit` octets are not kept in memory.
-    pub fn open(path: &Path, limit: usize) -> io::Result<Self> {
-        Self::of(File::open(path)?, path, limit)
+    /// Opens a file and surveys it. Messages over `limit` octets are not kept in memory. It may have been told whose its lengths are.
+    pub fn open(path: &Path, limit: usize, told: Option<Lengths>) -> io::Result<Self> {
+        Self::of(File::open(path)?, path, limit, told)
     }
 
     /// Opens a file that is only looked at: it is not surveyed before there is a message for which the rest matters.
-    pub fn open_to_look(path: &Path, limit: usize) -> io::Result<Self> {
+    pub fn open_to_look(path: &Path, limit: usize, told: Option<Lengths>) -> io::Result<Self> {
         let file = File::open(path)?;
         lock_for_reading(&file, path, PATIENCE)?;
-        let probe = MboxProbe::of(&file)?;
+        let probe = MboxProbe::of(&file, told)?;
         // To count how much there is in a compressed one takes as long.
         let survey = (probe.compression().is_none()).then(Survey::default);
         Self::with_survey(file, path, limit, probe, survey)
     }
 
     /// Opens a file that is to be replaced: nobody else shall read or write it meanwhile.
-    pub(crate) fn open_to_replace(path: &Path, limit: usize) -> io::Result<Self> {
+    pub(crate) fn open_to_replace(path: &Path, limit: usize, told: Option<Lengths>) -> io::Result<Self> {
         let file = File::options().read(true).write(true).open(path)?;
         let dotlock = lock_for_replacing(&file, path, PATIENCE)?;
-        Ok(Self { _dotlock: Some(dotlock), ..Self::of_locked(file, path, limit)? })
+        Ok(Self { _dotlock: Some(dotlock), ..Self::of_locked(file, path, limit, told)? })
     }
 
     /// Reads an open file.
-    pub fn of(file: File, path: &Path, limit: usize) -> io::Result<Self> {
+    pub fn of(file: File, path: &Path, limit: usize, told: Option<Lengths>) -> io::Result<Self> {
         lock_for_reading(&file, path, PATIENCE)?;
-        Self::of_locked(file, path, limit)
+        Self::of_locked(file, path, limit, told)
     }
 
-    fn of_locked(file: File, path: &Path, limit: usize) -> io::Result<Self> {
-        let probe = MboxProbe::of(&file)?;
+    fn of_locked(file: File, path: &Path, limit: usize, told: Option<Lengths>) -> io::Result<Self> {
+        let probe = MboxProbe::of(&file, told)?;
         Self::with_survey(file, path, limit, probe, None)
     }
 
@@ -162,6 +162,7 @@ impl MboxSource {
         stored.untouchable = match found.doubt {
             _ if first && is_folder_data(stored.content()) => Some(Untouchable::FolderData),
             Some(offset) => Some(Untouchable::MaybeTwo(offset)),
+            None if let Some(offset) = found.hidden => Some(Untouchable::Hidden(offset)),
             None if let Some(offset) = found.disputed => Some(Untouchable::Disputed(offset)),
             None if found.cut_short => Some(Untouchable::CutShort),
             None => None,

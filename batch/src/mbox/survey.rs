@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use mbox::{Believing, Ends, Probe, Survey, is_end};
+use mbox::{Believing, Ends, Lengths, Probe, Survey, is_end};
 
 use crate::compress::{Compression, decoder};
 
@@ -49,18 +49,19 @@ pub(super) struct MboxProbe {
     file: File,
     /// What was noted before: a compressed file cannot be looked into.
     noted: Option<(Compression, Ends)>,
-    /// Whether its lengths are its writer's, when somebody has asked.
-    tells_lengths: OnceLock<bool>,
+    /// Whose its lengths are, if that was told, or when somebody has asked.
+    lengths: OnceLock<Lengths>,
 }
 
 impl MboxProbe {
-    /// Prepares to look into a file. One that is compressed is read once.
-    pub(super) fn of(file: &File) -> io::Result<Self> {
+    /// Prepares to look into a file, of which may have been told whose its lengths are. One that is compressed is read once.
+    pub(super) fn of(file: &File, told: Option<Lengths>) -> io::Result<Self> {
         let noted = match Compression::of_file(file)? {
             Some(compression) => Some((compression, Ends::of(start(file, Some(compression))?)?)),
             None => None,
         };
-        Ok(Self { file: file.try_clone()?, noted, tells_lengths: OnceLock::new() })
+        let lengths = told.map_or_else(OnceLock::new, OnceLock::from);
+        Ok(Self { file: file.try_clone()?, noted, lengths })
     }
 
     pub(super) fn compression(&self) -> Option<Compression> {
@@ -84,13 +85,13 @@ impl Probe for MboxProbe {
         Ok(octets.split_first().is_some_and(|(&before, octets)| is_end(Some(before), octets)))
     }
 
-    fn tells_lengths(&self) -> io::Result<bool> {
-        if let Some(known) = self.tells_lengths.get() {
+    fn lengths(&self) -> io::Result<Lengths> {
+        if let Some(known) = self.lengths.get() {
             return Ok(*known);
         }
         let input = start(&self.file, self.compression())?;
-        let tells_lengths = Survey::of(input, &Believing(self))?.tells_lengths();
-        Ok(*self.tells_lengths.get_or_init(|| tells_lengths))
+        let lengths = Lengths::of(&Survey::of(input, &Believing(self))?);
+        Ok(*self.lengths.get_or_init(|| lengths))
     }
 }
 
@@ -125,7 +126,7 @@ mod tests {
             let archive = format!("{}{middle}{from}{start}{from}Subject: 3\n\ny\n", lying(length));
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(archive.as_bytes()).unwrap();
-            let probe = MboxProbe::of(&file).unwrap();
+            let probe = MboxProbe::of(&file, None).unwrap();
             assert!(probe.compression().is_none());
             assert_eq!(survey(&file, &probe).unwrap().messages, messages, "{start:?}");
             assert_eq!(Survey::of(archive.as_bytes(), archive.as_bytes()).unwrap().messages, messages);
@@ -133,7 +134,7 @@ mod tests {
                 flate2::write::GzEncoder::new(tempfile::tempfile().unwrap(), flate2::Compression::fast());
             encoder.write_all(archive.as_bytes()).unwrap();
             let compressed = encoder.finish().unwrap();
-            let probe = MboxProbe::of(&compressed).unwrap();
+            let probe = MboxProbe::of(&compressed, None).unwrap();
             assert!(probe.compression().is_some());
             assert_eq!(survey(&compressed, &probe).unwrap().messages, messages, "{start:?}, compressed");
         }

@@ -121,6 +121,7 @@ fn as_another_process() {
         questions: 16,
         room: number("BATCH_ROOM").unwrap_or(ROOM),
         max_message: number("BATCH_MAX_MESSAGE").map_or(MAX_MESSAGE, |octets| octets.try_into().unwrap()),
+        lengths: None,
         frame: 1 << 12,
         html: None,
         showing: std::env::var_os("BATCH_PROGRESS").map(|_| {

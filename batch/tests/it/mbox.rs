@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use batch::{
-    mbox::{Quoting, unquote},
+    mbox::{Lengths, MadeBy, Quoting, unquote},
     run::{Options, Output},
     task::{Done, Failed, Identity, Task, Work},
 };
@@ -318,19 +318,30 @@ fn mail_that_the_length_of_another_one_swallows_is_copied_and_named_each_by_itse
         let reason = ran.report[2]["error"]["reason"].as_str().unwrap();
         assert!(reason.contains("is not believed"), "{reason}");
     }
-    // Where all tell their lengths, they are believed.
+    // Where all tell their lengths, they are believed; but what may be mail of others is named, unless it was told whose the lengths are.
     let told =
         |number, body: &str| format!("{from}Subject: {number}\nContent-Length: {}\n\n{body}\n", body.len());
     let all_told =
         [told(1, "x\n"), told(2, &format!("x\n\n{swallowed}")), told(3, "x\n"), told(4, "")].concat();
-    for (name, mbox, messages, failed) in [("told", &all_told, 4, 0), ("not", &mbox, 5, 3)] {
+    let log = told(2, &format!("as in\n\n{from}of the log\n"));
+    let text = [told(1, "x\n"), log, told(3, "x\n")].concat();
+    let (writer, senders) = (Some(Lengths::told(MadeBy::Writer)), Some(Lengths::told(MadeBy::Senders)));
+    for (name, lengths, mbox, messages, failed) in [
+        ("told", None, &all_told, 4, 1),
+        ("writer", writer, &all_told, 4, 0),
+        ("senders", senders, &all_told, 6, 0),
+        ("text", None, &text, 3, 0),
+        ("not", None, &mbox, 5, 3),
+        ("not-senders", senders, &mbox, 5, 0),
+    ] {
         for suffix in ["", ".gz"] {
             let input = folder.path().join(format!("{name}{suffix}"));
             let octets = if suffix.is_empty() { mbox.clone().into_bytes() } else { gzipped(mbox.as_bytes()) };
             fs::write(&input, octets).unwrap();
             let looks = Options { output: Output::None, ..options(&[&input], &input) };
+            let told = |options| Options { lengths, ..options };
             for options in [options(&[&input], &folder.path().join(format!("out-{name}{suffix}"))), looks] {
-                let totals = run_with(&options, &Shout).unwrap().totals;
+                let totals = run_with(&told(options), &Shout).unwrap().totals;
                 assert_eq!((totals.messages(), totals.failed()), (messages, failed), "{name}{suffix}");
             }
         }

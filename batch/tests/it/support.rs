@@ -29,6 +29,7 @@ pub(crate) fn options(inputs: &[&Path], output: &Path) -> Options {
         questions: 16,
         room: 1 << 20,
         max_message: 1 << 20,
+        lengths: None,
         frame: 1 << 12,
         journal: None,
         html: None,
