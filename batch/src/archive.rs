@@ -2,6 +2,8 @@
 
 use std::{fs::File, io::BufRead, path::Path, str::FromStr};
 
+use serde::Deserialize;
+
 use crate::{
     compress::Compression,
     error::BatchError,
@@ -9,14 +11,16 @@ use crate::{
     mbox::{Shape, Splitter, Variant, begins_header, shape, start},
 };
 
-/// What an input is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an input is, or an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// One message on the standard input.
     Stdin,
     /// A Maildir, or a folder with Maildirs in it.
     Maildir,
     /// A folder with `.eml` files in it, or below it.
+    #[serde(rename = "eml")]
     Tree,
     /// A file of messages.
     Mbox,
@@ -57,6 +61,36 @@ impl FromStr for Format {
 }
 
 impl Kind {
+    /// What is written of it, unless that is to be of another format.
+    pub(crate) fn written(self, format: Option<Format>) -> Self {
+        match (format, self) {
+            (Some(Format::Mbox(_)), _) => Self::Mbox,
+            (Some(Format::Maildir), _) => Self::Maildir,
+            (Some(Format::Eml), _) => Self::Tree,
+            (None, Self::Stdin) => Self::Message,
+            (None, kind) => kind,
+        }
+    }
+
+    /// In a word, for the report.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdin => "stdin",
+            Self::Maildir => "maildir",
+            Self::Tree => "eml",
+            Self::Mbox => "mbox",
+            Self::Message => "message",
+        }
+    }
+
+    /// Whether an output may be what was written as this. A message may begin with a From_ line, and then looks like an mbox.
+    pub(crate) fn may_be(self, there: Self) -> bool {
+        match self {
+            Self::Maildir | Self::Tree => there == self,
+            Self::Mbox | Self::Message | Self::Stdin => !matches!(there, Self::Maildir | Self::Tree),
+        }
+    }
+
     /// Looks at an input.
     pub fn of(path: &Path) -> Result<Self, BatchError> {
         if path == Path::new("-") {

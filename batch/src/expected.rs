@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    archive::Kind,
     maildir::{base, numbered_name, successor, successor_of_twin},
     manifest::{Checked, Sum},
     mbox::file_for,
@@ -110,6 +111,8 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 /// What must be in the outputs of one input.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
+    /// What was written of it; what an earlier version wrote does not tell.
+    kinds: Vec<Kind>,
     all: Vec<Expected>,
     messages: u64,
 }
@@ -118,6 +121,22 @@ impl Input {
     pub(crate) fn add(&mut self, expected: Expected) {
         self.messages += u64::from(!expected.is_no_message);
         self.all.push(expected);
+    }
+
+    /// That this was written of it.
+    pub(crate) fn is_written_as(&mut self, kind: Option<Kind>) {
+        self.kinds.extend(kind.filter(|kind| !self.kinds.contains(kind)));
+    }
+
+    /// Finds an output that is of another kind than was written, though each message may be in it.
+    pub(crate) fn meet_kind(&self, output: &Path, there: Kind, checked: &mut Checked) {
+        for kind in self.kinds.iter().filter(|kind| !kind.may_be(there)) {
+            let (output, there) = (output.display(), there.as_str());
+            checked.wrong(format!(
+                "{output}: of kind {there}; the report says that {} was written",
+                kind.as_str()
+            ));
+        }
     }
 
     /// Leaves out those of these lines.

@@ -259,9 +259,9 @@ impl Log {
     }
 
     /// Messages of another input come next.
-    pub(crate) fn next_archive(&mut self, root: &Path) {
+    pub(crate) fn next_archive(&mut self, root: &Path, kind: Kind) {
         self.put_back = 0;
-        self.report.next_archive(root);
+        self.report.next_archive(root, kind);
     }
 
     /// So many octets there are in all.

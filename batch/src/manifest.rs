@@ -48,6 +48,8 @@ struct Line {
     below: Option<String>,
     /// In which folder it was replaced before, as an earlier line has it.
     again: Option<String>,
+    /// What was written; not in the reports of earlier versions.
+    kind: Option<Kind>,
     /// Whether it is about octets that are no message.
     #[serde(default)]
     no_message: bool,
@@ -169,13 +171,14 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
             *again.entry(earlier).or_default() += 1;
         }
         let spot = line.spot();
-        let Line { index, archive, input, output, no_message: is_no_message, .. } = line;
+        let Line { index, archive, input, output, kind, no_message: is_no_message, .. } = line;
         match output {
             Some(sum) => {
                 checked.untold += u64::from(matches!(spot, Spot::Untold));
                 let changed = input != sum;
                 let input = inputs.entry(archive).or_default();
                 let number = input.messages() + 1;
+                input.is_written_as(kind);
                 input.add(Expected { index, line: lines.number, number, is_no_message, sum, spot, changed });
             }
             None => checked.wrong(format!("message {index}: the report says that nothing was written")),
@@ -205,6 +208,9 @@ fn hold(input: Input, outputs: &[PathBuf], checked: &mut Checked) -> Result<(), 
         && !(folders < 2 && is_one_file)
         && let Some(mboxes) = mboxes_in(outputs)?
     {
+        for mbox in &mboxes {
+            input.meet_kind(mbox, Kind::Mbox, checked);
+        }
         let root = if let [output] = outputs {
             Some(output.as_path()).filter(|output| output.is_dir())
         } else {
@@ -220,6 +226,9 @@ fn hold(input: Input, outputs: &[PathBuf], checked: &mut Checked) -> Result<(), 
         return Ok(());
     }
     let kinds: Vec<Kind> = outputs.iter().map(|output| Kind::of(output)).collect::<Result<_, _>>()?;
+    for (output, kind) in outputs.iter().zip(&kinds) {
+        input.meet_kind(output, *kind, checked);
+    }
     let mut left = match (outputs, kinds.as_slice()) {
         ([_], [Kind::Maildir | Kind::Tree]) => input.in_folders(),
         _ => input.in_order(),

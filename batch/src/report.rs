@@ -14,6 +14,7 @@ use smime::Fault;
 
 use self::retold::put_back;
 use crate::{
+    archive::Kind,
     digest::Summed,
     done::Done,
     error::BatchError,
@@ -178,6 +179,8 @@ pub struct Report {
     archive: usize,
     /// What the paths in it begin with.
     root: PathBuf,
+    /// What is written of it.
+    kind: Option<Kind>,
 }
 
 fn buffered(file: File) -> BufWriter<Box<dyn Write + Send>> {
@@ -315,12 +318,14 @@ impl Report {
             previous: String::new(),
             archive: 0,
             root: PathBuf::new(),
+            kind: None,
         }
     }
 
-    /// Messages of another input come next.
-    pub(crate) fn next_archive(&mut self, root: &Path) {
+    /// Messages of another input come next, and become an output of this kind.
+    pub(crate) fn next_archive(&mut self, root: &Path, kind: Kind) {
         self.archive += 1;
+        self.kind = Some(kind);
         root.clone_into(&mut self.root);
     }
 
@@ -378,11 +383,14 @@ impl Report {
         line.clear();
         let write = || {
             serde_json::to_writer(&mut *line, record)?;
-            // Two or three more members of the object.
+            // A few more members of the object.
             line.pop();
             if let Some(below) = below {
                 line.extend_from_slice(b",\"below\":");
                 serde_json::to_writer(&mut *line, &below)?;
+            }
+            if let Some(kind) = self.kind.filter(|_| record.output.is_some()) {
+                write!(line, ",\"kind\":\"{}\"", kind.as_str())?;
             }
             write!(line, ",\"archive\":{},\"previous\":\"{}\"}}", self.archive, self.previous)?;
             self.previous = Summed::of(line).sha256;

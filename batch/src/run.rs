@@ -146,7 +146,7 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
     }
     for ((input, kind), place) in options.inputs.iter().zip(kinds).zip(places) {
         let place_of = place.clone();
-        log.next_archive(input);
+        log.next_archive(input, kind.written(options.output.format()));
         let mut is_under_way = false;
         one(options, input, kind, place, task, &pool, &mut log, stop, &mut is_under_way).map_err(
             |error| {

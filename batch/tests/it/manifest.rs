@@ -12,6 +12,7 @@ use batch::{
     manifest::{check, sign},
     report::Report,
     run::{Output, run},
+    task::Identity,
 };
 use smime::testing::fixtures::{certificate, data, key, now};
 
@@ -204,8 +205,7 @@ fn whatever_somebody_does_who_can_write_to_outputs_and_report_is_found() {
         let inputs = ["mbox", "mail", "other"].map(&path);
         let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
         for (output, report) in [("out", "report"), ("out2", "report2")] {
-            let task: &dyn batch::task::Task =
-                if report == "report" { &Shout } else { &batch::task::Identity };
+            let task: &dyn batch::task::Task = if report == "report" { &Shout } else { &Identity };
             let written = Report::create(&path(report)).unwrap();
             run(&options(&inputs, &path(output)), task, written, &AtomicBool::new(false)).unwrap();
             sign(&path(report), &key("alice"), &[], now()).unwrap();
@@ -440,6 +440,31 @@ fn each_message_has_its_place_and_name_wherever_in_the_input_it_was() {
 }
 
 #[test]
+fn an_output_of_another_kind_is_found_though_each_message_is_in_it() {
+    const KINDS: [&str; 3] = ["maildir", "eml", "mbox"];
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir_all(path("in/cur")).unwrap();
+    for number in 0..3 {
+        fs::write(path(&format!("in/cur/{number}.host:2,S")), format!("Subject: {number}\n\nx\n")).unwrap();
+    }
+    for kind in KINDS {
+        let input = path("in");
+        let mut options = options(&[&input], &path(kind));
+        options.output = Output::Converted(path(kind), kind.parse().unwrap());
+        let report = Report::create(&path(&format!("{kind}.report"))).unwrap();
+        run(&options, &Identity, report, &AtomicBool::new(false)).unwrap();
+    }
+    for (written, there) in KINDS.iter().flat_map(|one| KINDS.map(|other| (*one, other))) {
+        let checked = check(&path(&format!("{written}.report")), &[path(there)]).unwrap();
+        assert_eq!(checked.count == 0, written == there, "{written}, {there}: {:?}", checked.problems);
+        let told = format!("of kind {there}; the report says that {written} was written");
+        let is_told = checked.problems.iter().any(|problem| problem.ends_with(&told));
+        assert_eq!(is_told, written != there, "{written}, {there}: {:?}", checked.problems);
+    }
+}
+
+#[test]
 fn a_report_that_does_not_say_where_messages_were_is_held_to_their_octets_and_that_is_told() {
     for (files, format) in
         [(&[&b"a/1.eml"[..], b"a/2.eml"][..], ""), (&[b".A/cur/1", b".A/cur/2", b"cur/3"], "eml")]
@@ -451,6 +476,7 @@ fn a_report_that_does_not_say_where_messages_were_is_held_to_their_octets_and_th
         for line in fs::read_to_string(&report).unwrap().lines() {
             let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
             assert!(line.as_object_mut().unwrap().remove("below").is_some());
+            assert!(line.as_object_mut().unwrap().remove("kind").is_some());
             if !previous.is_empty() {
                 line["previous"] = previous.into();
             }
