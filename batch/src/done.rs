@@ -48,8 +48,8 @@ pub(crate) struct Done {
     pub(crate) known: Known,
     /// What the paths of the input begin with.
     input: PathBuf,
-    /// The files of the input that are done.
-    inputs: HashSet<Key>,
+    /// The files of the input that are done. Files with one unique name and the same octets have one key, and are as many.
+    inputs: HashMap<Key, Count>,
     /// The files of the output.
     pub(crate) outputs: HashSet<PathBuf>,
     /// Those that grow, and how long they are known to be.
@@ -85,6 +85,15 @@ pub(crate) struct Done {
     moved: Moved,
 }
 
+/// How many files there are of a key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    /// That are done.
+    noted: u32,
+    /// Of these, met where they were.
+    met: u32,
+}
+
 /// What became of messages that are done and are not where they were.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moved {
@@ -112,7 +121,12 @@ impl Done {
                 self.moved.alike += u64::from(!self.replaces());
                 return Met::New;
             }
-            Found::Here => self.met += 1,
+            Found::Here => {
+                self.met += 1;
+                if let Some(count) = self.inputs.get_mut(&Key::of(&self.input, origin, content)) {
+                    count.met += 1;
+                }
+            }
             Found::Elsewhere(message) => {
                 take(&mut self.homeless, &message);
                 self.moved.again += 1;
@@ -131,7 +145,7 @@ impl Done {
         let is_told = |folder: [u8; 8]| {
             let key = Key { folder, message };
             let tells = || self.replaced.tells(origin, |name| (folder, name));
-            self.inputs.contains(&key) && tells() == Told::Replaced && !self.put_back.contains(&key)
+            self.inputs.contains_key(&key) && tells() == Told::Replaced && !self.put_back.contains(&key)
         };
         let (folder, path) = if is_told(folder) {
             (folder, folder_of(&self.input, origin).to_owned())
@@ -185,7 +199,8 @@ impl Done {
             return Found::Nowhere;
         }
         let key = Key::of(&self.input, origin, content);
-        if self.inputs.contains(&key) {
+        // The next one is a twin whose turn had not come.
+        if self.inputs.get(&key).is_some_and(|count| count.met < count.noted) {
             return Found::Here;
         }
         if !self.homeless.contains_key(&key.message) || !self.folders.is_new(folder_of(&self.input, origin)) {
@@ -234,7 +249,7 @@ impl Done {
     /// Has those of the files be known by their unique names.
     pub(crate) fn is_in_place(&mut self, root: &Path) {
         self.in_place = Some(root.to_owned());
-        self.homes = Homes::new(&self.folders_gone(), &self.inputs);
+        self.homes = Homes::new(&self.folders_gone(), self.inputs.keys());
         self.messages = self.outputs.iter().filter_map(|path| message(path)).collect();
         for (folder, name) in &self.messages {
             let of = predecessor(name);
@@ -262,7 +277,9 @@ impl Done {
 
     /// Adds what a line of the journal tells.
     pub(crate) fn add(&mut self, checkpoint: Checkpoint) {
-        self.inputs.extend(checkpoint.inputs.iter().filter_map(|key| Key::parse(key)));
+        for key in checkpoint.inputs.iter().filter_map(|key| Key::parse(key)) {
+            self.inputs.entry(key).or_default().noted += 1;
+        }
         self.outputs.extend(checkpoint.outputs.iter().filter_map(|path| decoded(path)));
         let lengths = checkpoint.lengths.iter();
         self.lengths.extend(lengths.filter_map(|(path, length)| Some((decoded(path)?, *length))));
@@ -295,10 +312,10 @@ impl Done {
     pub(crate) fn has_folders(&mut self, folders: &[PathBuf]) {
         self.folders.now = folders.iter().cloned().collect();
         let now: HashSet<[u8; 8]> = folders.iter().map(|folder| folder_key(folder)).collect();
-        let gone = self.inputs.iter().filter(|key| !now.contains(&key.folder));
+        let gone = self.inputs.iter().filter(|(key, _)| !now.contains(&key.folder));
         self.homeless.clear();
-        for key in gone {
-            *self.homeless.entry(key.message).or_default() += 1;
+        for (key, count) in gone {
+            *self.homeless.entry(key.message).or_default() += count.noted;
         }
     }
 
@@ -310,7 +327,8 @@ impl Done {
     /// How many messages of such folders are done.
     pub(crate) fn messages_gone(&self) -> u64 {
         let now: HashSet<[u8; 8]> = self.folders.now.iter().map(|folder| folder_key(folder)).collect();
-        self.inputs.iter().filter(|key| !now.contains(&key.folder)).count() as u64
+        let gone = self.inputs.iter().filter(|(key, _)| !now.contains(&key.folder));
+        gone.map(|(_, count)| u64::from(count.noted)).sum()
     }
 
     /// What is known, when so much of the input was read, of messages that are not where they were.
@@ -323,7 +341,8 @@ impl Done {
             return self.moved.clone();
         }
         // Where they are replaced, none is where it was.
-        let there = if self.replaces() { 0 } else { self.inputs.len() as u64 - self.messages_gone() };
+        let noted = || self.inputs.values().map(|count| u64::from(count.noted)).sum::<u64>();
+        let there = if self.replaces() { 0 } else { noted() - self.messages_gone() };
         Moved { missing: there.saturating_sub(self.met as u64), ..self.moved.clone() }
     }
 }

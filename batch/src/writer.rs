@@ -183,7 +183,10 @@ impl<'a> Writer<'a> {
                 self.lost.push(path);
                 if let Some(notes) = &mut self.notes {
                     let name = notes.journal.input_name(&record.source, &Content::Sum(&record.input.sha256));
-                    notes.next.inputs.retain(|noted| *noted != name);
+                    // Another one may have its name and octets.
+                    if let Some(at) = notes.next.inputs.iter().rposition(|noted| *noted == name) {
+                        notes.next.inputs.remove(at);
+                    }
                 }
                 let reason = "it was moved or deleted meanwhile".to_owned();
                 let error = Some(ErrorRecord { fault: Fault::Transient, reason });

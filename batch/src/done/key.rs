@@ -1,7 +1,7 @@
 //! By what a message of a folder is known, whatever becomes of its flags and its folder; and the folders of an input.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -88,11 +88,11 @@ pub(super) struct Homes {
 }
 
 impl Homes {
-    pub(super) fn new(folders: &[&Path], files: &HashSet<Key>) -> Self {
+    pub(super) fn new<'k>(folders: &[&Path], files: impl Iterator<Item = &'k Key>) -> Self {
         let folders: Vec<_> = folders.iter().map(|path| (folder_key(path), path.to_path_buf())).collect();
         let numbers: HashMap<_, _> =
             folders.iter().zip(0..).map(|((folder, _), number)| (folder, number)).collect();
-        let found = files.iter().filter_map(|key| Some((key.message, *numbers.get(&key.folder)?)));
+        let found = files.filter_map(|key| Some((key.message, *numbers.get(&key.folder)?)));
         let mut messages: Vec<_> = found.collect();
         messages.sort_unstable();
         Self { folders, messages }

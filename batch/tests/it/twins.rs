@@ -147,6 +147,17 @@ impl Task for ButFor {
 
 /// Replaces messages in a Maildir, and stops at the first that is late, if it begins anew.
 fn replace(input: &Path, left: &'static str, resume: bool) -> Result<(), batch::run::Stopped> {
+    work(input, Output::InPlace, input, left, resume)
+}
+
+/// The same with any output, which is to be here.
+fn work(
+    input: &Path,
+    output: Output,
+    at: &Path,
+    left: &'static str,
+    resume: bool,
+) -> Result<(), batch::run::Stopped> {
     struct Stops<'a>(&'a ButFor, &'a AtomicBool);
     impl Task for Stops<'_> {
         fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
@@ -155,11 +166,11 @@ fn replace(input: &Path, left: &'static str, resume: bool) -> Result<(), batch::
         }
     }
     let journal = Journaling { resume, request: "shout".into(), every: Duration::from_hours(1) };
-    let options = Options { output: Output::InPlace, journal: Some(journal), ..options(&[input], input) };
+    let options = Options { output, journal: Some(journal), ..options(&[input], at) };
     let (stop, left) = (AtomicBool::new(false), ButFor(left));
     let stops = Stops(&left, &stop);
     let task: &dyn Task = if resume { &left } else { &stops };
-    let report = open_report(&input.with_extension("report"), &[input.to_owned()], true).unwrap();
+    let report = open_report(&at.with_extension("report"), &[input.to_owned()], true).unwrap();
     run(&options, task, report, &stop).map(drop)
 }
 
@@ -272,20 +283,25 @@ fn what_an_earlier_run_made_of_one_twin_stops_no_run_that_goes_on() {
     assert_eq!((checked.good, checked.count), (405, 0), "{:?}", checked.problems);
 }
 
+/// Two files with one unique name and the same octets, and between them more than a run takes in at once.
+fn same_twins(root: &Path) {
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(root.join(part)).unwrap();
+    }
+    let same = "Subject: x\n\nsame\n";
+    fs::write(root.join("new/4.M1P2.host"), same).unwrap();
+    fs::write(root.join("cur/4.M1P2.host:2,S"), same).unwrap();
+    for number in 0..400 {
+        fs::write(root.join(format!("cur/4.M1P2.host.{number:03}:2,")), "Subject: x\n\nlate\n").unwrap();
+    }
+}
+
 #[test]
 fn of_twins_with_the_same_octets_both_stay_when_a_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in");
-    for part in ["cur", "new", "tmp"] {
-        fs::create_dir_all(input.join(part)).unwrap();
-    }
     // Given a run that was stopped between them,
-    let same = "Subject: x\n\nsame\n";
-    fs::write(input.join("new/4.M1P2.host"), same).unwrap();
-    fs::write(input.join("cur/4.M1P2.host:2,S"), same).unwrap();
-    for number in 0..400 {
-        fs::write(input.join(format!("cur/4.M1P2.host.{number:03}:2,")), "Subject: x\n\nlate\n").unwrap();
-    }
+    same_twins(&input);
     let stopped = replace(&input, "-", false).unwrap_err().error;
     assert!(matches!(stopped, batch::error::BatchError::Interrupted), "{stopped}");
     let found = bodies(&input);
@@ -299,6 +315,68 @@ fn of_twins_with_the_same_octets_both_stay_when_a_run_goes_on() {
     let is_read = |path: &Path| path.starts_with("cur") && path.to_string_lossy().ends_with(":2,S");
     assert_eq!(files(&input).keys().filter(|path| path.starts_with("new")).count(), 1);
     assert_eq!(files(&input).keys().filter(|path| is_read(path)).count(), 1);
+    let checked = check(&input.with_extension("report"), std::slice::from_ref(&input)).unwrap();
+    assert_eq!((checked.good, checked.count), (402, 0), "{:?}", checked.problems);
+}
+
+#[test]
+fn of_twins_with_the_same_octets_both_are_in_a_copy_that_was_cut_off_between_them() {
+    for format in ["maildir", "eml", "mbox"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+        same_twins(&input);
+        let copy = |resume| {
+            let to = Output::Converted(output.clone(), format.parse().unwrap());
+            work(&input, to, &output, "-", resume)
+        };
+        // Given a run that was stopped between them,
+        let stopped = copy(false).unwrap_err().error;
+        assert!(matches!(stopped, batch::error::BatchError::Interrupted), "{stopped}");
+        let report = output.with_extension("report");
+        let lines = || fs::read_to_string(&report).unwrap();
+        let told = |file: &str| lines().matches(&format!("\"below\":\"{file}\"")).count();
+        assert_eq!(told("new/4.M1P2.host"), 1);
+        assert_eq!(told("cur/4.M1P2.host:2,S"), 0);
+        // then the run that goes on does the other one.
+        copy(true).unwrap();
+        assert_eq!((lines().lines().count(), told("cur/4.M1P2.host:2,S")), (402, 1), "{format}");
+        let text = String::from_utf8(files(&output).into_values().collect::<Vec<_>>().concat()).unwrap();
+        assert_eq!(
+            (text.matches("\nSAME\n").count(), text.matches("\nLATE\n").count()),
+            (2, 400),
+            "{format}"
+        );
+        let checked = check(&report, &[output]).unwrap();
+        assert_eq!((checked.good, checked.count), (402, 0), "{format}: {:?}", checked.problems);
+    }
+}
+
+#[test]
+fn of_one_message_in_two_folders_each_is_worked_on_once_when_a_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, old) = (folder.path().join("in"), "cur/1.a.host:2,S");
+    for part in ["cur", "new", "tmp", ".Copies/cur", ".Copies/new", ".Copies/tmp"] {
+        fs::create_dir_all(input.join(part)).unwrap();
+    }
+    let text = "Subject: x\n\nsame\n";
+    fs::write(input.join(old), text).unwrap();
+    late(&input);
+    // Given a run that noted the one, and replaced the other, but was cut off before it noted that, nor removed what it was:
+    let stopped = replace(&input, "-", false).unwrap_err().error;
+    assert!(matches!(stopped, batch::error::BatchError::Interrupted), "{stopped}");
+    let made = files(&input).into_iter().find(|(_, octets)| octets.ends_with(b"\nSAME\n")).unwrap();
+    let copies = input.join(".Copies");
+    fs::write(copies.join(old), text).unwrap();
+    fs::write(copies.join(&made.0), &made.1).unwrap();
+    let journal = folder.path().join("in.hsmime-journal");
+    let lines = fs::read_to_string(&journal).unwrap();
+    let begun = lines.lines().find(|line| line.contains("{\"Made\":")).unwrap();
+    fs::write(&journal, format!("{lines}{begun}\n")).unwrap();
+    // when it is gone on with, the other is worked on once, from what it was.
+    replace(&input, "-", true).unwrap();
+    assert_eq!(files(&copies), [made].into());
+    let told = fs::read_to_string(input.with_extension("report")).unwrap();
+    assert_eq!((told.matches(old).count(), told.lines().count()), (4, 402));
     let checked = check(&input.with_extension("report"), std::slice::from_ref(&input)).unwrap();
     assert_eq!((checked.good, checked.count), (402, 0), "{:?}", checked.problems);
 }
