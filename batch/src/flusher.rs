@@ -12,6 +12,8 @@ use std::{
 
 use rustix::fs::syncfs;
 
+use crate::own;
+
 /// Syncs a file, or all that is on a file system, again and again.
 #[derive(Debug)]
 pub(crate) struct Flusher {
@@ -24,7 +26,7 @@ impl Flusher {
     /// Of this file; `None` where there can be none, which costs time and nothing else.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         // With a description of its own: an error that was told to this one is told once more to the writer's.
-        let file = File::open(path).ok()?;
+        let file = own::open(File::options().read(true), path).ok()?;
         Self::by(move || file.sync_data().is_ok())
     }
 

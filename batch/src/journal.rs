@@ -20,6 +20,7 @@ use crate::{
     escape::escaped,
     log::Totals,
     output::{Place, lock, new_file, parent, sync_folder},
+    own::open_our_own,
     request::Request,
     statistics::Statistics,
     stored::Origin,
@@ -172,7 +173,7 @@ impl Journal {
     pub(crate) fn cut_off_after(place: &Place) -> Result<Option<u64>, BatchError> {
         let path = place.journal();
         let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
-        let file = match File::open(&path) {
+        let file = match open_our_own(File::options().read(true), &path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(failed)?,
         };
@@ -196,7 +197,7 @@ impl Journal {
     pub(crate) fn resume(place: &Place, job: &Job) -> Result<Option<(Self, Done)>, BatchError> {
         let path = &place.journal();
         let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
-        let file = match File::options().read(true).write(true).open(path) {
+        let file = match open_our_own(File::options().read(true).write(true), path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(failed)?,
         };

@@ -32,6 +32,7 @@ pub mod manifest;
 pub mod mbox;
 mod open;
 pub mod output;
+mod own;
 pub mod panics;
 pub mod pipeline;
 pub mod progress;

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::libc;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     digest::{CopyError, Summed},
     error::BatchError,
     flusher::Flusher,
-    mbox,
+    mbox, own,
     pipeline::{Mark, Outgoing, Sink},
     restore::cut_file,
     stored::Large,
@@ -158,7 +159,9 @@ impl Place {
             metadata => metadata.map_err(failed)?,
         };
         if metadata.is_dir() || metadata.is_file() {
-            lock(&File::open(&self.partial).map_err(failed)?).map_err(failed)?;
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let open = File::options().read(true).custom_flags(flags).open(&self.partial);
+            lock(&open.map_err(failed)?).map_err(failed)?;
         }
         let removed = if metadata.is_dir() {
             fs::remove_dir_all(&self.partial)
@@ -301,7 +304,7 @@ impl FileSink {
         attributes: Option<Attributes>,
         frame: u64,
     ) -> Result<Self, BatchError> {
-        let opened = File::options().write(true).open(&place.partial).and_then(|mut file| {
+        let opened = own::open(File::options().write(true), &place.partial).and_then(|mut file| {
             lock(&file)?;
             cut_file(&file, length)?;
             file.seek(SeekFrom::Start(length))?;

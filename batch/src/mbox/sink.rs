@@ -17,6 +17,7 @@ use crate::{
     form::{Form, around, lead, with_flags},
     large::{Incoming, PREAMBLE},
     output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
+    own,
     pipeline::{Mark, Outgoing, Sink},
     render::{LineEnd, fields, is_content_length, split},
     restore::{cut_file, restore},
@@ -65,7 +66,7 @@ impl MboxSink {
         missing: &str,
         frame: u64,
     ) -> Result<Self, BatchError> {
-        let opened = File::options().append(true).open(place.partial()).and_then(|file| {
+        let opened = own::open(File::options().append(true), place.partial()).and_then(|file| {
             lock(&file)?;
             cut_file(&file, length)?;
             Ok(file)

@@ -8,6 +8,7 @@
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 mod agents;
+mod beside;
 mod child;
 mod corpora;
 mod disk;
