@@ -37,6 +37,11 @@ impl State {
         self.size
     }
 
+    /// Whether it is one file, whatever was written into it meanwhile.
+    pub(crate) fn is_same_file(&self, other: Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
     pub(crate) fn is_of(&self, inode: u64) -> bool {
         self.inode == inode
     }

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     archive::{Format, Kind},
-    attributes::Attributes,
+    attributes::{Attributes, State},
     compress::{Compression, decoder},
     done::Done,
     error::BatchError,
@@ -57,7 +57,7 @@ pub(crate) fn open(
         Kind::Message | Kind::Mbox => {
             let attributes = File::open(input).and_then(|file| Attributes::of(&file)).map_err(failed)?;
             let replaces = place.as_ref().is_some_and(Place::is_over_input);
-            let source: Box<dyn Source> = if kind == Kind::Mbox {
+            let (source, state): (Box<dyn Source>, _) = if kind == Kind::Mbox {
                 let source = match &place {
                     // Of a link to it, what it leads to is locked.
                     Some(place) if replaces => MboxSource::open_to_replace(place.target(), limit, told),
@@ -71,13 +71,14 @@ pub(crate) fn open(
                 if let [_] = options.inputs.as_slice() {
                     log.expect(source.length());
                 }
-                Box::new(source)
+                let state = source.state();
+                (Box::new(source), Some(state))
             } else {
-                Box::new(SingleSource::file(input, limit).map_err(failed)?)
+                let source = SingleSource::file(input, limit).map_err(failed)?;
+                let state = source.state();
+                (Box::new(source), state)
             };
-            if let Some(place) = &place {
-                place.check_unchanged()?;
-            }
+            check_one_file(input, &attributes, state, place.as_ref())?;
             Ok((
                 source,
                 place.map(|place| of_file(place, input, Some(attributes), options, done)).transpose()?,
@@ -110,6 +111,21 @@ pub(crate) fn open(
             Ok((Box::new(source), sink))
         }
     }
+}
+
+/// An error if it was one file of which the attributes were read and another that was opened to be read: who owns the folder may
+/// put what is somebody else's in its place for an instant.
+fn check_one_file(
+    input: &Path,
+    attributes: &Attributes,
+    opened: Option<State>,
+    place: Option<&Place>,
+) -> Result<(), BatchError> {
+    let Some(opened) = opened else { return Ok(()) };
+    if !opened.is_same_file(State::of(attributes.metadata())) {
+        return Err(BatchError::Changed { path: input.to_owned() });
+    }
+    place.map_or(Ok(()), |place| place.check_opened(opened))
 }
 
 /// The message on the standard input, and how it was compressed.
@@ -369,4 +385,34 @@ fn make_folder(path: &Path) -> Result<(), BatchError> {
     };
     let durable = made.and_then(|()| sync_folder(crate::output::parent(path)));
     durable.map_err(|source| BatchError::Write { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_the_file_that_was_looked_at_or_the_run_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["mine", "other"] {
+            fs::write(path(name), "From a@b Fri Sep 16 22:26:51 2016\nA: 1\n\nx\n").unwrap();
+        }
+        std::os::unix::fs::symlink(path("other"), path("link")).unwrap();
+        let opened = |name: &str| File::open(path(name)).unwrap();
+        let state = |name: &str| Some(State::of(&opened(name).metadata().unwrap()));
+        let (mine, over) = (Attributes::of(&opened("mine")).unwrap(), Place::over(&path("mine")).unwrap());
+        for (name, is_it) in [("mine", true), ("other", false), ("link", false)] {
+            for place in [None, Some(&over)] {
+                let checked = check_one_file(&path("mine"), &mine, state(name), place);
+                assert_eq!(checked.is_ok(), is_it, "{name}");
+            }
+        }
+        // Another one was there when that was looked at, too.
+        let other = Attributes::of(&opened("other")).unwrap();
+        assert!(check_one_file(&path("mine"), &other, state("other"), Some(&over)).is_err());
+        // What is to be replaced is opened through no link.
+        assert!(MboxSource::open_to_replace(&path("link"), 1 << 20, None).is_err());
+        assert!(MboxSource::open_to_replace(&path("mine"), 1 << 20, None).is_ok());
+    }
 }

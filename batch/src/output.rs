@@ -100,8 +100,16 @@ impl Place {
         self.over.is_some()
     }
 
+    /// An error if somebody has changed what is to be replaced, or if that is not what was opened.
+    pub(crate) fn check_opened(&self, opened: State) -> Result<(), BatchError> {
+        if self.over.is_some_and(|over| over != opened) {
+            return Err(BatchError::Changed { path: self.target.clone() });
+        }
+        self.check_unchanged()
+    }
+
     /// An error if somebody has changed what is to be replaced.
-    pub(crate) fn check_unchanged(&self) -> Result<(), BatchError> {
+    fn check_unchanged(&self) -> Result<(), BatchError> {
         let Some(begun) = self.over else { return Ok(()) };
         match fs::symlink_metadata(&self.target) {
             Ok(metadata) if State::of(&metadata) == begun => Ok(()),

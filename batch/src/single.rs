@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    attributes::Attributes,
+    attributes::{Attributes, State},
     compress::{Compression, decoder},
     mbox::{Part, Shape, Splitter, shape},
     pipeline::Source,
@@ -38,6 +38,11 @@ impl SingleSource {
         };
         let is_compressed = compression.is_some();
         Ok(Self { origin, input: Some(input), attributes, is_compressed, limit })
+    }
+
+    /// The file that is read, as it was when it was opened.
+    pub(crate) fn state(&self) -> Option<State> {
+        self.attributes.as_ref().map(|attributes| State::of(attributes.metadata()))
     }
 
     /// From any other reader, called `-`.

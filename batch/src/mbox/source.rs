@@ -16,6 +16,7 @@ use super::{
 use crate::{
     attributes::State,
     compress::Compression,
+    own,
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable},
 };
@@ -58,7 +59,7 @@ impl MboxSource {
 
     /// Opens a file that is to be replaced: nobody else shall read or write it meanwhile.
     pub(crate) fn open_to_replace(path: &Path, limit: usize, told: Option<Lengths>) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).open(path)?;
+        let file = own::open(File::options().read(true).write(true), path)?;
         let dotlock = lock_for_replacing(&file, path, PATIENCE)?;
         Ok(Self { _dotlock: Some(dotlock), ..Self::of_locked(file, path, limit, told)? })
     }
@@ -105,6 +106,11 @@ impl MboxSource {
     /// What the first look found; of a file that is only looked at, what was found up to here.
     pub fn survey(&self) -> &Survey {
         &self.survey
+    }
+
+    /// The file that is read, as it was when it was opened.
+    pub(crate) fn state(&self) -> State {
+        self.state
     }
 
     /// How many octets there are in it, when it is unpacked.
