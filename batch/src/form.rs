@@ -62,7 +62,13 @@ pub fn form(
             kept: kept(before, content, after, attributes),
         },
         (Form::Mbox(variant), Frame::Mbox { quoting, followed, .. }) => {
-            let content = converted(content, quoting, variant.quoting(), variant.has_lengths());
+            let mut content = converted(content, quoting, variant.quoting(), variant.has_lengths());
+            // Right behind a From_ line this is a field with a mark alone.
+            if content.starts_with(b"From ") {
+                content.to_mut().insert(0, b'>');
+            }
+            let line_end = LineEnd::of(&content).octets();
+            lead(&mut content, line_end);
             framed(before, &content, after, followed, variant.quoting())
         }
         (Form::Mbox(variant), Frame::File) => {
@@ -127,7 +133,7 @@ pub(crate) fn lead(content: &mut Cow<'_, [u8]>, line_end: &[u8]) {
 }
 
 /// That field.
-const NO_FIELD: &[u8] = b"X-Hsmime-Header: the first line of this message was no header field";
+pub(crate) const NO_FIELD: &[u8] = b"X-Hsmime-Header: the first line of this message was no header field";
 
 /// A message of a Maildir with its flags in its header, where an mbox has them.
 pub(crate) fn with_flags<'a>(content: &'a [u8], origin: &Origin) -> Cow<'a, [u8]> {

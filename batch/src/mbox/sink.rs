@@ -8,13 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Variant, with_length};
+use super::{Variant, begins_header, converted, with_length};
 use crate::{
     compress::{Compression, Encoder},
     digest::{CopyError, Summed, Tally},
     done::Done,
     error::BatchError,
-    form::{Form, around, lead, with_flags},
+    form::{Form, NO_FIELD, around, lead, with_flags},
     large::{Incoming, PREAMBLE},
     output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
     own,
@@ -192,8 +192,18 @@ impl MboxSink {
         let failed = |source| BatchError::Write { path: partial.clone(), source };
         let line_end = LineEnd::of(incoming.header()).octets();
         let (before, after, header) = match incoming.frame {
-            Frame::Mbox { .. } => {
-                (incoming.line_before().to_vec(), incoming.separator().to_vec(), incoming.header().to_vec())
+            Frame::Mbox { quoting, .. } => {
+                let header = incoming.header();
+                let first = header.split_inclusive(|&octet| octet == b'\n').next().unwrap_or_default();
+                let first = converted(first, quoting, variant.quoting(), false);
+                let before: &[&[u8]] = match &*first {
+                    // It loses a mark on its way, and is a field with one alone.
+                    first if first.starts_with(b"From ") => &[b">"],
+                    first if begins_header(first) => &[],
+                    _ => &[NO_FIELD, line_end],
+                };
+                let header = [&before.concat(), header].concat();
+                (incoming.line_before().to_vec(), incoming.separator().to_vec(), header)
             }
             Frame::File => {
                 let (before, after) = around(incoming.header(), line_end, incoming.attributes.as_ref());
