@@ -8,30 +8,20 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use agent::{Identity, Turn, settings::Logins};
+use agent::{Identity, Turn};
 use batch::{
     gate,
     report::Report,
     run::{DEFAULT_ROOM, Options, Output, run},
     task::{Done, Failed, Task, Work, Working},
 };
-use smime::{
-    Certificate,
-    algorithm::{DigestAlgorithm, SignatureAlgorithm},
-    key::{Digest, KeyError, SignatureInput, SignatureValue, Signer},
-    question::{Answer, Question, Reply},
-    testing::fixtures::{certificate, key},
-};
 
-use crate::support::options;
+use crate::support::{answer, asked, options, question};
 
 /// The most that this process ever had in memory, in KiB.
 fn peak() -> u64 {
@@ -56,33 +46,18 @@ fn write_mbox(path: &Path, octets: u64) {
     file.flush().unwrap();
 }
 
-/// A key whose first answer takes three seconds.
-#[derive(Debug, Default)]
-struct Slow(AtomicBool);
-
-impl Signer for Slow {
-    fn certificate(&self) -> &Certificate {
-        unreachable!("nobody asks")
-    }
-
-    fn algorithms(&self) -> &[SignatureAlgorithm] {
-        &[]
-    }
-
-    fn sign(&self, _: &SignatureInput<'_>, _: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
-        unreachable!("nobody waits")
-    }
-
-    fn submit(&self, _: Question, reply: Reply) {
-        let answer = Ok(Answer::Signature(SignatureValue(vec![7])));
-        if self.0.swap(true, Ordering::Relaxed) {
-            return reply(answer);
+/// Whoever has a key whose first answer takes three seconds.
+fn slow() -> Identity {
+    let answered = AtomicBool::new(false);
+    asked(move |reply| {
+        if answered.swap(true, Ordering::Relaxed) {
+            return reply(Ok(answer()));
         }
         thread::spawn(move || {
             thread::sleep(Duration::from_secs(3));
-            reply(answer);
+            reply(Ok(answer()));
         });
-    }
+    })
 }
 
 /// Asks for each message once.
@@ -94,11 +69,7 @@ impl Task for Ask {
     }
 
     fn begin<'t>(&'t self, _: &Work<'_>) -> Working<'t> {
-        let algorithm = SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha256);
-        let input = SignatureInput::from(Digest::of(algorithm.digest(), b""));
-        Turn::asking(&self.0, Question::Sign { input, algorithm }, |_, _| {
-            Turn::Done(Ok(Done::unchanged("asked")))
-        })
+        Turn::asking(&self.0, question(), |_, _| Turn::Done(Ok(Done::unchanged("asked"))))
     }
 }
 
@@ -109,9 +80,7 @@ fn run_over(folder: &Path, octets: u64) -> u64 {
     let written = if octets > LARGE { Output::Rehearsal } else { Output::Path(output.clone()) };
     let options =
         Options { output: written, room: DEFAULT_ROOM, questions: 64, ..options(&[&input], &output) };
-    let (signer, decryptor) = (Arc::<Slow>::default(), Arc::new(key("alice")));
-    let identity = Identity::new(certificate("alice"), Vec::new(), Logins::Address, signer, decryptor);
-    let totals = run(&options, &Ask(identity), Report::none(), &AtomicBool::new(false)).unwrap();
+    let totals = run(&options, &Ask(slow()), Report::none(), &AtomicBool::new(false)).unwrap();
     assert_eq!(totals.failed(), 0);
     assert!(totals.messages() >= octets / 21_000);
     fs::remove_file(&input).unwrap();

@@ -3,8 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
 };
+
+use agent::{Identity, settings::Logins};
 
 use batch::{
     log::Totals,
@@ -13,7 +15,14 @@ use batch::{
     task::{Done, Failed, Task, Work},
 };
 use serde_json::Value;
-use smime::{Fault, mime::Message};
+use smime::{
+    Certificate, Fault,
+    algorithm::{DigestAlgorithm, SignatureAlgorithm},
+    key::{Digest, KeyError, SignatureInput, SignatureValue, Signer},
+    mime::Message,
+    question::{Answer, Question, Reply},
+    testing::fixtures::{certificate, key},
+};
 
 /// What came out of a run.
 pub(crate) struct Ran {
@@ -86,6 +95,50 @@ pub(crate) struct Outage;
 impl Task for Outage {
     fn run(&self, _: &Work<'_>) -> Result<Done, Failed> {
         Err(Failed::new(Fault::Transient, "token \"mail\" is not available"))
+    }
+}
+
+/// A key that only takes questions, and has somebody answer them.
+struct Asked<F>(F);
+
+/// Whose key that is.
+pub(crate) fn asked(take: impl Fn(Reply) + Send + Sync + 'static) -> Identity {
+    let (signer, decryptor) = (Arc::new(Asked(take)), Arc::new(key("alice")));
+    Identity::new(certificate("alice"), Vec::new(), Logins::Address, signer, decryptor)
+}
+
+/// What it is asked,
+pub(crate) fn question() -> Question {
+    let algorithm = SignatureAlgorithm::RsaPkcs1(DigestAlgorithm::Sha256);
+    Question::Sign { input: Digest::of(algorithm.digest(), b"").into(), algorithm }
+}
+
+/// and what it answers.
+pub(crate) fn answer() -> Answer {
+    Answer::Signature(SignatureValue(vec![7]))
+}
+
+impl<F> std::fmt::Debug for Asked<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asked")
+    }
+}
+
+impl<F: Fn(Reply) + Send + Sync> Signer for Asked<F> {
+    fn certificate(&self) -> &Certificate {
+        unreachable!("nobody asks")
+    }
+
+    fn algorithms(&self) -> &[SignatureAlgorithm] {
+        &[]
+    }
+
+    fn sign(&self, _: &SignatureInput<'_>, _: SignatureAlgorithm) -> Result<SignatureValue, KeyError> {
+        unreachable!("nobody waits")
+    }
+
+    fn submit(&self, _: Question, reply: Reply) {
+        (self.0)(reply);
     }
 }
 
