@@ -46,6 +46,8 @@ fn marked(name: &OsStr, marker: &str, octets: &[u8]) -> OsString {
     let id;
     match parts.as_mut_slice() {
         [.., last] if is_marker(last) => *last = marker.as_bytes(),
+        // Without a dot in front: nobody reads what begins with one.
+        [b""] => parts = vec![marker.as_bytes()],
         // Time, delivery identifier, host: the identifier is made of such markers.
         [_, second, _, ..] => {
             let length = marker_at_end(second).map_or(0, |marker| marker.length);
@@ -62,7 +64,8 @@ fn marked(name: &OsStr, marker: &str, octets: &[u8]) -> OsString {
         let mut sizes: Vec<&[u8]> = sizes.split(|&octet| octet == b',').skip(1).filter(is_size).collect();
         sizes.truncate(2);
         let time = unique.get(..length).unwrap_or_default();
-        let unique = [time, b".", marker.as_bytes()].concat();
+        let dot: &[u8] = if time.is_empty() { b"" } else { b"." };
+        let unique = [time, dot, marker.as_bytes()].concat();
         sizes.insert(0, &unique);
         new = with_sizes(&sizes.join(&b','), octets);
     }
@@ -186,6 +189,8 @@ mod tests {
             "1204680122.M1P2.mail.example.org:2,",
             "1204680122.host:2,S",
             "odd",
+            ",1.a.h:2,S",
+            ":2,S",
             "1.2",
             "1.R.host",
             "1.R0123456789abcdef.host",
@@ -194,6 +199,7 @@ mod tests {
             let first = successor(OsStr::new(name), b"a\n");
             let second = successor(&first, b"b\n");
             assert_ne!(base(&first), base(OsStr::new(name)));
+            assert!(!first.as_bytes().starts_with(b"."), "nobody reads {first:?}");
             assert_ne!(base(&first), base(&second));
             let of = |name| Some(Predecessor { number: hash(base(name).as_bytes()), info: None });
             assert_eq!(predecessor(&first), of(OsStr::new(name)), "{name}");
@@ -229,6 +235,7 @@ mod tests {
             ),
             (format!("{long}:2,S"), format!("{}.MARKER:2,S", "x".repeat(20))),
             (format!("1,S=1,{long}"), "1.MARKER,S=2".into()),
+            (format!(",{long}:2,S"), "MARKER:2,S".into()),
             (format!("1.2.3:{long}"), format!("1.2MARKER.3:{}", "x".repeat(255 - 22))),
         ] {
             for successor in [successor, successor_of_twin] {
