@@ -6,7 +6,7 @@
 //! keeps: servers make it anew.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs::File,
     io,
@@ -21,7 +21,7 @@ use super::{
         Family, beneath, beside, check, families, folders, in_doubt, make_like, now, read, sweep,
         sync_folders, twins,
     },
-    name::{hash, may_be_successor, number, successor, successor_of_twin},
+    name::{hash, info_number, may_be_successor, number, predecessor, successor, successor_of_twin},
     tree::Tree,
 };
 use crate::{
@@ -51,7 +51,7 @@ pub struct MaildirReplacer {
     /// In their folders, their predecessors still there.
     pairs: Vec<Pair>,
     folders: Vec<PathBuf>,
-    /// Files that had their unique names with others, see [`number`].
+    /// Files that had their unique names with others when this began, see [`number`]; of those that come later see `Given` of the source.
     twins: HashSet<u64>,
     /// Messages that were gone when they were to be replaced, since somebody asked.
     lost: HashSet<PathBuf>,
@@ -101,9 +101,16 @@ impl MaildirReplacer {
     pub(crate) fn check(root: &Path, tree: &Tree) -> Result<(), BatchError> {
         let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_owned();
         for Family { successors, predecessors } in families(&beneath(root)?, &folders(root, tree))? {
+            // One by one these would be too many, where somebody has made thousands of each.
+            let with_info = |old| (info_number(&name(old)), old);
+            let by_info: HashMap<u32, &PathBuf> = predecessors.iter().rev().map(with_info).collect();
             for successor in successors {
-                let new = name(&successor);
-                if let Some(old) = predecessors.iter().find(|old| may_be_successor(&new, &name(old))) {
+                let of = predecessor(&name(&successor));
+                let old = of.and_then(|of| match of.info {
+                    Some(info) => by_info.get(&info).copied(),
+                    None => predecessors.first(),
+                });
+                if let Some(old) = old {
                     let first = "If a run was cut off, go on with that by --resume; if not";
                     return Err(in_doubt(successor, old, first));
                 }
