@@ -64,7 +64,9 @@ struct Given {
 }
 
 impl Given {
-    /// Whether a file of a folder is neither one of them nor what became of one.
+    /// Whether a file of a folder is neither one of them nor what became of one. A twin of one of them that comes later is taken for
+    /// it, and stays as it is: its name is then that of what the other one was, so a run that is begun later names both and ends, and
+    /// one that goes on does it by what is in it.
     fn is_new(&self, folder: &Path, name: &OsStr) -> bool {
         !self.messages.contains(&number(folder, name))
             && !predecessor(name).is_some_and(|of| self.numbers.contains(&of.number))

@@ -382,6 +382,64 @@ fn of_one_message_in_two_folders_each_is_worked_on_once_when_a_run_goes_on() {
 }
 
 #[test]
+fn a_twin_that_comes_meanwhile_is_neither_lost_nor_worked_on_twice() {
+    for (other, same) in [("cur/1.M1P2.host:2,RS", false), ("new/1.M1P2.host", true)] {
+        for is_stopped in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let input = folder.path().join("in");
+            for part in ["cur", "new", "tmp"] {
+                fs::create_dir_all(input.join(part)).unwrap();
+            }
+            fs::write(input.join("cur/1.M1P2.host:2,S"), "Subject: x\n\nfirst\n").unwrap();
+            late(&input);
+            fs::write(input.join("cur/9.host:2,"), "Subject: x\n\nlast\n").unwrap();
+            for number in 0..400 {
+                fs::write(input.join(format!("cur/99.{number}.host:2,")), "Subject: x\n\ntail\n").unwrap();
+            }
+            let text = if same { "Subject: x\n\nfirst\n" } else { "Subject: x\n\nsecond\n" };
+            // Given one that comes when the first one is read and replaced, in a run that ends or is stopped then,
+            let stop = AtomicBool::new(false);
+            let comes = || {
+                while input.join("cur/1.M1P2.host:2,S").exists() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                fs::write(input.join(other), text).unwrap();
+                stop.store(is_stopped, Ordering::Relaxed);
+            };
+            let every = Duration::from_millis(1);
+            let journal = Journaling { resume: false, request: "shout".into(), every };
+            let options =
+                Options { output: Output::InPlace, journal: Some(journal), ..options(&[&input], &input) };
+            let report =
+                open_report(&input.with_extension("report"), std::slice::from_ref(&input), true).unwrap();
+            let ended = run(&options, &At("last", Mutex::new(Some(comes))), report, &stop);
+            assert_eq!(ended.is_err(), is_stopped);
+            // it is there afterwards,
+            assert_eq!(fs::read_to_string(input.join(other)).unwrap(), text);
+            if is_stopped {
+                replace(&input, "-", true).unwrap();
+            } else {
+                // or else the next run names it, and does nothing until it has a name of its own;
+                fs::remove_file(input.with_extension("report")).unwrap();
+                let refused = replace(&input, "-", true).unwrap_err().error.to_string();
+                assert!(refused.contains(other), "{refused}");
+                fs::rename(input.join(other), input.join("cur/1.M1P3.host:2,S")).unwrap();
+                let of_first = |octets: &Vec<u8>| octets.ends_with(b"\nFIRST\n");
+                let made = files(&input).into_iter().find(|(_, octets)| of_first(octets)).unwrap();
+                replace(&input, "FIRST", true).unwrap();
+                assert_eq!(files(&input).get(&made.0), Some(&made.1));
+            }
+            // and each is worked on once. One with the same octets is taken for what the first one was, where a run goes on.
+            let is_one = |octets: &String| octets.ends_with("\nFIRST\n") || octets.ends_with("\nSECOND\n");
+            let text = |octets| String::from_utf8(octets).unwrap();
+            let found: Vec<String> = files(&input).into_values().map(text).filter(is_one).collect();
+            assert_eq!(found.len(), if same && is_stopped { 1 } else { 2 }, "{found:?}");
+            assert!(found.iter().all(|text| text.matches("X-Shout").count() == 1), "{found:?}");
+        }
+    }
+}
+
+#[test]
 fn no_name_is_too_long_for_what_the_message_becomes() {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
