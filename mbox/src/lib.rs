@@ -63,19 +63,22 @@
 
 mod ends;
 mod envelope;
+mod found;
 mod from_line;
 mod length;
 mod probe;
 mod quoting;
+mod reading;
 mod splitter;
 mod survey;
 mod variant;
 
 pub use ends::Ends;
 pub use envelope::{arrival, from_line, sender};
+pub use found::{Found, Part};
 pub use from_line::{Shape, begins_header, shape};
 pub use probe::{Believing, Lengths, MadeBy, Probe, is_end};
 pub use quoting::{Quoting, quote, unquote};
-pub use splitter::{Found, Part, Splitter};
+pub use splitter::Splitter;
 pub use survey::{Survey, Writer};
 pub use variant::Variant;

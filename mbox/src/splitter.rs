@@ -11,66 +11,12 @@ use std::{
 use memchr::memmem::Finder;
 
 use crate::{
+    found::{Found, Part},
     from_line::{Shape, begins_header, shape},
-    length::Length,
     probe::{Lengths, MadeBy, Probe},
     quoting::LineStart,
+    reading::{Claim, Reading},
 };
-
-/// A message as it lies in the mbox: from its From_ line to the next one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Where its From_ line begins.
-    pub offset: u64,
-    /// All of its octets.
-    pub len: u64,
-    /// Its From_ line.
-    pub first_line: Vec<u8>,
-    /// How many of them are the From_ line.
-    pub from_line: usize,
-    /// How many at the end are the empty line that belongs to the mbox.
-    pub separator: usize,
-    /// Whether another message comes after it.
-    pub followed: bool,
-    /// Whether the last line of the mbox, which is this message's, has no end.
-    pub cut_short: bool,
-    /// The first line in it that could begin a message but does not quite look like it.
-    pub doubt: Option<u64>,
-    /// Lines `>From `, `>>From ` and so on.
-    pub quoted: u64,
-    /// Of these the ones with more than one `>`.
-    pub requoted: u64,
-    /// Lines `From ` that are text.
-    pub bare: u64,
-    /// Of these the ones that look like a From_ line, and that only a `Content-Length` keeps from being one.
-    pub protected: u64,
-    /// Whether its `Content-Length` is right, if it has one.
-    pub length: Option<bool>,
-    /// Whether it has nothing behind its header, not even a place for its length.
-    pub is_bare_header: bool,
-    /// A From_ line that is text of this message, or of the one before it, if a `Content-Length` is right that is not
-    /// believed: see [`Probe::lengths`].
-    pub disputed: Option<u64>,
-    /// The first From_ line in it that is text because of a `Content-Length` that is believed, has a header behind it, and so may
-    /// begin another message where all that bears the lengths out is of one sender. None where it was told whose they are.
-    pub hidden: Option<u64>,
-    /// The octets, unless there are more than the limit.
-    pub octets: Option<Vec<u8>>,
-}
-
-/// What comes next in the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Octets before the first message: a byte order mark, empty lines, or something else altogether.
-    Preamble {
-        /// How many there are.
-        len: u64,
-        /// Whether they are a byte order mark and empty lines, and surely no message.
-        is_blank: bool,
-    },
-    /// A message.
-    Message(Box<Found>),
-}
 
 /// Cuts a stream into messages.
 #[derive(Debug)]
@@ -101,49 +47,6 @@ struct Line {
     start: usize,
     end: usize,
     starts: bool,
-}
-
-/// What is known of the message while it is read.
-struct Reading {
-    found: Found,
-    in_header: bool,
-    after_empty: usize,
-    /// Of the line that is being read, which may come in pieces.
-    line_start: LineStart,
-    keep: bool,
-    claim: Claim,
-    /// What the header says, up to here.
-    length: Length,
-    /// Where the body begins.
-    body: Option<u64>,
-    /// Where the message ends, as its `Content-Length` has it.
-    claimed: Option<u64>,
-}
-
-impl Reading {
-    /// Notes what is known when the message ends at this offset.
-    fn end_at(&mut self, end: u64) {
-        self.found.separator = self.after_empty;
-        self.found.is_bare_header = self.body.is_none_or(|body| body == end);
-        if let Some(claimed) = self.claimed {
-            let empty = end.checked_sub(claimed).and_then(|empty| usize::try_from(empty).ok());
-            let right = empty.filter(|&empty| empty == 0 || empty == self.after_empty || self.is_believed());
-            self.found.length = Some(right.is_some());
-            // What the length leaves out is the archive's, also where the body's last line has no end.
-            self.found.separator = right.filter(|&empty| empty <= 2).unwrap_or(self.after_empty);
-        }
-    }
-
-    fn is_believed(&self) -> bool {
-        matches!(self.claim, Claim::Believed(_))
-    }
-}
-
-/// What a `Content-Length` says of this message.
-enum Claim {
-    None,
-    Untested(u64),
-    Believed(u64),
 }
 
 impl<R: BufRead, P: Probe> Splitter<R, P> {
@@ -207,22 +110,7 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
     }
 
     fn message(&mut self, from_line: Line) -> io::Result<Found> {
-        let mut reading = Reading {
-            found: Found {
-                offset: self.window_at,
-                from_line: from_line.end,
-                first_line: self.text(from_line).to_vec(),
-                ..Found::default()
-            },
-            in_header: true,
-            after_empty: 0,
-            line_start: LineStart::default(),
-            keep: true,
-            claim: Claim::None,
-            length: Length::default(),
-            body: None,
-            claimed: None,
-        };
+        let mut reading = Reading::begin(self.window_at, self.text(from_line));
         reading.found.disputed = Some(self.window_at).filter(|offset| *offset < self.disputed_to);
         loop {
             self.skim(&mut reading)?;

@@ -3,9 +3,10 @@
 use std::io::{self, BufRead};
 
 use crate::{
+    found::{Found, Part},
     probe::Probe,
     quoting::Quoting,
-    splitter::{Found, Part, Splitter},
+    splitter::Splitter,
     variant::Variant,
 };
 
