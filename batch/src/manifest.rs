@@ -208,6 +208,7 @@ fn hold(input: Input, outputs: &[PathBuf], checked: &mut Checked) -> Result<(), 
         && !(folders < 2 && is_one_file)
         && let Some(mboxes) = mboxes_in(outputs)?
     {
+        meet_beside_mboxes(outputs, checked)?;
         for mbox in &mboxes {
             input.meet_kind(mbox, Kind::Mbox, checked);
         }
@@ -261,6 +262,24 @@ fn mboxes_in(outputs: &[PathBuf]) -> Result<Option<Vec<PathBuf>>, BatchError> {
     let are_mboxes = found.iter().map(|path| Kind::of(path).map(|kind| kind == Kind::Mbox));
     let are_mboxes: Vec<bool> = are_mboxes.collect::<Result<_, _>>()?;
     Ok((!are_mboxes.is_empty() && are_mboxes.into_iter().all(|is_mbox| is_mbox)).then_some(found))
+}
+
+/// Finds what is beside the mboxes in their folders, and what mail programs may show: links, and mboxes that are not called so.
+fn meet_beside_mboxes(outputs: &[PathBuf], checked: &mut Checked) -> Result<(), BatchError> {
+    for output in outputs.iter().filter(|output| output.is_dir()) {
+        let listed = Listing::of(output);
+        let listing = listed
+            .map_err(|(folder, source)| BatchError::Read { origin: folder.display().to_string(), source })?;
+        for path in listing.left_out.iter().map(|below| output.join(below)) {
+            let Ok(there) = fs::symlink_metadata(&path) else { continue };
+            let is_called_so = path.extension().is_some_and(|extension| extension == "mbox");
+            let is_mbox = || there.len() > 0 && Kind::of(&path).is_ok_and(|kind| kind == Kind::Mbox);
+            if there.is_symlink() || (there.is_file() && !is_called_so && is_mbox()) {
+                checked.wrong(format!("{}: the report says nothing of it", path.display()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads an output, and meets what must be there.

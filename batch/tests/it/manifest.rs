@@ -233,7 +233,7 @@ fn file(folder: &Path, part: &str) -> PathBuf {
 }
 
 /// The same on an output of another kind than its input: which input, which format, what is done.
-const CONVERTED: [(&str, &str, &str, Attack); 10] = [
+const CONVERTED: [(&str, &str, &str, Attack); 12] = [
     ("two messages of a Maildir that was an mbox changed places", "mbox", "maildir", |out| {
         swap(&file(&out.join("new"), ".Q0000000003R"), &file(&out.join("new"), ".Q0000000007R"));
     }),
@@ -261,6 +261,12 @@ const CONVERTED: [(&str, &str, &str, Attack); 10] = [
         let mut moved = String::new();
         split(&out.join("INBOX.mbox"), |all| moved = all.pop().unwrap());
         split(&out.join("Sent.mbox"), |all| all.insert(0, moved));
+    }),
+    ("an mbox that is not called so is added to them", "mail", "mbox", |out| {
+        fs::copy(out.join("INBOX.mbox"), out.join("Archive")).unwrap();
+    }),
+    ("a link is added to mboxes", "mail", "mbox", |out| {
+        std::os::unix::fs::symlink(out.join("Sent.mbox"), out.join("Drafts")).unwrap();
     }),
     ("an mbox is gone", "mail", "mbox", |out| fs::remove_file(out.join("Sent.mbox")).unwrap()),
 ];
