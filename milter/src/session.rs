@@ -201,7 +201,7 @@ impl Session {
         }
         transaction.fields += 1;
         // Those alone that are taken off what is opened: what stays would count in that, and not in what stays closed.
-        let is_of_content = str::from_utf8(name).is_ok_and(is_content_field);
+        let is_of_content = str::from_utf8(name.trim_ascii_end()).is_ok_and(is_content_field);
         transaction.content_fields += usize::from(is_of_content);
         if transaction.fields > MAX_FIELDS || transaction.content_fields > MOST_CONTENT_FIELDS {
             transaction.refuse(Refusal::TooManyFields);

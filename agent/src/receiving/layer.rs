@@ -252,6 +252,8 @@ fn open(
     }
     let is_owners_own = matches!(group.entitled, Entitled::Owner);
     if !is_owners_own && !is_authenticated(enveloped) && !has_one(first, &keys) {
+        // With as much work as for who has one.
+        drop(keys_of(first, &keys).next().map(|key| enveloped.open_by(&key.key)));
         return Ok(Err(undecryptable()));
     }
     let staying = || owners.iter().filter(|owner| !group.left.contains(&owner.recipient));
@@ -302,22 +304,22 @@ fn is_authenticated(enveloped: &EnvelopedData<'_>) -> bool {
     enveloped.algorithm().is_ok_and(|cipher| cipher.is_authenticated())
 }
 
-/// Whether all that names an owner gives him the same, if it is more than one.
+/// Whether all that gives an owner a key gives him the same. What has no answer (an algorithm that we do not know, or that his
+/// token does not) has none for anybody, which no padding decides.
 fn has_one(owner: &Owner, keys: &[Result<Unlocked, String>]) -> bool {
-    let mut his = owner.keys.iter().map(|place| keys.get(*place));
+    let mut his = keys_of(owner, keys);
     let first = his.next();
-    his.all(|other| match (first, other) {
-        (Some(Some(Ok(first))), Some(Ok(other))) => first.key.is_same_as(&other.key),
-        _ => false,
-    })
+    his.all(|other| first.is_some_and(|first| first.key.is_same_as(&other.key)))
+}
+
+fn keys_of<'k>(owner: &'k Owner, keys: &'k [Result<Unlocked, String>]) -> impl Iterator<Item = &'k Unlocked> {
+    owner.keys.iter().filter_map(|place| keys.get(*place)?.as_ref().ok())
 }
 
 /// Whether two owners have the same for the content, by its keys: in an honest message everybody has the one that opens it. A
 /// key that was rejected is nobody else's; what nobody was asked for, or has no answer to, is nothing.
 fn have_the_same(one: &Owner, other: &Owner, keys: &[Result<Unlocked, String>]) -> bool {
-    let of = |owner: &Owner| {
-        owner.keys.iter().filter_map(|place| keys.get(*place)?.as_ref().ok()).collect::<Vec<_>>()
-    };
+    let of = |owner| keys_of(owner, keys).collect::<Vec<_>>();
     let (one, other) = (of(one), of(other));
     let has_all = |one: &[&Unlocked], other: &[&Unlocked]| {
         other.iter().all(|key| one.iter().any(|his| his.key.is_same_as(&key.key)))

@@ -134,6 +134,16 @@ fn scribbled(mut object: Vec<u8>, name: &str) -> Vec<u8> {
     object
 }
 
+/// The same object with a key for somebody by an algorithm that nobody knows: sha1WithRSAEncryption.
+fn by_no_known_algorithm(mut object: Vec<u8>, name: &str) -> Vec<u8> {
+    let serial = of(name).serial_number().to_vec();
+    let at = object.windows(serial.len()).position(|octets| octets == serial).unwrap();
+    let rsa = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    let algorithm = at + object[at..].windows(rsa.len()).position(|octets| octets == rsa).unwrap();
+    object[algorithm + rsa.len() - 1] = 5;
+    object
+}
+
 /// The place of the RecipientInfos in an object.
 const INFOS: [usize; 3] = [1, 0, 1];
 
@@ -359,6 +369,7 @@ fn nothing_that_anybody_can_change_is_opened_where_its_readers_keys_differ() {
         ("no key beside it", scribbled(twice(&cbc(&["bob"]), "bob", 1), "bob"), &[]),
         ("another for his key of before", forged(&cbc(&["alice", "bob"]), &["before"]), &[]),
         ("no key for that", scribbled(cbc(&["before", "bob"]), "before"), &[]),
+        ("one that is for nobody", by_no_known_algorithm(twice(&cbc(&["bob"]), "bob", 1), "bob"), &["bob"]),
     ] {
         assert_eq!(site.readers(&["bob"], &mail(&object)).0, readers, "{what}");
         let asked = site.uses.load(Ordering::SeqCst);

@@ -276,7 +276,7 @@ impl Writing<'_> {
         Ok(Prepared { spool: self.spool, sealed, tags: self.tags })
     }
 
-    /// Takes them away again, with as much work as if they were sent; nor are they after a crash.
+    /// Takes them away again, with the work of sending but for one rename; nor are they sent after a crash.
     pub(crate) fn forget(self) -> Result<(), SpoolError> {
         self.set.map_or(Ok(()), Open::forget)
     }
