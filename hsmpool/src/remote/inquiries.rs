@@ -4,6 +4,7 @@
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -14,6 +15,7 @@ use super::{
     gate::Gate,
     outbox::Outbox,
     report::{Inquiry, Report, WireKey, WireNeed, WireStatus},
+    served_keys::MOST_DEFINED,
     server::BACKLOG,
     wire::FromServer,
 };
@@ -34,6 +36,30 @@ struct Asked {
     id: u64,
     inquiry: Inquiry,
     pool: Pool,
+    room: Room,
+}
+
+/// What a question takes of the octets that its user's keys may have.
+struct Room {
+    octets: usize,
+    all: Option<Arc<AtomicUsize>>,
+}
+
+impl Room {
+    fn of(inquiry: &Inquiry, all: Option<Arc<AtomicUsize>>) -> Option<Self> {
+        let octets = inquiry.octets();
+        let before = all.as_ref().map_or(0, |all| all.fetch_add(octets, Ordering::Relaxed));
+        let room = Self { octets, all };
+        (before + octets <= MOST_DEFINED).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(all) = &self.all {
+            all.fetch_sub(self.octets, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Inquiries {
@@ -52,18 +78,20 @@ impl Inquiries {
                 Err(error) => tracing::error!(%error, "no thread to answer what is asked about the tokens"),
             }
         }
-        if let Some(asked) = &self.asked {
-            let _ = asked.try_send(Asked { id, inquiry, pool });
+        let room = Room::of(&inquiry, self.gate.defined());
+        if let (Some(asked), Some(room)) = (&self.asked, room) {
+            let _ = asked.try_send(Asked { id, inquiry, pool, room });
         }
     }
 }
 
 fn answer_all(questions: &Receiver<Asked>, outbox: &Arc<Outbox>, gate: &dyn Gate) {
-    while let Ok(Asked { id, inquiry, pool }) = questions.recv() {
+    while let Ok(Asked { id, inquiry, pool, room }) = questions.recv() {
         outbox.wait_below(BACKLOG);
         let report = report(&pool, inquiry, gate);
         // Where it does not fit, or the connection has ended, whoever asked finds out by the time.
         let _ = outbox.post(&FromServer::Report { id, report });
+        drop(room);
     }
 }
 
@@ -166,5 +194,32 @@ mod tests {
         assert_eq!(shown(key(0xc7), &Open).unwrap().ids, [b"another's"], "a parent is believed");
         let endless = WireKey { public_key_info: vec![0; LONGEST_INFO + 1], ..key(0xc7) };
         assert!(shown(endless, &Open).is_none());
+    }
+
+    #[test]
+    fn what_is_asked_takes_as_much_as_a_frame_and_of_what_its_user_may_have() {
+        let of = |keys: usize, ids: usize, octets: usize| Inquiry::Missing {
+            keys: (0..keys)
+                .map(|_| WireKey {
+                    public_key_info: vec![0; octets],
+                    ids: vec![Vec::new(); ids],
+                    description: String::new(),
+                })
+                .collect(),
+        };
+        for (keys, ids, is_taken) in
+            [(2048, 0, true), (2049, 0, false), (87_000, 0, false), (1, 4, true), (1, 5, false)]
+        {
+            let frame = postcard::to_allocvec(&of(keys, ids, 0)).unwrap();
+            assert_eq!(postcard::from_bytes::<Inquiry>(&frame).is_ok(), is_taken, "{keys} {ids}");
+        }
+        let all = Arc::new(AtomicUsize::new(0));
+        let long = of(1000, 1, 4096);
+        let rooms: Vec<Room> =
+            std::iter::from_fn(|| Room::of(&long, Some(Arc::clone(&all)))).take(100).collect();
+        assert!((3..10).contains(&rooms.len()), "{}", rooms.len());
+        assert_eq!(all.load(Ordering::Relaxed), rooms.len() * long.octets(), "what found none has none");
+        drop(rooms);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,8 +1,11 @@
 //! What may be asked of a server beside the use of keys: how its tokens are doing, who has which key.
 
-use std::path::PathBuf;
+use std::{fmt, marker::PhantomData, path::PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
 
 use super::error::cut;
 use crate::{
@@ -19,9 +22,15 @@ pub(super) enum Inquiry {
     /// What every token has done.
     Metrics,
     /// Which of these keys no token has.
-    Missing { keys: Vec<WireKey> },
+    Missing {
+        #[serde(deserialize_with = "at_most::<_, _, MOST_KEYS>")]
+        keys: Vec<WireKey>,
+    },
     /// What the tokens can do of what these keys are needed for.
-    Needs { needs: Vec<WireNeed> },
+    Needs {
+        #[serde(deserialize_with = "at_most::<_, _, MOST_KEYS>")]
+        needs: Vec<WireNeed>,
+    },
 }
 
 /// Its answer.
@@ -39,8 +48,57 @@ pub(super) enum Report {
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireKey {
     pub(super) public_key_info: Vec<u8>,
+    #[serde(deserialize_with = "at_most::<_, _, MOST_IDS>")]
     pub(super) ids: Vec<Vec<u8>>,
     pub(super) description: String,
+}
+
+impl Inquiry {
+    /// What it takes, about, with what is made of it.
+    pub(super) fn octets(&self) -> usize {
+        let of = |key: &WireKey| {
+            let ids: usize = key.ids.iter().map(|id| id.len() + 24).sum();
+            3 * (key.public_key_info.len() + ids + key.description.len()) + 400
+        };
+        match self {
+            Self::Status | Self::Metrics => 0,
+            Self::Missing { keys } => keys.iter().map(of).sum(),
+            Self::Needs { needs } => needs.iter().map(|need| of(&need.key)).sum(),
+        }
+    }
+}
+
+/// More keys than this do not fit into a frame, if they are keys.
+const MOST_KEYS: usize = 2048;
+/// A key has two at most.
+const MOST_IDS: usize = 4;
+
+/// Several, of which each takes more room than it has octets in a frame.
+fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const N: usize>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    struct AtMost<T, const N: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for AtMost<T, N> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {N}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(one) = sequence.next_element()? {
+                if all.len() == N {
+                    return Err(A::Error::custom("too many"));
+                }
+                all.push(one);
+            }
+            Ok(all)
+        }
+    }
+
+    from.deserialize_seq(AtMost::<T, N>(PhantomData))
 }
 
 /// A [`Need`].

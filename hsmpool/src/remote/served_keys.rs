@@ -98,7 +98,7 @@ impl ServedKey {
 }
 
 /// How many octets of keys a user may have defined: three connections have room for as many keys as can be.
-const MOST_DEFINED: usize = 64 * 1024 * 1024;
+pub(super) const MOST_DEFINED: usize = 64 * 1024 * 1024;
 /// Of what a key is called, so many octets are kept: more than a line of the audit has.
 const LONGEST_DESCRIPTION: usize = 400;
 
