@@ -53,3 +53,29 @@ fn requests_of_any_length_take_little_while_they_wait() {
     lab.control.clear().unwrap();
     sign(&lab.key(), b"yes").unwrap();
 }
+
+#[test]
+fn questions_about_keys_take_little_while_they_wait() {
+    let lab = Lab::new();
+    let keyd = lab.start();
+    lab.pool().ready(LONG).unwrap();
+    let before = most(&keyd);
+    for keys in [2048, 87_000] {
+        let mut words = Words::hello(Lane::Bulk);
+        (0..100).for_each(|id| words.missing(id, keys));
+        let words = &words;
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let stream = UnixStream::connect(lab.socket()).unwrap();
+                    // The server may have had enough before all is said.
+                    drop((&stream).write_all(&words.0));
+                    thread::sleep(Duration::from_secs(1));
+                });
+            }
+        });
+    }
+    let after = most(&keyd);
+    assert!((0..2).all(|of| after[of] - before[of] < 100), "{before:?} MiB before, {after:?} after");
+    sign(&lab.key(), b"yes").unwrap();
+}

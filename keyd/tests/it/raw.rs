@@ -45,6 +45,12 @@ impl Words {
         self.frame(&[&head[..], &octets(digest), &[2, 3]].concat());
     }
 
+    /// Which of so many keys, of which nothing is said, no token has.
+    pub(crate) fn missing(&mut self, id: usize, keys: usize) {
+        let head = [&[3], &number(id)[..], &[2], &number(keys)].concat();
+        self.frame(&[head, vec![0; 3 * keys]].concat());
+    }
+
     fn frame(&mut self, message: &[u8]) {
         self.0.extend(u32::try_from(message.len()).unwrap().to_le_bytes());
         self.0.extend(message);
