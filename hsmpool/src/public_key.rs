@@ -201,11 +201,6 @@ impl KeyName {
         let (public_key, info) = (PublicKey::from_info(info), info.to_vec());
         Self { public_key, ids, description, info, tag, tag_with_description }
     }
-
-    /// The SHA-256 of the `SubjectPublicKeyInfo`.
-    pub(crate) fn sha256(&self) -> [u8; 32] {
-        sha256([&self.info[..]])
-    }
 }
 
 pub(crate) fn sha256<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {

@@ -12,16 +12,17 @@ use std::{
 };
 
 use super::{
+    frame::decode,
     gate::Gate,
     outbox::Outbox,
     report::{Inquiry, Report, WireKey, WireNeed, WireStatus},
-    served_keys::MOST_DEFINED,
+    served_keys::{MOST_DEFINED, shortened},
     server::BACKLOG,
-    wire::FromServer,
+    wire::{FromServer, ToServer},
 };
 use crate::{
     Pool,
-    public_key::{KeyName, key_identifier},
+    public_key::{KeyName, key_identifier, sha256},
     shortcomings::Need,
 };
 
@@ -32,9 +33,9 @@ pub(super) struct Inquiries {
     asked: Option<SyncSender<Asked>>,
 }
 
+/// A question that waits: not more than its octets.
 struct Asked {
-    id: u64,
-    inquiry: Inquiry,
+    frame: Box<[u8]>,
     pool: Pool,
     room: Room,
 }
@@ -46,8 +47,7 @@ struct Room {
 }
 
 impl Room {
-    fn of(inquiry: &Inquiry, all: Option<Arc<AtomicUsize>>) -> Option<Self> {
-        let octets = inquiry.octets();
+    fn of(octets: usize, all: Option<Arc<AtomicUsize>>) -> Option<Self> {
         let before = all.as_ref().map_or(0, |all| all.fetch_add(octets, Ordering::Relaxed));
         let room = Self { octets, all };
         (before + octets <= MOST_DEFINED).then_some(room)
@@ -67,10 +67,12 @@ impl Inquiries {
         Self { outbox: Arc::clone(outbox), gate: Arc::clone(gate), asked: None }
     }
 
-    /// Has a question answered. Of too many at once some get no answer; who asked asks again.
-    pub(super) fn take(&mut self, id: u64, inquiry: Inquiry, pool: Pool) {
+    /// Has the question of this frame answered. Of too many at once some get no answer; who asked asks again.
+    pub(super) fn take(&mut self, frame: &[u8], pool: Pool) {
         if self.asked.is_none() {
-            let (asked, questions) = sync_channel(MOST_WAITING);
+            // A parent asks for all of its clients.
+            let (asked, questions) =
+                sync_channel(if self.gate.believes_ids() { MOST_OF_PARENT } else { MOST_WAITING });
             let (outbox, gate) = (Arc::clone(&self.outbox), Arc::clone(&self.gate));
             let work = move || answer_all(&questions, &outbox, &*gate);
             match thread::Builder::new().name("inquiries".into()).spawn(work) {
@@ -78,16 +80,21 @@ impl Inquiries {
                 Err(error) => tracing::error!(%error, "no thread to answer what is asked about the tokens"),
             }
         }
-        let room = Room::of(&inquiry, self.gate.defined());
+        let room = Room::of(frame.len(), self.gate.defined());
         if let (Some(asked), Some(room)) = (&self.asked, room) {
-            let _ = asked.try_send(Asked { id, inquiry, pool, room });
+            let _ = asked.try_send(Asked { frame: frame.into(), pool, room });
         }
     }
 }
 
 fn answer_all(questions: &Receiver<Asked>, outbox: &Arc<Outbox>, gate: &dyn Gate) {
-    while let Ok(Asked { id, inquiry, pool, room }) = questions.recv() {
+    while let Ok(Asked { frame, pool, room }) = questions.recv() {
         outbox.wait_below(BACKLOG);
+        if outbox.is_closed() {
+            return;
+        }
+        // Who put it here has seen that it is one.
+        let Ok(ToServer::Inquire { id, inquiry }) = decode(&frame) else { continue };
         let report = report(&pool, inquiry, gate);
         // Where it does not fit, or the connection has ended, whoever asked finds out by the time.
         let _ = outbox.post(&FromServer::Report { id, report });
@@ -95,12 +102,12 @@ fn answer_all(questions: &Receiver<Asked>, outbox: &Arc<Outbox>, gate: &dyn Gate
     }
 }
 
-fn report(pool: &Pool, inquiry: Inquiry, gate: &dyn Gate) -> Report {
+fn report(pool: &Pool, inquiry: Inquiry<'_>, gate: &dyn Gate) -> Report {
     match inquiry {
         Inquiry::Status => Report::Status(pool.status().iter().map(WireStatus::from).collect()),
         Inquiry::Metrics => Report::Metrics(pool.metrics().into_iter().take(MOST_METRICS).collect()),
         Inquiry::Missing { keys } => {
-            let names: Vec<Option<KeyName>> = keys.into_iter().map(|key| shown(key, gate)).collect();
+            let names: Vec<Option<KeyName>> = keys.iter().map(|key| shown(key, gate)).collect();
             let asked: Vec<KeyName> = names.iter().flatten().cloned().collect();
             let lacks = pool.lacks(&asked, patience(pool)).ok().map(|lacks| {
                 let mut lacks = lacks.into_iter();
@@ -113,7 +120,7 @@ fn report(pool: &Pool, inquiry: Inquiry, gate: &dyn Gate) -> Report {
             let mut places = Vec::new();
             let mut asked = Vec::new();
             for (place, WireNeed { key, signs, decrypts }) in needs.into_iter().enumerate() {
-                if let Some(name) = shown(key, gate) {
+                if let Some(name) = shown(&key, gate) {
                     places.push(place);
                     asked.push(Need::new(name, signs, decrypts));
                 }
@@ -132,15 +139,13 @@ fn report(pool: &Pool, inquiry: Inquiry, gate: &dyn Gate) -> Report {
 }
 
 /// The name by which a key is looked for. `None`: the client may not know of it.
-fn shown(mut key: WireKey, gate: &dyn Gate) -> Option<KeyName> {
-    if key.public_key_info.len() > LONGEST_INFO {
+fn shown(key: &WireKey<'_>, gate: &dyn Gate) -> Option<KeyName> {
+    let info = key.public_key_info;
+    if info.len() > LONGEST_INFO || !gate.shows(&sha256([info])) {
         return None;
     }
-    if !gate.believes_ids() {
-        key.ids = key_identifier(&key.public_key_info).into_iter().collect();
-    }
-    let name = KeyName::from(key);
-    gate.shows(&name.sha256()).then_some(name)
+    let ids = if gate.believes_ids() { key.ids.to_vec() } else { key_identifier(info).into_iter().collect() };
+    Some(KeyName::of_parts(info, ids, shortened(key.description).to_owned()))
 }
 
 /// How long an answer is waited for: tokens of this process are seen at once as they are, others must be asked.
@@ -151,8 +156,10 @@ fn patience(pool: &Pool) -> Instant {
 
 /// No public key that is of use here is longer.
 pub(super) const LONGEST_INFO: usize = 4096;
-/// How many questions of a connection may wait.
-const MOST_WAITING: usize = 64;
+/// How many questions of a connection may wait: more than a program has threads that ask.
+const MOST_WAITING: usize = 16;
+/// And of a parent's, which has a thread that asks for each of its clients.
+const MOST_OF_PARENT: usize = 1024;
 /// Of how many tokens the metrics are told: that many fit into a frame.
 const MOST_METRICS: usize = 16;
 /// How long a question about tokens in other processes may take.
@@ -163,7 +170,10 @@ mod tests {
     use super::*;
     use crate::{
         public_key::rsa_info,
-        remote::gate::{Closing, KeyUse, Open, Told},
+        remote::{
+            gate::{Closing, KeyUse, Open, Told},
+            wire::Ids,
+        },
     };
     use smime::key::KeyError;
 
@@ -180,45 +190,28 @@ mod tests {
         }
     }
 
-    fn key(modulus: u8) -> WireKey {
-        let public_key_info = rsa_info(&[modulus; 256], &[1, 0, 1]).unwrap();
-        WireKey { public_key_info, ids: vec![b"another's".to_vec()], description: "it".into() }
-    }
-
     #[test]
     fn a_client_learns_of_its_own_keys_only_and_does_not_say_which_ids_they_have() {
-        let own = KeyName::from(key(0xc5));
-        let gate = One(own.sha256());
-        assert_eq!(shown(key(0xc5), &gate).unwrap().ids, [key_identifier(&own.info).unwrap()]);
-        assert!(shown(key(0xc7), &gate).is_none());
-        assert_eq!(shown(key(0xc7), &Open).unwrap().ids, [b"another's"], "a parent is believed");
-        let endless = WireKey { public_key_info: vec![0; LONGEST_INFO + 1], ..key(0xc7) };
-        assert!(shown(endless, &Open).is_none());
+        let [own, other] = [0xc5, 0xc7].map(|octet| rsa_info(&[octet; 256], &[1, 0, 1]).unwrap());
+        let ids = [b"another's".to_vec()];
+        let long = "it ".repeat(1000);
+        let key = |info| WireKey { public_key_info: info, ids: Ids::of(&ids), description: &long };
+        let gate = One(sha256([&own[..]]));
+        let name = shown(&key(&own), &gate).unwrap();
+        assert_eq!(name.ids, [key_identifier(&own).unwrap()]);
+        assert_eq!(name.description, shortened(&long));
+        assert!(shown(&key(&other), &gate).is_none());
+        assert_eq!(shown(&key(&other), &Open).unwrap().ids, ids, "a parent is believed");
+        assert!(shown(&key(&[0; LONGEST_INFO + 1]), &Open).is_none());
     }
 
     #[test]
-    fn what_is_asked_takes_as_much_as_a_frame_and_of_what_its_user_may_have() {
-        let of = |keys: usize, ids: usize, octets: usize| Inquiry::Missing {
-            keys: (0..keys)
-                .map(|_| WireKey {
-                    public_key_info: vec![0; octets],
-                    ids: vec![Vec::new(); ids],
-                    description: String::new(),
-                })
-                .collect(),
-        };
-        for (keys, ids, is_taken) in
-            [(2048, 0, true), (2049, 0, false), (87_000, 0, false), (1, 4, true), (1, 5, false)]
-        {
-            let frame = postcard::to_allocvec(&of(keys, ids, 0)).unwrap();
-            assert_eq!(postcard::from_bytes::<Inquiry>(&frame).is_ok(), is_taken, "{keys} {ids}");
-        }
+    fn questions_that_wait_take_of_what_their_user_may_have() {
         let all = Arc::new(AtomicUsize::new(0));
-        let long = of(1000, 1, 4096);
         let rooms: Vec<Room> =
-            std::iter::from_fn(|| Room::of(&long, Some(Arc::clone(&all)))).take(100).collect();
-        assert!((3..10).contains(&rooms.len()), "{}", rooms.len());
-        assert_eq!(all.load(Ordering::Relaxed), rooms.len() * long.octets(), "what found none has none");
+            std::iter::from_fn(|| Room::of(200_000, Some(Arc::clone(&all)))).take(1000).collect();
+        assert_eq!(rooms.len(), MOST_DEFINED / 200_000);
+        assert_eq!(all.load(Ordering::Relaxed), rooms.len() * 200_000, "what found none has none");
         drop(rooms);
         assert_eq!(all.load(Ordering::Relaxed), 0);
     }

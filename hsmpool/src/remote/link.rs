@@ -14,7 +14,7 @@ use super::{
     frame::FrameError,
     outbox::{Outbox, flush_corked},
     report::{Inquiry, Report},
-    wire::{Ask, KeyDefinition, MAX_KEYS, ToServer, WireOperation, micros},
+    wire::{Ask, Ids, KeyDefinition, MAX_KEYS, ToServer, WireOperation, micros},
 };
 use crate::{
     lanes::Refused,
@@ -142,7 +142,7 @@ impl Link {
     }
 
     /// Asks something else than a private key; tells the question's number. `None`: there is no connection.
-    pub(super) fn inquire(&self, inquiry: Inquiry, reply: Sender<Report>) -> Option<u64> {
+    pub(super) fn inquire(&self, inquiry: Inquiry<'_>, reply: Sender<Report>) -> Option<u64> {
         let mut state = self.lock();
         let id = state.next_id();
         let outbox = Arc::clone(&state.current.as_ref()?.outbox);
@@ -347,7 +347,7 @@ impl Current {
         let key = if let Some(key) = self.keys.get(&tag) {
             *key
         } else {
-            let ids = name.ids.clone();
+            let ids = Ids::of(&name.ids);
             let definition = KeyDefinition { public_key_info: &name.info, ids, description };
             self.outbox.append(&ToServer::Define(definition)).map_err(too_long)?;
             self.define(tag)

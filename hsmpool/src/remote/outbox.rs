@@ -95,6 +95,10 @@ impl Outbox {
         }
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Waits until all is sent, the outbox is closed, or the time is over.
     pub(super) fn wait_until_sent(&self, limit: Duration) {
         let until = Instant::now() + limit;

@@ -1,35 +1,35 @@
 //! What may be asked of a server beside the use of keys: how its tokens are doing, who has which key.
 
-use std::{fmt, marker::PhantomData, path::PathBuf};
+use std::path::PathBuf;
 
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{Error as _, SeqAccess, Visitor},
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::cut,
+    wire::{Ids, at_most, octets},
 };
-
-use super::error::cut;
 use crate::{
     TokenMetrics, TokenState, TokenStatus,
     public_key::KeyName,
     shortcomings::{Finding, Need},
 };
 
-/// A question.
+/// A question, as it stands in its frame: nothing of it is copied before it is known to be somebody's business.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Inquiry {
+pub(super) enum Inquiry<'a> {
     /// How every token is doing.
     Status,
     /// What every token has done.
     Metrics,
     /// Which of these keys no token has.
     Missing {
-        #[serde(deserialize_with = "at_most::<_, _, MOST_KEYS>")]
-        keys: Vec<WireKey>,
+        #[serde(borrow, deserialize_with = "at_most::<_, _, MOST_KEYS>")]
+        keys: Vec<WireKey<'a>>,
     },
     /// What the tokens can do of what these keys are needed for.
     Needs {
-        #[serde(deserialize_with = "at_most::<_, _, MOST_KEYS>")]
-        needs: Vec<WireNeed>,
+        #[serde(borrow, deserialize_with = "at_most::<_, _, MOST_KEYS>")]
+        needs: Vec<WireNeed<'a>>,
     },
 }
 
@@ -46,85 +46,37 @@ pub(super) enum Report {
 
 /// A key, named in full.
 #[derive(Serialize, Deserialize)]
-pub(super) struct WireKey {
-    pub(super) public_key_info: Vec<u8>,
-    #[serde(deserialize_with = "at_most::<_, _, MOST_IDS>")]
-    pub(super) ids: Vec<Vec<u8>>,
-    pub(super) description: String,
+pub(super) struct WireKey<'a> {
+    #[serde(borrow, with = "octets")]
+    pub(super) public_key_info: &'a [u8],
+    #[serde(borrow)]
+    pub(super) ids: Ids<'a>,
+    #[serde(borrow)]
+    pub(super) description: &'a str,
 }
 
-impl Inquiry {
-    /// What it takes, about, with what is made of it.
-    pub(super) fn octets(&self) -> usize {
-        let of = |key: &WireKey| {
-            let ids: usize = key.ids.iter().map(|id| id.len() + 24).sum();
-            3 * (key.public_key_info.len() + ids + key.description.len()) + 400
-        };
-        match self {
-            Self::Status | Self::Metrics => 0,
-            Self::Missing { keys } => keys.iter().map(of).sum(),
-            Self::Needs { needs } => needs.iter().map(|need| of(&need.key)).sum(),
-        }
-    }
-}
-
-/// More keys than this do not fit into a frame, if they are keys.
-const MOST_KEYS: usize = 2048;
-/// A key has two at most.
-const MOST_IDS: usize = 4;
-
-/// Several, of which each takes more room than it has octets in a frame.
-fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const N: usize>(
-    from: D,
-) -> Result<Vec<T>, D::Error> {
-    struct AtMost<T, const N: usize>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for AtMost<T, N> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {N}")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
-            let mut all = Vec::new();
-            while let Some(one) = sequence.next_element()? {
-                if all.len() == N {
-                    return Err(A::Error::custom("too many"));
-                }
-                all.push(one);
-            }
-            Ok(all)
-        }
-    }
-
-    from.deserialize_seq(AtMost::<T, N>(PhantomData))
-}
+/// How many keys a question may name; who has more asks more than once.
+pub(super) const MOST_KEYS: usize = 100;
 
 /// A [`Need`].
 #[derive(Serialize, Deserialize)]
-pub(super) struct WireNeed {
-    pub(super) key: WireKey,
+pub(super) struct WireNeed<'a> {
+    #[serde(borrow)]
+    pub(super) key: WireKey<'a>,
     pub(super) signs: bool,
     pub(super) decrypts: bool,
 }
 
-impl From<&Need> for WireNeed {
-    fn from(need: &Need) -> Self {
+impl<'a> From<&'a Need> for WireNeed<'a> {
+    fn from(need: &'a Need) -> Self {
         Self { key: WireKey::from(&need.name), signs: need.signs, decrypts: need.decrypts }
     }
 }
 
-impl From<&KeyName> for WireKey {
-    fn from(name: &KeyName) -> Self {
+impl<'a> From<&'a KeyName> for WireKey<'a> {
+    fn from(name: &'a KeyName) -> Self {
         let KeyName { info, ids, description, .. } = name;
-        Self { public_key_info: info.clone(), ids: ids.clone(), description: description.clone() }
-    }
-}
-
-impl From<WireKey> for KeyName {
-    fn from(key: WireKey) -> Self {
-        Self::of_parts(&key.public_key_info, key.ids, key.description)
+        Self { public_key_info: info, ids: Ids::of(ids), description }
     }
 }
 

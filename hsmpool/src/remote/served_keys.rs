@@ -73,13 +73,11 @@ impl ServedKey {
     /// say that one key has another's.
     pub(super) fn new(definition: &KeyDefinition<'_>, gate: &dyn Gate) -> Self {
         let info = definition.public_key_info;
-        let all = definition.description;
-        let description: Box<str> =
-            all.get(..all.floor_char_boundary(LONGEST_DESCRIPTION)).unwrap_or_default().into();
+        let description: Box<str> = shortened(definition.description).into();
         let sha256 = sha256([info]);
         let name = || {
             let ids = if gate.believes_ids() {
-                definition.ids.clone()
+                definition.ids.to_vec()
             } else {
                 key_identifier(info).into_iter().collect()
             };
@@ -97,6 +95,11 @@ impl ServedKey {
     }
 }
 
+/// What is kept of what a client calls a key.
+pub(super) fn shortened(description: &str) -> &str {
+    description.get(..description.floor_char_boundary(LONGEST_DESCRIPTION)).unwrap_or_default()
+}
+
 /// How many octets of keys a user may have defined: three connections have room for as many keys as can be.
 pub(super) const MOST_DEFINED: usize = 64 * 1024 * 1024;
 /// Of what a key is called, so many octets are kept: more than a line of the audit has.
@@ -109,14 +112,17 @@ mod tests {
 
     use crate::{
         public_key::rsa_info,
-        remote::gate::{Closing, KeyUse, Open, Told},
+        remote::{
+            gate::{Closing, KeyUse, Open, Told},
+            wire::Ids,
+        },
     };
 
     #[test]
     fn only_a_parent_is_believed_what_identifies_a_key() {
         let info = rsa_info(&[0xc5; 256], &[1, 0, 1]).unwrap();
         let ids = vec![b"another's".to_vec()];
-        let definition = KeyDefinition { public_key_info: &info, ids: ids.clone(), description: "it" };
+        let definition = KeyDefinition { public_key_info: &info, ids: Ids::of(&ids), description: "it" };
         let ids_for = |gate: &dyn Gate| ServedKey::new(&definition, gate).name.unwrap().ids.clone();
         assert_eq!(ids_for(&Open), ids);
         assert_eq!(ids_for(&Showing(true)), [key_identifier(&info).unwrap()]);
@@ -141,7 +147,7 @@ mod tests {
         let all = Arc::new(AtomicUsize::new(0));
         let fill = |keys: &mut ServedKeys| {
             let definition =
-                KeyDefinition { public_key_info: &[0x30; 4096], ids: Vec::new(), description: "it" };
+                KeyDefinition { public_key_info: &[0x30; 4096], ids: Ids::of(&[]), description: "it" };
             (0..2 * MAX_KEYS)
                 .take_while(|_| keys.push(ServedKey::new(&definition, &Showing(true))).is_ok())
                 .count()
@@ -156,7 +162,8 @@ mod tests {
         // What comes after all that there may be takes the place of the oldest.
         let mut keys = ServedKeys::new(Some(Arc::clone(&all)));
         for _ in 0..2 * MAX_KEYS {
-            let definition = KeyDefinition { public_key_info: b"short", ids: Vec::new(), description: "it" };
+            let definition =
+                KeyDefinition { public_key_info: b"short", ids: Ids::of(&[]), description: "it" };
             keys.push(ServedKey::new(&definition, &Showing(true))).unwrap();
         }
         assert_eq!(keys.keys.iter().map(ServedKey::octets).sum::<usize>(), all.load(Ordering::Relaxed));

@@ -237,9 +237,7 @@ impl Server {
                 }
                 keys.push(ServedKey::new(&definition, &*connection.gate))?;
             }
-            ToServer::Inquire { id, inquiry } => {
-                inquiries.take(id, inquiry, self.pool());
-            }
+            ToServer::Inquire { .. } => inquiries.take(frame, self.pool()),
             ToServer::Noted { number, kept } => match &self.receipts {
                 Some(receipts) => receipts.arrived(number, kept),
                 None => return Err(ServeError::Protocol("it answers what nobody told it".into())),

@@ -26,7 +26,7 @@ use super::{
     report::{Inquiry, Report},
     server::Server,
     wire::{
-        Ask, FromServer, Greeting, Hello, KeyDefinition, MAGIC, MAX_KEYS, ToServer, VERSION, WireDigest,
+        Ask, FromServer, Greeting, Hello, Ids, KeyDefinition, MAGIC, MAX_KEYS, ToServer, VERSION, WireDigest,
         WireLane, WireOperation, WireSignature,
     },
 };
@@ -106,7 +106,7 @@ fn octets<T: serde::Serialize>(messages: &[T]) -> Vec<u8> {
 }
 
 fn definition() -> ToServer<'static> {
-    ToServer::Define(KeyDefinition { public_key_info: b"nobody's key", ids: Vec::new(), description: "it" })
+    ToServer::Define(KeyDefinition { public_key_info: b"nobody's key", ids: Ids::of(&[]), description: "it" })
 }
 
 fn question(id: u64, key: u32) -> ToServer<'static> {

@@ -9,8 +9,10 @@
 //! A connection carries one lane. A key is defined and then named by its number. Nothing in
 //! here prints what it holds: there are keys among it.
 
+mod bounded;
 mod values;
 
+pub(super) use bounded::{Ids, at_most};
 use serde::{Deserialize, Serialize};
 pub(super) use values::micros;
 
@@ -59,12 +61,11 @@ pub(super) enum ToServer<'a> {
     #[serde(borrow)]
     Ask(Ask<'a>),
     /// Nobody waits for the answer any more. It comes nevertheless.
-    Cancel {
-        id: u64,
-    },
+    Cancel { id: u64 },
     Inquire {
         id: u64,
-        inquiry: Inquiry,
+        #[serde(borrow)]
+        inquiry: Inquiry<'a>,
     },
     /// A parent's answer to a Notice.
     Noted {
@@ -96,7 +97,8 @@ pub(super) struct KeyDefinition<'a> {
     #[serde(borrow, with = "octets")]
     pub(super) public_key_info: &'a [u8],
     /// What `CKA_ID` may be.
-    pub(super) ids: Vec<Vec<u8>>,
+    #[serde(borrow)]
+    pub(super) ids: Ids<'a>,
     /// For messages.
     #[serde(borrow)]
     pub(super) description: &'a str,
@@ -194,14 +196,14 @@ pub(super) enum WireEncryption<'a> {
 }
 
 /// Octets in one piece, borrowed from the frame: serde would take them one by one.
-mod octets {
+pub(super) mod octets {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(octets: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::remote) fn serialize<S: Serializer>(octets: &[u8], to: S) -> Result<S::Ok, S::Error> {
         to.serialize_bytes(octets)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<&'de [u8], D::Error> {
+    pub(in crate::remote) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<&'de [u8], D::Error> {
         <&[u8]>::deserialize(from)
     }
 }

@@ -6,7 +6,7 @@ use hsmpool::Lane;
 use testmodule::{Function, Rule};
 
 use crate::{
-    raw::Words,
+    raw::{Words, number, octets},
     support::{Keyd, LONG, Lab, sign},
 };
 
@@ -17,6 +17,16 @@ fn most(keyd: &Keyd) -> [usize; 2] {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
     })
+}
+
+/// Says something, for which a public key and a number are given.
+type Say = fn(&mut Words, &[u8], usize);
+
+/// Has that begin anew.
+fn forget_most(keyd: &Keyd) {
+    for process in [keyd.id(), keyd.module_process()] {
+        fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
+    }
 }
 
 #[test]
@@ -55,27 +65,72 @@ fn requests_of_any_length_take_little_while_they_wait() {
 }
 
 #[test]
-fn questions_about_keys_take_little_while_they_wait() {
+fn frames_of_any_kind_take_little_whoever_does_not_read() {
     let lab = Lab::new();
     let keyd = lab.start();
     lab.pool().ready(LONG).unwrap();
-    let before = most(&keyd);
-    for keys in [2048, 87_000] {
-        let mut words = Words::hello(Lane::Bulk);
-        (0..100).for_each(|id| words.missing(id, keys));
+    let info = lab.certificate.public_key_info();
+    // Where all that waits is long, it is what the user may have; of what is nothing more than a number, next to none.
+    let (little, much) = (32, 90);
+    let kinds: [(&str, usize, Say); 10] = [
+        ("keys without anything", little, |words, _, id| words.missing(id, 87_000, &[0; 3])),
+        ("ids without anything", little, |words, _, id| {
+            words.missing(id, 1, &[&[0][..], &number(260_000), &vec![0; 260_001]].concat());
+        }),
+        ("needs without anything", little, |words, _, id| words.needs(id, 52_000, &[0; 5])),
+        ("keys of nobody", much, |words, _, id| {
+            words.missing(id, 100, &[&octets(&[0x30; 2600])[..], &[0; 2]].concat());
+        }),
+        ("its own key by a long name", much, |words, info, id| {
+            words.missing(id, 100, &[&octets(info)[..], &[0], &octets(&[b'x'; 2500])].concat());
+        }),
+        ("needs of its own key", much, |words, info, id| {
+            words.needs(id, 100, &[&octets(info)[..], &[0], &octets(&[b'x'; 2500]), &[1, 1]].concat());
+        }),
+        ("a key with ids without anything", little, |words, _, _| {
+            words.frame(&[&[0, 0][..], &number(260_000), &vec![0; 260_001]].concat());
+        }),
+        ("uses that are refused", little, |words, _, id| {
+            if id == 0 {
+                words.define(b"nobody's", &[b'x'; 400]);
+                // From now on so much is read at once.
+                words.decrypt_v15(0, 0, &vec![1; 260_000]);
+            }
+            (0..20_000).for_each(|more| words.decrypt_v15(100 + 20_000 * id + more, 0, &[]));
+        }),
+        ("cancellations", little, |words, _, _| {
+            (0..40_000).for_each(|id| words.frame(&[&[2], &number(id)[..]].concat()));
+        }),
+        ("answers to what nobody told", little, |words, _, id| {
+            words.frame(&[&[4], &number(id)[..], &[1]].concat());
+        }),
+    ];
+    for (kind, most_more, say) in kinds {
+        let mut words = Words::hello(Lane::Interactive);
+        (0..QUESTIONS).for_each(|id| say(&mut words, &info, id));
+        forget_most(&keyd);
+        let before = most(&keyd);
         let words = &words;
         thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    let stream = UnixStream::connect(lab.socket()).unwrap();
-                    // The server may have had enough before all is said.
-                    drop((&stream).write_all(&words.0));
+            for _ in 0..CONNECTIONS {
+                let stream = UnixStream::connect(lab.socket()).unwrap();
+                let other = stream.try_clone().unwrap();
+                // The server may have had enough before all is said.
+                scope.spawn(move || drop((&stream).write_all(&words.0)));
+                scope.spawn(move || {
                     thread::sleep(Duration::from_secs(1));
+                    let _ = other.shutdown(Shutdown::Both);
                 });
             }
         });
+        let after = most(&keyd);
+        let more = [after[0] - before[0], after[1] - before[1]];
+        assert!(more[0] < most_more && more[1] < little, "{kind}: {before:?} MiB before, {after:?} after");
     }
-    let after = most(&keyd);
-    assert!((0..2).all(|of| after[of] - before[of] < 100), "{before:?} MiB before, {after:?} after");
     sign(&lab.key(), b"yes").unwrap();
 }
+
+/// That many have the octets of questions that wait reach the 64 MiB that their user may have; each has buffers of its own beside.
+const CONNECTIONS: usize = 16;
+/// How often each says it: more than may wait.
+const QUESTIONS: usize = 40;

@@ -45,13 +45,17 @@ impl Words {
         self.frame(&[&head[..], &octets(digest), &[2, 3]].concat());
     }
 
-    /// Which of so many keys, of which nothing is said, no token has.
-    pub(crate) fn missing(&mut self, id: usize, keys: usize) {
-        let head = [&[3], &number(id)[..], &[2], &number(keys)].concat();
-        self.frame(&[head, vec![0; 3 * keys]].concat());
+    /// Which of so many keys, each of these octets, no token has.
+    pub(crate) fn missing(&mut self, id: usize, keys: usize, key: &[u8]) {
+        self.frame(&[&[3], &number(id)[..], &[2], &number(keys), &key.repeat(keys)].concat());
     }
 
-    fn frame(&mut self, message: &[u8]) {
+    /// What is to be said of so many needs, each of these octets.
+    pub(crate) fn needs(&mut self, id: usize, needs: usize, need: &[u8]) {
+        self.frame(&[&[3], &number(id)[..], &[3], &number(needs), &need.repeat(needs)].concat());
+    }
+
+    pub(crate) fn frame(&mut self, message: &[u8]) {
         self.0.extend(u32::try_from(message.len()).unwrap().to_le_bytes());
         self.0.extend(message);
     }
@@ -94,7 +98,7 @@ fn count(mut stream: &UnixStream, questions: usize) -> (usize, usize) {
 }
 
 /// As postcard writes it.
-fn number(mut number: usize) -> Vec<u8> {
+pub(crate) fn number(mut number: usize) -> Vec<u8> {
     let mut octets = Vec::new();
     while number >= 0x80 {
         octets.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
@@ -104,6 +108,6 @@ fn number(mut number: usize) -> Vec<u8> {
     octets
 }
 
-fn octets(of: &[u8]) -> Vec<u8> {
+pub(crate) fn octets(of: &[u8]) -> Vec<u8> {
     [&number(of.len())[..], of].concat()
 }

@@ -12,7 +12,7 @@ use crate::{
     public_key::KeyName,
     remote::{
         outbox::flush_corked,
-        report::{Inquiry, Report, WireKey, WireNeed},
+        report::{Inquiry, MOST_KEYS, Report, WireKey, WireNeed},
     },
     shortcomings::{Finding, Need},
 };
@@ -90,7 +90,7 @@ impl Remote {
     /// For each of these keys, whether no token of the server has it.
     pub(crate) fn lacks(&self, keys: &[KeyName], deadline: Instant) -> Result<Vec<bool>, PoolError> {
         let mut all = Vec::with_capacity(keys.len());
-        for some in keys.chunks(KEYS_AT_ONCE) {
+        for some in keys.chunks(MOST_KEYS) {
             let keys = || some.iter().map(WireKey::from).collect();
             match self.insist(|| Inquiry::Missing { keys: keys() }, deadline)? {
                 Report::Missing(Some(missing)) if missing.len() == some.len() => all.extend(missing),
@@ -108,7 +108,7 @@ impl Remote {
         let mut all = Vec::new();
         let mut before = 0;
         // Each has several findings for each token.
-        for some in needs.chunks(KEYS_AT_ONCE / 4) {
+        for some in needs.chunks(MOST_KEYS / 4) {
             let needs = || some.iter().map(WireNeed::from).collect();
             match self.insist(|| Inquiry::Needs { needs: needs() }, deadline)? {
                 Report::Findings(Some(found)) => {
@@ -127,7 +127,7 @@ impl Remote {
     }
 
     /// Asks until it is known, as long as there is time.
-    fn insist(&self, inquiry: impl Fn() -> Inquiry, deadline: Instant) -> Result<Report, PoolError> {
+    fn insist<'a>(&self, inquiry: impl Fn() -> Inquiry<'a>, deadline: Instant) -> Result<Report, PoolError> {
         loop {
             let report = self.inquire(inquiry(), deadline)?;
             let known = !matches!(report, Report::Missing(None) | Report::Findings(None));
@@ -138,7 +138,7 @@ impl Remote {
         }
     }
 
-    fn inquire(&self, inquiry: Inquiry, deadline: Instant) -> Result<Report, PoolError> {
+    fn inquire(&self, inquiry: Inquiry<'_>, deadline: Instant) -> Result<Report, PoolError> {
         let (reply, report) = crossbeam_channel::bounded(1);
         let Some(id) = self.interactive.inquire(inquiry, reply) else {
             return Err(self
@@ -165,5 +165,3 @@ fn outage(token: &TokenStatus) -> Option<&str> {
 const READY_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a server may take to say how its tokens are doing.
 const STATUS_LIMIT: Duration = Duration::from_secs(2);
-/// How many keys are asked for in one question.
-const KEYS_AT_ONCE: usize = 100;
