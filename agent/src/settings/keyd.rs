@@ -38,12 +38,18 @@ impl Keyd {
         for certificate in &self.certificates {
             if let Some(modulus) = modulus_sha256(&certificate.public_key_info()) {
                 let key = key_of(certificate);
-                let signs = certificate.may_sign() && signers().any(|client| client.keys.contain(&key));
+                let signs = may_be_to_sign(certificate) && signers().any(|client| client.keys.contain(&key));
                 *known.entry(modulus).or_default() |= signs;
             }
         }
         SigningKeys { known, all }
     }
+}
+
+/// Whether its key may be one to sign with: not where it is known to be for encryption only. Whose keyUsage cannot be read is, for all
+/// that is known.
+fn may_be_to_sign(certificate: &Certificate) -> bool {
+    certificate.may_sign() || !certificate.may_encrypt()
 }
 
 /// RSA keys that some client may sign with, by [`modulus_sha256`]. Who may decrypt with one, by PKCS #1 v1.5, and not sign, could sign

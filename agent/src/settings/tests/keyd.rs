@@ -150,6 +150,33 @@ fn a_client_that_decrypts_with_rsa_keys_that_sign_is_warned_of() {
 }
 
 #[test]
+fn a_key_whose_certificate_does_not_say_what_it_is_for_is_kept_as_well() {
+    let folder = folder_with_rsa();
+    let path = folder.path().join("rsa-encrypt-only.pem");
+    let text = "[keyd]\n[[keyd.client]]\nuser = \"archive\"\noperations = [\"decrypt\"]\n\
+                [[keyd.client]]\nuser = \"milter\"\n[[identity]]\ncertificate = \"rsa-encrypt-only.pem\"\n";
+    let is_kept = || {
+        let certificate = Certificate::from_pem(&fs::read_to_string(&path).unwrap()).unwrap().remove(0);
+        let settings = parse(&folder, &format!("{TOKEN}[pool]\nsocket = \"s\"\n{text}")).unwrap();
+        let keyd = settings.keyd().unwrap();
+        let modulus = hsmpool::server::modulus_sha256(&certificate.public_key_info()).unwrap();
+        keyd.signing_keys().are_kept_from(&keyd.clients[0], &modulus)
+    };
+    assert!(!is_kept());
+    let pem = fs::read_to_string(&path).unwrap();
+    let lines = pem.lines().filter(|line| !line.starts_with("-----")).collect::<String>();
+    let mut der = data_encoding::BASE64.decode(lines.as_bytes()).unwrap();
+    // The value of keyUsage: no BIT STRING any more.
+    let identifier = [0x06, 0x03, 0x55, 0x1d, 0x0f];
+    let place = der.windows(5).position(|octets| octets == identifier).unwrap();
+    let value = der[place..].windows(4).position(|octets| octets == [0x04, 0x04, 0x03, 0x02]).unwrap();
+    der[place + value + 2] = 0x04;
+    let base64 = data_encoding::BASE64.encode(&der);
+    fs::write(&path, format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")).unwrap();
+    assert!(is_kept());
+}
+
+#[test]
 fn a_key_that_some_client_signs_with_is_kept_from_one_that_only_decrypts() {
     let folder = folder_with_rsa();
     let modulus = |name: &str| {
