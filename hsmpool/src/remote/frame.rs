@@ -9,7 +9,7 @@ use super::buffer::{Append, Buffer};
 /// No message needs more; whoever announces more is not one of us.
 pub(super) const MAX_FRAME: usize = 256 * 1024;
 
-const LENGTH: usize = 4;
+pub(super) const LENGTH: usize = 4;
 /// How much is read at a time.
 const CHUNK: usize = 16 * 1024;
 

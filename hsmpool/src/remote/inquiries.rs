@@ -4,10 +4,10 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -26,11 +26,25 @@ use crate::{
     shortcomings::Need,
 };
 
-/// The questions of one connection. The thread begins with the first one, and ends with this.
+/// The questions of one connection. The thread begins with the first one; with this it ends, which is waited for: what is counted
+/// are connections.
 pub(super) struct Inquiries {
     outbox: Arc<Outbox>,
     gate: Arc<dyn Gate>,
-    asked: Option<SyncSender<Asked>>,
+    thread: Thread,
+}
+
+/// Who answers.
+enum Thread {
+    /// Nothing was asked yet.
+    None,
+    Answers {
+        asked: SyncSender<Asked>,
+        ends: Arc<AtomicBool>,
+        handle: JoinHandle<()>,
+    },
+    /// The system had none. That was said.
+    Refused,
 }
 
 /// A question that waits: not more than its octets.
@@ -48,9 +62,11 @@ struct Room {
 
 impl Room {
     fn of(octets: usize, all: Option<Arc<AtomicUsize>>) -> Option<Self> {
-        let before = all.as_ref().map_or(0, |all| all.fetch_add(octets, Ordering::Relaxed));
-        let room = Self { octets, all };
-        (before + octets <= MOST_DEFINED).then_some(room)
+        let take = |taken| Some(taken + octets).filter(|taken| *taken <= MOST_DEFINED);
+        let has_room = all
+            .as_ref()
+            .is_none_or(|all| all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok());
+        has_room.then(|| Self { octets, all })
     }
 }
 
@@ -64,33 +80,54 @@ impl Drop for Room {
 
 impl Inquiries {
     pub(super) fn new(outbox: &Arc<Outbox>, gate: &Arc<dyn Gate>) -> Self {
-        Self { outbox: Arc::clone(outbox), gate: Arc::clone(gate), asked: None }
+        Self { outbox: Arc::clone(outbox), gate: Arc::clone(gate), thread: Thread::None }
     }
 
     /// Has the question of this frame answered. Of too many at once some get no answer; who asked asks again.
     pub(super) fn take(&mut self, frame: &[u8], pool: Pool) {
-        if self.asked.is_none() {
-            // A parent asks for all of its clients.
-            let (asked, questions) =
-                sync_channel(if self.gate.believes_ids() { MOST_OF_PARENT } else { MOST_WAITING });
-            let (outbox, gate) = (Arc::clone(&self.outbox), Arc::clone(&self.gate));
-            let work = move || answer_all(&questions, &outbox, &*gate);
-            match thread::Builder::new().name("inquiries".into()).spawn(work) {
-                Ok(_) => self.asked = Some(asked),
-                Err(error) => tracing::error!(%error, "no thread to answer what is asked about the tokens"),
-            }
+        if matches!(self.thread, Thread::None) {
+            self.thread = self.begin();
         }
-        let room = Room::of(frame.len(), self.gate.defined());
-        if let (Some(asked), Some(room)) = (&self.asked, room) {
+        let room = Room::of(frame.len().max(LEAST), self.gate.defined());
+        if let (Thread::Answers { asked, .. }, Some(room)) = (&self.thread, room) {
             let _ = asked.try_send(Asked { frame: frame.into(), pool, room });
+        }
+    }
+
+    fn begin(&self) -> Thread {
+        // A parent asks for all of its clients.
+        let (asked, questions) =
+            sync_channel(if self.gate.believes_ids() { MOST_OF_PARENT } else { MOST_WAITING });
+        let (outbox, gate) = (Arc::clone(&self.outbox), Arc::clone(&self.gate));
+        let ends = Arc::new(AtomicBool::new(false));
+        let has_ended = Arc::clone(&ends);
+        let work = move || answer_all(&questions, &outbox, &*gate, &has_ended);
+        match thread::Builder::new().name("inquiries".into()).spawn(work) {
+            Ok(handle) => Thread::Answers { asked, ends, handle },
+            Err(error) => {
+                tracing::error!(%error, "no thread to answer what is asked about the tokens");
+                Thread::Refused
+            }
         }
     }
 }
 
-fn answer_all(questions: &Receiver<Asked>, outbox: &Arc<Outbox>, gate: &dyn Gate) {
+impl Drop for Inquiries {
+    fn drop(&mut self) {
+        if let Thread::Answers { asked, ends, handle } = std::mem::replace(&mut self.thread, Thread::Refused)
+        {
+            ends.store(true, Ordering::Relaxed);
+            drop(asked);
+            // The panic hook has told why.
+            let _ = handle.join();
+        }
+    }
+}
+
+fn answer_all(questions: &Receiver<Asked>, outbox: &Arc<Outbox>, gate: &dyn Gate, has_ended: &AtomicBool) {
     while let Ok(Asked { frame, pool, room }) = questions.recv() {
         outbox.wait_below(BACKLOG);
-        if outbox.is_closed() {
+        if outbox.is_closed() || has_ended.load(Ordering::Relaxed) {
             return;
         }
         // Who put it here has seen that it is one.
@@ -160,6 +197,8 @@ pub(super) const LONGEST_INFO: usize = 4096;
 const MOST_WAITING: usize = 16;
 /// And of a parent's, which has a thread that asks for each of its clients.
 const MOST_OF_PARENT: usize = 1024;
+/// What a question counts for at least: its place here.
+const LEAST: usize = 256;
 /// Of how many tokens the metrics are told: that many fit into a frame.
 const MOST_METRICS: usize = 16;
 /// How long a question about tokens in other processes may take.
@@ -167,10 +206,14 @@ const INQUIRY_LIMIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
     use crate::{
         public_key::rsa_info,
         remote::{
+            buffer::Buffer,
+            frame::{LENGTH, append},
             gate::{Closing, KeyUse, Open, Told},
             wire::Ids,
         },
@@ -203,6 +246,22 @@ mod tests {
         assert!(shown(&key(&other), &gate).is_none());
         assert_eq!(shown(&key(&other), &Open).unwrap().ids, ids, "a parent is believed");
         assert!(shown(&key(&[0; LONGEST_INFO + 1]), &Open).is_none());
+    }
+
+    #[test]
+    fn no_thread_of_a_connection_outlives_it() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (outbox, pool) = (Outbox::new(Arc::new(ours)), Pool::start(&[]).unwrap());
+        let gate: Arc<dyn Gate> = Arc::new(Open);
+        let held = Arc::strong_count(&gate);
+        let mut frame = Buffer::default();
+        append(&mut frame, &ToServer::Inquire { id: 1, inquiry: Inquiry::Status }).unwrap();
+        let mut inquiries = Inquiries::new(&outbox, &gate);
+        for _ in 0..MOST_OF_PARENT {
+            inquiries.take(&frame.as_slice()[LENGTH..], pool.clone());
+        }
+        drop(inquiries);
+        assert_eq!(Arc::strong_count(&gate), held);
     }
 
     #[test]
