@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 when it was asked to stop, 2 when it could not start.
 
+mod arenas;
 mod descriptors;
 mod generation;
 mod keys;
@@ -59,6 +60,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    arenas::one_for_each_processor();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // The help, the version, or what is wrong with the command line.
