@@ -124,7 +124,8 @@ fn frames_of_any_kind_take_little_whoever_does_not_read() {
             }
         });
         let after = most(&keyd);
-        let more = [after[0] - before[0], after[1] - before[1]];
+        // The most of a time begins with what is there, which may become less.
+        let more = [after[0].saturating_sub(before[0]), after[1].saturating_sub(before[1])];
         assert!(more[0] < most_more && more[1] < little, "{kind}: {before:?} MiB before, {after:?} after");
     }
     sign(&lab.key(), b"yes").unwrap();
