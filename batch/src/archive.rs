@@ -1,6 +1,8 @@
 //! What an input is, by looking at it.
 
-use std::{fs::File, io::BufRead, path::Path, str::FromStr};
+use std::{fs::File, io::BufRead, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr};
+
+use nix::libc;
 
 use serde::Deserialize;
 
@@ -117,7 +119,9 @@ impl Kind {
         if !metadata.is_file() {
             return Err(problem("neither a file nor a folder"));
         }
-        let file = File::open(path).map_err(failed)?;
+        // Something else may be there by now.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
         let compression = Compression::of_file(&file).map_err(failed)?;
         let opened = || start(&file, compression);
         match opened().and_then(first_line).map_err(failed)?.as_deref() {

@@ -14,6 +14,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::owner;
+
 /// By what one sees that somebody else has written into a file, or put another in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
@@ -35,11 +37,6 @@ impl State {
 
     pub(crate) fn size(&self) -> u64 {
         self.size
-    }
-
-    /// Whether it is one file, whatever was written into it meanwhile.
-    pub(crate) fn is_same_file(&self, other: Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
     }
 
     pub(crate) fn is_of(&self, inode: u64) -> bool {
@@ -93,7 +90,7 @@ impl Attributes {
         if to.uid() == from.uid() && (to.gid() == from.gid() || !is_for_group) {
             return Ok(());
         }
-        fchown(file, Some(from.uid()), Some(from.gid())).map_err(|error| match error.kind() {
+        self.change_owner(file, &to).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => io::Error::new(
                 error.kind(),
                 format!(
@@ -106,12 +103,21 @@ impl Attributes {
         })
     }
 
+    /// To the same owner and group. Of the owner's own file the group is root's to give: it was the mail's before.
+    fn change_owner(&self, file: &File, to: &Metadata) -> io::Result<()> {
+        let (user, group) = (self.metadata.uid(), self.metadata.gid());
+        if to.uid() == user {
+            return owner::as_process(|| fchown(file, None, Some(group)));
+        }
+        fchown(file, Some(user), Some(group))
+    }
+
     /// The same without times, by which others see that there is something new.
     pub(crate) fn carry_over_but_times(&self, file: &File, rights: Rights) -> io::Result<()> {
         let (from, to) = (&self.metadata, file.metadata()?);
         if (to.uid(), to.gid()) != (from.uid(), from.gid()) {
             // Only root may give files away; for others the new file is theirs, as with cp.
-            match fchown(file, Some(from.uid()), Some(from.gid())) {
+            match self.change_owner(file, &to) {
                 Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
                 _ => {}
             }

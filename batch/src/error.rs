@@ -64,6 +64,14 @@ pub enum BatchError {
         /// Why not.
         problem: String,
     },
+    /// Somebody who has no part in the mail has a say in where it is.
+    #[error("{}: {problem}", path.display())]
+    Owner {
+        /// The input, or what leads to it.
+        path: PathBuf,
+        /// Who, and what to do.
+        problem: String,
+    },
     /// What was to be replaced is not what was read.
     #[error("{} was changed by another program during the run, and was not replaced", path.display())]
     Changed {

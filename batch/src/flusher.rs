@@ -10,7 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::fs::syncfs;
+use rustix::fs::{OFlags, syncfs};
 
 use crate::own;
 
@@ -26,7 +26,7 @@ impl Flusher {
     /// Of this file; `None` where there can be none, which costs time and nothing else.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         // With a description of its own: an error that was told to this one is told once more to the writer's.
-        let file = own::open(File::options().read(true), path).ok()?;
+        let file = own::open(path, OFlags::RDONLY).ok()?;
         Self::by(move || file.sync_data().is_ok())
     }
 

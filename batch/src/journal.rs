@@ -5,13 +5,14 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -142,17 +143,16 @@ pub(crate) fn decoded(text: &str) -> Option<PathBuf> {
 pub(crate) struct Journal {
     path: PathBuf,
     file: File,
-    /// The output under its partial name.
-    partial: PathBuf,
     /// What the paths of the input begin with.
     input: PathBuf,
+    place: Place,
 }
 
 impl Journal {
     /// Begins one, in the place of any that is there. `start` tells what was done and counted before, in other inputs.
     pub(crate) fn begin(place: &Place, job: &Job, start: Checkpoint) -> Result<Self, BatchError> {
-        let (path, partial) = (place.journal(), place.partial().to_owned());
-        let made = (|| {
+        let path = place.journal();
+        let made = place.beside(|| {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -160,12 +160,12 @@ impl Journal {
             let file = new_file(&path)?;
             lock(&file)?;
             Ok(file)
-        })();
+        });
         let file = made.map_err(|source| BatchError::Write { path: path.clone(), source })?;
-        let mut journal = Self { path, file, partial, input: job.given.clone() };
+        let mut journal = Self { path, file, input: job.given.clone(), place: place.clone() };
         journal.append(&Line::Job { job: Box::new(job.clone()), start: Some(start) })?;
         journal.has_folders(job)?;
-        sync_folder(parent(&journal.path)).map_err(|source| journal.failed(source))?;
+        place.beside(|| sync_folder(parent(&journal.path))).map_err(|source| journal.failed(source))?;
         Ok(journal)
     }
 
@@ -173,21 +173,20 @@ impl Journal {
     pub(crate) fn cut_off_after(place: &Place) -> Result<Option<u64>, BatchError> {
         let path = place.journal();
         let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
-        let file = match open_our_own(File::options().read(true), &path) {
+        let file = match place.beside(|| open_our_own(&path, OFlags::RDONLY)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(failed)?,
         };
         lock(&file).map_err(failed)?;
         let (mut text, mut line) = (BufReader::new(&file), Vec::new());
         let (mut before, mut messages) = (0, 0);
-        while text.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        while read_line(&mut text, &mut line).map_err(failed)? {
             match parse(&line) {
                 Some(Line::Job { start, .. }) => before = start.map_or(0, |start| start.messages),
                 Some(Line::Checkpoint(checkpoint)) => messages = checkpoint.messages,
                 Some(Line::Folders(_) | Line::Made(_) | Line::Complete(_)) => {}
                 None => break,
             }
-            line.clear();
         }
         let is_there = place.partial().exists() || place.is_over_input();
         Ok(messages.checked_sub(before).filter(|messages| *messages > 0 && is_there))
@@ -197,7 +196,7 @@ impl Journal {
     pub(crate) fn resume(place: &Place, job: &Job) -> Result<Option<(Self, Done)>, BatchError> {
         let path = &place.journal();
         let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
-        let file = match open_our_own(File::options().read(true).write(true), path) {
+        let file = match place.beside(|| open_our_own(path, OFlags::RDWR)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(failed)?,
         };
@@ -206,7 +205,7 @@ impl Journal {
         let mut line = Vec::new();
         let (mut good, mut begun, mut done, mut inode) = (0, None, Done::of(&job.given), None);
         // One line at a time: of a Maildir there may be many.
-        while text.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        while read_line(&mut text, &mut line).map_err(failed)? {
             let Some(parsed) = parse(&line) else { break };
             good += line.len() as u64;
             match parsed {
@@ -222,7 +221,6 @@ impl Journal {
                 Line::Checkpoint(checkpoint) => done.add(checkpoint),
                 Line::Complete(of) => (done.complete, inode) = (true, of),
             }
-            line.clear();
         }
         let Some(mut begun) = begun else { return Ok(None) };
         if place.is_over_input() && inode.is_some() && inode == job.state.map(|(.., inode)| inode) {
@@ -235,8 +233,7 @@ impl Journal {
         done.otherwise_configured = job.request.is_otherwise_configured(&begun.request);
         file.set_len(good).map_err(failed)?;
         done.has_folders(&job.folders);
-        let mut journal =
-            Self { path: path.clone(), file, partial: place.partial().to_owned(), input: job.given.clone() };
+        let mut journal = Self { path: path.clone(), file, input: job.given.clone(), place: place.clone() };
         io::Seek::seek(&mut journal.file, io::SeekFrom::End(0)).map_err(failed)?;
         if !done.complete {
             journal.has_folders(job)?;
@@ -261,14 +258,18 @@ impl Journal {
 
     /// Notes that the output only has to get its name.
     pub(crate) fn complete(&mut self) -> Result<(), BatchError> {
-        let inode = fs::metadata(&self.partial).ok().filter(fs::Metadata::is_file).map(|file| file.ino());
+        let inode = fs::symlink_metadata(self.place.partial())
+            .ok()
+            .filter(fs::Metadata::is_file)
+            .map(|file| file.ino());
         self.append(&Line::Complete(inode))
     }
 
     /// The output has its name: nothing is left to be known.
     pub(crate) fn remove(self) -> Result<(), BatchError> {
         // The next input's journal shall not lie beside this one after a cut.
-        let removed = fs::remove_file(&self.path).and_then(|()| sync_folder(parent(&self.path)));
+        let remove = || fs::remove_file(&self.path).and_then(|()| sync_folder(parent(&self.path)));
+        let removed = self.place.beside(remove);
         removed.map_err(|source| self.failed(source))
     }
 
@@ -289,6 +290,19 @@ impl Journal {
         BatchError::Write { path: self.path.clone(), source }
     }
 }
+
+/// Reads the next line; false at the end. What has none for so long no run has written.
+fn read_line(mut text: impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let read = Read::take(&mut text, LONGEST).read_until(b'\n', line)? as u64;
+    if read == LONGEST {
+        return Err(io::Error::other("one of its lines is too long: no run has left it; remove it"));
+    }
+    Ok(read > 0)
+}
+
+/// Beyond what a checkpoint tells of all messages since the one before, or a Maildir has in folders.
+const LONGEST: u64 = 256 << 20;
 
 fn parse(line: &[u8]) -> Option<Line> {
     let text = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;

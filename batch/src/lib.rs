@@ -33,6 +33,7 @@ pub mod mbox;
 mod open;
 pub mod output;
 mod own;
+mod owner;
 pub mod panics;
 pub mod pipeline;
 pub mod progress;

@@ -194,7 +194,7 @@ impl Log {
         if let (Some(kept), Some(statistics)) = (&mut self.statistics, statistics) {
             kept.clone_from(statistics);
         }
-        self.report.cut(*report, *archive)?;
+        self.report.cut(*report, totals.messages(), *archive)?;
         if totals.messages() > 0 {
             self.say(&format!("going on after {}", words::messages(totals.messages())));
         }

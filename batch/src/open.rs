@@ -9,6 +9,8 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::fs::OFlags;
+
 use crate::{
     archive::{Format, Kind},
     attributes::{Attributes, State},
@@ -20,6 +22,8 @@ use crate::{
     maildir::{MaildirDelivery, MaildirReplacer, MaildirSink, MaildirSource, Tree},
     mbox::{MboxSink, MboxSource, Variant},
     output::{FileSink, Place, StdoutSink, sync_folder},
+    own,
+    owner::Seen,
     pipeline::{Sink, Source},
     run::{DEFAULT_MAX_MESSAGE, Extent, Options, Output},
     single::SingleSource,
@@ -55,30 +59,41 @@ pub(crate) fn open(
             Ok((Box::new(source), sink))
         }
         Kind::Message | Kind::Mbox => {
-            let attributes = File::open(input).and_then(|file| Attributes::of(&file)).map_err(failed)?;
-            let replaces = place.as_ref().is_some_and(Place::is_over_input);
-            let (source, state): (Box<dyn Source>, _) = if kind == Kind::Mbox {
-                let source = match &place {
-                    // Of a link to it, what it leads to is locked.
-                    Some(place) if replaces => MboxSource::open_to_replace(place.target(), limit, told),
-                    None if options.output == Output::None => MboxSource::open_to_look(input, limit, told),
-                    _ => MboxSource::open(input, limit, told),
+            let replaces = place.as_ref().filter(|place| place.is_over_input());
+            // Opened once: what is told of it and what is read are the same file's.
+            let file = match replaces {
+                // Of a link to it, what it leads to is locked.
+                Some(place) if kind == Kind::Mbox => own::open_input(place.target(), OFlags::RDWR),
+                Some(place) => own::open_input(place.target(), OFlags::RDONLY),
+                None => File::open(input),
+            };
+            let file = file.map_err(failed)?;
+            let attributes = Attributes::of(&file).map_err(failed)?;
+            let source: Box<dyn Source> = if kind == Kind::Mbox {
+                let source = match replaces {
+                    Some(place) => MboxSource::of_replaced(file, place.target(), limit, told),
+                    None if options.output == Output::None => {
+                        MboxSource::of_looked_at(file, input, limit, told)
+                    }
+                    None => MboxSource::of(file, input, limit, told),
                 };
                 let source = source.map_err(failed)?;
+                if let Some(place) = replaces {
+                    // Waiting for its lock, also: who wrote it may have ended since.
+                    place.check_opened(source.state())?;
+                }
                 if !source.is_late() {
                     log.survey(input, source.survey(), Extent::Whole);
                 }
                 if let [_] = options.inputs.as_slice() {
                     log.expect(source.length());
                 }
-                let state = source.state();
-                (Box::new(source), Some(state))
+                Box::new(source)
             } else {
-                let source = SingleSource::file(input, limit).map_err(failed)?;
-                let state = source.state();
-                (Box::new(source), state)
+                let source = SingleSource::of(file, input, limit).map_err(failed)?;
+                replaces.map_or(Ok(()), |place| place.check_opened(State::of(attributes.metadata())))?;
+                Box::new(source)
             };
-            check_one_file(input, &attributes, state, place.as_ref())?;
             Ok((
                 source,
                 place.map(|place| of_file(place, input, Some(attributes), options, done)).transpose()?,
@@ -111,21 +126,6 @@ pub(crate) fn open(
             Ok((Box::new(source), sink))
         }
     }
-}
-
-/// An error if it was one file of which the attributes were read and another that was opened to be read: who owns the folder may
-/// put what is somebody else's in its place for an instant.
-fn check_one_file(
-    input: &Path,
-    attributes: &Attributes,
-    opened: Option<State>,
-    place: Option<&Place>,
-) -> Result<(), BatchError> {
-    let Some(opened) = opened else { return Ok(()) };
-    if !opened.is_same_file(State::of(attributes.metadata())) {
-        return Err(BatchError::Changed { path: input.to_owned() });
-    }
-    place.map_or(Ok(()), |place| place.check_opened(opened))
 }
 
 /// The message on the standard input, and how it was compressed.
@@ -302,7 +302,11 @@ pub(crate) fn source_of(input: &Path, kind: Kind) -> Result<Box<dyn Source>, Bat
 }
 
 /// Where the output of each input goes.
-pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Place>>, BatchError> {
+pub(crate) fn places(
+    options: &Options,
+    kinds: &[Kind],
+    seen: &[Seen],
+) -> Result<Vec<Option<Place>>, BatchError> {
     let inputs = &options.inputs;
     if inputs.len() > 1 && kinds.contains(&Kind::Stdin) {
         return Err(BatchError::Usage("the standard input (-) cannot be one of several inputs"));
@@ -315,7 +319,11 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
         ));
     }
     if options.output == Output::InPlace {
-        return inputs.iter().zip(kinds).map(|(input, kind)| place_over(input, *kind).map(Some)).collect();
+        if kinds.contains(&Kind::Stdin) {
+            return place_over(Path::new("-"), Kind::Stdin, None).map(|place| vec![Some(place)]);
+        }
+        let each = inputs.iter().zip(kinds).zip(seen);
+        return each.map(|((input, kind), seen)| place_over(input, *kind, Some(seen)).map(Some)).collect();
     }
     let place = if begun { Place::of_begun } else { Place::new };
     let is_begun = |output: &Path| begun && place(output, inputs).is_ok_and(|place| place.journal().exists());
@@ -369,11 +377,13 @@ pub(crate) fn places(options: &Options, kinds: &[Kind]) -> Result<Vec<Option<Pla
 }
 
 /// The place of an input that is to be replaced.
-fn place_over(input: &Path, kind: Kind) -> Result<Place, BatchError> {
-    let problem = match kind {
-        Kind::Maildir | Kind::Mbox | Kind::Message => return Place::over(input),
-        Kind::Stdin => "the standard input, which cannot be replaced",
-        Kind::Tree => "a tree of files; --in-place is for a Maildir, an mbox, or a file with one message",
+fn place_over(input: &Path, kind: Kind, seen: Option<&Seen>) -> Result<Place, BatchError> {
+    let problem = match (kind, seen) {
+        (Kind::Maildir | Kind::Mbox | Kind::Message, Some(seen)) => return Place::over(seen),
+        (Kind::Stdin, _) | (_, None) => "the standard input, which cannot be replaced",
+        (Kind::Tree, _) => {
+            "a tree of files; --in-place is for a Maildir, an mbox, or a file with one message"
+        }
     };
     Err(BatchError::Input { path: input.to_owned(), problem })
 }
@@ -385,34 +395,4 @@ fn make_folder(path: &Path) -> Result<(), BatchError> {
     };
     let durable = made.and_then(|()| sync_folder(crate::output::parent(path)));
     durable.map_err(|source| BatchError::Write { path: path.to_owned(), source })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_read_is_the_file_that_was_looked_at_or_the_run_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for name in ["mine", "other"] {
-            fs::write(path(name), "From a@b Fri Sep 16 22:26:51 2016\nA: 1\n\nx\n").unwrap();
-        }
-        std::os::unix::fs::symlink(path("other"), path("link")).unwrap();
-        let opened = |name: &str| File::open(path(name)).unwrap();
-        let state = |name: &str| Some(State::of(&opened(name).metadata().unwrap()));
-        let (mine, over) = (Attributes::of(&opened("mine")).unwrap(), Place::over(&path("mine")).unwrap());
-        for (name, is_it) in [("mine", true), ("other", false), ("link", false)] {
-            for place in [None, Some(&over)] {
-                let checked = check_one_file(&path("mine"), &mine, state(name), place);
-                assert_eq!(checked.is_ok(), is_it, "{name}");
-            }
-        }
-        // Another one was there when that was looked at, too.
-        let other = Attributes::of(&opened("other")).unwrap();
-        assert!(check_one_file(&path("mine"), &other, state("other"), Some(&over)).is_err());
-        // What is to be replaced is opened through no link.
-        assert!(MboxSource::open_to_replace(&path("link"), 1 << 20, None).is_err());
-        assert!(MboxSource::open_to_replace(&path("mine"), 1 << 20, None).is_ok());
-    }
 }

@@ -10,8 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::libc;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, open, renameat_with};
 
 pub(crate) use self::sinks::copy_all;
 pub use self::sinks::{Copied, FileSink, StdoutSink};
@@ -19,7 +18,8 @@ use crate::{
     attributes::{Rights, State},
     compress::Compression,
     error::BatchError,
-    mbox,
+    mbox, own,
+    owner::{self, Seen},
 };
 
 /// A name for output, and the name it has until it is complete.
@@ -31,6 +31,8 @@ pub struct Place {
     over: Option<State>,
     /// Which rights to what is new are those to what it was made of.
     rights: Rights,
+    /// Whether it is another's mail in a folder of root's: what lies beside it is root's, too.
+    is_among_roots: bool,
 }
 
 impl Place {
@@ -61,21 +63,26 @@ impl Place {
             }
         }
         let partial = with_suffix(&real, PARTIAL);
-        Ok(Self { target: real, partial, over: None, rights: Rights::AsFound })
+        Ok(Self { target: real, partial, over: None, rights: Rights::AsFound, is_among_roots: false })
     }
 
     /// The place of an input that is to be replaced by what comes out.
-    pub(crate) fn over(input: &Path) -> Result<Self, BatchError> {
-        let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
+    pub(crate) fn over(input: &Seen) -> Result<Self, BatchError> {
         // A link to it shall still be one.
-        let target = fs::canonicalize(input).map_err(failed)?;
-        let metadata = fs::metadata(&target).map_err(failed)?;
+        let (target, metadata) = (input.target.clone(), &input.metadata);
         if metadata.is_file() && metadata.nlink() > 1 {
             let problem = "a file with several names (hard links), of which only one would be replaced";
             return Err(BatchError::Input { path: target, problem });
         }
         let partial = with_suffix(&target, PARTIAL);
-        Ok(Self { target, partial, over: Some(State::of(&metadata)), rights: Rights::AsFound })
+        let over = Some(State::of(metadata));
+        let is_among_roots = metadata.uid() != 0 && input.is_among_roots();
+        Ok(Self { target, partial, over, rights: Rights::AsFound, is_among_roots })
+    }
+
+    /// Does something with what lies beside the output: where another's mail is in a folder of root's, with root's rights.
+    pub(crate) fn beside<T>(&self, act: impl FnOnce() -> T) -> T {
+        if self.is_among_roots { owner::as_process(act) } else { act() }
     }
 
     /// For text that was encrypted. In the place of an input it is for whomever that was for.
@@ -96,7 +103,7 @@ impl Place {
         self.over.is_some()
     }
 
-    /// An error if somebody has changed what is to be replaced, or if that is not what was opened.
+    /// An error if what was opened to be replaced is not what was looked at, or is that no more.
     pub(crate) fn check_opened(&self, opened: State) -> Result<(), BatchError> {
         if self.over.is_some_and(|over| over != opened) {
             return Err(BatchError::Changed { path: self.target.clone() });
@@ -105,7 +112,7 @@ impl Place {
     }
 
     /// An error if somebody has changed what is to be replaced.
-    fn check_unchanged(&self) -> Result<(), BatchError> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), BatchError> {
         let Some(begun) = self.over else { return Ok(()) };
         match fs::symlink_metadata(&self.target) {
             Ok(metadata) if State::of(&metadata) == begun => Ok(()),
@@ -119,7 +126,7 @@ impl Place {
     /// How the file is to be compressed.
     fn compression(&self) -> io::Result<Option<Compression>> {
         if self.is_over_input() {
-            return Compression::of_file(&File::open(&self.target)?);
+            return Compression::of_file(&own::open_input(&self.target, OFlags::RDONLY)?);
         }
         Ok(Compression::of_name(&self.target))
     }
@@ -163,9 +170,9 @@ impl Place {
             metadata => metadata.map_err(failed)?,
         };
         if metadata.is_dir() || metadata.is_file() {
-            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-            let open = File::options().read(true).custom_flags(flags).open(&self.partial);
-            lock(&open.map_err(failed)?).map_err(failed)?;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let left = open(&self.partial, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+            lock(&left.into()).map_err(failed)?;
         }
         let removed = if metadata.is_dir() {
             fs::remove_dir_all(&self.partial)

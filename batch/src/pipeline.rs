@@ -36,6 +36,7 @@ use crate::{
     form::Form,
     gate::{self, Gate},
     journal::Journal,
+    owner,
     render::ciphertext,
     stored::{Large, Origin, Piece, Stored},
     task::Task,
@@ -137,8 +138,11 @@ fn pass(
                 threads.spawn(move || {
                     let _closing = CloseAtPanic(shared.gate);
                     let asks = |waiting: &mut Waiting<'_>| waiting.asks(shared.line);
-                    clerk.serve(shared.desk, asks, |waiting, back| {
-                        scope.spawn_fifo(move |_| waiting.resume(shared, back));
+                    // A token's connection begins with its first question, and shall be that of the process.
+                    owner::as_process(|| {
+                        clerk.serve(shared.desk, asks, |waiting, back| {
+                            scope.spawn_fifo(move |_| waiting.resume(shared, back));
+                        });
                     });
                 });
                 // However reading ends, by a panic too, the clerk goes home.

@@ -1,5 +1,6 @@
 //! One JSON line for each message.
 
+mod cut;
 mod retold;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 use serde::Serialize;
 use smime::Fault;
 
-use self::retold::put_back;
+use self::{cut::Cut, retold::put_back};
 use crate::{
     archive::Kind,
     digest::Summed,
@@ -22,6 +23,7 @@ use crate::{
     inspect::Layer,
     manifest::NOTHING_BEFORE,
     output::{Place, parent},
+    owner,
     stored::Origin,
 };
 
@@ -210,6 +212,10 @@ impl Report {
     /// Makes the file, unless there is one.
     pub(crate) fn begin(&mut self) -> Result<(), BatchError> {
         let Some(path) = self.planned.take() else { return Ok(()) };
+        owner::as_process(|| self.make(path))
+    }
+
+    fn make(&mut self, path: PathBuf) -> Result<(), BatchError> {
         let failed = |source| BatchError::Report { report: self.name.clone(), source };
         let there = path.metadata();
         let is_device = there.as_ref().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
@@ -226,12 +232,12 @@ impl Report {
 
     /// Nothing was done: a file that was made for it and is empty goes.
     pub(crate) fn abandon(&mut self) {
-        if let Some(path) = self.made.take()
-            && self.is_at(&path)
-            && fs::metadata(&path).is_ok_and(|metadata| metadata.len() == 0)
-        {
-            let _ = fs::remove_file(path);
-        }
+        let Some(path) = self.made.take() else { return };
+        owner::as_process(|| {
+            if self.is_at(&path) && fs::metadata(&path).is_ok_and(|metadata| metadata.len() == 0) {
+                let _ = fs::remove_file(path);
+            }
+        });
     }
 
     /// Opens the report of an earlier run to go on with it; see `cut`. A new file if there is none.
@@ -252,15 +258,13 @@ impl Report {
     }
 
     /// Has the file end here, before anything is added: what comes after is of messages that are done again. An
-    /// error if the file is shorter. The next messages are from this one of the inputs.
-    pub(crate) fn cut(&mut self, length: u64, archive: usize) -> Result<(), BatchError> {
+    /// error if the file is shorter, or is not one of so many messages up to there, and of few of this input behind. The next messages are from this one of the inputs.
+    pub(crate) fn cut(&mut self, length: u64, messages: u64, archive: usize) -> Result<(), BatchError> {
         self.archive = archive;
         self.begin()?;
         let Some(file) = &mut self.file else { return Ok(()) };
-        let cut = file.metadata().and_then(|metadata| {
-            if metadata.len() < length {
-                return Err(io::Error::other("it is shorter than it was"));
-            }
+        let cut = Cut { length, messages, archive, input: &self.root };
+        let cut = cut.check(file).and_then(|()| {
             file.set_len(length)?;
             if let Some(line) = last_line(file, length)? {
                 self.previous = Summed::of(&line).sha256;
@@ -346,7 +350,9 @@ impl Report {
 
     /// An error if it would be an output, or within one.
     pub(crate) fn check_apart(&self, places: &[Option<Place>]) -> Result<(), BatchError> {
-        let Some(real) = self.planned.as_deref().and_then(real) else { return Ok(()) };
+        let Some(real) = self.planned.as_deref().and_then(|path| owner::as_process(|| real(path))) else {
+            return Ok(());
+        };
         let is_output = |place: &Place| {
             real.starts_with(place.target()) || real.starts_with(place.partial()) || real == place.journal()
         };

@@ -22,6 +22,7 @@ use crate::{
     mbox::{self, Lengths},
     open::{folders_of, open, places},
     output::{Place, parent},
+    owner::{self, Acting, Seen},
     pipeline::{self, Keeping, Noted, Observer, Sink},
     progress::Showing,
     report::Report,
@@ -118,9 +119,31 @@ impl From<BatchError> for Stopped {
 
 /// Runs a task on all inputs. Each output is in place when this returns without an error; an error leaves
 /// the outputs of the inputs before in place, and the one it happened in under its partial name.
+///
+/// Root works in place with the rights of the mail's owner.
 pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool) -> Result<Totals, Stopped> {
+    let in_place = options.output == Output::InPlace;
+    let seen = Seen::all(&options.inputs, in_place)?;
+    let acting = if in_place { Acting::on(&seen)? } else { None };
+    let Some(acting) = acting else { return run_on(options, &seen, task, report, stop) };
+    let ran = acting.act(|| run_on(options, &seen, task, report, stop));
+    let ran = ran.map_err(|source| {
+        let path = seen.into_iter().next().map_or_else(PathBuf::new, |seen| seen.target);
+        Stopped::from(BatchError::Owner { path, problem: format!("{source}; run as that user") })
+    });
+    ran?.map_err(|stopped| Stopped { error: acting.explained(stopped.error), ..stopped })
+}
+
+/// The same as [`run`], with the rights that this thread has.
+fn run_on(
+    options: &Options,
+    seen: &[Seen],
+    task: &dyn Task,
+    report: Report,
+    stop: &AtomicBool,
+) -> Result<Totals, Stopped> {
     let kinds: Vec<Kind> = options.inputs.iter().map(|input| Kind::of(input)).collect::<Result<_, _>>()?;
-    let mut places = places(options, &kinds)?;
+    let mut places = places(options, &kinds, seen)?;
     if task.opens() {
         places = places.into_iter().map(|place| place.map(Place::for_opened)).collect();
     }
@@ -130,13 +153,17 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
             place.as_ref().map_or(Ok(()), |place| check_nothing_left(input, *kind, place))?;
         }
     }
-    let pool = rayon::ThreadPoolBuilder::new()
+    // They have nothing to do with files, but with tokens and caches.
+    let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(options.jobs)
-        .thread_name(|index| format!("batch-{index}"))
-        .build()
+        .thread_name(|index| format!("batch-{index}"));
+    let pool = owner::as_process(|| threads.build())
         .map_err(|error| BatchError::Threads { jobs: options.jobs, reason: error.to_string() })?;
     let html = match &options.html {
-        Some(path) => Some((path, new_summary(path, &options.inputs, &places, &report)?)),
+        Some(path) => {
+            let file = owner::as_process(|| new_summary(path, &options.inputs, &places, &report))?;
+            Some((path, file))
+        }
         None => None,
     };
     let weighed = options.inputs.iter().cloned().zip(kinds.iter().copied()).collect();
@@ -158,7 +185,7 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
                 if !has_journal && totals.messages() == 0 {
                     log.abandon_report();
                     if let Some((path, _)) = &html {
-                        let _ = fs::remove_file(path);
+                        let _ = owner::as_process(|| fs::remove_file(path));
                     }
                 }
                 let partial = place_of.map(|place| place.partial().to_owned());

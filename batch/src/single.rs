@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    attributes::{Attributes, State},
+    attributes::Attributes,
     compress::{Compression, decoder},
     mbox::{Part, Shape, Splitter, shape},
     pipeline::Source,
@@ -28,7 +28,11 @@ pub struct SingleSource {
 impl SingleSource {
     /// From a file.
     pub fn file(path: &Path, limit: usize) -> io::Result<Self> {
-        let file = File::open(path)?;
+        Self::of(File::open(path)?, path, limit)
+    }
+
+    /// From an open file.
+    pub(crate) fn of(file: File, path: &Path, limit: usize) -> io::Result<Self> {
         let attributes = Some(Attributes::of(&file)?);
         let origin = Origin { file: path.into(), offset: None };
         let compression = Compression::of_file(&file)?;
@@ -38,11 +42,6 @@ impl SingleSource {
         };
         let is_compressed = compression.is_some();
         Ok(Self { origin, input: Some(input), attributes, is_compressed, limit })
-    }
-
-    /// The file that is read, as it was when it was opened.
-    pub(crate) fn state(&self) -> Option<State> {
-        self.attributes.as_ref().map(|attributes| State::of(attributes.metadata()))
     }
 
     /// From any other reader, called `-`.

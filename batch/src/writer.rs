@@ -365,7 +365,7 @@ fn tell_kept(sink: &mut dyn Sink, observer: &mut dyn Observer) -> Result<(), Bat
 const COUNT_EVERY: Duration = Duration::from_mins(5);
 
 /// After how many octets it is noted how far the run is.
-const NOTE_OCTETS: u64 = 64 << 20;
+pub(crate) const NOTE_OCTETS: u64 = 64 << 20;
 
 /// How many records wait at most for what becomes of their messages.
 const HELD: usize = 1024;

@@ -20,6 +20,7 @@ use rustix::process::{Pid, test_kill_process};
 
 use crate::{
     output::{parent, sync_folder},
+    owner::Acting,
     words,
 };
 
@@ -36,7 +37,7 @@ pub(super) fn lock_for_reading(file: &File, path: &Path, patience: Duration) -> 
 pub(super) fn lock_for_replacing(file: &File, path: &Path, patience: Duration) -> io::Result<Dotlock> {
     let dotlock = until(patience, || Dotlock::make(dotlock(path)))?;
     until(patience, || Ok(lock_file(file, WRITE)?.map_or(Ok(()), Err)))?;
-    let (ours, there) = (file.metadata()?, fs::metadata(path)?);
+    let (ours, there) = (file.metadata()?, fs::symlink_metadata(path)?);
     if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
         return Err(io::Error::other("another program replaced it"));
     }
@@ -162,7 +163,8 @@ impl Dotlock {
             })?,
         };
         let metadata = file.metadata()?;
-        *held() = Some((path.clone(), (metadata.dev(), metadata.ino())));
+        let acting = Acting::now();
+        *held() = Some(Held { path: path.clone(), inode: (metadata.dev(), metadata.ino()), acting });
         let (end, ended) = mpsc::channel();
         let mut lock = Self { path, inode: (metadata.dev(), metadata.ino()), end: Some(end), keeper: None };
         // As Dovecot writes it.
@@ -185,7 +187,7 @@ impl Drop for Dotlock {
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }
-        held().take_if(|(path, _)| *path == self.path);
+        held().take_if(|held| held.path == self.path);
         remove(&self.path, self.inode);
     }
 }
@@ -198,9 +200,16 @@ fn remove(path: &Path, inode: (u64, u64)) {
 }
 
 /// The dotlock of this process, if it has one: it replaces one mbox at a time.
-static HELD: Mutex<Option<(PathBuf, (u64, u64))>> = Mutex::new(None);
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
 
-fn held() -> MutexGuard<'static, Option<(PathBuf, (u64, u64))>> {
+struct Held {
+    path: PathBuf,
+    inode: (u64, u64),
+    /// With whose rights it was made, if not with those of the process.
+    acting: Option<Acting>,
+}
+
+fn held() -> MutexGuard<'static, Option<Held>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -214,8 +223,11 @@ pub(crate) fn while_held<T>(act: impl FnOnce() -> T) -> T {
 /// lock that was removed.
 pub(crate) fn give_up() -> Option<PathBuf> {
     let mut held = held();
-    let (path, inode) = held.take()?;
-    remove(&path, inode);
+    let Held { path, inode, acting } = held.take()?;
+    match acting {
+        Some(acting) => acting.act(|| remove(&path, inode)).ok()?,
+        None => remove(&path, inode),
+    }
     // Nobody replaces anything any more.
     std::mem::forget(held);
     Some(path)

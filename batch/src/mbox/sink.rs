@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
+
 use super::{Variant, begins_header, converted, with_length};
 use crate::{
     compress::{Compression, Encoder},
@@ -66,7 +68,7 @@ impl MboxSink {
         missing: &str,
         frame: u64,
     ) -> Result<Self, BatchError> {
-        let opened = own::open(File::options().append(true), place.partial()).and_then(|file| {
+        let opened = own::open(place.partial(), OFlags::WRONLY | OFlags::APPEND).and_then(|file| {
             lock(&file)?;
             cut_file(&file, length)?;
             Ok(file)

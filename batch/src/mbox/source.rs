@@ -16,7 +16,6 @@ use super::{
 use crate::{
     attributes::State,
     compress::Compression,
-    own,
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable},
 };
@@ -47,9 +46,13 @@ impl MboxSource {
         Self::of(File::open(path)?, path, limit, told)
     }
 
-    /// Opens a file that is only looked at: it is not surveyed before there is a message for which the rest matters.
-    pub fn open_to_look(path: &Path, limit: usize, told: Option<Lengths>) -> io::Result<Self> {
-        let file = File::open(path)?;
+    /// Reads an open file that is only looked at: it is not surveyed before there is a message for which the rest matters.
+    pub(crate) fn of_looked_at(
+        file: File,
+        path: &Path,
+        limit: usize,
+        told: Option<Lengths>,
+    ) -> io::Result<Self> {
         lock_for_reading(&file, path, PATIENCE)?;
         let probe = MboxProbe::of(&file, told)?;
         // To count how much there is in a compressed one takes as long.
@@ -57,9 +60,13 @@ impl MboxSource {
         Self::with_survey(file, path, limit, probe, survey)
     }
 
-    /// Opens a file that is to be replaced: nobody else shall read or write it meanwhile.
-    pub(crate) fn open_to_replace(path: &Path, limit: usize, told: Option<Lengths>) -> io::Result<Self> {
-        let file = own::open(File::options().read(true).write(true), path)?;
+    /// Reads an open file that is to be replaced, and may be written to: nobody else shall read or write it meanwhile.
+    pub(crate) fn of_replaced(
+        file: File,
+        path: &Path,
+        limit: usize,
+        told: Option<Lengths>,
+    ) -> io::Result<Self> {
         let dotlock = lock_for_replacing(&file, path, PATIENCE)?;
         Ok(Self { _dotlock: Some(dotlock), ..Self::of_locked(file, path, limit, told)? })
     }

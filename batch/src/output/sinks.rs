@@ -6,6 +6,8 @@ use std::{
     os::fd::AsFd,
 };
 
+use rustix::fs::OFlags;
+
 use super::{Place, lock, new_file};
 use crate::{
     attributes::Attributes,
@@ -56,7 +58,7 @@ impl FileSink {
         attributes: Option<Attributes>,
         frame: u64,
     ) -> Result<Self, BatchError> {
-        let opened = own::open(File::options().write(true), &place.partial).and_then(|mut file| {
+        let opened = own::open(&place.partial, OFlags::WRONLY).and_then(|mut file| {
             lock(&file)?;
             cut_file(&file, length)?;
             file.seek(SeekFrom::Start(length))?;

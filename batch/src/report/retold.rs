@@ -55,12 +55,12 @@ pub(super) fn put_back(report: &File, archive: usize, done: &mut Done) -> io::Re
 }
 
 /// How much is read at once.
-const READ_SIZE: usize = 256 * 1024;
+pub(super) const READ_SIZE: usize = 256 * 1024;
 
 /// Reads a report at a place of its own: it is written to at its end.
-struct Cursor<'a> {
-    report: &'a File,
-    at: u64,
+pub(super) struct Cursor<'a> {
+    pub(super) report: &'a File,
+    pub(super) at: u64,
 }
 
 impl Read for Cursor<'_> {

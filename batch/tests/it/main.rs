@@ -27,6 +27,7 @@ mod maildir;
 mod manifest;
 mod mbox;
 mod memory;
+mod owner;
 mod powercut;
 mod preamble;
 mod progress;

@@ -1,0 +1,342 @@
+//! Whose mail it is that root works on in place, and with whose rights: who may put other things into a mailbox's folder has
+//! root do with them, by their names, what root may. So the threads that open, write, rename and remove there act with the
+//! rights of the mail's owner; those that ask tokens, and what was opened before, keep root's.
+
+use std::{
+    ffi::{CString, OsString},
+    fs::{self, File, Metadata},
+    io,
+    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    path::{Component, Path, PathBuf},
+};
+
+use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist, setfsgid, setfsuid};
+use rustix::{
+    fs::{Mode, OFlags, open, readlinkat},
+    io::Errno,
+    process::getgroups,
+    thread::{CapabilitySet, capabilities, set_thread_groups},
+};
+
+use crate::{beneath::Beneath, error::BatchError, output::parent};
+
+/// What a path that was given leads to, looked at once.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    given: PathBuf,
+    /// Without links.
+    pub(crate) target: PathBuf,
+    pub(crate) metadata: Metadata,
+}
+
+impl Seen {
+    /// The inputs of a run, before anything is done with one.
+    pub(crate) fn all(inputs: &[PathBuf], in_place: bool) -> Result<Vec<Self>, BatchError> {
+        let mut seen = Vec::new();
+        for input in inputs.iter().filter(|input| *input != Path::new("-")) {
+            match Self::of(input) {
+                // What is only read may have no name.
+                Err(BatchError::Read { .. }) if !in_place => {}
+                one => seen.push(one?),
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Fails where a link on the way is of somebody who has no say in what it leads to, as the kernel has it in `/tmp`
+    /// (`fs.protected_symlinks`).
+    pub(crate) fn of(input: &Path) -> Result<Self, BatchError> {
+        let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
+        let (target, links) = way(input).map_err(failed)?;
+        let at = Beneath::of(Path::new("/")).and_then(|root| root.open(&target, OFlags::PATH));
+        let metadata = at.and_then(|at| at.metadata()).map_err(failed)?;
+        let may = [0, geteuid().as_raw(), metadata.uid()];
+        match links.into_iter().find(|(_, user)| !may.contains(user)) {
+            None if metadata.is_symlink() => Err(BatchError::Changed { path: target }),
+            None => Ok(Self { given: input.to_owned(), target, metadata }),
+            Some((link, user)) => Err(BatchError::Owner {
+                path: link,
+                problem: format!(
+                    "this is a link of {} to what belongs to {}; name {} itself, or have the link belong to you",
+                    name(user),
+                    name(metadata.uid()),
+                    target.display()
+                ),
+            }),
+        }
+    }
+
+    /// Whether only root can put something into the folder that it is in, or something else in its place.
+    pub(crate) fn is_among_roots(&self) -> bool {
+        let mail = Group::from_name("mail").ok().flatten().map(|group| group.gid.as_raw());
+        let groups = Acting::of(self.metadata.uid(), self.metadata.gid()).groups;
+        let holder = parent(&self.target);
+        holder.ancestors().all(|folder| {
+            let Ok(metadata) = fs::symlink_metadata(folder) else { return false };
+            let (mode, group) = (metadata.mode(), metadata.gid());
+            // What is root's in a folder like /tmp stays there. The group of a spool is of those who deliver to it.
+            let is_kept = folder != holder && mode & 0o1000 != 0;
+            let is_of_mail = Some(group) == mail && groups.iter().all(|known| known.as_raw() != group);
+            metadata.uid() == 0
+                && (is_kept || mode & 0o002 == 0 && (mode & 0o020 == 0 || group == 0 || is_of_mail))
+        })
+    }
+
+    /// With whose rights root works on it in place, if not with its own.
+    fn acting(&self) -> Result<Option<Acting>, BatchError> {
+        let is_among_roots = self.is_among_roots();
+        if self.metadata.uid() != 0 {
+            // Of a folder, what is in it is its owner's, too.
+            let is_others = self.metadata.is_dir() || !is_among_roots;
+            return Ok(is_others.then(|| Acting::of(self.metadata.uid(), self.metadata.gid())));
+        }
+        let owners = parent(&self.target).ancestors().filter_map(|folder| {
+            let user = fs::symlink_metadata(folder).ok()?.uid();
+            (user != 0).then_some((folder, user))
+        });
+        match owners.last() {
+            Some((folder, user)) if !is_among_roots => Err(BatchError::Owner {
+                path: self.target.clone(),
+                problem: format!(
+                    "it belongs to root, and {} may put something else in its place, as {} does not; give it to its \
+                     user (chown), or write a new archive with --output",
+                    name(user),
+                    folder.display()
+                ),
+            }),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A user with whose rights this process's threads can act, where it is root's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Acting {
+    user: Uid,
+    group: Gid,
+    groups: Vec<rustix::process::Gid>,
+}
+
+impl Acting {
+    /// The user with whose rights root works on these in place, if not with its own.
+    pub(crate) fn on(inputs: &[Seen]) -> Result<Option<Self>, BatchError> {
+        let mut first: Option<(&Seen, Option<Self>)> = None;
+        for seen in inputs.iter().filter(|_| geteuid().is_root()) {
+            let acting = seen.acting()?;
+            match &first {
+                None => first = Some((seen, acting)),
+                Some((_, known)) if *known == acting => {}
+                Some((other, _)) => {
+                    return Err(BatchError::Owner {
+                        path: seen.given.clone(),
+                        problem: format!(
+                            "it belongs to {}, and {} to {}; in place, root works with the rights of the mail's owner: \
+                             give the mail of each a run of its own",
+                            name(seen.metadata.uid()),
+                            other.given.display(),
+                            name(other.metadata.uid())
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(first.and_then(|(_, acting)| acting))
+    }
+
+    fn of(user: u32, group: u32) -> Self {
+        let known = User::from_uid(Uid::from_raw(user)).ok().flatten();
+        let (group, groups) = match known {
+            Some(known) => {
+                let groups = CString::new(known.name).map(|name| getgrouplist(&name, known.gid));
+                (known.gid, groups.map(Result::unwrap_or_default).unwrap_or_default())
+            }
+            None if group == 0 => (Gid::from_raw(NOGROUP), Vec::new()),
+            None => (Gid::from_raw(group), Vec::new()),
+        };
+        let groups = groups.into_iter().map(|group| rustix::process::Gid::from_raw(group.as_raw())).collect();
+        Self { user: Uid::from_raw(user), group, groups }
+    }
+
+    /// With whose rights this thread acts, if not with those of the process.
+    pub(crate) fn now() -> Option<Self> {
+        let (user, group) = current();
+        (user != geteuid()).then(|| Self { user, group, groups: getgroups().unwrap_or_default() })
+    }
+
+    /// Does something with this user's rights. Threads that it starts have no others either.
+    pub(crate) fn act<T>(&self, act: impl FnOnce() -> T) -> io::Result<T> {
+        let _back = Back::to_now()?;
+        set_thread_groups(&self.groups)?;
+        setfsgid(self.group);
+        setfsuid(self.user);
+        let is_given_up = !capabilities(None)?.effective.contains(CapabilitySet::DAC_OVERRIDE);
+        if current() != (self.user, self.group) || !is_given_up {
+            let words = format!("root cannot act with the rights of {}", name(self.user.as_raw()));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
+        }
+        Ok(act())
+    }
+
+    /// Tells where something may not be done that it is this user who may not.
+    pub(crate) fn explained(&self, error: BatchError) -> BatchError {
+        let words = |source: io::Error| match source.kind() {
+            io::ErrorKind::PermissionDenied => io::Error::new(
+                source.kind(),
+                format!(
+                    "{source}; root works there with the rights of the mail's owner, {}: have that user own the \
+                     folder and all that is in it (chown), or write a new archive with --output",
+                    name(self.user.as_raw())
+                ),
+            ),
+            _ => source,
+        };
+        match error {
+            BatchError::Read { origin, source } => BatchError::Read { origin, source: words(source) },
+            BatchError::Write { path, source } => BatchError::Write { path, source: words(source) },
+            other => other,
+        }
+    }
+}
+
+/// Does something with the rights of the process, whatever those of this thread are.
+pub(crate) fn as_process<T>(act: impl FnOnce() -> T) -> T {
+    let process = geteuid();
+    if current().0 == process {
+        return act();
+    }
+    let Ok(_back) = Back::to_now() else { return act() };
+    setfsgid(nix::unistd::getegid());
+    setfsuid(process);
+    act()
+}
+
+/// The user by whose rights this thread opens files.
+pub(crate) fn user() -> u32 {
+    current().0.as_raw()
+}
+
+/// Nobody has this number: asked for it, the kernel tells what is.
+fn current() -> (Uid, Gid) {
+    (setfsuid(Uid::from_raw(u32::MAX)), setfsgid(Gid::from_raw(u32::MAX)))
+}
+
+/// Takes a thread back to where it was.
+struct Back {
+    user: Uid,
+    group: Gid,
+    groups: Vec<rustix::process::Gid>,
+}
+
+impl Back {
+    fn to_now() -> io::Result<Self> {
+        let (user, group) = current();
+        Ok(Self { user, group, groups: getgroups()? })
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        let groups = match getgroups() {
+            Ok(there) if there == self.groups => Ok(()),
+            _ => set_thread_groups(&self.groups),
+        };
+        setfsgid(self.group);
+        setfsuid(self.user);
+        if groups.is_err() || current() != (self.user, self.group) {
+            // Nothing shall be done with rights that are not meant for it.
+            std::process::abort();
+        }
+    }
+}
+
+/// What a path leads to, and the links that it leads through, each with its owner.
+fn way(path: &Path) -> io::Result<(PathBuf, Vec<(PathBuf, u32)>)> {
+    let mut ahead = Vec::new();
+    let put = |ahead: &mut Vec<OsString>, path: &Path| {
+        ahead.extend(path.components().rev().map(|part| part.as_os_str().to_owned()));
+    };
+    put(&mut ahead, &std::path::absolute(path)?);
+    let (mut at, mut links) = (PathBuf::from("/"), Vec::new());
+    while let Some(part) = ahead.pop() {
+        match Path::new(&part).components().next() {
+            Some(Component::RootDir) => at = PathBuf::from("/"),
+            Some(Component::ParentDir) => drop(at.pop()),
+            Some(Component::Normal(part)) => {
+                let next = at.join(part);
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let open = File::from(open(&next, flags, Mode::empty())?);
+                let metadata = open.metadata()?;
+                if metadata.is_symlink() {
+                    if links.len() >= MOST {
+                        return Err(Errno::LOOP.into());
+                    }
+                    let target = readlinkat(&open, "", Vec::new())?.into_bytes();
+                    put(&mut ahead, Path::new(&OsString::from_vec(target)));
+                    links.push((next, metadata.uid()));
+                } else {
+                    at = next;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((at, links))
+}
+
+/// How a user is called.
+fn name(user: u32) -> String {
+    match User::from_uid(Uid::from_raw(user)) {
+        Ok(Some(known)) => format!("user {}", known.name),
+        _ => format!("user {user}"),
+    }
+}
+
+/// So many links may be on a way, as the kernel has it.
+const MOST: usize = 40;
+/// The group of a user whom the system does not know, where the mail is of root's.
+const NOGROUP: u32 = 65_534;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::{attributes::State, output::Place, own};
+
+    #[test]
+    fn what_was_opened_is_what_was_looked_at_or_it_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [input, other] = ["input", "other"].map(|name| folder.path().join(name));
+        for path in [&input, &other] {
+            fs::write(path, "Subject: x\n\nbody\n").unwrap();
+        }
+        let place = Place::over(&Seen::of(&input).unwrap()).unwrap();
+        let state = |path| State::of(&own::open_input(path, OFlags::RDONLY).unwrap().metadata().unwrap());
+        place.check_opened(state(&input)).unwrap();
+        // Though it has its name again afterwards.
+        assert!(matches!(place.check_opened(state(&other)), Err(BatchError::Changed { .. })));
+        place.check_unchanged().unwrap();
+        symlink(&other, folder.path().join("link")).unwrap();
+        own::open_input(&folder.path().join("link"), OFlags::RDONLY).unwrap_err();
+    }
+
+    #[test]
+    fn a_way_leads_where_the_kernel_goes_and_tells_of_each_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        for (target, link) in
+            [("a/b", "relative"), ("../relative/..", "a/up"), ("round", "round"), ("/proc/self", "absolute")]
+        {
+            symlink(target, root.join(link)).unwrap();
+        }
+        for (path, links) in [("a/b", 0), ("relative", 1), ("a/up/b/./..", 2), ("relative/../up", 3)] {
+            let (target, met) = way(&root.join(path)).unwrap();
+            assert_eq!(target, fs::canonicalize(root.join(path)).unwrap(), "{path}");
+            assert_eq!(met.len(), links, "{path}: {met:?}");
+        }
+        assert_eq!(way(&root.join("absolute")).unwrap().0, fs::canonicalize("/proc/self").unwrap());
+        way(&root.join("round")).unwrap_err();
+        way(&root.join("none")).unwrap_err();
+    }
+}

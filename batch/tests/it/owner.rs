@@ -1,0 +1,314 @@
+//! Mail of another user, who has the folder that it is in, and puts into it what he likes: root works there with his rights.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use batch::{
+    report::Report,
+    run::{Journaling, Options, Output, run},
+    task::{Done, Failed, Task, Work},
+};
+
+use crate::{
+    resume::{files, maildir_folder},
+    support::{Shout, options, run_with, sample_mbox},
+};
+
+/// The mail's owner, whom the system does not know by name.
+const OWNER: u32 = 4711;
+const STRANGER: u32 = 4712;
+
+/// Whether this can be tried here.
+fn is_root() -> bool {
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !is_root {
+        eprintln!("skipped: only root can give files away");
+    }
+    is_root
+}
+
+fn replacing(inputs: &[&Path], resume: bool) -> Options {
+    let journal = Journaling { resume, request: "shout".into(), every: Duration::ZERO };
+    Options { output: Output::InPlace, journal: Some(journal), ..options(inputs, inputs[0]) }
+}
+
+/// Gives a user all that is in a folder.
+fn give(path: &Path, user: u32) {
+    lchown(path, Some(user), Some(user)).unwrap();
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), user);
+        }
+    }
+}
+
+/// A folder that everybody may go through, and a user's in it.
+fn home() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let home = folder.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::write(home.join("mbox"), sample_mbox(50)).unwrap();
+    fs::write(home.join("one.eml"), "Subject: x\n\nbody\n").unwrap();
+    maildir_folder(&home.join("mail"), 50);
+    give(&home, OWNER);
+    (folder, home)
+}
+
+/// Shouts, and stops the run at the tenth message.
+struct Stopping(AtomicBool);
+
+impl Task for Stopping {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        std::thread::sleep(Duration::from_millis(1));
+        self.0.fetch_or(work.index == 10, Ordering::Relaxed);
+        Shout.run(work)
+    }
+}
+
+fn cut_off(input: &Path) {
+    let stopping = Stopping(AtomicBool::new(false));
+    let options = Options { jobs: 1, room: 1 << 16, ..replacing(&[input], false) };
+    let stopped = run(&options, &stopping, Report::none(), &stopping.0).unwrap_err();
+    assert!(stopped.resumable, "{stopped:?}");
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn refused(input: &Path, resume: bool) -> String {
+    let stopped = run_with(&replacing(&[input], resume), &Shout).err().unwrap();
+    format!("{:#}", anyhow::Error::from(stopped.error))
+}
+
+/// Notes whose rights the threads have.
+#[derive(Default)]
+struct Rights(Mutex<BTreeSet<(bool, u32)>>);
+
+impl Task for Rights {
+    fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+        for thread in fs::read_dir("/proc/self/task").unwrap() {
+            let thread = thread.unwrap().path();
+            let Ok(status) = fs::read_to_string(thread.join("status")) else { continue };
+            let of = |field: &str| {
+                let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+                line.split_whitespace().last().unwrap().to_owned()
+            };
+            self.0.lock().unwrap().insert((of("Name:").starts_with("batch-"), of("Uid:").parse().unwrap()));
+        }
+        Shout.run(work)
+    }
+}
+
+#[test]
+fn root_replaces_mail_with_its_owners_rights_and_asks_tokens_with_its_own() {
+    if !is_root() {
+        return;
+    }
+    for name in ["mbox", "one.eml", "mail"] {
+        let (_folder, home) = home();
+        let input = home.join(name);
+        if input.is_file() {
+            // A group that he is not in stays that of the mail.
+            chown(&input, Some(OWNER), Some(STRANGER)).unwrap();
+            fs::set_permissions(&input, Permissions::from_mode(0o660)).unwrap();
+        }
+        let before = fs::metadata(&input).unwrap();
+        let rights = Rights::default();
+        run_with(&replacing(&[&input], false), &rights).unwrap();
+        let rights = rights.0.into_inner().unwrap();
+        assert!(rights.contains(&(true, 0)) && rights.contains(&(false, OWNER)), "{name}: {rights:?}");
+        assert!(!rights.contains(&(true, OWNER)), "{name}: {rights:?}");
+        let after = fs::metadata(&input).unwrap();
+        let shown = |metadata: &fs::Metadata| (metadata.uid(), metadata.gid(), metadata.mode());
+        assert_eq!(shown(&after), shown(&before), "{name}");
+        for (file, octets) in files(&input) {
+            let path = if input.is_dir() { input.join(file) } else { input.clone() };
+            assert_eq!(fs::metadata(path).unwrap().uid(), OWNER, "{name}");
+            assert!(octets.windows(7).any(|word| word == b"X-Shout"), "{name}");
+        }
+        // This thread has its own again.
+        fs::write(home.join("new"), "x").unwrap();
+        assert_eq!(fs::metadata(home.join("new")).unwrap().uid(), 0);
+    }
+}
+
+#[test]
+fn nothing_of_roots_is_overwritten_by_a_link_in_the_place_of_what_a_run_left() {
+    if !is_root() {
+        return;
+    }
+    let (folder, home) = home();
+    let (input, secret) = (home.join("mbox"), folder.path().join("secret"));
+    fs::write(&secret, "root:x:0:0\n").unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    cut_off(&input);
+    let partial = beside(&input, ".hsmime-partial");
+    fs::remove_file(&partial).unwrap();
+    symlink(&secret, &partial).unwrap();
+    // He may have written the journal himself.
+    give(&home, OWNER);
+    let error = refused(&input, true);
+    assert!(error.contains("mbox.hsmime-partial") && error.contains("a link"), "{error}");
+    assert_eq!(fs::read(&secret).unwrap(), b"root:x:0:0\n");
+    let metadata = fs::metadata(&secret).unwrap();
+    assert_eq!((metadata.uid(), metadata.mode() & 0o777), (0, 0o600));
+    assert!(input.is_file() && !input.is_symlink());
+    // Nor with another name of it, were it his.
+    fs::remove_file(&partial).unwrap();
+    fs::hard_link(&secret, &partial).unwrap();
+    chown(&secret, Some(OWNER), None).unwrap();
+    assert!(refused(&input, true).contains("several names"));
+    assert_eq!(fs::read(&secret).unwrap(), b"root:x:0:0\n");
+}
+
+#[test]
+fn a_run_that_was_cut_off_in_anothers_folder_or_in_a_spool_of_roots_is_gone_on_with() {
+    if !is_root() {
+        return;
+    }
+    for (owner, mode) in [(OWNER, 0o700), (0, 0o755), (0, 0o1777)] {
+        for name in ["mbox", "mail"] {
+            let (_folder, home) = home();
+            let input = home.join(name);
+            chown(&home, Some(owner), Some(owner)).unwrap();
+            fs::set_permissions(&home, Permissions::from_mode(mode)).unwrap();
+            cut_off(&input);
+            let journal = fs::metadata(beside(&input, ".hsmime-journal")).unwrap();
+            let is_roots = mode == 0o755;
+            assert_eq!(journal.uid(), if is_roots { 0 } else { OWNER }, "{name} {mode:o}");
+            run_with(&replacing(&[&input], true), &Shout).unwrap();
+            assert_eq!(fs::metadata(&input).unwrap().uid(), OWNER, "{name} {mode:o}");
+            assert!(!beside(&input, ".hsmime-journal").exists(), "{name} {mode:o}");
+            let shouted: usize = files(&input)
+                .values()
+                .map(|octets| octets.windows(7).filter(|word| *word == b"X-Shout").count())
+                .sum();
+            assert_eq!(shouted, 50, "{name} {mode:o}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_is_no_file_of_ours_is_not_opened_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("mbox"), sample_mbox(5)).unwrap();
+    maildir_folder(&folder.path().join("mail"), 5);
+    for name in ["mbox", "mail"] {
+        for what in ["fifo", "endless", "link", "folder", "linked", "another's"] {
+            let input = folder.path().join(name);
+            let journal = beside(&input, ".hsmime-journal");
+            match what {
+                "fifo" => assert!(Command::new("mkfifo").arg(&journal).status().unwrap().success()),
+                "endless" => symlink("/dev/zero", &journal).unwrap(),
+                "link" => symlink("mbox", &journal).unwrap(),
+                "folder" => fs::create_dir(&journal).unwrap(),
+                "linked" => {
+                    fs::write(beside(&journal, "2"), "").unwrap();
+                    fs::hard_link(beside(&journal, "2"), &journal).unwrap();
+                }
+                _ => {
+                    fs::write(&journal, "").unwrap();
+                    if !is_root() {
+                        fs::remove_file(&journal).unwrap();
+                        continue;
+                    }
+                    chown(&journal, Some(STRANGER), None).unwrap();
+                }
+            }
+            for resume in [false, true] {
+                let (sender, ended) = mpsc::channel();
+                let input = input.clone();
+                std::thread::spawn(move || sender.send(refused(&input, resume)));
+                let error = ended.recv_timeout(Duration::from_secs(20));
+                let error = error.unwrap_or_else(|_| panic!("{name}, {what}: it does not end"));
+                assert!(error.contains(&format!("{name}.hsmime-journal")), "{name}, {what}: {error}");
+                assert!(what == "folder" || error.contains("remove it"), "{name}, {what}: {error}");
+            }
+            fs::remove_file(&journal).or_else(|_| fs::remove_dir(&journal)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn mail_of_several_owners_is_not_replaced_in_one_run() {
+    if !is_root() {
+        return;
+    }
+    let ((_one, mine), (_other, theirs)) = (home(), home());
+    give(&theirs, STRANGER);
+    let (before, inputs) = (files(&theirs), [mine.join("mbox"), theirs.join("mbox")]);
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let error = run_with(&replacing(&inputs, false), &Shout).err().unwrap().error.to_string();
+    assert!(error.contains("user 4711") && error.contains("user 4712"), "{error}");
+    assert!(error.contains("a run of its own"), "{error}");
+    assert_eq!(files(&theirs), before);
+    // In a spool where only root puts files, it needs nobody else's rights.
+    for home in [&mine, &theirs] {
+        chown(home, Some(0), Some(0)).unwrap();
+    }
+    run_with(&replacing(&inputs, false), &Shout).unwrap();
+    assert_eq!(fs::metadata(inputs[1]).unwrap().uid(), STRANGER);
+    // And what is root's is not put into the hands of whom its folder belongs to.
+    chown(&mine, Some(OWNER), None).unwrap();
+    chown(inputs[0], Some(0), None).unwrap();
+    assert!(refused(inputs[0], false).contains("user 4711 may put something else in its place"));
+}
+
+#[test]
+fn a_link_of_one_user_to_the_mail_of_another_is_not_followed() {
+    if !is_root() {
+        return;
+    }
+    let (folder, home) = home();
+    fs::create_dir_all(folder.path().join("links/deep")).unwrap();
+    for (name, link) in [("mbox", "links/inbox"), ("mail", "links/deep/mail"), ("", "links/home")] {
+        let link = folder.path().join(link);
+        symlink(home.join(name), &link).unwrap();
+        let input = if name.is_empty() { link.join("mbox") } else { link.clone() };
+        for (user, is_followed) in [(STRANGER, false), (OWNER, true), (0, true)] {
+            lchown(&link, Some(user), None).unwrap();
+            for options in [
+                replacing(&[&input], false),
+                options(&[&input], &folder.path().join(format!("out{user}{name}"))),
+            ] {
+                let before = files(&home);
+                let ran = run_with(&options, &Shout);
+                assert_eq!(ran.is_ok(), is_followed, "{name} {user}");
+                if let Err(stopped) = ran {
+                    let error = stopped.error.to_string();
+                    assert!(error.contains("link of user 4712"), "{error}");
+                    assert_eq!(files(&home), before);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn where_the_owner_may_make_no_files_nothing_is_changed_and_it_is_said_what_to_do() {
+    if !is_root() {
+        return;
+    }
+    let (_folder, home) = home();
+    chown(&home, Some(0), Some(STRANGER)).unwrap();
+    fs::set_permissions(&home, Permissions::from_mode(0o2775)).unwrap();
+    let before = files(&home);
+    let error = refused(&home.join("mbox"), false);
+    assert!(error.contains("rights of the mail's owner, user 4711") && error.contains("--output"), "{error}");
+    assert_eq!(files(&home), before);
+}
