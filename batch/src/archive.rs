@@ -1,8 +1,6 @@
 //! What an input is, by looking at it.
 
-use std::{fs::File, io::BufRead, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr};
-
-use nix::libc;
+use std::{io::BufRead, path::Path, str::FromStr};
 
 use serde::Deserialize;
 
@@ -11,6 +9,7 @@ use crate::{
     error::BatchError,
     maildir::Tree,
     mbox::{Shape, Splitter, Variant, begins_header, shape, start},
+    own,
 };
 
 /// What an input is, or an output.
@@ -120,8 +119,7 @@ impl Kind {
             return Err(problem("neither a file nor a folder"));
         }
         // Something else may be there by now.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+        let file = own::open_to_read(path).map_err(failed)?;
         let compression = Compression::of_file(&file).map_err(failed)?;
         let opened = || start(&file, compression);
         match opened().and_then(first_line).map_err(failed)?.as_deref() {

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder},
     io::{self, Read},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -65,7 +65,7 @@ pub(crate) fn open(
                 // Of a link to it, what it leads to is locked.
                 Some(place) if kind == Kind::Mbox => own::open_input(place.target(), OFlags::RDWR),
                 Some(place) => own::open_input(place.target(), OFlags::RDONLY),
-                None => File::open(input),
+                None => own::open_to_read(input),
             };
             let file = file.map_err(failed)?;
             let attributes = Attributes::of(&file).map_err(failed)?;

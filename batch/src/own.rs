@@ -1,7 +1,14 @@
 //! Files by names under which somebody else may have put anything, because the folder is his: a link to what is not his, what
 //! never ends, or what he wrote himself.
 
-use std::{fs::File, io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     fs::{Mode, OFlags},
@@ -13,7 +20,7 @@ use crate::owner;
 /// Opens a file of ours that lies beside an archive, through no link and without waiting for anybody. An error if it is none,
 /// or has other names.
 pub(crate) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
-    let file = open_file(path, flags)?.map_err(unused)?;
+    let file = open_file(path, flags | OFlags::NOFOLLOW)?.map_err(unused)?;
     if file.metadata()?.nlink() > 1 {
         return Err(unused("a file with several names (hard links)"));
     }
@@ -33,21 +40,73 @@ pub(crate) fn open_our_own(path: &Path, flags: OFlags) -> io::Result<File> {
 
 /// Opens an input that is to be replaced the same way. It may be anybody's, and its names were counted when it was looked at.
 pub(crate) fn open_input(path: &Path, flags: OFlags) -> io::Result<File> {
-    open_file(path, flags)?.map_err(|problem| io::Error::other(format!("it has become {problem}")))
+    open_file(path, flags | OFlags::NOFOLLOW)?.map_err(become_another)
+}
+
+/// Opens an input that is only read. Links to it were looked at before, and nobody's are followed below what was named.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    open_file(path, OFlags::RDONLY)?.map_err(become_another)
+}
+
+fn become_another(problem: &str) -> io::Error {
+    io::Error::other(format!("it has become {problem}, or is changed to and fro, and is not opened"))
 }
 
 fn unused(problem: &str) -> io::Error {
     io::Error::other(format!("{problem}: it is not used; remove it"))
 }
 
-/// Opens what is a file, or tells what else it is.
+/// Opens what is a file, or tells what else it is. Waits for whoever has a lease on it (a file server, for its clients) to give
+/// that back, which is asked for by trying, and for nobody else.
 fn open_file(path: &Path, flags: OFlags) -> io::Result<Result<File, &'static str>> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let began = Instant::now();
+    let opened = loop {
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(Errno::AGAIN) if began.elapsed() < PATIENCE => thread::sleep(EACH),
+            opened => break opened,
+        }
+    };
+    let file = match opened {
         Err(Errno::LOOP) => return Ok(Err("a link")),
         // One end of a pipe that nobody has the other end of, or a folder.
         Err(Errno::NXIO | Errno::ISDIR) => return Ok(Err("no file")),
         file => File::from(file?),
     };
     Ok(if file.metadata()?.is_file() { Ok(file) } else { Err("no file") })
+}
+
+/// Longer than the kernel leaves a lease to whom it was asked back of (`fs.lease-break-time`, 45 s).
+const PATIENCE: Duration = Duration::from_mins(1);
+const EACH: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, process::Command};
+
+    use super::*;
+
+    #[test]
+    fn what_came_in_the_place_of_an_input_is_neither_opened_nor_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link, pipe] = ["file", "link", "pipe"].map(|name| folder.path().join(name));
+        fs::write(&file, "Subject: x\n\nbody\n").unwrap();
+        symlink(&file, &link).unwrap();
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for (path, is_read, is_replaced) in [
+            (&file, true, true),
+            (&link, true, false),
+            (&pipe, false, false),
+            (&"/dev/zero".into(), false, false),
+        ] {
+            let began = Instant::now();
+            assert_eq!(open_to_read(path).is_ok(), is_read, "{path:?}");
+            assert_eq!(open_input(path, OFlags::RDWR).is_ok(), is_replaced, "{path:?}");
+            if let Err(error) = open_input(path, OFlags::RDONLY) {
+                // It is mail, whatever it has become.
+                assert!(!error.to_string().contains("remove"), "{error}");
+            }
+            assert!(began.elapsed() < PATIENCE);
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::{
     attributes::Attributes,
     compress::{Compression, decoder},
     mbox::{Part, Shape, Splitter, shape},
+    own,
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
 };
@@ -28,7 +29,7 @@ pub struct SingleSource {
 impl SingleSource {
     /// From a file.
     pub fn file(path: &Path, limit: usize) -> io::Result<Self> {
-        Self::of(File::open(path)?, path, limit)
+        Self::of(own::open_to_read(path)?, path, limit)
     }
 
     /// From an open file.

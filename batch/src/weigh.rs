@@ -1,12 +1,11 @@
 //! How many octets of mail inputs have, for an estimate of the time that they take.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use crate::{archive::Kind, compress::Compression, maildir::Tree, tree::Listing};
+use crate::{archive::Kind, compress::Compression, maildir::Tree, own, tree::Listing};
 
 /// The octets of all inputs; `None` if that cannot be told before they are read, or somebody no longer wants to know.
 pub(crate) fn weigh(inputs: &[(PathBuf, Kind)], is_wanted: impl Fn() -> bool) -> Option<u64> {
@@ -15,7 +14,7 @@ pub(crate) fn weigh(inputs: &[(PathBuf, Kind)], is_wanted: impl Fn() -> bool) ->
         sum += match kind {
             Kind::Stdin => return None,
             Kind::Mbox | Kind::Message => {
-                let file = File::open(input).ok()?;
+                let file = own::open_to_read(input).ok()?;
                 // What it will be without compression nobody knows yet.
                 Compression::of_file(&file).ok()?.is_none().then_some(file.metadata().ok()?.len())?
             }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     attributes::State,
     compress::Compression,
+    own,
     pipeline::Source,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable},
 };
@@ -43,7 +44,7 @@ pub struct MboxSource {
 impl MboxSource {
     /// Opens a file and surveys it. Messages over `limit` octets are not kept in memory. It may have been told whose its lengths are.
     pub fn open(path: &Path, limit: usize, told: Option<Lengths>) -> io::Result<Self> {
-        Self::of(File::open(path)?, path, limit, told)
+        Self::of(own::open_to_read(path)?, path, limit, told)
     }
 
     /// Reads an open file that is only looked at: it is not surveyed before there is a message for which the rest matters.
