@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -67,6 +68,15 @@ pub(crate) fn decoder(
     Ok(Box::new(BufReader::with_capacity(READ_SIZE, decoded)))
 }
 
+/// A file that was made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// How long it is.
+    pub length: u64,
+    /// Which one it is on its file system.
+    pub inode: u64,
+}
+
 /// Writes a file, compressed or not.
 ///
 /// What is compressed is a row of frames (gzip calls them members, xz streams), each of which is whole in itself. One ends
@@ -112,12 +122,14 @@ impl Encoder {
         matches!(self.to, To::Plain(_))
     }
 
-    /// Makes what was written durable, and tells how long the file is. `None` in the middle of a frame.
-    pub(crate) fn durable_length(&mut self) -> io::Result<Option<u64>> {
+    /// Makes what was written durable, and tells how long the file is, and which one. `None` in the middle of a frame.
+    pub(crate) fn make_durable(&mut self) -> io::Result<Option<Durable>> {
         let To::Plain(to) = &mut self.to else { return Ok(None) };
         to.flush()?;
         to.get_ref().sync_data()?;
-        to.get_ref().metadata().map(|metadata| Some(metadata.len()))
+        to.get_ref()
+            .metadata()
+            .map(|metadata| Some(Durable { length: metadata.len(), inode: metadata.ino() }))
     }
 
     /// Ends the frame that is open, if there is one.
@@ -260,7 +272,7 @@ mod tests {
             for number in 0..100 {
                 whole.write_all(message(number).as_bytes()).unwrap();
                 whole.message_ends().unwrap();
-                let length = whole.durable_length().unwrap();
+                let length = whole.make_durable().unwrap().map(|durable| durable.length);
                 assert_eq!(length.is_some(), whole.is_whole());
                 ends.extend(length.map(|length| (number + 1, length)));
             }

@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    compress::Durable,
     done::{Content, Done, Key, Known, Made},
     error::BatchError,
     escape::escaped,
@@ -76,7 +77,7 @@ impl Job {
 }
 
 /// Of the program, and of what its journals look like.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", 4");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", 5");
 
 /// Everything before this is done: written, recorded, durable.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -89,6 +90,9 @@ pub(crate) struct Checkpoint {
     pub(crate) inputs: Vec<String>,
     /// How long the output is, if it is one file.
     pub(crate) output: Option<u64>,
+    /// And which one: who may rename things beside it must not have another one taken for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) inode: Option<u64>,
     /// Which files of the output were added since the checkpoint before, below its root; their octets in base64.
     pub(crate) outputs: Vec<String>,
     /// Which files of it grow, named the same way, and how long they are.
@@ -107,6 +111,13 @@ pub(crate) struct Checkpoint {
     /// What was counted for a summary for people, if one was asked for. It is long, so few checkpoints have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) statistics: Option<Statistics>,
+}
+
+impl Checkpoint {
+    /// The output, if it is one file.
+    pub(crate) fn begun(&self) -> Option<Durable> {
+        Some(Durable { length: self.output?, inode: self.inode? })
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -159,8 +159,8 @@ fn of_file(
     let (format, frame) = (options.output.format(), options.frame);
     let modified = attributes.as_ref().and_then(Attributes::modified);
     Ok(match format {
-        None => match done.and_then(|done| done.last.output) {
-            Some(length) => Box::new(FileSink::resume(place, length, attributes, frame)?),
+        None => match done.and_then(|done| done.last.begun()) {
+            Some(begun) => Box::new(FileSink::resume(place, begun, attributes, frame)?),
             None => Box::new(FileSink::create(place, attributes, frame)?),
         },
         Some(Format::Mbox(variant)) => Box::new(one_mbox(place, variant, frame, done)?),
@@ -171,8 +171,8 @@ fn of_file(
 
 /// One mbox of another kind of archive, or another variant.
 fn one_mbox(place: Place, variant: Variant, frame: u64, done: Option<&Done>) -> Result<MboxSink, BatchError> {
-    match done.and_then(|done| Some((done.last.output?, &done.last.missing))) {
-        Some((length, missing)) => MboxSink::resume_file(place, variant, length, missing, frame),
+    match done.and_then(|done| Some((done.last.begun()?, &done.last.missing))) {
+        Some((begun, missing)) => MboxSink::resume_file(place, variant, begun, missing, frame),
         None => MboxSink::file(place, variant, frame),
     }
 }

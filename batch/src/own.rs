@@ -2,7 +2,7 @@
 //! never ends, or what he wrote himself.
 
 use std::{
-    fs::File,
+    fs::{self, File, Metadata},
     io,
     os::unix::fs::MetadataExt,
     path::Path,
@@ -15,7 +15,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::owner;
+use crate::{
+    output::{new_file, with_suffix},
+    owner,
+};
 
 /// Opens a file of ours that lies beside an archive, through no link and without waiting for anybody. An error if it is none,
 /// or has other names.
@@ -23,6 +26,17 @@ pub(crate) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     let file = open_file(path, flags | OFlags::NOFOLLOW)?.map_err(unused)?;
     if file.metadata()?.nlink() > 1 {
         return Err(unused("a file with several names (hard links)"));
+    }
+    Ok(file)
+}
+
+/// The same of what a run began, by its inode: there may be another one of ours, which its folder's owner has given this name.
+pub(crate) fn open_begun(path: &Path, flags: OFlags, inode: u64) -> io::Result<File> {
+    let file = open(path, flags)?;
+    if file.metadata()?.ino() != inode && shown_instead(path).is_none() {
+        let words =
+            "not the file that the run began: it is not used; look what it is, and remove it and the journal";
+        return Err(io::Error::other(words));
     }
     Ok(file)
 }
@@ -52,6 +66,19 @@ fn become_another(problem: &str) -> io::Error {
     io::Error::other(format!("it has become {problem}, or is changed to and fro, and is not opened"))
 }
 
+/// What a file of ours shows here that is not its user or not its mode: some file systems keep neither, nor do all of these give a
+/// file the same number again.
+fn shown_instead(path: &Path) -> Option<Metadata> {
+    let probe = with_suffix(path, PROBE);
+    let _ = fs::remove_file(&probe);
+    let made = new_file(&probe).ok()?;
+    let metadata = made.metadata();
+    let _ = fs::remove_file(&probe);
+    let metadata = metadata.ok()?;
+    let is_kept = metadata.uid() == owner::user() && metadata.mode() & 0o777 & !0o600 == 0;
+    (!is_kept).then_some(metadata)
+}
+
 fn unused(problem: &str) -> io::Error {
     io::Error::other(format!("{problem}: it is not used; remove it"))
 }
@@ -76,6 +103,8 @@ fn open_file(path: &Path, flags: OFlags) -> io::Result<Result<File, &'static str
     Ok(if file.metadata()?.is_file() { Ok(file) } else { Err("no file") })
 }
 
+/// What the name of a file ends in that is there for an instant.
+const PROBE: &str = ".probe";
 /// Longer than the kernel leaves a lease to whom it was asked back of (`fs.lease-break-time`, 45 s).
 const PATIENCE: Duration = Duration::from_mins(1);
 const EACH: Duration = Duration::from_millis(20);

@@ -130,7 +130,10 @@ impl<'a> Writer<'a> {
                 (notes.noted, notes.octets) = (Instant::now(), 0);
                 return Ok(());
             }
-            Some(Mark::Length { length, missing }) => (next.output, next.missing) = (Some(length), missing),
+            Some(Mark::Length { durable, missing }) => {
+                (next.output, next.inode, next.missing) =
+                    (Some(durable.length), Some(durable.inode), missing);
+            }
             Some(Mark::Files { added, lengths }) => {
                 next.outputs = added.iter().map(|path| journal::output_name(path)).collect();
                 let lengths = lengths.iter();

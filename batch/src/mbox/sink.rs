@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 
 use super::{Variant, begins_header, converted, with_length};
 use crate::{
-    compress::{Compression, Encoder},
+    compress::{Compression, Durable, Encoder},
     digest::{CopyError, Summed, Tally},
     done::Done,
     error::BatchError,
@@ -59,20 +59,21 @@ impl MboxSink {
         Self::of_file(file, place, variant, frame)
     }
 
-    /// Goes on with one file that an earlier run began, after so many octets that are known to be good, and behind which
-    /// this is missing before another message.
+    /// Goes on with the one file that an earlier run began, after what is known to be good, and behind which this is missing
+    /// before another message.
     pub(crate) fn resume_file(
         place: Place,
         variant: Variant,
-        length: u64,
+        begun: Durable,
         missing: &str,
         frame: u64,
     ) -> Result<Self, BatchError> {
-        let opened = own::open(place.partial(), OFlags::WRONLY | OFlags::APPEND).and_then(|file| {
-            lock(&file)?;
-            cut_file(&file, length)?;
-            Ok(file)
-        });
+        let opened =
+            own::open_begun(place.partial(), OFlags::WRONLY | OFlags::APPEND, begun.inode).and_then(|file| {
+                lock(&file)?;
+                cut_file(&file, begun.length)?;
+                Ok(file)
+            });
         let failed = |source| BatchError::Write { path: place.partial().to_owned(), source };
         let mut sink = Self::of_file(opened.map_err(failed)?, place, variant, frame)?;
         if let Some(current) = &mut sink.current {
@@ -359,24 +360,23 @@ impl Sink for MboxSink {
     }
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
-        let (mut length, mut before) = (None, String::new());
+        let (mut durable, mut before) = (None, String::new());
         if let Some(Current { path, to, missing }) = &mut self.current {
             if self.folders.is_some() && !missing.is_empty() {
                 // Of several files it is not noted what each would need first; soon there is a better moment.
                 return Ok(None);
             }
             before = String::from_utf8_lossy(missing).into_owned();
-            length =
-                to.durable_length().map_err(|source| BatchError::Write { path: path.clone(), source })?;
-            if length.is_none() {
+            durable = to.make_durable().map_err(|source| BatchError::Write { path: path.clone(), source })?;
+            if durable.is_none() {
                 return Ok(None);
             }
         }
         if self.folders.is_none() {
-            return Ok(length.map(|length| Mark::Length { length, missing: before }));
+            return Ok(durable.map(|durable| Mark::Length { durable, missing: before }));
         }
         let mut lengths = std::mem::take(&mut self.ended);
-        if let (Some(current), Some(length)) = (&self.current, length)
+        if let (Some(current), Some(Durable { length, .. })) = (&self.current, durable)
             && let Ok(below) = current.path.strip_prefix(self.place.partial())
         {
             lengths.push((below.to_owned(), length));

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use super::{Place, lock, new_file};
 use crate::{
     attributes::Attributes,
-    compress::{Compression, Encoder},
+    compress::{Compression, Durable, Encoder},
     digest::{CopyError, Summed},
     error::BatchError,
     flusher::Flusher,
@@ -51,17 +51,17 @@ impl FileSink {
         Ok(Self { place, file: Some(file), attributes, flusher })
     }
 
-    /// Goes on with a file that an earlier run began, after so many octets that are known to be good.
+    /// Goes on with the file that an earlier run began, after what is known to be good.
     pub(crate) fn resume(
         place: Place,
-        length: u64,
+        begun: Durable,
         attributes: Option<Attributes>,
         frame: u64,
     ) -> Result<Self, BatchError> {
-        let opened = own::open(&place.partial, OFlags::WRONLY).and_then(|mut file| {
+        let opened = own::open_begun(&place.partial, OFlags::WRONLY, begun.inode).and_then(|mut file| {
             lock(&file)?;
-            cut_file(&file, length)?;
-            file.seek(SeekFrom::Start(length))?;
+            cut_file(&file, begun.length)?;
+            file.seek(SeekFrom::Start(begun.length))?;
             Ok(file)
         });
         let file = opened.map_err(|source| BatchError::Write { path: place.partial.clone(), source })?;
@@ -109,9 +109,9 @@ impl Sink for FileSink {
     }
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
-        let durable = self.file.as_mut().map_or(Ok(None), Encoder::durable_length);
-        let length = durable.map_err(|source| self.failed(source))?;
-        Ok(length.map(|length| Mark::Length { length, missing: String::new() }))
+        let durable = self.file.as_mut().map_or(Ok(None), Encoder::make_durable);
+        let durable = durable.map_err(|source| self.failed(source))?;
+        Ok(durable.map(|durable| Mark::Length { durable, missing: String::new() }))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    compress::Durable,
     digest::Summed,
     done::Made,
     error::BatchError,
@@ -111,8 +112,8 @@ pub struct KeptBack {
 pub enum Mark {
     /// A file.
     Length {
-        /// How long it is.
-        length: u64,
+        /// How long it is, and which one.
+        durable: Durable,
         /// What must come before the next message, if there is one.
         missing: String,
     },

@@ -53,7 +53,7 @@ fn beside(mbox: &Path, suffix: &str) -> PathBuf {
 
 #[test]
 fn what_was_begun_is_gone_on_with_through_no_link_or_other_name_of_what_is_somebody_elses() {
-    for name in ["link", "hard link", "folder"] {
+    for name in ["link", "hard link", "folder", "another of ours"] {
         let folder = tempfile::tempdir().unwrap();
         let (mbox, other) = stopped(folder.path());
         let partial = beside(&mbox, "partial");
@@ -61,10 +61,16 @@ fn what_was_begun_is_gone_on_with_through_no_link_or_other_name_of_what_is_someb
         match name {
             "link" => symlink(&other, &partial).unwrap(),
             "hard link" => fs::hard_link(&other, &partial).unwrap(),
-            _ => fs::create_dir(&partial).unwrap(),
+            "folder" => fs::create_dir(&partial).unwrap(),
+            // Its folder's owner may rename what he may not read.
+            _ => fs::rename(&other, &partial).unwrap(),
         }
-        let rights = fs::metadata(&other).unwrap().mode();
+        let rights = fs::metadata(if other.exists() { &other } else { &partial }).unwrap().mode();
         replace(&mbox, true).unwrap_err();
+        if !other.exists() {
+            fs::rename(&partial, &other).unwrap();
+            fs::write(&partial, "").unwrap();
+        }
         assert_eq!(fs::read_to_string(&other).unwrap(), "somebody else's\n".repeat(20_000), "{name}");
         assert_eq!(fs::metadata(&other).unwrap().mode(), rights);
         assert_eq!(fs::read(&mbox).unwrap(), sample_mbox(3_000));
