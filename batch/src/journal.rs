@@ -22,10 +22,11 @@ use crate::{
     escape::escaped,
     log::Totals,
     output::{Place, lock, new_file, parent, sync_folder},
-    own::open_our_own,
+    own::{is_refusal, open_our_own},
     request::Request,
     statistics::Statistics,
     stored::Origin,
+    words,
 };
 
 /// What a run is about. A run goes on only with what it began with.
@@ -184,9 +185,17 @@ impl Journal {
     pub(crate) fn cut_off_after(place: &Place) -> Result<Option<u64>, BatchError> {
         let path = place.journal();
         let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
-        let file = match place.beside(|| open_our_own(&path, OFlags::RDONLY)) {
+        // What may not be read is not ours either.
+        let is_not_ours =
+            |error: &io::Error| is_refusal(error) || error.kind() == io::ErrorKind::PermissionDenied;
+        let file = match open(place, OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(failed)?,
+            // Who puts something there must not keep other mail from being worked on.
+            Err(error) if is_not_ours(&error) && !place.is_over_folder() => {
+                words::say(&format!("hsmime-batch: {}: {error}, and all is begun anew", path.display()));
+                return Ok(None);
+            }
+            file => file.map_err(|error| failed(advised(place, error)))?,
         };
         lock(&file).map_err(failed)?;
         let (mut text, mut line) = (BufReader::new(&file), Vec::new());
@@ -207,9 +216,9 @@ impl Journal {
     pub(crate) fn resume(place: &Place, job: &Job) -> Result<Option<(Self, Done)>, BatchError> {
         let path = &place.journal();
         let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
-        let file = match place.beside(|| open_our_own(path, OFlags::RDWR)) {
+        let file = match open(place, OFlags::RDWR) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(failed)?,
+            file => file.map_err(|error| failed(advised(place, error)))?,
         };
         lock(&file).map_err(failed)?;
         let mut text = BufReader::new(&file);
@@ -300,6 +309,26 @@ impl Journal {
     fn failed(&self, source: io::Error) -> BatchError {
         BatchError::Write { path: self.path.clone(), source }
     }
+}
+
+/// Opens the one beside an output, if it is ours.
+fn open(place: &Place, flags: OFlags) -> io::Result<File> {
+    place.beside(|| open_our_own(&place.journal(), flags))
+}
+
+/// The same error, with what is to be done.
+fn advised(place: &Place, error: io::Error) -> io::Error {
+    if !is_refusal(&error) {
+        return error;
+    }
+    io::Error::other(if place.is_over_folder() {
+        format!(
+            "{error}. If a run of yours left it, go on as whoever ran it: only it tells which messages were replaced, and \
+             without it some may be there twice. If not, remove it"
+        )
+    } else {
+        format!("{error}; remove it, or go on as whoever ran what left it")
+    })
 }
 
 /// Reads the next line; false at the end. What has none for so long no run has written.

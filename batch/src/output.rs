@@ -103,6 +103,11 @@ impl Place {
         self.over.is_some()
     }
 
+    /// Whether that is a folder, in which messages are replaced one by one.
+    pub(crate) fn is_over_folder(&self) -> bool {
+        self.is_over_input() && self.target.is_dir()
+    }
+
     /// An error if what was opened to be replaced is not what was looked at, or is that no more.
     pub(crate) fn check_opened(&self, opened: State) -> Result<(), BatchError> {
         if self.over.is_some_and(|over| over != opened) {

@@ -32,22 +32,29 @@ pub(crate) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
 
 /// The same of what a run began, by its inode: there may be another one of ours, which its folder's owner has given this name.
 pub(crate) fn open_begun(path: &Path, flags: OFlags, inode: u64) -> io::Result<File> {
-    let file = open(path, flags)?;
-    if file.metadata()?.ino() != inode && shown_instead(path).is_none() {
-        let words =
-            "not the file that the run began: it is not used; look what it is, and remove it and the journal";
-        return Err(io::Error::other(words));
-    }
-    Ok(file)
+    let opened = open(path, flags).and_then(|file| {
+        if file.metadata()?.ino() != inode && shown_instead(path).is_none() {
+            return Err(unused("not the file that the run began"));
+        }
+        Ok(file)
+    });
+    opened.map_err(|error| {
+        if !is_refusal(&error) {
+            return error;
+        }
+        io::Error::other(format!("{error}; look what it is, and remove it and the journal to begin anew"))
+    })
 }
 
 /// The same of one that we wrote ourselves, as nobody else can have done: it is of the user as whom this thread makes files.
 pub(crate) fn open_our_own(path: &Path, flags: OFlags) -> io::Result<File> {
     let file = open(path, flags)?;
     let metadata = file.metadata()?;
-    if metadata.uid() != owner::user() || metadata.mode() & 0o022 != 0 {
-        let words = "somebody else wrote it, or may have: it is not believed; remove it, or run as its owner";
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
+    let said = |metadata: &Metadata| (metadata.uid(), metadata.mode() & 0o022);
+    let is_ours = said(&metadata) == (owner::user(), 0)
+        || shown_instead(path).is_some_and(|made| said(&made) == said(&metadata));
+    if !is_ours {
+        return Err(io::Error::other("somebody else wrote it, or may have: it is not believed"));
     }
     Ok(file)
 }
@@ -66,6 +73,11 @@ fn become_another(problem: &str) -> io::Error {
     io::Error::other(format!("it has become {problem}, or is changed to and fro, and is not opened"))
 }
 
+/// Whether it is one of these errors: something is there, and is not what was to be opened.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Other && error.raw_os_error().is_none()
+}
+
 /// What a file of ours shows here that is not its user or not its mode: some file systems keep neither, nor do all of these give a
 /// file the same number again.
 fn shown_instead(path: &Path) -> Option<Metadata> {
@@ -80,7 +92,7 @@ fn shown_instead(path: &Path) -> Option<Metadata> {
 }
 
 fn unused(problem: &str) -> io::Error {
-    io::Error::other(format!("{problem}: it is not used; remove it"))
+    io::Error::other(format!("{problem}: it is not used"))
 }
 
 /// Opens what is a file, or tells what else it is. Waits for whoever has a lease on it (a file server, for its clients) to give
