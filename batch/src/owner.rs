@@ -215,6 +215,11 @@ pub(crate) fn user() -> u32 {
     current().0.as_raw()
 }
 
+/// Whether this thread has the rights of another than the process.
+pub(crate) fn is_acting() -> bool {
+    current().0 != geteuid()
+}
+
 /// Nobody has this number: asked for it, the kernel tells what is.
 fn current() -> (Uid, Gid) {
     (setfsuid(Uid::from_raw(u32::MAX)), setfsgid(Gid::from_raw(u32::MAX)))
@@ -284,7 +289,7 @@ fn way(path: &Path) -> io::Result<(PathBuf, Vec<(PathBuf, u32)>)> {
 }
 
 /// How a user is called.
-fn name(user: u32) -> String {
+pub(crate) fn name(user: u32) -> String {
     match User::from_uid(Uid::from_raw(user)) {
         Ok(Some(known)) => format!("user {}", known.name),
         _ => format!("user {user}"),

@@ -258,13 +258,15 @@ impl Report {
     }
 
     /// Has the file end here, before anything is added: what comes after is of messages that are done again. An
-    /// error if the file is shorter, or is not one of so many messages up to there, and of few of this input behind. The next messages are from this one of the inputs.
+    /// error if the file is shorter; where root works on another's mail, whose journal that user may have written, also if it
+    /// is not one of so many messages up to there, and of few of this input behind. The next messages are from this one of the
+    /// inputs.
     pub(crate) fn cut(&mut self, length: u64, messages: u64, archive: usize) -> Result<(), BatchError> {
         self.archive = archive;
         self.begin()?;
         let Some(file) = &mut self.file else { return Ok(()) };
         let cut = Cut { length, messages, archive, input: &self.root };
-        let cut = cut.check(file).and_then(|()| {
+        let cut = cut.check(file, owner::is_acting()).and_then(|()| {
             file.set_len(length)?;
             if let Some(line) = last_line(file, length)? {
                 self.previous = Summed::of(&line).sha256;

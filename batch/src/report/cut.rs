@@ -43,18 +43,24 @@ pub(super) struct Cut<'a> {
 }
 
 impl Cut<'_> {
-    /// Fails unless what stays is what was counted, and what goes is of this input, and of no more mail than is worked on
-    /// until the next note.
-    pub(super) fn check(&self, report: &File) -> io::Result<()> {
+    /// Fails if the report is shorter. Of a journal that somebody else may have written, also unless what stays is what was
+    /// counted, and what goes is of this input, and of no more mail than is worked on until the next note.
+    pub(super) fn check(&self, report: &File, is_others: bool) -> io::Result<()> {
         let refuse = |problem: &str| {
-            let words = "and so the journal is not this report's; remove the journal, and begin anew with another --report";
+            let words = if self.input.is_dir() {
+                "and so the journal is not this report's, or the input had another name: go on with the name, and from the \
+                 folder, it was begun with; without the journal nothing tells which messages were replaced"
+            } else {
+                "and so the journal is not this report's, or the input had another name: go on with the name, and from the \
+                 folder, it was begun with, or remove the journal, and begin anew with another --report"
+            };
             Err(io::Error::other(format!("{problem}, {words}")))
         };
         let length = report.metadata()?.len();
         if length < self.length {
             return Err(io::Error::other("it is shorter than it was"));
         }
-        if length == 0 {
+        if length == 0 || !is_others {
             return Ok(());
         }
         let mut text = Vec::new();
@@ -150,8 +156,10 @@ mod tests {
             let mut report = tempfile::tempfile().unwrap();
             report.write_all(text.as_bytes()).unwrap();
             let cut = Cut { length, messages, archive, input: Path::new("/mail/u") };
-            let checked = cut.check(&report);
+            let checked = cut.check(&report, true);
             assert_eq!(checked.is_ok(), is_well, "{text} {length} {messages}: {checked:?}");
+            // A journal that only we can have written is believed, whatever the input is called.
+            assert_eq!(cut.check(&report, false).is_ok(), text.len() as u64 >= length);
         }
     }
 }
