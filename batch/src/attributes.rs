@@ -94,12 +94,25 @@ impl Attributes {
             io::ErrorKind::PermissionDenied => io::Error::new(
                 error.kind(),
                 format!(
-                    "it would not be of user {} and group {} any more, as what it replaces; run as root, or with --output",
+                    "it would not be of user {} and group {} any more, as what it replaces; {}with --output",
                     from.uid(),
-                    from.gid()
+                    from.gid(),
+                    if nix::unistd::geteuid().is_root() { "run " } else { "run as root, or " }
                 ),
             ),
             _ => error,
+        })
+    }
+
+    /// Why what takes this one's place would not have its owner, where root acts as another: who is neither cannot mend it.
+    pub(crate) fn not_ours_to_give(&self) -> Option<String> {
+        let (user, ours) = (self.metadata.uid(), owner::user());
+        (user != ours && owner::is_acting()).then(|| {
+            format!(
+                "it belongs to {}, and root works here with the rights of {}: give it to that user (chown)",
+                owner::name(user),
+                owner::name(ours)
+            )
         })
     }
 

@@ -16,6 +16,7 @@ use crate::{
     error::BatchError,
     journal::{self, Checkpoint, Journal},
     output::Copied,
+    owner,
     pipeline::{KeptBack, Mark, Noted, Observer, Outgoing, Ready, Sink},
     report::{ErrorRecord, FAILED, KEPT, Record},
     stored::{Large, Origin},
@@ -224,7 +225,14 @@ impl<'a> Writer<'a> {
         self.notes.map_or(Ok(()), |notes| notes.journal.remove())
     }
 
-    fn finished(&mut self, finished: Finished) -> Result<(), BatchError> {
+    fn finished(&mut self, mut finished: Finished) -> Result<(), BatchError> {
+        if finished.result.is_ok() && finished.input != finished.output {
+            let why = self.sink.as_ref().and_then(|sink| sink.keeps_back(&finished.place));
+            if let Some(reason) = why {
+                finished.output = finished.input.clone();
+                finished.result = Err(Failed::new(Fault::Operator, reason));
+            }
+        }
         let mut is_written = false;
         if let Some(sink) = &mut self.sink
             && (finished.result.is_ok() || sink.takes_failed())
@@ -327,9 +335,11 @@ impl<'a> Writer<'a> {
         Ok(Copied::as_is(copied))
     }
 
-    /// An output without this message would look complete, so there is none.
+    /// An output without this message would look complete, so there is none. What the owner of mail may not read there, with
+    /// whose rights root works in place, stays where it is.
     fn unreadable(&mut self, index: u64, source: Origin, error: std::io::Error) -> Result<(), BatchError> {
-        if self.sink.is_some() {
+        let is_anothers = error.kind() == std::io::ErrorKind::PermissionDenied && owner::is_acting();
+        if self.sink.is_some() && !is_anothers {
             return Err(BatchError::Read { origin: source.to_string(), source: error });
         }
         self.missing(index, source, Fault::Operator, format!("cannot be read: {error}"))

@@ -25,7 +25,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
-    attributes::{Rights, State},
+    attributes::{Attributes, Rights, State},
     beneath::Beneath,
     digest::{CopyError, Summed},
     direct,
@@ -34,6 +34,7 @@ use crate::{
     output::{self, Copied, PARTIAL, parent},
     pipeline::{KeptBack, Mark, Outgoing, Sink},
     stored::{Large, Origin},
+    worker,
 };
 
 /// Replaces messages of a Maildir.
@@ -309,6 +310,10 @@ impl MaildirReplacer {
 }
 
 impl Sink for MaildirReplacer {
+    fn keeps_back(&self, place: &worker::Place) -> Option<String> {
+        place.attributes.as_ref().and_then(Attributes::not_ours_to_give)
+    }
+
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
         if !outgoing.changed {
             return Ok(());

@@ -49,6 +49,10 @@ pub trait Sink: Send {
     fn takes_failed(&self) -> bool {
         true
     }
+    /// Why a message stays as it was that would become another, if so.
+    fn keeps_back(&self, _place: &worker::Place) -> Option<String> {
+        None
+    }
     /// Adds a message.
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError>;
     /// Adds what is too large for memory, or belongs to no message.

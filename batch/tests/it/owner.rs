@@ -320,3 +320,24 @@ fn where_the_owner_may_make_no_files_nothing_is_changed_and_it_is_said_what_to_d
     assert!(error.contains("rights of the mail's owner, user 4711") && error.contains("--output"), "{error}");
     assert_eq!(files(&home), before);
 }
+
+#[test]
+fn a_message_that_is_not_its_maildirs_owners_fails_and_stops_none_of_the_others() {
+    if !is_root() {
+        return;
+    }
+    let (_folder, home) = home();
+    let input = home.join("mail");
+    let messages: Vec<PathBuf> = files(&input).into_keys().map(|file| input.join(file)).collect();
+    for (path, mode) in messages[3..].iter().zip([0o644, 0o600]) {
+        chown(path, Some(0), Some(0)).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    let ran = run_with(&replacing(&[&input], false), &Shout).unwrap();
+    assert_eq!((ran.totals.messages(), ran.totals.failed()), (50, 2));
+    let unchanged = |path: &&PathBuf| {
+        let octets = fs::read(path).unwrap_or_default();
+        !octets.is_empty() && !octets.windows(7).any(|word| word == b"X-Shout")
+    };
+    assert_eq!(messages.iter().filter(unchanged).collect::<Vec<_>>(), [&messages[3], &messages[4]]);
+}
