@@ -23,6 +23,7 @@ use crate::{
     log::Totals,
     output::{Place, lock, new_file, parent, sync_folder},
     own::{is_refusal, open_our_own},
+    owner,
     request::Request,
     statistics::Statistics,
     stored::Origin,
@@ -165,7 +166,7 @@ impl Journal {
     pub(crate) fn begin(place: &Place, job: &Job, start: Checkpoint) -> Result<Self, BatchError> {
         let path = place.journal();
         let made = place.beside(|| {
-            match fs::remove_file(&path) {
+            match owner::on_left_over(&path, |path| fs::remove_file(path)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }

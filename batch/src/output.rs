@@ -169,22 +169,18 @@ impl Place {
     /// Removes what an earlier run that did not end left under the partial name; it is only a copy. A run
     /// that is still at work holds a lock.
     pub(crate) fn clear(&self) -> Result<(), BatchError> {
-        let failed = |source| BatchError::Write { path: self.partial.clone(), source };
-        let metadata = match fs::symlink_metadata(&self.partial) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            metadata => metadata.map_err(failed)?,
-        };
-        if metadata.is_dir() || metadata.is_file() {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let left = open(&self.partial, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-            lock(&left.into()).map_err(failed)?;
-        }
-        let removed = if metadata.is_dir() {
-            fs::remove_dir_all(&self.partial)
-        } else {
-            fs::remove_file(&self.partial)
-        };
-        removed.map_err(failed)
+        let cleared = owner::on_left_over(&self.partial, |partial| {
+            let metadata = match fs::symlink_metadata(partial) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                metadata => metadata?,
+            };
+            if metadata.is_dir() || metadata.is_file() {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                lock(&open(partial, flags, Mode::empty())?.into())?;
+            }
+            if metadata.is_dir() { fs::remove_dir_all(partial) } else { fs::remove_file(partial) }
+        });
+        cleared.map_err(|source| BatchError::Write { path: self.partial.clone(), source })
     }
 
     /// Gives what is complete and durable its name.

@@ -6,7 +6,10 @@ use std::{
     ffi::{CString, OsString},
     fs::{self, File, Metadata},
     io,
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStringExt, fs::MetadataExt},
+    },
     path::{Component, Path, PathBuf},
 };
 
@@ -178,13 +181,23 @@ impl Acting {
     }
 
     /// Tells where something may not be done that it is this user who may not.
-    pub(crate) fn explained(&self, error: BatchError) -> BatchError {
+    pub(crate) fn explained(&self, error: BatchError, inputs: &[Seen]) -> BatchError {
+        // What is root's is not for one user of many to own.
+        let is_roots = |seen: &Seen| {
+            !seen.metadata.is_dir()
+                && fs::metadata(parent(&seen.target)).is_ok_and(|folder| folder.uid() == 0)
+        };
+        let advice = if inputs.iter().any(is_roots) {
+            "give the mail a folder of that user's own"
+        } else {
+            "have that user own the folder and all that is in it (chown)"
+        };
         let words = |source: io::Error| match source.kind() {
             io::ErrorKind::PermissionDenied => io::Error::new(
                 source.kind(),
                 format!(
-                    "{source}; root works there with the rights of the mail's owner, {}: have that user own the \
-                     folder and all that is in it (chown), or write a new archive with --output",
+                    "{source}; root works there with the rights of the mail's owner, {}: {advice}, or write a new \
+                     archive with --output",
                     name(self.user.as_raw())
                 ),
             ),
@@ -208,6 +221,26 @@ pub(crate) fn as_process<T>(act: impl FnOnce() -> T) -> T {
     setfsgid(nix::unistd::getegid());
     setfsuid(process);
     act()
+}
+
+/// Does something with what is left over beside mail. In a folder like `/tmp` the mail's owner removes nothing of others';
+/// if it is root's, root does that with its own rights, by a path that leads into this folder whatever is renamed on the way.
+pub(crate) fn on_left_over<T>(path: &Path, act: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
+    let done = act(path);
+    let is_denied = done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    if !is_denied || !is_acting() {
+        return done;
+    }
+    as_process(|| {
+        let folder = Beneath::of(Path::new("/"))?.open(parent(path), OFlags::PATH | OFlags::DIRECTORY)?;
+        let metadata = folder.metadata()?;
+        match path.file_name() {
+            Some(name) if metadata.uid() == 0 && metadata.mode() & 0o1000 != 0 => {
+                act(&PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name))
+            }
+            _ => done,
+        }
+    })
 }
 
 /// The user by whose rights this thread opens files.

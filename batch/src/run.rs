@@ -128,10 +128,10 @@ pub fn run(options: &Options, task: &dyn Task, report: Report, stop: &AtomicBool
     let Some(acting) = acting else { return run_on(options, &seen, task, report, stop) };
     let ran = acting.act(|| run_on(options, &seen, task, report, stop));
     let ran = ran.map_err(|source| {
-        let path = seen.into_iter().next().map_or_else(PathBuf::new, |seen| seen.target);
+        let path = seen.first().map_or_else(PathBuf::new, |seen| seen.target.clone());
         Stopped::from(BatchError::Owner { path, problem: format!("{source}; run as that user") })
     });
-    ran?.map_err(|stopped| Stopped { error: acting.explained(stopped.error), ..stopped })
+    ran?.map_err(|stopped| Stopped { error: acting.explained(stopped.error, &seen), ..stopped })
 }
 
 /// The same as [`run`], with the rights that this thread has.

@@ -20,7 +20,7 @@ use rustix::process::{Pid, test_kill_process};
 
 use crate::{
     output::{parent, sync_folder},
-    owner::Acting,
+    owner::{self, Acting},
     words,
 };
 
@@ -143,14 +143,8 @@ impl Dotlock {
             return Ok(Err(holder));
         }
         if let Ok(left) = fs::symlink_metadata(&path) {
-            // Left over. Under another name first: whoever comes between has made a new one, which must stay.
-            let aside = with_suffix(&path, &format!(".{}", std::process::id()));
-            fs::rename(&path, &aside)?;
-            let taken = fs::symlink_metadata(&aside)?;
-            if taken.ino() == left.ino() {
-                fs::remove_file(&aside)?;
-            } else {
-                fs::hard_link(&aside, &path).and_then(|()| fs::remove_file(&aside))?;
+            let taken = owner::on_left_over(&path, |path| take_away(path, left.ino()));
+            if !taken.map_err(|error| left_over(&path, &error))? {
                 return Ok(Err(path.display().to_string()));
             }
         }
@@ -190,6 +184,26 @@ impl Drop for Dotlock {
         held().take_if(|held| held.path == self.path);
         remove(&self.path, self.inode);
     }
+}
+
+/// Removes a dotlock that is left over, and tells whether it was that one. Under another name first: whoever comes between has
+/// made a new one, which must stay.
+fn take_away(path: &Path, inode: u64) -> io::Result<bool> {
+    let aside = with_suffix(path, &format!(".{}", std::process::id()));
+    fs::rename(path, &aside)?;
+    let is_it = fs::symlink_metadata(&aside)?.ino() == inode;
+    if !is_it {
+        fs::hard_link(&aside, path)?;
+    }
+    fs::remove_file(&aside)?;
+    Ok(is_it)
+}
+
+fn left_over(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("{}, a lock that is left over, cannot be removed: {error}", path.display()),
+    )
 }
 
 /// Removes a dotlock if it is still the one that was made.
@@ -236,7 +250,11 @@ pub(crate) fn give_up() -> Option<PathBuf> {
 /// Removes the dotlock of a run that was killed.
 pub(crate) fn remove_left_lock(path: &Path) -> io::Result<()> {
     let dotlock = dotlock(path);
-    if is_left_over(&dotlock) { fs::remove_file(dotlock) } else { Ok(()) }
+    if !is_left_over(&dotlock) {
+        return Ok(());
+    }
+    let removed = owner::on_left_over(&dotlock, |dotlock| fs::remove_file(dotlock));
+    removed.map_err(|error| left_over(&dotlock, &error))
 }
 
 fn dotlock(path: &Path) -> PathBuf {

@@ -318,6 +318,7 @@ fn where_the_owner_may_make_no_files_nothing_is_changed_and_it_is_said_what_to_d
     let before = files(&home);
     let error = refused(&home.join("mbox"), false);
     assert!(error.contains("rights of the mail's owner, user 4711") && error.contains("--output"), "{error}");
+    assert!(!error.contains("chown"), "{error}");
     assert_eq!(files(&home), before);
 }
 
@@ -340,4 +341,46 @@ fn a_message_that_is_not_its_maildirs_owners_fails_and_stops_none_of_the_others(
         !octets.is_empty() && !octets.windows(7).any(|word| word == b"X-Shout")
     };
     assert_eq!(messages.iter().filter(unchanged).collect::<Vec<_>>(), [&messages[3], &messages[4]]);
+}
+
+#[test]
+fn what_others_left_beside_mail_in_a_folder_like_tmp_stops_nothing() {
+    if !is_root() {
+        return;
+    }
+    for left in [".lock", ".hsmime-journal", ".hsmime-partial", "a folder", "a link"] {
+        for user in [0, STRANGER] {
+            let (folder, home) = home();
+            chown(&home, Some(0), Some(0)).unwrap();
+            fs::set_permissions(&home, Permissions::from_mode(0o1777)).unwrap();
+            let input = home.join("mbox");
+            let path = beside(&input, if left.starts_with('.') { left } else { ".hsmime-partial" });
+            let theirs = folder.path().join("theirs");
+            match left {
+                "a folder" => {
+                    fs::create_dir(&path).unwrap();
+                    fs::write(&theirs, "x").unwrap();
+                    symlink(&theirs, path.join("link")).unwrap();
+                }
+                "a link" => symlink("one.eml", &path).unwrap(),
+                ".lock" => {
+                    let mut ended = Command::new("true").spawn().unwrap();
+                    ended.wait().unwrap();
+                    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+                    fs::write(&path, format!("{}:{host}", ended.id())).unwrap();
+                }
+                _ => {
+                    fs::write(&path, "x").unwrap();
+                    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+                }
+            }
+            lchown(&path, Some(user), Some(user)).unwrap();
+            run_with(&replacing(&[&input], false), &Shout).unwrap();
+            let named = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name());
+            let named: BTreeSet<_> = named.collect();
+            assert_eq!(named, ["mail", "mbox", "one.eml"].map(Into::into).into(), "{left} {user}");
+            assert!(left != "a folder" || theirs.exists());
+            assert_eq!(fs::metadata(&input).unwrap().uid(), OWNER);
+        }
+    }
 }
