@@ -46,21 +46,23 @@ impl Seen {
         Ok(seen)
     }
 
-    /// Fails where a link on the way is of somebody who has no say in what it leads to, as the kernel has it in `/tmp`
-    /// (`fs.protected_symlinks`).
+    /// For root, fails where a link on the way is of somebody who has no say in what it leads to, as the kernel has it in `/tmp`
+    /// (`fs.protected_symlinks`). In a folder where only root puts links, it is root's, whoever it belongs to. Who is not root
+    /// has no rights that others could make use of.
     pub(crate) fn of(input: &Path) -> Result<Self, BatchError> {
         let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
         let (target, links) = way(input).map_err(failed)?;
         let at = Beneath::of(Path::new("/")).and_then(|root| root.open(&target, OFlags::PATH));
         let metadata = at.and_then(|at| at.metadata()).map_err(failed)?;
-        let may = [0, geteuid().as_raw(), metadata.uid()];
-        match links.into_iter().find(|(_, user)| !may.contains(user)) {
+        let may = [0, overflow(), metadata.uid()];
+        let is_strange = |(link, user): &(PathBuf, u32)| !may.contains(user) && !is_only_roots(parent(link));
+        match links.into_iter().filter(|_| geteuid().is_root()).find(is_strange) {
             None if metadata.is_symlink() => Err(BatchError::Changed { path: target }),
             None => Ok(Self { given: input.to_owned(), target, metadata }),
             Some((link, user)) => Err(BatchError::Owner {
                 path: link,
                 problem: format!(
-                    "this is a link of {} to what belongs to {}; name {} itself, or have the link belong to you",
+                    "this is a link of {} to what belongs to {}; name {} itself, or have the link belong to root",
                     name(user),
                     name(metadata.uid()),
                     target.display()
@@ -285,6 +287,27 @@ impl Drop for Back {
             std::process::abort();
         }
     }
+}
+
+/// Whether only root puts anything into a folder.
+fn is_only_roots(folder: &Path) -> bool {
+    fs::symlink_metadata(folder).is_ok_and(|folder| {
+        folder.is_dir()
+            && folder.uid() == 0
+            && folder.mode() & 0o002 == 0
+            && (folder.mode() & 0o020 == 0 || folder.gid() == 0)
+    })
+}
+
+/// Whose is what belongs to a user that this process's namespace does not know, where there are such; else one that is nobody.
+fn overflow() -> u32 {
+    let is_partial = |map: &str| {
+        let counts = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+        counts.sum::<u64>() < u64::from(u32::MAX)
+    };
+    let user = || fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?.trim().parse().ok();
+    let is_namespace = fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_partial(&map));
+    is_namespace.then(user).flatten().unwrap_or(0)
 }
 
 /// What a path leads to, and the links that it leads through, each with its owner.

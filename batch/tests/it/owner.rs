@@ -288,15 +288,25 @@ fn a_link_of_one_user_to_the_mail_of_another_is_not_followed() {
         let link = folder.path().join(link);
         symlink(home.join(name), &link).unwrap();
         let input = if name.is_empty() { link.join("mbox") } else { link.clone() };
-        for (user, is_followed) in [(STRANGER, false), (OWNER, true), (0, true)] {
+        let holder = link.parent().unwrap();
+        // Where only root puts links, it is root who put it there.
+        for (user, of_folder, mode, is_followed) in [
+            (STRANGER, STRANGER, 0o755, false),
+            (STRANGER, 0, 0o777, false),
+            (STRANGER, 0, 0o755, true),
+            (OWNER, STRANGER, 0o755, true),
+            (0, STRANGER, 0o755, true),
+        ] {
             lchown(&link, Some(user), None).unwrap();
+            chown(holder, Some(of_folder), None).unwrap();
+            fs::set_permissions(holder, Permissions::from_mode(mode)).unwrap();
             for options in [
                 replacing(&[&input], false),
-                options(&[&input], &folder.path().join(format!("out{user}{name}"))),
+                options(&[&input], &folder.path().join(format!("out{user}{of_folder}{name}"))),
             ] {
                 let before = files(&home);
                 let ran = run_with(&options, &Shout);
-                assert_eq!(ran.is_ok(), is_followed, "{name} {user}");
+                assert_eq!(ran.is_ok(), is_followed, "{name} {user} {of_folder} {mode:o}");
                 if let Err(stopped) = ran {
                     let error = stopped.error.to_string();
                     assert!(error.contains("link of user 4712"), "{error}");
