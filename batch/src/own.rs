@@ -10,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::unistd::geteuid;
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{Mode, OFlags, fstatfs},
     io::Errno,
 };
 
 use crate::{
-    output::{new_file, with_suffix},
+    output::{new_file, parent, with_suffix},
     owner,
 };
 
@@ -30,10 +31,12 @@ pub(crate) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     Ok(file)
 }
 
-/// The same of what a run began, by its inode: there may be another one of ours, which its folder's owner has given this name.
+/// The same of what a run began. Where somebody else has a say in the folder, by its inode: there may be another one of ours,
+/// which he has given this name. Elsewhere the number may have changed: not all file systems keep it.
 pub(crate) fn open_begun(path: &Path, flags: OFlags, inode: u64) -> io::Result<File> {
     let opened = open(path, flags).and_then(|file| {
-        if file.metadata()?.ino() != inode && shown_instead(path).is_none() {
+        let is_another = file.metadata()?.ino() != inode;
+        if is_another && others_may_rename(&file, path) && shown_instead(path).is_none() {
             return Err(unused("not the file that the run began"));
         }
         Ok(file)
@@ -78,6 +81,27 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Other && error.raw_os_error().is_none()
 }
 
+/// Whether somebody else may put another file in this one's place. Who is not root has no other one there that he could not open
+/// himself, where it is a file system of some user's that makes its numbers up.
+fn others_may_rename(file: &File, path: &Path) -> bool {
+    if owner::is_acting() {
+        return true;
+    }
+    let is_made_up = || fstatfs(file).is_ok_and(|system| system.f_type == FUSE);
+    if !geteuid().is_root() && is_made_up() {
+        return false;
+    }
+    let ours = [0, owner::user(), owner::overflow()];
+    let holder = parent(path);
+    !holder.ancestors().all(|folder| {
+        fs::symlink_metadata(folder).is_ok_and(|metadata| {
+            // What is ours in a folder like /tmp stays there.
+            let is_kept = folder != holder && metadata.mode() & 0o1000 != 0;
+            ours.contains(&metadata.uid()) && (is_kept || metadata.mode() & 0o022 == 0)
+        })
+    })
+}
+
 /// What a file of ours shows here that is not its user or not its mode: some file systems keep neither, nor do all of these give a
 /// file the same number again.
 fn shown_instead(path: &Path) -> Option<Metadata> {
@@ -115,6 +139,8 @@ fn open_file(path: &Path, flags: OFlags) -> io::Result<Result<File, &'static str
     Ok(if file.metadata()?.is_file() { Ok(file) } else { Err("no file") })
 }
 
+/// `FUSE_SUPER_MAGIC` in `linux/magic.h`.
+const FUSE: rustix::fs::FsWord = 0x6573_5546;
 /// What the name of a file ends in that is there for an instant.
 const PROBE: &str = ".probe";
 /// Longer than the kernel leaves a lease to whom it was asked back of (`fs.lease-break-time`, 45 s).

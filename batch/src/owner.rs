@@ -300,7 +300,7 @@ fn is_only_roots(folder: &Path) -> bool {
 }
 
 /// Whose is what belongs to a user that this process's namespace does not know, where there are such; else one that is nobody.
-fn overflow() -> u32 {
+pub(crate) fn overflow() -> u32 {
     let is_partial = |map: &str| {
         let counts = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
         counts.sum::<u64>() < u64::from(u32::MAX)

@@ -62,8 +62,11 @@ fn what_was_begun_is_gone_on_with_through_no_link_or_other_name_of_what_is_someb
             "link" => symlink(&other, &partial).unwrap(),
             "hard link" => fs::hard_link(&other, &partial).unwrap(),
             "folder" => fs::create_dir(&partial).unwrap(),
-            // Its folder's owner may rename what he may not read.
-            _ => fs::rename(&other, &partial).unwrap(),
+            // Who may write to its folder may rename what he may not read.
+            _ => {
+                fs::rename(&other, &partial).unwrap();
+                fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+            }
         }
         let rights = fs::metadata(if other.exists() { &other } else { &partial }).unwrap().mode();
         replace(&mbox, true).unwrap_err();
@@ -80,6 +83,20 @@ fn what_was_begun_is_gone_on_with_through_no_link_or_other_name_of_what_is_someb
         replace(&mbox, true).unwrap();
         assert!(fs::read(&mbox).unwrap() != sample_mbox(3_000));
     }
+}
+
+#[test]
+fn what_was_begun_may_be_another_file_where_nobody_else_can_have_put_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mbox, _) = stopped(folder.path());
+    let (partial, copy) = (beside(&mbox, "partial"), folder.path().join("copy"));
+    // As on a file system that gives it another number when it is mounted again.
+    fs::copy(&partial, &copy).unwrap();
+    fs::rename(&copy, &partial).unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o775)).unwrap();
+    replace(&mbox, true).unwrap_err();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    replace(&mbox, true).unwrap();
 }
 
 #[test]
