@@ -31,6 +31,11 @@ impl Beneath {
         Ok(Self { root: root.to_owned(), open })
     }
 
+    /// Of one that is open.
+    pub(crate) fn of_open(root: &Path, open: &File) -> io::Result<Self> {
+        Ok(Self { root: root.to_owned(), open: open.try_clone()?.into() })
+    }
+
     /// Opens a file or a folder.
     pub(crate) fn open(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         self.open_with(path, flags, Mode::empty())

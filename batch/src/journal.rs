@@ -92,7 +92,7 @@ pub(crate) struct Checkpoint {
     pub(crate) inputs: Vec<String>,
     /// How long the output is, if it is one file.
     pub(crate) output: Option<u64>,
-    /// And which one: who may rename things beside it must not have another one taken for it.
+    /// And which one, or which folder: who may rename things beside it must not have another one taken for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) inode: Option<u64>,
     /// Which files of the output were added since the checkpoint before, below its root; their octets in base64.

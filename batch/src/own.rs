@@ -49,7 +49,33 @@ pub(crate) fn open_begun(path: &Path, flags: OFlags, inode: u64) -> io::Result<F
     })
 }
 
-/// The same of one that we wrote ourselves, as nobody else can have done: it is of the user as whom this thread makes files.
+/// Opens the folder that a run made, or that one began which left this number. Where somebody else may put another one in its
+/// place: through no link, and only that.
+pub(crate) fn open_made_folder(path: &Path, inode: Option<u64>) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !others_may_rename(&folder, path) {
+        return Ok(folder);
+    }
+    let (made, there) = (folder.metadata()?, fs::symlink_metadata(path)?);
+    let is_it = (made.dev(), made.ino()) == (there.dev(), there.ino())
+        && made.uid() == owner::user()
+        && inode.is_none_or(|inode| inode == made.ino());
+    if !is_it && (there.is_symlink() || shown_instead(path).is_none()) {
+        let words = "not the folder that the run began: it is not used; look what it is, and remove it and the journal to \
+                     begin anew";
+        return Err(io::Error::other(words));
+    }
+    Ok(folder)
+}
+
+/// The number of what is open.
+pub(crate) fn inode(open: &File) -> Option<u64> {
+    open.metadata().ok().map(|metadata| metadata.ino())
+}
+
+/// Opens a file beside an archive that we wrote ourselves, as nobody else can have done: it is of the user as whom this thread
+/// makes files.
 pub(crate) fn open_our_own(path: &Path, flags: OFlags) -> io::Result<File> {
     let file = open(path, flags)?;
     let metadata = file.metadata()?;

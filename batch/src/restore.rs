@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
 };
 
-use crate::{done::Done, error::BatchError};
+use rustix::fs::OFlags;
+
+use crate::{beneath::Beneath, done::Done, error::BatchError};
 
 /// What lies in these folders of an unfinished output, and in those of which the journal tells, and is not in the
 /// journal is removed, and files that had grown since end where the journal says: the run did these messages without
@@ -15,34 +17,37 @@ use crate::{done::Done, error::BatchError};
 /// which the journal tells.
 pub(crate) fn restore<'a>(
     root: &Path,
+    held: &File,
     folders: impl IntoIterator<Item = &'a Path>,
     done: &'a Done,
 ) -> Result<(), BatchError> {
+    let beneath = Beneath::of_open(root, held);
+    let beneath = beneath.map_err(|source| BatchError::Write { path: root.to_owned(), source })?;
     let mut found = 0;
     let told = done.outputs.iter().chain(done.lengths.keys());
     let folders: BTreeSet<&Path> = folders.into_iter().chain(told.filter_map(|file| file.parent())).collect();
     for folder in folders {
         let path = root.join(folder);
         let failed = |source| BatchError::Write { path: path.clone(), source };
-        let entries = match fs::read_dir(&path) {
+        let entries = match beneath.names(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries.map_err(failed)?,
         };
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            if entry.file_type().map_err(failed)?.is_dir() {
-                continue;
-            }
-            let below = folder.join(entry.file_name());
-            let restored = match done.lengths.get(&below) {
-                Some(length) => cut(&entry.path(), *length),
-                None if done.outputs.contains(&below) => Ok(()),
+        for (name, _) in entries {
+            let (below, path) = (folder.join(&name), path.join(&name));
+            let failed = |source| BatchError::Write { path: path.clone(), source };
+            match done.lengths.get(&below) {
+                Some(length) => {
+                    let file = beneath.open(&path, OFlags::WRONLY | OFlags::NONBLOCK);
+                    file.and_then(|file| cut_file(&file, *length)).map_err(failed)?;
+                }
+                None if done.outputs.contains(&below) => {}
+                None if beneath.metadata(&path).map_err(failed)?.is_dir() => continue,
                 None => {
-                    fs::remove_file(entry.path()).map_err(failed)?;
+                    beneath.remove(&path).map_err(failed)?;
                     continue;
                 }
-            };
-            restored.map_err(|source| BatchError::Write { path: entry.path(), source })?;
+            }
             found += 1;
         }
     }
@@ -55,11 +60,6 @@ pub(crate) fn restore<'a>(
 }
 
 /// Has a file end where it is known to be good.
-pub(crate) fn cut(path: &Path, length: u64) -> io::Result<()> {
-    cut_file(&File::options().write(true).open(path)?, length)
-}
-
-/// The same for one that is open.
 pub(crate) fn cut_file(file: &File, length: u64) -> io::Result<()> {
     match file.metadata()?.len() {
         there if there < length => Err(io::Error::other("it is shorter than its journal says")),
@@ -84,6 +84,8 @@ pub(crate) fn durable_length(root: &Path, below: &str) -> Result<Option<(PathBuf
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn done(outputs: &[&str], lengths: &[(&str, u64)]) -> Done {
@@ -108,7 +110,8 @@ mod tests {
             fs::write(path(name), "a").unwrap();
         }
         let known = done(&["cur/known", "of-before/cur/known"], &[("grown", 4)]);
-        restore(folder.path(), folders(), &known).unwrap();
+        let held = File::open(folder.path()).unwrap();
+        restore(folder.path(), &held, folders(), &known).unwrap();
         // and all the same only what is known stays there.
         assert!(path("of-before/cur/known").exists() && !path("of-before/cur/unknown").exists());
         assert_eq!(fs::read_to_string(path("grown")).unwrap(), "abcd");
@@ -118,7 +121,7 @@ mod tests {
         for short in
             [done(&["cur/known", "cur/gone"], &[("grown", 4)]), done(&["cur/known"], &[("grown", 5)])]
         {
-            let refused = restore(folder.path(), folders(), &short).unwrap_err();
+            let refused = restore(folder.path(), &held, folders(), &short).unwrap_err();
             assert!(matches!(refused, BatchError::Write { .. }), "{refused}");
         }
         assert_eq!(fs::read_to_string(path("grown")).unwrap(), "abcd");

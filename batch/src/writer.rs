@@ -135,7 +135,8 @@ impl<'a> Writer<'a> {
                 (next.output, next.inode, next.missing) =
                     (Some(durable.length), Some(durable.inode), missing);
             }
-            Some(Mark::Files { added, lengths }) => {
+            Some(Mark::Files { folder, added, lengths }) => {
+                next.inode = folder;
                 next.outputs = added.iter().map(|path| journal::output_name(path)).collect();
                 let lengths = lengths.iter();
                 next.lengths = lengths.map(|(path, length)| (journal::output_name(path), *length)).collect();

@@ -16,6 +16,7 @@ use crate::{
     error::BatchError,
     flusher::Flusher,
     output::{self, sync_folder},
+    own,
 };
 
 /// What is written into `tmp`, and not yet in its folder.
@@ -40,12 +41,17 @@ pub(super) struct Pending {
 
 impl Batch {
     /// For files below `root`, which nobody else may write with this program.
-    pub(super) fn new(root: &Path) -> Result<Self, BatchError> {
+    pub(super) fn new(root: &Path, inode: Option<u64>) -> Result<Self, BatchError> {
         let failed = |source| BatchError::Write { path: root.to_owned(), source };
-        let open = File::open(root).map_err(failed)?;
+        let open = own::open_made_folder(root, inode).map_err(failed)?;
         output::lock(&open).map_err(failed)?;
         let flusher = Flusher::of_all(root);
         Ok(Self { path: root.to_owned(), root: open, pending: Vec::new(), octets: 0, flusher })
+    }
+
+    /// The root, as it was opened.
+    pub(super) fn root(&self) -> &File {
+        &self.root
     }
 
     /// Takes one more file. True if there are many now.

@@ -20,6 +20,7 @@ use crate::{
     form::{Form, Kept},
     large::{Incoming, PREAMBLE, attach, beside, beside_octets},
     output::{Copied, Place, new_file},
+    own,
     pipeline::{Mark, Outgoing, Sink},
     restore::{durable_length, restore},
     stored::{Frame, Large},
@@ -44,22 +45,22 @@ impl MaildirDelivery {
     pub fn create(place: Place, time: Option<SystemTime>) -> Result<Self, BatchError> {
         place.clear()?;
         make_folders(place.partial(), &[PathBuf::new()])?;
-        Self::open(place, time)
+        Self::open(place, time, None)
     }
 
     /// Goes on with a Maildir that an earlier run began.
     pub(crate) fn resume(place: Place, time: Option<SystemTime>, done: &Done) -> Result<Self, BatchError> {
-        let mut sink = Self::open(place, time)?;
+        let mut sink = Self::open(place, time, done.last.inode)?;
         let root = Path::new("");
         let [cur, new, tmp] = parts(root);
-        restore(sink.place.partial(), [root, &cur, &new, &tmp], done)?;
+        restore(sink.place.partial(), sink.batch.root(), [root, &cur, &new, &tmp], done)?;
         // The next name is that of an uninterrupted run.
         sink.count = done.outputs.len() as u64;
         Ok(sink)
     }
 
-    fn open(place: Place, time: Option<SystemTime>) -> Result<Self, BatchError> {
-        let batch = Batch::new(place.partial())?;
+    fn open(place: Place, time: Option<SystemTime>, inode: Option<u64>) -> Result<Self, BatchError> {
+        let batch = Batch::new(place.partial(), inode)?;
         let time = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let time = time.map_or(0, |since| since.as_secs());
         Ok(Self { place, time, host: host(), count: 0, batch, added: Vec::new() })
@@ -131,7 +132,11 @@ impl Sink for MaildirDelivery {
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         self.batch.commit()?;
         let lengths = durable_length(self.place.partial(), PREAMBLE)?.into_iter().collect();
-        Ok(Some(Mark::Files { added: std::mem::take(&mut self.added), lengths }))
+        Ok(Some(Mark::Files {
+            folder: own::inode(self.batch.root()),
+            added: std::mem::take(&mut self.added),
+            lengths,
+        }))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

@@ -388,7 +388,7 @@ impl Sink for MaildirReplacer {
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         self.commit()?;
-        Ok(Some(Mark::Files { added: std::mem::take(&mut self.added), lengths: Vec::new() }))
+        Ok(Some(Mark::Files { folder: None, added: std::mem::take(&mut self.added), lengths: Vec::new() }))
     }
 
     fn noted(&mut self) -> Result<(), BatchError> {

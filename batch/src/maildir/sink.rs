@@ -24,6 +24,7 @@ use crate::{
     done::Done,
     error::BatchError,
     output::{Copied, Place, copy_all, new_file},
+    own,
     pipeline::{Mark, Outgoing, Sink},
     restore::restore,
     stored::Large,
@@ -48,20 +49,20 @@ impl MaildirSink {
     pub fn create(place: Place, input: &Path, tree: Tree) -> Result<Self, BatchError> {
         place.clear()?;
         make_folders(place.partial(), &tree.folders)?;
-        let batch = Batch::new(place.partial())?;
+        let batch = Batch::new(place.partial(), None)?;
         let twins = twins(&beneath(input)?, &folders(input, &tree))?;
         Ok(Self { place, input: input.to_owned(), tree, batch, twins, added: Vec::new() })
     }
 
     /// Goes on with a Maildir that an earlier run began.
     pub(crate) fn resume(place: Place, input: &Path, tree: Tree, done: &Done) -> Result<Self, BatchError> {
-        let batch = Batch::new(place.partial())?;
+        let batch = Batch::new(place.partial(), done.last.inode)?;
         // There may be folders that came since.
         make_folders(place.partial(), &tree.folders)?;
         let gone = done.folders_gone();
         let folders = tree.folders.iter().map(PathBuf::as_path).chain(gone);
         let parts: Vec<PathBuf> = folders.flat_map(parts).collect();
-        restore(place.partial(), parts.iter().map(PathBuf::as_path), done)?;
+        restore(place.partial(), batch.root(), parts.iter().map(PathBuf::as_path), done)?;
         let twins = twins(&beneath(input)?, &self::folders(input, &tree))?;
         Ok(Self { place, input: input.to_owned(), tree, batch, twins, added: Vec::new() })
     }
@@ -145,7 +146,11 @@ impl Sink for MaildirSink {
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         self.batch.commit()?;
-        Ok(Some(Mark::Files { added: std::mem::take(&mut self.added), lengths: Vec::new() }))
+        Ok(Some(Mark::Files {
+            folder: own::inode(self.batch.root()),
+            added: std::mem::take(&mut self.added),
+            lengths: Vec::new(),
+        }))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 
 use super::{Variant, begins_header, converted, with_length};
 use crate::{
+    beneath::Beneath,
     compress::{Compression, Durable, Encoder},
     digest::{CopyError, Summed, Tally},
     done::Done,
@@ -36,8 +37,8 @@ pub struct MboxSink {
     current: Option<Current>,
     /// Files that were ended since somebody asked, below the root, and their lengths.
     ended: Vec<(PathBuf, u64)>,
-    /// Keeps another run away.
-    _lock: File,
+    /// The file, or the root. Keeps another run away.
+    held: File,
 }
 
 /// The file that is being written.
@@ -88,7 +89,7 @@ impl MboxSink {
         let opened = file.try_clone().and_then(|held| Ok((held, Encoder::new(file, compression, frame)?)));
         let (held, to) = opened.map_err(|source| BatchError::Write { path: path.clone(), source })?;
         let current = Some(Current { path, to, missing: Vec::new() });
-        Ok(Self { place, variant, folders: None, current, ended: Vec::new(), _lock: held })
+        Ok(Self { place, variant, folders: None, current, ended: Vec::new(), held })
     }
 
     /// Begins a folder with a file for each folder of the Maildir at `input`.
@@ -125,7 +126,8 @@ impl MboxSink {
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(true);
         builder.create(root).map_err(|source| failed(root, source))?;
-        let held = File::open(root).map_err(|source| failed(root, source))?;
+        let inode = done.and_then(|done| done.last.inode);
+        let held = own::open_made_folder(root, inode).map_err(|source| failed(root, source))?;
         lock(&held).map_err(|source| failed(root, source))?;
         let files: Vec<PathBuf> = folders.iter().map(|folder| file_for(folder)).collect();
         if let Some(done) = done {
@@ -137,7 +139,7 @@ impl MboxSink {
                 .chain(gone)
                 .filter_map(|file| file.parent().map(Path::to_owned))
                 .collect();
-            restore(root, above.iter().map(PathBuf::as_path), done)?;
+            restore(root, &held, above.iter().map(PathBuf::as_path), done)?;
         }
         for path in files.iter().map(|file| root.join(file)) {
             // One that is not there is empty.
@@ -151,7 +153,7 @@ impl MboxSink {
         let known = done.into_iter().flat_map(|done| done.lengths.keys().cloned());
         let files: BTreeSet<PathBuf> = files.into_iter().chain(known).collect();
         let folders = Some((input.to_owned(), files.into_iter().collect()));
-        Ok(Self { place, variant, folders, current: None, ended: Vec::new(), _lock: held })
+        Ok(Self { place, variant, folders, current: None, ended: Vec::new(), held })
     }
 
     /// Turns to the file in which a message of this origin belongs.
@@ -164,7 +166,8 @@ impl MboxSink {
             let path = self.place.partial().join(file_for(below));
             if self.current.as_ref().is_none_or(|current| current.path != path) {
                 self.end_file()?;
-                let file = File::options().append(true).open(&path);
+                let beneath = Beneath::of_open(self.place.partial(), &self.held);
+                let file = beneath.and_then(|root| root.open(&path, OFlags::WRONLY | OFlags::APPEND));
                 let to = file.and_then(|file| Encoder::new(file, None, 0));
                 let to = to.map_err(|source| BatchError::Write { path: path.clone(), source })?;
                 self.current = Some(Current { path, to, missing: Vec::new() });
@@ -381,7 +384,7 @@ impl Sink for MboxSink {
         {
             lengths.push((below.to_owned(), length));
         }
-        Ok(Some(Mark::Files { added: Vec::new(), lengths }))
+        Ok(Some(Mark::Files { folder: own::inode(&self.held), added: Vec::new(), lengths }))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

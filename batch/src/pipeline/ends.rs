@@ -123,6 +123,8 @@ pub enum Mark {
     },
     /// A folder.
     Files {
+        /// Its number, where it is one that the run made.
+        folder: Option<u64>,
         /// Files, below its root, that were added since the last mark.
         added: Vec<PathBuf>,
         /// Files that grow, and how long they are; those that did not grow since the last mark need not be named.

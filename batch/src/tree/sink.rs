@@ -19,6 +19,7 @@ use crate::{
     form::{Form, Kept},
     large::{Incoming, PREAMBLE, attach, beside, beside_octets},
     output::{Copied, Place, copy_all, lock, new_file},
+    own,
     pipeline::{Mark, Outgoing, Sink},
     restore::{durable_length, restore},
     stored::{Frame, Large},
@@ -58,7 +59,7 @@ impl TreeSink {
         folders: &[PathBuf],
     ) -> Result<Self, BatchError> {
         place.clear()?;
-        Self::open(place, input, naming, folders)
+        Self::open(place, input, naming, folders, None)
     }
 
     /// Goes on with a tree that an earlier run began.
@@ -69,21 +70,28 @@ impl TreeSink {
         folders: &[PathBuf],
         done: &Done,
     ) -> Result<Self, BatchError> {
-        let mut sink = Self::open(place, input, naming, folders)?;
+        let mut sink = Self::open(place, input, naming, folders, done.last.inode)?;
         let root = std::iter::once(Path::new(""));
         let below = folders.iter().map(PathBuf::as_path).filter(|folder| !folder.as_os_str().is_empty());
-        restore(sink.place.partial(), root.chain(below).chain(done.folders_gone()), done)?;
+        restore(sink.place.partial(), &sink.root, root.chain(below).chain(done.folders_gone()), done)?;
         // The next number is that of an uninterrupted run.
         sink.count = done.outputs.len() as u64;
         Ok(sink)
     }
 
-    fn open(place: Place, input: &Path, naming: Naming, folders: &[PathBuf]) -> Result<Self, BatchError> {
+    fn open(
+        place: Place,
+        input: &Path,
+        naming: Naming,
+        folders: &[PathBuf],
+        inode: Option<u64>,
+    ) -> Result<Self, BatchError> {
         let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(true);
         builder.create(place.partial()).map_err(|source| failed(place.partial(), source))?;
-        let root = File::open(place.partial()).map_err(|source| failed(place.partial(), source))?;
+        let root = own::open_made_folder(place.partial(), inode)
+            .map_err(|source| failed(place.partial(), source))?;
         lock(&root).map_err(|source| failed(place.partial(), source))?;
         for folder in folders {
             let path = place.partial().join(folder);
@@ -213,7 +221,11 @@ impl Sink for TreeSink {
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         self.sync()?;
         let lengths = durable_length(self.place.partial(), PREAMBLE)?.into_iter().collect();
-        Ok(Some(Mark::Files { added: std::mem::take(&mut self.added), lengths }))
+        Ok(Some(Mark::Files {
+            folder: own::inode(&self.root),
+            added: std::mem::take(&mut self.added),
+            lengths,
+        }))
     }
 
     fn finish(&mut self) -> Result<(), BatchError> {

@@ -15,6 +15,8 @@ use std::{
 };
 
 use batch::{
+    archive::Format,
+    mbox::Variant,
     report::Report,
     run::{Journaling, Options, Output, run},
     task::{Done, Failed, Task, Work},
@@ -351,6 +353,68 @@ fn a_message_that_is_not_its_maildirs_owners_fails_and_stops_none_of_the_others(
         !octets.is_empty() && !octets.windows(7).any(|word| word == b"X-Shout")
     };
     assert_eq!(messages.iter().filter(unchanged).collect::<Vec<_>>(), [&messages[3], &messages[4]]);
+}
+
+#[test]
+fn no_other_folder_is_gone_on_with_than_the_one_that_roots_run_made_in_anothers() {
+    if !is_root() {
+        return;
+    }
+    for (name, format) in [
+        ("mail", None),
+        ("mbox", Some(Format::Eml)),
+        ("mbox", Some(Format::Maildir)),
+        ("mail", Some(Format::Mbox(Variant::Mboxrd))),
+    ] {
+        let (folder, home) = home();
+        let input = home.join(name);
+        maildir_folder(&home.join("mail/.Sent"), 0);
+        let out = home.join("out");
+        let output = match format {
+            None => Output::Path(out.clone()),
+            Some(format) => Output::Converted(out.clone(), format),
+        };
+        let writing = |resume| Options { output: output.clone(), ..replacing(&[&input], resume) };
+        let stopping = Stopping(AtomicBool::new(false));
+        let options = Options { jobs: 1, room: 1 << 16, ..writing(false) };
+        let stopped = run(&options, &stopping, Report::none(), &stopping.0).unwrap_err();
+        assert!(stopped.resumable, "{stopped:?}");
+        let (partial, away) = (beside(&out, ".hsmime-partial"), home.join("away"));
+        let secrets = folder.path().join("secrets");
+        for part in ["", "cur", "new", "tmp"] {
+            fs::create_dir_all(secrets.join(part)).unwrap();
+            fs::write(secrets.join(part).join("key"), "secret").unwrap();
+        }
+        let before = files(&secrets);
+        fs::rename(&partial, &away).unwrap();
+        for what in ["his", "link", "root's"] {
+            match what {
+                "his" => {
+                    fs::create_dir(&partial).unwrap();
+                    symlink(secrets.join("cur"), partial.join("cur")).unwrap();
+                    give(&partial, OWNER);
+                }
+                "link" => symlink(&secrets, &partial).unwrap(),
+                _ => fs::rename(&secrets, &partial).unwrap(),
+            }
+            let stopped = run_with(&writing(true), &Shout).err().unwrap();
+            let error = format!("{:#}", anyhow::Error::from(stopped.error));
+            assert!(error.contains("not the folder that the run began"), "{what}: {error}");
+            let of_root = if what == "root's" { &partial } else { &secrets };
+            let after = files(of_root);
+            assert_eq!(after, before, "{what}");
+            match what {
+                "his" => fs::remove_dir_all(&partial).unwrap(),
+                "link" => fs::remove_file(&partial).unwrap(),
+                _ => fs::rename(&partial, &secrets).unwrap(),
+            }
+        }
+        fs::rename(&away, &partial).unwrap();
+        run_with(&writing(true), &Shout).unwrap();
+        let of = |text: &Vec<u8>| text.windows(7).filter(|word| *word == b"X-Shout").count();
+        let shouted: usize = files(&out).values().map(of).sum();
+        assert_eq!(shouted, 50, "{format:?}");
+    }
 }
 
 #[test]
