@@ -46,6 +46,12 @@ impl Beneath {
         self.open_with(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR)
     }
 
+    /// Opens a file to add to it; one that nobody else may read, if there is none.
+    pub(crate) fn append(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
+        self.open_with(path, flags, Mode::RUSR | Mode::WUSR)
+    }
+
     /// Makes a folder.
     pub(crate) fn make_folder(&self, path: &Path, mode: u32) -> io::Result<()> {
         self.at(path, |folder, name| mkdirat(folder, name, Mode::from_raw_mode(mode)))

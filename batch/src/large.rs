@@ -3,12 +3,12 @@
 use std::{
     fs::{File, FileTimes},
     io::{self, BufRead, BufReader, Read, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use crate::{
     attributes::{Attributes, set_extended},
+    beneath::Beneath,
     digest::{CopyError, Summed, Tally},
     error::BatchError,
     form::{FROM_LINE, Kept, kept, parts},
@@ -116,21 +116,21 @@ fn around(frame: Frame) -> (usize, usize) {
 }
 
 /// Keeps what is before the first message of an mbox in a file beside the messages.
-pub(crate) fn beside(path: &Path, large: Large) -> Result<Copied, BatchError> {
-    let failed = |source| BatchError::Write { path: path.to_owned(), source };
-    let mut file = open_beside(path).map_err(failed)?;
+pub(crate) fn beside(root: &Path, held: &File, large: Large) -> Result<Copied, BatchError> {
+    let failed = |source| BatchError::Write { path: root.join(PREAMBLE), source };
+    let mut file = open_beside(root, held).map_err(failed)?;
     copy_all(large, &mut file).map_err(|error| error.unwrap_or_else(failed))
 }
 
 /// The same for a message that is none, but a server's data.
-pub(crate) fn beside_octets(path: &Path, octets: &[u8]) -> Result<(), BatchError> {
-    let failed = |source| BatchError::Write { path: path.to_owned(), source };
-    open_beside(path).and_then(|mut file| file.write_all(octets)).map_err(failed)
+pub(crate) fn beside_octets(root: &Path, held: &File, octets: &[u8]) -> Result<(), BatchError> {
+    let failed = |source| BatchError::Write { path: root.join(PREAMBLE), source };
+    open_beside(root, held).and_then(|mut file| file.write_all(octets)).map_err(failed)
 }
 
-/// Nobody else may read it.
-fn open_beside(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).mode(0o600).open(path)
+/// In the output's root as it was opened. Nobody else may read it.
+fn open_beside(root: &Path, held: &File) -> io::Result<File> {
+    Beneath::of_open(root, held)?.append(&root.join(PREAMBLE))
 }
 
 /// The name of the file with what was before the first message of an mbox.

@@ -69,9 +69,15 @@ pub(crate) fn cut_file(file: &File, length: u64) -> io::Result<()> {
 }
 
 /// A file of an output that grows, and its length now that it is durable; nothing if there is none.
-pub(crate) fn durable_length(root: &Path, below: &str) -> Result<Option<(PathBuf, u64)>, BatchError> {
+pub(crate) fn durable_length(
+    root: &Path,
+    held: &File,
+    below: &str,
+) -> Result<Option<(PathBuf, u64)>, BatchError> {
     let path = root.join(below);
-    let length = match File::open(&path) {
+    let opened = Beneath::of_open(root, held)
+        .and_then(|beneath| beneath.open(&path, OFlags::RDONLY | OFlags::NONBLOCK));
+    let length = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.and_then(|file| {
             file.sync_all()?;

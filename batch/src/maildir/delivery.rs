@@ -107,14 +107,14 @@ impl Sink for MaildirDelivery {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
         let octets = outgoing.octets;
         if outgoing.place.frame != Frame::File {
-            return beside_octets(&self.place.partial().join(PREAMBLE), octets);
+            return beside_octets(self.place.partial(), self.batch.root(), octets);
         }
         self.deliver(|file| file.write_new(octets).map_err(Err), &outgoing.place.kept).map(|_| ())
     }
 
     fn copy(&mut self, large: Large) -> Result<Copied, BatchError> {
         let Some((frame, len)) = large.message else {
-            return beside(&self.place.partial().join(PREAMBLE), large);
+            return beside(self.place.partial(), self.batch.root(), large);
         };
         let incoming = Incoming::open(large, frame, len)?;
         let kept = incoming.kept();
@@ -131,7 +131,8 @@ impl Sink for MaildirDelivery {
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         self.batch.commit()?;
-        let lengths = durable_length(self.place.partial(), PREAMBLE)?.into_iter().collect();
+        let lengths =
+            durable_length(self.place.partial(), self.batch.root(), PREAMBLE)?.into_iter().collect();
         Ok(Some(Mark::Files {
             folder: own::inode(self.batch.root()),
             added: std::mem::take(&mut self.added),

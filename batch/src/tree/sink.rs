@@ -186,7 +186,7 @@ impl Sink for TreeSink {
         let place = outgoing.place;
         let (kept, rights) = (&place.kept, self.place.rights());
         if place.frame != Frame::File {
-            return beside_octets(&self.place.partial().join(PREAMBLE), outgoing.octets);
+            return beside_octets(self.place.partial(), &self.root, outgoing.octets);
         }
         self.write(&place.origin.file, |file| {
             direct::write_all(file, outgoing.octets).map_err(Err)?;
@@ -200,7 +200,7 @@ impl Sink for TreeSink {
         let origin = large.origin.file.clone();
         let (attributes, rights) = (large.attributes.clone(), self.place.rights());
         match large.message {
-            None => beside(&self.place.partial().join(PREAMBLE), large),
+            None => beside(self.place.partial(), &self.root, large),
             Some((Frame::File, _)) => self.write(&origin, |file| {
                 let copied = copy_all(large, file)?;
                 attributes.as_ref().map_or(Ok(()), |from| from.carry_over(file, rights)).map_err(Err)?;
@@ -220,7 +220,7 @@ impl Sink for TreeSink {
 
     fn checkpoint(&mut self) -> Result<Option<Mark>, BatchError> {
         self.sync()?;
-        let lengths = durable_length(self.place.partial(), PREAMBLE)?.into_iter().collect();
+        let lengths = durable_length(self.place.partial(), &self.root, PREAMBLE)?.into_iter().collect();
         Ok(Some(Mark::Files {
             folder: own::inode(&self.root),
             added: std::mem::take(&mut self.added),
