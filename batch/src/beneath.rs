@@ -57,6 +57,18 @@ impl Beneath {
         self.at(path, |folder, name| mkdirat(folder, name, Mode::from_raw_mode(mode)))
     }
 
+    /// Makes a folder, and those above it, where there are none.
+    pub(crate) fn make_folders(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let above = path.ancestors().take_while(|above| *above != self.root && above.starts_with(&self.root));
+        for folder in above.collect::<Vec<_>>().into_iter().rev() {
+            match self.make_folder(folder, mode) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// What is told of a file or a folder; of a link, what is told of itself.
     pub(crate) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.open(path, OFlags::PATH)?.metadata()

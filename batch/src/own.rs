@@ -74,6 +74,17 @@ pub(crate) fn inode(open: &File) -> Option<u64> {
     open.metadata().ok().map(|metadata| metadata.ino())
 }
 
+/// Whether a name still leads to a folder that is held.
+pub(crate) fn check_still(held: &File, path: &Path) -> io::Result<()> {
+    let (is, was) = (fs::symlink_metadata(path)?, held.metadata()?);
+    if (is.dev(), is.ino()) == (was.dev(), was.ino()) {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "it is not the folder that the run made any more: somebody put another in its place",
+    ))
+}
+
 /// Opens a file beside an archive that we wrote ourselves, as nobody else can have done: it is of the user as whom this thread
 /// makes files.
 pub(crate) fn open_our_own(path: &Path, flags: OFlags) -> io::Result<File> {

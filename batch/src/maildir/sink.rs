@@ -5,9 +5,9 @@
 use std::{
     collections::HashSet,
     ffi::OsStr,
-    fs::{self, DirBuilder, File},
+    fs::{DirBuilder, File, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -20,6 +20,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
+    beneath::Beneath,
     direct,
     done::Done,
     error::BatchError,
@@ -121,6 +122,27 @@ pub(super) fn parts(folder: &Path) -> [PathBuf; 3] {
     ["cur", "new", "tmp"].map(|part| folder.join(part))
 }
 
+/// Copies a file that is no message, in place of what an earlier run has left of it.
+fn copy_kept(given: &Beneath, from: &Path, made: &Beneath, to: &Path) -> Result<(), BatchError> {
+    let unread = |source| BatchError::Read { origin: from.display().to_string(), source };
+    let mut read = given.open(from, OFlags::RDONLY | OFlags::NONBLOCK).map_err(unread)?;
+    let rights = read.metadata().map_err(unread)?.permissions();
+    let rights = Permissions::from_mode(rights.mode() & 0o777);
+    let mut write = || {
+        if let Some(folder) = to.parent() {
+            made.make_folders(folder, 0o700)?;
+        }
+        match made.remove(to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = made.new_file(to)?;
+        io::copy(&mut read, &mut file)?;
+        file.set_permissions(rights.clone())
+    };
+    write().map_err(|source| BatchError::Write { path: to.to_owned(), source })
+}
+
 impl Sink for MaildirSink {
     fn message(&mut self, outgoing: &Outgoing<'_>) -> Result<(), BatchError> {
         let (octets, rights) = (outgoing.octets, self.place.rights());
@@ -155,25 +177,53 @@ impl Sink for MaildirSink {
 
     fn finish(&mut self) -> Result<(), BatchError> {
         self.batch.commit()?;
-        let beneath = beneath(&self.input)?;
+        let (given, partial) = (beneath(&self.input)?, self.place.partial());
+        let failed = |source| BatchError::Write { path: partial.to_owned(), source };
+        // By the folder that was made: its name may lead elsewhere by now, where somebody else may rename.
+        let made = Beneath::of_open(partial, self.batch.root()).map_err(failed)?;
         for kept in &self.tree.kept {
-            let (from, to) = (self.input.join(kept), self.place.partial().join(kept));
-            if let Some(folder) = to.parent() {
-                fs::create_dir_all(folder)
-                    .map_err(|source| BatchError::Write { path: folder.to_owned(), source })?;
-            }
-            let failed = |source| BatchError::Read { origin: from.display().to_string(), source };
-            let mut read = beneath.open(&from, OFlags::RDONLY | OFlags::NONBLOCK).map_err(failed)?;
-            let rights = read.metadata().map_err(failed)?.permissions();
-            let mut anew = File::options();
-            let made = anew.write(true).create(true).truncate(true).mode(0o600).open(&to);
-            let written = made.and_then(|mut to| {
-                io::copy(&mut read, &mut to)?;
-                to.set_permissions(rights)
-            });
-            written.map_err(|source| BatchError::Write { path: to, source })?;
+            let (from, to) = (self.input.join(kept), partial.join(kept));
+            copy_kept(&given, &from, &made, &to)?;
         }
+        own::check_still(self.batch.root(), partial).map_err(failed)?;
         self.batch.sync()?;
         self.place.put_in_place()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_goes_into_the_folder_that_was_made_wherever_its_name_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let [input, partial, trap] = ["in", "partial", "trap"].map(|name| folder.path().join(name));
+        let victim = folder.path().join("victim");
+        for (path, text) in [(&victim, "secret"), (&input.join("subscriptions"), "theirs")] {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        fs::set_permissions(input.join("subscriptions"), Permissions::from_mode(0o4644)).unwrap();
+        fs::create_dir_all(&trap).unwrap();
+        symlink(&victim, trap.join("subscriptions")).unwrap();
+        fs::create_dir(&partial).unwrap();
+        let held = File::open(&partial).unwrap();
+        own::check_still(&held, &partial).unwrap();
+        fs::rename(&partial, folder.path().join("old")).unwrap();
+        fs::rename(&trap, &partial).unwrap();
+        let given = Beneath::of(&input).unwrap();
+        let made = Beneath::of_open(&partial, &held).unwrap();
+        for _ in ["first", "again"] {
+            let to = partial.join("subscriptions");
+            copy_kept(&given, &input.join("subscriptions"), &made, &to).unwrap();
+        }
+        let kept = folder.path().join("old/subscriptions");
+        assert_eq!(fs::read(&kept).unwrap(), b"theirs");
+        assert_eq!(fs::metadata(kept).unwrap().permissions().mode() & 0o7777, 0o644);
+        assert_eq!(fs::read(&victim).unwrap(), b"secret");
+        own::check_still(&held, &partial).unwrap_err();
     }
 }
