@@ -28,6 +28,7 @@ mod manifest;
 mod mbox;
 mod memory;
 mod owner;
+mod places;
 mod powercut;
 mod preamble;
 mod progress;
