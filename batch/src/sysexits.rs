@@ -1,6 +1,6 @@
 //! How a filter ends: by the codes of `sysexits.h`, which mail servers, Sieve and procmail know.
 //!
-//! One place for all of them; the table for people is in README.md.
+//! One place for all of them; the table for people is in docs/archives.md.
 
 use std::io::ErrorKind;
 
