@@ -12,10 +12,7 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
@@ -31,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::peers::Deed;
 use crate::pool::{
+    load::joined,
     operation::{MESSAGE, Operation},
     raw,
     site::{LABEL, Place},
@@ -66,38 +64,35 @@ pub fn main(job: &str) -> Result<()> {
     let token = raw::Token::open(&job.place.module, LABEL, &job.place.pin()?)?;
     let messages = messages(&job.from)?;
     let next = AtomicUsize::new(0);
-    let failed = Mutex::new(None);
     fs::create_dir(&job.to).with_context(|| job.to.display().to_string())?;
     thread::scope(|scope| {
-        for number in 0..job.place.sessions {
+        let spawn = |number: usize| {
             let (job, token, question, messages, next, key) =
                 (&job, &token, &question, &messages, &next, &key);
-            let failed = &failed;
-            scope.spawn(move || {
-                let work = || {
-                    let mut worker = Worker {
-                        deed: job.deed,
-                        operation: job.operation,
-                        key,
-                        session: token.session(job.operation.key().name, question)?,
-                        from: File::open(&job.from)?,
-                        to: File::create_new(job.to.join(number.to_string()))?,
-                        found: Vec::new(),
-                        entity: Vec::new(),
-                        out: Vec::with_capacity(2 * BLOCK),
-                    };
-                    while let Some(range) = messages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        worker.one(range)?;
-                    }
-                    worker.end()
+            scope.spawn(move || -> Result<()> {
+                let mut worker = Worker {
+                    deed: job.deed,
+                    operation: job.operation,
+                    key,
+                    session: token.session(job.operation.key().name, question)?,
+                    from: File::open(&job.from)?,
+                    to: File::create_new(job.to.join(number.to_string()))?,
+                    found: Vec::new(),
+                    entity: Vec::new(),
+                    out: Vec::with_capacity(2 * BLOCK),
                 };
-                if let Err(error) = work() {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                while let Some(range) = messages.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    worker.one(range)?;
                 }
-            });
-        }
-    });
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+                worker.end()
+            })
+        };
+        let threads: Vec<_> = (0..job.place.sessions).map(spawn).collect();
+        // Each is joined: a scope's end waits for what a thread does, not for what OpenSSL below the token takes down at the
+        // thread's end, and a module that is finalized meanwhile crashes.
+        let ends: Vec<_> = threads.into_iter().map(|thread| joined(thread.join())).collect();
+        ends.into_iter().collect()
+    })
 }
 
 struct Worker<'t> {

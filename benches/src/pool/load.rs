@@ -204,7 +204,8 @@ impl Failures {
     }
 }
 
-fn joined<T>(result: thread::Result<Result<T>>) -> Result<T> {
+/// What a thread came to.
+pub fn joined<T>(result: thread::Result<Result<T>>) -> Result<T> {
     result.unwrap_or_else(|_| Err(anyhow!("a measuring thread panicked")))
 }
 
