@@ -89,7 +89,7 @@ pub fn main(job: &str) -> Result<()> {
         };
         let threads: Vec<_> = (0..job.place.sessions).map(spawn).collect();
         // Each is joined: a scope's end waits for what a thread does, not for what OpenSSL below the token takes down at the
-        // thread's end, and a module that is finalized meanwhile crashes.
+        // thread's end, and a module that is unloaded meanwhile crashes.
         let ends: Vec<_> = threads.into_iter().map(|thread| joined(thread.join())).collect();
         ends.into_iter().collect()
     })
