@@ -207,6 +207,8 @@ impl Server {
             let cork = Cork::new();
             while let Some(frame) = reader.next()? {
                 self.take(connection, &mut keys, &mut inquiries, frame)?;
+                // A few octets may have been answered already, by many more: all that was read must not be.
+                connection.outbox.wait_below(BACKLOG);
             }
             drop(cork);
             // Who does not take its answers has its requests wait.
@@ -299,7 +301,7 @@ impl Server {
 }
 
 /// How many octets of answers may wait for a client before it is not read any more.
-pub(super) const BACKLOG: usize = 256 * 1024;
+pub(super) const BACKLOG: usize = 64 * 1024;
 /// How long a client may take to introduce itself.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 /// More than any version needs for that.

@@ -1,6 +1,13 @@
 //! How much memory clients can have the server take, and its module's process.
 
-use std::{fs, io::Write as _, net::Shutdown, os::unix::net::UnixStream, thread, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
 
 use hsmpool::Lane;
 use testmodule::{Function, Rule};
@@ -131,6 +138,57 @@ fn frames_of_any_kind_take_little_whoever_does_not_read() {
     sign(&lab.key(), b"yes").unwrap();
 }
 
+#[test]
+fn who_does_not_read_has_little_kept_of_answers_over_however_many_connections() {
+    let lab = Lab::new();
+    let keyd = lab.start();
+    lab.pool().ready(LONG).unwrap();
+    let info = lab.certificate.public_key_info();
+    let kinds: [(&str, &[u8], Ask); 3] = [
+        ("what cannot be", &info, |words, id| words.sign_digest(id, 0, &[7])),
+        ("what is refused", b"nobody's", |words, id| words.sign_digest(id, 0, &[7; 32])),
+        ("what is ill-formed", &info, |words, id| words.decrypt_v15(id, 0, &[7])),
+    ];
+    for (kind, key, ask) in kinds {
+        let mut words = Words::hello(Lane::Interactive);
+        words.define(key, &[b'x'; 400]);
+        (0..16_000).for_each(|id| ask(&mut words, id));
+        forget_most(&keyd);
+        let before = most(&keyd);
+        let mut streams: Vec<UnixStream> =
+            (0..MANY).map(|_| UnixStream::connect(lab.socket()).unwrap()).collect();
+        for stream in &streams {
+            stream.set_nonblocking(true).unwrap();
+        }
+        let mut said = vec![0; MANY];
+        // As much as is taken, until for a while neither is anything nor becomes it more.
+        let (mut last, mut after) = (Instant::now(), before);
+        while last.elapsed() < Duration::from_secs(1) {
+            for (stream, said) in streams.iter_mut().zip(&mut said) {
+                let rest = words.0.get(*said..).unwrap_or_default();
+                if let Some(len) = stream.write(rest).ok().filter(|len| *len > 0) {
+                    *said += len;
+                    last = Instant::now();
+                }
+            }
+            thread::sleep(Duration::from_millis(20));
+            let now = most(&keyd);
+            if now != after {
+                (last, after) = (Instant::now(), now);
+            }
+        }
+        let more = after[0].saturating_sub(before[0]);
+        assert!(more < 100, "{kind}: {before:?} MiB before, {after:?} after");
+        drop(streams);
+        sign(&lab.key(), b"yes").unwrap();
+    }
+}
+
+/// Asks with a number.
+type Ask = fn(&mut Words, usize);
+
+/// So many connections a user may have, nearly.
+const MANY: usize = 300;
 /// That many have the octets of questions that wait reach the 64 MiB that their user may have; each has buffers of its own beside.
 const CONNECTIONS: usize = 16;
 /// How often each says it: more than may wait.

@@ -41,6 +41,11 @@ impl Words {
 
     /// ECDSA with SHA-256; the time is five seconds.
     pub(crate) fn sign(&mut self, id: usize, key: usize, digest: &[u8; 32]) {
+        self.sign_digest(id, key, digest);
+    }
+
+    /// The same, of so many octets as no digest may have.
+    pub(crate) fn sign_digest(&mut self, id: usize, key: usize, digest: &[u8]) {
         let head = [&[1], &number(id)[..], &number(key), &number(5_000_000), &[0, 3]].concat();
         self.frame(&[&head[..], &octets(digest), &[2, 3]].concat());
     }
