@@ -50,9 +50,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     logging::start(settings.log(), |_| true).context("`filter` in [log] cannot be used")?;
     harden::keep_memory();
     harden::make_room_for_descriptors();
-    for warning in settings.warnings(SystemTime::now()) {
-        warn!("{warning}");
-    }
+    warn_of(&settings);
     let clients: Clients = Arc::new(RwLock::new(Arc::new(Door::new(&keyd)?)));
     let group = keyd.socket_group.as_deref().map(users::group).transpose()?;
     let signals = Signals::new().context("signals cannot be received")?;
@@ -292,8 +290,16 @@ impl Keeping {
         if !same_socket || self.settings.log() != settings.log() {
             warn!("socket and log are set up at the start only: restart");
         }
+        warn_of(&settings);
         info!("configuration read again");
         (self.settings, self.keyd) = (settings, keyd);
+    }
+}
+
+/// Tells what an administrator should know of a configuration that is taken.
+fn warn_of(settings: &Settings) {
+    for warning in settings.warnings(SystemTime::now()) {
+        warn!("{warning}");
     }
 }
 

@@ -157,6 +157,32 @@ fn a_key_that_others_sign_with_decrypts_pkcs1_v15_for_who_may_not_sign_only_wher
 }
 
 #[test]
+fn what_is_worth_a_warning_is_told_at_the_start_and_whenever_the_configuration_is_read() {
+    let mut lab = Lab::new();
+    lab.rsa();
+    let of_anchors = "names no anchors";
+    let of_client = "write `allow-signing-keys = true` there";
+    let keyd = lab.start();
+    let told = |what: &str| keyd.log().matches(what).count();
+    assert_eq!((told(of_anchors), told(of_client)), (1, 0), "{}", keyd.log());
+    let own = lab.clients.replace("[[keyd.client]]", "[[keyd.client]]\noperations = [\"decrypt\"]");
+    let signer = "[[keyd.client]]\nuser = \"64999\"\ncertificates = [\"rsa.pem\"]\n";
+    lab.clients = format!("{}{signer}", own.replace("ours.pem", "rsa.pem"));
+    for times in 1..3 {
+        lab.write_config();
+        keyd.signal(Signal::HUP);
+        eventually("it is read", || told("configuration read again") == times);
+        assert_eq!((told(of_anchors), told(of_client)), (1 + times, times), "{}", keyd.log());
+    }
+    // What is not taken is not warned of, but why.
+    lab.clients = format!("{signer}user = 1\n");
+    lab.write_config();
+    keyd.signal(Signal::HUP);
+    eventually("it is refused", || told("the configuration stays as it was") == 1);
+    assert_eq!((told(of_anchors), told(of_client)), (3, 2), "{}", keyd.log());
+}
+
+#[test]
 fn keys_that_a_client_may_not_use_take_no_room() {
     let lab = Lab::new();
     let keyd = lab.start();
