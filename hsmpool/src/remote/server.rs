@@ -125,6 +125,10 @@ impl Server {
         }
         for connection in &connections {
             connection.wait_until_answered(until);
+        }
+        // Who does not read keeps nobody waiting: meanwhile there is no server.
+        let until = until.min(Instant::now() + LAST_ANSWERS);
+        for connection in &connections {
             connection.outbox.wait_until_sent(until.saturating_duration_since(Instant::now()));
             connection.outbox.close();
         }
@@ -308,6 +312,8 @@ const HELLO_LIMIT: Duration = Duration::from_secs(5);
 const LONGEST_HELLO: usize = 256;
 /// How long the end of a connection waits for its last words to be taken.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long a server that stops waits for its last answers to be taken.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long a connection that is stopped waits for its answers, if nobody sets another limit.
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 /// Nobody waits longer.

@@ -421,6 +421,23 @@ fn a_stopped_server_answers_what_it_has_and_takes_no_more() {
     assert!(begun.elapsed() < LONG / 2);
 }
 
+#[test]
+fn who_does_not_read_does_not_keep_a_server_from_stopping() {
+    let served = Served::new(Arc::new(Open));
+    let stream = served.raw();
+    let questions: Vec<ToServer<'_>> = (0..10_000).map(|id| question(id, 0)).collect();
+    let sent = [octets(&[hello()]), octets(&[definition()]), octets(&questions)].concat();
+    let writing = stream.try_clone().unwrap();
+    let writer = thread::spawn(move || drop((&writing).write_all(&sent)));
+    // Until as much waits for it as may.
+    thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    served.server.stop(LONG);
+    assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
+    drop(stream);
+    writer.join().unwrap();
+}
+
 #[derive(Default)]
 struct Counting {
     begun: AtomicUsize,
