@@ -2,20 +2,25 @@
 //! neither a PIN nor a module in its memory.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
+    os::fd::AsFd,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use agent::Settings;
 use certcache::Cache;
+use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
 
 /// Who may write to a cache can keep others from opening it.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
+/// As much as a pipe has room for, if nobody has it made larger.
+const MOST: u64 = 64 * 1024;
 
 /// How many certificates are in it, or why it cannot be used; `None` where it is not there yet.
 pub(super) fn certificates(settings: &Settings, path: &Path) -> Result<Option<usize>, String> {
@@ -39,17 +44,7 @@ fn as_owner(config: &Path) -> Result<usize, String> {
     let mut command = Command::new("/proc/self/exe");
     command.arg("--config").arg(config).args(["cache", "stat", "--json"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(fail)?;
-    let begin = Instant::now();
-    // What it prints has room in a pipe.
-    while child.try_wait().map_err(fail)?.is_none() {
-        if begin.elapsed() > PATIENCE {
-            let _ = child.kill().and_then(|()| child.wait());
-            return Err(format!("hsmime cache stat has not ended within {} s", PATIENCE.as_secs()));
-        }
-        sleep(PAUSE);
-    }
-    let said = child.wait_with_output().map_err(fail)?;
+    let said = said_by(command, PATIENCE).map_err(fail)?;
     if !said.status.success() {
         let text = String::from_utf8_lossy(&said.stderr);
         let text = text.trim().trim_start_matches("hsmime: ");
@@ -58,4 +53,58 @@ fn as_owner(config: &Path) -> Result<usize, String> {
     let stat: Value = serde_json::from_slice(&said.stdout).map_err(|error| error.to_string())?;
     let certificates = stat.get("certificates").and_then(Value::as_u64).unwrap_or_default();
     Ok(usize::try_from(certificates).unwrap_or(usize::MAX))
+}
+
+/// Runs a command that prints no more than a pipe has room for, at most so long.
+fn said_by(mut command: Command, patience: Duration) -> io::Result<Output> {
+    let mut child = command.spawn()?;
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if begin.elapsed() > patience {
+            let _ = child.kill().and_then(|()| child.wait());
+            let told = format!("it has not ended within {} s", patience.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, told));
+        }
+        sleep(PAUSE);
+    };
+    let (stdout, stderr) = (at_hand(child.stdout.take())?, at_hand(child.stderr.take())?);
+    Ok(Output { status, stdout, stderr })
+}
+
+/// What is in a pipe now. Its end is not waited for: a process that the one that ended has left may hold the pipe for ever.
+fn at_hand(pipe: Option<impl AsFd + Read>) -> io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    let Some(pipe) = pipe else { return Ok(octets) };
+    fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+    match pipe.take(MOST).read_to_end(&mut octets) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(octets),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(line: &str, patience: Duration) -> io::Result<Output> {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        said_by(command, patience)
+    }
+
+    #[test]
+    fn nobody_who_holds_the_pipes_is_waited_for() {
+        let begin = Instant::now();
+        for (left, said) in [("sleep 20", &b"yes\n"[..]), ("yes", b"yes\n")] {
+            let output = shell(&format!("echo yes; echo no >&2; {left} & exit 3"), PATIENCE).unwrap();
+            assert_eq!((output.status.code(), &output.stderr[..]), (Some(3), &b"no\n"[..]), "{left}");
+            assert!(output.stdout.starts_with(said) && output.stdout.len() <= 65_536, "{left}");
+        }
+        let error = shell("sleep 20", Duration::from_secs(1)).unwrap_err();
+        assert_eq!(error.to_string(), "it has not ended within 1 s");
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    }
 }
