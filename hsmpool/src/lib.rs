@@ -58,7 +58,7 @@ pub mod modules;
 
 /// A pool for other processes: what `hsmime-keyd` is made of.
 pub mod server {
-    pub use crate::public_key::modulus_sha256;
+    pub use crate::public_key::{key_sha256, modulus_sha256};
     pub use crate::remote::{
         Closing, Ended, Gate, KeyUse, Permission, Program, RejectedPins, ServeError, Server, Told,
         host_module,

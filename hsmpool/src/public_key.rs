@@ -203,7 +203,12 @@ impl KeyName {
     }
 }
 
-pub(crate) fn sha256<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+/// What a key is known by to a gate, and in audits: the SHA-256 of its `SubjectPublicKeyInfo`.
+pub fn key_sha256(info: &[u8]) -> [u8; 32] {
+    sha256([info])
+}
+
+fn sha256<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let digest = Digest::of_segments(DigestAlgorithm::Sha256, segments);
     digest.as_bytes().try_into().unwrap_or_default()
 }

@@ -82,7 +82,7 @@ impl<'a> Ended<'a> {
 pub struct KeyUse<'a> {
     /// How urgent it is.
     pub lane: Lane,
-    /// The SHA-256 of the key's `SubjectPublicKeyInfo`.
+    /// The SHA-256 of the key's `SubjectPublicKeyInfo` ([`key_sha256`](crate::server::key_sha256)).
     pub key: &'a [u8; 32],
     /// The SHA-256 of an RSA key's modulus ([`modulus_sha256`](crate::server::modulus_sha256)).
     pub modulus: Option<&'a [u8; 32]>,

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Pool,
-    public_key::{KeyName, key_identifier, sha256},
+    public_key::{KeyName, key_identifier, key_sha256},
     shortcomings::Need,
 };
 
@@ -178,7 +178,7 @@ fn report(pool: &Pool, inquiry: Inquiry<'_>, gate: &dyn Gate) -> Report {
 /// The name by which a key is looked for. `None`: the client may not know of it.
 fn shown(key: &WireKey<'_>, gate: &dyn Gate) -> Option<KeyName> {
     let info = key.public_key_info;
-    if info.len() > LONGEST_INFO || !gate.shows(&sha256([info])) {
+    if info.len() > LONGEST_INFO || !gate.shows(&key_sha256(info)) {
         return None;
     }
     let ids = if gate.believes_ids() { key.ids.to_vec() } else { key_identifier(info).into_iter().collect() };
@@ -239,7 +239,7 @@ mod tests {
         let ids = [b"another's".to_vec()];
         let long = "it ".repeat(1000);
         let key = |info| WireKey { public_key_info: info, ids: Ids::of(&ids), description: &long };
-        let gate = One(sha256([&own[..]]));
+        let gate = One(key_sha256(&own));
         let name = shown(&key(&own), &gate).unwrap();
         assert_eq!(name.ids, [key_identifier(&own).unwrap()]);
         assert_eq!(name.description, shortened(&long));

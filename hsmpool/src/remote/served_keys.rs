@@ -10,7 +10,7 @@ use super::{
     server::ServeError,
     wire::{KeyDefinition, MAX_KEYS},
 };
-use crate::public_key::{KeyName, key_identifier, modulus_sha256, sha256};
+use crate::public_key::{KeyName, key_identifier, key_sha256, modulus_sha256};
 
 /// The keys that a client has defined, by number.
 pub(super) struct ServedKeys {
@@ -74,7 +74,7 @@ impl ServedKey {
     pub(super) fn new(definition: &KeyDefinition<'_>, gate: &dyn Gate) -> Self {
         let info = definition.public_key_info;
         let description: Box<str> = shortened(definition.description).into();
-        let sha256 = sha256([info]);
+        let sha256 = key_sha256(info);
         let name = || {
             let ids = if gate.believes_ids() {
                 definition.ids.to_vec()

@@ -3,8 +3,11 @@
 use std::{collections::HashSet, path::Path};
 
 use audit::AuditFile;
-use hsmpool::{Lane, server::Permission};
-use smime::{Certificate, algorithm::DigestAlgorithm, key::Digest};
+use hsmpool::{
+    Lane,
+    server::{Permission, key_sha256},
+};
+use smime::Certificate;
 
 use super::{Checker, MODE_REASON, parse_mode, to_usize};
 use crate::{
@@ -103,6 +106,5 @@ impl Checker<'_> {
 
 /// What a key is known by to `hsmime-keyd`, and in audits.
 pub(crate) fn key_of(certificate: &Certificate) -> [u8; 32] {
-    let digest = Digest::of(DigestAlgorithm::Sha256, &certificate.public_key_info());
-    digest.as_bytes().try_into().unwrap_or_default()
+    key_sha256(&certificate.public_key_info())
 }
