@@ -125,7 +125,7 @@ pub(crate) fn placed(
 ) -> Result<(Vec<u8>, Edits), &'static str> {
     let edits = |octets: &[u8], room: Room| {
         // The body will be there twice, and encoded in between where mail transport would change it.
-        if !goes_as_it_is(octets) && room.left() < 4 * octets.len() {
+        if room.left() < 4 * octets.len() && !goes_as_it_is(octets) {
             return Err("the content inside is too large");
         }
         let why = "the header inside is too large, or what is signed inside is binary";
@@ -211,19 +211,20 @@ fn is_changed_on_the_way(entity: &MimeEntity<'_>) -> bool {
 
 /// Whether every line ends in CRLF and has at most 998 octets, and there is no NUL (RFC 5321 4.5.3.1.6).
 pub(crate) fn is_transport_safe(octets: &[u8]) -> bool {
-    // The end of the last line may be missing, or be a CR alone.
-    let stands_well = |at: usize| at + 1 == octets.len() || octets.get(at + 1) == Some(&b'\n');
     let is_short = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len() <= 998;
-    if memchr::memchr(0, octets).is_some() || !memchr::memchr_iter(b'\r', octets).all(stands_well) {
-        return false;
-    }
-    let mut begin = 0;
+    let (mut begin, mut ends) = (0, 0);
     for at in memchr::memchr_iter(b'\n', octets) {
         let line = octets.get(begin..at).unwrap_or_default();
         if !line.ends_with(b"\r") || !is_short(line) {
             return false;
         }
         begin = at + 1;
+        ends += 1;
+    }
+    // The end of the last line may be missing, or be a CR alone; there is no other CR.
+    let crs = ends + usize::from(octets.ends_with(b"\r"));
+    if memchr::memchr_iter(b'\r', octets).count() != crs || memchr::memchr(0, octets).is_some() {
+        return false;
     }
     is_short(octets.get(begin..).unwrap_or_default())
 }
