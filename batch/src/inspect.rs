@@ -96,7 +96,8 @@ impl KeyName {
 
     /// The names that a certificate's key can have.
     pub fn of_certificate(certificate: &smime::Certificate) -> Vec<Self> {
-        let issued = Self::Issued { issuer: shown(&certificate.issuer()), serial: certificate.serial_hex() };
+        let issued =
+            Self::Issued { issuer: shown_issuer(certificate.issuer()), serial: certificate.serial_hex() };
         let identifier = certificate.subject_key_identifier();
         let identifier = identifier.map(|octets| Self::Identifier { key_identifier: hex(&octets) });
         [issued].into_iter().chain(identifier).collect()
