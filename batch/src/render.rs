@@ -101,32 +101,37 @@ pub fn render(stored: &Stored, message: &Message, changed: &Altered) -> Rendered
         return Rendered { octets: header, frame: Frame::File };
     };
 
-    let mut body = match New::of(changed, message) {
-        New::Same => Cow::Borrowed(stored_body),
-        New::Lines(lines) => {
-            let body = line_end.apply(lines);
-            match quoting.map(|quoting| quote(&body, quoting)) {
-                Some(Cow::Owned(quoted)) => Cow::Owned(quoted),
-                Some(Cow::Borrowed(_)) | None => Cow::Owned(body),
-            }
-        }
-        New::Object(object) => {
-            let mut body = Vec::new();
-            line_end.append_base64(object, &mut body);
-            Cow::Owned(body)
-        }
+    let room = match New::of(changed, message) {
+        New::Same => stored_body.len(),
+        New::Lines(lines) => lines.len(),
+        New::Object(_) => 0,
     };
-    if !body.is_empty() && !body.ends_with(b"\n") {
-        body.to_mut().extend_from_slice(line_end.octets());
-    }
-    let mut out = Vec::with_capacity(from_line + header.len() + body.len() + 64);
+    let mut out = Vec::with_capacity(from_line + header.len() + room + 64);
     out.extend_from_slice(stored.octets.get(..from_line).unwrap_or_default());
     out.extend_from_slice(&header);
-    for field in fields(stored_header).filter(|field| is_length(field)) {
-        out.extend_from_slice(&length_field(field, &body, line_end));
-    }
+    let header_end = out.len();
     out.extend_from_slice(line_end.octets());
-    out.extend_from_slice(&body);
+    let body_begin = out.len();
+    match New::of(changed, message) {
+        New::Same => out.extend_from_slice(stored_body),
+        New::Lines(lines) => {
+            line_end.append(lines, &mut out);
+            let body = out.get(body_begin..).unwrap_or_default();
+            let quoted = quoting.map(|quoting| quote(body, quoting));
+            if let Some(Cow::Owned(quoted)) = quoted {
+                out.truncate(body_begin);
+                out.extend_from_slice(&quoted);
+            }
+        }
+        New::Object(object) => line_end.append_base64(object, &mut out),
+    }
+    if out.len() > body_begin && !out.ends_with(b"\n") {
+        out.extend_from_slice(line_end.octets());
+    }
+    let body = out.get(body_begin..).unwrap_or_default();
+    let lengths = fields(stored_header).filter(|field| is_length(field));
+    let lengths: Vec<u8> = lengths.flat_map(|field| length_field(field, body, line_end)).collect();
+    out.splice(header_end..header_end, lengths);
     let content_end = out.len();
     if separator > 0 {
         let at = stored.octets.len().saturating_sub(separator);
