@@ -7,10 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     mem,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,16 +17,17 @@ use smime::{
     question::{Answer, Question},
 };
 
+use crate::basket::Basket;
+
 /// Holds what waits; `W` is a message, by the number that it is known by.
 pub(crate) struct Desk<'t, W> {
     waiting: Mutex<HashMap<u64, Left<'t, W>>>,
-    events: Sender<Event>,
+    events: Arc<Basket<Event>>,
 }
 
 /// The other side of a [`Desk`].
 pub(crate) struct Clerk {
-    events: Receiver<Event>,
-    sender: Sender<Event>,
+    events: Arc<Basket<Event>>,
     /// How many questions may be on their way at one time.
     window: usize,
 }
@@ -45,7 +43,6 @@ enum Event {
     Asks(u64),
     Waits(u64, Instant),
     Answered(u64, Result<Answer, KeyError>),
-    Closed,
 }
 
 /// Why a message comes back.
@@ -74,9 +71,9 @@ impl Back {
 impl<'t, W> Desk<'t, W> {
     /// A desk, and who is to sit there.
     pub(crate) fn new(window: usize) -> (Self, Clerk) {
-        let (sender, events) = mpsc::channel();
-        let desk = Self { waiting: Mutex::default(), events: sender.clone() };
-        (desk, Clerk { events, sender, window: window.max(1) })
+        let events = Arc::new(Basket::new());
+        let desk = Self { waiting: Mutex::default(), events: Arc::clone(&events) };
+        (desk, Clerk { events, window: window.max(1) })
     }
 
     /// Leaves a message until its question is answered.
@@ -91,13 +88,16 @@ impl<'t, W> Desk<'t, W> {
 
     /// Sends the clerk home. What is still waiting is not brought back.
     pub(crate) fn close(&self) {
-        let _ = self.events.send(Event::Closed);
+        self.events.close();
+    }
+
+    fn take(&self, number: u64) -> Option<W> {
+        self.waiting().remove(&number).map(|left| left.work)
     }
 
     fn leave(&self, number: u64, left: Left<'t, W>, event: Event) {
         self.waiting().insert(number, left);
-        // A clerk who has gone home was sent home: the run is over.
-        let _ = self.events.send(event);
+        self.events.put([event]);
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Left<'t, W>>> {
@@ -108,23 +108,21 @@ impl<'t, W> Desk<'t, W> {
 
 impl Clerk {
     /// Serves the desk until it is closed. Before a question is sent out it is asked whether it still is to be. What comes
-    /// back is given to a function. Neither must take long.
-    pub(crate) fn serve<W>(self, desk: &Desk<'_, W>, asks: impl Fn(&mut W) -> bool, back: impl Fn(W, Back)) {
-        let bring = |number, why| {
-            let left = desk.waiting().remove(&number);
-            if let Some(left) = left {
-                back(left.work, why);
-            }
-        };
+    /// back is given to a function, some at a time. Neither must take long.
+    pub(crate) fn serve<W>(
+        self,
+        desk: &Desk<'_, W>,
+        asks: impl Fn(&mut W) -> bool,
+        back: impl Fn(Vec<(W, Back)>),
+    ) {
         let mut unasked = VecDeque::new();
         let mut asked = 0;
         let mut pauses: BTreeMap<Instant, Vec<u64>> = BTreeMap::new();
+        let mut coming = Vec::new();
         loop {
-            let now = Instant::now();
-            let later = pauses.split_off(&now);
-            for number in mem::replace(&mut pauses, later).into_values().flatten() {
-                bring(number, Back::Again);
-            }
+            let later = pauses.split_off(&Instant::now());
+            let over = mem::replace(&mut pauses, later).into_values().flatten();
+            coming.extend(over.map(|number| (number, Back::Again)));
             while asked < self.window
                 && let Some(number) = unasked.pop_front()
             {
@@ -137,32 +135,37 @@ impl Clerk {
                         asked += 1;
                         self.submit(number, identity, question);
                     }
-                    None => bring(number, Back::Unasked),
+                    None => coming.push((number, Back::Unasked)),
                 }
             }
-            let event = match pauses.first_key_value() {
-                None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some((until, _)) => self.events.recv_timeout(until.saturating_duration_since(now)),
-            };
-            match event {
-                Ok(Event::Asks(number)) => unasked.push_back(number),
-                Ok(Event::Waits(number, until)) => pauses.entry(until).or_default().push(number),
-                Ok(Event::Answered(number, answer)) => {
-                    asked -= 1;
-                    bring(number, Back::Answer(answer));
+            let mut rest = mem::take(&mut coming).into_iter();
+            while rest.len() > 0 {
+                let some = rest.by_ref().take(TOGETHER);
+                back(some.filter_map(|(number, why)| Some((desk.take(number)?, why))).collect());
+            }
+            // The token has its next ones at hand as long as most of the questions are with it, or half of all there may be.
+            let enough = (asked / 4).max(asked.saturating_sub(self.window / 2)).max(1);
+            let until = pauses.first_key_value().map(|(until, _)| *until);
+            let Some(events) = self.events.take(until, enough) else { return };
+            for event in events {
+                match event {
+                    Event::Asks(number) => unasked.push_back(number),
+                    Event::Waits(number, until) => pauses.entry(until).or_default().push(number),
+                    Event::Answered(number, answer) => {
+                        asked -= 1;
+                        coming.push((number, Back::Answer(answer)));
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
     fn submit(&self, number: u64, identity: &Identity, question: Question) {
-        let events = self.sender.clone();
-        let reply = move |answer| {
-            // Whoever stopped the run does not wait for it.
-            let _ = events.send(Event::Answered(number, answer));
-        };
+        let events = Arc::clone(&self.events);
+        let reply = move |answer| events.put([Event::Answered(number, answer)]);
         question.submit(identity.signer(), identity.decryptor(), Box::new(reply));
     }
 }
+
+/// How many come back together: fewer wake-ups, and enough left for the other threads.
+const TOGETHER: usize = 8;

@@ -7,6 +7,7 @@
 pub mod agents;
 pub mod archive;
 pub mod attributes;
+mod basket;
 mod beneath;
 pub mod compress;
 mod desk;

@@ -2,7 +2,7 @@
 //!
 //! The calling thread reads, rayon's threads work, one thread writes, and one sits at the `desk` where messages wait
 //! for the token. Each piece has a sequence number; the writer holds back what comes too early. The gate bounds what is
-//! in flight, so the channels need no bound of their own, and a first message that waits for the token stops the
+//! in flight, so nothing else needs a bound of its own, and a first message that waits for the token stops the
 //! reader, not the memory. Small messages go from thread to thread some at a time: to wake one costs as much as to hash one.
 
 mod ends;
@@ -12,12 +12,9 @@ mod ticket;
 use std::{
     collections::BTreeMap,
     io,
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        mpsc::{self, RecvTimeoutError},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rayon::{ScopeFifo, ThreadPool};
@@ -25,10 +22,11 @@ use rayon::{ScopeFifo, ThreadPool};
 pub use self::ends::{KeptBack, Mark, Noted, Observer, Outgoing, Sink, Source};
 use self::{
     line::Line,
-    ticket::{CloseAtPanic, CloseDesk, Queued, Shared, Ticket, WORTH, Waiting},
+    ticket::{CloseAtPanic, CloseDesk, Queued, Shared, Ticket, WORTH, Waiting, resume},
 };
 pub use crate::done::made::Made;
 use crate::{
+    basket::Basket,
     desk::Desk,
     digest::Summed,
     done::{Content, Done, Met},
@@ -126,13 +124,14 @@ fn pass(
     writer: &mut Writer<'_>,
     done: &mut Done,
 ) -> Result<Read, BatchError> {
-    let (gate, line) = (Gate::new(run.room), Line::new(run.stop));
+    let (gate, line, finished) = (Gate::new(run.room), Line::new(run.stop), Basket::new());
     let (read, written) = thread::scope(|threads| {
-        let (sender, receiver) = mpsc::channel();
-        let (gate, line) = (&gate, &line);
-        let writing = threads.spawn(move || write_all(&receiver, gate, line, writer));
+        let (gate, line, finished) = (&gate, &line, &finished);
+        let writing = threads.spawn(move || write_all(finished, gate, line, writer));
+        // However this ends, by a panic too, the writer shall not wait for more.
+        let no_more = CloseBasket(finished);
         let (desk, clerk) = Desk::new(run.questions);
-        let shared = Shared { task, form, gate, line, sender: &sender, desk: &desk };
+        let shared = Shared { task, form, gate, line, finished, desk: &desk };
         let read = run.pool.in_place_scope_fifo(|scope| {
             thread::scope(|threads| {
                 threads.spawn(move || {
@@ -140,8 +139,8 @@ fn pass(
                     let asks = |waiting: &mut Waiting<'_>| waiting.asks(shared.line);
                     // A token's connection begins with its first question, and shall be that of the process.
                     owner::as_process(|| {
-                        clerk.serve(shared.desk, asks, |waiting, back| {
-                            scope.spawn_fifo(move |_| waiting.resume(shared, back));
+                        clerk.serve(shared.desk, asks, |some| {
+                            scope.spawn_fifo(move |_| resume(some, shared));
                         });
                     });
                 });
@@ -152,9 +151,7 @@ fn pass(
                 read
             })
         });
-        drop(desk);
-        // The writer sees the end when the last sender is gone.
-        drop(sender);
+        drop(no_more);
         (read, writing.join())
     });
     let written: Written = written.unwrap_or(Err(BatchError::Incomplete { read: 0, written: 0 }))?;
@@ -250,7 +247,7 @@ fn read_all<'scope, 'task: 'scope>(
         };
         if let Some(ready) = ready {
             // A writer that is gone has closed the gate and tells why itself.
-            let _ = shared.sender.send(vec![Queued { sequence: read.pieces, charge, ready: Some(ready) }]);
+            shared.finished.put([Queued { sequence: read.pieces, charge, ready: Some(ready) }]);
         }
         read.pieces += 1;
     }
@@ -292,9 +289,7 @@ impl Bundle {
                 if begins { ticket.begin(shared, found) } else { Some(ticket.dropped(shared)) }
             });
             let finished: Vec<Queued> = begun.collect();
-            if !finished.is_empty() {
-                let _ = shared.sender.send(finished);
-            }
+            shared.finished.put(finished);
         });
     }
 }
@@ -325,7 +320,7 @@ struct Written {
 
 /// Writes in order, up to the first piece that was dropped.
 fn write_all(
-    receiver: &mpsc::Receiver<Vec<Queued>>,
+    finished: &Basket<Queued>,
     gate: &Gate,
     line: &Line<'_>,
     writer: &mut Writer<'_>,
@@ -334,12 +329,7 @@ fn write_all(
     let _closing = CloseAtEnd(gate);
     let mut early = BTreeMap::new();
     let (mut next, mut is_cut, mut is_told) = (0, false, false);
-    loop {
-        let some = match receiver.recv_timeout(LOOK) {
-            Ok(some) => some,
-            Err(RecvTimeoutError::Timeout) => Vec::new(),
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
+    while let Some(some) = finished.take(Some(Instant::now() + LOOK), WRITTEN_TOGETHER) {
         if line.is_stopped() && !is_told {
             is_told = true;
             let (messages, time) = line.under_way();
@@ -369,6 +359,17 @@ fn write_all(
 
 /// How long nothing may come until the writer looks whether the run was stopped.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// For how many messages the writer is woken, behind the first.
+const WRITTEN_TOGETHER: usize = 16;
+
+struct CloseBasket<'a>(&'a Basket<Queued>);
+
+impl Drop for CloseBasket<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 struct CloseAtEnd<'a>(&'a Gate);
 

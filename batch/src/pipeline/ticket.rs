@@ -1,9 +1,10 @@
 //! A message's way through the workers: begun, at the desk while it waits for the token, gone on with, finished.
 
-use std::{sync::mpsc, thread};
+use std::thread;
 
 use super::{Line, Ready};
 use crate::{
+    basket::Basket,
     desk::{Back, Desk},
     form::Form,
     gate::{self, Gate},
@@ -26,7 +27,7 @@ pub(super) struct Shared<'s, 'task> {
     pub(super) form: Option<Form>,
     pub(super) gate: &'s Gate,
     pub(super) line: &'s Line<'s>,
-    pub(super) sender: &'s mpsc::Sender<Vec<Queued>>,
+    pub(super) finished: &'s Basket<Queued>,
     pub(super) desk: &'s Desk<'task, Waiting<'task>>,
 }
 
@@ -105,20 +106,25 @@ impl<'task> Waiting<'task> {
         self.ticket.has_asked
     }
 
-    pub(super) fn resume(self, shared: Shared<'_, 'task>, back: Back) {
+    /// What goes to the writer, if it is finished.
+    fn resume(self, shared: Shared<'_, 'task>, back: Back) -> Option<Queued> {
         let _closing = CloseAtPanic(shared.gate);
         if shared.gate.is_closed() {
-            return;
+            return None;
         }
-        let finished = match (self.work, back) {
+        match (self.work, back) {
             (_, Back::Unasked) => Some(self.ticket.dropped(shared)),
             (Work::Started(_), _) if shared.line.is_stopped() => Some(self.ticket.dropped(shared)),
             (Work::Paused(paused), back) => self.ticket.step(shared, paused.resume(back.into_answer())),
             (Work::Started(started), _) => self.ticket.step(shared, started.work(shared.task)),
-        };
-        if let Some(finished) = finished {
-            let _ = shared.sender.send(vec![finished]);
         }
+    }
+}
+
+/// Goes on with what comes back from the desk.
+pub(super) fn resume<'task>(some: Vec<(Waiting<'task>, Back)>, shared: Shared<'_, 'task>) {
+    for (waiting, back) in some {
+        shared.finished.put(waiting.resume(shared, back));
     }
 }
 
