@@ -36,6 +36,11 @@ impl Beneath {
         Ok(Self { root: root.to_owned(), open: open.try_clone()?.into() })
     }
 
+    /// Whether this is the path that it was opened by.
+    pub(crate) fn is_of(&self, root: &Path) -> bool {
+        self.root == root
+    }
+
     /// Opens a file or a folder.
     pub(crate) fn open(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         self.open_with(path, flags, Mode::empty())

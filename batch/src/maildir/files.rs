@@ -3,9 +3,11 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
+    fs::File,
     io,
     os::unix::fs::{MetadataExt, fchown},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::OFlags;
@@ -21,6 +23,36 @@ use crate::{
     error::BatchError,
     output::PARTIAL,
 };
+
+/// The `tmp` of a folder, held: others may rename the folder, or move it out of the Maildir, with all that is in it.
+#[derive(Debug)]
+pub(super) struct Within {
+    tmp: Beneath,
+    inode: (u64, u64),
+}
+
+impl Within {
+    /// The one that is there now. Many files that are on their way have one in common.
+    pub(super) fn of(beneath: &Beneath, tmp: &Path, last: Option<&Arc<Self>>) -> io::Result<Arc<Self>> {
+        let open = beneath.open(tmp, OFlags::PATH | OFlags::DIRECTORY)?;
+        let metadata = open.metadata()?;
+        let inode = (metadata.dev(), metadata.ino());
+        match last {
+            Some(last) if last.inode == inode && last.tmp.is_of(tmp) => Ok(Arc::clone(last)),
+            _ => Ok(Arc::new(Self { tmp: Beneath::of_open(tmp, &open)?, inode })),
+        }
+    }
+
+    /// A new file that nobody else may read, by its path when the folder was opened.
+    pub(super) fn new_file(&self, path: &Path) -> io::Result<File> {
+        self.tmp.new_file(path)
+    }
+
+    /// Removes such a file, wherever the folder is now.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        self.tmp.remove(path)
+    }
+}
 
 /// Removes what was not completed.
 pub(super) fn sweep(beneath: &Beneath, tmp: &Path) -> Result<(), BatchError> {

@@ -11,6 +11,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::syncfs;
@@ -18,7 +19,7 @@ use rustix::fs::syncfs;
 use super::{
     commit::{BATCH, BATCH_OCTETS},
     files::{
-        Family, beneath, beside, check, families, folders, in_doubt, make_like, now, read, sweep,
+        Family, Within, beneath, beside, check, families, folders, in_doubt, make_like, now, read, sweep,
         sync_folders, twins,
     },
     name::{hash, info_number, may_be_successor, number, predecessor, successor, successor_of_twin},
@@ -65,6 +66,8 @@ pub struct MaildirReplacer {
 struct Pending {
     /// Where it is, in `tmp`.
     from: PathBuf,
+    /// That folder, wherever it is by now.
+    within: Arc<Within>,
     /// Its name, with the flags that its predecessor had when it was read.
     name: OsString,
     predecessor: PathBuf,
@@ -222,6 +225,30 @@ impl MaildirReplacer {
         Ok(sink)
     }
 
+    /// A new file in the `tmp` of a folder.
+    fn new_file(&self, folder: &Path, from: &Path) -> io::Result<(Arc<Within>, File)> {
+        let tmp = folder.join("tmp");
+        let last = self.pending.last().map(|pending| &pending.within);
+        let make = || {
+            let within = Within::of(&self.beneath, &tmp, last)?;
+            let file = within.new_file(from)?;
+            Ok((within, file))
+        };
+        make().or_else(|error: io::Error| match error.kind() {
+            // A folder that came during the run.
+            io::ErrorKind::NotFound => make_like(&self.beneath, &tmp, folder).and_then(|()| make()),
+            // One that came here with its folder, before it was noted.
+            io::ErrorKind::AlreadyExists if self.pending.iter().all(|pending| pending.from != *from) => {
+                self.beneath.remove(from).and_then(|()| make())
+            }
+            _ => Err(error),
+        })
+    }
+
+    fn is_gone(&self, folder: &Path) -> bool {
+        self.beneath.metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Makes durable what is in `tmp`, and moves it to where its predecessor is.
     fn commit(&mut self) -> Result<(), BatchError> {
         if self.pending.is_empty() {
@@ -230,11 +257,12 @@ impl MaildirReplacer {
         self.sync()?;
         let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
         let mut changed = BTreeSet::new();
-        for Pending { from, name, predecessor, state, told, .. } in std::mem::take(&mut self.pending) {
+        for Pending { from, within, name, predecessor, state, told, .. } in std::mem::take(&mut self.pending)
+        {
             let at = predecessor;
             let Some(predecessor) = now(&self.beneath, &at, state)? else {
                 // Somebody moved or deleted it meanwhile, or its folder with all that is in it.
-                match self.beneath.remove(&from) {
+                match within.remove(&from) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     removed => removed.map_err(|source| failed(&from, source))?,
                 }
@@ -328,24 +356,14 @@ impl Sink for MaildirReplacer {
         // Short, whatever the name is; and another one has the same unique name, but not the same path.
         let in_tmp = hash(predecessor.as_os_str().as_encoded_bytes());
         let from = folder.join("tmp").join(format!("{in_tmp:016x}{PARTIAL}"));
-        if self.beneath.metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            self.lost.insert(predecessor);
-            return Ok(());
-        }
-        let new_file = || self.beneath.new_file(&from);
-        let made = new_file().or_else(|error| match error.kind() {
-            // A folder that came during the run.
-            io::ErrorKind::NotFound => {
-                make_like(&self.beneath, &folder.join("tmp"), folder).and_then(|()| new_file())
+        let (within, mut file) = match self.new_file(folder, &from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_gone(folder) => {
+                self.lost.insert(predecessor);
+                return Ok(());
             }
-            // One that came here with its folder, before it was noted.
-            io::ErrorKind::AlreadyExists if self.pending.iter().all(|pending| pending.from != from) => {
-                self.beneath.remove(&from).and_then(|()| new_file())
-            }
-            _ => Err(error),
-        });
-        let written = made.and_then(|mut file| {
-            direct::write_all(&mut file, outgoing.octets)?;
+            made => made.map_err(|source| BatchError::Write { path: from.clone(), source })?,
+        };
+        let written = direct::write_all(&mut file, outgoing.octets).and_then(|()| {
             let Some(attributes) = &place.attributes else { return Ok(()) };
             attributes.give_owner(&file)?;
             attributes.carry_over(&file, Rights::AsFound)
@@ -354,7 +372,7 @@ impl Sink for MaildirReplacer {
         let state = place.attributes.as_ref().map(|attributes| State::of(attributes.metadata()));
         let told = Some(Told { index: outgoing.index, sum: outgoing.input.clone() });
         let made = Some(Made::new((&predecessor, outgoing.input), (&name, outgoing.output)));
-        self.pending.push(Pending { from, name, predecessor, state, made, told });
+        self.pending.push(Pending { from, within, name, predecessor, state, made, told });
         self.octets += outgoing.octets.len() as u64;
         Ok(())
     }

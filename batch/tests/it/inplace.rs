@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, atomic::AtomicBool},
-    time::{Duration, SystemTime},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use batch::{
@@ -276,6 +277,32 @@ fn what_is_moved_meanwhile_is_told_and_found_where_it_is() {
             assert!(line["output"].is_null(), "{what}: {line}");
         }
         assert!(!folder.path().join("mail.hsmime-journal").exists());
+    }
+}
+
+#[test]
+fn what_is_written_into_a_folder_that_is_moved_meanwhile_does_not_stay_there() {
+    for (to, left) in [("mail/.Archive", 20), ("elsewhere", 10)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mail = folder.path().join("mail");
+        maildir(&mail, 10);
+        let unfinished =
+            |folder: &Path| fs::read_dir(folder.join("tmp")).map(Iterator::count).unwrap_or_default();
+        // The first sixteen messages are worked on together: six of this folder are written when the last one is worked on.
+        let act = || {
+            let began = Instant::now();
+            while unfinished(&mail.join(".Sent")) < 6 {
+                assert!(began.elapsed() < Duration::from_mins(1), "they are not written");
+                thread::sleep(Duration::from_millis(5));
+            }
+            fs::rename(mail.join(".Sent"), folder.path().join(to)).unwrap();
+        };
+        let mut options = replacing(&mail);
+        options.journal.as_mut().unwrap().every = Duration::from_hours(1);
+        let ran = run_with(&options, &meanwhile(20, act)).unwrap();
+        assert_eq!(ran.totals.failed(), 10, "{to}");
+        assert_eq!(unfinished(&folder.path().join(to)), 0, "{to}");
+        assert_eq!(files(&mail).len(), left, "{to}");
     }
 }
 
