@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +10,7 @@ use crate::{
     maildir::{base, numbered_name, successor, successor_of_twin},
     manifest::{Checked, Sum},
     mbox::file_for,
-    tree::{TWIN, numbered},
+    tree::{file_of, numbered, twin_of},
 };
 
 /// A message that must be there.
@@ -71,11 +70,9 @@ impl Expected {
                 let whole = file.file_name().unwrap_or_default();
                 let old = base(whole);
                 if !is_mail(below) {
-                    let name = new
-                        .as_bytes()
-                        .strip_prefix(old.as_bytes())
-                        .and_then(|rest| rest.strip_suffix(b".eml"));
-                    return below.parent() == Some(folder_of(file)) && name.is_some_and(is_of_twin);
+                    let is = |number| file_of(old, number) == new;
+                    let is_named = is(None) || twin_of(new).is_some_and(|number| is(Some(number)));
+                    return below.parent() == Some(folder_of(file)) && is_named;
                 }
                 let is_named = match octets {
                     Some(octets) if self.changed => {
@@ -89,12 +86,6 @@ impl Expected {
             }
         }
     }
-}
-
-/// Whether this, between a unique name and `.eml`, is nothing, or tells one file of that name from another.
-fn is_of_twin(rest: &[u8]) -> bool {
-    let rest = std::str::from_utf8(rest).unwrap_or("?");
-    rest.is_empty() || rest.strip_prefix(TWIN).is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// Whether a file lies where the messages of a Maildir do.

@@ -31,6 +31,7 @@ pub mod log;
 pub mod maildir;
 pub mod manifest;
 pub mod mbox;
+mod names;
 mod open;
 pub mod output;
 mod own;

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use crate::names::LONGEST;
+
 /// The unique part, by which a message is known whatever its flags.
 pub(crate) fn base(name: &OsStr) -> &OsStr {
     let octets = name.as_bytes();
@@ -141,9 +143,7 @@ pub(super) fn number(folder: &Path, name: &OsStr) -> u64 {
     hash(&[folder.as_os_str().as_bytes(), b"\0", base(name).as_bytes()].concat())
 }
 
-/// How long a file's name may be, in octets,
-const LONGEST: usize = 255;
-/// how many of them are left for flags, of which there are 52,
+/// How many octets of a name are left for flags, of which there are 52,
 const FLAGS: usize = 64;
 /// and how much of the time stays, which has fewer digits.
 const TIME: usize = 20;

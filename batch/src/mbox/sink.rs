@@ -19,6 +19,7 @@ use crate::{
     error::BatchError,
     form::{Form, NO_FIELD, around, lead, with_flags},
     large::{Incoming, PREAMBLE},
+    names::with_ending,
     output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
     own,
     pipeline::{Mark, Outgoing, Sink},
@@ -263,7 +264,7 @@ pub(crate) fn file_for(folder: &Path) -> PathBuf {
     // Maildir++ puts a dot before its folders.
     let name = name.to_string_lossy().into_owned();
     let bare = name.strip_prefix('.').filter(|bare| !bare.is_empty()).unwrap_or(&name);
-    folder.with_file_name(format!("{bare}.mbox"))
+    folder.with_file_name(with_ending(bare.as_ref(), ".mbox"))
 }
 
 /// A file without a name, for a large message on its way.

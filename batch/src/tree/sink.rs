@@ -2,13 +2,10 @@
 
 use std::{
     collections::HashMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{DirBuilder, File},
     io,
-    os::unix::{
-        ffi::{OsStrExt, OsStringExt},
-        fs::DirBuilderExt,
-    },
+    os::unix::{ffi::OsStrExt, fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
@@ -18,6 +15,8 @@ use crate::{
     error::BatchError,
     form::{Form, Kept},
     large::{Incoming, PREAMBLE, attach, beside, beside_octets},
+    maildir::base,
+    names::with_ending,
     output::{Copied, Place, copy_all, lock, new_file},
     own,
     pipeline::{Mark, Outgoing, Sink},
@@ -108,19 +107,19 @@ impl TreeSink {
         })
     }
 
-    /// Where a message goes, below the root.
-    fn path(&mut self, origin: &Path) -> Result<PathBuf, BatchError> {
+    /// Where a message goes, below the root; and its unique name, if others may have that, too.
+    fn path<'a>(&mut self, origin: &'a Path) -> Result<(PathBuf, Option<&'a OsStr>), BatchError> {
         self.count += 1;
         let unexpected = || BatchError::Input { path: origin.to_owned(), problem: "not in the input" };
+        let below = || origin.strip_prefix(&self.input).map_err(|_| unexpected());
         Ok(match self.naming {
-            Naming::ByNumber => numbered(self.count),
-            Naming::AsTheyAre => origin.strip_prefix(&self.input).map_err(|_| unexpected())?.to_owned(),
+            Naming::ByNumber => (numbered(self.count), None),
+            Naming::AsTheyAre => (below()?.to_owned(), None),
             Naming::AsInMaildir => {
-                let below = origin.strip_prefix(&self.input).map_err(|_| unexpected())?;
+                let below = below()?;
                 let folder = below.parent().and_then(Path::parent).ok_or_else(unexpected)?;
-                let name = below.file_name().ok_or_else(unexpected)?.as_bytes();
-                let unique = name.split(|&octet| octet == b':').next().unwrap_or(name);
-                folder.join(OsString::from_vec([unique, b".eml"].concat()))
+                let unique = base(below.file_name().ok_or_else(unexpected)?);
+                (folder.join(file_of(unique, None)), Some(unique))
             }
         })
     }
@@ -130,18 +129,16 @@ impl TreeSink {
         origin: &Path,
         write: impl FnOnce(&mut File) -> Result<T, Result<BatchError, io::Error>>,
     ) -> Result<T, BatchError> {
-        let named = self.path(origin)?;
+        let (named, unique) = self.path(origin)?;
         let (below, mut file) = loop {
-            let below = match self.twins.get(&named) {
-                Some(number) => twin(&named, *number),
-                None => named.clone(),
+            let below = match (unique, self.twins.get(&named)) {
+                (Some(unique), Some(number)) => named.with_file_name(file_of(unique, Some(*number))),
+                _ => named.clone(),
             };
             let path = self.place.partial().join(&below);
             match new_file(&path) {
                 // Two files of a Maildir that are told from each other by their flags alone.
-                Err(error)
-                    if error.kind() == io::ErrorKind::AlreadyExists && self.naming == Naming::AsInMaildir =>
-                {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && unique.is_some() => {
                     *self.twins.entry(named.clone()).or_insert(1) += 1;
                 }
                 made => break (below, made.map_err(|source| BatchError::Write { path, source })?),
@@ -162,15 +159,22 @@ impl TreeSink {
     }
 }
 
-/// What a file is called for which there is the name already, so many times.
-fn twin(named: &Path, number: u32) -> PathBuf {
-    let mut name = named.file_stem().unwrap_or_default().to_owned();
-    name.push(format!("{TWIN}{number}.eml"));
-    named.with_file_name(name)
+/// What the file is called for a message of a Maildir with this unique name; or the one of this number, where others have it.
+pub(crate) fn file_of(unique: &OsStr, number: Option<u32>) -> OsString {
+    with_ending(unique, &number.map_or(ENDING.to_owned(), |number| format!("{TWIN}{number}{ENDING}")))
 }
 
-/// What comes before that number.
-pub(crate) const TWIN: char = '~';
+/// Which one a file is of those for one unique name, if its name may say that.
+pub(crate) fn twin_of(name: &OsStr) -> Option<u32> {
+    let name = name.as_bytes().strip_suffix(ENDING.as_bytes())?;
+    let at = memchr::memrchr(TWIN as u8, name)?;
+    std::str::from_utf8(name.get(at + 1..)?).ok()?.parse().ok()
+}
+
+/// What comes before that number,
+const TWIN: char = '~';
+/// and after it.
+const ENDING: &str = ".eml";
 
 /// What the message of this number is called, below the root.
 pub(crate) fn numbered(number: u64) -> PathBuf {

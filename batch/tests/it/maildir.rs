@@ -6,10 +6,16 @@ use std::{
     fs::{self, FileTimes},
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
     time::{Duration, SystemTime},
 };
 
-use batch::task::Identity;
+use batch::{
+    manifest::check,
+    report::Report,
+    run::{Options, Output, run},
+    task::Identity,
+};
 
 use crate::support::{Shout, Unlucky, options, run_on, run_with};
 
@@ -151,7 +157,7 @@ fn a_message_that_cannot_be_read_stops_the_run_and_is_named() {
     assert!(!output.exists() && stopped.partial.is_some());
 
     // A run that only looks goes on, and names it.
-    let looks = batch::run::Options { output: batch::run::Output::None, ..options(&[&input], Path::new("")) };
+    let looks = Options { output: Output::None, ..options(&[&input], Path::new("")) };
     let ran = run_with(&looks, &Identity).unwrap();
     assert_eq!((ran.totals.messages(), ran.totals.failed()), (6, 1));
 }
@@ -179,4 +185,45 @@ fn a_fifo_among_the_messages_does_not_hang_the_run() {
     assert!(made.success());
     let stopped = run_with(&options(&[&input], &output), &Identity).err().unwrap();
     assert!(stopped.error.to_string().contains("7.host"), "{}", stopped.error);
+}
+
+#[test]
+fn names_that_are_too_long_with_an_ending_are_cut_and_known_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = folder.path().join("mail");
+    let [long, shorter] = [254, 250].map(|count| "x".repeat(count));
+    let below = mail.join(format!(".{long}"));
+    let names = [format!("{long}a"), format!("{long}b"), format!("{shorter}:2,S"), format!("{shorter}:2,F")];
+    for place in [&mail, &below] {
+        for part in ["cur", "new", "tmp"] {
+            fs::create_dir_all(place.join(part)).unwrap();
+        }
+        for (number, name) in names.iter().enumerate() {
+            fs::write(place.join("cur").join(name), format!("Subject: {number}\n\nx\n")).unwrap();
+        }
+    }
+    for (format, count) in [("eml", 8), ("mbox", 2), ("maildir", 8)] {
+        let [report, output] =
+            ["report", "output"].map(|name| folder.path().join(format!("{name}.{format}")));
+        let options = Options {
+            output: Output::Converted(output.clone(), format.parse().unwrap()),
+            ..options(&[&mail], &output)
+        };
+        run(&options, &Identity, Report::create(&report).unwrap(), &AtomicBool::new(false)).unwrap();
+        assert_eq!(files(&output).len(), count, "{format}");
+        let checked = check(&report, std::slice::from_ref(&output)).unwrap();
+        assert_eq!((checked.good, checked.count), (8, 0), "{format}: {:?}", checked.problems);
+        if format == "eml" {
+            let of = |number: usize| {
+                let text = format!("Subject: {number}\n\nx\n").into_bytes();
+                let mut here = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path());
+                here.find(|path| path.is_file() && fs::read(path).unwrap() == text).unwrap()
+            };
+            let ([one, other], aside) = ([of(0), of(1)], output.join("aside"));
+            for (from, to) in [(&one, &aside), (&other, &one), (&aside, &other)] {
+                fs::rename(from, to).unwrap();
+            }
+            assert_eq!(check(&report, &[output]).unwrap().count, 4, "each has the other's name");
+        }
+    }
 }
