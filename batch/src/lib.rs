@@ -46,6 +46,7 @@ pub mod request;
 mod restore;
 pub mod run;
 pub mod scan;
+mod seen;
 pub mod select;
 mod signature;
 pub mod single;

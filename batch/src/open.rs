@@ -23,9 +23,9 @@ use crate::{
     mbox::{MboxSink, MboxSource, Variant},
     output::{FileSink, Place, StdoutSink, sync_folder},
     own,
-    owner::Seen,
     pipeline::{Sink, Source},
     run::{DEFAULT_MAX_MESSAGE, Extent, Options, Output},
+    seen::Seen,
     single::SingleSource,
     tree::{Listing, Naming, TreeSink, TreeSource},
 };

@@ -18,8 +18,8 @@ use crate::{
     attributes::{Rights, State},
     compress::Compression,
     error::BatchError,
-    mbox, own,
-    owner::{self, Seen},
+    mbox, own, owner,
+    seen::Seen,
 };
 
 /// A name for output, and the name it has until it is complete.

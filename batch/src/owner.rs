@@ -3,90 +3,22 @@
 //! rights of the mail's owner; those that ask tokens, and what was opened before, keep root's.
 
 use std::{
-    ffi::{CString, OsString},
-    fs::{self, File, Metadata},
-    io,
-    os::{
-        fd::AsRawFd,
-        unix::{ffi::OsStringExt, fs::MetadataExt},
-    },
-    path::{Component, Path, PathBuf},
+    ffi::CString,
+    fs, io,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
 };
 
-use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist, setfsgid, setfsuid};
+use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setfsgid, setfsuid};
 use rustix::{
-    fs::{Mode, OFlags, open, readlinkat},
-    io::Errno,
+    fs::OFlags,
     process::getgroups,
     thread::{CapabilitySet, capabilities, set_thread_groups},
 };
 
-use crate::{beneath::Beneath, error::BatchError, output::parent};
-
-/// What a path that was given leads to, looked at once.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    given: PathBuf,
-    /// Without links.
-    pub(crate) target: PathBuf,
-    pub(crate) metadata: Metadata,
-}
+use crate::{beneath::Beneath, error::BatchError, output::parent, seen::Seen};
 
 impl Seen {
-    /// The inputs of a run, before anything is done with one.
-    pub(crate) fn all(inputs: &[PathBuf], in_place: bool) -> Result<Vec<Self>, BatchError> {
-        let mut seen = Vec::new();
-        for input in inputs.iter().filter(|input| *input != Path::new("-")) {
-            match Self::of(input) {
-                // What is only read may have no name.
-                Err(BatchError::Read { .. }) if !in_place => {}
-                one => seen.push(one?),
-            }
-        }
-        Ok(seen)
-    }
-
-    /// For root, fails where a link on the way is of somebody who has no say in what it leads to, as the kernel has it in `/tmp`
-    /// (`fs.protected_symlinks`). In a folder where only root puts links, it is root's, whoever it belongs to. Who is not root
-    /// has no rights that others could make use of.
-    pub(crate) fn of(input: &Path) -> Result<Self, BatchError> {
-        let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
-        let (target, links) = way(input).map_err(failed)?;
-        let at = Beneath::of(Path::new("/")).and_then(|root| root.open(&target, OFlags::PATH));
-        let metadata = at.and_then(|at| at.metadata()).map_err(failed)?;
-        let may = [0, overflow(), metadata.uid()];
-        let is_strange = |(link, user): &(PathBuf, u32)| !may.contains(user) && !is_only_roots(parent(link));
-        match links.into_iter().filter(|_| geteuid().is_root()).find(is_strange) {
-            None if metadata.is_symlink() => Err(BatchError::Changed { path: target }),
-            None => Ok(Self { given: input.to_owned(), target, metadata }),
-            Some((link, user)) => Err(BatchError::Owner {
-                path: link,
-                problem: format!(
-                    "this is a link of {} to what belongs to {}; name {} itself, or have the link belong to root",
-                    name(user),
-                    name(metadata.uid()),
-                    target.display()
-                ),
-            }),
-        }
-    }
-
-    /// Whether only root can put something into the folder that it is in, or something else in its place.
-    pub(crate) fn is_among_roots(&self) -> bool {
-        let mail = Group::from_name("mail").ok().flatten().map(|group| group.gid.as_raw());
-        let groups = Acting::of(self.metadata.uid(), self.metadata.gid()).groups;
-        let holder = parent(&self.target);
-        holder.ancestors().all(|folder| {
-            let Ok(metadata) = fs::symlink_metadata(folder) else { return false };
-            let (mode, group) = (metadata.mode(), metadata.gid());
-            // What is root's in a folder like /tmp stays there. The group of a spool is of those who deliver to it.
-            let is_kept = folder != holder && mode & 0o1000 != 0;
-            let is_of_mail = Some(group) == mail && groups.iter().all(|known| known.as_raw() != group);
-            metadata.uid() == 0
-                && (is_kept || mode & 0o002 == 0 && (mode & 0o020 == 0 || group == 0 || is_of_mail))
-        })
-    }
-
     /// With whose rights root works on it in place, if not with its own.
     fn acting(&self) -> Result<Option<Acting>, BatchError> {
         let is_among_roots = self.is_among_roots();
@@ -119,7 +51,7 @@ impl Seen {
 pub(crate) struct Acting {
     user: Uid,
     group: Gid,
-    groups: Vec<rustix::process::Gid>,
+    pub(crate) groups: Vec<rustix::process::Gid>,
 }
 
 impl Acting {
@@ -148,7 +80,7 @@ impl Acting {
         Ok(first.and_then(|(_, acting)| acting))
     }
 
-    fn of(user: u32, group: u32) -> Self {
+    pub(crate) fn of(user: u32, group: u32) -> Self {
         let known = User::from_uid(Uid::from_raw(user)).ok().flatten();
         let (group, groups) = match known {
             Some(known) => {
@@ -289,16 +221,6 @@ impl Drop for Back {
     }
 }
 
-/// Whether only root puts anything into a folder.
-fn is_only_roots(folder: &Path) -> bool {
-    fs::symlink_metadata(folder).is_ok_and(|folder| {
-        folder.is_dir()
-            && folder.uid() == 0
-            && folder.mode() & 0o002 == 0
-            && (folder.mode() & 0o020 == 0 || folder.gid() == 0)
-    })
-}
-
 /// Whose is what belongs to a user that this process's namespace does not know, where there are such; else one that is nobody.
 pub(crate) fn overflow() -> u32 {
     let is_partial = |map: &str| {
@@ -310,40 +232,6 @@ pub(crate) fn overflow() -> u32 {
     is_namespace.then(user).flatten().unwrap_or(0)
 }
 
-/// What a path leads to, and the links that it leads through, each with its owner.
-fn way(path: &Path) -> io::Result<(PathBuf, Vec<(PathBuf, u32)>)> {
-    let mut ahead = Vec::new();
-    let put = |ahead: &mut Vec<OsString>, path: &Path| {
-        ahead.extend(path.components().rev().map(|part| part.as_os_str().to_owned()));
-    };
-    put(&mut ahead, &std::path::absolute(path)?);
-    let (mut at, mut links) = (PathBuf::from("/"), Vec::new());
-    while let Some(part) = ahead.pop() {
-        match Path::new(&part).components().next() {
-            Some(Component::RootDir) => at = PathBuf::from("/"),
-            Some(Component::ParentDir) => drop(at.pop()),
-            Some(Component::Normal(part)) => {
-                let next = at.join(part);
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let open = File::from(open(&next, flags, Mode::empty())?);
-                let metadata = open.metadata()?;
-                if metadata.is_symlink() {
-                    if links.len() >= MOST {
-                        return Err(Errno::LOOP.into());
-                    }
-                    let target = readlinkat(&open, "", Vec::new())?.into_bytes();
-                    put(&mut ahead, Path::new(&OsString::from_vec(target)));
-                    links.push((next, metadata.uid()));
-                } else {
-                    at = next;
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok((at, links))
-}
-
 /// How a user is called.
 pub(crate) fn name(user: u32) -> String {
     match User::from_uid(Uid::from_raw(user)) {
@@ -352,8 +240,6 @@ pub(crate) fn name(user: u32) -> String {
     }
 }
 
-/// So many links may be on a way, as the kernel has it.
-const MOST: usize = 40;
 /// The group of a user whom the system does not know, where the mail is of root's.
 const NOGROUP: u32 = 65_534;
 
@@ -379,25 +265,5 @@ mod tests {
         place.check_unchanged().unwrap();
         symlink(&other, folder.path().join("link")).unwrap();
         own::open_input(&folder.path().join("link"), OFlags::RDONLY).unwrap_err();
-    }
-
-    #[test]
-    fn a_way_leads_where_the_kernel_goes_and_tells_of_each_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(folder.path()).unwrap();
-        fs::create_dir_all(root.join("a/b")).unwrap();
-        for (target, link) in
-            [("a/b", "relative"), ("../relative/..", "a/up"), ("round", "round"), ("/proc/self", "absolute")]
-        {
-            symlink(target, root.join(link)).unwrap();
-        }
-        for (path, links) in [("a/b", 0), ("relative", 1), ("a/up/b/./..", 2), ("relative/../up", 3)] {
-            let (target, met) = way(&root.join(path)).unwrap();
-            assert_eq!(target, fs::canonicalize(root.join(path)).unwrap(), "{path}");
-            assert_eq!(met.len(), links, "{path}: {met:?}");
-        }
-        assert_eq!(way(&root.join("absolute")).unwrap().0, fs::canonicalize("/proc/self").unwrap());
-        way(&root.join("round")).unwrap_err();
-        way(&root.join("none")).unwrap_err();
     }
 }

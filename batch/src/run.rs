@@ -22,11 +22,12 @@ use crate::{
     mbox::{self, Lengths},
     open::{folders_of, open, places},
     output::{Place, parent},
-    owner::{self, Acting, Seen},
+    owner::{self, Acting},
     pipeline::{self, Keeping, Noted, Observer, Sink},
     progress::Showing,
     report::Report,
     request::Request,
+    seen::Seen,
     task::Task,
 };
 
