@@ -13,7 +13,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, mkdirat, open, openat, renameat, renameat_with, unlinkat},
+    fs::{
+        AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, mkdirat, open, openat, renameat, renameat_with,
+        statat, unlinkat,
+    },
     io::Errno,
 };
 
@@ -91,6 +94,27 @@ impl Beneath {
             }
         }
         Ok(names)
+    }
+
+    /// The same with what each is; of a link, that it is one.
+    pub(crate) fn kinds(&self, folder: &Path) -> io::Result<Vec<(OsString, FileType)>> {
+        let open = self.open(folder, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut kinds = Vec::new();
+        for entry in Dir::read_from(&open)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." {
+                let kind = match entry.file_type() {
+                    // Not all file systems tell it here.
+                    FileType::Unknown => {
+                        FileType::from_raw_mode(statat(&open, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode)
+                    }
+                    kind => kind,
+                };
+                kinds.push((name.to_owned(), kind));
+            }
+        }
+        Ok(kinds)
     }
 
     /// Removes a file.

@@ -18,7 +18,7 @@ use rustix::{
 
 use crate::{
     output::{new_file, parent, with_suffix},
-    owner,
+    owner, seen,
 };
 
 /// Opens a file of ours that lies beside an archive, through no link and without waiting for anybody. An error if it is none,
@@ -104,9 +104,9 @@ pub(crate) fn open_input(path: &Path, flags: OFlags) -> io::Result<File> {
     open_file(path, flags | OFlags::NOFOLLOW)?.map_err(become_another)
 }
 
-/// Opens an input that is only read. Links to it were looked at before, and nobody's are followed below what was named.
+/// Opens an input that is only read: by links, but those of whom they are to be, see [`seen::reach`].
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
-    open_file(path, OFlags::RDONLY)?.map_err(become_another)
+    open_file_by(OFlags::RDONLY, |flags| seen::open_input(path, flags))?.map_err(become_another)
 }
 
 fn become_another(problem: &str) -> io::Error {
@@ -156,24 +156,35 @@ fn unused(problem: &str) -> io::Error {
     io::Error::other(format!("{problem}: it is not used"))
 }
 
+fn open_file(path: &Path, flags: OFlags) -> io::Result<Result<File, &'static str>> {
+    open_file_by(flags, |flags| Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?)))
+}
+
 /// Opens what is a file, or tells what else it is. Waits for whoever has a lease on it (a file server, for its clients) to give
 /// that back, which is asked for by trying, and for nobody else.
-fn open_file(path: &Path, flags: OFlags) -> io::Result<Result<File, &'static str>> {
+fn open_file_by(
+    flags: OFlags,
+    open: impl Fn(OFlags) -> io::Result<File>,
+) -> io::Result<Result<File, &'static str>> {
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let began = Instant::now();
     let opened = loop {
-        match rustix::fs::open(path, flags, Mode::empty()) {
-            Err(Errno::AGAIN) if began.elapsed() < PATIENCE => thread::sleep(EACH),
+        match open(flags) {
+            Err(error) if is(&error, Errno::AGAIN) && began.elapsed() < PATIENCE => thread::sleep(EACH),
             opened => break opened,
         }
     };
     let file = match opened {
-        Err(Errno::LOOP) => return Ok(Err("a link")),
+        Err(error) if is(&error, Errno::LOOP) => return Ok(Err("a link")),
         // One end of a pipe that nobody has the other end of, or a folder.
-        Err(Errno::NXIO | Errno::ISDIR) => return Ok(Err("no file")),
-        file => File::from(file?),
+        Err(error) if is(&error, Errno::NXIO) || is(&error, Errno::ISDIR) => return Ok(Err("no file")),
+        file => file?,
     };
     Ok(if file.metadata()?.is_file() { Ok(file) } else { Err("no file") })
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    Errno::from_io_error(error) == Some(errno)
 }
 
 /// `FUSE_SUPER_MAGIC` in `linux/magic.h`.

@@ -22,6 +22,7 @@ use crate::{
     digest::{CopyError, Summed},
     error::BatchError,
     output::PARTIAL,
+    seen,
 };
 
 /// The `tmp` of a folder, held: others may rename the folder, or move it out of the Maildir, with all that is in it.
@@ -143,7 +144,7 @@ pub(super) fn in_doubt(successor: PathBuf, predecessor: &Path, first: &str) -> B
 }
 
 pub(super) fn beneath(root: &Path) -> Result<Beneath, BatchError> {
-    Beneath::of(root).map_err(|source| BatchError::Read { origin: root.display().to_string(), source })
+    seen::beneath(root).map_err(|source| BatchError::Read { origin: root.display().to_string(), source })
 }
 
 pub(super) fn folders(root: &Path, tree: &Tree) -> Vec<PathBuf> {

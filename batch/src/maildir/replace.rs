@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::syncfs;
+use rustix::fs::{OFlags, syncfs};
 
 use super::{
     commit::{BATCH, BATCH_OCTETS},
@@ -198,10 +198,11 @@ impl MaildirReplacer {
 
     fn new(root: &Path, tree: &Tree) -> Result<Self, BatchError> {
         let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
-        let open = File::open(root).map_err(|source| failed(root, source))?;
+        let (beneath, folders) = (beneath(root)?, folders(root, tree));
+        let open = beneath.open(root, OFlags::RDONLY | OFlags::DIRECTORY);
+        let open = open.map_err(|source| failed(root, source))?;
         output::lock(&open).map_err(|source| failed(root, source))?;
         let (pending, added, pairs) = (Vec::new(), Vec::new(), Vec::new());
-        let (beneath, folders) = (beneath(root)?, folders(root, tree));
         let sink = Self {
             twins: twins(&beneath, &folders)?,
             root: root.to_owned(),

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     beneath::Beneath,
     pipeline::Source,
+    seen,
     stored::{Large, Origin, Piece},
     tree::{is_gone, read},
 };
@@ -83,7 +84,7 @@ impl Given {
 impl MaildirSource {
     /// Reads the folders of a tree. Messages over `limit` octets are not kept in memory.
     pub fn new(root: &Path, tree: &Tree, limit: usize) -> io::Result<Self> {
-        let beneath = Beneath::of(root)?;
+        let beneath = seen::beneath(root)?;
         let open = tree.folders.iter().map(|folder| root.join(folder)).collect();
         let (names, current, renamed) = (VecDeque::new(), PathBuf::new(), HashSet::new());
         let first = None;
@@ -186,7 +187,8 @@ impl Source for MaildirSource {
         for path in lost {
             given.forget(path);
         }
-        let tree = Tree::of(&self.root).map_err(|(folder, error)| named(&folder, &error))?;
+        let tree =
+            Tree::beneath(&self.root, &self.beneath).map_err(|(folder, error)| named(&folder, &error))?;
         self.renamed.clear();
         let mut more = false;
         for folder in tree.folders {

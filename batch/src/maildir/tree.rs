@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::{beneath::Beneath, seen};
+
 /// The folders of a Maildir, each with its `cur` and `new`; in Maildir++ or nested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
@@ -26,20 +28,24 @@ impl Tree {
     /// Walks through all folders below `root`, without following links. A link where messages would be is an error: what
     /// it leads to may be somebody else's, and without it the mail is not whole.
     pub fn of(root: &Path) -> Result<Self, (PathBuf, io::Error)> {
+        let beneath = seen::beneath(root).map_err(|error| (root.to_owned(), error))?;
+        Self::beneath(root, &beneath)
+    }
+
+    /// The same of a root that is open.
+    pub(crate) fn beneath(root: &Path, beneath: &Beneath) -> Result<Self, (PathBuf, io::Error)> {
         let mut tree = Self::default();
         let mut open = vec![PathBuf::new()];
         while let Some(folder) = open.pop() {
             let path = root.join(&folder);
-            let is_maildir = Self::is_maildir(&path);
+            let is_folder = |part| beneath.metadata(&path.join(part)).is_ok_and(|there| there.is_dir());
+            let is_maildir = is_folder("cur") || is_folder("new");
             if is_maildir {
                 tree.folders.push(folder.clone());
             }
             let failed = |error| (path.clone(), error);
-            for entry in fs::read_dir(&path).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let name = entry.file_name();
+            for (name, kind) in beneath.kinds(&path).map_err(failed)? {
                 let below = folder.join(&name);
-                let kind = entry.file_type().map_err(failed)?;
                 if kind.is_symlink() && MAIL.iter().any(|mail| name == *mail) {
                     let error = io::Error::other("it is a link, and not followed");
                     return Err((path.join(name), error));

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fs,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -13,6 +12,7 @@ use crate::{
     attributes::Attributes,
     beneath::Beneath,
     pipeline::Source,
+    seen,
     stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
 };
 
@@ -30,15 +30,14 @@ pub struct Listing {
 impl Listing {
     /// Looks through a tree. Links are not followed.
     pub fn of(root: &Path) -> Result<Self, (PathBuf, io::Error)> {
+        let beneath = seen::beneath(root).map_err(|error| (root.to_owned(), error))?;
         let mut listing = Self::default();
         let mut open = vec![PathBuf::new()];
         while let Some(folder) = open.pop() {
             let path = root.join(&folder);
             let failed = |error| (path.clone(), error);
-            for entry in fs::read_dir(&path).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let below = folder.join(entry.file_name());
-                let kind = entry.file_type().map_err(failed)?;
+            for (name, kind) in beneath.kinds(&path).map_err(failed)? {
+                let below = folder.join(name);
                 if kind.is_dir() {
                     listing.folders.push(below.clone());
                     open.push(below);
@@ -74,7 +73,7 @@ impl TreeSource {
     /// Reads what was listed. Messages over `limit` octets are not kept in memory.
     pub fn new(root: &Path, listing: &Listing, limit: usize) -> io::Result<Self> {
         let open = listing.messages.iter().cloned().collect();
-        Ok(Self { root: root.to_owned(), beneath: Beneath::of(root)?, limit, open })
+        Ok(Self { root: root.to_owned(), beneath: seen::beneath(root)?, limit, open })
     }
 }
 
