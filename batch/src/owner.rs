@@ -21,28 +21,41 @@ use crate::{beneath::Beneath, error::BatchError, output::parent, seen::Seen};
 impl Seen {
     /// With whose rights root works on it in place, if not with its own.
     fn acting(&self) -> Result<Option<Acting>, BatchError> {
-        let is_among_roots = self.is_among_roots();
-        if self.metadata.uid() != 0 {
-            // Of a folder, what is in it is its owner's, too.
-            let is_others = self.metadata.is_dir() || !is_among_roots;
-            return Ok(is_others.then(|| Acting::of(self.metadata.uid(), self.metadata.gid())));
+        let (user, is_among_roots) = (self.metadata.uid(), self.is_among_roots());
+        if !is_among_roots {
+            self.check_nobody_exchanges()?;
         }
-        let owners = parent(&self.target).ancestors().filter_map(|folder| {
-            let user = fs::symlink_metadata(folder).ok()?.uid();
-            (user != 0).then_some((folder, user))
-        });
-        match owners.last() {
-            Some((folder, user)) if !is_among_roots => Err(BatchError::Owner {
+        // Of a folder, what is in it is its owner's, too.
+        let is_others = user != 0 && (self.metadata.is_dir() || !is_among_roots);
+        Ok(is_others.then(|| Acting::of(user, self.metadata.gid())))
+    }
+
+    /// An error if somebody besides its owner and root may put something else in its place: what he puts there may be mail of the
+    /// same owner that is not meant.
+    fn check_nobody_exchanges(&self) -> Result<(), BatchError> {
+        let user = self.metadata.uid();
+        for folder in parent(&self.target).ancestors() {
+            let failed = |source| BatchError::Read { origin: folder.display().to_string(), source };
+            let metadata = fs::symlink_metadata(folder).map_err(failed)?;
+            let (owner, mode) = (metadata.uid(), metadata.mode());
+            // In a folder like /tmp it stays where it is. Of a group that its owner lets in, he knows.
+            let lets_in = if user == 0 && metadata.gid() != 0 { 0o022 } else { 0o002 };
+            let who = match owner {
+                owner if ![0, overflow(), user].contains(&owner) => name(owner),
+                _ if mode & 0o1000 == 0 && mode & lets_in != 0 => "who may write there".to_owned(),
+                _ => continue,
+            };
+            return Err(BatchError::Owner {
                 path: self.target.clone(),
                 problem: format!(
-                    "it belongs to root, and {} may put something else in its place, as {} does not; give it to its \
-                     user (chown), or write a new archive with --output",
+                    "it belongs to {}, and {who} may put something else in its place, by the rights to {}; give it to its user, \
+                     in a folder of that user's own (chown), or write a new archive with --output",
                     name(user),
                     folder.display()
                 ),
-            }),
-            _ => Ok(None),
+            });
         }
+        Ok(())
     }
 }
 

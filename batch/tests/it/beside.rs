@@ -65,7 +65,7 @@ fn what_was_begun_is_gone_on_with_through_no_link_or_other_name_of_what_is_someb
             // Who may write to its folder may rename what he may not read.
             _ => {
                 fs::rename(&other, &partial).unwrap();
-                fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+                fs::set_permissions(folder.path(), Permissions::from_mode(0o775)).unwrap();
             }
         }
         let rights = fs::metadata(if other.exists() { &other } else { &partial }).unwrap().mode();

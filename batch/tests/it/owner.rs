@@ -320,6 +320,43 @@ fn a_link_of_one_user_to_the_mail_of_another_is_not_followed() {
 }
 
 #[test]
+fn mail_that_somebody_else_may_exchange_for_other_mail_is_not_replaced() {
+    if !is_root() {
+        return;
+    }
+    // Whose the mail is; whose the folder that it is in, with which group and mode.
+    for (user, of_folder, group, mode, is_replaced) in [
+        (OWNER, OWNER, OWNER, 0o775, true),
+        (OWNER, 0, 0, 0o1777, true),
+        (OWNER, STRANGER, STRANGER, 0o755, false),
+        (OWNER, STRANGER, STRANGER, 0o1777, false),
+        (OWNER, 0, 0, 0o777, false),
+        (0, 0, 0, 0o755, true),
+        (0, 0, 0, 0o775, true),
+        (0, 0, 0, 0o1777, true),
+        (0, 0, STRANGER, 0o2775, false),
+        (0, 0, 0, 0o777, false),
+        (0, STRANGER, 0, 0o755, false),
+    ] {
+        let (_folder, home) = home();
+        give(&home, user);
+        chown(&home, Some(of_folder), Some(group)).unwrap();
+        fs::set_permissions(&home, Permissions::from_mode(mode)).unwrap();
+        let words = format!("{user} {of_folder} {group} {mode:o}");
+        let before = files(&home);
+        let ran = run_with(&replacing(&[&home.join("mail")], false), &Shout);
+        match ran {
+            Ok(_) => assert!(is_replaced, "{words}"),
+            Err(stopped) => {
+                let error = format!("{:#}", anyhow::Error::from(stopped.error));
+                assert!(!is_replaced && error.contains("--output"), "{words}: {error}");
+                assert_eq!(files(&home), before, "{words}");
+            }
+        }
+    }
+}
+
+#[test]
 fn where_the_owner_may_make_no_files_nothing_is_changed_and_it_is_said_what_to_do() {
     if !is_root() {
         return;
