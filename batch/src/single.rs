@@ -68,12 +68,15 @@ impl Source for SingleSource {
             return Ok(Some(Piece::Large(Large { attributes, origin, message, octets })));
         }
         octets.shrink_to_fit();
+        let frame = if from_stream { frame_of(&octets) } else { Frame::File };
         let untouchable = if is_compressed(&octets) {
             Some(Untouchable::Compressed)
+        } else if from_stream && frame == Frame::File {
+            // Who gives it says that it is one, and it does not look like an mbox: lines of a patch may look like a From_ line.
+            None
         } else {
             second_message(&octets)?.map(Untouchable::TwoInOne)
         };
-        let frame = if from_stream { frame_of(&octets) } else { Frame::File };
         Ok(Some(Piece::Message(Stored { origin, octets, frame, attributes, untouchable, unquoted: false })))
     }
 
