@@ -8,20 +8,24 @@ use std::{
     path::Path,
 };
 
+use rustix::fs::OFlags;
+
 use super::{Checked, Sum};
 use crate::{
+    beneath::Beneath,
     compress::Compression,
     digest::{CopyError, Summed},
     error::BatchError,
     expected::{Expected, Left},
     large::PREAMBLE,
     mbox::start,
+    own,
 };
 
 /// Meets all that is in an mbox, if that is what is expected next, up to its end. `false` if it is not, and then nothing is met.
 pub(super) fn meet_all(mbox: &Path, left: &mut Left, checked: &mut Checked) -> Result<bool, BatchError> {
     let Some(expected) = left.next_ones() else { return Ok(false) };
-    let met = File::open(mbox).and_then(|file| {
+    let met = own::open_to_read(mbox).and_then(|file| {
         let mut input = start(&file, Compression::of_file(&file)?)?;
         let met = met(&mut *input, expected)?;
         Ok(input.fill_buf()?.is_empty().then_some(met))
@@ -38,8 +42,15 @@ pub(super) fn meet_beside(output: &Path, left: &mut Left, checked: &mut Checked)
     let Some(expected) = left.beside() else { return Ok(()) };
     let path = output.join(PREAMBLE);
     let failed = |source| BatchError::Read { origin: path.display().to_string(), source };
-    let mut input: Box<dyn BufRead> = match File::open(&path) {
-        Ok(file) => Box::new(BufReader::new(file)),
+    // Whoever can write there may have put something there that never ends, or a link.
+    let open = Beneath::of(output).and_then(|output| output.open(&path, OFlags::RDONLY | OFlags::NONBLOCK));
+    let is_file = |file: &File| file.metadata().is_ok_and(|there| there.is_file());
+    let mut input: Box<dyn BufRead> = match open {
+        Ok(file) if is_file(&file) => Box::new(BufReader::new(file)),
+        Ok(_) => {
+            checked.wrong(format!("{}: it is no file, and the report says nothing of it", path.display()));
+            return Ok(());
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Box::new(io::empty()),
         Err(error) => return Err(failed(error)),
     };

@@ -330,3 +330,30 @@ fn mboxes_that_were_folders_may_be_named_in_any_order() {
     }
     assert_eq!(check(&report, &[sent]).unwrap().count, 30, "one is not all");
 }
+
+#[test]
+fn what_never_ends_in_the_place_of_a_preamble_holds_no_check_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("mbox"), sample_mbox(3)).unwrap();
+    let report = path("report");
+    let mut options = options(&[&path("mbox")], &path("out"));
+    options.output = Output::Converted(path("out"), "maildir".parse().unwrap());
+    run(&options, &Identity, Report::create(&report).unwrap(), &AtomicBool::new(false)).unwrap();
+    assert_eq!(check(&report, &[path("out")]).unwrap().count, 0);
+    let preamble = path("out/mbox-preamble");
+    for (what, is_made) in [("fifo", true), ("link", false)] {
+        if is_made {
+            assert!(Command::new("mkfifo").arg(&preamble).status().unwrap().success());
+        } else {
+            fs::remove_file(&preamble).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", &preamble).unwrap();
+        }
+        let (sender, ended) = std::sync::mpsc::channel();
+        let given = (report.clone(), path("out"));
+        std::thread::spawn(move || sender.send(check(&given.0, &[given.1])));
+        let checked = ended.recv_timeout(std::time::Duration::from_secs(20));
+        let checked = checked.unwrap_or_else(|_| panic!("{what}: it does not end"));
+        assert!(checked.is_err() || checked.unwrap().count == 1, "{what}");
+    }
+}
