@@ -13,7 +13,14 @@ use std::{
 
 /// Says a line.
 pub fn say(line: &str) {
-    write(format!("{line}\n"));
+    write(format!("{}\n", shown(line)));
+}
+
+/// Text without what does something to a terminal: names of files are whose mail it is to choose.
+pub(crate) fn shown(text: &str) -> String {
+    let is_mark = |letter| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_odd = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t') || is_mark(letter);
+    text.replace(is_odd, "\u{fffd}")
 }
 
 /// The same with all that is written, the end of the line too.
@@ -28,7 +35,7 @@ pub(crate) fn show(text: String) {
 
 /// Says a line that is worth nobody's waiting.
 pub(crate) fn mention(line: &str) {
-    STDERR.get().put(format!("{line}\n"), Urgency::Mention);
+    STDERR.get().put(format!("{}\n", shown(line)), Urgency::Mention);
 }
 
 /// So many messages.
@@ -55,7 +62,7 @@ pub struct Words;
 
 impl Write for Words {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        STDERR.get().put(String::from_utf8_lossy(octets).into_owned(), Urgency::Word);
+        STDERR.get().put(shown(&String::from_utf8_lossy(octets)), Urgency::Word);
         Ok(octets.len())
     }
 
@@ -224,6 +231,17 @@ mod tests {
 
     fn line(number: usize) -> String {
         format!("line {number} {}\n", "of many ".repeat(10))
+    }
+
+    #[test]
+    fn no_name_that_somebody_chose_does_anything_to_a_terminal() {
+        for (text, expected) in [
+            ("m/x\u{1b}]0;pwn\u{7}\u{1b}[2Jy", "m/x\u{fffd}]0;pwn\u{fffd}\u{fffd}[2Jy"),
+            ("a\u{9b}2Jb\rc\u{202e}d", "a\u{fffd}2Jb\u{fffd}c\u{fffd}d"),
+            ("two\n\tlines, größer", "two\n\tlines, größer"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
     }
 
     #[test]
