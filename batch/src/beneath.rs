@@ -20,6 +20,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::own;
+
 /// A folder with all that is below it. Paths begin with that of the folder.
 #[derive(Debug)]
 pub(crate) struct Beneath {
@@ -149,7 +151,8 @@ impl Beneath {
     }
 
     fn open_with(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
-        self.at(path, |folder, name| openat(folder, name, flags | NOT_FOLLOWED, mode)).map(File::from)
+        let open = || self.at(path, |folder, name| openat(folder, name, flags | NOT_FOLLOWED, mode));
+        own::patiently(open).map(File::from)
     }
 
     /// Does something with a name in the folder that a path leads to.

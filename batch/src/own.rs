@@ -18,7 +18,7 @@ use rustix::{
 
 use crate::{
     output::{new_file, parent, with_suffix},
-    owner, seen,
+    owner, seen, stop,
 };
 
 /// Opens a file of ours that lies beside an archive, through no link and without waiting for anybody. An error if it is none,
@@ -160,21 +160,28 @@ fn open_file(path: &Path, flags: OFlags) -> io::Result<Result<File, &'static str
     open_file_by(flags, |flags| Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?)))
 }
 
-/// Opens what is a file, or tells what else it is. Waits for whoever has a lease on it (a file server, for its clients) to give
-/// that back, which is asked for by trying, and for nobody else.
+/// Waits for whoever has a lease on a file (a file server, for its clients) to give that back, which is asked for by trying, and
+/// not for long when somebody has asked to stop.
+pub(crate) fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        match open() {
+            Err(error) if is(&error, Errno::AGAIN) && began.elapsed() < PATIENCE => {
+                stop::check()?;
+                thread::sleep(EACH);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Opens what is a file, or tells what else it is, and waits for nobody but for [`patiently`].
 fn open_file_by(
     flags: OFlags,
     open: impl Fn(OFlags) -> io::Result<File>,
 ) -> io::Result<Result<File, &'static str>> {
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let began = Instant::now();
-    let opened = loop {
-        match open(flags) {
-            Err(error) if is(&error, Errno::AGAIN) && began.elapsed() < PATIENCE => thread::sleep(EACH),
-            opened => break opened,
-        }
-    };
-    let file = match opened {
+    let file = match patiently(|| open(flags)) {
         Err(error) if is(&error, Errno::LOOP) => return Ok(Err("a link")),
         // One end of a pipe that nobody has the other end of, or a folder.
         Err(error) if is(&error, Errno::NXIO) || is(&error, Errno::ISDIR) => return Ok(Err("no file")),
@@ -200,6 +207,17 @@ mod tests {
     use std::{fs, os::unix::fs::symlink, process::Command};
 
     use super::*;
+
+    #[test]
+    fn whoever_has_a_lease_on_a_file_is_waited_for_and_other_errors_are_not() {
+        let mut left = 5;
+        let opened = patiently(|| {
+            left -= 1;
+            if left > 0 { Err(Errno::AGAIN.into()) } else { Ok("open") }
+        });
+        assert_eq!((opened.unwrap(), left), ("open", 0));
+        patiently(|| Err::<(), _>(Errno::NOENT.into())).unwrap_err();
+    }
 
     #[test]
     fn what_came_in_the_place_of_an_input_is_neither_opened_nor_waited_for() {

@@ -20,6 +20,17 @@ use signal_hook::{
 
 use crate::{mbox, words};
 
+/// An error if a signal has asked to stop: for whoever waits for others, and has nothing under way.
+pub(crate) fn check() -> io::Result<()> {
+    if ASKED.load(Ordering::Relaxed) {
+        return Err(io::Error::other("stopped while another program was waited for"));
+    }
+    Ok(())
+}
+
+/// Whether a signal came.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
 /// A flag that the first signal sets. The second one ends the process, by 128 and the signal's number.
 pub fn flag() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -29,6 +40,7 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
         let stop = Arc::clone(&stop);
         thread::Builder::new().name("stop".into()).spawn(move || {
             while received.read_exact(&mut [0]).is_ok() {
+                ASKED.store(true, Ordering::Relaxed);
                 if stop.swap(true, Ordering::Relaxed) {
                     at_once(128 + signal);
                 }

@@ -21,7 +21,7 @@ use rustix::process::{Pid, test_kill_process};
 use crate::{
     output::{parent, sync_folder},
     owner::{self, Acting},
-    words,
+    stop, words,
 };
 
 /// Locks an open mbox for reading, for as long as the file is open, and waits for whoever writes it.
@@ -65,6 +65,7 @@ fn until<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<Result<T
                 "hsmime-batch: waiting for {holder}, another program's lock, up to {seconds} s"
             ));
         }
+        stop::check()?;
         thread::sleep(EACH);
     }
 }

@@ -434,3 +434,31 @@ fn a_run_that_is_stopped_at_once_leaves_no_lock() {
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(fs::read_to_string(path("report")).unwrap().lines().count(), 20_000);
 }
+
+#[test]
+fn a_run_that_waits_for_a_lock_of_others_ends_when_it_is_asked_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("in"), sample_mbox(20)).unwrap();
+    fs::write(path("bob.pem"), data("bob.pem")).unwrap();
+    fs::write(path("root.pem"), data("root.pem")).unwrap();
+    fs::write(path("toml"), "[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n").unwrap();
+    fs::write(path("in.lock"), "somebody's").unwrap();
+    for place in ["--in-place", "--output=out"] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_hsmime-batch"));
+        program.args(["--config", "toml", "encrypt", "in", place, "--to-certificate", "bob.pem"]);
+        program.args(["--report", "report"]).current_dir(folder.path());
+        let mut child = program.stderr(Stdio::piped()).spawn().unwrap();
+        let journal = if place == "--in-place" { "in.hsmime-journal" } else { "out.hsmime-journal" };
+        wait_until(&mut child, "the journal", || path(journal).exists());
+        thread::sleep(Duration::from_millis(200));
+        let began = Instant::now();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{place}: {ended:?}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{place}: it waited for the lock");
+        assert!(path("in.lock").exists() && !path(journal).exists() && !path("report").exists(), "{place}");
+        assert_eq!(fs::read(path("in")).unwrap(), sample_mbox(20));
+    }
+}
