@@ -20,7 +20,7 @@ use crate::{
     form::{Form, NO_FIELD, around, lead, with_flags},
     large::{Incoming, PREAMBLE},
     names::with_ending,
-    output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
+    output::{Copied, Place, copy_all, lock, new_file, parent},
     own,
     pipeline::{Mark, Outgoing, Sink},
     render::{LineEnd, fields, is_content_length, split},
@@ -391,12 +391,16 @@ impl Sink for MboxSink {
     fn finish(&mut self) -> Result<(), BatchError> {
         self.end_file()?;
         if let Some((_, files)) = &self.folders {
-            for file in files {
-                let path = self.place.partial().join(file);
-                let synced = File::open(&path).and_then(|file| file.sync_all());
-                let synced = synced.and_then(|()| sync_folder(parent(&path)));
-                synced.map_err(|source| BatchError::Write { path, source })?;
+            let partial = self.place.partial();
+            let failed = |path: &Path, source| BatchError::Write { path: path.to_owned(), source };
+            // By the folder that was made: its name may lead elsewhere by now.
+            let made = Beneath::of_open(partial, &self.held).map_err(|source| failed(partial, source))?;
+            for path in files.iter().map(|file| partial.join(file)) {
+                let file = made.open(&path, OFlags::RDONLY | OFlags::NONBLOCK);
+                let synced = file.and_then(|file| file.sync_all()).and_then(|()| made.sync(parent(&path)));
+                synced.map_err(|source| failed(&path, source))?;
             }
+            own::check_still(&self.held, partial).map_err(|source| failed(partial, source))?;
         }
         self.place.put_in_place()
     }

@@ -4,7 +4,9 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    sync::Mutex,
+    process::Command,
+    sync::{Mutex, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -16,7 +18,7 @@ use batch::{
 
 use crate::{
     manifest::written,
-    resume::files,
+    resume::{files, maildir},
     support::{Shout, options, run_with},
 };
 
@@ -156,4 +158,38 @@ fn a_link_that_mail_programs_would_follow_is_in_no_report() {
         }
         assert_eq!(check(&report, &[path(&output)]).unwrap().count, 0, "{input}");
     }
+}
+
+#[test]
+fn mboxes_of_a_folder_are_made_durable_where_they_are_and_not_where_their_name_leads() {
+    struct Swap(PathBuf, PathBuf);
+    impl Task for Swap {
+        fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
+            if work.index == 1 {
+                // Given a folder of the same name in the place of the output, with what never ends in the place of an mbox,
+                let partial = &self.0;
+                fs::rename(partial, &self.1).unwrap();
+                fs::create_dir(partial).unwrap();
+                for name in ["INBOX.mbox", "Sent.mbox"] {
+                    assert!(Command::new("mkfifo").arg(partial.join(name)).status().unwrap().success());
+                }
+            }
+            Shout.run(work)
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    maildir(&path("mail"), 2);
+    let mut options = options(&[&path("mail")], &path("out"));
+    options.output = Output::Converted(path("out"), "mbox".parse().unwrap());
+    let task = Swap(path("out.hsmime-partial"), path("aside"));
+    let (sender, ended) = mpsc::channel();
+    // when the run ends,
+    thread::spawn(move || sender.send(run_with(&options, &task).map(|_| ())));
+    let ended = ended.recv_timeout(Duration::from_secs(30)).expect("it does not end");
+    // then it says so, and gives nothing else the output's name.
+    let error = format!("{:#}", anyhow::Error::from(ended.unwrap_err().error));
+    assert!(error.contains("not the folder that the run made"), "{error}");
+    assert!(!path("out").exists());
+    assert!(fs::read_to_string(path("aside/Sent.mbox")).unwrap().contains("X-Shout"));
 }
