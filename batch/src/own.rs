@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -166,9 +167,10 @@ pub(crate) fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Resul
     let began = Instant::now();
     loop {
         match open() {
-            Err(error) if is(&error, Errno::AGAIN) && began.elapsed() < PATIENCE => {
+            Err(error) if is(&error, Errno::AGAIN) && began.elapsed() < PATIENCE && !is_enough() => {
                 stop::check()?;
                 thread::sleep(EACH);
+                WAITED.fetch_add(1, Ordering::Relaxed);
             }
             opened => return opened,
         }
@@ -190,6 +192,14 @@ fn open_file_by(
     Ok(if file.metadata()?.is_file() { Ok(file) } else { Err("no file") })
 }
 
+/// Whether leases were waited for so long that it is time to say so: anybody may have one on each of his messages.
+fn is_enough() -> bool {
+    EACH * WAITED.load(Ordering::Relaxed) >= IN_ALL
+}
+
+/// How often that was waited.
+static WAITED: AtomicU32 = AtomicU32::new(0);
+
 fn is(error: &io::Error, errno: Errno) -> bool {
     Errno::from_io_error(error) == Some(errno)
 }
@@ -201,6 +211,8 @@ const PROBE: &str = ".probe";
 /// Longer than the kernel leaves a lease to whom it was asked back of (`fs.lease-break-time`, 45 s).
 const PATIENCE: Duration = Duration::from_mins(1);
 const EACH: Duration = Duration::from_millis(20);
+/// For all of them.
+const IN_ALL: Duration = Duration::from_mins(10);
 
 #[cfg(test)]
 mod tests {
