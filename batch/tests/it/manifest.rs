@@ -15,7 +15,10 @@ use batch::{
 };
 use smime::testing::fixtures::{certificate, data, key, now};
 
-use crate::support::{Shout, Unlucky, options, sample_mbox};
+use crate::{
+    resume::maildir,
+    support::{Shout, Unlucky, options, sample_mbox},
+};
 
 pub(crate) fn written(folder: &Path, input: &str, output: &str) -> PathBuf {
     let path = |name: &str| folder.join(name);
@@ -318,7 +321,7 @@ fn whatever_somebody_does_to_an_output_of_another_kind_is_found() {
 fn mboxes_that_were_folders_may_be_named_in_any_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    crate::resume::maildir(&path("mail"), 30);
+    maildir(&path("mail"), 30);
     let report = path("report");
     let mut options = options(&[&path("mail")], &path("out"));
     options.output = Output::Converted(path("out"), "mboxrd".parse().unwrap());
@@ -356,4 +359,47 @@ fn what_never_ends_in_the_place_of_a_preamble_holds_no_check_up() {
         let checked = checked.unwrap_or_else(|_| panic!("{what}: it does not end"));
         assert!(checked.is_err() || checked.unwrap().count == 1, "{what}");
     }
+}
+
+#[test]
+fn beside_the_mboxes_of_a_maildir_nothing_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    maildir(&path("mail"), 2);
+    let report = path("report");
+    let mut options = options(&[&path("mail")], &path("out"));
+    options.output = Output::Converted(path("out"), "mbox".parse().unwrap());
+    run(&options, &Identity, Report::create(&report).unwrap(), &AtomicBool::new(false)).unwrap();
+    let problems = || check(&report, &[path("out")]).unwrap().count;
+    assert_eq!(problems(), 0);
+    for name in ["Drafts/cur/1.host:2,S", "MH/1", "Drafts", "notes"] {
+        let made = path("out").join(name);
+        fs::create_dir_all(made.parent().unwrap()).unwrap();
+        fs::write(&made, "X: y\n\nFrom x@a Fri Sep 16 22:26:51 2016\nSubject: x\n\ny\n").unwrap();
+        assert_eq!(problems(), 1, "{name}");
+        fs::remove_file(&made).unwrap();
+        for above in made.ancestors().skip(1).take_while(|above| *above != path("out")) {
+            fs::remove_dir(above).unwrap();
+        }
+    }
+    assert!(Command::new("mkfifo").arg(path("out/Drafts")).status().unwrap().success());
+    assert_eq!(problems(), 1);
+}
+
+#[test]
+fn an_input_without_messages_has_no_output_of_others_be_read_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    maildir(&path("A"), 2);
+    maildir(&path("B"), 0);
+    let report = path("report");
+    let options = options(&[&path("A"), &path("B")], &path("out"));
+    run(&options, &Identity, Report::create(&report).unwrap(), &AtomicBool::new(false)).unwrap();
+    let problems = || check(&report, &[path("out/A"), path("out/B")]).unwrap().count;
+    assert_eq!(problems(), 0);
+    let cur = path("out/A/cur");
+    fs::rename(cur.join("0.host,S=17:2,S"), cur.join("0.evil,S=17:2,S")).unwrap();
+    assert_eq!(problems(), 2, "another name");
+    fs::rename(cur.join("0.evil,S=17:2,S"), path("out/B/cur/0.host,S=17:2,S")).unwrap();
+    assert_eq!(problems(), 2, "in another output");
 }
