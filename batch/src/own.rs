@@ -143,14 +143,25 @@ fn others_may_rename(file: &File, path: &Path) -> bool {
 /// What a file of ours shows here that is not its user or not its mode: some file systems keep neither, nor do all of these give a
 /// file the same number again.
 fn shown_instead(path: &Path) -> Option<Metadata> {
-    let probe = with_suffix(path, PROBE);
-    let _ = fs::remove_file(&probe);
-    let made = new_file(&probe).ok()?;
-    let metadata = made.metadata();
-    let _ = fs::remove_file(&probe);
+    let metadata = if let Ok(made) = unnamed_file(parent(path)) {
+        made.metadata()
+    } else {
+        // Not all file systems have such, and those that keep less are among them.
+        let probe = with_suffix(path, PROBE);
+        let _ = fs::remove_file(&probe);
+        let metadata = new_file(&probe).ok()?.metadata();
+        let _ = fs::remove_file(&probe);
+        metadata
+    };
     let metadata = metadata.ok()?;
     let is_kept = metadata.uid() == owner::user() && metadata.mode() & 0o777 & !0o600 == 0;
     (!is_kept).then_some(metadata)
+}
+
+/// A file in a folder that is gone when it is closed, however this process ends.
+fn unnamed_file(folder: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
 
 fn unused(problem: &str) -> io::Error {
@@ -219,6 +230,21 @@ mod tests {
     use std::{fs, os::unix::fs::symlink, process::Command};
 
     use super::*;
+
+    #[test]
+    fn what_a_file_of_ours_shows_is_found_out_without_a_name_that_a_kill_would_leave() {
+        let folder = tempfile::tempdir().unwrap();
+        if !geteuid().is_root() || unnamed_file(folder.path()).is_err() {
+            return;
+        }
+        let [path, probe] = ["x", "x.probe"].map(|name| folder.path().join(name));
+        for path in [&path, &probe] {
+            fs::write(path, "text").unwrap();
+            std::os::unix::fs::chown(path, Some(4711), None).unwrap();
+        }
+        open_our_own(&path, OFlags::RDONLY).unwrap_err();
+        assert_eq!(fs::read(&probe).unwrap(), b"text");
+    }
 
     #[test]
     fn whoever_has_a_lease_on_a_file_is_waited_for_and_other_errors_are_not() {
