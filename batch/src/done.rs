@@ -13,7 +13,7 @@ use std::{
 
 pub(crate) use self::{
     key::{Content, Key},
-    made::{Made, Pair},
+    made::{Half, Made, Pair},
 };
 use self::{
     key::{Folders, Homes, folder_key, folder_of, message},
@@ -234,6 +234,11 @@ impl Done {
     /// What is known of two files.
     pub(crate) fn pair(&self, made: &Made) -> Pair {
         self.made.pair(made)
+    }
+
+    /// Whether anything is known of what a file became, or was about to.
+    pub(crate) fn tells_of(&self, of: Half) -> bool {
+        self.made.tells_of(of)
     }
 
     /// Whether this message, by its octets, was replaced by an earlier run.

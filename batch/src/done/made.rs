@@ -1,7 +1,7 @@
 //! Which message of a Maildir became which, where they are replaced: names tell that of a successor only as far as messages have
 //! names of their own. So the journal tells it by what is in both, before the successor is there.
 
-use std::{collections::BTreeSet, ffi::OsStr, ops::Bound, path::Path};
+use std::{collections::BTreeSet, ffi::OsStr, ops::Bound};
 
 use data_encoding::BASE64;
 
@@ -15,11 +15,20 @@ pub struct Made {
     into: [u8; 16],
 }
 
+/// One of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Half([u8; 16]);
+
+impl Half {
+    pub(crate) fn of(name: &OsStr, sum: &Summed) -> Self {
+        Self(message_key(name, &sum.sha256))
+    }
+}
+
 impl Made {
     /// That one file became another of this name.
-    pub(crate) fn new((of, had): (&Path, &Summed), (into, has): (&OsStr, &Summed)) -> Self {
-        let of = of.file_name().unwrap_or_default();
-        Self { of: message_key(of, &had.sha256), into: message_key(into, &has.sha256) }
+    pub(crate) fn new(of: Half, into: Half) -> Self {
+        Self { of: of.0, into: into.0 }
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
@@ -83,8 +92,17 @@ impl AllMade {
 
     /// Whether a message was replaced, whatever is there in its place.
     pub(super) fn is_replaced(&self, of: [u8; 16]) -> bool {
-        let from = Made { of, into: [0; 16] };
-        let up_to = Made { of, into: [u8::MAX; 16] };
-        self.noted.range((Bound::Included(from), Bound::Included(up_to))).next().is_some()
+        is_among(&self.noted, of)
     }
+
+    /// Whether anything is known of what a message became, or was about to.
+    pub(super) fn tells_of(&self, of: Half) -> bool {
+        let Half(of) = of;
+        self.is_replaced(of) || is_among(&self.left, of) || self.begun.iter().any(|made| made.of == of)
+    }
+}
+
+fn is_among(made: &BTreeSet<Made>, of: [u8; 16]) -> bool {
+    let (from, up_to) = (Made { of, into: [0; 16] }, Made { of, into: [u8::MAX; 16] });
+    made.range((Bound::Included(from), Bound::Included(up_to))).next().is_some()
 }

@@ -23,7 +23,7 @@ fn done(files: &[&str], had: &[&str]) -> Done {
 /// That the message `1` with this sum became another.
 fn became(name: &std::ffi::OsStr, sum: &str) -> String {
     let sum = Summed { size: 0, sha256: sum.to_owned() };
-    Made::new((Path::new("1"), &sum), (name, &Summed::of(b"x"))).to_string()
+    Made::new(Half::of("1".as_ref(), &sum), Half::of(name, &Summed::of(b"x"))).to_string()
 }
 
 #[test]

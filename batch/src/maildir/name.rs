@@ -88,13 +88,6 @@ pub(crate) fn predecessor(name: &OsStr) -> Option<Predecessor> {
     marker(name).map(|marker| marker.of)
 }
 
-/// Whether a file can be what the message in another one became, by their names.
-pub(super) fn may_be_successor(name: &OsStr, of: &OsStr) -> bool {
-    predecessor(name).is_some_and(|told| {
-        told.number == hash(base(of).as_bytes()) && told.info.is_none_or(|info| info == info_number(of))
-    })
-}
-
 /// `R` and 16 hexadecimal digits for a unique name, or `T` and 8 more for the flags.
 #[derive(Clone, Copy, Debug)]
 struct Marker {
@@ -181,6 +174,13 @@ pub(super) fn wire_size(octets: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether a file can be what the message in another one became, by their names.
+    fn may_be_successor(name: &OsStr, of: &OsStr) -> bool {
+        predecessor(name).is_some_and(|told| {
+            told.number == hash(base(of).as_bytes()) && told.info.is_none_or(|info| info == info_number(of))
+        })
+    }
 
     #[test]
     fn a_successor_is_another_message_with_the_same_flags_and_knows_its_predecessor() {

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ use super::{
         Family, Within, beneath, beside, check, families, folders, in_doubt, make_like, now, read, sweep,
         sync_folders, twins,
     },
-    name::{hash, info_number, may_be_successor, number, predecessor, successor, successor_of_twin},
+    name::{hash, info_number, number, predecessor, successor, successor_of_twin},
     tree::Tree,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     beneath::Beneath,
     digest::{CopyError, Summed},
     direct,
-    done::{self, Content, Done, Made},
+    done::{self, Content, Done, Half, Made},
     error::BatchError,
     output::{self, Copied, PARTIAL, parent},
     pipeline::{KeptBack, Mark, Outgoing, Sink},
@@ -85,6 +85,17 @@ struct Pair {
     predecessor: PathBuf,
     state: Option<State>,
     told: Option<Told>,
+}
+
+/// A file that a successor may have been made of, as it is.
+struct Old {
+    path: PathBuf,
+    state: State,
+    of: Half,
+    /// See [`info_number`].
+    info: u32,
+    /// Whether the journal tells that it was replaced.
+    is_replaced: bool,
 }
 
 /// What this run has told of a message.
@@ -147,50 +158,61 @@ impl MaildirReplacer {
         done: &Done,
         again: &mut Vec<PathBuf>,
     ) -> Result<(), BatchError> {
-        let with_sum = |path: PathBuf| {
+        let look = |path: PathBuf| {
             let (sum, state) = read(&self.beneath, &path)?;
-            Ok((path, sum, state))
+            let name = path.file_name().unwrap_or_default();
+            let (of, info) = (Half::of(name, &sum), info_number(name));
+            let origin = Origin { file: path.as_path().into(), offset: None };
+            let is_replaced = done.has_replaced(&origin, &Content::Sum(&sum.sha256));
+            Ok(Old { path, state, of, info, is_replaced })
         };
-        let may_be = |name: &OsStr, (path, ..): &(PathBuf, Summed, State)| {
-            may_be_successor(name, path.file_name().unwrap_or_default())
-        };
-        let mut predecessors: Vec<(PathBuf, Summed, State)> =
-            family.predecessors.into_iter().map(with_sum).collect::<Result<_, BatchError>>()?;
+        let predecessors: Vec<Old> =
+            family.predecessors.into_iter().map(look).collect::<Result<_, BatchError>>()?;
+        // Somebody may have made thousands of each: the journal tells of few, and those alone are held against each other.
+        let (mut told, others): (Vec<Old>, Vec<Old>) =
+            predecessors.into_iter().partition(|one| done.tells_of(one.of));
         let mut unknown = Vec::new();
         for successor in family.successors {
             let (sum, _) = read(&self.beneath, &successor)?;
             let name = successor.file_name().unwrap_or_default();
-            let pair =
-                |(path, had, _): &(PathBuf, Summed, State)| done.pair(&Made::new((path, had), (name, &sum)));
+            let flags = predecessor(name).and_then(|of| of.info);
+            let into = Half::of(name, &sum);
+            let pair = |one: &Old| done.pair(&Made::new(one.of, into));
             // The same names and octets may be in another folder, of which that is noted.
             let is_noted = done.has_output(&successor);
             // Of two with one unique name and the same octets the journal does not tell which it was: the flags do.
-            let goes = |one: &_| is_noted && pair(one) == done::Pair::Noted && may_be(name, one);
-            if let Some(at) = predecessors.iter().position(goes) {
-                let (predecessor, _, state) = predecessors.swap_remove(at);
+            let goes = |one: &Old| {
+                is_noted && flags.is_none_or(|flags| flags == one.info) && pair(one) == done::Pair::Noted
+            };
+            if let Some(at) = told.iter().position(goes) {
+                let Old { path: predecessor, state, .. } = told.swap_remove(at);
                 self.pairs.push(Pair { successor, predecessor, state: Some(state), told: None });
-            } else if predecessors.iter().any(|one| match pair(one) {
+            } else if told.iter().any(|one| match pair(one) {
                 done::Pair::Begun => true,
                 done::Pair::Noted => !is_noted,
                 done::Pair::Unknown => false,
             }) {
                 again.push(successor);
             } else {
-                unknown.push(successor);
+                unknown.push((successor, flags));
             }
         }
-        for successor in unknown {
+        let left: Vec<&Old> = told.iter().chain(&others).collect();
+        let by_info = |is_replaced: bool| -> HashMap<u32, &Old> {
+            let these = left.iter().rev().filter(|one| one.is_replaced || !is_replaced);
+            these.map(|one| (one.info, *one)).collect()
+        };
+        let (all, replaced) = (by_info(false), by_info(true));
+        for (successor, flags) in unknown {
             // Of one that this run made of another message, it is known which messages it replaced.
-            let is_ours = done.has_output(&successor);
-            let name = successor.file_name().unwrap_or_default();
-            let in_its_place = |one: &&(PathBuf, Summed, State)| {
-                let (path, sum, _) = one;
-                let origin = Origin { file: path.as_path().into(), offset: None };
-                may_be(name, one) && (!is_ours || done.has_replaced(&origin, &Content::Sum(&sum.sha256)))
+            let among = if done.has_output(&successor) { &replaced } else { &all };
+            let in_its_place = match flags {
+                Some(flags) => among.get(&flags),
+                None => among.values().min_by_key(|one| &one.path),
             };
-            if let Some((predecessor, ..)) = predecessors.iter().find(in_its_place) {
+            if let Some(one) = in_its_place {
                 let first = "This run has not made it of that as it is now; to go on by --resume";
-                return Err(in_doubt(successor, predecessor, first));
+                return Err(in_doubt(successor, &one.path, first));
             }
         }
         Ok(())
@@ -372,7 +394,7 @@ impl Sink for MaildirReplacer {
         written.map_err(|source| BatchError::Write { path: from.clone(), source })?;
         let state = place.attributes.as_ref().map(|attributes| State::of(attributes.metadata()));
         let told = Some(Told { index: outgoing.index, sum: outgoing.input.clone() });
-        let made = Some(Made::new((&predecessor, outgoing.input), (&name, outgoing.output)));
+        let made = Some(Made::new(Half::of(old, outgoing.input), Half::of(&name, outgoing.output)));
         self.pending.push(Pending { from, within, name, predecessor, state, made, told });
         self.octets += outgoing.octets.len() as u64;
         Ok(())

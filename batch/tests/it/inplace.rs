@@ -462,3 +462,25 @@ fn a_run_that_waits_for_a_lock_of_others_ends_when_it_is_asked_to() {
         assert_eq!(fs::read(path("in")).unwrap(), sample_mbox(20));
     }
 }
+
+#[test]
+fn thousands_of_files_of_one_unique_name_keep_no_run_from_going_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = folder.path().join("mail");
+    maildir(&mail, 300);
+    let stop = AtomicBool::new(false);
+    let stopping = meanwhile(150, || stop.store(true, std::sync::atomic::Ordering::Relaxed));
+    run(&replacing(&mail), &stopping, Report::none(), &stop).unwrap_err();
+    // The number of `1.a.h`, and of flags that none of them has.
+    for number in 0..2000 {
+        for name in [format!("1.a.h:2,{number}"), format!("1.aT87350e8e1ee47c9c00000000.h:2,{number}")] {
+            fs::write(mail.join("cur").join(name), "A: 1\n\nx\n").unwrap();
+        }
+    }
+    let mut rest = replacing(&mail);
+    rest.journal.as_mut().unwrap().resume = true;
+    let began = Instant::now();
+    stop.store(false, std::sync::atomic::Ordering::Relaxed);
+    run(&rest, &batch::task::Identity, Report::none(), &stop).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+}
