@@ -35,7 +35,7 @@ use batch::{
     select::Selected,
     stop,
     task::{Identity, Task},
-    words::{self, Words, say},
+    words::{self, Words, say, tell},
 };
 use certcache::CachedDistrust;
 use hsmpool::{Lane, Pool, TokenMetrics, TokenState};
@@ -88,7 +88,7 @@ fn work() -> ExitCode {
         // Of one message that is well there is nothing to be said.
         Ok(totals) if cli.command.is_filter() && totals.failed() == 0 => {}
         Ok(_) if cli.command.is_quiet() => {}
-        Ok(totals) => say(&format!("\n{totals}")),
+        Ok(totals) => tell(&format!("\n{totals}")),
         Err(error) => say(&format!(
             "hsmime-batch: {error:#}{}",
             advice.map_or(String::new(), |advice| format!("; {advice}"))
@@ -370,7 +370,7 @@ fn run_task(
     };
     run::run(options, task, report, &stop).map_err(|stopped| {
         if stopped.totals.messages() > 0 && options.showing.is_some() {
-            say(&format!("\n{}", stopped.totals));
+            tell(&format!("\n{}", stopped.totals));
         }
         *advice = match (stopped.partial, stopped.resumable, options.inputs.as_slice()) {
             (Some(partial), true, _) => {

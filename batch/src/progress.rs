@@ -244,7 +244,7 @@ impl Progress {
 
     /// Words for people.
     pub(crate) fn say(&self, line: &str) {
-        words::write(format!("{}hsmime-batch: {}\n", self.inner.erasing(), words::shown(line)));
+        words::write(format!("{}hsmime-batch: {}\n", self.inner.erasing(), words::one(line)));
     }
 
     /// Shows nothing more, and sees that all that was said is written.

@@ -8,7 +8,7 @@ use std::{
 
 use batch::{
     scan::{Scan, Summary},
-    words::say,
+    words::tell,
 };
 use hsmpool::Pool;
 use smime::{Certificate, algorithm::KeyEncryptionAlgorithm, key::Decryptor};
@@ -29,7 +29,7 @@ pub(crate) fn summarise(scan: &Scan, pool: &Pool, asks_tokens: bool) {
         on_tokens = Some(has);
     }
     let (ours, lost, on_tokens) = (scan.ours(), scan.lost(), on_tokens.as_deref());
-    say(&format!("\n{}", Summary { found: &found, ours, on_tokens, rate, lost: &lost }));
+    tell(&format!("\n{}", Summary { found: &found, ours, on_tokens, rate, lost: &lost }));
 }
 
 /// How many times in a second the tokens decrypt with an RSA key, measured for a second. What is decrypted is

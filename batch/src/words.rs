@@ -11,14 +11,24 @@ use std::{
     time::Duration,
 };
 
-/// Says a line.
+/// Says a line. What has lines in it, as a name of a file may, has no other that begins where ours begin.
 pub fn say(line: &str) {
-    write(format!("{}\n", shown(line)));
+    write(format!("{}\n", one(line)));
+}
+
+/// Says lines that are all ours.
+pub fn tell(lines: &str) {
+    write(format!("{}\n", shown(lines)));
+}
+
+/// A line, with what may stand below it.
+pub(crate) fn one(line: &str) -> String {
+    shown(line).replace('\n', "\n    ")
 }
 
 /// Text without what does something to a terminal: names of files are whose mail it is to choose.
 pub(crate) fn shown(text: &str) -> String {
-    let is_mark = |letter| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_mark = |letter| matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let is_odd = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t') || is_mark(letter);
     text.replace(is_odd, "\u{fffd}")
 }
@@ -35,7 +45,7 @@ pub(crate) fn show(text: String) {
 
 /// Says a line that is worth nobody's waiting.
 pub(crate) fn mention(line: &str) {
-    STDERR.get().put(format!("{}\n", shown(line)), Urgency::Mention);
+    STDERR.get().put(format!("{}\n", one(line)), Urgency::Mention);
 }
 
 /// So many messages.
@@ -242,6 +252,7 @@ mod tests {
         ] {
             assert_eq!(shown(text), expected);
         }
+        assert_eq!(one("m/x\nhsmime-batch: 5 messages"), "m/x\n    hsmime-batch: 5 messages");
     }
 
     #[test]
