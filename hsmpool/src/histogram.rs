@@ -9,6 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::remote::few;
+
 /// Buckets for each power of two, as a power of two.
 const FINE: u32 = 3;
 /// 2^32 µs are more than an hour; what takes longer counts as that.
@@ -52,6 +54,7 @@ impl Histogram {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Distribution {
     /// Microseconds, and how many took at most that long and longer than the entry before says.
+    #[serde(deserialize_with = "few")]
     pub buckets: Vec<(u64, u64)>,
     /// All durations together.
     pub sum_micros: u64,

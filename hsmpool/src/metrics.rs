@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     call::CallError,
     histogram::{Distribution, Histogram},
+    remote::few_of_map,
     request::{Lane, Operation},
 };
 
@@ -50,8 +51,10 @@ pub struct TokenMetrics {
     /// Whether it works.
     pub up: bool,
     /// Operations that gave a result in time, by kind: `sign`, `decrypt`, `agree`.
+    #[serde(deserialize_with = "few_of_map")]
     pub operations: BTreeMap<String, u64>,
     /// Calls that failed, by function and `CKR_` name, also where another try helped.
+    #[serde(deserialize_with = "few_of_map")]
     pub errors: BTreeMap<String, u64>,
     /// Further tries, here or on another token.
     pub retries: u64,

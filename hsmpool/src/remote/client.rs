@@ -72,6 +72,8 @@ enum Phase {
 enum Ended {
     #[error("it was closed")]
     Closed,
+    #[error("{what} cannot be understood, or has more in it than there can be: {error}")]
+    Message { what: &'static str, error: FrameError },
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
@@ -302,7 +304,9 @@ impl Remote {
         stream.set_read_timeout(None)?;
         match greeting {
             Greeting::Welcome { window } => Ok((reader, outbox, usize::try_from(window).unwrap_or(1))),
-            Greeting::Refused { reason, transient } => Err(NoConnection::Refused { reason, transient }),
+            Greeting::Refused { reason, transient } => {
+                Err(NoConnection::Refused { reason: reason.0, transient })
+            }
         }
     }
 
@@ -332,7 +336,8 @@ impl Remote {
     }
 
     fn take(&self, link: &Link, frame: &[u8]) -> Result<(), Ended> {
-        match decode(frame)? {
+        let decoded = decode(frame).map_err(|error| Ended::Message { what: kind_of(frame), error });
+        match decoded? {
             FromServer::Answer { id, result } => {
                 let Some(request) = link.answered(id)? else { return Ok(()) };
                 match result {
@@ -456,6 +461,16 @@ impl Remote {
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").field("label", &self.label()).finish_non_exhaustive()
+    }
+}
+
+/// What a server's message is, by its first octet.
+fn kind_of(frame: &[u8]) -> &'static str {
+    match frame.first() {
+        Some(0) => "an answer",
+        Some(1) => "a report",
+        Some(2) => "a notice",
+        _ => "a message",
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     report::{Inquiry, Report, WireKey, WireNeed, WireStatus},
     served_keys::{MOST_DEFINED, shortened},
     server::BACKLOG,
-    wire::{FromServer, ToServer},
+    wire::{AtMost, FromServer, ToServer},
 };
 use crate::{
     Pool,
@@ -142,7 +142,7 @@ fn answer_all(questions: &Receiver<Asked>, outbox: &Arc<Outbox>, gate: &dyn Gate
 fn report(pool: &Pool, inquiry: Inquiry<'_>, gate: &dyn Gate) -> Report {
     match inquiry {
         Inquiry::Status => Report::Status(pool.status().iter().map(WireStatus::from).collect()),
-        Inquiry::Metrics => Report::Metrics(pool.metrics().into_iter().take(MOST_METRICS).collect()),
+        Inquiry::Metrics => Report::Metrics(pool.metrics().into_iter().collect()),
         Inquiry::Missing { keys } => {
             let names: Vec<Option<KeyName>> = keys.iter().map(|key| shown(key, gate)).collect();
             let asked: Vec<KeyName> = names.iter().flatten().cloned().collect();
@@ -170,7 +170,7 @@ fn report(pool: &Pool, inquiry: Inquiry<'_>, gate: &dyn Gate) -> Report {
                 });
                 findings
             });
-            Report::Findings(findings)
+            Report::Findings(findings.map(AtMost::from_iter))
         }
     }
 }
@@ -199,8 +199,6 @@ const MOST_WAITING: usize = 16;
 const MOST_OF_PARENT: usize = 1024;
 /// What a question counts for at least: its place here.
 const LEAST: usize = 256;
-/// Of how many tokens the metrics are told: that many fit into a frame.
-const MOST_METRICS: usize = 16;
 /// How long a question about tokens in other processes may take.
 const INQUIRY_LIMIT: Duration = Duration::from_secs(2);
 

@@ -35,3 +35,4 @@ pub use host::host_module;
 pub(crate) use outbox::{Cork, flush_corked};
 pub use pool::RejectedPins;
 pub use server::{ServeError, Server};
+pub(crate) use wire::{few, few_of_map};

@@ -10,7 +10,7 @@ use std::{
 use smime::key::{KeyError, Unwrapped};
 
 use super::{
-    error::WireError,
+    error::{Text, WireError},
     gate::{Closing, Ended, Gate, Told},
     outbox::{Outbox, flush_corked},
     wire::{FromServer, WireAnswer},
@@ -99,8 +99,8 @@ impl Connection {
             Err(error) => Err(WireError::from(error)),
         };
         if let Err(error) = self.outbox.append(&FromServer::Answer { id, result }) {
-            let reason = error.to_string();
-            let result = Err(WireError::Unavailable { token: String::new(), reason });
+            let reason = Text::of(&error.to_string());
+            let result = Err(WireError::Unavailable { token: Text::default(), reason });
             // That fits.
             let _ = self.outbox.append(&FromServer::Answer { id, result });
         }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    error::cut,
-    wire::{Ids, at_most, octets},
+    error::Text,
+    wire::{AtMost, Ids, at_most, octets},
 };
 use crate::{
     TokenMetrics, TokenState, TokenStatus,
@@ -36,12 +36,12 @@ pub(super) enum Inquiry<'a> {
 /// Its answer.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Report {
-    Status(Vec<WireStatus>),
-    Metrics(Vec<TokenMetrics>),
+    Status(AtMost<WireStatus, MOST_TOKENS>),
+    Metrics(AtMost<TokenMetrics, MOST_METRICS>),
     /// For each key that was asked for, in that order. `None`: it is not known at the moment.
-    Missing(Option<Vec<bool>>),
+    Missing(Option<AtMost<bool, MOST_KEYS>>),
     /// By the places of the needs in the question. `None`: it is not known at the moment.
-    Findings(Option<Vec<Finding>>),
+    Findings(Option<AtMost<Finding, MOST_FINDINGS>>),
 }
 
 /// A key, named in full.
@@ -57,6 +57,13 @@ pub(super) struct WireKey<'a> {
 
 /// How many keys a question may name; who has more asks more than once.
 pub(super) const MOST_KEYS: usize = 100;
+
+/// Of how many tokens the state is told.
+pub(super) const MOST_TOKENS: usize = 1000;
+/// Of how many tokens the metrics are told: that many fit into a frame.
+pub(super) const MOST_METRICS: usize = 16;
+/// How many findings there are of a question: each key has a few for each token.
+pub(super) const MOST_FINDINGS: usize = 10_000;
 
 /// A [`Need`].
 #[derive(Serialize, Deserialize)]
@@ -83,8 +90,8 @@ impl<'a> From<&'a KeyName> for WireKey<'a> {
 /// A [`TokenStatus`].
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireStatus {
-    label: String,
-    module: String,
+    label: Text,
+    module: Text,
     state: WireState,
     sessions: u32,
     wanted: u32,
@@ -96,18 +103,18 @@ pub(super) struct WireStatus {
 enum WireState {
     Connecting,
     Up,
-    Down { reason: String },
+    Down { reason: Text },
 }
 
 impl From<&TokenStatus> for WireStatus {
     fn from(status: &TokenStatus) -> Self {
         Self {
-            label: cut(&status.label),
-            module: cut(&status.module.to_string_lossy()),
+            label: Text::of(&status.label),
+            module: Text::of(&status.module.to_string_lossy()),
             state: match &status.state {
                 TokenState::Connecting => WireState::Connecting,
                 TokenState::Up => WireState::Up,
-                TokenState::Down { reason } => WireState::Down { reason: cut(reason) },
+                TokenState::Down { reason } => WireState::Down { reason: Text::of(reason) },
             },
             sessions: u32::try_from(status.sessions).unwrap_or(u32::MAX),
             wanted: u32::try_from(status.wanted).unwrap_or(u32::MAX),
@@ -120,12 +127,12 @@ impl From<&TokenStatus> for WireStatus {
 impl From<WireStatus> for TokenStatus {
     fn from(status: WireStatus) -> Self {
         Self {
-            label: status.label,
-            module: PathBuf::from(status.module),
+            label: status.label.0,
+            module: PathBuf::from(status.module.0),
             state: match status.state {
                 WireState::Connecting => TokenState::Connecting,
                 WireState::Up => TokenState::Up,
-                WireState::Down { reason } => TokenState::Down { reason },
+                WireState::Down { reason } => TokenState::Down { reason: reason.0 },
             },
             sessions: usize::try_from(status.sessions).unwrap_or(usize::MAX),
             wanted: usize::try_from(status.wanted).unwrap_or(usize::MAX),

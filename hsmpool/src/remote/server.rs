@@ -21,6 +21,7 @@ use smime::key::KeyError;
 
 use super::{
     client::Shared,
+    error::Text,
     frame::{FrameError, FrameReader, decode},
     gate::{Gate, KeyUse},
     inquiries::{Inquiries, LONGEST_INFO},
@@ -109,7 +110,7 @@ impl Server {
     pub fn refuse(stream: UnixStream, reason: &str, transient: bool) {
         let outbox = Outbox::new(Arc::new(stream));
         // So short a message always fits, and an empty socket takes it at once.
-        let _ = outbox.post(&Greeting::Refused { reason: super::error::cut(reason), transient });
+        let _ = outbox.post(&Greeting::Refused { reason: Text::of(reason), transient });
         outbox.wait_until_sent(Duration::ZERO);
     }
 
@@ -166,7 +167,7 @@ impl Server {
         }
         if hello.version != VERSION {
             let error = ServeError::Version { theirs: hello.version };
-            outbox.post(&Greeting::Refused { reason: error.to_string(), transient: false })?;
+            outbox.post(&Greeting::Refused { reason: Text::of(&error.to_string()), transient: false })?;
             return Err(error);
         }
         stream.set_read_timeout(None).map_err(protocol)?;

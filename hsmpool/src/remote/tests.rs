@@ -1,6 +1,8 @@
 //! Client and server against each other, and each against a peer that does not keep to the rules. No token is
 //! needed: that there is none is an answer too.
 
+mod bounds;
+
 use std::{
     io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},
@@ -197,7 +199,7 @@ fn another_version_is_refused_with_the_reason() {
     (&stream).write_all(&octets(&[Hello { version: VERSION + 1, ..hello() }])).unwrap();
     let said = all_of(&stream);
     let Greeting::Refused { reason, transient } = decode(&said[4..]).unwrap() else { panic!("welcome") };
-    assert!(reason.contains("version 2") && !transient, "{reason}");
+    assert!(reason.0.contains("version 2") && !transient, "{}", reason.0);
 }
 
 #[test]

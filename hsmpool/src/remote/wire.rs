@@ -12,12 +12,13 @@
 mod bounded;
 mod values;
 
-pub(super) use bounded::{Ids, at_most};
+pub(super) use bounded::{AtMost, Ids, at_most};
+pub(crate) use bounded::{few, few_of_map};
 use serde::{Deserialize, Serialize};
 pub(super) use values::micros;
 
 use super::{
-    error::WireError,
+    error::{Text, WireError},
     pins::PinNotice,
     report::{Inquiry, Report},
 };
@@ -47,7 +48,7 @@ pub(super) enum Greeting {
     },
     /// And the connection ends.
     Refused {
-        reason: String,
+        reason: Text,
         /// Whether trying again soon may help.
         transient: bool,
     },

@@ -47,7 +47,7 @@ impl Remote {
             // Whoever does not wait wants an answer all the same.
             match self.inquire(Inquiry::Status, deadline.max(Instant::now() + STATUS_LIMIT)) {
                 Ok(Report::Status(status)) => {
-                    let status: Vec<TokenStatus> = status.into_iter().map(TokenStatus::from).collect();
+                    let status: Vec<TokenStatus> = status.0.into_iter().map(TokenStatus::from).collect();
                     if let Some(reason) = status.iter().find_map(outage) {
                         return Err(PoolError::Server { reason: reason.to_owned(), transient: false });
                     }
@@ -69,7 +69,7 @@ impl Remote {
     pub(crate) fn status(&self) -> Vec<TokenStatus> {
         let report = self.inquire(Inquiry::Status, Instant::now() + STATUS_LIMIT);
         let state = match report {
-            Ok(Report::Status(status)) => return status.into_iter().map(TokenStatus::from).collect(),
+            Ok(Report::Status(status)) => return status.0.into_iter().map(TokenStatus::from).collect(),
             Ok(_) => TokenState::Connecting,
             Err(_) if !self.is_out() => TokenState::Connecting,
             Err(error) => TokenState::Down { reason: error.to_string() },
@@ -81,7 +81,7 @@ impl Remote {
     /// What the server's tokens have done; if it cannot be asked, it is shown as one that is down.
     pub(crate) fn metrics(&self) -> Vec<TokenMetrics> {
         if let Ok(Report::Metrics(metrics)) = self.inquire(Inquiry::Metrics, Instant::now() + STATUS_LIMIT) {
-            return metrics;
+            return metrics.0;
         }
         let (label, module) = (self.label().to_owned(), self.connector.place().to_owned());
         vec![TokenMetrics { label, module, ..TokenMetrics::default() }]
@@ -93,7 +93,7 @@ impl Remote {
         for some in keys.chunks(MOST_KEYS) {
             let keys = || some.iter().map(WireKey::from).collect();
             match self.insist(|| Inquiry::Missing { keys: keys() }, deadline)? {
-                Report::Missing(Some(missing)) if missing.len() == some.len() => all.extend(missing),
+                Report::Missing(Some(missing)) if missing.0.len() == some.len() => all.extend(missing.0),
                 Report::Missing(None) => {
                     return Err(self.unreachable("a token of its is not there at the moment"));
                 }
@@ -113,7 +113,7 @@ impl Remote {
             match self.insist(|| Inquiry::Needs { needs: needs() }, deadline)? {
                 Report::Findings(Some(found)) => {
                     all.extend(
-                        found.into_iter().map(|it| Finding { need: it.need.saturating_add(before), ..it }),
+                        found.0.into_iter().map(|it| Finding { need: it.need.saturating_add(before), ..it }),
                     );
                 }
                 Report::Findings(None) => {

@@ -1,11 +1,11 @@
 //! Sequences whose number of elements is bounded while they are decoded: an element takes many octets of memory and may have
 //! one in its frame.
 
-use std::{fmt, marker::PhantomData};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{Error as _, SeqAccess, Visitor},
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
 };
 
 /// What `CKA_ID` of a key may be.
@@ -52,6 +52,55 @@ pub(in crate::remote) fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>,
     from.deserialize_seq(AtMost::<T, MOST>(PhantomData))
 }
 
+/// At most so many, also when it is made: the others are left out.
+#[derive(Serialize)]
+pub(in crate::remote) struct AtMost<T, const MOST: usize>(pub(in crate::remote) Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for AtMost<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        at_most::<_, _, MOST>(from).map(Self)
+    }
+}
+
+impl<T, const MOST: usize> FromIterator<T> for AtMost<T, MOST> {
+    fn from_iter<I: IntoIterator<Item = T>>(all: I) -> Self {
+        Self(all.into_iter().take(MOST).collect())
+    }
+}
+
+/// A histogram's buckets, of which there are fewer.
+pub(crate) fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    at_most::<_, _, FEW>(from)
+}
+
+/// Counters by name, of which there are fewer.
+pub(crate) fn few_of_map<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, u64>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = BTreeMap<String, u64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {FEW}")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut all = BTreeMap::new();
+            while let Some((name, count)) = map.next_entry()? {
+                all.insert(name, count);
+                if all.len() > FEW {
+                    return Err(A::Error::custom("too many"));
+                }
+            }
+            Ok(all)
+        }
+    }
+
+    from.deserialize_map(Few)
+}
+
+/// More than kinds of errors are told apart, and than buckets are in a histogram.
+const FEW: usize = 256;
 /// A key has two at most: subjectKeyIdentifier and the SHA-1 of the public key.
 const MOST_IDS: usize = 4;
 

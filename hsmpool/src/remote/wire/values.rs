@@ -81,9 +81,12 @@ impl<'a> WireAnswer<'a> {
         }
     }
 
-    /// `None`: a shared secret that cannot be.
+    /// `None`: a shared secret that cannot be, or what is longer than any modulus.
     pub(in crate::remote) fn to_answer(&self) -> Option<Answer> {
         Some(match self {
+            Self::Signature(octets) | Self::Key(octets) if octets.len() > LONGEST_ENCRYPTED_KEY => {
+                return None;
+            }
             Self::Signature(value) => Answer::Signature(SignatureValue(value.to_vec())),
             Self::Key(octets) => {
                 Answer::Unwrapped(Unwrapped::Key(ContentEncryptionKey::new(octets.to_vec())))
