@@ -298,6 +298,13 @@ impl Pool {
         self.inner.close();
     }
 
+    /// Takes nothing in from now on. What waits ends as after [`Self::close`]; what runs has its answer yet.
+    pub(crate) fn begin_no_more(&self) {
+        if self.inner.router.forked().is_ok() {
+            self.inner.router.begin_no_more();
+        }
+    }
+
     /// Has a token that holds the key carry out an operation, and waits for that.
     pub(crate) fn ask(&self, key: &Arc<KeyName>, operation: Operation) -> Outcome {
         let router = &self.inner.router;

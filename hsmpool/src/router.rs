@@ -246,6 +246,19 @@ impl Router {
         self.closed.store(true, Ordering::Release);
     }
 
+    /// The same, and what waits is answered. What runs goes on.
+    pub(crate) fn begin_no_more(&self) {
+        self.close();
+        for backend in &self.backends {
+            match backend {
+                Backend::Token(token) => {
+                    token.lanes.refuse().into_iter().for_each(|request| self.give_up(request));
+                }
+                Backend::Remote(remote) => remote.begin_no_more(),
+            }
+        }
+    }
+
     /// Why nothing can be asked in this process, if so: after a fork only the thread that forked is left,
     /// and locks may be held by threads that are not there. So this comes before any lock.
     pub(crate) fn forked(&self) -> Result<(), PoolError> {

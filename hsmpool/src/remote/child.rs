@@ -158,6 +158,10 @@ impl Connector for ChildConnector {
         false
     }
 
+    fn is_ours(&self) -> bool {
+        true
+    }
+
     fn overdue(&self) -> bool {
         let mut state = self.lock();
         let Some(child) = &mut state.child else { return false };

@@ -169,6 +169,16 @@ impl Remote {
         over
     }
 
+    /// Takes nothing in from now on; a process of ours lets nothing begin any more. What runs goes on.
+    pub(crate) fn begin_no_more(&self) {
+        for link in [&self.interactive, &self.bulk] {
+            self.turn_away(link, &PoolError::Closed);
+            if self.connector.is_ours() {
+                link.begin_no_more();
+            }
+        }
+    }
+
     /// Ends the connections. What waits for an answer gets [`PoolError::Closed`].
     pub(crate) fn close(&self) {
         if self.closed.swap(true, Ordering::AcqRel) {

@@ -39,6 +39,11 @@ pub(crate) trait Connector: Send + Sync {
         true
     }
 
+    /// Whether it is a process that serves us alone.
+    fn is_ours(&self) -> bool {
+        false
+    }
+
     /// An answer is overdue. `true`: the connections are of no use any more.
     fn overdue(&self) -> bool {
         false

@@ -162,6 +162,15 @@ impl Link {
         }
     }
 
+    /// Asks a process of ours to let nothing begin any more.
+    pub(super) fn begin_no_more(&self) {
+        let outbox = self.lock().current.as_ref().map(|current| Arc::clone(&current.outbox));
+        if let Some(outbox) = outbox {
+            // So short a message always fits.
+            let _ = outbox.post(&ToServer::BeginNoMore);
+        }
+    }
+
     /// Nobody waits for that answer any more.
     pub(super) fn forget(&self, id: u64) {
         self.lock().reports.remove(&id);

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     os::unix::net::UnixStream,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -25,6 +28,8 @@ pub(super) struct Connection {
     pub(super) gate: Arc<dyn Gate>,
     outstanding: Mutex<Outstanding>,
     answered: Condvar,
+    /// Whether the server stops, and lets nothing begin any more.
+    leaves: AtomicBool,
 }
 
 /// Requests without an answer.
@@ -51,7 +56,8 @@ impl Connection {
         gate: Arc<dyn Gate>,
     ) -> Arc<Self> {
         let (outbox, stream) = (Arc::clone(outbox), Arc::clone(stream));
-        Arc::new(Self { outbox, stream, lane, gate, outstanding: Mutex::default(), answered: Condvar::new() })
+        let (outstanding, answered, leaves) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
+        Arc::new(Self { outbox, stream, lane, gate, outstanding, answered, leaves })
     }
 
     /// Notes a request, once there is room for it. `false`: it is there already.
@@ -85,6 +91,15 @@ impl Connection {
         }
     }
 
+    /// From now on what is not done is not answered: its client asks the next server.
+    pub(super) fn leave(&self) {
+        self.leaves.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.lock().requests.is_empty()
+    }
+
     /// Nobody waits for answers any more.
     pub(super) fn give_up(&self) {
         let pending: Vec<Pending> = self.lock().requests.values_mut().filter_map(Option::take).collect();
@@ -94,6 +109,21 @@ impl Connection {
     }
 
     pub(super) fn answer(&self, id: u64, outcome: &Outcome) {
+        let was_turned_away = matches!(outcome, Err(KeyError::Unavailable { .. }));
+        if !(was_turned_away && self.leaves.load(Ordering::Acquire)) {
+            self.say(id, outcome);
+        }
+        let mut outstanding = self.lock();
+        outstanding.requests.remove(&id);
+        let wake = outstanding.waiting > 0;
+        drop(outstanding);
+        if wake {
+            self.answered.notify_all();
+        }
+        self.outbox.send_soon();
+    }
+
+    fn say(&self, id: u64, outcome: &Outcome) {
         let result = match outcome {
             Ok(answer) => Ok(WireAnswer::of(answer)),
             Err(error) => Err(WireError::from(error)),
@@ -104,14 +134,6 @@ impl Connection {
             // That fits.
             let _ = self.outbox.append(&FromServer::Answer { id, result });
         }
-        let mut outstanding = self.lock();
-        outstanding.requests.remove(&id);
-        let wake = outstanding.waiting > 0;
-        drop(outstanding);
-        if wake {
-            self.answered.notify_all();
-        }
-        self.outbox.send_soon();
     }
 
     pub(super) fn wait_until_answered(&self, until: Instant) {

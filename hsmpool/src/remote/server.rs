@@ -115,14 +115,25 @@ impl Server {
     }
 
     /// Takes no more requests, waits until those under way are answered, at most so long, and ends all
-    /// connections.
+    /// connections. What is still in line after a short while is not answered: its client asks the next server.
     pub fn stop(&self, limit: Duration) {
         self.stopping.store(true, Ordering::Release);
-        let until = Instant::now() + limit;
+        let begun = Instant::now();
+        let until = begun + limit;
         let connections: Vec<_> = self.lock_connections().iter().filter_map(Weak::upgrade).collect();
         for connection in &connections {
             // Its reader sees the end, and leaves the rest to this.
             let _ = connection.stream.shutdown(Shutdown::Read);
+        }
+        let in_line = until.min(begun + LINE_LIMIT);
+        for connection in &connections {
+            connection.wait_until_answered(in_line);
+        }
+        if !connections.iter().all(|connection| connection.is_answered()) {
+            for connection in &connections {
+                connection.leave();
+            }
+            self.pool().begin_no_more();
         }
         for connection in &connections {
             connection.wait_until_answered(until);
@@ -211,6 +222,9 @@ impl Server {
             // What goes on to another process, and what is answered at once, goes out together.
             let cork = Cork::new();
             while let Some(frame) = reader.next()? {
+                if self.stopping.load(Ordering::Acquire) {
+                    return Ok(());
+                }
                 self.take(connection, &mut keys, &mut inquiries, frame)?;
                 // A few octets may have been answered already, by many more: all that was read must not be.
                 connection.outbox.wait_below(BACKLOG);
@@ -249,6 +263,8 @@ impl Server {
                 Some(receipts) => receipts.arrived(number, kept),
                 None => return Err(ServeError::Protocol("it answers what nobody told it".into())),
             },
+            ToServer::BeginNoMore if self.receipts.is_some() => self.pool().begin_no_more(),
+            ToServer::BeginNoMore => return Err(ServeError::Protocol("it stops what is not its own".into())),
         }
         Ok(())
     }
@@ -313,6 +329,9 @@ const HELLO_LIMIT: Duration = Duration::from_secs(5);
 const LONGEST_HELLO: usize = 256;
 /// How long the end of a connection waits for its last words to be taken.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long a server that stops lets what is in line begin: with what then runs, and the last answers, it is away for no
+/// longer than clients wait for it ([`super::client`]).
+const LINE_LIMIT: Duration = Duration::from_secs(3);
 /// How long a server that stops waits for its last answers to be taken.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long a connection that is stopped waits for its answers, if nobody sets another limit.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client: Hello                        server: Welcome, or Refused and the end
-//! client: Define, Ask, Cancel, Inquire in any order; a parent Noted to each Notice
+//! client: Define, Ask, Cancel, Inquire in any order; a parent Noted to each Notice, and BeginNoMore
 //! server: one Answer to each Ask, one Report to each Inquire, in any order; Notices unasked
 //! ```
 //!
@@ -74,6 +74,8 @@ pub(super) enum ToServer<'a> {
         /// Whether it is known after a restart of the parent.
         kept: bool,
     },
+    /// A parent stops: what does not run yet is answered with an error.
+    BeginNoMore,
 }
 
 /// What a server says then.

@@ -13,6 +13,8 @@ mod raw;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]
+mod stop;
+#[cfg(test)]
 mod storm;
 #[cfg(test)]
 mod support;

@@ -5,6 +5,7 @@ use std::{
     net::Shutdown,
     os::unix::net::UnixStream,
     thread,
+    time::Duration,
 };
 
 use hsmpool::Lane;
@@ -46,7 +47,13 @@ impl Words {
 
     /// The same, of so many octets as no digest may have.
     pub(crate) fn sign_digest(&mut self, id: usize, key: usize, digest: &[u8]) {
-        let head = [&[1], &number(id)[..], &number(key), &number(5_000_000), &[0, 3]].concat();
+        self.sign_within(id, key, digest, Duration::from_secs(5));
+    }
+
+    /// The same, for somebody who waits so long.
+    pub(crate) fn sign_within(&mut self, id: usize, key: usize, digest: &[u8], time: Duration) {
+        let micros = usize::try_from(time.as_micros()).unwrap();
+        let head = [&[1], &number(id)[..], &number(key), &number(micros), &[0, 3]].concat();
         self.frame(&[&head[..], &octets(digest), &[2, 3]].concat());
     }
 
