@@ -1,9 +1,11 @@
 //! The answering half: one thread reads a connection's requests, and their answers go out from wherever they
 //! come.
 //!
-//! No client can hold up a token or another client. Answers are sent without waiting; a client that does not
+//! No client holds up another by what it says or leaves unread. Answers are sent without waiting; a client that does not
 //! read its answers is not read either, so that what it can have waiting is bounded; and whatever is not a
-//! message of ours ends the connection.
+//! message of ours ends the connection. But a lane of a token is served in the order of asking, whoever asks: a client
+//! with very many connections has as many places in that line, and others get their share. Only the bulk lane lets the
+//! interactive one go first.
 
 use std::{
     mem,
