@@ -212,6 +212,13 @@ impl Agent {
         self.fetcher.as_ref()
     }
 
+    /// Gives it the keys of these identities, and no others.
+    #[must_use]
+    pub fn with_keys_of(mut self, identities: Identities) -> Self {
+        self.identities = identities;
+        self
+    }
+
     /// Lets it believe nobody whom an administrator distrusts.
     #[must_use]
     pub fn with_distrust(mut self, distrust: Arc<dyn Distrust>) -> Self {

@@ -53,17 +53,18 @@ impl Generation {
             spool.send_opened_from(milter.opened_mail_sender.as_ref());
         }
         let audit = milter.audit.as_ref().map(|to| open_audit(to, AUDIT_PATIENCE)).transpose()?.map(Arc::new);
-        // After all that may fail: vendors' modules do not like it if the process ends while they begin.
+        let most = milter.max_message_bytes;
+        let (agent, prefetch) = agent(&settings, most, cache.as_ref(), audit.as_ref())?;
+        let sweeper = sweeper(cache.as_ref())?;
+        // After all that may fail: vendors' modules do not like it if the process ends while they begin, and each start tries the
+        // PIN once.
         let pool = start_pool(&settings, Lane::Interactive)?;
         keys::report_missing(&settings, &pool);
-        let most = milter.max_message_bytes;
-        let (treat, prefetch) =
-            treatment(&settings, most, &pool, cache.as_ref(), spool.as_ref(), audit.as_ref())?;
+        let treat = treatment(&settings, agent, &pool, spool.as_ref());
         let meter = Arc::new(Meter::default());
         let treat = Replaceable::new(treat, Arc::clone(&meter));
         let parts = Parts { pool: pool.clone(), cache: cache.clone(), spool: spool.clone() };
         let overview = Overview::new(meter, parts);
-        let sweeper = sweeper(cache.as_ref())?;
         Ok(Self {
             path,
             settings,
@@ -172,8 +173,8 @@ impl Generation {
             another_cache(settings)?
         };
         let most = self.started.max_message_bytes;
-        let (treat, prefetch) =
-            treatment(settings, most, pool, cache.as_ref(), self.spool.as_ref(), self.audit.as_ref())?;
+        let (agent, prefetch) = agent(settings, most, cache.as_ref(), self.audit.as_ref())?;
+        let treat = treatment(settings, agent, pool, self.spool.as_ref());
         let sweeper = sweeper(cache.as_ref())?;
         Ok((cache, treat, prefetch, sweeper))
     }
@@ -284,20 +285,18 @@ fn has_key(pool: &Pool, identity: &IdentitySettings, audit: Option<&AuditLog>) -
     Ok(())
 }
 
-/// `most` octets of a message are what this process takes, also after another reading.
-fn treatment(
+/// Who treats messages, without keys yet. `most` octets of a message are what this process takes, also after another reading.
+fn agent(
     settings: &Settings,
     most: usize,
-    pool: &Pool,
     cache: Option<&Arc<Cache>>,
-    spool: Option<&Arc<Spool>>,
     audit: Option<&Arc<AuditLog>>,
-) -> Result<(Arc<dyn Treat>, Option<Prefetch>)> {
+) -> Result<(Agent, Option<Prefetch>)> {
     let kept: Box<dyn RevocationStore> = match cache {
         Some(cache) => Box::new(CacheStore::new(Arc::clone(cache))),
         None => Box::<MemoryStore>::default(),
     };
-    let agent = Agent::with_store(settings, Identities::new(settings, pool), kept);
+    let agent = Agent::with_store(settings, Identities::default(), kept);
     // Who sent ciphertext would learn whether it opened from a copy that is too large to come back.
     let mut agent = agent.with_max_message_octets(most);
     if let Some(cache) = cache {
@@ -321,11 +320,16 @@ fn treatment(
         Prefetch::start(Arc::clone(fetcher), issuers, PREFETCH)
     });
     let prefetch = prefetch.transpose().context("no thread that renews CRLs")?;
-    let treat: Arc<dyn Treat> = match spool {
+    Ok((agent, prefetch))
+}
+
+/// What is done with messages, with the keys of this pool.
+fn treatment(settings: &Settings, agent: Agent, pool: &Pool, spool: Option<&Arc<Spool>>) -> Arc<dyn Treat> {
+    let agent = agent.with_keys_of(Identities::new(settings, pool));
+    match spool {
         Some(spool) => Arc::new(Gateway::new(agent, Arc::clone(spool))),
         None => Arc::new(agent),
-    };
-    Ok((treat, prefetch))
+    }
 }
 
 /// Who sweeps the cache, once a day.
