@@ -2,14 +2,13 @@
 //! second server of Postfix's, and each reply back; it notes what it sees, and puts a field above each message.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::{io, str};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
+use crate::acceptor::Acceptor;
 use crate::sink::{Delivered, parameters, path, unstuffed};
 use crate::smtp::dot_stuffed;
 
@@ -17,8 +16,7 @@ use crate::smtp::dot_stuffed;
 #[derive(Debug)]
 pub struct Filter {
     shared: Arc<Shared>,
-    port: u16,
-    acceptor: Option<JoinHandle<()>>,
+    acceptor: Acceptor,
 }
 
 /// What a filter does not offer, though the server behind it does.
@@ -35,7 +33,6 @@ struct Shared {
     back: u16,
     lacking: Lacking,
     seen: Mutex<Vec<Delivered>>,
-    stopped: AtomicBool,
 }
 
 impl Filter {
@@ -44,36 +41,19 @@ impl Filter {
 
     /// Listens on a port of the loopback that the kernel picks; what it takes it hands to the server at `back`.
     pub fn start(back: u16, lacking: Lacking) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port for the filter")?;
-        let port = listener.local_addr()?.port();
-        let stopped = AtomicBool::new(false);
-        let shared = Arc::new(Shared { back, lacking, seen: Mutex::default(), stopped });
-        let acceptor = thread::spawn({
-            let shared = Arc::clone(&shared);
-            move || accept(&listener, &shared)
-        });
-        Ok(Self { shared, port, acceptor: Some(acceptor) })
+        let shared = Arc::new(Shared { back, lacking, seen: Mutex::default() });
+        let serving = Arc::clone(&shared);
+        Ok(Self { shared, acceptor: Acceptor::start(move |stream| serve(stream, &serving))? })
     }
 
     /// As Postfix's `content_filter` wants it.
     pub fn destination(&self) -> String {
-        format!("smtp:[127.0.0.1]:{}", self.port)
+        format!("smtp:[127.0.0.1]:{}", self.acceptor.port())
     }
 
     /// All that it has seen, before its field was put above.
     pub fn seen(&self) -> Vec<Delivered> {
         self.shared.seen().clone()
-    }
-}
-
-impl Drop for Filter {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the acceptor; when even this fails, it is not waiting any more.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
     }
 }
 
@@ -91,18 +71,6 @@ impl Shared {
             "DSN" => self.lacking != Lacking::Reports,
             _ => true,
         }
-    }
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
-        if shared.stopped.load(Ordering::SeqCst) {
-            return;
-        }
-        // A connection that breaks concerns the MTA, which will try again.
-        let Ok(stream) = stream else { continue };
-        let shared = Arc::clone(shared);
-        thread::spawn(move || serve(stream, &shared));
     }
 }
 

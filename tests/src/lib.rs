@@ -5,6 +5,7 @@
 //! [`Lab`] puts them together. Nothing in here links the product; the programs are started as an administrator
 //! would. Not in here: the tests themselves (`it/`).
 
+mod acceptor;
 pub mod archive;
 pub mod command;
 pub mod config;

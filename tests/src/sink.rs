@@ -1,15 +1,15 @@
 //! An SMTP server that keeps exactly the octets it was given: the place mail is delivered to in tests.
 
 use std::io::{BufRead as _, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::acceptor::Acceptor;
 
 /// A mail that arrived.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -60,8 +60,7 @@ pub enum Offer {
 #[derive(Debug)]
 pub struct Sink {
     shared: Arc<Shared>,
-    port: u16,
-    acceptor: Option<JoinHandle<()>>,
+    acceptor: Acceptor,
 }
 
 #[derive(Debug)]
@@ -70,31 +69,24 @@ struct Shared {
     arrived: Mutex<Vec<Delivered>>,
     bell: Condvar,
     full: Mutex<Vec<String>>,
-    stopped: AtomicBool,
 }
 
 impl Sink {
     /// Listens on a port of the loopback that the kernel picks.
     pub fn start(offer: Offer) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port for the sink")?;
-        let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
             offer,
             arrived: Mutex::default(),
             bell: Condvar::new(),
             full: Mutex::default(),
-            stopped: AtomicBool::new(false),
         });
-        let acceptor = thread::spawn({
-            let shared = Arc::clone(&shared);
-            move || accept(&listener, &shared)
-        });
-        Ok(Self { shared, port, acceptor: Some(acceptor) })
+        let serving = Arc::clone(&shared);
+        Ok(Self { shared, acceptor: Acceptor::start(move |stream| serve(stream, &serving))? })
     }
 
     /// Where it listens.
     pub fn port(&self) -> u16 {
-        self.port
+        self.acceptor.port()
     }
 
     /// From now on this recipient's mailbox is full: what is sent to it is refused for good after DATA.
@@ -127,17 +119,6 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the acceptor; when even this fails, it is not waiting any more.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
-    }
-}
-
 impl Shared {
     fn arrived(&self) -> MutexGuard<'_, Vec<Delivered>> {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
@@ -145,18 +126,6 @@ impl Shared {
 
     fn full(&self) -> MutexGuard<'_, Vec<String>> {
         self.full.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
-        if shared.stopped.load(Ordering::SeqCst) {
-            return;
-        }
-        // A connection that breaks concerns the MTA, which will try again.
-        let Ok(stream) = stream else { continue };
-        let shared = Arc::clone(shared);
-        thread::spawn(move || serve(stream, &shared));
     }
 }
 
