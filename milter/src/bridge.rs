@@ -28,7 +28,7 @@ use crate::gate::{Gate, Memory, Pass};
 use crate::limits::Limits;
 use crate::meter::Meter;
 use crate::reply::Reply;
-use crate::session::{Content, Received};
+use crate::session::{Content, Received, Refusal};
 use crate::spool::Prepared;
 use crate::treat::{Failure, Treat};
 
@@ -127,7 +127,7 @@ impl<T: Treat> Bridge<T> {
     }
 
     async fn work(&self, received: Received, begun: &AtomicBool) -> Result<Answer, Failure> {
-        let Received { envelope, content, need, octets, place, .. } = received;
+        let Received { envelope, content, need, octets, excess, place, .. } = received;
         // However many there are, one copy is made after the other.
         let makes_copies = self.makes_copies() && envelope.recipients.len() > 1;
         let need = need.octets(self.treat.opened_forms(&envelope), makes_copies);
@@ -136,12 +136,12 @@ impl<T: Treat> Bridge<T> {
         };
         begun.store(true, Ordering::Relaxed);
         let treat: Arc<dyn Treat> = self.treat.current().unwrap_or_else(|| Arc::clone(&self.treat) as _);
-        if octets > at_once::MOST_OCTETS || !content.is_at_hand() {
-            return self.on_a_thread(treat, envelope, move || read(content), pass, place).await;
+        if octets > at_once::MOST_OCTETS || !content.is_at_hand() || excess.is_some() {
+            return self.on_a_thread(treat, envelope, move || read(content), excess, pass, place).await;
         }
         let message = read(content)?;
         let Some(treated) = treat_at_once(&*treat, &envelope, &message, SystemTime::now()).await else {
-            return self.on_a_thread(treat, envelope, move || Ok(message), pass, place).await;
+            return self.on_a_thread(treat, envelope, move || Ok(message), None, pass, place).await;
         };
         let outcome = treated?;
         drop(message);
@@ -151,12 +151,14 @@ impl<T: Treat> Bridge<T> {
         Ok(answer)
     }
 
-    /// Has a message treated where it may take as long as it likes.
+    /// Has a message treated where it may take as long as it likes; one that is too much for a stranger's is refused unless it is
+    /// a copy of ours.
     async fn on_a_thread(
         &self,
         treat: Arc<dyn Treat>,
         envelope: Envelope,
         message: impl FnOnce() -> Result<Message, Failure> + Send + 'static,
+        excess: Option<Refusal>,
         pass: Pass,
         place: Place,
     ) -> Result<Answer, Failure> {
@@ -166,6 +168,11 @@ impl<T: Treat> Bridge<T> {
             let _span = span.entered();
             let start = Instant::now();
             let answer = message().and_then(|message| {
+                if let Some(refusal) = excess
+                    && !treat.is_own_copy(&envelope, &message)
+                {
+                    return Err(Failure::new(Fault::Message, refusal.to_string()));
+                }
                 let (outcome, prepared) = treat.treat_and_keep(&envelope, &message, SystemTime::now())?;
                 drop(message);
                 Ok(Answer::new(outcome, prepared, memory))

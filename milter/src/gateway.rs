@@ -71,6 +71,10 @@ impl Treat for Gateway {
         Ok((outcome, prepared))
     }
 
+    fn is_own_copy(&self, envelope: &Envelope, message: &Message) -> bool {
+        self.spool.known(envelope, message).is_some()
+    }
+
     fn begin<'a>(
         &'a self,
         envelope: &'a Envelope,

@@ -61,6 +61,10 @@ impl Treat for Replaceable {
         self.now().treat_and_keep(envelope, message, now)
     }
 
+    fn is_own_copy(&self, envelope: &Envelope, message: &Message) -> bool {
+        self.now().is_own_copy(envelope, message)
+    }
+
     fn current(&self) -> Option<Arc<dyn Treat>> {
         Some(self.now())
     }

@@ -19,6 +19,7 @@ use crate::body::{Body, NoRoom, Storage, Write};
 use crate::budget::Share;
 use crate::client::{Full, Place, Places, client};
 use crate::reports::Reported;
+use crate::spool::MARKER;
 
 pub(crate) use self::received::{Content, Received};
 use self::received::{Need, TEXT, expansion};
@@ -53,6 +54,10 @@ struct Transaction {
     /// How many fields it has, and how many of them describe the content.
     fields: usize,
     content_fields: usize,
+    /// Whether it says to be a copy of ours,
+    is_marked: bool,
+    /// and why it is not taken if it is none.
+    excess: Option<Refusal>,
     /// What the header takes of the memory.
     held: Share,
     body: Body,
@@ -149,6 +154,8 @@ impl Session {
             message_id: None,
             fields: 0,
             content_fields: 0,
+            is_marked: false,
+            excess: None,
             expansion: TEXT,
             refusal: None,
             place,
@@ -195,18 +202,21 @@ impl Session {
             return;
         }
         let octets = name.len() + value.len();
-        if transaction.header.len() + octets > MAX_HEADER_OCTETS {
-            transaction.refuse(Refusal::HeaderTooLarge);
-            return;
-        }
         transaction.fields += 1;
         // Those alone that are taken off what is opened: what stays would count in that, and not in what stays closed.
         let is_of_content = str::from_utf8(name.trim_ascii_end()).is_ok_and(is_content_field);
         transaction.content_fields += usize::from(is_of_content);
-        if transaction.fields > MAX_FIELDS || transaction.content_fields > MOST_CONTENT_FIELDS {
-            transaction.refuse(Refusal::TooManyFields);
+        transaction.is_marked |= name.eq_ignore_ascii_case(MARKER.as_bytes());
+        let excess = transaction.excess_beside(octets, 1);
+        let refusal = match excess {
+            Some(_) if transaction.is_marked => transaction.excess_beside(octets, FOR_COPIES),
+            refusal => refusal,
+        };
+        if let Some(refusal) = refusal {
+            transaction.refuse(refusal);
             return;
         }
+        transaction.excess = excess;
         if !transaction.held.grow(octets) {
             transaction.refuse(Refusal::NoRoom);
             return;
@@ -267,7 +277,17 @@ impl Session {
         let transaction = self.transaction.take().ok_or(self.refused)?;
         let octets = transaction.octets();
         let Transaction {
-            envelope, reported, header, held, body, message_id, expansion, refusal, place, ..
+            envelope,
+            reported,
+            header,
+            held,
+            body,
+            message_id,
+            expansion,
+            excess,
+            refusal,
+            place,
+            ..
         } = transaction;
         match refusal {
             Some(refusal) => Err(refusal),
@@ -278,6 +298,7 @@ impl Session {
                 reported,
                 message_id,
                 octets,
+                excess,
                 content: Content { header, held, body },
                 place,
             }),
@@ -297,6 +318,18 @@ impl Transaction {
         self.refusal = Some(refusal);
         self.header = Message::builder();
         self.held.clear();
+    }
+
+    /// Why so many times what strangers may have is less than it has, with these octets of another field.
+    fn excess_beside(&self, octets: usize, times: usize) -> Option<Refusal> {
+        let is_over = |has: usize, most: usize| has > most * times;
+        if is_over(self.header.len() + octets, MAX_HEADER_OCTETS) {
+            Some(Refusal::HeaderTooLarge)
+        } else if is_over(self.fields, MAX_FIELDS) || is_over(self.content_fields, MOST_CONTENT_FIELDS) {
+            Some(Refusal::TooManyFields)
+        } else {
+            None
+        }
     }
 
     /// With the empty line.
@@ -343,6 +376,11 @@ const MAX_HEADER_OCTETS: usize = 256 * 1024;
 /// An MTA looks for each field that is to be removed from the header's beginning. With ten thousand of them Postfix's cleanup takes
 /// seconds, and then ends.
 const MAX_FIELDS: usize = 1000;
+
+/// So many times as much a copy of ours may have: we put fields above it, and so do MTAs and filters until it comes back. Whether
+/// it is one is known when all of it is there; its marker stands above the fields that it came with. No ciphertext that was put to a
+/// key is near even once as much, opened or closed (`agent::fit`), so that this depends on nothing that a key said.
+const FOR_COPIES: usize = 2;
 
 /// Sender and recipients; some 10,000 of usual length.
 const MAX_ENVELOPE_OCTETS: usize = 512 * 1024;

@@ -26,6 +26,11 @@ pub trait Treat: Send + Sync + 'static {
         Ok((self.treat(envelope, message, now)?, None))
     }
 
+    /// Whether a message is a copy that was sent back from here, and now comes again.
+    fn is_own_copy(&self, _: &Envelope, _: &Message) -> bool {
+        false
+    }
+
     /// Begins to treat a message that needs nothing that may take long but answers of private keys: its outcome has no
     /// copies. It must not wait for anything, since others wait for the thread that it is called on, and neither must what it
     /// gives. `None`: the message is for [`Treat::treat_and_keep`].

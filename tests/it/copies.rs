@@ -82,6 +82,35 @@ fn each_recipient_gets_what_it_can_read_and_learns_of_no_other() {
 }
 
 #[test]
+fn copies_of_a_message_with_as_many_fields_as_are_taken_come_back_with_more() {
+    let (lab, People { dora, .. }) = lab("fields", "when-possible");
+    let running = lab.start().unwrap();
+    let (alice, erin) = (running.lab.alice.address.as_str(), running.lab.erin.address.as_str());
+    let sent = Letter { from: alice, to: erin, subject: "Fields" }.text("the plan");
+    let with = |fields: usize| {
+        let more = fields - mime::field_names(&sent).len();
+        [b"X-More: x\r\n".repeat(more), sent.clone()].concat()
+    };
+    let all = [erin, &dora.address, NOBODY];
+    let reply = running.send(&Origin::login(alice), alice, &all, &with(1000)).unwrap();
+    assert_eq!(reply.code, 250, "{reply:?} {}", running.milter.log());
+    let mails = running.sink.wait_for(3, PATIENCE).unwrap_or_else(|error| {
+        panic!("{error}\n{}\n{}", running.milter.log(), running.postfix.log());
+    });
+    assert_sealed_for(&running, for_only(&mails, &[erin]), &running.lab.erin, 1);
+    assert_sealed_for(&running, for_only(&mails, &[&dora.address]), &dora, 1);
+    for_only(&mails, &[NOBODY]);
+    // A stranger's word is no marker.
+    let marker = format!("X-Hsmime-Copy: {0}\r\n {0}\r\n", "ab".repeat(32));
+    for (fields, above) in [(1001, ""), (1000, marker.as_str())] {
+        let octets = [above.as_bytes(), &with(fields)].concat();
+        let reply = running.send(&Origin::login(alice), alice, &all, &octets).unwrap();
+        assert_eq!(reply.code, 554, "{reply:?}");
+    }
+    assert_eq!(running.sink.mails().len(), 3, "each once");
+}
+
+#[test]
 fn those_who_are_named_get_one_message() {
     let (lab, People { dora, .. }) = lab("together", "required");
     let running = lab.start().unwrap();

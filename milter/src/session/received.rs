@@ -5,6 +5,7 @@ use std::io;
 use agent::Envelope;
 use smime::mime::{Message, MessageBuilder};
 
+use super::Refusal;
 use crate::body::Body;
 use crate::budget::Share;
 use crate::client::Place;
@@ -20,6 +21,8 @@ pub(crate) struct Received {
     pub(crate) message_id: Option<String>,
     /// Header, empty line and body.
     pub(crate) octets: usize,
+    /// Why it is not taken, unless it is a copy of ours.
+    pub(crate) excess: Option<Refusal>,
     /// What it may take in memory to treat it.
     pub(crate) need: Need,
     pub(crate) content: Content,

@@ -169,6 +169,30 @@ fn a_header_of_more_fields_than_an_mta_can_take_off_is_refused() {
 }
 
 #[test]
+fn what_says_to_be_a_copy_of_ours_may_have_twice_as_much_and_is_to_be_known_then() {
+    let long = vec![b'x'; 1000];
+    for (name, value, most) in
+        [(&b"Received"[..], &b" x"[..], 1000), (b"Content-A", b" x", 50), (b"X-Long", &long, 260)]
+    {
+        let end = |before: usize, behind: usize, marker: &[u8]| {
+            let mut session = session_after_mail("<a@x.invalid>");
+            (0..before).for_each(|_| session.field(name, value));
+            session.field(marker, b" x");
+            (0..behind).for_each(|_| session.field(name, value));
+            session.end_of_message().map(|received| received.excess.is_some())
+        };
+        let (copy, other) = (b"x-hsmime-copy", b"X-Other");
+        assert!(end(most + 1, 0, other).is_err() && end(0, most + 4, other).is_err(), "{name:?}");
+        assert_eq!(end(1, most - 2, copy), Ok(false), "{name:?}");
+        assert_eq!(end(1, most + 5, copy), Ok(true), "{name:?}");
+        assert_eq!(end(0, 2 * most - 2, copy), Ok(true), "{name:?}");
+        assert!(end(0, 2 * most + 8, copy).is_err(), "{name:?}");
+        // What came with the message, below the marker, has nobody wait for one.
+        assert!(end(most + 4, 0, copy).is_err(), "{name:?}");
+    }
+}
+
+#[test]
 fn a_message_as_large_as_allowed_is_taken_and_one_octet_more_is_not() {
     let header = b"A: b\r\n\r\n".len();
     for (octets, taken) in [(LIMIT - header, true), (LIMIT - header + 1, false)] {
