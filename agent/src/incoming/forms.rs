@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use smime::{
     Room,
     cms::{EnvelopedData, Object},
-    message::{Ciphertext, VerifiedSigner},
+    message::{AuthResult, Ciphertext, Reason, VerifiedSigner},
     mime::Message,
 };
 
@@ -230,6 +230,11 @@ impl<'a> Making<'a> {
         let Self { agent, envelope, message, .. } = *self;
         let Whole { mut received, content: wrapped, .. } = whole;
         let entity = message.entity();
+        if matches!(received.opening, Opening::Failed(_)) && received.verdict.result() == AuthResult::Pass {
+            // As if it had opened: anybody can sign captured ciphertext, and whether that passes, or teaches us a certificate, would
+            // tell him which (RFC 3218).
+            received.verdict = received.verdict.at_best(Reason::SignedCiphertext);
+        }
         let note = note(&received.opening, &received.verdict, rule);
         let mut edits = std::mem::take(&mut received.edits);
         let reports_stay = agent.reports_stay(envelope, &entity);

@@ -61,8 +61,8 @@ impl IncomingRule {
     /// What becomes of a message of which this was found.
     ///
     /// Whoever sends ciphertext that is tried with a key here learns nothing of what came of it (RFC 3218): but for mail
-    /// that passes, all of it gets the same answer, that of unsigned mail, and it is held where other mail would be
-    /// refused or deferred. Who it is encrypted to, and that it is not encrypted at all, its sender knows anyway.
+    /// that was opened and passes, all of it gets the same answer, that of unsigned mail, and it is held where other mail would be
+    /// refused or deferred. A signature around what stays closed is no pass: around what opens it would be none. Who it is encrypted to, and that it is not encrypted at all, its sender knows anyway.
     pub fn decide(&self, opening: &Opening, result: AuthResult) -> Decision {
         let decision =
             |action, cause| Decision { action, cause: if action == Action::Deliver { "" } else { cause } };
@@ -73,7 +73,12 @@ impl IncomingRule {
             Opening::Opened { .. } => decision(Action::Deliver, ""),
         };
         let strictest = if by_opening.action > by_result.action { by_opening } else { by_result };
-        if !matches!(opening, Opening::Opened { .. } | Opening::Failed(_)) || result == AuthResult::Pass {
+        let is_as_found = match opening {
+            Opening::NotEncrypted | Opening::NotEntitled => true,
+            Opening::Opened { .. } => result == AuthResult::Pass,
+            Opening::Failed(_) => false,
+        };
+        if is_as_found {
             return strictest;
         }
         match (self.actions.unsigned, strictest.action) {
@@ -224,6 +229,14 @@ mod tests {
             (each, opened(), AuthResult::None, Action::Tag, "none"),
             (each, opened(), AuthResult::Fail, Action::Tag, "fail"),
             (each, failed(), AuthResult::None, Action::Tag, "none"),
+            (each, failed(), AuthResult::Pass, Action::Tag, "undecrypted"),
+            (
+                Actions { unsigned: Action::Reject, ..each },
+                failed(),
+                AuthResult::Pass,
+                Action::Quarantine,
+                "encrypted",
+            ),
             (
                 Actions { unsigned: Action::Reject, ..each },
                 opened(),
@@ -276,7 +289,8 @@ mod tests {
                     });
                     let mut seen: Vec<u8> = Vec::new();
                     for opening in [opened(), Opening::Failed("x".to_owned())] {
-                        for result in RESULTS.into_iter().filter(|result| *result != AuthResult::Pass) {
+                        let passes = |result| opening == opened() && result == AuthResult::Pass;
+                        for result in RESULTS.into_iter().filter(|result| !passes(*result)) {
                             seen.push(is_seen_as(rule.decide(&opening, result).action));
                         }
                     }

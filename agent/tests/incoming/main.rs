@@ -6,6 +6,7 @@
     reason = "the functions beside the tests are part of them"
 )]
 
+mod around;
 mod envelope;
 mod keys;
 mod memory;
