@@ -230,6 +230,32 @@ fn what_comes_to_us_by_a_filter_leaves_in_the_form_that_is_due_also_where_copies
     }
 }
 
+#[test]
+fn what_postfix_refuses_by_its_text_is_not_refused_where_it_was_opened_and_nobody_outside_hears_of_it_if_it_is()
+ {
+    let (lab, _) = lab("checked");
+    let running = lab.start().unwrap();
+    let checks = running.lab.workdir.join("body_checks");
+    std::fs::write(&checks, "/the plan/ REJECT 5.7.1 not taken\n").unwrap();
+    running.postfix.set(&format!("body_checks=regexp:{}", checks.display())).unwrap();
+    let (lab, port) = (&running.lab, running.postfix.port());
+    let (alice, bob, erin) = (&lab.alice.address, &lab.bob.address, &lab.erin.address);
+    send(port, &Origin::remote(), erin, &[alice, bob, DAVE], &sealed(lab, "Checked"));
+    assert_opened_for_two(lab, &arrived(&running, 3), "pass");
+
+    // A server that does not leave copies alone.
+    running.postfix.set_for_copies(back(&running), "receive_override_options=").unwrap();
+    send(port, &Origin::remote(), erin, &[alice, bob, DAVE], &sealed(lab, "Refused"));
+    let aside = lab.workdir.join("state/failed");
+    let is_kept = wait::until("a copy put aside", PATIENCE, || {
+        Ok(std::fs::read_dir(&aside).is_ok_and(|found| found.count() == 1).then_some(()))
+    });
+    is_kept.unwrap_or_else(|error| panic!("{error}\n{}", running.milter.log()));
+    for mail in &arrived(&running, 2) {
+        assert!(mail.to != [erin.as_str()] && !mail.from.is_empty(), "a word to who sent it: {mail:?}");
+    }
+}
+
 /// What erin, or who gets bounces in her place, hears of mail to alice and bob, whose mailboxes are full.
 fn bounces(running: &Running, subject: &str) -> Vec<Delivered> {
     let lab = &running.lab;

@@ -268,7 +268,8 @@ impl Sender {
     }
 
     /// Tells the sender who will not get it, but for those of whom he did not ask to be told. Where nobody can be told, it is
-    /// kept for the operator.
+    /// kept for the operator; and where that would tell what came of a key: what a server thinks of a copy may depend on whether
+    /// that was opened (RFC 3218), by a check of its header or body, another milter, or its size.
     fn give_up(
         &self,
         path: &Path,
@@ -279,13 +280,17 @@ impl Sender {
     ) -> Result<(), String> {
         let (first, reply) = first_of(refused);
         let recipients = refused.len();
-        if entry.sender.is_empty() {
+        if entry.sender.is_empty() || entry.headers_only {
             let aside = self.aside(path).map_err(|error| error.to_string())?;
             let names = refused.iter().map(|(recipient, _)| recipient.clone()).collect();
-            let entry =
-                Entry { sender: String::new(), recipients: names, headers_only: false, ..entry.clone() };
-            Sets::replace(&aside, &entry, message).map_err(|error| error.to_string())?;
-            error!(recipients, first, reply, path = %aside.display(), "a copy without a sender was refused, and is put aside");
+            let kept = Entry { recipients: names, ..entry.clone() };
+            Sets::replace(&aside, &kept, message).map_err(|error| error.to_string())?;
+            let why = if entry.sender.is_empty() {
+                "it has no sender"
+            } else {
+                "its sender must not learn whether it opened; with `opened-mail-sender` in [milter] you are told"
+            };
+            error!(recipients, first, reply, path = %aside.display(), why, "a copy was refused, and is put aside");
             return Ok(());
         }
         let wants_it = |(recipient, _): &(String, String)| {

@@ -79,6 +79,47 @@ fn a_notice_that_nobody_takes_is_put_aside() {
 }
 
 #[test]
+fn whoever_sent_ciphertext_that_was_tried_is_not_told_that_a_copy_of_it_was_refused() {
+    for (at, reply) in [
+        (".", "550 5.7.1 executable attachments are not taken"),
+        ("RCPT TO:<c@example.net>", "550 5.1.1 no such user"),
+        ("MAIL FROM:<a@example.org> BODY=8BITMIME RET=HDRS", "555 5.5.4 not that"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (listener, port) = listener();
+        let arrived = server_that(listener, move |line| match line {
+            "EHLO mx.example.org" => Some("250-here\r\n250-8BITMIME\r\n250 DSN"),
+            line => (line == at).then_some(reply),
+        });
+        let spool = open(folder.path(), port).unwrap();
+        let tried = Copy { returned: Returned::HeadersOnly, ..copy() };
+        let identity = spool.identify(&envelope(), &message());
+        written(&spool, &identity, vec![tried]).unwrap().commit().unwrap();
+        until("it is put aside", || put_aside(folder.path()).unwrap() == 1);
+        until("nothing waits", || names(folder.path()).is_empty() && spool.shared.sets.waiting() == 0);
+        assert_arrive(&arrived, 0, &[]);
+        let aside = set::files(&folder.path().join("failed")).unwrap();
+        let (entry, message) = Entry::read(&aside[0]).unwrap();
+        assert_eq!((entry.sender.as_str(), entry.recipients), ("a@example.org", copy().recipients), "{at}");
+        assert!(entry.headers_only && message == copy().octets, "{at}");
+        // Somebody of ours may know.
+        let ours = MailAddress::parse("post@example.org").unwrap();
+        spool.send_opened_from(Some(&ours));
+        let tried = Copy { returned: Returned::HeadersOnly, ..copy() };
+        written(&spool, &identity, vec![tried]).unwrap().commit().unwrap();
+        // This server takes no text, not even that of a notice.
+        let (told, kept) = match at.get(..4) {
+            None => (None, 2),
+            Some("MAIL") => (Some("c@example.net"), 1),
+            Some(_) => (Some("post@example.org"), 1),
+        };
+        assert_arrive(&arrived, told.iter().len(), told.as_slice());
+        until("nothing waits", || names(folder.path()).is_empty() && spool.shared.sets.waiting() == 0);
+        assert_eq!(put_aside(folder.path()).unwrap(), kept, "{at}");
+    }
+}
+
+#[test]
 fn a_recipient_who_is_not_served_for_five_days_is_given_up_and_the_sender_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let (listener, port) = listener();
