@@ -231,6 +231,43 @@ fn what_comes_to_us_by_a_filter_leaves_in_the_form_that_is_due_also_where_copies
 }
 
 #[test]
+fn a_copy_with_crs_that_end_no_line_is_known_when_it_comes_back() {
+    let (mut lab, _) = lab("crs");
+    lab.config.trusted_networks.push("127.0.0.0/8".to_owned());
+    let rules = format!("{}\n[[incoming]]\nrequire-encrypted = true\n", lab.config.first_rules);
+    lab.config.first_rules = rules;
+    let running = lab.start().unwrap();
+    let lab = &running.lab;
+    let (alice, bob, erin) = (&lab.alice.address, &lab.bob.address, &lab.erin.address);
+    let entity = "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; micalg=sha-256; boundary=b\r\n\
+                  \r\n--b\r\nContent-Type: text/plain\r\n\r\nthe plan\r\r\nin\rtwo\r\r\r\nlines\r\n\
+                  --b\r\nContent-Type: application/pkcs7-signature\r\nContent-Transfer-Encoding: base64\r\n\
+                  \r\nAAAA\r\n--b--\r\n";
+    let keys = [Recipient::pkcs1(&lab.alice), Recipient::pkcs1(&lab.bob)];
+    let entity = lab.openssl().unwrap().encrypt(entity.as_bytes(), &keys, &[]).unwrap();
+    let mail = Letter { from: erin, to: bob, subject: "CRs" }.carrying(&entity);
+    send(running.postfix.port(), &Origin::remote(), erin, &[alice, bob], &mail);
+    for mail in &arrived(&running, 2) {
+        assert!(shows(mail) && mail.from == *erin, "{mail:?}\n{}", running.milter.log());
+        assert_ne!(verdict_below(mail), "pass", "{mail:?}");
+    }
+    assert!(running.milter.log().contains("it is a copy of ours"), "{}", running.milter.log());
+
+    // From there nothing else that says to be one is taken for our people's; who logs in is known.
+    let forged = format!("X-Hsmime-Copy: {0}\r\n {0}\r\n", "ab".repeat(32));
+    let mail = Letter { from: alice, to: alice, subject: "Forged" }.text("the plan");
+    for (origin, marker, code) in [
+        (Origin::host([127, 0, 0, 1]), forged.as_str(), 451),
+        (Origin::host([127, 0, 0, 1]), "", 250),
+        (Origin::login(alice), &forged, 250),
+    ] {
+        let mail = [marker.as_bytes(), &mail].concat();
+        let reply = running.send(&origin, alice, &[alice], &mail).unwrap();
+        assert_eq!(reply.code, code, "{origin:?} {reply:?}");
+    }
+}
+
+#[test]
 fn what_postfix_refuses_by_its_text_is_not_refused_where_it_was_opened_and_nobody_outside_hears_of_it_if_it_is()
  {
     let (lab, _) = lab("checked");

@@ -168,6 +168,7 @@ impl Sender {
             return self.finish(path);
         }
         self.check_spool()?;
+        let message = smtp::with_plain_line_ends(&message);
         let parsed = Message::from_stored(&message);
         let results = self.shared.results(&parsed);
         let marker = |recipients: &[String]| {

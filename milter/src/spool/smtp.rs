@@ -264,6 +264,26 @@ impl Report {
     }
 }
 
+/// A message as it stays on its way: of several CRs before an LF one, and any other as a blank. Postfix makes that of them; what it
+/// changed would not be known when it comes back.
+pub(super) fn with_plain_line_ends(message: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(at) = rest.iter().position(|octet| *octet == b'\r') {
+        let (before, behind) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let crs = behind.iter().take_while(|octet| **octet == b'\r').count();
+        rest = behind.get(crs..).unwrap_or_default();
+        if rest.starts_with(b"\n") {
+            out.push(b'\r');
+        } else {
+            out.resize(out.len() + crs, b' ');
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
 /// The message with dots at the start of lines doubled, and the final dot (RFC 5321 4.5.2).
 fn stuffed(message: &[u8]) -> Vec<u8> {
     let mut octets = Vec::with_capacity(message.len() + message.len() / 64 + 8);
@@ -283,6 +303,19 @@ fn stuffed(message: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cr_stands_before_an_lf_or_is_a_blank() {
+        for (message, expected) in [
+            (&b"a\r\nb\nc\rd\r\n"[..], &b"a\r\nb\nc d\r\n"[..]),
+            (b"a\r\r\nb\r\r\r\r\n\r\r\n", b"a\r\nb\r\n\r\n"),
+            (b"\r\r\n", b"\r\n"),
+            (b"\r\ra\r\r", b"  a  "),
+            (b"", b""),
+        ] {
+            assert_eq!(with_plain_line_ends(message), expected, "{}", message.escape_ascii());
+        }
+    }
 
     #[test]
     fn only_a_domain_is_said_to_the_server() {
