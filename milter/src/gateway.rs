@@ -52,6 +52,13 @@ impl Treat for Gateway {
             let reason = reason.to_owned();
             return Ok((Outcome { edits, ..Outcome::unchanged("passed", reason) }, None));
         }
+        if markers > 0 && envelope.login().is_none() && self.agent.policy().is_outgoing(envelope) {
+            // A copy that was altered on its way back, of a stranger's mail perhaps, now from an address that is trusted: nothing of
+            // it is signed or let pass as our people's. It waits where it comes from.
+            let reason =
+                "it says to be a copy of ours, is none as it was sent, and comes from a trusted network";
+            return Err(Failure::new(Fault::Transient, reason));
+        }
         let mut writing: Option<Writing<'_>> = None;
         let mut keep = |copy| {
             let begin = || self.spool.begin(envelope, self.spool.identify(envelope, message));
