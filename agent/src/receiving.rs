@@ -161,6 +161,7 @@ impl<'i> ReceivingAgent<'i> {
             opening: Opening::NotEncrypted,
             around: Vec::new(),
             ciphers: Vec::new(),
+            has_loose_end: false,
         };
         work.open(message)
     }
@@ -217,6 +218,8 @@ struct Work<'i> {
     around: Vec<Verdict>,
     /// The ciphers' names.
     ciphers: Vec<&'static str>,
+    /// Whether something of what was opened so far may have been put behind a signature by anybody.
+    has_loose_end: bool,
 }
 
 impl<'i> Work<'i> {
@@ -302,9 +305,16 @@ impl<'i> Work<'i> {
             let content = self.content.take();
             let entity = content.as_deref().map_or_else(|| message.entity(), MimeEntity::parse);
             let (trust, sender) = (self.agent.trust, self.sender.clone());
-            let (verdict, _) = verify_within(&mut self.budget, room, &entity, sender, trust, self.at);
+            let verdict = if self.has_loose_end {
+                loose_end()
+            } else {
+                verify_within(&mut self.budget, room, &entity, sender, trust, self.at).0
+            };
             self.around.push(verdict);
         }
+        self.has_loose_end |= !cipher.is_authenticated()
+            && !self.group.is_owners()
+            && has_loose_end(&MimeEntity::parse(&octets));
         let mut protection = Protection::of(&cipher);
         if let Opening::Opened { protection: before, .. } = self.opening {
             protection = protection.max(before);
@@ -343,8 +353,8 @@ impl<'i> Work<'i> {
     fn verify(mut self, message: &Message) -> Whole {
         let outer = message.entity();
         let placed = self.content.take().map(|opened| placed(&outer, opened, self.whole, self.fit));
-        let Self { agent, group, at, sender, mut budget, whole: room, opening, around, mut ciphers, .. } =
-            self;
+        let Self { agent, group, at, sender, mut budget, whole: room, opening, around, .. } = self;
+        let (mut ciphers, has_loose_end) = (self.ciphers, self.has_loose_end);
         let closed = || Cow::Borrowed(outer.octets());
         let (content, opening, edits) = match placed {
             None => (closed(), opening, Edits::default()),
@@ -353,8 +363,11 @@ impl<'i> Work<'i> {
         };
         let entity = MimeEntity::parse(&content);
         let made = edits.body.as_ref().map_or(0, |body| body.len() + content.len());
-        let (mut verdict, signers) =
-            verify_within(&mut budget, room.without(made), &entity, sender, agent.trust, at);
+        let (mut verdict, signers) = if has_loose_end && edits.body.is_some() {
+            (loose_end(), Vec::new())
+        } else {
+            verify_within(&mut budget, room.without(made), &entity, sender, agent.trust, at)
+        };
         if edits.body.is_some() {
             verdict = around.into_iter().rev().fold(verdict, Verdict::inside);
         }
@@ -377,6 +390,21 @@ impl<'i> Work<'i> {
             left: group.left(),
         }
     }
+}
+
+/// Whether something stands behind a signature that this does not cover. In a content that anybody can change, whoever captured
+/// it can put blocks there of which he wants to know what they are: whether it opens depends on the last of them, and all before them
+/// would pass as ever (RFC 3218). Whatever else passes ends with the last octet that is signed, or is the object itself.
+fn has_loose_end(content: &MimeEntity<'_>) -> bool {
+    let is_blank = |octet: &u8| b" \t\r\n".contains(octet);
+    content.content_type().is_ok_and(|content_type| content_type.is("multipart/signed"))
+        && content.multipart().is_ok_and(|cut| !cut.epilogue.iter().all(is_blank))
+}
+
+/// The verdict on that. Nobody is asked about its signer, which would tell as well.
+fn loose_end() -> Verdict {
+    let why = "there is something behind the signature, in ciphertext that anybody can change";
+    Verdict::without_signers(Reason::Unreadable(why.to_owned()))
 }
 
 /// Whether an error of a key depends on the message alone: an algorithm that the key or its token does

@@ -1,6 +1,8 @@
-//! Captured ciphertext below a signature of whoever sends it.
+//! Captured ciphertext with something of whoever sends it: a signature around it, blocks behind it.
 
-use super::*;
+use smime::cipher::ContentCipher;
+
+use super::{keys::sealed_by, *};
 
 /// Ciphertext, as an entity that alice signed.
 fn signed_around(mail: &str) -> String {
@@ -39,4 +41,27 @@ fn a_good_signature_around_ciphertext_does_not_tell_whether_that_opened() {
     // Whose keys are not asked, that his sender knows.
     let outcome = treat(&agent("[[incoming]]\nrequire-signed = true\n"), &["alice"], &mails[0]).unwrap();
     assert_eq!(outcome.verdict.unwrap().result().as_str(), "pass");
+}
+
+#[test]
+fn what_stands_behind_a_signature_in_ciphertext_that_anybody_can_change_lets_it_not_pass() {
+    let inside = signed().strip_prefix(HEADER).unwrap().to_owned();
+    assert!(inside.ends_with("--\r\n"));
+    for (cipher, is_open_to_changes) in [(ContentCipher::Aes256Cbc, true), (ContentCipher::Aes256Gcm, false)]
+    {
+        for (behind, is_loose) in
+            [("", false), ("\r\n", false), ("\u{1}noise", true), ("\r\na footer of a list\r\n", true)]
+        {
+            let mail = ciphertext(&sealed_by(cipher, &format!("{inside}{behind}"), &["bob"]));
+            let passes = !(is_loose && is_open_to_changes);
+            for (rule, fate_of_others) in [("require-signed = true", "held"), ("", "delivered")] {
+                let outcome = treat(&agent(&format!("[[incoming]]\n{rule}\n")), &["bob"], &mail);
+                let word = fate(&outcome).split(' ').next().map(str::to_owned);
+                let expected = if passes { "delivered" } else { fate_of_others };
+                assert_eq!(word.as_deref(), Some(expected), "{behind:?} {cipher:?}: {outcome:?}");
+                let result = outcome.unwrap().verdict.unwrap().result().as_str();
+                assert_eq!(result == "pass", passes, "{behind:?} {cipher:?}: {result}");
+            }
+        }
+    }
 }

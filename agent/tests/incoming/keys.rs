@@ -116,7 +116,7 @@ fn sealed(entity: &str, to: &[&str]) -> Vec<u8> {
     sealed_by(ContentCipher::Aes256Gcm, entity, to)
 }
 
-fn sealed_by(cipher: ContentCipher, entity: &str, to: &[&str]) -> Vec<u8> {
+pub(super) fn sealed_by(cipher: ContentCipher, entity: &str, to: &[&str]) -> Vec<u8> {
     cms::seal(&[entity.as_bytes()], cipher, &keys(to)).unwrap()
 }
 
