@@ -75,6 +75,8 @@ pub(super) struct Layer<'i> {
     pub(super) ciphertext: Ciphertext,
     /// The identities whose certificates it names, each as often as it is named, and what is known of their keys.
     keys: Vec<(Named<'i>, State)>,
+    /// For each of these the first one that is asked the same of the same key.
+    twins: Vec<usize>,
     /// In their order those who get the content if their keys are right.
     owners: Vec<Owner>,
 }
@@ -90,6 +92,23 @@ impl Named<'_> {
     /// The encrypted key that is meant.
     fn info<'e>(&self, enveloped: &'e EnvelopedData<'_>) -> Option<EncryptedKey<'e>> {
         enveloped.recipients_for(self.identity.certificate()).nth(self.nth)
+    }
+
+    /// Whether another one's private key is the same, and so is all that it is asked: a certificate that was renewed with its key, or
+    /// one key for several addresses.
+    fn is_asked_the_same(&self, other: &Self, enveloped: &EnvelopedData<'_>) -> bool {
+        let (key, others) =
+            (self.identity.certificate().public_key(), other.identity.certificate().public_key());
+        key == others
+            && match (self.info(enveloped), other.info(enveloped)) {
+                (Some(EncryptedKey::Transported(one)), Some(EncryptedKey::Transported(two))) => {
+                    one.algorithm() == two.algorithm() && one.encrypted_key() == two.encrypted_key()
+                }
+                (Some(EncryptedKey::Agreed(one, wrapped)), Some(EncryptedKey::Agreed(two, others))) => {
+                    std::ptr::eq(one, two) && wrapped == others
+                }
+                _ => false,
+            }
     }
 }
 
@@ -127,8 +146,13 @@ impl<'i> Layer<'i> {
         };
         let mut keys = Vec::new();
         let owners = owners(&enveloped, agent, group, &mut keys)?;
+        let twins = keys.iter().enumerate().map(|(at, named)| {
+            let is_twin = |other: &Named<'_>| other.is_asked_the_same(named, &enveloped);
+            keys.iter().take(at).position(is_twin).unwrap_or(at)
+        });
+        let twins = twins.collect();
         let keys = keys.into_iter().map(|named| (named, State::of(&enveloped, named))).collect();
-        Ok(Self { ciphertext, keys, owners })
+        Ok(Self { ciphertext, keys, twins, owners })
     }
 
     /// The next key that is to be asked: its place, whose it is, and what.
@@ -165,9 +189,9 @@ impl<'i> Layer<'i> {
         self,
         group: &mut Group<'_>,
     ) -> Result<(Result<Opened, String>, Ciphertext), KeyError> {
-        let Self { ciphertext, keys, owners } = self;
+        let Self { ciphertext, keys, twins, owners } = self;
         let opened = match Object::parse(&ciphertext.object) {
-            Ok(Object::EnvelopedData(enveloped)) => open(&enveloped, keys, &owners, group)?,
+            Ok(Object::EnvelopedData(enveloped)) => open(&enveloped, keys, &twins, &owners, group)?,
             // It was read before.
             _ => Err(OpenError::Undecryptable.to_string()),
         };
@@ -237,11 +261,11 @@ fn owners<'i>(
 fn open(
     enveloped: &EnvelopedData<'_>,
     keys: Vec<(Named<'_>, State)>,
+    twins: &[usize],
     owners: &[Owner],
     group: &mut Group<'_>,
 ) -> Result<Result<Opened, String>, KeyError> {
-    let keys = keys.into_iter().map(|(named, state)| content_key(enveloped, named, state));
-    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let keys = content_keys(enveloped, keys, twins)?;
     let undecryptable = || OpenError::Undecryptable.to_string();
     let Some(first) = owners.first() else { return Ok(Err(undecryptable())) };
     let may_part = std::mem::take(&mut group.may_part);
@@ -325,6 +349,27 @@ fn have_the_same(one: &Owner, other: &Owner, keys: &[Result<Unlocked, String>]) 
         other.iter().all(|key| one.iter().any(|his| his.key.is_same_as(&key.key)))
     };
     has_all(&one, &other) && has_all(&other, &one)
+}
+
+/// What all keys have for the content. Where the same key is asked the same by two names, what takes the place of a bad answer is the
+/// same as well: a good one would be, and whether there are two tells how many forms a message gets (RFC 3218).
+fn content_keys(
+    enveloped: &EnvelopedData<'_>,
+    keys: Vec<(Named<'_>, State)>,
+    twins: &[usize],
+) -> Result<Vec<Result<Unlocked, String>>, KeyError> {
+    let mut all: Vec<Result<Unlocked, String>> = Vec::with_capacity(keys.len());
+    for ((named, state), twin) in keys.into_iter().zip(twins) {
+        let mut found = content_key(enveloped, named, state)?;
+        if let (Ok(found), Some(Ok(twin))) = (&mut found, all.get(*twin))
+            && found.is_decoy
+            && twin.is_decoy
+        {
+            found.key = twin.key.clone();
+        }
+        all.push(found);
+    }
+    Ok(all)
 }
 
 /// What a key has for the content: where that is bad, a key that nobody else has. An error that is not the message's is an

@@ -72,7 +72,7 @@ impl Decryptor for Liar {
     }
 }
 
-/// A site with alice, bob, his key of before, p256, and a mailbox that alice and bob share.
+/// A site with alice, bob, his key of before, p256, a mailbox that alice and bob share, and two whose certificates have one key.
 struct Site {
     agent: Agent,
     uses: Arc<AtomicUsize>,
@@ -92,6 +92,8 @@ fn owned(name: &str) -> MemoryKey {
     match name {
         "before" => issued("revoked", 70, &["bob@example.org"]),
         "shared" => issued("mallory", 71, &["alice@example.org", "bob@example.org", "p256@example.org"]),
+        "twin" => issued("bob", 72, &["twin@example.org"]),
+        "other-twin" => issued("bob", 73, &["other-twin@example.org"]),
         other => key(other),
     }
 }
@@ -103,7 +105,7 @@ fn site(milter: &str, rules: &str, has_copies: bool) -> Site {
         let certificate = Decryptor::certificate(&asked).clone();
         Identity::new(certificate, Vec::new(), Logins::Address, Arc::new(owned(name)), Arc::new(asked))
     };
-    let identities = ["alice", "before", "bob", "p256", "shared"].map(identity);
+    let identities = ["alice", "before", "bob", "p256", "shared", "twin", "other-twin"].map(identity);
     let agent = Agent::with_identities(&settings(milter, rules), Identities::from_parts(identities, "+"));
     Site { agent: if has_copies { agent.with_copies() } else { agent }, uses, away }
 }
@@ -317,6 +319,33 @@ fn how_many_copies_there_are_does_not_tell_whether_ciphertext_opened() {
                     || outcome.copies.iter().any(|copy| copy.octets.windows(6).any(|six| six == b"Hello."));
                 assert!(!is_changed || !is_opened, "{rules}{to:?}: {outcome:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn nor_how_many_there_are_for_two_certificates_of_one_key() {
+    let site = site("", "", true);
+    for cipher in [ContentCipher::Aes256Cbc, ContentCipher::Aes256Gcm] {
+        let mut node = Node::parse(&sealed_by(cipher, TEXT, &["twin", "other-twin"]));
+        let key = node.at(&INFOS).get(&[0, 3]).clone();
+        let bad = Node::primitive(key.tag, vec![0x5a; 256]);
+        for (keys, readers, forms) in [
+            ([&key, &key], &["other-twin", "twin"][..], 1),
+            ([&bad, &bad], &[], 1),
+            ([&bad, &key], &["twin"], 2),
+        ] {
+            for (at, key) in keys.into_iter().enumerate() {
+                node.at(&INFOS).nodes()[at].nodes()[3] = key.clone();
+            }
+            let mail = mail(&node.to_der());
+            let outcome = site.treat(&["twin", "other-twin"], &mail).unwrap();
+            assert_eq!(outcome.copies.len() + 1, forms, "{cipher:?} {readers:?}: {outcome:?}");
+            let found = site.readers(&["twin", "other-twin"], &mail).0;
+            assert!(
+                found == readers || (forms == 2 && found.len() == 1),
+                "{cipher:?} {readers:?}: {found:?}"
+            );
         }
     }
 }
