@@ -8,7 +8,7 @@ use testkit::mail::Letter;
 use testkit::peers::Recipient;
 use testkit::pki::{Key, Profile};
 use testkit::postfix::Back;
-use testkit::sink::Delivered;
+use testkit::sink::{Delivered, Offer, Sink};
 use testkit::smtp::{Client, Origin};
 use testkit::{Lab, Person, mime, wait};
 
@@ -333,4 +333,31 @@ fn bounces_of_what_went_by_a_filter_without_dsn_go_to_whom_the_configuration_nam
         assert_eq!(bounce.to, ["postmaster@example.org"]);
     }
     assert_eq!(filter.seen().iter().filter(|mail| shows(mail)).count(), 2);
+}
+
+#[test]
+fn bounces_of_what_a_filter_hands_back_by_sendmail_go_to_whom_the_configuration_names() {
+    let (mut lab, _) = lab("by-sendmail");
+    lab.config.opened_mail_sender = Some("postmaster@example.org".to_owned());
+    let running = lab.start().unwrap();
+    let lab = &running.lab;
+    let both = [lab.alice.address.as_str(), lab.bob.address.as_str()];
+    let filter = Sink::start(Offer::Reports).unwrap();
+    running.postfix.set(&format!("content_filter=smtp:[127.0.0.1]:{}", filter.port())).unwrap();
+    send(running.postfix.port(), &Origin::remote(), &lab.erin.address, &both, &sealed(lab, "By sendmail"));
+    let seen = filter.wait_for(2, PATIENCE).unwrap();
+    for address in both {
+        running.sink.fill(address);
+    }
+    running.postfix.set("content_filter=").unwrap();
+    for mail in &seen {
+        assert!(shows(mail) && mail.parameters[0].contains("RET=HDRS"), "{mail:?}");
+        let to: Vec<&str> = mail.to.iter().map(String::as_str).collect();
+        running.postfix.submit(&mail.from, &to, &mail.octets).unwrap();
+    }
+    for bounce in running.sink.wait_for(2, PATIENCE).unwrap() {
+        assert_eq!((bounce.from.as_str(), &bounce.to[..]), ("", &["postmaster@example.org".to_owned()][..]));
+        // `sendmail` was not told what bounces may hold: hence that address.
+        assert!(shows(&bounce), "{bounce:?}");
+    }
 }
