@@ -276,7 +276,7 @@ impl Writing<'_> {
         Ok(Prepared { spool: self.spool, sealed, tags: self.tags })
     }
 
-    /// Takes them away again, with the work of sending but for one rename; nor are they sent after a crash.
+    /// Takes them away again, with the work of sending: they are removed where others are released. Nor are they sent after a crash.
     pub(crate) fn forget(self) -> Result<(), SpoolError> {
         self.set.map_or(Ok(()), Open::forget)
     }

@@ -55,6 +55,8 @@ impl From<Held> for SpoolError {
 
 /// Being written.
 pub(super) const OPEN: &str = "tmp";
+/// Written whole, and on its way to be removed: a word before the last part of the name.
+const HELD: &str = "held";
 /// Written whole, and not to be sent.
 pub(super) const SEALED: &str = "new";
 /// To be sent.
@@ -75,11 +77,16 @@ impl Open {
         Ok(())
     }
 
-    /// Takes the set away again, once it is on the disk as those are that stay.
+    /// Takes the set away again, once it is on the disk and has another name, as those that stay; what a crash leaves of it is dropped.
     pub(super) fn forget(self) -> Result<(), SpoolError> {
-        let Some(open) = self.0.path.as_deref() else { return Ok(()) };
-        let synced = sync(open).and_then(|()| sync(&self.0.folder));
-        synced.map_err(|reason| SpoolError { path: open.to_owned(), reason })
+        let Self(mut held) = self;
+        let Some(open) = held.path.clone() else { return Ok(()) };
+        let fail = |reason| SpoolError { path: open.clone(), reason };
+        sync(&open).map_err(fail)?;
+        let path = open.with_extension(format!("{HELD}.{OPEN}"));
+        fs::rename(&open, &path).map_err(fail)?;
+        held.path = Some(path);
+        sync(&held.folder).map_err(fail)
     }
 
     /// Ends the set. When this returns it is on the disk.
