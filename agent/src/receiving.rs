@@ -9,7 +9,10 @@ use smime::{
     algorithm::ContentEncryptionAlgorithm,
     cms::OpenError,
     key::KeyError,
-    message::{Ciphertext, Reason, Signature, Verdict, VerifiedSigner, Wrapped, verify_read, verify_within},
+    message::{
+        AuthResult, Ciphertext, Reason, Signature, Verdict, VerifiedSigner, Wrapped, verify_read,
+        verify_within,
+    },
     mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
     path::{Budget, Trust},
 };
@@ -162,6 +165,7 @@ impl<'i> ReceivingAgent<'i> {
             around: Vec::new(),
             ciphers: Vec::new(),
             has_loose_end: false,
+            stays_inside: false,
         };
         work.open(message)
     }
@@ -220,6 +224,8 @@ struct Work<'i> {
     ciphers: Vec<&'static str>,
     /// Whether something of what was opened so far may have been put behind a signature by anybody.
     has_loose_end: bool,
+    /// Whether a ciphertext inside what was opened stays closed.
+    stays_inside: bool,
 }
 
 impl<'i> Work<'i> {
@@ -250,7 +256,7 @@ impl<'i> Work<'i> {
     /// Ends where a key could not be asked: nothing is known, and the message must wait. But not for a layer below one that
     /// was opened, which stays closed: the reply would tell whoever sent it that the outer one opened (RFC 3218). The owner
     /// of an archive may know.
-    fn unknown(self, message: &Message, error: KeyError) -> Turn<'i, Result<Whole, AgentError>> {
+    fn unknown(mut self, message: &Message, error: KeyError) -> Turn<'i, Result<Whole, AgentError>> {
         if self.content.is_none() || self.group.is_owners() {
             return Turn::Done(Err(error.into()));
         }
@@ -258,12 +264,14 @@ impl<'i> Work<'i> {
             error = error.to_string(),
             "a ciphertext inside another stays closed: its key could not be asked"
         );
+        self.stays_inside = true;
         Turn::Done(Ok(self.verify(message)))
     }
 
     /// The ciphertext that is the root now, if there is one that may be opened, and room for its content.
     fn next_layer(&mut self, message: &Message) -> Option<Layer<'i>> {
         if self.layers == MAX_DEPTH {
+            self.stays_inside = true;
             return None;
         }
         let room = self.room();
@@ -282,6 +290,8 @@ impl<'i> Work<'i> {
     fn stays(&mut self, why: Opening) {
         if matches!(self.opening, Opening::NotEncrypted) {
             self.opening = why;
+        } else {
+            self.stays_inside = true;
         }
     }
 
@@ -354,7 +364,8 @@ impl<'i> Work<'i> {
         let outer = message.entity();
         let placed = self.content.take().map(|opened| placed(&outer, opened, self.whole, self.fit));
         let Self { agent, group, at, sender, mut budget, whole: room, opening, around, .. } = self;
-        let (mut ciphers, has_loose_end) = (self.ciphers, self.has_loose_end);
+        let (mut ciphers, has_loose_end, stays_inside) =
+            (self.ciphers, self.has_loose_end, self.stays_inside);
         let closed = || Cow::Borrowed(outer.octets());
         let (content, opening, edits) = match placed {
             None => (closed(), opening, Edits::default()),
@@ -370,6 +381,11 @@ impl<'i> Work<'i> {
         };
         if edits.body.is_some() {
             verdict = around.into_iter().rev().fold(verdict, Verdict::inside);
+        }
+        if edits.body.is_some() && stays_inside && !group.is_owners() && verdict.result() == AuthResult::Pass
+        {
+            // As if that had opened, too: anybody can sign captured ciphertext, and encrypt that (RFC 3218).
+            verdict = verdict.at_best(Reason::SignedCiphertext);
         }
         if edits.body.is_some()
             && let Ok(Some(Wrapped::Clear { content: signed, .. })) = Wrapped::read(&entity)

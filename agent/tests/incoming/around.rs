@@ -44,6 +44,19 @@ fn a_good_signature_around_ciphertext_does_not_tell_whether_that_opened() {
 }
 
 #[test]
+fn nor_does_it_below_another_layer() {
+    for cipher in [ContentCipher::Aes256Cbc, ContentCipher::Aes256Gcm] {
+        for inside in [encrypted(), encrypted_badly()] {
+            let inside = signed_around(&inside);
+            let mail = ciphertext(&sealed_by(cipher, inside.strip_prefix(HEADER).unwrap(), &["bob"]));
+            let outcome = treat(&agent("[[incoming]]\nrequire-signed = true\n"), &["bob"], &mail);
+            assert_eq!(fate(&outcome), "held tagged encrypted");
+            assert_eq!(outcome.unwrap().verdict.unwrap().result().as_str(), "policy", "{cipher:?}");
+        }
+    }
+}
+
+#[test]
 fn what_stands_behind_a_signature_in_ciphertext_that_anybody_can_change_lets_it_not_pass() {
     let inside = signed().strip_prefix(HEADER).unwrap().to_owned();
     assert!(inside.ends_with("--\r\n"));
