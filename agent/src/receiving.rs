@@ -119,6 +119,25 @@ impl Opening {
     }
 }
 
+impl Received {
+    /// Has it stay closed all the same, as what does not open.
+    pub(crate) fn fail(&mut self, why: &str) {
+        self.opening = Opening::Failed(why.to_owned());
+        let verdict = std::mem::replace(&mut self.verdict, Verdict::without_signers(Reason::NotSigned));
+        self.verdict = around_closed(verdict);
+    }
+}
+
+/// What a signature is worth around ciphertext that was tried and stays closed, wherever that is: nobody has seen what it is of. As
+/// if it had opened: anybody can sign captured ciphertext, and encrypt that once more, and whether it passes, or teaches us a
+/// certificate, would tell him which opens (RFC 3218).
+fn around_closed(verdict: Verdict) -> Verdict {
+    match verdict.result() {
+        AuthResult::Pass => verdict.at_best(Reason::SignedCiphertext),
+        _ => verdict,
+    }
+}
+
 impl<'i> ReceivingAgent<'i> {
     /// Opens the message where that is allowed and verifies what comes out. An error means that a key
     /// could not be asked: then nothing is known, and the message must wait. For recipients that is so with the outermost
@@ -270,12 +289,12 @@ impl<'i> Work<'i> {
 
     /// The ciphertext that is the root now, if there is one that may be opened, and room for its content.
     fn next_layer(&mut self, message: &Message) -> Option<Layer<'i>> {
+        let room = self.room();
+        let ciphertext = Ciphertext::find_within(&self.entity(message), room)?;
         if self.layers == MAX_DEPTH {
             self.stays_inside = true;
             return None;
         }
-        let room = self.room();
-        let ciphertext = Ciphertext::find_within(&self.entity(message), room)?;
         self.layers += 1;
         // Beside it there will be its content.
         if room.without(ciphertext.object.len()).take(ciphertext.object.len()).is_err() {
@@ -382,10 +401,8 @@ impl<'i> Work<'i> {
         if edits.body.is_some() {
             verdict = around.into_iter().rev().fold(verdict, Verdict::inside);
         }
-        if edits.body.is_some() && stays_inside && !group.is_owners() && verdict.result() == AuthResult::Pass
-        {
-            // As if that had opened, too: anybody can sign captured ciphertext, and encrypt that (RFC 3218).
-            verdict = verdict.at_best(Reason::SignedCiphertext);
+        if matches!(opening, Opening::Failed(_)) || (edits.body.is_some() && stays_inside) {
+            verdict = around_closed(verdict);
         }
         if edits.body.is_some()
             && let Ok(Some(Wrapped::Clear { content: signed, .. })) = Wrapped::read(&entity)

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use smime::{
     Room,
     cms::{EnvelopedData, Object},
-    message::{AuthResult, Ciphertext, Reason, VerifiedSigner},
+    message::{Ciphertext, VerifiedSigner},
     mime::Message,
 };
 
@@ -175,7 +175,7 @@ impl<'a> Making<'a> {
         })?;
         let is_closed = rule.decrypt && !may_open && whole.received.opening == Opening::NotEntitled;
         if is_closed && self.would_be_tried(of_all, may_part) {
-            whole.received.opening = Opening::Failed("it is about as large as is taken".to_owned());
+            whole.received.fail("it is about as large as is taken");
             let octets = self.message.octets().len();
             warn!(
                 octets,
@@ -219,7 +219,7 @@ impl<'a> Making<'a> {
             .receiving()
             .receive_whole(self.message, group, Fit::Any, self.at)
             .wait(self.message)?;
-        whole.received.opening = Opening::Failed(why.to_owned());
+        whole.received.fail(why);
         let mut form = self.form_of(recipients, rule, whole);
         form.body = form.edits.body.take().map(|body| self.bodies.closed(body));
         Ok(form)
@@ -230,11 +230,6 @@ impl<'a> Making<'a> {
         let Self { agent, envelope, message, .. } = *self;
         let Whole { mut received, content: wrapped, .. } = whole;
         let entity = message.entity();
-        if matches!(received.opening, Opening::Failed(_)) && received.verdict.result() == AuthResult::Pass {
-            // As if it had opened: anybody can sign captured ciphertext, and whether that passes, or teaches us a certificate, would
-            // tell him which (RFC 3218).
-            received.verdict = received.verdict.at_best(Reason::SignedCiphertext);
-        }
         let note = note(&received.opening, &received.verdict, rule);
         let mut edits = std::mem::take(&mut received.edits);
         let reports_stay = agent.reports_stay(envelope, &entity);

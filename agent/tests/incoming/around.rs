@@ -1,11 +1,12 @@
 //! Captured ciphertext with something of whoever sends it: a signature around it, blocks behind it.
 
+use agent::Entitled;
 use smime::cipher::ContentCipher;
 
 use super::{keys::sealed_by, *};
 
 /// Ciphertext, as an entity that alice signed.
-fn signed_around(mail: &str) -> String {
+pub(super) fn signed_around(mail: &str) -> String {
     let entity = Message::from_stored(mail.strip_prefix(HEADER).unwrap().as_bytes());
     signed_payload(&Canonical::from_entity(&entity.entity()).unwrap())
 }
@@ -46,13 +47,34 @@ fn a_good_signature_around_ciphertext_does_not_tell_whether_that_opened() {
 #[test]
 fn nor_does_it_below_another_layer() {
     for cipher in [ContentCipher::Aes256Cbc, ContentCipher::Aes256Gcm] {
-        for inside in [encrypted(), encrypted_badly()] {
+        // Whom it is for, too: the outer layer is anybody's, and may be captured.
+        let of_alice = ciphertext(&sealed_by(ContentCipher::Aes256Gcm, TEXT, &["alice"]));
+        for inside in [encrypted(), encrypted_badly(), of_alice] {
             let inside = signed_around(&inside);
             let mail = ciphertext(&sealed_by(cipher, inside.strip_prefix(HEADER).unwrap(), &["bob"]));
-            let outcome = treat(&agent("[[incoming]]\nrequire-signed = true\n"), &["bob"], &mail);
-            assert_eq!(fate(&outcome), "held tagged encrypted");
-            assert_eq!(outcome.unwrap().verdict.unwrap().result().as_str(), "policy", "{cipher:?}");
+            for (rule, fate_of_all) in [
+                ("require-signed = true", "held tagged encrypted"),
+                ("on-unsigned = \"discard-silently\"", "discarded"),
+                ("on-policy = \"quarantine\"", "delivered"),
+            ] {
+                let outcome = treat(&agent(&format!("[[incoming]]\n{rule}\n")), &["bob"], &mail);
+                assert!(fate(&outcome).starts_with(fate_of_all), "{rule} {cipher:?}: {outcome:?}");
+                assert_eq!(outcome.unwrap().verdict.unwrap().result().as_str(), "policy", "{cipher:?}");
+            }
         }
+    }
+}
+
+#[test]
+fn nor_is_it_a_pass_in_an_archive() {
+    let agent = agent("");
+    let bad = Message::from_stored(signed_around(&encrypted_badly()).as_bytes());
+    let below = signed_around(&encrypted_badly());
+    let below =
+        ciphertext(&sealed_by(ContentCipher::Aes256Gcm, below.strip_prefix(HEADER).unwrap(), &["bob"]));
+    for mail in [bad, Message::from_stored(below.as_bytes())] {
+        let received = agent.receiving().receive(&mail, Entitled::Owner, now()).unwrap();
+        assert_eq!(received.verdict.result().as_str(), "policy", "{:?}", received.opening);
     }
 }
 

@@ -24,7 +24,7 @@ use smime::{
     },
 };
 
-use super::{HEADER, TEXT, fate, settings};
+use super::{HEADER, TEXT, around::signed_around, fate, settings};
 
 /// A key that counts its uses, and may be away.
 #[derive(Debug)]
@@ -468,6 +468,19 @@ fn a_key_that_is_away_below_an_opened_layer_keeps_no_mail_waiting() {
         }
         *site.away.lock().unwrap() = vec![of("bob")];
         site.treat(&["alice", "bob"], &mail(&right)).unwrap_err();
+    }
+}
+
+#[test]
+fn nor_does_a_signature_around_that_layer_pass() {
+    let site = site("", "[[incoming]]\nrequire-signed = true\n", true);
+    let inside = signed_around(&mail(&sealed(TEXT, &["before"])));
+    let mail = mail(&sealed(inside.strip_prefix(HEADER).unwrap(), &["bob"]));
+    for away in [vec![], vec![of("before")]] {
+        *site.away.lock().unwrap() = away;
+        let outcome = site.treat(&["bob"], &mail);
+        assert_eq!(fate(&outcome), "held tagged encrypted");
+        assert_eq!(outcome.unwrap().verdict.unwrap().result().as_str(), "policy");
     }
 }
 
