@@ -241,7 +241,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LIFETIME_SECONDS: &str = "3000";
 /// What `README.md` has a server for copies set, whatever main.cf says.
 const OF_COPIES: &str = "  -o smtpd_discard_ehlo_keywords=\n  -o smtpd_client_restrictions=permit_mynetworks,reject\n  \
-     -o smtpd_sender_restrictions=\n  -o receive_override_options=no_header_body_checks\n";
+     -o smtpd_sender_restrictions=\n";
 const SERVICES: &str = "pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
