@@ -3,12 +3,13 @@
 //! The copies of a message are one set (`set.rs`). It is written, synced and sealed before the MTA gets its answer
 //! ([`Writing::seal`]), released by one rename just before that ([`Prepared::commit`]), and taken away if there is
 //! none. `sender.rs` sends, `server.rs` connects, `smtp.rs` speaks with the server, `notice.rs` tells the sender who did not get it, `entry.rs`
-//! says what is in a file, `marker.rs` how a copy of ours is known again.
+//! says what is in a file, `aside.rs` keeps what nobody can be told of, `marker.rs` how a copy of ours is known again.
 //!
 //! After a crash nobody knows whether the answer to a sealed set reached the MTA; and a milter behind this one may refuse
 //! what was answered. Sealed sets are sent, because a copy that is lost is worse than one too many, and `memory.rs`
 //! remembers who has a copy of what: if the client sends that message again, those get none, and all others theirs.
 
+mod aside;
 mod entry;
 mod marker;
 mod memory;
@@ -42,6 +43,8 @@ use tracing::info;
 
 use crate::asked::without_success;
 
+use aside::Aside;
+pub use aside::put_aside;
 pub(crate) use entry::Entry;
 pub(crate) use marker::{FIELD as MARKER, Known};
 use marker::{Key, Marked, Results};
@@ -350,14 +353,10 @@ impl Shared {
         self.key.identity(&format!("{:?} {}", SystemTime::now(), self.sets.number()), "", &[])
     }
 
-    /// Where copies are put aside that cannot be delivered, when nobody can be told.
-    fn failed(&self) -> PathBuf {
-        self.folder.join(FAILED)
-    }
-
     /// Finds out what the last process left behind.
     fn recover(&self) -> io::Result<()> {
         let in_doubt = self.sets.recover()?;
+        Aside::of(&self.folder).recover()?;
         let now = SystemTime::now();
         for path in self.sets.ready()? {
             // One that is damaged is the sender's to report.
@@ -390,16 +389,6 @@ impl Prepared {
         done.map_err(Into::into)
     }
 }
-
-/// How many copies were put aside in a spool because they cannot be delivered, and nobody can be told.
-pub fn put_aside(folder: &Path) -> io::Result<usize> {
-    match set::files(&folder.join(FAILED)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        files => files.map(|files| files.len()),
-    }
-}
-
-const FAILED: &str = "failed";
 
 /// Writes some octets to a file that nobody sees.
 fn try_to_write(folder: &Path) -> io::Result<()> {

@@ -3,9 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, DirBuilder},
     io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -24,10 +22,11 @@ use crate::asked;
 
 use super::{
     Entry, Shared,
+    aside::Aside,
     marker::Marked,
     notice::Notice,
     server,
-    set::{Held, Sets, age, files, identity_of, sync},
+    set::{Held, Sets, age, identity_of},
     smtp::{self, Report, Trouble},
     try_to_write,
 };
@@ -80,10 +79,6 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const LONGEST_OF_SERVER: Duration = Duration::from_secs(30);
 /// How long a recipient is tried that a server does not take (RFC 5321 4.5.4.1).
 const MAX_AGE: Duration = Duration::from_hours(5 * 24);
-/// How long a copy is put aside.
-const MAX_ASIDE: Duration = Duration::from_hours(30 * 24);
-/// How many copies are put aside; the oldest go first.
-const MAX_ASIDE_COPIES: usize = 1000;
 
 impl Sender {
     /// Sends until the spool is dropped.
@@ -150,12 +145,8 @@ impl Sender {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 error!(path = %path.display(), "a copy is damaged, and is put aside");
-                let aside = self.aside(path).map_err(|error| Wait::Copy(error.to_string()))?;
-                return self
-                    .shared
-                    .sets
-                    .move_away(path, &aside)
-                    .map_err(|error| Wait::Copy(error.to_string()));
+                let moved = Aside::of(&self.shared.folder).take_over(&self.shared.sets, path, now);
+                return moved.map_err(|error| Wait::Copy(error.to_string()));
             }
             Err(error) => return Err(Wait::Copy(error.to_string())),
         };
@@ -282,10 +273,10 @@ impl Sender {
         let (first, reply) = first_of(refused);
         let recipients = refused.len();
         if entry.sender.is_empty() || entry.headers_only {
-            let aside = self.aside(path).map_err(|error| error.to_string())?;
             let names = refused.iter().map(|(recipient, _)| recipient.clone()).collect();
             let kept = Entry { recipients: names, ..entry.clone() };
-            Sets::replace(&aside, &kept, message).map_err(|error| error.to_string())?;
+            let put = Aside::of(&self.shared.folder).put(path, kept, message, now);
+            let aside = put.map_err(|error| format!("it was refused, and cannot be put aside: {error}"))?;
             let why = if entry.sender.is_empty() {
                 "it has no sender"
             } else {
@@ -321,25 +312,6 @@ impl Sender {
         }
         warn!(recipients, first, reply, "a copy was refused; its sender is told");
         Ok(())
-    }
-
-    /// Where a copy is put aside. What has been there for long is removed.
-    pub(super) fn aside(&self, path: &Path) -> io::Result<PathBuf> {
-        let folder = self.shared.failed();
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let mut kept = Vec::new();
-        for path in files(&folder)? {
-            kept.push((fs::metadata(&path)?.modified()?, path));
-        }
-        kept.sort();
-        let too_many = (kept.len() + 1).saturating_sub(MAX_ASIDE_COPIES);
-        for (index, (since, path)) in kept.iter().enumerate() {
-            if index < too_many || since.elapsed().unwrap_or_default() > MAX_ASIDE {
-                fs::remove_file(path)?;
-            }
-        }
-        sync(&folder)?;
-        Ok(folder.join(format!("{}-{}", identity_of(path), self.shared.sets.number())))
     }
 }
 

@@ -160,8 +160,12 @@ impl Sets {
         {
             return Err(error);
         }
-        write(&temporary, entry, octets)?;
-        fs::rename(&temporary, path)?;
+        let written = write(&temporary, entry, octets).and_then(|()| fs::rename(&temporary, path));
+        if written.is_err() {
+            // On a full disk what is there of it would take what is left.
+            let _ = fs::remove_file(&temporary);
+        }
+        written?;
         path.parent().map_or(Ok(()), sync)
     }
 

@@ -1,5 +1,6 @@
 //! Copies from the disk to an SMTP server, through crashes.
 
+mod aside;
 mod delivery;
 mod refusals;
 mod repetitions;

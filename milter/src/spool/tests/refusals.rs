@@ -154,32 +154,6 @@ fn a_recipient_who_is_not_served_for_five_days_is_given_up_and_the_sender_is_tol
 }
 
 #[test]
-fn what_is_put_aside_is_bounded_in_number_and_age() {
-    let folder = tempfile::tempdir().unwrap();
-    let spool = open(folder.path(), nobody()).unwrap();
-    let sender = sender_of(&spool, nobody());
-    let failed = spool.shared.failed();
-    fs::create_dir(&failed).unwrap();
-    let put = |name: &str, hours: u64| {
-        let path = failed.join(name);
-        fs::write(&path, name).unwrap();
-        let at = SystemTime::now() - Duration::from_hours(hours);
-        File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
-    };
-    put("old", 31 * 24);
-    put("young", 29 * 24);
-    sender.aside(Path::new("x-1-1.ready/0")).unwrap();
-    assert!(!failed.join("old").exists() && failed.join("young").exists());
-    for number in 0..1_002 {
-        put(&format!("n{number:04}"), 700 - number / 2);
-    }
-    let next = sender.aside(Path::new("x-1-1.ready/0")).unwrap();
-    fs::write(next, "the newest").unwrap();
-    assert!(put_aside(folder.path()).unwrap() <= 1_000);
-    assert!(failed.join("n1001").exists() && !failed.join("n0000").exists());
-}
-
-#[test]
 fn a_sender_is_told_of_those_refused_unless_he_asked_not_to_be_and_by_the_names_he_gave() {
     let asked_of = |notify: Option<&str>, original: Option<&str>| AskedOf {
         notify: notify.map(str::to_owned),

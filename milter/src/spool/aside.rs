@@ -1,0 +1,157 @@
+//! Copies that cannot be delivered, and that nobody may be told of, for the operator: for 30 days, and of no more than so many
+//! copies and octets, the oldest of which go first.
+//!
+//! A copy is on the disk here before anything else goes, by a name that is its own: who tries it again writes no second file. Where
+//! there is no room it stays in the spool.
+
+use std::{
+    fs::{self, DirBuilder, Metadata},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use smime::mime::Message;
+use tracing::error;
+
+use super::{
+    Entry,
+    set::{OPEN, Sets, files, has, sync},
+};
+
+/// The folder in a spool.
+#[derive(Debug)]
+pub(super) struct Aside {
+    folder: PathBuf,
+    pub(super) limits: Limits,
+}
+
+/// What is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) age: Duration,
+    pub(super) copies: usize,
+    pub(super) octets: u64,
+}
+
+const LIMITS: Limits = Limits { age: Duration::from_hours(30 * 24), copies: 1000, octets: 1 << 30 };
+
+const FAILED: &str = "failed";
+
+impl Aside {
+    pub(super) fn of(spool: &Path) -> Self {
+        Self { folder: spool.join(FAILED), limits: LIMITS }
+    }
+
+    /// Puts a copy aside for these of its recipients, and those for whom it was before. When this returns it is on the disk.
+    pub(super) fn put(
+        &self,
+        copy: &Path,
+        mut entry: Entry,
+        message: &[u8],
+        now: SystemTime,
+    ) -> io::Result<PathBuf> {
+        let path = self.path_of(copy, "")?;
+        if let Ok((before, _)) = Entry::read(&path) {
+            entry.asked.of_recipients.extend(before.asked.of_recipients);
+            let added = entry.recipients.iter().filter(|new| !before.recipients.contains(new));
+            entry.recipients = before.recipients.iter().chain(added).cloned().collect();
+        }
+        Sets::replace(&path, &entry, message)?;
+        self.tidy(&path, now);
+        Ok(path)
+    }
+
+    /// Moves a copy here of which nothing can be read.
+    pub(super) fn take_over(&self, sets: &Sets, copy: &Path, now: SystemTime) -> io::Result<()> {
+        let path = self.path_of(copy, "-damaged")?;
+        sets.move_away(copy, &path)?;
+        sync(&self.folder)?;
+        self.tidy(&path, now);
+        Ok(())
+    }
+
+    /// The name of a copy here: that of its set, which no other ever has, and its own.
+    fn path_of(&self, copy: &Path, behind: &str) -> io::Result<PathBuf> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let set = copy.parent().and_then(Path::file_stem).unwrap_or_default().to_string_lossy();
+        let copy = copy.file_name().unwrap_or_default().to_string_lossy();
+        Ok(self.folder.join(format!("{set}-{copy}{behind}")))
+    }
+
+    /// Removes what is too old or too much beside the one that came last.
+    fn tidy(&self, last: &Path, now: SystemTime) {
+        let kept = match self.kept() {
+            Ok(kept) => kept,
+            Err(reason) => {
+                error!(%reason, "it cannot be seen what is put aside, and nothing of it is removed");
+                return;
+            }
+        };
+        let Limits { age, copies, octets } = self.limits;
+        let (mut left, mut sum) = (kept.len(), kept.iter().map(|(_, _, len)| len).sum::<u64>());
+        for (since, path, len) in kept.iter().filter(|(_, path, _)| path != last) {
+            let is_old = now.duration_since(*since).unwrap_or_default() > age;
+            if is_old || left > copies || sum > octets {
+                forget(path, if is_old { "it was there for 30 days" } else { "there are too many" });
+                (left, sum) = (left - 1, sum - len);
+            }
+        }
+    }
+
+    /// What is here, the oldest first: since when, and how many octets.
+    fn kept(&self) -> io::Result<Vec<(SystemTime, PathBuf, u64)>> {
+        let mut kept = Vec::new();
+        for path in whole(&self.folder)? {
+            let found: Metadata = fs::metadata(&path)?;
+            kept.push((found.modified()?, path, found.len()));
+        }
+        kept.sort();
+        Ok(kept)
+    }
+
+    /// After a crash: drops what was not written whole. It is still in the spool.
+    pub(super) fn recover(&self) -> io::Result<()> {
+        let left = match files(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            left => left?,
+        };
+        left.iter().filter(|path| has(path, OPEN)).try_for_each(fs::remove_file)
+    }
+}
+
+/// Removes a copy for ever, and says whose it was.
+fn forget(path: &Path, why: &str) {
+    let read = Entry::read(path).ok();
+    let recipients = read.as_ref().map(|(entry, _)| entry.recipients.join(", "));
+    let message_id = read.as_ref().and_then(|(_, message)| {
+        let message = Message::from_stored(message);
+        let entity = message.entity();
+        entity.header().all("Message-ID").next().map(|field| field.unfolded())
+    });
+    match fs::remove_file(path) {
+        Ok(()) => {
+            let path = path.display();
+            error!(%path, recipients, message_id, why, "a copy that was put aside is removed, and nobody has it now");
+        }
+        Err(reason) => {
+            error!(path = %path.display(), %reason, "a copy that was put aside for too long cannot be removed");
+        }
+    }
+}
+
+/// How many copies were put aside in a spool because they cannot be delivered, and nobody can be told.
+pub fn put_aside(folder: &Path) -> io::Result<usize> {
+    match whole(&folder.join(FAILED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        found => found.map(|found| found.len()),
+    }
+}
+
+/// What is in the folder, without what is being written.
+fn whole(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = files(folder)?;
+    found.retain(|path| !has(path, OPEN));
+    Ok(found)
+}
