@@ -10,7 +10,7 @@ use smime::{
     cms::OpenError,
     key::KeyError,
     message::{
-        AuthResult, Ciphertext, Reason, Signature, Verdict, VerifiedSigner, Wrapped, verify_read,
+        AuthResult, Ciphertext, Reason, Signature, Verdict, VerifiedSigner, Wrapped, is_loose, verify_read,
         verify_within,
     },
     mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
@@ -183,7 +183,7 @@ impl<'i> ReceivingAgent<'i> {
             opening: Opening::NotEncrypted,
             around: Vec::new(),
             ciphers: Vec::new(),
-            has_loose_end: false,
+            is_loose: false,
             stays_inside: false,
         };
         work.open(message)
@@ -241,8 +241,8 @@ struct Work<'i> {
     around: Vec<Verdict>,
     /// The ciphers' names.
     ciphers: Vec<&'static str>,
-    /// Whether something of what was opened so far may have been put behind a signature by anybody.
-    has_loose_end: bool,
+    /// Whether something was beside what is signed, or encrypted once more, below a cipher that lets anybody put it there.
+    is_loose: bool,
     /// Whether a ciphertext inside what was opened stays closed.
     stays_inside: bool,
 }
@@ -334,16 +334,18 @@ impl<'i> Work<'i> {
             let content = self.content.take();
             let entity = content.as_deref().map_or_else(|| message.entity(), MimeEntity::parse);
             let (trust, sender) = (self.agent.trust, self.sender.clone());
-            let verdict = if self.has_loose_end {
-                loose_end()
+            let verdict = if self.is_loose {
+                beside_signed()
             } else {
                 verify_within(&mut self.budget, room, &entity, sender, trust, self.at).0
             };
             self.around.push(verdict);
         }
-        self.has_loose_end |= !cipher.is_authenticated()
-            && !self.group.is_owners()
-            && has_loose_end(&MimeEntity::parse(&octets));
+        // The owner of an archive tells nobody.
+        if !cipher.is_authenticated() && !self.group.is_owners() {
+            let room = self.room().without(ciphertext.object.len() + octets.len());
+            self.is_loose |= is_loose(&MimeEntity::parse(&octets), room);
+        }
         let mut protection = Protection::of(&cipher);
         if let Opening::Opened { protection: before, .. } = self.opening {
             protection = protection.max(before);
@@ -383,8 +385,7 @@ impl<'i> Work<'i> {
         let outer = message.entity();
         let placed = self.content.take().map(|opened| placed(&outer, opened, self.whole, self.fit));
         let Self { agent, group, at, sender, mut budget, whole: room, opening, around, .. } = self;
-        let (mut ciphers, has_loose_end, stays_inside) =
-            (self.ciphers, self.has_loose_end, self.stays_inside);
+        let (mut ciphers, is_loose, stays_inside) = (self.ciphers, self.is_loose, self.stays_inside);
         let closed = || Cow::Borrowed(outer.octets());
         let (content, opening, edits) = match placed {
             None => (closed(), opening, Edits::default()),
@@ -393,8 +394,8 @@ impl<'i> Work<'i> {
         };
         let entity = MimeEntity::parse(&content);
         let made = edits.body.as_ref().map_or(0, |body| body.len() + content.len());
-        let (mut verdict, signers) = if has_loose_end && edits.body.is_some() {
-            (loose_end(), Vec::new())
+        let (mut verdict, signers) = if is_loose && edits.body.is_some() {
+            (beside_signed(), Vec::new())
         } else {
             verify_within(&mut budget, room.without(made), &entity, sender, agent.trust, at)
         };
@@ -425,19 +426,10 @@ impl<'i> Work<'i> {
     }
 }
 
-/// Whether something stands behind a signature that this does not cover. In a content that anybody can change, whoever captured
-/// it can put blocks there of which he wants to know what they are: whether it opens depends on the last of them, and all before them
-/// would pass as ever (RFC 3218). Whatever else passes ends with the last octet that is signed, or is the object itself.
-fn has_loose_end(content: &MimeEntity<'_>) -> bool {
-    let is_blank = |octet: &u8| b" \t\r\n".contains(octet);
-    content.content_type().is_ok_and(|content_type| content_type.is("multipart/signed"))
-        && content.multipart().is_ok_and(|cut| !cut.epilogue.iter().all(is_blank))
-}
-
-/// The verdict on that. Nobody is asked about its signer, which would tell as well.
-fn loose_end() -> Verdict {
-    let why = "there is something behind the signature, in ciphertext that anybody can change";
-    Verdict::without_signers(Reason::Unreadable(why.to_owned()))
+/// The verdict on content that has something beside what is signed, below a cipher that lets anybody put it there (`smime/message/firm.rs`).
+/// Nobody is asked about its certificates: that would show, too.
+fn beside_signed() -> Verdict {
+    Verdict::without_signers(Reason::BesideSigned)
 }
 
 /// Whether an error of a key depends on the message alone: an algorithm that the key or its token does

@@ -7,6 +7,7 @@
 )]
 
 mod around;
+mod beside;
 mod envelope;
 mod keys;
 mod memory;

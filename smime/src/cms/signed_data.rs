@@ -65,6 +65,11 @@ impl<'a> SignedData<'a> {
         fitting.filter_map(|(octets, _)| Certificate::from_der(octets).ok()).collect()
     }
 
+    /// Whether all certificates decode, and there is room left of the message for them.
+    pub(crate) fn has_readable_certificates(&self, room: &mut Room) -> bool {
+        self.certificates_within(room).len() == self.certificates.len()
+    }
+
     /// The CRLs' exact octets.
     pub fn crls(&self) -> &[&'a [u8]] {
         &self.crls

@@ -29,6 +29,8 @@ pub struct SignerInfo {
     pub signature: Vec<u8>,
     /// Who is said to have countersigned, where that can be read. Not checked, and covered by nothing.
     pub countersigners: Vec<SignerIdentifier>,
+    /// Whether there are attributes that it does not cover.
+    pub has_unsigned_attributes: bool,
 }
 
 /// id-countersignature (RFC 5652 11.4).
@@ -44,9 +46,19 @@ impl SignerInfo {
             fields.optional_context(0).map(|attributes| SignedAttributes::read(attributes).map(Arc::new));
         let signature_algorithm = decode(fields.required("signatureAlgorithm")?, "signatureAlgorithm")?;
         let signature = fields.required("signature")?.octet_string()?.concat();
-        let countersigners = fields.optional_context(1).map(countersigners).unwrap_or_default();
+        let unsigned = fields.optional_context(1);
+        let has_unsigned_attributes = unsigned.is_some();
+        let countersigners = unsigned.map(countersigners).unwrap_or_default();
         fields.end()?;
-        Ok(Self { sid, digest_algorithm, signed_attributes, signature_algorithm, signature, countersigners })
+        Ok(Self {
+            sid,
+            digest_algorithm,
+            signed_attributes,
+            signature_algorithm,
+            signature,
+            countersigners,
+            has_unsigned_attributes,
+        })
     }
 
     /// Whether `other` is the same signature, whatever unsigned attributes it has.

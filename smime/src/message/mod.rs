@@ -6,6 +6,7 @@
 mod announcement;
 mod compress;
 mod finding;
+mod firm;
 mod layer;
 mod opaque;
 mod reason;
@@ -19,6 +20,7 @@ mod wrapped;
 pub use announcement::{Announcement, announcements};
 pub use compress::{CompressedMessage, compress};
 pub use finding::{Finding, Findings, SignerReport};
+pub use firm::is_loose;
 pub(crate) use layer::normalised;
 pub use layer::{Ciphertext, Form, LayerReport};
 pub use opaque::{OpaqueMessage, certificates_only, sign_opaque, sign_opaque_in_place};

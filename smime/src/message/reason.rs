@@ -75,6 +75,9 @@ pub enum Reason {
     /// A signature around ciphertext, and none inside: it says nothing of who wrote the text.
     #[error("what is signed is the ciphertext, and not the text inside")]
     SignedCiphertext,
+    /// Content that came out of a cipher without authentication, with something in it that no signature covers.
+    #[error("there is something beside what is signed, and the cipher does not keep others from changing it")]
+    BesideSigned,
     /// The certificate's addresses do not include the sender's.
     #[error("the certificate is not of the sender in From")]
     OtherSender,

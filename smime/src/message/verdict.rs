@@ -62,6 +62,7 @@ impl From<&Reason> for AuthResult {
             | Reason::Path(_)
             | Reason::NotTransportSafe
             | Reason::SignedCiphertext
+            | Reason::BesideSigned
             | Reason::OtherSender
             | Reason::From(_) => Self::Policy,
         }
@@ -202,6 +203,7 @@ mod tests {
             Reason::Path(_) => "`Path`",
             Reason::NotTransportSafe => "`NotTransportSafe`",
             Reason::SignedCiphertext => "`SignedCiphertext`",
+            Reason::BesideSigned => "`BesideSigned`",
             Reason::OtherSender => "`OtherSender`",
             Reason::From(_) => "`From`",
         }
@@ -224,6 +226,7 @@ mod tests {
             Reason::Path(PathError::TooManyChecks),
             Reason::NotTransportSafe,
             Reason::SignedCiphertext,
+            Reason::BesideSigned,
             Reason::OtherSender,
             Reason::From(text()),
             Reason::Path(PathError::RevocationUnknown { certificate: text(), reason: text() }),

@@ -61,6 +61,12 @@ impl Evidence {
         }
         evidence
     }
+
+    /// Whether each of these can be read.
+    pub(crate) fn is_all(choices: &[&[u8]]) -> bool {
+        let Self { crls, ocsp, .. } = Self::from_cms(choices);
+        crls.len() + ocsp.len() == choices.len()
+    }
 }
 
 impl Trust {
