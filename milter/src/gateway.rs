@@ -9,7 +9,7 @@ use agent::{Agent, Edits, Envelope, FieldRef, Outcome, Told, Turn};
 use smime::Fault;
 use smime::mime::Message;
 
-use crate::spool::{Known, MARKER, Prepared, Spool, Writing};
+use crate::spool::{Known, MARKER, Prepared, Spool, Writing, is_like_one};
 use crate::treat::{Failure, Treat};
 
 /// An agent whose copies are sent.
@@ -52,7 +52,13 @@ impl Treat for Gateway {
             let reason = reason.to_owned();
             return Ok((Outcome { edits, ..Outcome::unchanged("passed", reason) }, None));
         }
-        if markers > 0 && envelope.login().is_none() && self.agent.policy().is_outgoing(envelope) {
+        let is_like_a_copy =
+            || message.entity().header().all(MARKER).any(|marker| is_like_one(&marker.unfolded()));
+        if markers > 0
+            && envelope.login().is_none()
+            && self.agent.policy().is_outgoing(envelope)
+            && is_like_a_copy()
+        {
             // A copy that was altered on its way back, of a stranger's mail perhaps, now from an address that is trusted: nothing of
             // it is signed or let pass as our people's. It waits where it comes from.
             let reason =

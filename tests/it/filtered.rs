@@ -259,6 +259,7 @@ fn a_copy_with_crs_that_end_no_line_is_known_when_it_comes_back() {
     for (origin, marker, code) in [
         (Origin::host([127, 0, 0, 1]), forged.as_str(), 451),
         (Origin::host([127, 0, 0, 1]), "", 250),
+        (Origin::host([127, 0, 0, 1]), "X-Hsmime-Copy: yes\r\n", 250),
         (Origin::login(alice), &forged, 250),
     ] {
         let mail = [marker.as_bytes(), &mail].concat();

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
@@ -33,6 +33,22 @@ impl Listen {
                 host.parse::<IpAddr>().map_or(host == "localhost", |address| address.is_loopback())
             }
             Self::Unix { .. } => true,
+        }
+    }
+
+    /// The addresses from which this machine comes there, as far as the spelling tells. Postfix says of a Unix socket that it is
+    /// 127.0.0.1, from where the system also connects to all others like it.
+    pub(super) fn clients(&self) -> Vec<IpAddr> {
+        let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
+        match self {
+            Self::Unix { .. } => vec![v4],
+            Self::Tcp { host, .. } => match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+                Ok(address) if address.is_loopback() && address.is_ipv4() => vec![v4, address],
+                // Its own address, or one like it.
+                Ok(address) => vec![address],
+                Err(_) if host == "localhost" => vec![v4, v6],
+                Err(_) => Vec::new(),
+            },
         }
     }
 

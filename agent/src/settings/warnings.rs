@@ -92,6 +92,11 @@ pub enum Warning {
         /// The network.
         network: IpNet,
     },
+    /// Copies of strangers' mail come back from a trusted network.
+    TrustsCopies {
+        /// The network.
+        network: IpNet,
+    },
     /// A directory is asked in clear: that it has nothing is not believed.
     PlainDirectory {
         /// The source's name.
@@ -183,9 +188,8 @@ impl fmt::Display for Warning {
                     "the [[rule]] of line {line} splits mail, but [milter] has no `reinject`: what needs copies is deferred"
                 )
             }
-            Self::TrustsEverybody { network } => {
-                write!(f, "trusted-networks holds {network}: everybody may have mail signed")
-            }
+            Self::TrustsEverybody { network } => trusts(f, network, EVERYBODY),
+            Self::TrustsCopies { network } => trusts(f, network, COPIES),
             Self::PlainDirectory { name, server } => {
                 write!(
                     f,
@@ -225,6 +229,15 @@ impl fmt::Display for Warning {
     }
 }
 
+fn trusts(f: &mut fmt::Formatter<'_>, network: &IpNet, why: &str) -> fmt::Result {
+    write!(f, "trusted-networks holds {network}{why}")
+}
+
+const EVERYBODY: &str = ": everybody may have mail signed";
+const COPIES: &str = ", from where `reinject` hands on copies of mail from elsewhere, too: what is altered on its way \
+    waits (451), and if it loses its X-Hsmime-Copy as well, it is taken for ours, and signed; have them come from ::1 \
+    (reinject = \"inet6:[::1]:10025\"), and trust 127.0.0.1 alone";
+
 impl Settings {
     /// What looks odd at a time. An old certificate beside a newer one is not odd: it still decrypts, and the newest signs.
     pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
@@ -259,6 +272,12 @@ impl Settings {
         }
         let everybody = milter.trusted_networks.iter().filter(|network| network.prefix_len() == 0);
         warnings.extend(everybody.map(|network| Warning::TrustsEverybody { network: *network }));
+        let from = milter.reinject.as_ref().map(|reinject| reinject.server.clients()).unwrap_or_default();
+        let holds_one = |network: &&IpNet| {
+            network.prefix_len() > 0 && from.iter().any(|address| network.contains(address))
+        };
+        let with_copies = milter.trusted_networks.iter().filter(holds_one);
+        warnings.extend(with_copies.map(|network| Warning::TrustsCopies { network: *network }));
     }
 
     /// By the answers to PKCS #1 v1.5 that is decrypted, an RSA key signs (Bleichenbacher 1998).

@@ -16,6 +16,13 @@ use super::{memory::Tag, write_new};
 /// The field that holds the marker.
 pub(crate) const FIELD: &str = "X-Hsmime-Copy";
 
+/// Whether a field's value has the form of a marker: of ours, of another's here or elsewhere, or of what somebody made up.
+pub(crate) fn is_like_one(value: &str) -> bool {
+    let is_tag = |word: &str| word.len() == 64 && word.bytes().all(|octet| octet.is_ascii_hexdigit());
+    let words: Vec<&str> = value.split_ascii_whitespace().collect();
+    words.len() == 2 && words.into_iter().all(is_tag)
+}
+
 /// What of a copy is as this spool sent it; both with all of its recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {

@@ -46,7 +46,7 @@ use crate::asked::without_success;
 use aside::Aside;
 pub use aside::put_aside;
 pub(crate) use entry::Entry;
-pub(crate) use marker::{FIELD as MARKER, Known};
+pub(crate) use marker::{FIELD as MARKER, Known, is_like_one};
 use marker::{Key, Marked, Results};
 use memory::{Memory, Tag};
 use set::{Held, Open, Sealed, Sets, identity_of};

@@ -222,3 +222,28 @@ fn missing_anchors_are_warned_of() {
     let settings = parse(&folder, TOKEN).unwrap();
     assert_eq!(settings.warnings(SystemTime::now()), [Warning::NoAnchors]);
 }
+
+#[test]
+fn networks_that_copies_come_back_from_are_warned_of() {
+    for (reinject, networks, expected) in [
+        ("inet:127.0.0.1:10025", "127.0.0.0/8", vec!["127.0.0.0/8"]),
+        ("inet:127.0.0.2:10025", "127.0.0.1", vec!["127.0.0.1/32"]),
+        ("inet:localhost:10025", "::1", vec!["::1/128"]),
+        ("unix:/run/x", "127.0.0.1", vec!["127.0.0.1/32"]),
+        ("inet:192.0.2.1:25", "192.0.2.0/24", vec!["192.0.2.0/24"]),
+        ("inet6:[::1]:10025", "127.0.0.0/8", vec![]),
+        ("unix:/run/x", "192.0.2.0/24", vec![]),
+    ] {
+        let text = format!(
+            "[milter]\nlisten = \"inet:127.0.0.1:8890\"\nauthserv-id = \"mx\"\nstate = \"state\"\n\
+             reinject = \"{reinject}\"\ntrusted-networks = [\"{networks}\"]\n"
+        );
+        let settings = parse(&folder(), &with_anchors(&text)).unwrap();
+        let all = settings.warnings(year(2026));
+        let of_copies = all.iter().filter_map(|warning| match warning {
+            Warning::TrustsCopies { network } => Some(network.to_string()),
+            _ => None,
+        });
+        assert_eq!(of_copies.collect::<Vec<_>>(), expected, "{reinject} {networks}");
+    }
+}
