@@ -239,7 +239,7 @@ milter_default_action = tempfail
 const PACKAGE: &str = "postfix";
 const PATIENCE: Duration = Duration::from_secs(30);
 const LIFETIME_SECONDS: &str = "3000";
-/// What `README.md` has a server for copies set, whatever main.cf says.
+/// What `docs/copies.md` has a server for copies set, whatever main.cf says.
 const OF_COPIES: &str = "  -o smtpd_discard_ehlo_keywords=\n  -o smtpd_client_restrictions=permit_mynetworks,reject\n  \
      -o smtpd_sender_restrictions=\n";
 const SERVICES: &str = "pickup unix n - n 60 1 pickup
