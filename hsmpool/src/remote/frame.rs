@@ -1,6 +1,10 @@
 //! Frames: a length of four octets, little-endian, and so many octets of postcard.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    os::unix::net::UnixStream,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +140,15 @@ impl<R: Read> FrameReader<R> {
 fn length_of(octets: [u8; LENGTH]) -> Result<usize, FrameError> {
     let len = usize::try_from(u32::from_le_bytes(octets)).unwrap_or(usize::MAX);
     if len > MAX_FRAME { Err(FrameError::TooLong { len }) } else { Ok(len) }
+}
+
+/// A socket that is read here and written elsewhere.
+pub(super) struct Shared(pub(super) Arc<UnixStream>);
+
+impl Read for Shared {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(room)
+    }
 }
 
 #[cfg(test)]

@@ -23,8 +23,7 @@ use rustix::{
 
 use super::{
     child::Configure,
-    client::Shared,
-    frame::{self, FrameReader},
+    frame::{self, FrameReader, Shared},
     gate::Open,
     outbox::Outbox,
     outstanding::WINDOW,

@@ -22,9 +22,8 @@ use std::{
 use smime::key::KeyError;
 
 use super::{
-    client::Shared,
     error::Text,
-    frame::{FrameError, FrameReader, decode},
+    frame::{FrameError, FrameReader, Shared, decode},
     gate::{Gate, KeyUse},
     inquiries::{Inquiries, LONGEST_INFO},
     outbox::{Cork, Outbox, flush_corked},

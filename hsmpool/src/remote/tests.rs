@@ -2,15 +2,13 @@
 //! needed: that there is none is an answer too.
 
 mod bounds;
+mod gates;
 
 use std::{
     io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -21,10 +19,11 @@ use smime::{
     key::{Digest, KeyError, SignatureInput},
 };
 
+use self::gates::{Counting, Forgetting, Recording, Refusing};
 use super::{
     buffer::Buffer,
     frame::{self, FrameReader, decode},
-    gate::{Closing, Gate, KeyUse, Open, Told},
+    gate::{Gate, Open},
     report::{Inquiry, Report},
     server::Server,
     wire::{
@@ -438,65 +437,4 @@ fn who_does_not_read_does_not_keep_a_server_from_stopping() {
     assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
     drop(stream);
     writer.join().unwrap();
-}
-
-#[derive(Default)]
-struct Counting {
-    begun: AtomicUsize,
-    ended: Arc<AtomicUsize>,
-}
-
-impl Gate for Counting {
-    fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        let ended = Arc::clone(&self.ended);
-        Ok(Box::new(move |_| {
-            ended.fetch_add(1, Ordering::Relaxed);
-            Ok(Told::AsItIs)
-        }))
-    }
-
-    fn shows(&self, _key: &[u8; 32]) -> bool {
-        true
-    }
-}
-
-/// Which names keys were used by.
-#[derive(Default)]
-struct Recording(Mutex<Vec<String>>);
-
-impl Gate for Recording {
-    fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
-        self.0.lock().unwrap().push(usage.description.to_owned());
-        Ok(Box::new(|_| Ok(Told::AsItIs)))
-    }
-
-    fn shows(&self, _key: &[u8; 32]) -> bool {
-        true
-    }
-}
-
-struct Refusing;
-
-impl Gate for Refusing {
-    fn begin(&self, usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
-        let certificate = usage.description.to_owned();
-        Err(KeyError::Refused { certificate, reason: "not for you".into() })
-    }
-
-    fn shows(&self, _key: &[u8; 32]) -> bool {
-        true
-    }
-}
-
-struct Forgetting;
-
-impl Gate for Forgetting {
-    fn begin(&self, _usage: &KeyUse<'_>) -> Result<Closing, KeyError> {
-        Ok(Box::new(|_| Err(KeyError::Unavailable { token: "audit".into(), reason: "disk full".into() })))
-    }
-
-    fn shows(&self, _key: &[u8; 32]) -> bool {
-        true
-    }
 }
