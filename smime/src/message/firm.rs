@@ -11,7 +11,9 @@
 //! unsigned attributes. Before that there may be text that mail programs and gateways write, such as OpenSSL's "This is an S/MIME
 //! signed message": printable ASCII in a header, else UTF-8 without control characters. Of random blocks one in some hundred
 //! thousand is that, and at least two are next to each one that is asked about. In base64 it is less than one in a thousand
-//! millions; in an object that is not, what is unsigned in front are certificates and CRLs, each of which must decode there.
+//! millions; in an object that is not, what is unsigned in front are certificates and CRLs, each of which must decode there. That
+//! is not the whole: whether one that no path needs decodes tells an octet to who knows the five beside it in a place that decoders
+//! look at, with noise where they do not. Only its signature would tell nothing, and there is none at hand for each.
 
 use super::{Wrapped, WrappedError, layer};
 use crate::{
