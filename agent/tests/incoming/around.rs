@@ -3,7 +3,7 @@
 use agent::Entitled;
 use smime::cipher::ContentCipher;
 
-use super::{keys::sealed_by, *};
+use super::{site::sealed_by, *};
 
 /// Ciphertext, as an entity that alice signed.
 pub(super) fn signed_around(mail: &str) -> String {

@@ -12,6 +12,7 @@ mod envelope;
 mod keys;
 mod memory;
 mod shown;
+mod site;
 mod size;
 #[path = "../support/mod.rs"]
 mod support;
