@@ -305,9 +305,14 @@ impl Router {
     /// looked, there is none".
     fn give_up(&self, mut request: Box<Request>) {
         if self.closed.load(Ordering::Acquire) {
-            let reason = PoolError::Closed.to_string();
-            let token = self.label(request.backend());
-            return request.answer(Err(KeyError::Unavailable { token, reason }));
+            let closed = || KeyError::Unavailable {
+                token: self.label(request.backend()),
+                reason: PoolError::Closed.to_string(),
+            };
+            // What a token said of it counts also then: who is told that it is closed asks elsewhere.
+            let known = request.history.error.as_ref().map(|(_, error)| error.clone());
+            let outcome = Err(known.unwrap_or_else(closed));
+            return request.answer(outcome);
         }
         for (number, backend) in self.backends.iter().enumerate() {
             if !request.history.refused.contains(&number)

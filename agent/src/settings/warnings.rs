@@ -236,7 +236,7 @@ fn trusts(f: &mut fmt::Formatter<'_>, network: &IpNet, why: &str) -> fmt::Result
 const EVERYBODY: &str = ": everybody may have mail signed";
 const COPIES: &str = ", from where `reinject` hands on copies of mail from elsewhere, too: what is altered on its way \
     waits (451), and if it loses its X-Hsmime-Copy as well, it is taken for ours, and signed; have them come from ::1 \
-    (reinject = \"inet6:[::1]:10025\"), and trust 127.0.0.1 alone";
+    (reinject = \"inet6:[::1]:10025\", with ::1 in that server's mynetworks), and trust 127.0.0.1 alone";
 
 impl Settings {
     /// What looks odd at a time. An old certificate beside a newer one is not odd: it still decrypts, and the newest signs.

@@ -38,6 +38,7 @@ pub(super) struct Limits {
 const LIMITS: Limits = Limits { age: Duration::from_hours(30 * 24), copies: 1000, octets: 1 << 30 };
 
 const FAILED: &str = "failed";
+const TOO_OLD: &str = "it was there for 30 days";
 
 impl Aside {
     pub(super) fn of(spool: &Path) -> Self {
@@ -58,6 +59,8 @@ impl Aside {
             let added = entry.recipients.iter().filter(|new| !before.recipients.contains(new));
             entry.recipients = before.recipients.iter().chain(added).cloned().collect();
         }
+        // They are due whatever comes of this one, and may be all the room that there is.
+        self.forget_old(&path, now);
         Sets::replace(&path, &entry, message)?;
         self.tidy(&path, now);
         Ok(path)
@@ -80,6 +83,15 @@ impl Aside {
         Ok(self.folder.join(format!("{set}-{copy}{behind}")))
     }
 
+    /// Removes what was here for too long, but for this one.
+    fn forget_old(&self, but: &Path, now: SystemTime) {
+        let is_due = |since: SystemTime| now.duration_since(since).unwrap_or_default() > self.limits.age;
+        let kept = self.kept().unwrap_or_default();
+        for (_, path, _) in kept.iter().filter(|(since, path, _)| is_due(*since) && path != but) {
+            forget(path, TOO_OLD);
+        }
+    }
+
     /// Removes what is too old or too much beside the one that came last.
     fn tidy(&self, last: &Path, now: SystemTime) {
         let kept = match self.kept() {
@@ -94,7 +106,7 @@ impl Aside {
         for (since, path, len) in kept.iter().filter(|(_, path, _)| path != last) {
             let is_old = now.duration_since(*since).unwrap_or_default() > age;
             if is_old || left > copies || sum > octets {
-                forget(path, if is_old { "it was there for 30 days" } else { "there are too many" });
+                forget(path, if is_old { TOO_OLD } else { "there are too many" });
                 (left, sum) = (left - 1, sum - len);
             }
         }
@@ -111,13 +123,15 @@ impl Aside {
         Ok(kept)
     }
 
-    /// After a crash: drops what was not written whole. It is still in the spool.
-    pub(super) fn recover(&self) -> io::Result<()> {
+    /// At a start: drops what a crash left unfinished, which is still in the spool, and what is too old.
+    pub(super) fn recover(&self, now: SystemTime) -> io::Result<()> {
         let left = match files(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             left => left?,
         };
-        left.iter().filter(|path| has(path, OPEN)).try_for_each(fs::remove_file)
+        left.iter().filter(|path| has(path, OPEN)).try_for_each(fs::remove_file)?;
+        self.forget_old(Path::new(""), now);
+        Ok(())
     }
 }
 

@@ -29,6 +29,10 @@ fn what_is_put_aside_is_bounded_in_number_age_and_octets_and_the_last_is_always_
     let young = put(&aside, 2, 29 * 24, b"");
     put(&aside, 3, 1, b"");
     assert!(!old.exists() && young.exists());
+    // At a start, too: nothing else may ever be put aside.
+    let due = put(&aside, 7, 31 * 24, b"");
+    aside.recover(SystemTime::now()).unwrap();
+    assert!(!due.exists() && young.exists());
     aside.limits.copies = 2;
     let next = put(&aside, 4, 0, b"");
     assert!(!young.exists() && next.exists());
