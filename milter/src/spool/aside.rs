@@ -1,8 +1,8 @@
 //! Copies that cannot be delivered, and that nobody may be told of, for the operator: for 30 days, and of no more than so many
 //! copies and octets, the oldest of which go first.
 //!
-//! A copy is on the disk here before anything else goes, by a name that is its own: who tries it again writes no second file. Where
-//! there is no room it stays in the spool.
+//! A copy is on the disk here before any goes that is not due by its age, by a name that is its own: who tries it again writes no
+//! second file. Where there is no room it stays in the spool.
 
 use std::{
     fs::{self, DirBuilder, Metadata},
@@ -86,21 +86,14 @@ impl Aside {
     /// Removes what was here for too long, but for this one.
     fn forget_old(&self, but: &Path, now: SystemTime) {
         let is_due = |since: SystemTime| now.duration_since(since).unwrap_or_default() > self.limits.age;
-        let kept = self.kept().unwrap_or_default();
-        for (_, path, _) in kept.iter().filter(|(since, path, _)| is_due(*since) && path != but) {
+        for (_, path, _) in self.seen().iter().filter(|(since, path, _)| is_due(*since) && path != but) {
             forget(path, TOO_OLD);
         }
     }
 
     /// Removes what is too old or too much beside the one that came last.
     fn tidy(&self, last: &Path, now: SystemTime) {
-        let kept = match self.kept() {
-            Ok(kept) => kept,
-            Err(reason) => {
-                error!(%reason, "it cannot be seen what is put aside, and nothing of it is removed");
-                return;
-            }
-        };
+        let kept = self.seen();
         let Limits { age, copies, octets } = self.limits;
         let (mut left, mut sum) = (kept.len(), kept.iter().map(|(_, _, len)| len).sum::<u64>());
         for (since, path, len) in kept.iter().filter(|(_, path, _)| path != last) {
@@ -110,6 +103,14 @@ impl Aside {
                 (left, sum) = (left - 1, sum - len);
             }
         }
+    }
+
+    /// What is here; nothing, and a word of it, where that cannot be seen.
+    fn seen(&self) -> Vec<(SystemTime, PathBuf, u64)> {
+        self.kept().unwrap_or_else(|reason| {
+            error!(%reason, "it cannot be seen what is put aside, and nothing of it is removed");
+            Vec::new()
+        })
     }
 
     /// What is here, the oldest first: since when, and how many octets.
