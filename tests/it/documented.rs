@@ -1,9 +1,10 @@
-//! What the documentation says of the command line: every command of ours that it names is one, with these options.
+//! What the documentation says of the command line, every command of ours that it names is one, with these options; and
+//! of where there is `unsafe`.
 
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -165,4 +166,37 @@ fn what_is_no_command_is_found() {
         let fault = helps.fault(program, &behind);
         assert_eq!(fault.is_none(), is_right, "{line}: {fault:?}");
     }
+}
+
+/// The sources below `folder` that silence the lint against `unsafe`, but for tests.
+fn unsafe_sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            if !entry.ends_with("tests") {
+                unsafe_sources(&entry, found);
+            }
+        } else if fs::read_to_string(&entry).is_ok_and(|text| text.contains("unsafe_code")) {
+            found.push(entry);
+        }
+    }
+}
+
+#[test]
+fn each_file_with_unsafe_that_ships_is_named_in_security_md() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&root).unwrap().map(|entry| entry.unwrap()) {
+        let is_of_tests = ["benches", "fuzz", "tests"].iter().any(|name| *name == entry.file_name());
+        let sources = entry.path().join("src");
+        if !is_of_tests && sources.is_dir() {
+            unsafe_sources(&sources, &mut found);
+        }
+    }
+    let name = |path: PathBuf| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    let found: BTreeSet<_> = found.into_iter().map(name).collect();
+    let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let (_, section) = page.split_once("\n## Unsafe code\n").unwrap();
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let named = section.split('`').skip(1).step_by(2).filter(|word| word.contains("/src/"));
+    assert_eq!(found, named.map(str::to_owned).collect());
 }

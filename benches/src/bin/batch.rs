@@ -88,7 +88,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 impl Arguments {
     fn plan(&self) -> Plan {
         let (rounds, messages, megabytes, gigabytes): (_, _, _, &[u64]) =
-            if self.quick { (2, 3_000, 300, &[1, 2]) } else { (3, 15_000, 2_000, &[1, 20]) };
+            if self.quick { (2, 3_000, 1_000, &[1, 2]) } else { (3, 15_000, 2_000, &[1, 20]) };
         Plan {
             parts: if self.part.is_empty() { Part::value_variants().to_vec() } else { self.part.clone() },
             rounds: self.rounds.unwrap_or(rounds),

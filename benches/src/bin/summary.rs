@@ -172,8 +172,8 @@ fn wanted(markdown: &str) -> Vec<Row> {
 impl Summary {
     fn markdown(&self) -> String {
         let mut out = format!(
-            "# Measured side by side\n\n{}; {}; {}. Processors at work before: {:.2}. Medians of several rounds (least..most), all \
-             contenders of a measurement in the same rounds.\n\n| | what | wanted | measured | |\n| --- | --- | --- | --- | \
+            "# Measured side by side\n\n{}; {}; {}. Processors at work before: {:.2}. Medians of rounds (least..most), \
+             all contenders of a measurement in the same rounds; how many there were is said of each part.\n\n| | what | wanted | measured | |\n| --- | --- | --- | --- | \
              --- |\n",
             self.machine, self.date, self.about, self.busy_before
         );
