@@ -2,51 +2,107 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
 
+use testkit::lab::Running;
 use testkit::mail::Letter;
 use testkit::peers::{OpenSsl, Recipient};
 use testkit::pki::{Key, Pki, Profile};
 use testkit::softhsm::SoftHsm;
-use testkit::{Lab, mime};
+use testkit::{Lab, archive, mime};
 
 use crate::common::{assert_untouched, verdict};
 
-#[test]
-fn neither_pin_nor_text_nor_subject_reaches_log_arguments_or_environment() {
-    let mut lab = Lab::new("secrets").unwrap();
-    // All that the programs can be told to say.
+const SUBJECT: &str = "Quetzalcoatl";
+const TEXT: &str = "Popocatepetl";
+
+/// A laboratory whose programs say all that they can be told to say.
+fn talkative(name: &str) -> Lab {
+    let mut lab = Lab::new(name).unwrap();
     lab.config.first_rules = "\n[log]\nfilter = \"trace\"\n\n".to_owned();
-    let running = lab.start().unwrap();
-    let lab = &running.lab;
-    let (subject, text) = ("Quetzalcoatl", "Popocatepetl");
-    let letter = Letter { from: &lab.alice.address, to: "friend@partner.example", subject };
-    // Its Message-ID, which is logged, must not tell the subject.
-    let out = String::from_utf8(letter.text(text)).unwrap().replace(&format!("<{subject}@"), "<1@");
-    running.outgoing(&lab.alice, "friend@partner.example", out.as_bytes()).unwrap();
-    let content = format!("Content-Type: text/plain\r\n\r\n{text}\r\n");
+    lab
+}
+
+/// A mail of erin's to bob with the text, encrypted. Its Message-ID, which is logged, must not tell the subject.
+fn encrypted(lab: &Lab) -> Vec<u8> {
+    let content = format!("Content-Type: text/plain\r\n\r\n{TEXT}\r\n");
     let entity =
         lab.openssl().unwrap().encrypt(content.as_bytes(), &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
-    let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject };
-    let sent = String::from_utf8(letter.carrying(&entity)).unwrap().replace(&format!("<{subject}@"), "<2@");
-    let mail = running.incoming(&[&lab.bob.address], sent.as_bytes()).unwrap();
-    assert!(mime::find(&mail.octets, text.as_bytes()).is_some(), "opened: {mail:?}");
+    let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: SUBJECT };
+    let sent = String::from_utf8(letter.carrying(&entity)).unwrap();
+    sent.replace(&format!("<{SUBJECT}@"), "<2@").into_bytes()
+}
 
+/// Has a mail signed, and another one opened.
+fn exchange(running: &Running) {
+    let lab = &running.lab;
+    let letter = Letter { from: &lab.alice.address, to: "friend@partner.example", subject: SUBJECT };
+    let out = String::from_utf8(letter.text(TEXT)).unwrap().replace(&format!("<{SUBJECT}@"), "<1@");
+    running.outgoing(&lab.alice, "friend@partner.example", out.as_bytes()).unwrap();
+    let mail = running.incoming(&[&lab.bob.address], &encrypted(lab)).unwrap();
+    assert!(mime::find(&mail.octets, TEXT.as_bytes()).is_some(), "opened: {mail:?}");
     let log = running.milter.log();
     assert!(log.matches(" done action=").count() == 2, "{log}");
-    let process = |file: &str| {
-        let octets = fs::read(format!("/proc/{}/{file}", running.milter.id().unwrap())).unwrap();
-        String::from_utf8_lossy(&octets).into_owned()
-    };
-    for (place, seen) in
-        [("the log", log), ("arguments", process("cmdline")), ("environment", process("environ"))]
-    {
-        for secret in [SoftHsm::PIN, subject, text, "PRIVATE KEY"] {
-            assert!(!seen.contains(secret), "{secret} is in {place}: {seen}");
-        }
+}
+
+/// Arguments and environment of a process, and of those that it started.
+fn given_to(process: u32) -> String {
+    let of = PathBuf::from(format!("/proc/{process}"));
+    let own = ["cmdline", "environ"].map(|file| fs::read(of.join(file)).unwrap()).concat();
+    let mut given = String::from_utf8_lossy(&own).into_owned();
+    // Each thread has those that it started itself. It may have ended meanwhile.
+    for thread in fs::read_dir(of.join("task")).unwrap() {
+        let started = fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default();
+        given.extend(started.split_whitespace().map(|child| given_to(child.parse().unwrap())));
     }
+    given
+}
+
+fn assert_tells_nothing(place: &str, seen: &str) {
+    assert!(!seen.is_empty(), "{place} is empty");
+    for secret in [SoftHsm::PIN, SUBJECT, TEXT, "PRIVATE KEY"] {
+        assert!(!seen.contains(secret), "{secret} is in {place}: {seen}");
+    }
+}
+
+#[test]
+fn neither_pin_nor_text_nor_subject_reaches_log_arguments_or_environment() {
+    let running = talkative("secrets").start().unwrap();
+    exchange(&running);
+    assert_tells_nothing("the log", &running.milter.log());
+    assert_tells_nothing("arguments and environment", &given_to(running.milter.id().unwrap()));
+}
+
+#[test]
+fn neither_pin_nor_text_reaches_what_keyd_and_its_modules_say_and_record() {
+    let mut lab = talkative("keydsecrets");
+    lab.config.keyd_socket = Some(lab.workdir.join("keyd.sock"));
+    let keyd = lab.start_keyd().unwrap();
+    let running = lab.start().unwrap();
+    exchange(&running);
+    assert_tells_nothing("the milter's log", &running.milter.log());
+    assert_tells_nothing("the key server's log", &keyd.log());
+    let given = given_to(keyd.id().unwrap());
+    assert!(given.contains("module-host"), "its modules are looked at: {given}");
+    assert_tells_nothing("arguments and environment", &given);
+    let audit = fs::read_to_string(running.lab.workdir.join("keyd-audit.jsonl")).unwrap();
+    assert!(audit.lines().count() >= 2, "{audit}");
+    assert_tells_nothing("the audit", &audit);
+}
+
+#[test]
+fn neither_pin_nor_text_reaches_what_a_run_over_an_archive_says_and_reports() {
+    let lab = talkative("batchsecrets");
+    let input = lab.workdir.file("in.mbox", archive::mbox(&[encrypted(&lab)])).unwrap();
+    let output = lab.workdir.join("out.mbox");
+    let (finished, report) = lab.batch("decrypt", &input, &output).unwrap();
+    assert!(mime::find(&fs::read(&output).unwrap(), TEXT.as_bytes()).is_some(), "opened: {finished:?}");
+    assert_tells_nothing("what it says", &(finished.text() + &finished.stderr));
+    assert_eq!(report.first().unwrap()["action"], "opened", "{report:?}");
+    assert_tells_nothing("the report", &format!("{report:?}"));
 }
 
 #[test]
