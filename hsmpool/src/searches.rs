@@ -46,16 +46,24 @@ pub(crate) struct Search<'a> {
     number: u64,
 }
 
+/// Another worker reads all keys just now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UnderWay;
+
 impl Searches {
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, state: Mutex::default(), ended: Condvar::new(), has_unusable: AtomicBool::new(false) }
     }
 
-    /// For a key that is unknown: not while another looks, nor soon after.
-    pub(crate) fn for_unknown_key(&self) -> Option<Search<'_>> {
+    /// For a key that is unknown: `None` soon after a search, which has not found it. Nor is there one while another looks,
+    /// but that may find it.
+    pub(crate) fn for_unknown_key(&self) -> Result<Option<Search<'_>>, UnderWay> {
         let state = self.lock();
+        if self.is_under_way(&state) {
+            return Err(UnderWay);
+        }
         let is_due = state.last.is_none_or(|at| at.elapsed() >= INTERVAL);
-        (is_due && !self.is_under_way(&state)).then(|| self.begin(state))
+        Ok(is_due.then(|| self.begin(state)))
     }
 
     /// For a key whose handle is not valid any more; after the search of another, which may have found it.
@@ -135,8 +143,8 @@ mod tests {
     #[test]
     fn there_is_one_search_at_a_time_and_none_soon_after_for_an_unknown_key() {
         let searches = Searches::new(LONG);
-        let first = searches.for_unknown_key().unwrap();
-        assert!(searches.for_unknown_key().is_none());
+        let first = searches.for_unknown_key().unwrap().unwrap();
+        assert_eq!(searches.for_unknown_key().unwrap_err(), UnderWay);
         assert!(searches.for_known_key(Instant::now() + SHORT).is_none(), "its time is over");
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| searches.for_known_key(Instant::now() + LONG).is_some());
@@ -144,17 +152,17 @@ mod tests {
             first.succeeded();
             assert!(waits.join().unwrap());
         });
-        assert!(searches.for_unknown_key().is_none());
+        assert!(searches.for_unknown_key().unwrap().is_none());
         assert!(searches.for_known_key(Instant::now()).is_some());
     }
 
     #[test]
     fn a_search_that_failed_counts_for_nothing_and_one_that_hangs_not_for_ever() {
         let searches = Searches::new(SHORT);
-        drop(searches.for_unknown_key().unwrap());
-        let hangs = searches.for_unknown_key().unwrap();
+        drop(searches.for_unknown_key().unwrap().unwrap());
+        let hangs = searches.for_unknown_key().unwrap().unwrap();
         std::thread::sleep(SHORT);
-        let next = searches.for_unknown_key().unwrap();
+        let next = searches.for_unknown_key().unwrap().unwrap();
         drop(hangs);
         assert!(searches.lock().under_way.is_some(), "what comes back late ends no other search");
         drop(next);

@@ -26,6 +26,7 @@ use crate::{
     recovery::{Recovery, recovery},
     request::{Answer, Operation, Request},
     router::Failed,
+    searches::UnderWay,
     session::OpenSession,
     sign::sign,
     token::Token,
@@ -308,7 +309,12 @@ impl Worker {
             let search = searches.for_known_key(request.deadline);
             search.ok_or_else(|| Failure::Request(self.deadline(request)))?
         } else {
-            searches.for_unknown_key().ok_or_else(no_such_key)?
+            match searches.for_unknown_key() {
+                Ok(search) => search.ok_or_else(no_such_key)?,
+                Err(UnderWay) if self.token.index().has(&request.key) => return Ok(()),
+                // Who asks again a moment later knows whether it is there.
+                Err(UnderWay) => return Err(Failure::Request(self.is_read())),
+            }
         };
         let fresh = self.look_again(seen)?;
         search.succeeded();
@@ -363,6 +369,11 @@ impl Worker {
 
     fn deadline(&self, request: &Request) -> KeyError {
         KeyError::Deadline { token: self.token.label().to_owned(), deadline: request.allowed() }
+    }
+
+    fn is_read(&self) -> KeyError {
+        let reason = "its keys are being read, and this one was not known before".to_owned();
+        KeyError::Unavailable { token: self.token.label().to_owned(), reason }
     }
 
     fn lost(&self, error: CallError) -> Failure {

@@ -25,10 +25,10 @@ fn a_search_for_an_unknown_key_that_hangs_costs_its_session_only() {
         lab.control.add(Rule::hang().on([Function::FindObjectsInit]).next(1)).unwrap();
         let error = sign(&unknown, b"nobody").unwrap_err();
         assert!(matches!(error, KeyError::Deadline { .. }), "{error:?}");
-        // Nobody waits for that search.
+        // Nobody waits for that search, nor is told what it has not found yet.
         for _ in 0..20 {
             let error = sign(&unknown, b"nobody").unwrap_err();
-            assert!(matches!(error, KeyError::NoSuchKey { .. }), "{error:?}");
+            assert!(matches!(error, KeyError::Unavailable { .. }), "{error:?}");
         }
         sign(&key, b"known").unwrap();
         // Neither does a new connection.
@@ -39,6 +39,29 @@ fn a_search_for_an_unknown_key_that_hangs_costs_its_session_only() {
             status(&pool).state == TokenState::Up && sign(&key, b"known").is_ok()
         });
         assert_eq!(lab.counters().running(Function::FindObjectsInit), 1, "all that with one that hangs");
+    });
+}
+
+#[test]
+fn nobody_is_told_that_a_key_is_not_there_while_it_is_looked_for() {
+    isolated(|mut lab| {
+        let (pool, _) = lab.pool(&lab.settings(4));
+        let unknown = pool.key(&lab.a_key_of_no_token("unknown"));
+        let rule = lab.control.add(Rule::hang().on([Function::FindObjectsInit])).unwrap();
+        thread::scope(|scope| {
+            let first = scope.spawn(|| sign(&unknown, b"the first"));
+            eventually("one is looking", LIMIT, || lab.counters().running(Function::FindObjectsInit) > 0);
+            let error = sign(&unknown, b"the second").unwrap_err();
+            assert!(
+                matches!(error, KeyError::Unavailable { .. }),
+                "what may get better is waited for: {error:?}"
+            );
+            lab.control.remove(rule).unwrap();
+            let error = first.join().unwrap().unwrap_err();
+            assert!(matches!(error, KeyError::NoSuchKey { .. }), "it has looked: {error:?}");
+        });
+        let error = sign(&unknown, b"afterwards").unwrap_err();
+        assert!(matches!(error, KeyError::NoSuchKey { .. }), "{error:?}");
     });
 }
 
