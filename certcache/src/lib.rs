@@ -5,7 +5,32 @@
 //! at all. The folder belongs on a local disk, because LMDB's locks do not hold on a network file system.
 //!
 //! Nothing in it is trusted for being there: [`Chooser`] validates before it chooses, and remembers what it
-//! found until that may have changed.
+//! found until that may have changed. Not in here: who fetches certificates (`lookup`), and how a path is validated
+//! ([`smime::path`]).
+//!
+//! ```
+//! use std::sync::Arc;
+//! use certcache::{Cache, Chooser, Source, Take};
+//! use smime::{MailAddress, path::Trust, store::{Lookup, RecipientCertificates, Waited}};
+//! use smime::testing::fixtures::{certificate, now, trust};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let cache = Arc::new(Cache::open(folder.path())?);
+//! cache.insert(&certificate("bob"), Source::Imported, now())?;
+//! cache.insert(&certificate("ca"), Source::Imported, now())?;
+//!
+//! let bob = MailAddress::parse("bob@example.org")?;
+//! let chosen_by = |trust: Trust| {
+//!     let chooser = Chooser::new(Arc::clone(&cache), trust, Take::Newest);
+//!     chooser.lookup(&bob, now(), &mut Waited::default())
+//! };
+//! assert!(matches!(chosen_by(trust())?, Lookup::Found(found) if found == [certificate("bob")]));
+//! // To somebody who trusts no anchor it is of no use.
+//! assert!(matches!(chosen_by(Trust::default())?, Lookup::Unusable(_)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Where to read on:
 //!
 //! - `write.rs`, `read.rs`: certificates by address, fingerprint, issuer and serial number, key identifier, subject
 //!   and expiry, with where they came from and whether they may be used.

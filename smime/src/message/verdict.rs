@@ -1,5 +1,4 @@
 //! The result of verification as data, in the words of RFC 7281.
-#![doc = include_str!("verdicts.md")]
 
 use super::{Form, LayerReport, Reason, SignerReport};
 use crate::{Certificate, MailAddress, path::PathError};
@@ -70,6 +69,7 @@ impl From<&Reason> for AuthResult {
 }
 
 /// What verification found, for a whole message.
+#[doc = include_str!("verdicts.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     reason: Reason,
