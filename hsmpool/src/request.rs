@@ -225,6 +225,13 @@ impl History {
             self.error = Some((backend, error));
         }
     }
+
+    /// Whether the error that is kept holds whatever backends say that were not asked.
+    pub(crate) fn says_enough(&self) -> bool {
+        self.error.as_ref().is_some_and(|(_, error)| {
+            !matches!(error, KeyError::NoSuchKey { .. } | KeyError::Unsupported { .. })
+        })
+    }
 }
 
 impl Drop for Reply {

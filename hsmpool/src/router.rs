@@ -309,31 +309,34 @@ impl Router {
                 token: self.label(request.backend()),
                 reason: PoolError::Closed.to_string(),
             };
-            // What a token said of it counts also then: who is told that it is closed asks elsewhere.
+            // What a token said of it counts also then: who is told that it is closed asks elsewhere. But that one
+            // token has no such key, or cannot do it, says nothing of those that were not asked.
             let known = request.history.error.as_ref().map(|(_, error)| error.clone());
+            let known = known.filter(|_| request.history.says_enough() || self.have_all_refused(&request));
             let outcome = Err(known.unwrap_or_else(closed));
             return request.answer(outcome);
         }
         for (number, backend) in self.backends.iter().enumerate() {
-            if !request.history.refused.contains(&number)
-                && let Some(reason) = backend.reason()
-            {
-                let (token, reason) = (backend.label().to_owned(), reason.to_string());
+            if !request.history.refused.contains(&number) {
+                let reason = match backend.reason() {
+                    Some(reason) => reason.to_string(),
+                    None if request.history.says_enough() => continue,
+                    // It has come back since it was looked at.
+                    None => "it was out of use a moment ago".to_owned(),
+                };
+                let token = backend.label().to_owned();
                 request.history.remember(number, KeyError::Unavailable { token, reason });
             }
         }
         let certificate = request.key.description.clone();
-        let nowhere = || match self.backends.first() {
-            None => KeyError::NoSuchKey { token: "(none configured)".to_owned(), certificate },
-            // It has come back since it was looked at.
-            Some(_) => KeyError::Unavailable {
-                token: self.label(request.backend()),
-                reason: "it was out of use a moment ago".to_owned(),
-            },
-        };
+        let nowhere = || KeyError::NoSuchKey { token: "(none configured)".to_owned(), certificate };
         let known = request.history.error.as_ref().map(|(_, error)| error.clone());
         let outcome: Outcome = Err(known.unwrap_or_else(nowhere));
         request.answer(outcome);
+    }
+
+    fn have_all_refused(&self, request: &Request) -> bool {
+        (0..self.backends.len()).all(|number| request.history.refused.contains(&number))
     }
 
     fn waiting(&self, number: usize, request: &Request) -> usize {

@@ -5,15 +5,21 @@ use std::{
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU32},
+        mpsc::{self, Receiver},
     },
     thread,
+};
+
+use smime::{
+    algorithm::{DigestAlgorithm::Sha256, SignatureAlgorithm},
+    key::{Digest, SignatureInput},
 };
 
 use super::*;
 use crate::{
     PinSource, TokenSettings,
     lanes::{Next, Slot},
-    request::tests::counted,
+    request::{Operation, tests::counted},
     token::Phase,
 };
 
@@ -169,4 +175,42 @@ fn who_must_not_wait_is_taken_in_where_there_is_room_and_else_gets_no_answer() {
     assert_eq!(answers.load(Ordering::Relaxed), 1);
     tokens[0].set_phase(&Phase::Down(PoolError::Closed));
     assert!(at_once().0.is_err(), "no token works");
+}
+
+/// A request, and what becomes of it.
+fn told() -> (Box<Request>, Receiver<Outcome>) {
+    let (tell, told) = mpsc::channel();
+    let key = Arc::new(KeyName::of_public_key_info(b"no key"));
+    let input = SignatureInput::Digest(Digest::of(Sha256, b""));
+    let operation = Operation::Sign { input, algorithm: SignatureAlgorithm::Ecdsa(Sha256) };
+    let reply = Box::new(move |outcome| tell.send(outcome).unwrap());
+    (Request::with_continuation(key, operation, Lane::Interactive, LONG, reply), told)
+}
+
+#[test]
+fn what_one_token_lacks_is_no_answer_for_another_that_was_never_asked() {
+    let certificate = || "nobody's".to_owned();
+    let lacks = || KeyError::NoSuchKey { token: "first".into(), certificate: certificate() };
+    let cannot = || KeyError::Unsupported { certificate: certificate(), operation: "this".into() };
+    let fails = || KeyError::Token { function: "C_Sign".into(), code: "CKR".into(), token: "first".into() };
+    for (error, counts) in [(lacks(), false), (cannot(), false), (fails(), true)] {
+        let (router, tokens) = router(&[(4, 1), (4, 1)]);
+        let (request, outcome) = told();
+        router.submit(request);
+        router.take_back(served(&tokens[0]), 0, Failed::Refused(error.clone()));
+        assert_eq!(waiting(&tokens), [0, 1]);
+        router.begin_no_more();
+        let outcome = outcome.try_recv().unwrap().unwrap_err();
+        let is_closed = matches!(&outcome, KeyError::Unavailable { .. });
+        assert_eq!(is_closed, !counts, "{error}: {outcome}");
+    }
+    // What all have said counts, also then.
+    let (router, tokens) = router(&[(4, 1), (4, 1)]);
+    let (request, outcome) = told();
+    router.submit(request);
+    router.take_back(served(&tokens[0]), 0, Failed::Refused(lacks()));
+    let second = served(&tokens[1]);
+    router.begin_no_more();
+    router.take_back(second, 1, Failed::Refused(lacks()));
+    assert!(matches!(outcome.try_recv().unwrap(), Err(KeyError::NoSuchKey { .. })));
 }
