@@ -1,9 +1,16 @@
-//! What Postfix does with recipients after the milter has seen them, where it is configured on this host.
+//! What Postfix does where the milter does not answer, and with recipients after it has seen them, where it is configured on
+//! this host.
+
+mod milters;
 
 use std::{path::Path, process::Command};
 
-use agent::settings::{Listen, Milter, Rule};
+use agent::{
+    Level,
+    settings::{Milter, Rule},
+};
 
+use self::milters::{Asked, DEFAULT_ACTION, PARAMETERS};
 use super::{Findings, Health};
 
 /// Where Debian and others have it; it may be in no `PATH` of a user's.
@@ -20,10 +27,25 @@ pub(super) fn examine(milter: &Milter, rules: &[Rule], findings: &mut Findings) 
     if !Path::new(POSTCONF).exists() {
         return false;
     }
-    let asked = Command::new(POSTCONF).args(["-x", "smtpd_milters", SIZE_LIMIT]).args(EXPANDS).output();
-    let Ok(answer) = asked else { return false };
-    let said = String::from_utf8_lossy(&answer.stdout);
-    let Some(postfix) = Postfix::asking(&said, &milter.listen) else { return false };
+    let of_main = Command::new(POSTCONF)
+        .args(["-x", DEFAULT_ACTION, SIZE_LIMIT])
+        .args(PARAMETERS)
+        .args(EXPANDS)
+        .output();
+    let Ok(answer) = of_main else { return false };
+    let mut said = String::from_utf8_lossy(&answer.stdout).into_owned();
+    // What services have of their own. Its lines begin with the service's name.
+    if let Ok(answer) = Command::new(POSTCONF).arg("-Px").output() {
+        said.push_str(&String::from_utf8_lossy(&answer.stdout));
+    }
+    let postfix = Postfix(&said);
+    let asked = milters::asking(&postfix, &milter.listen);
+    if asked.is_empty() {
+        return false;
+    }
+    for (health, found) in asked.iter().filter_map(|asked| without_answer(asked, rules)) {
+        findings.add(health, "postfix", found);
+    }
     let lines = rules.iter().filter(|rule| !rule.conditions.to.is_empty()).map(|rule| rule.line.to_string());
     let lines: Vec<String> = lines.collect();
     let set = postfix.expanding();
@@ -42,28 +64,48 @@ pub(super) fn examine(milter: &Milter, rules: &[Rule], findings: &mut Findings) 
     true
 }
 
-/// What `postconf` says of a Postfix that asks the milter.
+/// What is wrong with what Postfix does while the milter does not answer.
+fn without_answer(asked: &Asked, rules: &[Rule]) -> Option<(Health, String)> {
+    let Asked { parameter, action } = asked;
+    let becomes = match action.to_ascii_lowercase().as_str() {
+        "accept" => "is accepted",
+        "quarantine" => "is held, and accepted as soon as somebody releases it",
+        _ => return None,
+    };
+    let demands = |rule: &&Rule| rule.sign == Level::Required || rule.encrypt == Level::Required;
+    let lines: Vec<_> = rules.iter().filter(demands).map(|rule| rule.line.to_string()).collect();
+    let (health, what) = if lines.is_empty() {
+        (Health::Warn, "mail leaves unsigned, and what comes in is neither opened nor judged".to_owned())
+    } else {
+        let what = format!("what must be signed or encrypted (line {}) leaves without", lines.join(", "));
+        (Health::Fail, what)
+    };
+    let found = format!(
+        "{parameter}: while this milter does not answer, mail {becomes} ({action}), so {what}: set \
+         {DEFAULT_ACTION} = tempfail"
+    );
+    Some((health, found))
+}
+
+/// What `postconf` says, first of `main.cf`, then of the services in `master.cf`.
 struct Postfix<'a>(&'a str);
 
 impl<'a> Postfix<'a> {
-    /// `None` where it asks none at this place.
-    fn asking(settings: &'a str, listen: &Listen) -> Option<Self> {
-        let place = match listen {
-            Listen::Tcp { port, .. } => format!(":{port}"),
-            Listen::Unix { path, .. } => path.file_name().unwrap_or_default().display().to_string(),
-        };
-        let postfix = Self(settings);
-        let mut milters = postfix.value("smtpd_milters").split([',', ' ', '{', '}']);
-        milters.any(|milter| milter.ends_with(&place)).then_some(postfix)
+    fn lines(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a str)> {
+        let values = self.0.lines().filter_map(|line| line.split_once('='));
+        values.map(|(key, value)| (key.trim(), value.trim()))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.lines().map(|(key, _)| key)
+    }
+
+    fn find(&self, name: &str) -> Option<&'a str> {
+        self.lines().rfind(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     fn value(&self, name: &str) -> &'a str {
-        let values = self.0.lines().filter_map(|line| line.split_once('='));
-        values
-            .filter(|(key, _)| key.trim() == name)
-            .map(|(_, value)| value.trim())
-            .next_back()
-            .unwrap_or_default()
+        self.find(name).unwrap_or_default()
     }
 
     /// What is set of that which adds recipients.
@@ -92,6 +134,8 @@ impl<'a> Postfix<'a> {
 
 #[cfg(test)]
 mod tests {
+    use agent::settings::Listen;
+
     use super::*;
 
     #[test]
@@ -100,7 +144,7 @@ mod tests {
         let unix = Listen::Unix { path: "/var/spool/postfix/hsmime.sock".into(), mode: None };
         let maps = "virtual_alias_maps = hash:/etc/postfix/virtual\nalways_bcc =\nrecipient_bcc_maps = \n";
         let found = ["virtual_alias_maps = hash:/etc/postfix/virtual".to_owned()];
-        for (milters, listen, is_found) in [
+        for (list, listen, is_found) in [
             ("inet:127.0.0.1:8890", &tcp, true),
             ("inet:localhost:11332, inet:localhost:8890", &tcp, true),
             ("{ inet:[::1]:8890, connect_timeout=10s }", &tcp, true),
@@ -109,10 +153,10 @@ mod tests {
             ("unix:hsmime.sock", &unix, true),
             ("unix:other.sock", &unix, false),
         ] {
-            let settings = format!("smtpd_milters = {milters}\n{maps}");
-            let postfix = Postfix::asking(&settings, listen);
-            assert_eq!(postfix.is_some(), is_found, "{milters}");
-            assert!(postfix.is_none_or(|postfix| postfix.expanding() == found), "{milters}");
+            let settings = format!("smtpd_milters = {list}\n{maps}");
+            let postfix = Postfix(&settings);
+            assert_eq!(!milters::asking(&postfix, listen).is_empty(), is_found, "{list}");
+            assert_eq!(postfix.expanding(), found, "{list}");
         }
         assert_eq!(Postfix("virtual_alias_maps =\n").expanding(), [""; 0]);
     }
