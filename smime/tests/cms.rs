@@ -9,13 +9,13 @@
 use smime::{
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
     ber::{Element, Tag, Tree},
-    cms::{self, EnvelopedData, Object, OpenError, SignError, SignedData},
+    cms::{self, CmsError, EnvelopedData, Object, OpenError, SignError, SignedData},
     key::{
         ContentEncryptionKey, Decryptor, Digest, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped,
     },
     profile::Profile,
     testing::{
-        MemoryKey,
+        MemoryKey, Node,
         fixtures::{certificate, data, key, now},
         hostile::wrap,
     },
@@ -317,4 +317,44 @@ fn gcm_in_enveloped_data_is_opened_as_others_write_it_and_no_octet_of_it_may_cha
             }
         }
     }
+}
+
+/// The object with the node at this path there so many times.
+fn with_as_many(octets: &[u8], path: &[usize], count: usize) -> Vec<u8> {
+    let mut object = Node::parse(octets);
+    let one = object.get(path).clone();
+    let (_, set) = path.split_last().unwrap();
+    *object.at(set).nodes() = vec![one; count];
+    object.to_der()
+}
+
+#[test]
+fn more_certificates_signers_or_recipients_than_are_taken_are_not_read() {
+    let [detached, der, gcm, agree] = ["detached.p7s", "der.p7m", "gcm.p7m", "agree-p256.p7m"].map(data);
+    let detached = with_crl(&detached);
+    for (part, octets, path, limit) in [
+        ("certificates", &detached, &[1, 0, 3, 0][..], 100),
+        ("CRLs", &detached, &[1, 0, 4, 0], 100),
+        ("signers", &detached, &[1, 0, 5, 0], 20),
+        ("recipients", &der, &[1, 0, 1, 0], 500),
+        ("recipients", &gcm, &[1, 0, 1, 0], 500),
+        ("recipients", &agree, &[1, 0, 1, 0], 500),
+    ] {
+        let most = with_as_many(octets, path, limit);
+        assert!(Object::parse(&most).is_ok(), "{part}: {limit} are taken: {:?}", Object::parse(&most).err());
+        let more = with_as_many(octets, path, limit + 1);
+        assert_eq!(
+            Object::parse(&more).unwrap_err(),
+            CmsError::TooMany { part, limit },
+            "{part} at {path:?}"
+        );
+    }
+}
+
+/// A SignedData with a CRL behind its certificates.
+fn with_crl(octets: &[u8]) -> Vec<u8> {
+    let mut object = Node::parse(octets);
+    let crls = Node::constructed(Tag::context(1), [Node::parse(&data("ca.crl"))]);
+    object.at(&[1, 0]).nodes().insert(4, crls);
+    object.to_der()
 }
