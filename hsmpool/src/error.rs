@@ -260,8 +260,22 @@ pub enum PoolError {
         /// Its value.
         value: String,
     },
+    /// A key for which the token has no room.
+    #[error(
+        "token \"{label}\": {function} returned CKR_DEVICE_MEMORY: it is full. Remove keys that nothing is encrypted to, or \
+         take another token"
+    )]
+    Full {
+        /// The token's label.
+        label: String,
+        /// The `C_` function.
+        function: &'static str,
+    },
     /// A kind of key that the token does not make.
-    #[error("token \"{label}\" makes no {kind} keys: C_GenerateKeyPair returned {code}. Choose another kind")]
+    #[error(
+        "token \"{label}\" makes no {kind} keys: C_GenerateKeyPair returned {code}. Choose another kind; if it has such \
+         keys already, it may be full"
+    )]
     KeyKind {
         /// The token's label.
         label: String,

@@ -15,7 +15,10 @@ use crate::{
     public_key::{PublicKey, ec_info, key_identifier, rsa_info},
     session::{Access, OpenSession},
 };
-use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::{
+    error::RvError,
+    object::{Attribute, KeyType, ObjectClass, ObjectHandle},
+};
 
 /// A kind of key to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +110,9 @@ pub fn generate(
         }
     }
     generate_in(&session, spec, label, id).map_err(|error| {
+        if error.rv() == Some(RvError::DeviceMemory) {
+            return PoolError::Full { label: settings.label.clone(), function: error.function };
+        }
         if !speaks_of_the_kind(&error) {
             return failed(error);
         }

@@ -49,6 +49,9 @@ fn of_return_value(rv: RvError) -> Recovery {
         | RvError::FunctionFailed
         // 5.1.3: "some problem has occurred with the token and/or slot", which may be this session only.
         | RvError::DeviceError
+        // 5.1.3: "the token does not have sufficient memory to perform the requested function". A session's objects hold some,
+        // and end with it. What still finds none is this request's trouble: others may need less.
+        | RvError::DeviceMemory
         // Vendors' own codes say nothing to us. A fresh session is cheap, a reinitialisation is not.
         | RvError::VendorDefined(_)
         | RvError::UnknownErrorCode(_) => Recovery::ReopenSession,
@@ -72,8 +75,6 @@ fn of_return_value(rv: RvError) -> Recovery {
         | RvError::FipsSelfTestFailed
         // 5.1.5: the module's own locks are broken.
         | RvError::MutexBad | RvError::MutexNotLocked
-        // 5.1.3: "the token does not have sufficient memory". Sessions and their objects hold it.
-        | RvError::DeviceMemory
         // 5.1.6: sessions of this process that nobody holds any more are freed by C_Finalize only.
         | RvError::SessionCount => Recovery::Reinitialise,
 
@@ -100,6 +101,7 @@ mod tests {
             (RvError::SessionHandleInvalid, Recovery::ReopenSession),
             (RvError::OperationActive, Recovery::ReopenSession),
             (RvError::GeneralError, Recovery::ReopenSession),
+            (RvError::DeviceMemory, Recovery::ReopenSession),
             (RvError::VendorDefined(0x8000_0001), Recovery::ReopenSession),
             (RvError::UserNotLoggedIn, Recovery::LoginAgain),
             (RvError::KeyHandleInvalid, Recovery::FindKeysAgain),

@@ -1,6 +1,8 @@
 //! The pool against a token that misbehaves: `testmodule` in front of SoftHSM.
 
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod hanging;
 #[cfg(test)]
 mod lanes;
