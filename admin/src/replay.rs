@@ -6,13 +6,13 @@
 //! all other mail as received; recipients are those in To, Cc and Bcc. Signatures are judged as of the time that they
 //! name. What is inside of ciphertext only its key would tell.
 
+mod archive;
 mod outgoing;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::{self, File},
-    io::{self, BufRead, BufReader, Read as _, Write},
-    path::{Path, PathBuf},
+    io::Write,
+    path::Path,
     sync::Arc,
     time::SystemTime,
 };
@@ -22,18 +22,13 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use smime::mime::{Crypto, Message, MimeEntity, is_smime_or_pgp, named_recipients, single_originator};
 
+use self::archive::Archive;
 use crate::{
     Done, cache,
     cert::write_json,
     explain::WRITING,
     table::{Table, count},
 };
-
-/// No message is longer than this; the rest of one that is counts as too long.
-const MAX_MESSAGE: usize = 256 << 20;
-
-/// A longer line is read in pieces.
-const MAX_LINE: u64 = 1 << 20;
 
 /// What happens: direction, the rule's line, the action, and what it is about.
 type Fate = (&'static str, usize, &'static str, &'static str);
@@ -62,13 +57,7 @@ pub(crate) fn replay(
     let domains = addresses.map(|address| domain_of(&address.folded()).to_owned()).collect();
     let read = || format!("cannot read {}", archive.display());
     // Before the cache: who opens that may not be who may read this.
-    let (mut files, mut opened) = (Vec::new(), None);
-    if archive.is_dir() {
-        files = maildir(archive).with_context(read)?;
-        files.sort();
-    } else {
-        opened = Some(BufReader::new(File::open(archive).with_context(read)?));
-    }
+    let opened = Archive::open(archive).with_context(read)?;
     let cache = settings.cache().is_some().then(|| cache::open(settings)).transpose()?.map(Arc::new);
     let mut replay = Replay {
         policy: Policy::new(settings),
@@ -81,12 +70,7 @@ pub(crate) fn replay(
         messages: 0,
         fates: BTreeMap::new(),
     };
-    for file in files {
-        replay.message(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?)?;
-    }
-    if let Some(opened) = opened {
-        mbox(opened, |octets| replay.message(octets)).with_context(read)?;
-    }
+    opened.each(|octets| replay.message(octets)).with_context(read)?;
     replay.write(is_json, out)?;
     if let Some(chooser) = replay.foresight.chooser() {
         chooser.flush(WRITING);
@@ -169,85 +153,4 @@ impl Replay<'_> {
 
 fn domain_of(address: &str) -> &str {
     address.rsplit_once('@').map_or("", |(_, domain)| domain)
-}
-
-/// The messages of a Maildir, those of its folders too.
-fn maildir(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let (path, kind) = (entry.path(), entry.file_type()?);
-        let is_box = path.file_name().is_some_and(|name| name == "cur" || name == "new");
-        if kind.is_dir() && is_box {
-            for file in fs::read_dir(&path)? {
-                let file = file?;
-                if file.file_type()?.is_file() {
-                    files.push(file.path());
-                }
-            }
-        } else if kind.is_dir() && path.file_name().is_none_or(|name| name != "tmp") {
-            files.extend(maildir(&path)?);
-        }
-    }
-    Ok(files)
-}
-
-/// The messages of an mbox: each begins with a `From ` line at the beginning or behind an empty line. One quotation of such
-/// lines is taken off.
-fn mbox(mut reader: impl BufRead, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let (mut message, mut line) = (Vec::new(), Vec::new());
-    let (mut is_open, mut after_empty, mut is_new_line) = (false, true, true);
-    loop {
-        line.clear();
-        if (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        let begins = std::mem::replace(&mut is_new_line, line.ends_with(b"\n"));
-        if begins && after_empty && line.starts_with(b"From ") {
-            if is_open {
-                each(&message)?;
-            }
-            message.clear();
-            (is_open, after_empty) = (true, false);
-            continue;
-        }
-        after_empty = begins && line.iter().all(|octet| matches!(octet, b'\r' | b'\n'));
-        let quoted = line.iter().take_while(|octet| **octet == b'>').count();
-        let is_quoted =
-            begins && quoted > 0 && line.get(quoted..).is_some_and(|rest| rest.starts_with(b"From "));
-        if message.len() < MAX_MESSAGE {
-            message.extend_from_slice(line.get(usize::from(is_quoted)..).unwrap_or_default());
-        }
-        is_open = true;
-    }
-    if is_open {
-        each(&message)?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_mbox_is_cut_at_its_from_lines() {
-        let text = "From a Mon\nSubject: one\n\n>From here\nFrom there\n\nFrom b Tue\nSubject: two\n\nx\n\n";
-        let mut found = Vec::new();
-        mbox(text.as_bytes(), |octets| {
-            found.push(String::from_utf8(octets.to_vec()).unwrap());
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(found, ["Subject: one\n\nFrom here\nFrom there\n\n", "Subject: two\n\nx\n\n"]);
-        let mut count = 0;
-        for text in ["", "Subject: one mail\n\nalone\n"] {
-            mbox(text.as_bytes(), |_| {
-                count += 1;
-                Ok(())
-            })
-            .unwrap();
-        }
-        assert_eq!(count, 1);
-    }
 }
