@@ -210,15 +210,6 @@ impl Cache {
         Ok(())
     }
 
-    /// Takes a CRL out, and says whether it was there.
-    pub fn remove_crl(&self, issuer: &[u8], scope: &str) -> Result<bool, CacheError> {
-        let key = crl_key(issuer, scope);
-        self.write(|tables, transaction| {
-            tables.next_generation(transaction)?;
-            Ok(tables.crl.delete(transaction, &key)?)
-        })
-    }
-
     /// Keeps an OCSP answer about a certificate. A new one makes what was concluded from the certificate void.
     pub fn put_ocsp(&self, certificate: &Certificate, answer: &Status) -> Result<Stored, CacheError> {
         self.limit_len(answer, MAX_OCSP_LEN)?;

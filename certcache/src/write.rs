@@ -242,12 +242,8 @@ impl Cache {
         })
     }
 
-    /// Notes that an address has no certificate anywhere, until a time. A certificate that comes is found before.
-    pub fn insert_absent(&self, address: &MailAddress, until: SystemTime) -> Result<(), CacheError> {
-        self.put_absent(address, None, until)
-    }
-
-    /// Notes that an address has no certificate at one source, until a time; with `None`, at none of them.
+    /// Notes that an address has no certificate at one source, until a time; with `None`, at none of them. A certificate that
+    /// comes is found before.
     pub fn put_absent(
         &self,
         address: &MailAddress,

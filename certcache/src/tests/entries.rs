@@ -169,11 +169,11 @@ fn an_address_is_absent_at_a_source_for_a_while_and_until_a_certificate_comes() 
     assert!(absent(Some(Source::Ldap), year(2026)));
     assert!(!absent(Some(Source::Ldap), year(2027)));
     assert!(!absent(Some(Source::Smimea), year(2026)) && !absent(None, year(2026)));
-    cache.insert_absent(&bob, year(2027)).unwrap();
+    cache.put_absent(&bob, None, year(2027)).unwrap();
     assert!(absent(None, year(2026)));
     cache.insert(&certificate("bob"), Source::Imported, year(2026)).unwrap();
     assert!(!absent(None, year(2026)) && !absent(Some(Source::Ldap), year(2026)));
-    cache.insert_absent(&bob, year(2027)).unwrap();
+    cache.put_absent(&bob, None, year(2027)).unwrap();
     assert_eq!(cache.sweep(year(2026)).unwrap(), 0);
     assert_eq!(cache.sweep(year(2028)).unwrap(), 1);
     assert_eq!(cache.stat().unwrap().absent, 0);

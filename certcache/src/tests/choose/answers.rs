@@ -8,7 +8,7 @@ fn there_is_none_and_i_do_not_know_are_two_answers() {
     let alice = address("alice@example.org");
     let look_up = |at| site.chooser.lookup(&alice, at, &mut Waited::default()).unwrap();
     assert!(matches!(look_up(now()), Lookup::Unlisted));
-    site.cache.insert_absent(&alice, now() + DAY).unwrap();
+    site.cache.put_absent(&alice, None, now() + DAY).unwrap();
     assert!(matches!(look_up(now()), Lookup::Absent));
     assert!(matches!(look_up(now() + DAY), Lookup::Unlisted));
     site.put(&site.issue(&Wanted::default()), TrustState::Trusted);
