@@ -42,13 +42,13 @@ struct Left<'t, W> {
 enum Event {
     Asks(u64),
     Waits(u64, Instant),
-    Answered(u64, Result<Answer, KeyError>),
+    Answered(u64, Result<Answer, KeyError>, Instant),
 }
 
 /// Why a message comes back.
 pub(crate) enum Back {
-    /// There is an answer.
-    Answer(Result<Answer, KeyError>),
+    /// There is an answer, since then.
+    Answer(Result<Answer, KeyError>, Instant),
     /// Its time is over.
     Again,
     /// Its question is not to be asked any more.
@@ -57,13 +57,13 @@ pub(crate) enum Back {
 
 impl Back {
     /// The answer. Whoever asked is brought back for nothing else.
-    pub(crate) fn into_answer(self) -> Result<Answer, KeyError> {
+    pub(crate) fn into_answer(self) -> (Result<Answer, KeyError>, Instant) {
         match self {
-            Self::Answer(answer) => answer,
-            Self::Again | Self::Unasked => Err(KeyError::Unavailable {
-                token: "(unknown)".to_owned(),
-                reason: "there is no answer; this is a defect of the program".to_owned(),
-            }),
+            Self::Answer(answer, at) => (answer, at),
+            Self::Again | Self::Unasked => {
+                let reason = "there is no answer; this is a defect of the program".to_owned();
+                (Err(KeyError::Unavailable { token: "(unknown)".to_owned(), reason }), Instant::now())
+            }
         }
     }
 }
@@ -151,9 +151,9 @@ impl Clerk {
                 match event {
                     Event::Asks(number) => unasked.push_back(number),
                     Event::Waits(number, until) => pauses.entry(until).or_default().push(number),
-                    Event::Answered(number, answer) => {
+                    Event::Answered(number, answer, at) => {
                         asked -= 1;
-                        coming.push((number, Back::Answer(answer)));
+                        coming.push((number, Back::Answer(answer, at)));
                     }
                 }
             }
@@ -162,7 +162,7 @@ impl Clerk {
 
     fn submit(&self, number: u64, identity: &Identity, question: Question) {
         let events = Arc::clone(&self.events);
-        let reply = move |answer| events.put([Event::Answered(number, answer)]);
+        let reply = move |answer| events.put([Event::Answered(number, answer, Instant::now())]);
         question.submit(identity.signer(), identity.decryptor(), Box::new(reply));
     }
 }

@@ -114,10 +114,10 @@ pub enum BatchError {
     #[error("{0}")]
     Usage(&'static str),
     /// Message after message failed for a reason that lies outside of them.
-    #[error("stopped after {messages} messages in a row failed: {reason}")]
+    #[error("stopped after {messages} messages failed and none between them had an answer: {reason}")]
     TokenLost {
         /// How many.
-        messages: u32,
+        messages: usize,
         /// What the last one said.
         reason: String,
     },

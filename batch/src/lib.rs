@@ -33,6 +33,7 @@ pub mod manifest;
 pub mod mbox;
 mod names;
 mod open;
+pub mod outage;
 pub mod output;
 mod own;
 mod owner;

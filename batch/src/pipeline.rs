@@ -34,6 +34,7 @@ use crate::{
     form::Form,
     gate::{self, Gate},
     journal::Journal,
+    outage::Outage,
     owner,
     render::ciphertext,
     stored::{Large, Origin, Piece, Stored},
@@ -78,13 +79,14 @@ pub(crate) fn run<'a>(
     sink: Option<&'a mut dyn Sink>,
     observer: &'a mut dyn Observer,
     keeping: Option<Keeping>,
+    outage: &'a mut Outage,
 ) -> (Done, Result<(), BatchError>) {
     let form = sink.as_ref().and_then(|sink| sink.form());
     let (journal, mut done) = match keeping {
         Some(Keeping { journal, done, every }) => (Some((journal, every)), done),
         None => (None, Done::default()),
     };
-    let writer = Writer::new(sink, observer, run.writes, run.opens_files, journal);
+    let writer = Writer::new(sink, observer, run.writes, run.opens_files, journal, outage);
     let ended = passes(run, source, task, form, writer, &mut done);
     (done, ended)
 }

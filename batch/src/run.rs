@@ -21,6 +21,7 @@ use crate::{
     maildir::{MaildirReplacer, Tree},
     mbox::{self, Lengths},
     open::{folders_of, open, places},
+    outage::Outage,
     output::{Place, parent},
     owner::{self, Acting},
     pipeline::{self, Keeping, Noted, Observer, Sink},
@@ -172,12 +173,13 @@ fn run_on(
     if html.is_some() {
         log.keep_statistics();
     }
+    let mut outage = Outage::default();
     for ((input, kind), place) in options.inputs.iter().zip(kinds).zip(places) {
         let place_of = place.clone();
         log.next_archive(input, kind.written(options.output.format()));
         let mut is_under_way = false;
-        one(options, input, kind, place, task, &pool, &mut log, stop, &mut is_under_way).map_err(
-            |error| {
+        one(options, input, kind, place, task, &pool, &mut log, stop, &mut outage, &mut is_under_way)
+            .map_err(|error| {
                 // The lines written so far tell what happened; the first error is the one to report.
                 let _ = log.finish();
                 let is_changed = matches!(error, BatchError::Changed { .. }) && kind != Kind::Maildir;
@@ -196,8 +198,7 @@ fn run_on(
                     resumable: is_under_way && has_journal && !is_changed,
                     totals,
                 }
-            },
-        )?;
+            })?;
     }
     log.begin_report()?;
     log.finish()?;
@@ -218,6 +219,7 @@ fn one(
     pool: &ThreadPool,
     log: &mut Log,
     stop: &AtomicBool,
+    outage: &mut Outage,
     is_under_way: &mut bool,
 ) -> Result<(), BatchError> {
     let begun = match (&place, &options.journal, kind) {
@@ -265,7 +267,8 @@ fn one(
         opens_files: opens_in_place && kind == Kind::Maildir,
     };
     let sink = sink.as_mut().map(|sink| &mut **sink as &mut dyn Sink);
-    let (done, ended) = pipeline::run(run, &mut *source, task, sink, log, begun.map(|begun| begun.keeping));
+    let keeping = begun.map(|begun| begun.keeping);
+    let (done, ended) = pipeline::run(run, &mut *source, task, sink, log, keeping, outage);
     // Also of a run that is stopped: nobody knows whether it will be gone on with.
     let read = if ended.is_ok() { Extent::Whole } else { Extent::UpToHere };
     log.moved(&done.moved(read));

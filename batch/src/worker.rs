@@ -22,6 +22,7 @@ use crate::{
     form::{self, Form, Formed, Kept},
     inspect::Contents,
     instant,
+    outage::{Asked, KeyNumber},
     render::{Readings, ciphertext, readings, render},
     report::KEPT,
     stored::{Frame, Origin, Stored, Untouchable},
@@ -57,6 +58,8 @@ pub struct Finished {
     pub contents: Contents,
     /// What was done, without the message, or why not.
     pub result: Result<Done, Failed>,
+    /// What keys answered, if it asked any.
+    pub asked: Asked,
     /// Sum of what was found.
     pub input: Summed,
     /// Sum of `octets`.
@@ -111,11 +114,15 @@ pub(crate) struct Started {
     contents: Contents,
     /// How often it failed in a way that may pass.
     failures: usize,
+    /// What keys answered.
+    asked: Asked,
 }
 
 /// A message that waits for an answer.
 pub(crate) struct Paused<'t> {
     started: Started,
+    /// Whose answer.
+    of: KeyNumber,
     then: Then<'t, Result<Done, Failed>>,
 }
 
@@ -132,8 +139,9 @@ pub(crate) fn begin(task: &dyn Task, found: Found, form: Option<Form>) -> Step<'
         Err(failed) => (Box::default(), Some(Ok(Turn::Done(Err(failed))))),
     };
     let Read { readings, object, message_id, year, contents } = *looked;
+    let (failures, asked) = (0, Asked::default());
     let started =
-        Started { found, form, began, input, readings, object, message_id, year, contents, failures: 0 };
+        Started { found, form, began, input, readings, object, message_id, year, contents, failures, asked };
     match turn {
         Some(turn) => started.go_on(Turn::of(turn)),
         None => started.work(task),
@@ -284,7 +292,8 @@ impl Started {
     fn go_on(mut self, turn: Working<'_>) -> Step<'_> {
         match turn {
             Turn::Asks(Asks { identity, question, then }) => {
-                Step::Asks(Box::new(Paused { started: self, then }), identity, question)
+                let of = KeyNumber::of(identity);
+                Step::Asks(Box::new(Paused { started: self, of, then }), identity, question)
             }
             Turn::Done(Err(failed)) if failed.fault == Fault::Transient => {
                 let Some(pause) = task::PAUSES.get(self.failures) else { return self.finish(Err(failed)) };
@@ -296,7 +305,8 @@ impl Started {
     }
 
     fn finish<'t>(self, result: Result<Done, Failed>) -> Step<'t> {
-        let Self { found, form, began, input, readings, object, message_id, year, contents, .. } = self;
+        let Self { found, form, began, input, readings, object, message_id, year, contents, asked, .. } =
+            self;
         let Found { stored, index, again } = found;
         let rendered = result.and_then(|mut done| {
             let changed = done.message.take();
@@ -332,6 +342,7 @@ impl Started {
             year,
             contents,
             result,
+            asked,
             output: input.clone(),
             input,
             octets,
@@ -342,9 +353,10 @@ impl Started {
 }
 
 impl<'t> Paused<'t> {
-    /// Goes on with the answer.
-    pub(crate) fn resume(self, answer: Result<Answer, KeyError>) -> Step<'t> {
-        let Self { started, then } = self;
+    /// Goes on with the answer, which came then.
+    pub(crate) fn resume(self, answer: Result<Answer, KeyError>, at: Instant) -> Step<'t> {
+        let Self { mut started, of, then } = self;
+        started.asked.came(of, &answer, at);
         let turn = task::contain(|| {
             let readings = started.readings.as_ref().ok_or_else(unread)?;
             Ok(then(&readings.message, answer))

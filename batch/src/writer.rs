@@ -15,6 +15,7 @@ use crate::{
     done::Content,
     error::BatchError,
     journal::{self, Checkpoint, Journal},
+    outage::{Asked, Outage},
     output::Copied,
     owner,
     pipeline::{KeptBack, Mark, Noted, Observer, Outgoing, Ready, Sink},
@@ -31,8 +32,8 @@ pub(crate) struct Writer<'a> {
     writes: bool,
     /// Whether it is to be told if everybody may read a file in whose place comes what was opened: once.
     tells_readers: bool,
-    /// Messages in a row that failed for a reason outside of them.
-    transient: u32,
+    /// What failed for a reason outside of it.
+    outage: &'a mut Outage,
     notes: Option<Notes>,
     /// What is to be told when it is known which messages are in place.
     held: Vec<Record>,
@@ -51,6 +52,17 @@ struct Notes {
     /// When the statistics were noted last.
     counted: Instant,
     next: Checkpoint,
+    /// Since when messages are among those that may be the first of an outage. Nothing is noted then: who goes on does
+    /// these once more.
+    in_doubt: Option<Instant>,
+}
+
+impl Notes {
+    /// Whether there is nothing to be noted yet, for a while at most.
+    fn is_in_doubt(&self) -> bool {
+        let is_short = self.next.inputs.len() < IN_DOUBT_MESSAGES;
+        is_short && self.in_doubt.is_some_and(|since| since.elapsed() < IN_DOUBT)
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -60,6 +72,7 @@ impl<'a> Writer<'a> {
         writes: bool,
         tells_readers: bool,
         journal: Option<(Journal, Duration)>,
+        outage: &'a mut Outage,
     ) -> Self {
         let notes = journal.map(|(journal, every)| Notes {
             journal,
@@ -68,23 +81,17 @@ impl<'a> Writer<'a> {
             octets: 0,
             counted: Instant::now(),
             next: Checkpoint::default(),
+            in_doubt: None,
         });
-        Self {
-            sink,
-            observer,
-            writes,
-            tells_readers,
-            transient: 0,
-            notes,
-            held: Vec::new(),
-            lost: Vec::new(),
-        }
+        Self { sink, observer, writes, tells_readers, outage, notes, held: Vec::new(), lost: Vec::new() }
     }
 
     pub(crate) fn write(&mut self, ready: Ready) -> Result<(), BatchError> {
         self.note(&ready);
         self.write_piece(ready)?;
-        let is_due = |notes: &Notes| notes.octets >= NOTE_OCTETS || notes.noted.elapsed() >= notes.every;
+        let is_due = |notes: &Notes| {
+            (notes.octets >= NOTE_OCTETS || notes.noted.elapsed() >= notes.every) && !notes.is_in_doubt()
+        };
         let is_whole = self.sink.as_ref().is_some_and(|sink| sink.is_whole());
         if is_whole && self.notes.as_ref().is_some_and(is_due) { self.mark(false) } else { Ok(()) }
     }
@@ -117,6 +124,9 @@ impl<'a> Writer<'a> {
     pub(crate) fn checkpoint(&mut self, all_came: bool) -> Result<(), BatchError> {
         if let (Some(sink), true) = (&mut self.sink, all_came) {
             sink.all_came()?;
+        }
+        if !all_came && self.notes.as_ref().is_some_and(Notes::is_in_doubt) {
+            return self.settle();
         }
         self.mark(true)
     }
@@ -154,7 +164,7 @@ impl<'a> Writer<'a> {
         notes.journal.checkpoint(next)?;
         sink.noted()?;
         tell_kept(*sink, self.observer)?;
-        (notes.noted, notes.octets) = (Instant::now(), 0);
+        (notes.noted, notes.octets, notes.in_doubt) = (Instant::now(), 0, None);
         Ok(())
     }
 
@@ -259,31 +269,36 @@ impl<'a> Writer<'a> {
             elapsed_ms: u64::try_from(finished.elapsed.as_millis()).unwrap_or(u64::MAX),
             ..Record::new(finished.index, finished.place.origin, finished.input)
         };
+        let lost = self.count(finished.asked, &finished.result);
         match finished.result {
             Ok(Done { action, verdict, signers, key, reason, .. }) => {
-                self.transient = 0;
                 record = Record { action, verdict, signers, key, reason, ..record };
                 self.tell(record)
             }
             Err(Failed { fault, reason, verdict }) => {
-                let stop = self.count(fault, &reason);
+                let lost = lost.map(|messages| BatchError::TokenLost { messages, reason: reason.clone() });
                 record = Record { verdict, error: Some(ErrorRecord { fault, reason }), ..record };
                 self.tell(record)?;
-                if stop.is_err() {
-                    self.settle()?;
-                }
-                stop
+                let Some(lost) = lost else { return Ok(()) };
+                self.settle()?;
+                Err(lost)
             }
         }
     }
 
-    /// An outage shall stop the run, not turn the rest of the archive into failures one by one.
-    fn count(&mut self, fault: Fault, reason: &str) -> Result<(), BatchError> {
-        self.transient = if fault == Fault::Transient { self.transient + 1 } else { 0 };
-        if self.transient < OUTAGE {
-            return Ok(());
+    /// An outage shall stop the run, not turn the rest of the archive into failures one by one. Nor shall who goes on find in
+    /// the journal, as done, what failed in one.
+    fn count(&mut self, asked: Asked, result: &Result<Done, Failed>) -> Option<usize> {
+        let is_transient = result.as_ref().is_err_and(|failed| failed.fault == Fault::Transient);
+        let lost = self.outage.add(asked, is_transient);
+        if let Some(notes) = &mut self.notes {
+            if !self.outage.is_in_doubt() {
+                notes.in_doubt = None;
+            } else if is_transient {
+                notes.in_doubt.get_or_insert_with(Instant::now);
+            }
         }
-        Err(BatchError::TokenLost { messages: self.transient, reason: reason.to_owned() })
+        lost
     }
 
     fn large(&mut self, index: u64, large: Large) -> Result<(), BatchError> {
@@ -384,5 +399,7 @@ pub(crate) const NOTE_OCTETS: u64 = 64 << 20;
 /// How many records wait at most for what becomes of their messages.
 const HELD: usize = 1024;
 
-/// After how many transient failures in a row a run stops. Each was tried three times.
-const OUTAGE: u32 = 20;
+/// How long, and for how many files, nothing is noted because of failures that may be the first of an outage. Where keys are
+/// asked so seldom that it is not known then, these failures are as good as those of a run that goes on.
+const IN_DOUBT: Duration = Duration::from_mins(10);
+const IN_DOUBT_MESSAGES: usize = 100_000;

@@ -115,7 +115,10 @@ impl<'task> Waiting<'task> {
         match (self.work, back) {
             (_, Back::Unasked) => Some(self.ticket.dropped(shared)),
             (Work::Started(_), _) if shared.line.is_stopped() => Some(self.ticket.dropped(shared)),
-            (Work::Paused(paused), back) => self.ticket.step(shared, paused.resume(back.into_answer())),
+            (Work::Paused(paused), back) => {
+                let (answer, at) = back.into_answer();
+                self.ticket.step(shared, paused.resume(answer, at))
+            }
             (Work::Started(started), _) => self.ticket.step(shared, started.work(shared.task)),
         }
     }

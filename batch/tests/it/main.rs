@@ -27,6 +27,7 @@ mod maildir;
 mod manifest;
 mod mbox;
 mod memory;
+mod outage;
 mod owner;
 mod places;
 mod powercut;
