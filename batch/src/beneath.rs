@@ -46,6 +46,11 @@ impl Beneath {
         self.root == root
     }
 
+    /// The folder itself.
+    pub(crate) fn open_root(&self, flags: OFlags) -> io::Result<File> {
+        self.open(&self.root, flags)
+    }
+
     /// Opens a file or a folder.
     pub(crate) fn open(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         self.open_with(path, flags, Mode::empty())

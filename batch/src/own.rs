@@ -125,7 +125,7 @@ fn others_may_rename(file: &File, path: &Path) -> bool {
     if owner::is_acting() {
         return true;
     }
-    let is_made_up = || fstatfs(file).is_ok_and(|system| system.f_type == FUSE);
+    let is_made_up = || is_on(file, &[FUSE]);
     if !geteuid().is_root() && is_made_up() {
         return false;
     }
@@ -188,6 +188,16 @@ pub(crate) fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Resul
     }
 }
 
+/// Whether the file system of a file has what it keeps somewhere else, and `syncfs` does not have that made durable there: a
+/// sync of each file does. (`sync_fs` of these systems in Linux is none, or for a few servers of theirs alone.)
+pub(crate) fn keeps_files(file: &File) -> bool {
+    is_on(file, &[FUSE, CIFS, SMB2, V9FS])
+}
+
+fn is_on(file: &File, systems: &[rustix::fs::FsWord]) -> bool {
+    fstatfs(file).is_ok_and(|system| systems.contains(&system.f_type))
+}
+
 /// Opens what is a file, or tells what else it is, and waits for nobody but for [`patiently`].
 fn open_file_by(
     flags: OFlags,
@@ -217,6 +227,10 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 
 /// `FUSE_SUPER_MAGIC` in `linux/magic.h`.
 const FUSE: rustix::fs::FsWord = 0x6573_5546;
+/// `CIFS_SUPER_MAGIC`, `SMB2_SUPER_MAGIC` and `V9FS_MAGIC`.
+const CIFS: rustix::fs::FsWord = 0xff53_4d42;
+const SMB2: rustix::fs::FsWord = 0xfe53_4d42;
+const V9FS: rustix::fs::FsWord = 0x0102_1997;
 /// What the name of a file ends in that is there for an instant.
 const PROBE: &str = ".probe";
 /// Longer than the kernel leaves a lease to whom it was asked back of (`fs.lease-break-time`, 45 s).

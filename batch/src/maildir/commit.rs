@@ -25,6 +25,8 @@ pub(super) struct Batch {
     path: PathBuf,
     /// The root, open: what `syncfs` is asked on, so that it tells errors from now on.
     root: File,
+    /// Whether each file is made durable by itself.
+    keeps_files: bool,
     pending: Vec<Pending>,
     octets: u64,
     flusher: Option<Flusher>,
@@ -46,12 +48,19 @@ impl Batch {
         let open = own::open_made_folder(root, inode).map_err(failed)?;
         output::lock(&open).map_err(failed)?;
         let flusher = Flusher::of_all(root);
-        Ok(Self { path: root.to_owned(), root: open, pending: Vec::new(), octets: 0, flusher })
+        let keeps_files = own::keeps_files(&open);
+        let path = root.to_owned();
+        Ok(Self { path, root: open, keeps_files, pending: Vec::new(), octets: 0, flusher })
     }
 
     /// The root, as it was opened.
     pub(super) fn root(&self) -> &File {
         &self.root
+    }
+
+    /// Makes a file durable that is written, where the sync of all does not.
+    pub(super) fn keep(&self, file: &File) -> io::Result<()> {
+        if self.keeps_files { file.sync_all() } else { Ok(()) }
     }
 
     /// Takes one more file. True if there are many now.

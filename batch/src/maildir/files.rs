@@ -49,6 +49,16 @@ impl Within {
         self.tmp.new_file(path)
     }
 
+    /// The folder, open.
+    pub(super) fn open(&self, flags: OFlags) -> io::Result<File> {
+        self.tmp.open_root(flags)
+    }
+
+    /// The number of the file system that it is on.
+    pub(super) fn disk(&self) -> u64 {
+        self.inode.0
+    }
+
     /// Removes such a file, wherever the folder is now.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         self.tmp.remove(path)

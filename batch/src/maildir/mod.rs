@@ -4,6 +4,7 @@
 
 mod commit;
 mod delivery;
+mod disks;
 mod files;
 mod name;
 mod replace;

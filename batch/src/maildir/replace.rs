@@ -14,10 +14,11 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{OFlags, syncfs};
+use rustix::fs::OFlags;
 
 use super::{
     commit::{BATCH, BATCH_OCTETS},
+    disks::Disks,
     files::{
         Family, Within, beneath, beside, check, families, folders, in_doubt, make_like, now, read, sweep,
         sync_folders, twins,
@@ -43,8 +44,10 @@ use crate::{
 pub struct MaildirReplacer {
     root: PathBuf,
     beneath: Beneath,
-    /// The root, open: what `syncfs` is asked on, and what keeps another run away.
-    open: File,
+    /// The root, open, which keeps another run away.
+    _held: File,
+    /// Where successors are written.
+    disks: Disks,
     /// Written into `tmp`.
     pending: Vec<Pending>,
     octets: u64,
@@ -224,12 +227,14 @@ impl MaildirReplacer {
         let open = beneath.open(root, OFlags::RDONLY | OFlags::DIRECTORY);
         let open = open.map_err(|source| failed(root, source))?;
         output::lock(&open).map_err(|source| failed(root, source))?;
+        let disks = Disks::of(&open, root).map_err(|source| failed(root, source))?;
         let (pending, added, pairs) = (Vec::new(), Vec::new(), Vec::new());
         let sink = Self {
             twins: twins(&beneath, &folders)?,
             root: root.to_owned(),
             beneath,
-            open,
+            _held: open,
+            disks,
             pending,
             octets: 0,
             added,
@@ -248,14 +253,16 @@ impl MaildirReplacer {
         Ok(sink)
     }
 
-    /// A new file in the `tmp` of a folder.
-    fn new_file(&self, folder: &Path, from: &Path) -> io::Result<(Arc<Within>, File)> {
+    /// A new file in the `tmp` of a folder, and whether it is to be made durable by itself.
+    fn new_file(&mut self, folder: &Path, from: &Path) -> io::Result<(Arc<Within>, File, bool)> {
         let tmp = folder.join("tmp");
         let last = self.pending.last().map(|pending| &pending.within);
-        let make = || {
+        let disks = &mut self.disks;
+        let mut make = || {
             let within = Within::of(&self.beneath, &tmp, last)?;
+            let is_kept_alone = disks.meet(&within, &tmp)?;
             let file = within.new_file(from)?;
-            Ok((within, file))
+            Ok((within, file, is_kept_alone))
         };
         make().or_else(|error: io::Error| match error.kind() {
             // A folder that came during the run.
@@ -277,7 +284,7 @@ impl MaildirReplacer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.sync()?;
+        self.disks.sync()?;
         let failed = |path: &Path, source: io::Error| BatchError::Write { path: path.to_owned(), source };
         let mut changed = BTreeSet::new();
         for Pending { from, within, name, predecessor, state, told, .. } in std::mem::take(&mut self.pending)
@@ -342,11 +349,6 @@ impl MaildirReplacer {
         sync_folders(&self.beneath, &changed)
     }
 
-    fn sync(&self) -> Result<(), BatchError> {
-        syncfs(&self.open)
-            .map_err(|error| BatchError::Write { path: self.root.clone(), source: error.into() })
-    }
-
     /// Removes the sum of all sizes, which is no longer right.
     fn forget_sum(&self) -> Result<(), BatchError> {
         for folder in &self.folders {
@@ -379,7 +381,7 @@ impl Sink for MaildirReplacer {
         // Short, whatever the name is; and another one has the same unique name, but not the same path.
         let in_tmp = hash(predecessor.as_os_str().as_encoded_bytes());
         let from = folder.join("tmp").join(format!("{in_tmp:016x}{PARTIAL}"));
-        let (within, mut file) = match self.new_file(folder, &from) {
+        let (within, mut file, is_kept_alone) = match self.new_file(folder, &from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_gone(folder) => {
                 self.lost.insert(predecessor);
                 return Ok(());
@@ -387,9 +389,11 @@ impl Sink for MaildirReplacer {
             made => made.map_err(|source| BatchError::Write { path: from.clone(), source })?,
         };
         let written = direct::write_all(&mut file, outgoing.octets).and_then(|()| {
-            let Some(attributes) = &place.attributes else { return Ok(()) };
-            attributes.give_owner(&file)?;
-            attributes.carry_over(&file, Rights::AsFound)
+            if let Some(attributes) = &place.attributes {
+                attributes.give_owner(&file)?;
+                attributes.carry_over(&file, Rights::AsFound)?;
+            }
+            if is_kept_alone { file.sync_all() } else { Ok(()) }
         });
         written.map_err(|source| BatchError::Write { path: from.clone(), source })?;
         let state = place.attributes.as_ref().map(|attributes| State::of(attributes.metadata()));
@@ -444,6 +448,6 @@ impl Sink for MaildirReplacer {
         self.commit()?;
         self.remove_predecessors()?;
         self.forget_sum()?;
-        self.sync()
+        self.disks.sync()
     }
 }

@@ -96,6 +96,7 @@ impl MaildirSink {
         let failed = |source| BatchError::Write { path: from.clone(), source };
         let mut file = new_file(&from).map_err(failed)?;
         let written = write(&mut file).map_err(|error| error.unwrap_or_else(failed))?;
+        self.batch.keep(&file).map_err(failed)?;
         if let Ok(below) = to.strip_prefix(self.place.partial()) {
             self.added.push(below.to_owned());
         }
@@ -138,7 +139,9 @@ fn copy_kept(given: &Beneath, from: &Path, made: &Beneath, to: &Path) -> Result<
         }
         let mut file = made.new_file(to)?;
         io::copy(&mut read, &mut file)?;
-        file.set_permissions(rights.clone())
+        file.set_permissions(rights.clone())?;
+        // Few are that.
+        file.sync_all()
     };
     write().map_err(|source| BatchError::Write { path: to.to_owned(), source })
 }

@@ -1,7 +1,7 @@
 //! Writes a new tree of `.eml` files: as in the input, or named by number or by what a Maildir calls them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::{OsStr, OsString},
     fs::{DirBuilder, File},
     io,
@@ -17,7 +17,7 @@ use crate::{
     large::{Incoming, PREAMBLE, attach, beside, beside_octets},
     maildir::base,
     names::with_ending,
-    output::{Copied, Place, copy_all, lock, new_file},
+    output::{Copied, Place, copy_all, lock, new_file, parent, sync_folder},
     own,
     pipeline::{Mark, Outgoing, Sink},
     restore::{durable_length, restore},
@@ -31,6 +31,8 @@ pub struct TreeSink {
     input: PathBuf,
     naming: Naming,
     root: File,
+    /// Whether each file and folder is made durable by itself.
+    keeps_files: bool,
     count: u64,
     /// How many files there are for which there was the same name, where there is more than one.
     twins: HashMap<PathBuf, u32>,
@@ -100,6 +102,7 @@ impl TreeSink {
             place,
             input: input.to_owned(),
             naming,
+            keeps_files: own::keeps_files(&root),
             root,
             count: 0,
             twins: HashMap::new(),
@@ -147,11 +150,19 @@ impl TreeSink {
         let path = self.place.partial().join(&below);
         let failed = |source| BatchError::Write { path: path.clone(), source };
         let written = write(&mut file).map_err(|error| error.unwrap_or_else(failed))?;
+        if self.keeps_files {
+            file.sync_all().map_err(failed)?;
+        }
         self.added.push(below);
         Ok(written)
     }
 
     fn sync(&self) -> Result<(), BatchError> {
+        let folders = self.added.iter().filter(|_| self.keeps_files).map(|below| parent(below));
+        for folder in folders.collect::<BTreeSet<_>>() {
+            let folder = self.place.partial().join(folder);
+            sync_folder(&folder).map_err(|source| BatchError::Write { path: folder, source })?;
+        }
         rustix::fs::syncfs(&self.root).map_err(|error| BatchError::Write {
             path: self.place.partial().to_owned(),
             source: error.into(),

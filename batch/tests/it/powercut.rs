@@ -15,7 +15,7 @@ use batch::manifest::check;
 use crate::{
     child::{Pace, command, in_place},
     disk::{Disk, Reached},
-    resume::{chance, files, maildir},
+    resume::{chance, files, maildir, maildir_folder},
     support::sample_mbox,
 };
 
@@ -72,6 +72,32 @@ fn no_message_of_a_run_that_reported_success_is_lost_by_a_power_cut() {
             assert_eq!((checked.good, checked.count), (300, 0), "{case}: {:?}", checked.problems);
         }
     }
+}
+
+#[test]
+fn no_message_that_was_replaced_in_a_folder_on_another_disk_is_lost_by_a_power_cut() {
+    let Some(mut disk) = Disk::ext4(64 << 20) else { return };
+    // Given a Maildir of which one folder is a file system of its own,
+    let mounted = disk.path();
+    let root = mounted.parent().unwrap();
+    maildir_folder(root, 20);
+    maildir_folder(&mounted, 200);
+    let long = mounted.join("cur/7.host,S=17:2,S");
+    assert!(long.exists());
+    fs::write(long, "Subject: 7\n\n".to_owned() + &"body\n".repeat(300_000)).unwrap();
+    disk.sync();
+    let switch = disk.switch();
+    let beside = tempfile::tempdir().unwrap();
+    let output = beside.path().join("out");
+    let ran = running(root, &output, true).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let written = files(&mounted);
+    assert!(written.values().filter(|text| text.starts_with(b"X-Shout")).count() == 200);
+    // when the power of that disk is cut,
+    switch.cut(Reached::Names);
+    disk.power_on();
+    // then it has what was written.
+    assert!(files(&mounted) == written, "messages are lost");
 }
 
 #[test]
