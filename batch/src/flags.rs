@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeSet, ffi::OsStr, os::unix::ffi::OsStrExt};
 
+use crate::render::fields;
+
 /// What is known of a message besides its octets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
@@ -24,22 +26,18 @@ impl Flags {
     /// Those in the header of a message in an mbox: `Status`, `X-Status`, `X-Mozilla-Status`.
     pub fn of_header(header: &[u8]) -> Self {
         let mut flags = Self::default();
-        for line in header.split(|&octet| octet == b'\n') {
-            let Some(colon) = memchr::memchr(b':', line) else { continue };
-            let (name, value) = line.split_at(colon);
-            let value = value.get(1..).unwrap_or_default().trim_ascii();
-            // `Status: 5.1.1 (Relay access denied)` is of a delivery report.
-            let is_letters = value.len() <= 8 && value.iter().all(u8::is_ascii_alphabetic);
-            if name.eq_ignore_ascii_case(b"Status") && is_letters {
-                flags.take(value, &STATUS);
-                flags.old |= value.contains(&b'O');
-            } else if name.eq_ignore_ascii_case(b"X-Status") && is_letters {
-                flags.take(value, &X_STATUS);
-            } else if name.eq_ignore_ascii_case(b"X-Mozilla-Status") {
-                let bits = std::str::from_utf8(value).ok().and_then(|hex| u16::from_str_radix(hex, 16).ok());
-                let set = MOZILLA.iter().filter(|(bit, _)| bits.unwrap_or(0) & bit != 0);
-                flags.letters.extend(set.map(|(_, letter)| letter));
-                flags.old |= bits.is_some();
+        for word in fields(header).filter_map(Word::of) {
+            match word {
+                Word::Status(letters) => {
+                    flags.take(letters, &STATUS);
+                    flags.old |= letters.contains(&b'O');
+                }
+                Word::XStatus(letters) => flags.take(letters, &X_STATUS),
+                Word::Mozilla(bits) => {
+                    let set = MOZILLA.iter().filter(|(bit, _)| bits & bit != 0);
+                    flags.letters.extend(set.map(|(_, letter)| letter));
+                    flags.old = true;
+                }
             }
         }
         flags
@@ -71,14 +69,8 @@ impl Flags {
         if said.letters == letters && said.is_new() == self.is_new() {
             return None;
         }
-        let is_status = |line: &[u8]| {
-            let name = line.split(|&octet| octet == b':').next().unwrap_or_default();
-            name.eq_ignore_ascii_case(b"Status")
-                || name.eq_ignore_ascii_case(b"X-Status")
-                || name.eq_ignore_ascii_case(b"X-Mozilla-Status")
-        };
-        let lines = header.split_inclusive(|&octet| octet == b'\n');
-        let mut out: Vec<u8> = lines.filter(|line| !is_status(line)).flatten().copied().collect();
+        let others = fields(header).filter(|field| Word::of(field).is_none());
+        let mut out: Vec<u8> = others.flatten().copied().collect();
         let words = |known: &[(u8, u8)]| -> String {
             let set = known.iter().filter(|(_, letter)| letters.contains(letter));
             set.map(|(theirs, _)| char::from(*theirs)).collect()
@@ -90,6 +82,37 @@ impl Flags {
             }
         }
         Some(out)
+    }
+}
+
+/// What a field says of flags.
+enum Word<'a> {
+    Status(&'a [u8]),
+    XStatus(&'a [u8]),
+    Mozilla(u16),
+}
+
+impl<'a> Word<'a> {
+    /// Mail programs write these in one line. What is folded was written by somebody else: without its first line, its folds
+    /// would be the end of the field before.
+    fn of(field: &'a [u8]) -> Option<Self> {
+        if memchr::memchr(b'\n', field).is_some_and(|at| at + 1 < field.len()) {
+            return None;
+        }
+        let (name, value) = field.split_at(memchr::memchr(b':', field)?);
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        // `Status: 5.1.1 (Relay access denied)` is of a delivery report, and `Status: Resolved` of a list of tasks.
+        let is_letters = value.len() <= 8 && value.iter().all(u8::is_ascii_uppercase);
+        if name.eq_ignore_ascii_case(b"Status") {
+            is_letters.then_some(Self::Status(value))
+        } else if name.eq_ignore_ascii_case(b"X-Status") {
+            is_letters.then_some(Self::XStatus(value))
+        } else if name.eq_ignore_ascii_case(b"X-Mozilla-Status") {
+            let hex = std::str::from_utf8(value).ok()?;
+            u16::from_str_radix(hex, 16).ok().map(Self::Mozilla)
+        } else {
+            None
+        }
     }
 }
 
@@ -114,6 +137,9 @@ mod tests {
             ("Status: 5.1.1 (Relay access denied)\n", ":2,", true),
             ("X-Mozilla-Status: 0000\n", ":2,", false),
             ("Subject: Status: RO\n", ":2,", true),
+            ("Status: Resolved\n", ":2,", true),
+            ("Status: RO\n folded\n", ":2,", true),
+            ("A: 1\n Status: RO\n", ":2,", true),
         ] {
             let flags = Flags::of_header(header.as_bytes());
             assert_eq!((flags.info().as_str(), flags.is_new()), (info, is_new), "{header}");
@@ -131,6 +157,23 @@ mod tests {
             ("1.host", true, "A: 1\n", None),
             ("1.host", true, "Status: RO\nA: 1\n", Some("A: 1\n")),
             ("1.host:2,S", false, "X-Mozilla-Status: 0001\n", None),
+            // Without its first line a field's folds would be those of the one before.
+            (
+                "1.host:2,S",
+                false,
+                "From: Alice <alice@example.org>\nStatus: x\n , Mallory <m@evil.example>\nX-Status: Y\n\tz\n",
+                Some(
+                    "From: Alice <alice@example.org>\nStatus: x\n , Mallory <m@evil.example>\nX-Status: Y\n\tz\n\
+                     Status: RO\n",
+                ),
+            ),
+            // What is no mbox's stays.
+            (
+                "1.host:2,S",
+                false,
+                "Status: 5.1.1 (Relay access denied)\nStatus: O\nX-Mozilla-Status: none\n",
+                Some("Status: 5.1.1 (Relay access denied)\nX-Mozilla-Status: none\nStatus: RO\n"),
+            ),
         ] {
             let flags = Flags::of_name(OsStr::new(name), is_new);
             let changed = flags.in_header(header.as_bytes(), "\n");
