@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     archive::Kind,
-    maildir::{base, numbered_name, successor, successor_of_twin},
+    maildir::{base, is_successor, numbered_name},
     manifest::{Checked, Sum},
     mbox::file_for,
     tree::{file_of, numbered, twin_of},
@@ -75,10 +75,7 @@ impl Expected {
                     return below.parent() == Some(folder_of(file)) && is_named;
                 }
                 let is_named = match octets {
-                    Some(octets) if self.changed => {
-                        let made = [successor(whole, octets), successor_of_twin(whole, octets)];
-                        made.iter().any(|made| base(made) == base(new))
-                    }
+                    Some(octets) if self.changed => is_successor(new, whole, octets),
                     None if self.changed => true,
                     _ => old == base(new),
                 };

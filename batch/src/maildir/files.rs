@@ -133,6 +133,19 @@ pub(super) fn twins(beneath: &Beneath, folders: &[PathBuf]) -> Result<HashSet<u6
     Ok(twins)
 }
 
+/// Files whose names are those of successors, by [`number`], in order.
+pub(super) fn named_as_successors(beneath: &Beneath, folders: &[PathBuf]) -> Result<Vec<u64>, BatchError> {
+    let mut found = Vec::new();
+    for folder in folders {
+        for part in ["new", "cur"] {
+            let names = names(beneath, &folder.join(part))?.into_iter();
+            found.extend(names.filter(|name| predecessor(name).is_some()).map(|name| number(folder, &name)));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// A file as it is.
 pub(super) fn read(beneath: &Beneath, path: &Path) -> Result<(Summed, State), BatchError> {
     let failed = |source| BatchError::Read { origin: path.display().to_string(), source };

@@ -14,7 +14,9 @@ mod tree;
 
 pub use delivery::MaildirDelivery;
 pub(crate) use delivery::numbered_name;
-pub(crate) use name::{Predecessor, base, hash, info_number, predecessor, successor, successor_of_twin};
+#[cfg(test)]
+pub(crate) use name::successor;
+pub(crate) use name::{Predecessor, base, hash, info_number, is_successor, predecessor};
 pub use replace::MaildirReplacer;
 pub use sink::MaildirSink;
 pub use source::MaildirSource;

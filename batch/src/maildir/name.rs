@@ -36,8 +36,22 @@ pub(crate) fn successor(name: &OsStr, octets: &[u8]) -> OsString {
 
 /// The same where another file has its unique name: it also tells of which file by its flags.
 pub(crate) fn successor_of_twin(name: &OsStr, octets: &[u8]) -> OsString {
-    let marker = format!("T{:016x}{:08x}", hash(base(name).as_bytes()), info_number(name));
+    successor_numbered(name, info_number(name), octets)
+}
+
+/// The same with another number, for where a third one has that name.
+pub(super) fn successor_numbered(name: &OsStr, number: u32, octets: &[u8]) -> OsString {
+    let marker = format!("T{:016x}{number:08x}", hash(base(name).as_bytes()));
     marked(name, &marker, octets)
+}
+
+/// Whether a file may be called `new` when its message, which was in one called `old`, has become these octets.
+pub(crate) fn is_successor(new: &OsStr, old: &OsStr, octets: &[u8]) -> bool {
+    let made = match predecessor(new).and_then(|of| of.info) {
+        Some(number) => successor_numbered(old, number, octets),
+        None => successor(old, octets),
+    };
+    base(&made) == base(new)
 }
 
 fn marked(name: &OsStr, marker: &str, octets: &[u8]) -> OsString {

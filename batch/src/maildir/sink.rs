@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashSet,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{DirBuilder, File, Permissions},
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
@@ -15,8 +15,8 @@ use rustix::fs::OFlags;
 
 use super::{
     commit::{Batch, Pending},
-    files::{beneath, folders, twins},
-    name::{hash, number, successor, successor_of_twin},
+    files::{beneath, folders, named_as_successors, twins},
+    name::{hash, info_number, number, successor, successor_numbered},
     tree::Tree,
 };
 use crate::{
@@ -41,6 +41,9 @@ pub struct MaildirSink {
     batch: Batch,
     /// Files of the input that have their unique names with others.
     twins: HashSet<u64>,
+    /// Names in the input that a successor could get and may not have, in order, and those that this run gave.
+    named: Vec<u64>,
+    given: HashSet<u64>,
     /// What was added since somebody asked, below the root.
     added: Vec<PathBuf>,
 }
@@ -51,8 +54,7 @@ impl MaildirSink {
         place.clear()?;
         make_folders(place.partial(), &tree.folders)?;
         let batch = Batch::new(place.partial(), None)?;
-        let twins = twins(&beneath(input)?, &folders(input, &tree))?;
-        Ok(Self { place, input: input.to_owned(), tree, batch, twins, added: Vec::new() })
+        Self::of(place, input, tree, batch)
     }
 
     /// Goes on with a Maildir that an earlier run began.
@@ -64,8 +66,39 @@ impl MaildirSink {
         let folders = tree.folders.iter().map(PathBuf::as_path).chain(gone);
         let parts: Vec<PathBuf> = folders.flat_map(parts).collect();
         restore(place.partial(), batch.root(), parts.iter().map(PathBuf::as_path), done)?;
-        let twins = twins(&beneath(input)?, &self::folders(input, &tree))?;
-        Ok(Self { place, input: input.to_owned(), tree, batch, twins, added: Vec::new() })
+        Self::of(place, input, tree, batch)
+    }
+
+    fn of(place: Place, input: &Path, tree: Tree, batch: Batch) -> Result<Self, BatchError> {
+        let (given, folders) = (beneath(input)?, folders(input, &tree));
+        let (twins, named) = (twins(&given, &folders)?, named_as_successors(&given, &folders)?);
+        let input = input.to_owned();
+        Ok(Self { place, input, tree, batch, twins, named, given: HashSet::new(), added: Vec::new() })
+    }
+
+    /// What a message of a folder is called when it has become these octets. A message that stays may be called so already: an
+    /// earlier run in place may have been cut off, or a backup was put back beside what it had made.
+    fn successor(&mut self, folder: &Path, name: &OsStr, octets: &[u8]) -> OsString {
+        let is_twin = self.twins.contains(&number(folder, name));
+        let is_free = |new: &OsStr, given: &HashSet<u64>| {
+            let new = number(folder, new);
+            self.named.binary_search(&new).is_err() && !given.contains(&new)
+        };
+        let plain = successor(name, octets);
+        if !is_twin && is_free(&plain, &self.given) {
+            return plain;
+        }
+        let mut info = info_number(name);
+        let mut new = successor_numbered(name, info, octets);
+        // Of all numbers, most are free.
+        while !is_free(&new, &self.given) {
+            info = info.wrapping_add(1);
+            new = successor_numbered(name, info, octets);
+        }
+        if info != info_number(name) || !is_twin {
+            self.given.insert(number(folder, &new));
+        }
+        new
     }
 
     /// Writes a file into `tmp`, to be renamed into the folder where `origin` was.
@@ -82,12 +115,8 @@ impl MaildirSink {
         let part = below.parent().and_then(Path::file_name).ok_or_else(unexpected)?;
         let folder = below.parent().and_then(Path::parent).ok_or_else(unexpected)?;
         let folder = self.place.partial().join(folder);
-        let is_twin = origin
-            .parent()
-            .and_then(Path::parent)
-            .is_some_and(|folder| self.twins.contains(&number(folder, name)));
-        let successor = if is_twin { successor_of_twin } else { successor };
-        let name = octets.map_or_else(|| name.to_owned(), |octets| successor(name, octets));
+        let of = origin.parent().and_then(Path::parent).unwrap_or(&self.input).to_owned();
+        let name = octets.map_or_else(|| name.to_owned(), |octets| self.successor(&of, name, octets));
         let part = if part == OsStr::new("new") { "new" } else { "cur" };
         // A file in `new` and another in `cur` may have the same name.
         let in_tmp = hash(below.as_os_str().as_encoded_bytes());
