@@ -26,6 +26,8 @@ pub(crate) struct Incoming {
     len: u64,
     /// The From_ line and the header.
     head: Vec<u8>,
+    /// Whether all of the header is there.
+    is_whole: bool,
 }
 
 impl Incoming {
@@ -33,18 +35,16 @@ impl Incoming {
     pub(crate) fn open(large: Large, frame: Frame, len: u64) -> Result<Self, BatchError> {
         let Large { origin, attributes, octets, .. } = large;
         let mut input = BufReader::with_capacity(1 << 16, Tally::new(octets));
-        let mut head = Vec::new();
+        let (mut head, mut is_whole) = (Vec::new(), false);
         let (from_line, _) = around(frame);
-        while head.len() < 1 << 20 {
+        while !is_whole && head.len() < 1 << 20 {
             let before = head.len();
             let read = input.by_ref().take(1 << 16).read_until(b'\n', &mut head);
             let read = read.map_err(|source| BatchError::Read { origin: origin.to_string(), source })?;
             let line = head.get(before..).unwrap_or_default();
-            if read == 0 || before > from_line && (line == b"\n" || line == b"\r\n") {
-                break;
-            }
+            is_whole = read == 0 || before > from_line && (line == b"\n" || line == b"\r\n");
         }
-        Ok(Self { input, origin, attributes, frame, len, head })
+        Ok(Self { input, origin, attributes, frame, len, head, is_whole })
     }
 
     /// The From_ line, if there is one.
@@ -55,6 +55,11 @@ impl Incoming {
     /// The header, as it is stored.
     pub(crate) fn header(&self) -> &[u8] {
         self.head.get(around(self.frame).0..).unwrap_or_default()
+    }
+
+    /// Whether that is all of the header.
+    pub(crate) fn has_whole_header(&self) -> bool {
+        self.is_whole
     }
 
     /// How many octets the message has without what is around it.

@@ -5,6 +5,7 @@
 
 mod convert;
 mod lock;
+mod long;
 mod sink;
 mod source;
 mod survey;

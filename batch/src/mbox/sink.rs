@@ -3,18 +3,18 @@
 use std::{
     collections::BTreeSet,
     fs::{DirBuilder, File},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::OFlags;
 
-use super::{Variant, begins_header, converted, with_length};
+use super::{Variant, begins_header, converted, long::with_right_length};
 use crate::{
     beneath::Beneath,
     compress::{Compression, Durable, Encoder},
-    digest::{CopyError, Summed, Tally},
+    digest::Tally,
     done::Done,
     error::BatchError,
     form::{Form, NO_FIELD, around, lead, with_flags},
@@ -23,7 +23,7 @@ use crate::{
     output::{Copied, Place, copy_all, lock, new_file, parent},
     own,
     pipeline::{Mark, Outgoing, Sink},
-    render::{LineEnd, fields, is_content_length, split},
+    render::{LineEnd, fields, is_content_length},
     restore::{cut_file, restore},
     stored::{Frame, Large},
 };
@@ -219,8 +219,15 @@ impl MboxSink {
                 (before, after, header.into_owned())
             }
         };
-        let old_body = incoming.content_len().saturating_sub(incoming.header().len() as u64);
-        let needs_length = variant.has_lengths() || fields(&header).any(is_content_length);
+        // Of a long header, the rest stays as it is.
+        let [content, old_head, head] =
+            [incoming.content_len(), incoming.header().len() as u64, header.len() as u64];
+        let is_whole = incoming.has_whole_header();
+        let old_body = |all: u64| {
+            let old_header = if is_whole { old_head } else { (all + old_head).saturating_sub(head) };
+            content.saturating_sub(old_header)
+        };
+        let needs_length = variant.has_lengths() || !is_whole || fields(&header).any(is_content_length);
         let current = self.turn_to(&incoming.origin.file.clone())?;
         current.to.write_all(&std::mem::take(&mut current.missing)).map_err(failed)?;
         let mut to = Tally::new(&mut current.to);
@@ -280,23 +287,6 @@ fn spool(beside: &Path) -> io::Result<File> {
     let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     std::fs::remove_file(path)?;
     Ok(file)
-}
-
-fn with_right_length(mut spool: File, old_body: u64, must_have: bool, to: &mut dyn Write) -> io::Result<()> {
-    let len = spool.seek(SeekFrom::End(0))?;
-    spool.seek(SeekFrom::Start(0))?;
-    let mut head = Vec::new();
-    Read::take(&mut spool, 1 << 20).read_to_end(&mut head)?;
-    let (header, rest) = split(&head);
-    let body = len.saturating_sub(header.len() as u64);
-    let number = |length| usize::try_from(length).unwrap_or(usize::MAX);
-    let header =
-        with_length(header, number(old_body), number(body), must_have).unwrap_or_else(|| header.to_vec());
-    to.write_all(&header)?;
-    to.write_all(rest)?;
-    Summed::of_copy(&mut spool, to).map(|_| ()).map_err(|error| match error {
-        CopyError::Read(error) | CopyError::Write(error) => error,
-    })
 }
 
 /// Remembers how what was written ends.

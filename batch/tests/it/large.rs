@@ -9,12 +9,17 @@ use std::{
     process::Command,
 };
 
-use batch::digest::Summed;
+use batch::{
+    digest::Summed,
+    mbox::{Lengths, MadeBy},
+    run::{Options, Output},
+};
 use smime::testing::fixtures::data;
 
 use crate::{
     child::{Pace, in_place, peak},
     resume::resuming,
+    support::{Shout, options, run_with},
 };
 
 /// The limit in these tests.
@@ -210,5 +215,33 @@ fn an_archive_with_a_message_over_the_limit_ends_with_exit_code_1() {
         assert_eq!(ran.status.code(), Some(code), "{said}");
         assert_eq!(said.contains("larger than --max-message allows"), code == 1, "{said}");
         assert_eq!(fs::read(path(limit)).unwrap(), fs::read(path("in")).unwrap());
+    }
+}
+
+#[test]
+fn a_large_message_whose_header_is_long_has_a_length_in_an_mbox_that_needs_them() {
+    let mail = format!("\n\n{FROM_LINE}From: boss@example.org\nSubject: pay\n\ntext\n");
+    let fields = "X-A: a field that is the same as all the others\n".repeat(25_000);
+    for (header, lengths) in [
+        (format!("Subject: x\n{fields}"), 1),
+        // Of these the first would be believed, and the last is none.
+        (format!("Subject: x\nContent-Length: 1\n{fields}Content-Length: 1\nContent-Length: 1\n 2\n"), 2),
+        (format!("{fields}{}\nSubject: x\n", " y".repeat(100_000)), 1),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("in/cur")).unwrap();
+        fs::write(path("in/cur/1.host:2,S"), format!("{header}\ntext{mail}")).unwrap();
+        fs::write(path("in/cur/2.host:2,S"), format!("Subject: y\n\ntext{mail}")).unwrap();
+        let output = Output::Converted(path("out"), "mboxcl2".parse().unwrap());
+        let to = Options { output, max_message: 1 << 20, ..options(&[&path("in")], &path("out")) };
+        assert_eq!(run_with(&to, &Shout).unwrap().totals.failed(), 1, "it is too large");
+        let text = fs::read_to_string(path("out")).unwrap();
+        let length = format!("\nContent-Length: {}\n", format!("text{mail}").len());
+        assert_eq!(text.matches(&length).count(), lengths + 1);
+        let looks = Options { output: Output::None, ..options(&[&path("out")], &path("out")) };
+        let lengths = Some(Lengths::told(MadeBy::Writer));
+        let ran = run_with(&Options { max_message: 10 << 20, lengths, ..looks }, &Shout).unwrap();
+        assert_eq!((ran.totals.messages(), ran.totals.failed()), (2, 0), "text became mail");
     }
 }
