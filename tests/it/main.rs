@@ -47,6 +47,8 @@ mod load;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod outage;
+#[cfg(test)]
 mod outgoing;
 #[cfg(test)]
 mod promises;
