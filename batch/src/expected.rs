@@ -151,6 +151,16 @@ impl Input {
         folders.map(|folders| folders.len())
     }
 
+    /// Whether these several files may all be its mboxes. Where nobody knows that it was the only input, each folder of which
+    /// there are messages must have its own among them: else they are an mbox each of several inputs.
+    pub(crate) fn may_be_mboxes(&self, outputs: &[PathBuf], is_known: bool) -> bool {
+        let is_told = self.all.iter().all(|expected| !matches!(expected.spot, Spot::Untold));
+        let files: Option<BTreeSet<PathBuf>> =
+            self.all.iter().map(|expected| expected.mail_folder().map(file_for)).collect();
+        let has = |file: &PathBuf| outputs.iter().any(|output| output.ends_with(file));
+        !is_told || files.is_some_and(|files| is_known || files.iter().all(has))
+    }
+
     /// What of it must be in each of these mboxes, which folders of a Maildir became; and what in none of them. Without
     /// the root of the output that is the one above them all below which most folders with messages have their mbox.
     pub(crate) fn by_mbox(self, mboxes: &[PathBuf], root: Option<&Path>) -> (Vec<Self>, Self) {

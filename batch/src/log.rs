@@ -151,9 +151,10 @@ impl fmt::Display for Totals {
 
 impl Log {
     /// Begins the log of a run on these inputs. Without `showing` it is quiet.
-    pub(crate) fn new(report: Report, showing: Option<&Showing>, inputs: Vec<(PathBuf, Kind)>) -> Self {
+    pub(crate) fn new(mut report: Report, showing: Option<&Showing>, inputs: Vec<(PathBuf, Kind)>) -> Self {
         // Lines of the report on the same terminal are progress enough.
         let seen = showing.filter(|_| !report.is_on_terminal());
+        report.expect_inputs(inputs.len());
         let style = || terminal().map_or(Style::Lines, Style::Bar);
         let progress = Progress::new(seen.map(|showing| (showing.clone(), style())), inputs);
         Self {

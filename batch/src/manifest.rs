@@ -41,6 +41,8 @@ struct Line {
     previous: String,
     index: u64,
     archive: usize,
+    /// How many inputs the run had; not in the reports of earlier versions.
+    inputs: Option<usize>,
     source: Source,
     input: Sum,
     output: Option<Sum>,
@@ -165,12 +167,15 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
     // What the outputs must have, by the input that it comes from.
     let mut inputs: BTreeMap<usize, Input> = BTreeMap::new();
     let mut again: HashMap<Subject, usize> = HashMap::new();
+    // The last line is right: a run that goes on with another has one input.
+    let mut told = None;
     while let Some(line) = lines.next(&mut checked)? {
         let folder = line.again.as_deref().and_then(unescaped);
         if let Some(earlier) = folder.and_then(|folder| line.subject(Some(folder))) {
             *again.entry(earlier).or_default() += 1;
         }
         let spot = line.spot();
+        told = line.inputs;
         let Line { index, archive, input, output, kind, no_message: is_no_message, .. } = line;
         match output {
             Some(sum) => {
@@ -188,11 +193,8 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
     for input in inputs.values_mut() {
         input.forget(&outdated);
     }
-    // Of one input there may be several outputs: mboxes. An input without messages has no line.
-    let is_folder = |output: &PathBuf| matches!(Kind::of(output), Ok(Kind::Maildir | Kind::Tree));
-    let is_one =
-        inputs.keys().all(|archive| *archive == 1) && (outputs.len() == 1 || !outputs.iter().any(is_folder));
-    let given: Vec<&[PathBuf]> = if is_one { vec![outputs] } else { outputs.chunks(1).collect() };
+    let given: Vec<&[PathBuf]> =
+        if are_of_one(outputs, told, &inputs) { vec![outputs] } else { outputs.chunks(1).collect() };
     for (at, outputs) in given.into_iter().enumerate() {
         let input = inputs.remove(&(at + 1)).unwrap_or_default();
         hold(input, outputs, &mut checked)?;
@@ -201,6 +203,16 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
         input.in_order().missing(&mut checked);
     }
     Ok(checked)
+}
+
+/// Whether these outputs are all of one input: the mboxes that a Maildir's folders became. How many inputs there were a report of
+/// an earlier version does not tell, and one without messages has no line.
+fn are_of_one(outputs: &[PathBuf], told: Option<usize>, inputs: &BTreeMap<usize, Input>) -> bool {
+    outputs.len() > 1
+        && told.is_none_or(|told| told == 1)
+        && inputs.keys().all(|archive| *archive == 1)
+        && !outputs.iter().any(|output| output.is_dir())
+        && inputs.get(&1).is_some_and(|input| input.may_be_mboxes(outputs, told.is_some()))
 }
 
 /// Holds the outputs of one input against what they must have.

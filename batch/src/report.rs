@@ -179,6 +179,8 @@ pub struct Report {
     previous: String,
     /// Which of the inputs the messages are from, counted from 1.
     archive: usize,
+    /// How many inputs this run has; 0 where nobody said.
+    inputs: usize,
     /// What the paths in it begin with.
     root: PathBuf,
     /// What is written of it.
@@ -323,9 +325,15 @@ impl Report {
             line: Vec::new(),
             previous: String::new(),
             archive: 0,
+            inputs: 0,
             root: PathBuf::new(),
             kind: None,
         }
+    }
+
+    /// So many inputs will come.
+    pub(crate) fn expect_inputs(&mut self, inputs: usize) {
+        self.inputs = inputs;
     }
 
     /// Messages of another input come next, and become an output of this kind.
@@ -399,6 +407,9 @@ impl Report {
             }
             if let Some(kind) = self.kind.filter(|_| record.output.is_some()) {
                 write!(line, ",\"kind\":\"{}\"", kind.as_str())?;
+            }
+            if self.inputs > 0 {
+                write!(line, ",\"inputs\":{}", self.inputs)?;
             }
             write!(line, ",\"archive\":{},\"previous\":\"{}\"}}", self.archive, self.previous)?;
             self.previous = Summed::of(line).sha256;
