@@ -10,6 +10,7 @@ use crate::{
     maildir::Tree,
     mbox::{Shape, Splitter, Variant, begins_header, shape, start},
     own,
+    tree::is_named_message,
 };
 
 /// What an input is, or an output.
@@ -105,13 +106,16 @@ impl Kind {
                 origin: folder.display().to_string(),
                 source,
             })?;
+            if let Some(folder) = tree.in_doubt(path).map_err(failed)? {
+                let problem = "with a folder called cur or new it looks like a Maildir, and with .eml files elsewhere like a \
+                               tree of these: give that folder another name, or, if it is a Maildir, make the other \
+                               one of cur and new";
+                return Err(BatchError::Input { path: path.join(folder), problem });
+            }
             if !tree.folders.is_empty() {
                 return Ok(Self::Maildir);
             }
-            let is_tree = tree
-                .left_out
-                .iter()
-                .any(|file| file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("eml")));
+            let is_tree = tree.left_out.iter().any(|file| is_named_message(file));
             let none = "a folder, but not a Maildir, and without .eml files";
             return if is_tree { Ok(Self::Tree) } else { Err(problem(none)) };
         }

@@ -195,8 +195,9 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        fs::create_dir_all(path("mail/cur")).unwrap();
-        fs::create_dir_all(path("home")).unwrap();
+        for made in ["mail/cur", "mail/new", "home"] {
+            fs::create_dir_all(path(made)).unwrap();
+        }
         fs::write(path("mail/cur/1.host"), "Subject: x\n\nbody\n").unwrap();
         fs::write(path("mail/1.eml"), "Subject: x\n\nbody\n").unwrap();
         for (name, user) in [("home/mail", 0), ("home/deep", 4711)] {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{beneath::Beneath, seen};
+use crate::{beneath::Beneath, seen, tree::is_named_message};
 
 /// The folders of a Maildir, each with its `cur` and `new`; in Maildir++ or nested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,20 @@ impl Tree {
         tree.folders.sort();
         tree.left_out.sort();
         Ok(tree)
+    }
+
+    /// A folder that may as well be one of a tree of `.eml` files, of which there are some beside those folders: it has only one of
+    /// `cur` and `new`.
+    pub(crate) fn in_doubt(&self, root: &Path) -> io::Result<Option<&Path>> {
+        if !self.left_out.iter().any(|path| is_named_message(path)) {
+            return Ok(None);
+        }
+        let beneath = seen::beneath(root)?;
+        let has = |folder: &Path, part| {
+            beneath.metadata(&root.join(folder).join(part)).is_ok_and(|there| there.is_dir())
+        };
+        let is_whole = |folder: &PathBuf| has(folder, "cur") && has(folder, "new");
+        Ok(self.folders.iter().find(|folder| !is_whole(folder)).map(PathBuf::as_path))
     }
 }
 

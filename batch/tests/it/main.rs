@@ -28,6 +28,7 @@ mod manifest;
 mod mbox;
 mod memory;
 mod outage;
+mod outside;
 mod owner;
 mod places;
 mod powercut;
