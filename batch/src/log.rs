@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -310,13 +310,25 @@ impl Log {
         }
     }
 
-    /// Says which files of a Maildir are not mail and do not get into the output.
-    pub(crate) fn left_out(&self, root: &Path, paths: &[PathBuf]) {
+    /// Says which files beside the messages do not get into the output; first those that may have mail in them.
+    pub(crate) fn left_out(&self, root: &Path, paths: &[PathBuf], doubtful: &[PathBuf]) {
+        self.name(root, doubtful, &format!("left out, {DOUBTFUL}"));
+        let doubtful: HashSet<&PathBuf> = doubtful.iter().collect();
+        let others: Vec<PathBuf> = paths.iter().filter(|path| !doubtful.contains(path)).cloned().collect();
+        self.name(root, &others, "not mail, left out");
+    }
+
+    /// Says what in a Maildir that is replaced stays as it is, though it may be mail.
+    pub(crate) fn not_replaced(&self, root: &Path, doubtful: &[PathBuf]) {
+        self.name(root, doubtful, &format!("stays as it is, {DOUBTFUL}"));
+    }
+
+    fn name(&self, root: &Path, paths: &[PathBuf], what: &str) {
         for path in paths.iter().take(NAMED) {
-            self.say(&format!("{}: not mail, left out", root.join(path).display()));
+            self.say(&format!("{}: {what}", root.join(path).display()));
         }
         if paths.len() > NAMED {
-            self.say(&format!("{} more files are not mail and left out", paths.len() - NAMED));
+            self.say(&format!("{} more: {what}", paths.len() - NAMED));
         }
     }
 
@@ -423,6 +435,10 @@ impl fmt::Display for Rate {
         write!(f, "{:.0} messages/s, {octets}/s", self.messages as f64 / seconds)
     }
 }
+
+/// What is said of what lies beside the messages of a Maildir and may be mail.
+const DOUBTFUL: &str =
+    "though it may be mail or lead to some: only files in cur and new are read, and no link is followed";
 
 /// How many failures or files are named on the terminal.
 const NAMED: usize = 20;

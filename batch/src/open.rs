@@ -103,27 +103,39 @@ pub(crate) fn open(
             let tree = Tree::of(input).map_err(named)?;
             let source = MaildirSource::new(input, &tree, limit).map_err(failed)?;
             if place.as_ref().is_some_and(Place::is_over_input) {
+                log.not_replaced(input, &tree.doubtful);
                 let sink = match done {
                     Some(done) => MaildirReplacer::resume(input, &tree, done)?,
                     None => MaildirReplacer::create(input, &tree)?,
                 };
                 return Ok((Box::new(source.to_replace()), Some(Box::new(sink))));
             }
-            log.left_out(input, &tree.left_out);
-            let was_mbox = tree.kept.iter().any(|kept| kept == Path::new(PREAMBLE));
-            let source = match options.output.format() {
-                Some(Format::Mbox(_)) if was_mbox => source.begin_with(PREAMBLE),
-                _ => source,
-            };
+            let (begins, lost) = preambles(&tree, options.output.format());
+            log.left_out(input, &tree.left_out, &[&tree.doubtful[..], &lost].concat());
+            let source = if begins { source.begin_with(PREAMBLE) } else { source };
             let sink = place.map(|place| of_maildir(place, input, tree, options, done)).transpose()?;
             Ok((Box::new(source), sink))
         }
         Kind::Tree => {
             let listing = Listing::of(input).map_err(named)?;
             let source = TreeSource::new(input, &listing, limit).map_err(failed)?;
-            log.left_out(input, &listing.left_out);
+            log.left_out(input, &listing.left_out, &[]);
             let sink = place.map(|place| of_tree(place, input, &listing, options, done)).transpose()?;
             Ok((Box::new(source), sink))
+        }
+    }
+}
+
+/// Whether an output begins with what an mbox had before its first message, of a Maildir that was one; and such files that get into
+/// none. Where the root has no messages it becomes no mbox.
+fn preambles(tree: &Tree, format: Option<Format>) -> (bool, Vec<PathBuf>) {
+    let of_root = |kept: &Path| kept == Path::new(PREAMBLE) && tree.folders.contains(&PathBuf::new());
+    let all = || tree.kept.iter().filter(|kept| kept.ends_with(PREAMBLE));
+    match format {
+        None | Some(Format::Maildir) => (false, Vec::new()),
+        Some(Format::Eml) => (false, all().cloned().collect()),
+        Some(Format::Mbox(_)) => {
+            (all().any(|kept| of_root(kept)), all().filter(|kept| !of_root(kept)).cloned().collect())
         }
     }
 }

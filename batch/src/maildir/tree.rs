@@ -16,6 +16,8 @@ pub struct Tree {
     pub kept: Vec<PathBuf>,
     /// What is not copied: indexes that a server makes anew, quota sums, links, unknown files.
     pub left_out: Vec<PathBuf>,
+    /// What of that may have mail in it, or lead to some: links, what is neither a file nor a folder, `.eml` files.
+    pub doubtful: Vec<PathBuf>,
 }
 
 impl Tree {
@@ -57,12 +59,16 @@ impl Tree {
                 } else if is_kept(&name) && kind.is_file() {
                     tree.kept.push(below);
                 } else {
+                    if !kind.is_file() || is_named_message(&below) {
+                        tree.doubtful.push(below.clone());
+                    }
                     tree.left_out.push(below);
                 }
             }
         }
         tree.folders.sort();
         tree.left_out.sort();
+        tree.doubtful.sort();
         Ok(tree)
     }
 

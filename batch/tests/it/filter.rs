@@ -13,7 +13,7 @@ use smime::testing::fixtures::data;
 const MAIL: &[u8] = b"From: alice@example.org\r\nSubject: x\r\nMIME-Version: 1.0\r\n\r\nHello\r\n";
 
 /// A folder with a configuration without tokens, and certificates.
-fn desk() -> tempfile::TempDir {
+pub(crate) fn desk() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("root.pem"), data("root.pem")).unwrap();
@@ -33,7 +33,7 @@ fn desk() -> tempfile::TempDir {
     folder
 }
 
-fn filter(folder: &Path, line: &str, input: &[u8], stdout: Option<File>) -> Output {
+pub(crate) fn filter(folder: &Path, line: &str, input: &[u8], stdout: Option<File>) -> Output {
     let (config, arguments) = line.split_once(' ').unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_hsmime-batch"))
         .arg("--config")

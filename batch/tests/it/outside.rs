@@ -1,14 +1,16 @@
 //! What lies in a Maildir outside of `cur` and `new`, and may be mail.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use batch::{
+    manifest::check,
     run::{Options, Output},
     task::Identity,
 };
 
 use crate::{
-    resume::files,
+    filter::{desk, filter},
+    resume::{files, maildir_folder},
     support::{options, run_with},
 };
 
@@ -18,6 +20,33 @@ fn put(root: &Path, paths: &[&str]) {
         let path = root.join(below);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("Subject: {below}\n\nx\n")).unwrap();
+    }
+}
+
+#[test]
+fn what_may_be_mail_and_is_neither_copied_nor_replaced_is_named() {
+    for way in ["--in-place", "--output new"] {
+        let folder = desk();
+        let path = |name: &str| folder.path().join(name);
+        maildir_folder(&path("mail"), 1);
+        maildir_folder(&path("disk/archive"), 1);
+        put(&path("mail"), &["kept.eml", "dovecot.index.log", "subscriptions"]);
+        // As somebody does who moves a folder to another disk.
+        symlink("../disk/archive", path("mail/.Archive")).unwrap();
+        let before = files(&path("disk"));
+        let line = format!("plain encrypt mail --quiet {way} --to-certificate bob.pem");
+        let ended = filter(folder.path(), &line, b"", None);
+        let words = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{words}");
+        for name in ["mail/.Archive", "mail/kept.eml"] {
+            let named =
+                words.lines().filter(|line| line.starts_with(&format!("hsmime-batch: {name}: "))).count();
+            assert_eq!(named, 1, "{way}: {name}: {words}");
+        }
+        assert!(words.contains("though it may be mail or lead to some"), "{way}: {words}");
+        assert_eq!(words.contains("dovecot.index.log: not mail, left out"), way != "--in-place", "{words}");
+        assert!(!words.contains("subscriptions"), "{words}");
+        assert_eq!(files(&path("disk")), before, "{way}");
     }
 }
 
@@ -52,5 +81,40 @@ fn a_tree_of_files_with_a_folder_called_new_or_cur_is_not_taken_for_a_maildir() 
             assert_eq!(files(&input), before);
             assert!(!output.exists());
         }
+    }
+}
+
+#[test]
+fn what_an_mbox_had_before_its_first_message_is_in_no_mbox_where_the_root_has_no_messages() {
+    let folder = desk();
+    let path = |name: &str| folder.path().join(name);
+    maildir_folder(&path("mail/.a"), 1);
+    maildir_folder(&path("mail/.b"), 1);
+    for name in ["mail/mbox-preamble", "mail/.b/mbox-preamble"] {
+        fs::write(path(name), "junk\n\n").unwrap();
+    }
+    for (format, root_has_messages, named) in [
+        ("mbox", false, ["mail/mbox-preamble: ", "mail/.b/mbox-preamble: "].as_slice()),
+        ("eml", false, &["mail/mbox-preamble: ", "mail/.b/mbox-preamble: "]),
+        ("maildir", false, &[]),
+        ("mbox", true, &["mail/.b/mbox-preamble: "]),
+    ] {
+        if root_has_messages {
+            maildir_folder(&path("mail"), 1);
+        }
+        let (output, report) = (format!("{format}-{root_has_messages}"), path(&format!("{format}.report")));
+        let _ = fs::remove_file(&report);
+        let line = format!("plain verify mail -o {output} --format {format} --report {}", report.display());
+        let ended = filter(folder.path(), &line, b"", None);
+        let words = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{words}");
+        let told: Vec<&str> = words.lines().filter(|line| line.contains("mbox-preamble: left out")).collect();
+        assert!(
+            told.len() == named.len() && named.iter().all(|name| words.contains(name)),
+            "{format}: {words}"
+        );
+        let checked = check(&report, &[path(&output)]).unwrap();
+        assert_eq!(checked.problems, Vec::<String>::new(), "{format}");
+        assert!(checked.good >= 2, "{format}");
     }
 }
