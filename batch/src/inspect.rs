@@ -298,15 +298,15 @@ fn recipient_names(recipient: &Recipient) -> Vec<RecipientName> {
     match recipient {
         Recipient::KeyTransport(transport) => {
             let operation = match transport.algorithm() {
-                Ok(KeyEncryptionAlgorithm::RsaPkcs1) => "RSA-PKCS1",
-                Ok(KeyEncryptionAlgorithm::RsaOaep { .. }) => "RSA-OAEP",
+                Ok(KeyEncryptionAlgorithm::RsaPkcs1) => RSA_PKCS1,
+                Ok(KeyEncryptionAlgorithm::RsaOaep { .. }) => RSA_OAEP,
                 _ => "unknown",
             };
             vec![RecipientName { key: key_name(transport.identifier()), operation }]
         }
         Recipient::KeyAgreement(agreement) => agreement
             .identifiers()
-            .map(|name| RecipientName { key: key_name(name), operation: "ECDH" })
+            .map(|name| RecipientName { key: key_name(name), operation: ECDH })
             .collect(),
         Recipient::Other(kind) => {
             vec![RecipientName { key: KeyName::Other { kind }, operation: "none" }]
@@ -351,6 +351,11 @@ fn signature_algorithm(info: &SignerInfo) -> String {
         _ => format!("unknown {}", info.signature_algorithm.oid),
     }
 }
+
+/// What a key must do to open something.
+pub(crate) const RSA_PKCS1: &str = "RSA-PKCS1";
+pub(crate) const RSA_OAEP: &str = "RSA-OAEP";
+pub(crate) const ECDH: &str = "ECDH";
 
 const ENVELOPED: &str = "enveloped-data";
 const UNREADABLE: &str = "unreadable";

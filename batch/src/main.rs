@@ -83,7 +83,7 @@ fn work() -> ExitCode {
     }
     let mut said = Said::default();
     let done = start(&cli, &mut said);
-    let Said { problems, advice } = said;
+    let Said { problems, advice, .. } = said;
     match &done {
         // Of one message that is well there is nothing to be said.
         Ok(totals) if cli.command.is_filter() && totals.failed() == 0 => {}
@@ -150,6 +150,8 @@ struct Said {
     problems: Vec<String>,
     /// What to do after it had to stop.
     advice: Option<String>,
+    /// How many messages failed.
+    failed: u64,
 }
 
 /// Runs.
@@ -218,16 +220,16 @@ fn start(cli: &Cli, said: &mut Said) -> Result<Totals> {
         Some((address, report)) => Some((report, sealing::signer(&agent, &pool, address, report, clock())?)),
         None => None,
     };
-    let done = run_task(&options, work.report.as_deref(), work.resume, task, &mut said.advice);
-    let problems = &mut said.problems;
+    let done = run_task(&options, work.report.as_deref(), work.resume, task, said);
     let signed = match (sealer, &done) {
         (Some((report, sealer)), Ok(_)) => sealing::sign(report, sealer, clock()),
         _ => Ok(()),
     };
     // What a scan has found is worth telling also where it was stopped.
     if let Some(scan) = scan.as_ref().filter(|scan| done.is_ok() || scan.found().messages > 0) {
-        summarise(scan, &pool, cli.command.uses_keys());
+        summarise(scan, said.failed, &pool, cli.command.uses_keys());
     }
+    let problems = &mut said.problems;
     pool.close();
     match signed {
         Err(error) if cli.command.is_filter() => return Err(error),
@@ -354,7 +356,7 @@ fn run_task(
     report: Option<&Path>,
     resume: bool,
     task: &dyn Task,
-    advice: &mut Option<String>,
+    said: &mut Said,
 ) -> Result<Totals> {
     let stop = stop::flag().context("signals cannot be received")?;
     let to_stdout = Path::new("-");
@@ -368,11 +370,13 @@ fn run_task(
         None if options.output == Output::Stdout || io::stdout().is_terminal() => Report::none(),
         None => Report::stdout(),
     };
-    run::run(options, task, report, &stop).map_err(|stopped| {
+    let done = run::run(options, task, report, &stop);
+    said.failed = done.as_ref().map_or_else(|stopped| stopped.totals.failed(), Totals::failed);
+    done.map_err(|stopped| {
         if stopped.totals.messages() > 0 && options.showing.is_some() {
             tell(&format!("\n{}", stopped.totals));
         }
-        *advice = match (stopped.partial, stopped.resumable, options.inputs.as_slice()) {
+        said.advice = match (stopped.partial, stopped.resumable, options.inputs.as_slice()) {
             (Some(partial), true, _) => {
                 Some(format!("there is no output yet, and {} is incomplete: go on with --resume", partial.display()))
             }

@@ -14,7 +14,7 @@ use smime::Certificate;
 
 use crate::{
     error::BatchError,
-    inspect::{Contents, KeyName, Layer},
+    inspect::{Contents, ECDH, KeyName, Layer, RSA_OAEP, RSA_PKCS1},
     instant,
     keys::{self, KeyText, MAX_SEEN, Wanted},
     task::{Done, Failed, Task, Work},
@@ -44,6 +44,9 @@ pub struct Found {
     pub closed: u64,
     /// The keys that something is encrypted to.
     pub keys: BTreeMap<KeyName, KeyUse>,
+    /// How many operations of each kind it takes to open all that can be, by the place of our certificate whose key is asked: of
+    /// those that a ciphertext is for the first.
+    pub asked: BTreeMap<(usize, &'static str), u64>,
     /// How many messages of each year have each algorithm; 0 is for those without a date.
     pub algorithms: BTreeMap<(u64, String), u64>,
     /// How many would be lost without each of the keys that were asked about.
@@ -135,6 +138,12 @@ impl Scan {
         let mut seen: Vec<&KeyName> = Vec::new();
         let mut alone: Vec<&KeyName> = Vec::new();
         for layer in encrypted {
+            let ours = layer.recipients.iter();
+            let ours = ours.filter(|of| OPENING.contains(&of.operation));
+            let ours = ours.filter_map(|of| Some((*self.names.get(&of.key)?, of.operation)));
+            if let Some(asked) = ours.min() {
+                *found.asked.entry(asked).or_default() += 1;
+            }
             for recipient in &layer.recipients {
                 // Whoever writes names of keys at random shall not fill the memory.
                 if found.keys.len() >= MAX_SEEN && !found.keys.contains_key(&recipient.key) {
@@ -184,10 +193,61 @@ pub struct Summary<'a> {
     pub ours: &'a [Certificate],
     /// For each of them whether a token has its key, where one was asked.
     pub on_tokens: Option<&'a [bool]>,
-    /// How many operations with a private key the tokens do in a second, where that was measured.
-    pub rate: Option<f64>,
+    /// What it takes to open all that can be, where that was measured.
+    pub effort: Option<&'a Effort>,
+    /// How many messages could not be looked into: nothing is counted of them.
+    pub unseen: u64,
     /// How many messages would be lost without each key that was asked about.
     pub lost: &'a [(KeyName, u64)],
+}
+
+/// What the tokens have to do to open all that can be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effort {
+    /// What was measured.
+    pub measured: Vec<Measured>,
+    /// How many operations are needed of which nobody knows how long they take.
+    pub unknown: u64,
+}
+
+/// Operations of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// With what keys.
+    pub kind: String,
+    /// How many are needed.
+    pub operations: u64,
+    /// How many the tokens do in a second; more than none.
+    pub rate: f64,
+}
+
+impl fmt::Display for Effort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let seconds: f64 = self.measured.iter().map(|of| of.operations as f64 / of.rate).sum();
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        let time = match time.as_secs() {
+            seconds @ 0..120 => format!("{} s", seconds.max(1)),
+            seconds @ 120..7_200 => format!("{} min", seconds / 60),
+            _ => format!("{:.1} h", time.as_secs_f64() / 3_600.0),
+        };
+        let kinds = self.measured.iter().map(|Measured { kind, operations, rate }| {
+            let digits = usize::from(*rate < 10.0);
+            format!("{operations} x {kind} at {rate:.digits$}/s")
+        });
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        if !self.measured.is_empty() {
+            writeln!(f, "about {time} to open all that can be: {kinds}, as just measured")?;
+        }
+        if self.unknown > 0 {
+            writeln!(
+                f,
+                "{} x a key that did not work when it was measured, so nobody knows how long that takes",
+                self.unknown
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Summary<'_> {
@@ -198,6 +258,13 @@ impl fmt::Display for Summary<'_> {
             "{}, {encrypted} encrypted, {closed} not to any key of ours",
             words::messages(*messages)
         )?;
+        if self.unseen > 0 {
+            writeln!(
+                f,
+                "{} more could not be looked into, too large or unreadable: the keys that they need are not counted here",
+                self.unseen
+            )?;
+        }
         if !keys.is_empty() {
             writeln!(f, "\n{:>9} {:>9}  key", "messages", "lost with")?;
         }
@@ -216,19 +283,8 @@ impl fmt::Display for Summary<'_> {
         for (name, count) in self.lost {
             writeln!(f, "\n{count} of {messages} messages would be lost without {name}")?;
         }
-        if let Some(rate) = self.rate.filter(|rate| *rate > 0.0) {
-            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-            let seconds = (encrypted - closed.min(encrypted)) as f64 / rate;
-            let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-            let time = match time.as_secs() {
-                seconds @ 0..120 => format!("{} s", seconds.max(1)),
-                seconds @ 120..7_200 => format!("{} min", seconds / 60),
-                _ => format!("{:.1} h", time.as_secs_f64() / 3_600.0),
-            };
-            writeln!(
-                f,
-                "\nabout {time} to open all that can be, at {rate:.0} operations/s as just measured"
-            )?;
+        if let Some(effort) = self.effort.filter(|effort| **effort != Effort::default()) {
+            write!(f, "\n{effort}")?;
         }
         if !algorithms.is_empty() {
             writeln!(f, "\n{:>6} {:>9}  algorithm", "year", "messages")?;
@@ -254,5 +310,8 @@ impl Summary<'_> {
         }
     }
 }
+
+/// What opens something, of what may be asked of a key.
+const OPENING: [&str; 3] = [RSA_PKCS1, RSA_OAEP, ECDH];
 
 const MAX_ROWS: usize = 100;

@@ -6,7 +6,7 @@ use agent::{Identities, Identity, settings::Logins};
 use batch::{
     inspect::KeyName,
     run::{Options, Output},
-    scan::{Scan, Summary},
+    scan::{Effort, Measured, Scan, Summary},
 };
 use flate2::{Compression, write::GzEncoder};
 use smime::{
@@ -27,13 +27,18 @@ fn identities(people: &[&str]) -> Identities {
 }
 
 /// A message of 2014 encrypted to these people.
-fn sealed_to(people: &[&str]) -> String {
+pub(crate) fn sealed_to(people: &[&str]) -> String {
+    sealed(b"Content-Type: text/plain\n\nsecret\n", people)
+}
+
+/// A message of 2014 with this encrypted to these people.
+pub(crate) fn sealed(content: &[u8], people: &[&str]) -> String {
     let certificates: Vec<_> = people.iter().map(|name| certificate(name)).collect();
     let to: Vec<_> = certificates
         .iter()
         .map(|certificate| Correspondent { certificate, capabilities: None, profile: &Profile::STANDARD })
         .collect();
-    let message = Message::from_stored(b"Content-Type: text/plain\n\nsecret\n");
+    let message = Message::from_stored(content);
     let canonical = Canonical::from_entity(&message.entity()).unwrap();
     let sealed = seal(&canonical, &plan(&to).unwrap()).unwrap();
     let body = String::from_utf8(sealed.body).unwrap().replace("\r\n", "\n");
@@ -78,6 +83,8 @@ fn keys_operations_and_what_would_be_lost_are_counted() {
     assert_eq!((of("bob").messages, of("bob").alone, of("bob").ours), (3, 2, Some(0)));
     assert_eq!((of("encrypt-only").messages, of("encrypt-only").alone), (1, 0));
     assert_eq!(of("bob").operations.get("RSA-PKCS1"), Some(&3));
+    // Of what both open, one is asked.
+    assert_eq!(found.asked, [((0, "RSA-PKCS1"), 3)].into());
     let foreign = found.keys.values().find(|key| key.ours.is_none()).unwrap();
     assert_eq!((foreign.operations.get("ECDH"), foreign.alone), (Some(&1), 1));
     let years: Vec<u64> = found.algorithms.keys().map(|(year, _)| *year).collect();
@@ -90,16 +97,42 @@ fn keys_operations_and_what_would_be_lost_are_counted() {
 
     let (ours, lost) = (task.ours(), task.lost());
     let on_tokens = Some(&[true, false, true][..]);
-    let text = Summary { found: &found, ours, on_tokens, rate: Some(0.5), lost: &lost }.to_string();
+    let measured = |kind: &str, operations, rate| Measured { kind: kind.into(), operations, rate };
+    let measured = vec![measured("RSA 2048", 360, 0.5), measured("ECDH P256", 5000, 250.0)];
+    let effort = Effort { measured, unknown: 7 };
+    let summary = Summary { found: &found, ours, on_tokens, effort: Some(&effort), unseen: 2, lost: &lost };
+    let text = summary.to_string();
     for expected in [
         "5 messages, 4 encrypted, 1 not to any",
         "on a token",
         "MISSING on every token",
+        "\nabout 12 min to open all that can be: 360 x RSA 2048 at 0.5/s, 5000 x ECDH P256 at 250/s,",
+        "\n7 x a key that did not work",
+        "\n2 more could not be looked into",
         "not configured here",
         &format!("2 of 5 messages would be lost without {serial} of "),
         "2014",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn a_scan_says_how_many_messages_it_could_not_look_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let (small, bob) = (sealed_to(&["bob"]), certificate("bob").serial_hex());
+    let large = small.replacen("MIME-Version", &format!("X-Large: {}\nMIME-Version", "x".repeat(5_000)), 1);
+    for (messages, code, unseen) in [
+        ([&small, &small, &small], 0, None),
+        ([&small, &large, &large], 1, Some("2 more could not be looked into")),
+    ] {
+        let mbox = messages.map(|message| format!("From - \n{message}\n"));
+        fs::write(folder.path().join("in"), mbox.concat()).unwrap();
+        let arguments = format!("scan in --max-message 4000 --lost {bob} --report -");
+        let (ended, said) = program(folder.path(), &arguments);
+        assert_eq!(ended, Some(code), "{said}");
+        assert_eq!(said.contains("could not be looked into"), unseen.is_some(), "{said}");
+        assert!(unseen.is_none_or(|unseen| said.contains(unseen)), "{said}");
     }
 }
 
