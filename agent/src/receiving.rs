@@ -6,7 +6,7 @@ mod opening;
 use std::{borrow::Cow, time::SystemTime};
 
 use smime::{
-    MailAddress, Room,
+    Certificate, MailAddress, Room,
     cms::OpenError,
     key::KeyError,
     message::{
@@ -57,6 +57,8 @@ pub struct Received {
     pub opening: Opening,
     /// The names of the ciphers that were opened, from outside in.
     pub ciphers: Vec<&'static str>,
+    /// By whose keys, from outside in; with the ciphers.
+    pub keys: Vec<Certificate>,
     /// What its signature is worth: the outer one, or the one inside if it was opened. An outer signature
     /// around what was opened is among its layers.
     pub verdict: Verdict,
@@ -130,6 +132,7 @@ impl<'i> ReceivingAgent<'i> {
             opening: Opening::NotEncrypted,
             around: Vec::new(),
             ciphers: Vec::new(),
+            keys: Vec::new(),
             is_loose: false,
             stays_inside: false,
         };
@@ -188,6 +191,8 @@ struct Work<'i> {
     around: Vec<Verdict>,
     /// The ciphers' names.
     ciphers: Vec<&'static str>,
+    /// Whose keys opened them.
+    keys: Vec<Certificate>,
     /// Whether something was beside what is signed, or encrypted once more, below a cipher that lets anybody put it there.
     is_loose: bool,
     /// Whether a ciphertext inside what was opened stays closed.
@@ -264,7 +269,7 @@ impl<'i> Work<'i> {
     /// Opens a layer by the answers of its keys. False if it stays closed.
     fn open_layer(&mut self, message: &Message, layer: Layer<'i>) -> Result<bool, KeyError> {
         let (opened, ciphertext) = layer.open(&mut self.group)?;
-        let Opened { octets, cipher, .. } = match opened {
+        let Opened { octets, cipher, certificate, .. } = match opened {
             Ok(Opened { octets, is_noise: true, .. }) => {
                 self.waste(message, octets);
                 self.stays(Opening::Failed(OpenError::Undecryptable.to_string()));
@@ -298,6 +303,7 @@ impl<'i> Work<'i> {
             protection = protection.max(before);
         }
         self.ciphers.push(cipher.name());
+        self.keys.push(certificate);
         self.opening = Opening::Opened { cipher: cipher.name(), protection };
         self.content = Some(octets);
         Ok(true)
@@ -332,7 +338,8 @@ impl<'i> Work<'i> {
         let outer = message.entity();
         let placed = self.content.take().map(|opened| placed(&outer, opened, self.whole, self.fit));
         let Self { agent, group, at, sender, mut budget, whole: room, opening, around, .. } = self;
-        let (mut ciphers, is_loose, stays_inside) = (self.ciphers, self.is_loose, self.stays_inside);
+        let (mut ciphers, mut keys) = (self.ciphers, self.keys);
+        let (is_loose, stays_inside) = (self.is_loose, self.stays_inside);
         let closed = || Cow::Borrowed(outer.octets());
         let (content, opening, edits) = match placed {
             None => (closed(), opening, Edits::default()),
@@ -363,10 +370,11 @@ impl<'i> Work<'i> {
             Some(content)
         } else {
             ciphers.clear();
+            keys.clear();
             None
         };
         Whole {
-            received: Received { opening, ciphers, verdict, signers, edits },
+            received: Received { opening, ciphers, keys, verdict, signers, edits },
             content,
             left: group.left(),
         }

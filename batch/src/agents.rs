@@ -110,10 +110,9 @@ impl Task for Decrypt<'_> {
     }
 
     fn begin<'t>(&'t self, work: &Work<'_>) -> Working<'t> {
-        let key = self.key_of(work);
         let receiving = self.agent.receiving();
         let received = receiving.receive_in_turns(work.message, Entitled::Owner, (self.clock)());
-        received.map(move |message, received| self.opened(message, received, key), work.message)
+        received.map(move |message, received| self.opened(message, received), work.message)
     }
 
     fn opens(&self) -> bool {
@@ -122,12 +121,7 @@ impl Task for Decrypt<'_> {
 }
 
 impl Decrypt<'_> {
-    fn opened(
-        &self,
-        message: &Message,
-        received: Result<Received, AgentError>,
-        key: Option<String>,
-    ) -> Result<Done, Failed> {
+    fn opened(&self, message: &Message, received: Result<Received, AgentError>) -> Result<Done, Failed> {
         let received = received.map_err(|error| failed_agent(&error))?;
         let unopened = |fault, reason: String| Err(Failed::new(fault, reason));
         match received.opening {
@@ -139,11 +133,13 @@ impl Decrypt<'_> {
                         Agent::without_signatures(&opened).unwrap_or(opened).into()
                     }
                 };
+                let keys: Vec<String> = received.keys.iter().map(ToString::to_string).collect();
                 Ok(Done {
                     message: Some(opened),
                     verdict: Some(word(&received.verdict)),
                     signers: signers(&received.verdict),
-                    key,
+                    // Of ciphertext inside ciphertext all are told, from outside in.
+                    key: (!keys.is_empty()).then(|| keys.join(" and then ")),
                     reason: Some(format!("{cipher}; {}", received.verdict.reason())),
                     ..Done::unchanged("opened")
                 })
@@ -158,17 +154,6 @@ impl Decrypt<'_> {
             Opening::NotEntitled => unopened(Fault::Operator, "no key here is among its recipients".into()),
             Opening::Failed(reason) => unopened(Fault::Message, reason),
         }
-    }
-
-    /// The first identity that the message is encrypted to, which is the one that is asked.
-    fn key_of(&self, work: &Work<'_>) -> Option<String> {
-        let layer = work.contents.layers.iter().find(|layer| !layer.recipients.is_empty())?;
-        let mut identities = self.agent.identities().iter();
-        let named = identities.find(|identity| {
-            let names = crate::inspect::KeyName::of_certificate(identity.certificate());
-            layer.recipients.iter().any(|recipient| names.contains(&recipient.key))
-        });
-        named.map(|identity| identity.certificate().to_string())
     }
 }
 

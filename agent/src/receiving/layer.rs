@@ -5,7 +5,7 @@
 //! key, each time it is named, and the content is for those alone whose key gives the content-encryption key that it was opened with.
 
 use smime::{
-    MailAddress,
+    Certificate, MailAddress,
     algorithm::ContentEncryptionAlgorithm,
     cms::{EncryptedKey, EnvelopedData, Object, OpenError, Unlocked},
     key::KeyError,
@@ -130,6 +130,8 @@ enum State {
 pub(super) struct Opened {
     pub(super) octets: Vec<u8>,
     pub(super) cipher: ContentEncryptionAlgorithm,
+    /// Whose key gave the one that it was opened with.
+    pub(super) certificate: Certificate,
     /// Whether nobody has the key that it was opened with: then it is noise, of which nothing may be kept.
     pub(super) is_noise: bool,
 }
@@ -265,6 +267,8 @@ fn open(
     owners: &[Owner],
     group: &mut Group<'_>,
 ) -> Result<Result<Opened, String>, KeyError> {
+    let certificates: Vec<&Certificate> =
+        keys.iter().map(|(named, _)| named.identity.certificate()).collect();
     let keys = content_keys(enveloped, keys, twins)?;
     let undecryptable = || OpenError::Undecryptable.to_string();
     let Some(first) = owners.first() else { return Ok(Err(undecryptable())) };
@@ -284,7 +288,8 @@ fn open(
     let mut tried: Vec<&Unlocked> = Vec::new();
     let mut why = None;
     let mut noise = None;
-    for key in first.keys.iter().filter_map(|place| keys.get(*place)) {
+    let firsts = first.keys.iter().filter_map(|place| Some((keys.get(*place)?, *certificates.get(*place)?)));
+    for (key, certificate) in firsts {
         let key = match key {
             Ok(key) => key,
             Err(error) => {
@@ -297,9 +302,10 @@ fn open(
         }
         tried.push(key);
         let content = enveloped.open_by(&key.key);
+        let certificate = certificate.clone();
         match content.and_then(|octets| Ok((as_entity(octets), enveloped.algorithm()?))) {
             Ok((octets, cipher)) if key.is_decoy => {
-                noise.get_or_insert(Opened { octets, cipher, is_noise: true });
+                noise.get_or_insert(Opened { octets, cipher, certificate, is_noise: true });
             }
             Ok((octets, cipher)) => {
                 let is_his =
@@ -307,7 +313,7 @@ fn open(
                 // Where one of those who stay has no right to it, it is as good as noise for all of them.
                 let is_noise = !staying().all(|owner| owner.keys.iter().any(is_his));
                 group.may_part = may_part && cipher.is_authenticated();
-                return Ok(Ok(Opened { octets, cipher, is_noise }));
+                return Ok(Ok(Opened { octets, cipher, certificate, is_noise }));
             }
             Err(error) => {
                 why.get_or_insert_with(|| error.to_string());

@@ -19,7 +19,10 @@ use smime::{
     testing::fixtures::{self, certificate, data, key, now},
 };
 
-use crate::support::{Ran, run_on};
+use crate::{
+    scan::{sealed, sealed_to},
+    support::{Ran, run_on},
+};
 
 /// An agent with the keys of these people.
 fn agent(people: &[&str]) -> Agent {
@@ -141,6 +144,29 @@ fn what_is_encrypted_to_us_is_opened_and_what_is_not_is_copied_and_named() {
     assert_eq!(column(&ran, "/action"), [Some("failed"), Some("kept"), Some("failed"), Some("failed")]);
     assert_eq!(column(&ran, "/error/fault"), [Some("operator"), None, Some("message"), Some("operator")]);
     assert_eq!(kept, mbox);
+}
+
+#[test]
+fn each_key_that_opened_a_message_is_in_the_report_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, both) = (sealed_to(&[NEW]), sealed_to(&[NEW, "bob"]));
+    let nested = sealed(one.as_bytes(), &["bob"]);
+    let [bob, new] = ["bob", NEW].map(|name| certificate(name).to_string());
+    let twice = format!("{bob} and then {new}");
+    for (people, mail, action, key) in [
+        (["bob", NEW], &one, "opened", Some(&new)),
+        (["bob", NEW], &both, "opened", Some(&bob)),
+        ([NEW, "bob"], &both, "opened", Some(&new)),
+        (["bob", NEW], &nested, "opened", Some(&twice)),
+        (["bob", "alice"], &nested, "opened", Some(&bob)),
+        (["alice", NEW], &nested, "failed", None),
+    ] {
+        let name = format!("{people:?}{}", mail.len());
+        let owner = agent(&people);
+        let (ran, _) = run_mbox(folder.path(), &name, &format!("From - \n{mail}\n"), &decrypt(&owner));
+        assert_eq!(column(&ran, "/action"), [Some(action)], "{people:?}");
+        assert_eq!(column(&ran, "/key"), [key.map(String::as_str)], "{people:?}");
+    }
 }
 
 /// Somebody else with a key for encryption.
