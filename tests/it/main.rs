@@ -9,6 +9,8 @@ mod bounces;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod configuration;
