@@ -262,8 +262,8 @@ pub enum PoolError {
     },
     /// A key for which the token has no room.
     #[error(
-        "token \"{label}\": {function} returned CKR_DEVICE_MEMORY: it is full. Remove keys that nothing is encrypted to, or \
-         take another token"
+        "token \"{label}\": {function} returned CKR_DEVICE_MEMORY: it is full, or what uses it has taken all its memory for \
+         now. Try again, and else take another token"
     )]
     Full {
         /// The token's label.

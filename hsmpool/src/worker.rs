@@ -246,7 +246,10 @@ impl Worker {
             Recovery::Keep | Recovery::GiveUp => Err(Failure::Request(self.token_error(error))),
             // A fresh session, or a fresh handle, fails the same way. It may be this key or this request, so
             // the token is given up only when nothing else works either.
-            Recovery::ReopenSession if !self.token.count_failure() => {
+            // Memory that is lacking is not had by connecting again: what this session's objects took is free already.
+            Recovery::ReopenSession
+                if error.rv() == Some(RvError::DeviceMemory) || !self.token.count_failure() =>
+            {
                 Err(Failure::Request(self.token_error(error)))
             }
             // One key counts once, however many ask for it.
@@ -310,8 +313,10 @@ impl Worker {
             search.ok_or_else(|| Failure::Request(self.deadline(request)))?
         } else {
             match searches.for_unknown_key() {
-                Ok(search) => search.ok_or_else(no_such_key)?,
-                Err(UnderWay) if self.token.index().has(&request.key) => return Ok(()),
+                Ok(Some(search)) => search,
+                // What another has found since is in the index before its search ends.
+                Ok(None) | Err(UnderWay) if self.token.index().has(&request.key) => return Ok(()),
+                Ok(None) => return Err(no_such_key()),
                 // Who asks again a moment later knows whether it is there.
                 Err(UnderWay) => return Err(Failure::Request(self.is_read())),
             }
