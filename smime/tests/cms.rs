@@ -9,7 +9,7 @@
 use smime::{
     algorithm::{DigestAlgorithm, KeyEncryptionAlgorithm, SignatureAlgorithm},
     ber::{Element, Tag, Tree},
-    cms::{self, CmsError, EnvelopedData, Object, OpenError, SignError, SignedData},
+    cms::{self, CmsError, EnvelopedData, Object, OpenError, Recipient, SignError, SignedData},
     key::{
         ContentEncryptionKey, Decryptor, Digest, KeyError, SignatureInput, SignatureValue, Signer, Unwrapped,
     },
@@ -348,6 +348,13 @@ fn more_certificates_signers_or_recipients_than_are_taken_are_not_read() {
             CmsError::TooMany { part, limit },
             "{part} at {path:?}"
         );
+    }
+    // One that has more keys than are taken is of a kind that nobody here opens.
+    for (count, is_taken) in [(500, true), (501, false)] {
+        let octets = with_as_many(&agree, &[1, 0, 1, 0, 3, 0], count);
+        let Ok(Object::EnvelopedData(enveloped)) = Object::parse(&octets) else { panic!("{count}") };
+        let is_agreement = matches!(enveloped.recipients(), [Recipient::KeyAgreement(_)]);
+        assert_eq!(is_agreement, is_taken, "{count} keys in one RecipientInfo");
     }
 }
 
