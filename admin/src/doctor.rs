@@ -51,7 +51,7 @@ pub(crate) fn examine(config: &Path, is_json: bool, now: SystemTime, out: &mut d
         if let Some(milter) = settings.milter() {
             socket::examine(&milter.listen, &mut findings);
             // What Postfix says of its limit says more.
-            if !postfix::examine(milter, settings.rules(), &mut findings)
+            if !postfix::examine(milter, settings.rules(), settings.incoming(), &mut findings)
                 && settings.hints().contains(&Warning::UnknownSize)
             {
                 findings.add(Health::Warn, "milter", Warning::UnknownSize.to_string());

@@ -42,6 +42,8 @@ struct Replay<'s> {
     settings: &'s Settings,
     now: SystemTime,
     messages: usize,
+    /// How many of them may be parts of one, or several.
+    doubtful: u64,
     fates: BTreeMap<Fate, usize>,
 }
 
@@ -68,9 +70,10 @@ pub(crate) fn replay(
         settings,
         now,
         messages: 0,
+        doubtful: 0,
         fates: BTreeMap::new(),
     };
-    opened.each(|octets| replay.message(octets)).with_context(read)?;
+    replay.doubtful = opened.each(|octets| replay.message(octets)).with_context(read)?;
     replay.write(is_json, out)?;
     if let Some(chooser) = replay.foresight.chooser() {
         chooser.flush(WRITING);
@@ -123,7 +126,10 @@ impl Replay<'_> {
                     json!({"direction": direction, "rule": rule, "action": action, "about": about, "messages": count})
                 })
                 .collect();
-            return write_json(out, &json!({"messages": self.messages, "fates": rows}));
+            return write_json(
+                out,
+                &json!({"messages": self.messages, "doubtful": self.doubtful, "fates": rows}),
+            );
         }
         let mut table = Table::new(["DIRECTION", "RULE", "ACTION", "ABOUT", "MESSAGES"]);
         for ((direction, line, action, about), count) in &self.fates {
@@ -144,6 +150,13 @@ impl Replay<'_> {
             .map(|line| format!("line {line}"))
             .collect();
         writeln!(out, "\n{}", count(self.messages, "message", "messages"))?;
+        if self.doubtful > 0 {
+            writeln!(
+                out,
+                "where {} of them begin or end is in doubt: see what hsmime-batch scan says of them",
+                self.doubtful
+            )?;
+        }
         if !unused.is_empty() {
             writeln!(out, "rules about none of them: {}", unused.join(", "))?;
         }

@@ -6,8 +6,8 @@ mod milters;
 use std::{path::Path, process::Command};
 
 use agent::{
-    Level,
-    settings::{Milter, Rule},
+    Actions, Level,
+    settings::{IncomingRule, Milter, Rule},
 };
 
 use self::milters::{Asked, DEFAULT_ACTION, PARAMETERS};
@@ -23,7 +23,12 @@ const EXPANDS: [&str; 3] = ["virtual_alias_maps", "always_bcc", "recipient_bcc_m
 const SIZE_LIMIT: &str = "message_size_limit";
 
 /// Warns of what the configurations of both leave open, where Postfix asks this milter; whether it does.
-pub(super) fn examine(milter: &Milter, rules: &[Rule], findings: &mut Findings) -> bool {
+pub(super) fn examine(
+    milter: &Milter,
+    rules: &[Rule],
+    incoming: &[IncomingRule],
+    findings: &mut Findings,
+) -> bool {
     if !Path::new(POSTCONF).exists() {
         return false;
     }
@@ -43,7 +48,7 @@ pub(super) fn examine(milter: &Milter, rules: &[Rule], findings: &mut Findings) 
     if asked.is_empty() {
         return false;
     }
-    for (health, found) in asked.iter().filter_map(|asked| without_answer(asked, rules)) {
+    for (health, found) in asked.iter().filter_map(|asked| without_answer(asked, rules, incoming)) {
         findings.add(health, "postfix", found);
     }
     let lines = rules.iter().filter(|rule| !rule.conditions.to.is_empty()).map(|rule| rule.line.to_string());
@@ -65,7 +70,7 @@ pub(super) fn examine(milter: &Milter, rules: &[Rule], findings: &mut Findings) 
 }
 
 /// What is wrong with what Postfix does while the milter does not answer.
-fn without_answer(asked: &Asked, rules: &[Rule]) -> Option<(Health, String)> {
+fn without_answer(asked: &Asked, rules: &[Rule], incoming: &[IncomingRule]) -> Option<(Health, String)> {
     let Asked { parameter, action } = asked;
     let becomes = match action.to_ascii_lowercase().as_str() {
         "accept" => "is accepted",
@@ -74,11 +79,19 @@ fn without_answer(asked: &Asked, rules: &[Rule]) -> Option<(Health, String)> {
     };
     let demands = |rule: &&Rule| rule.sign == Level::Required || rule.encrypt == Level::Required;
     let lines: Vec<_> = rules.iter().filter(demands).map(|rule| rule.line.to_string()).collect();
-    let (health, what) = if lines.is_empty() {
+    let refuses = |rule: &&IncomingRule| rule.actions != Actions::default();
+    let refused: Vec<_> = incoming.iter().filter(refuses).map(|rule| rule.line.to_string()).collect();
+    let mut whats = Vec::new();
+    if !lines.is_empty() {
+        whats.push(format!("what must be signed or encrypted (line {}) leaves without", lines.join(", ")));
+    }
+    if !refused.is_empty() {
+        whats.push(format!("what is not to be delivered (line {}) comes in", refused.join(", ")));
+    }
+    let (health, what) = if whats.is_empty() {
         (Health::Warn, "mail leaves unsigned, and what comes in is neither opened nor judged".to_owned())
     } else {
-        let what = format!("what must be signed or encrypted (line {}) leaves without", lines.join(", "));
-        (Health::Fail, what)
+        (Health::Fail, whats.join(", and "))
     };
     let found = format!(
         "{parameter}: while this milter does not answer, mail {becomes} ({action}), so {what}: set \

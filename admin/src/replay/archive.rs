@@ -45,8 +45,9 @@ impl Archive {
         Ok(Self::Piped(octets))
     }
 
-    /// Gives each message as it was before it was put into the archive.
-    pub(super) fn each(self, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    /// Gives each message as it was before it was put into the archive, and tells how many may not be one message.
+    pub(super) fn each(self, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+        let doubts = |survey: &Survey| survey.doubtful + survey.disputed + survey.hidden;
         match self {
             Self::Files(files) => files.iter().try_for_each(|path| {
                 let read = || format!("cannot read {}", path.display());
@@ -54,13 +55,14 @@ impl Archive {
                 let mut octets = Vec::new();
                 file.take(MAX_MESSAGE as u64).read_to_end(&mut octets).with_context(read)?;
                 each(&octets)
-            }),
+            })?,
             Self::Mbox(file) => {
                 let start = || BufReader::new(At { file: &file, offset: 0 });
                 let probe = FileProbe(&file);
                 let probe = Once::of(&probe);
                 let survey = Survey::of(start(), &probe)?;
-                split(start(), &probe, &survey, |offset, len| read_at(&file, offset, len), each)
+                split(start(), &probe, &survey, |offset, len| read_at(&file, offset, len), each)?;
+                return Ok(doubts(&survey));
             }
             Self::Piped(octets) => {
                 let octets = octets.as_slice();
@@ -73,9 +75,11 @@ impl Archive {
                     (&mut rest).take(len as u64).read_to_end(&mut part)?;
                     Ok(part)
                 };
-                split(octets, &probe, &survey, read, each)
+                split(octets, &probe, &survey, read, each)?;
+                return Ok(doubts(&survey));
             }
         }
+        Ok(0)
     }
 }
 
@@ -117,6 +121,11 @@ struct FileProbe<'f>(&'f File);
 
 impl Probe for FileProbe<'_> {
     fn may_end_at(&self, offset: u64) -> io::Result<bool> {
+        // A length that a stranger wrote may lead anywhere.
+        let end = self.0.metadata()?.len();
+        if offset >= end {
+            return Ok(offset == end);
+        }
         let Some(last) = offset.checked_sub(1) else { return Ok(is_end(None, &read_at(self.0, 0, PROBED)?)) };
         let octets = read_at(self.0, last, PROBED)?;
         Ok(octets.split_first().is_some_and(|(before, octets)| is_end(Some(*before), octets)))
@@ -249,6 +258,17 @@ mod tests {
             (octets, expected.into_iter().map(str::to_owned).collect::<Vec<_>>())
         }) {
             assert_eq!(messages(octets.as_bytes()), expected, "{octets}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_leads_out_of_the_archive_costs_no_message() {
+        for length in [u64::MAX, 9_999_999_999_999_999_999, i64::MAX.unsigned_abs(), 1_000, 9] {
+            let octets = format!(
+                "From a@example.org Fri Sep 16 22:26:51 2016\nSubject: one\nContent-Length: {length}\n\nx\n\n\
+                 From b@example.org Fri Sep 16 22:26:51 2016\nSubject: two\n\ny\n"
+            );
+            assert_eq!(messages(octets.as_bytes()).len(), 2, "{length}");
         }
     }
 
