@@ -114,7 +114,7 @@ impl Aside {
     }
 
     /// What is here, the oldest first: since when, and how many octets.
-    fn kept(&self) -> io::Result<Vec<(SystemTime, PathBuf, u64)>> {
+    pub(super) fn kept(&self) -> io::Result<Vec<(SystemTime, PathBuf, u64)>> {
         let mut kept = Vec::new();
         for path in whole(&self.folder)? {
             let found: Metadata = fs::metadata(&path)?;
@@ -124,15 +124,30 @@ impl Aside {
         Ok(kept)
     }
 
-    /// At a start: drops what a crash left unfinished, which is still in the spool, and what is too old.
-    pub(super) fn recover(&self, now: SystemTime) -> io::Result<()> {
+    /// At a start: drops what a crash left unfinished, which is still in the spool. No mail needs it: where it cannot be done, that is
+    /// said.
+    pub(super) fn recover(&self) {
         let left = match files(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            left => left?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(reason) => {
+                error!(path = %self.folder.display(), %reason, "it cannot be seen what is put aside");
+                return;
+            }
+            Ok(left) => left,
         };
-        left.iter().filter(|path| has(path, OPEN)).try_for_each(fs::remove_file)?;
-        self.forget_old(Path::new(""), now);
-        Ok(())
+        for path in left.iter().filter(|path| has(path, OPEN) && is_file(path)) {
+            if let Err(reason) = fs::remove_file(path) {
+                error!(path = %path.display(), %reason, "what a crash left of a copy cannot be removed");
+            }
+        }
+    }
+
+    /// Removes what was here for too long, also where nothing more is put aside. It is for later than the start: the clock of a machine
+    /// that has just begun may be ahead by more.
+    pub(super) fn forget_due(&self, now: SystemTime) {
+        if self.folder.exists() {
+            self.forget_old(Path::new(""), now);
+        }
     }
 }
 
@@ -164,9 +179,14 @@ pub fn put_aside(folder: &Path) -> io::Result<usize> {
     }
 }
 
-/// What is in the folder, without what is being written.
+/// What is in the folder, without what is being written, and what is no copy.
 fn whole(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = files(folder)?;
-    found.retain(|path| !has(path, OPEN));
+    found.retain(|path| !has(path, OPEN) && is_file(path));
     Ok(found)
+}
+
+/// Whether it is a file itself: what an administrator made a folder of, or a link to, is his.
+fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
 }

@@ -356,7 +356,7 @@ impl Shared {
     /// Finds out what the last process left behind.
     fn recover(&self) -> io::Result<()> {
         let in_doubt = self.sets.recover()?;
-        Aside::of(&self.folder).recover(SystemTime::now())?;
+        Aside::of(&self.folder).recover();
         let now = SystemTime::now();
         for path in self.sets.ready()? {
             // One that is damaged is the sender's to report.

@@ -77,6 +77,8 @@ impl Pause {
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const LONGEST_OF_SERVER: Duration = Duration::from_secs(30);
+/// How often what is put aside is looked at for its age.
+const LOOK_ASIDE: Duration = Duration::from_hours(1);
 /// How long a recipient is tried that a server does not take (RFC 5321 4.5.4.1).
 const MAX_AGE: Duration = Duration::from_hours(5 * 24);
 
@@ -84,7 +86,12 @@ impl Sender {
     /// Sends until the spool is dropped.
     pub(super) fn run(self, woken: &Receiver<()>) {
         let mut pauses = Pauses::default();
+        let mut looked = Instant::now();
         loop {
+            if looked.elapsed() >= LOOK_ASIDE {
+                Aside::of(&self.shared.folder).forget_due(SystemTime::now());
+                looked = Instant::now();
+            }
             let next = self.send_due(&mut pauses);
             match woken.recv_timeout(next) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => while woken.try_recv().is_ok() {},

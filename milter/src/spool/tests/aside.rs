@@ -29,9 +29,11 @@ fn what_is_put_aside_is_bounded_in_number_age_and_octets_and_the_last_is_always_
     let young = put(&aside, 2, 29 * 24, b"");
     put(&aside, 3, 1, b"");
     assert!(!old.exists() && young.exists());
-    // At a start, too: nothing else may ever be put aside.
+    // By itself, too: nothing else may ever be put aside. Not at a start, when the clock may be wrong.
     let due = put(&aside, 7, 31 * 24, b"");
-    aside.recover(SystemTime::now()).unwrap();
+    aside.recover();
+    assert!(due.exists());
+    aside.forget_due(SystemTime::now());
     assert!(!due.exists() && young.exists());
     aside.limits.copies = 2;
     let next = put(&aside, 4, 0, b"");
@@ -106,4 +108,23 @@ fn what_a_crash_left_of_one_is_not_counted_and_goes_with_the_next_start() {
     assert_eq!(put_aside(folder.path()).unwrap(), 0);
     drop(open(folder.path(), nobody()).unwrap());
     assert!(!part.exists());
+}
+
+#[test]
+fn what_an_administrator_makes_of_the_folder_keeps_no_milter_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let failed = folder.path().join("failed");
+    fs::create_dir_all(failed.join("read")).unwrap();
+    fs::create_dir(failed.join("read.tmp")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", failed.join("link")).unwrap();
+    let long_ago = SystemTime::now() - Duration::from_hours(31 * 24);
+    File::open(failed.join("read")).unwrap().set_modified(long_ago).unwrap();
+    drop(open(folder.path(), nobody()).unwrap());
+    assert_eq!(put_aside(folder.path()).unwrap(), 0);
+    assert_eq!(Aside::of(folder.path()).kept().unwrap(), []);
+    assert_eq!(names_in(folder.path()), ["link", "read", "read.tmp"]);
+    // Neither does what cannot be read: root reads everything, but no file as a folder.
+    fs::remove_dir_all(&failed).unwrap();
+    fs::write(&failed, "").unwrap();
+    drop(open(folder.path(), nobody()).unwrap());
 }
