@@ -17,8 +17,8 @@ use smime::{
 };
 
 use crate::{
-    AuditedKey, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome, Plan, Policy,
-    ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres, encrypts,
+    AuditedKey, Disposition, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome, Plan,
+    Policy, ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres, encrypts,
     harvest::{Harvester, Signed},
     incoming::opened_forms,
     recipients::Certificates,
@@ -405,6 +405,10 @@ impl Agent {
                 self.receive(envelope, message, is_incoming, at, keep)?
             }
             Plan::Pass(reason) => Outcome::unchanged("passed", reason.to_string()),
+            plan @ Plan::Hold => Outcome {
+                disposition: Disposition::Quarantine,
+                ..Outcome::unchanged("quarantined", plan.to_string())
+            },
             Plan::Refuse(reason) => return Err(AgentError::Refused(reason)),
             Plan::Split(shares) => return self.send(&shares, envelope, message, &forged, at, keep),
             plan @ Plan::Protect(_) => {

@@ -36,6 +36,11 @@ pub fn forged(entity: &MimeEntity<'_>, authserv_id: &str) -> Vec<FieldRef> {
         .collect()
 }
 
+/// Whether a message has results under our name: it was received here before, or says so.
+pub(crate) fn has_ours(entity: &MimeEntity<'_>, authserv_id: &str) -> bool {
+    !authserv_id.is_empty() && entity.header().all(NAME).any(|field| is_ours(field.value(), authserv_id))
+}
+
 /// The fields that only we write.
 fn own_fields(header: &Header<'_>) -> Vec<FieldRef> {
     let mut seen: HashMap<String, u32> = HashMap::new();

@@ -46,7 +46,9 @@ impl Agent {
             match &share.plan {
                 Plan::Protect(protect) => self.draft(protect, share, envelope, entity, at, &mut drafts)?,
                 Plan::Pass(reason) => drafts.pass(share, reason),
-                Plan::Split(_) | Plan::Receive(_) | Plan::Refuse(_) => return Err(AgentError::NoSuchShare),
+                Plan::Split(_) | Plan::Receive(_) | Plan::Hold | Plan::Refuse(_) => {
+                    return Err(AgentError::NoSuchShare);
+                }
             }
         }
         let forms = drafts.groups.len();

@@ -132,7 +132,7 @@ impl Foresight {
     ) -> Result<Vec<Form>, AgentError> {
         let shares = match plan {
             Plan::Refuse(reason) => return Err(AgentError::Refused(reason)),
-            Plan::Receive(_) => return Err(AgentError::NoSuchShare),
+            Plan::Receive(_) | Plan::Hold => return Err(AgentError::NoSuchShare),
             Plan::Split(shares) => shares,
             plan @ (Plan::Protect(_) | Plan::Pass(_)) => {
                 vec![Share { recipients: envelope.recipients.clone(), plan }]

@@ -9,6 +9,10 @@
 //! client without a login, a report from the null sender that quotes no text. `required` signs all the rest or refuses it. `when-possible` leaves invitations, TNEF and mail of lists
 //! alone too, because some programs no longer understand them when signed, and all that claims cryptography,
 //! whatever is behind the claim.
+//!
+//! What comes from a trusted network without a login and has our results in its header came from elsewhere before, and somebody
+//! hands it on: a Sieve script, a list, an administrator. It is never signed or encrypted as its `From` says; what a rule requires
+//! something of is held.
 
 mod case;
 mod pgp;
@@ -31,7 +35,7 @@ pub(crate) use case::{is_automatic, is_of_list};
 pub use plan::{PassReason, Plan, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 
 use crate::{
-    Envelope, Level, Settings,
+    Envelope, Level, Settings, authres,
     identity::{base_address, newest_for_signing},
     mailbox::Mailbox,
     settings::{About, Logins, Rule, contain},
@@ -43,6 +47,8 @@ pub struct Policy {
     rules: Vec<Arc<Rule>>,
     trusted_networks: Vec<IpNet>,
     recipient_delimiter: String,
+    /// The name in our results.
+    authserv_id: String,
     /// By folded address.
     identities: HashMap<String, Vec<(Certificate, Logins)>>,
 }
@@ -91,12 +97,15 @@ impl Policy {
                 of_address.push((identity.certificate.clone(), identity.logins.clone()));
             }
         }
-        let (trusted_networks, recipient_delimiter) = settings
+        let (trusted_networks, recipient_delimiter, authserv_id) = settings
             .milter()
-            .map(|milter| (milter.trusted_networks.clone(), milter.recipient_delimiter.clone()))
+            .map(|milter| {
+                let delimiter = milter.recipient_delimiter.clone();
+                (milter.trusted_networks.clone(), delimiter, milter.authserv_id.clone())
+            })
             .unwrap_or_default();
         let rules = settings.rules().iter().cloned().map(Arc::new).collect();
-        Self { rules, trusted_networks, recipient_delimiter, identities }
+        Self { rules, trusted_networks, recipient_delimiter, authserv_id, identities }
     }
 
     /// Whether a plan for a message takes no time to speak of, by what its rules have to look at.
@@ -125,6 +134,9 @@ impl Policy {
             && !is_to_stay_encrypted(&from, &case, &rules)
         {
             return Plan::Receive(ReceiveReason::CiphertextForUs);
+        }
+        if self.is_handed_on(envelope, message) {
+            return handed_on(&from, &case, &rules);
         }
         let from = match from {
             Ok(from) => from,
@@ -244,6 +256,12 @@ impl Policy {
             || envelope.client.is_some_and(|client| contain(&self.trusted_networks, client))
     }
 
+    /// Whether outgoing mail is somebody's from elsewhere, whom nobody asked who he is: who has no login hands it on with what we
+    /// found of it when it came.
+    fn is_handed_on(&self, envelope: &Envelope, message: &MimeEntity<'_>) -> bool {
+        envelope.login().is_none() && authres::has_ours(message, &self.authserv_id)
+    }
+
     /// One body goes to all recipients: if one of them owns no key here, it stays encrypted.
     fn all_recipients_own_keys(&self, envelope: &Envelope) -> bool {
         let owns_key = |recipient: Option<MailAddress>| {
@@ -284,6 +302,14 @@ impl<'a> Found<'a> {
     }
 }
 
+/// What becomes of mail from elsewhere that is handed on. Nothing is done to it as to our people's. Where a rule requires something
+/// of those in whose name it comes, it is held and not refused, in whatever form it is: its sender would be told, and of some that
+/// sent captured ciphertext it tells that it opened.
+fn handed_on(from: &Result<MailAddress, FromError>, case: &Case<'_>, rules: &[(&Arc<Rule>, About)]) -> Plan {
+    let demands = |rule: &Rule| rule.sign == Level::Required || rule.encrypt == Level::Required;
+    if rule_for_anybody(demands, from, case, rules) { Plan::Hold } else { Plan::Pass(PassReason::HandedOn) }
+}
+
 /// What becomes of mail without one clear `From`: it is refused where it could be mail that a rule requires something of.
 fn without_from(error: FromError, case: &Case<'_>, rules: &[(&Arc<Rule>, About)]) -> Plan {
     if could_be_one_that(|rule| case.is_demanded_by(rule), &error, case, rules) {
@@ -298,7 +324,16 @@ fn is_to_stay_encrypted(
     case: &Case<'_>,
     rules: &[(&Arc<Rule>, About)],
 ) -> bool {
-    let is_wanted = |rule: &Rule| rule.encrypt == Level::Required;
+    rule_for_anybody(|rule| rule.encrypt == Level::Required, from, case, rules)
+}
+
+/// Whether a rule of this kind is, or may be, about the mail to one of its recipients.
+fn rule_for_anybody(
+    is_wanted: impl Fn(&Rule) -> bool,
+    from: &Result<MailAddress, FromError>,
+    case: &Case<'_>,
+    rules: &[(&Arc<Rule>, About)],
+) -> bool {
     match from {
         Err(error) => could_be_one_that(is_wanted, error, case, rules),
         Ok(from) => case.recipients().any(|(_, recipient)| {

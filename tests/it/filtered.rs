@@ -1,7 +1,8 @@
 //! Postfix with a content filter: behind us it sees what leaves us, copies too, each once; before us it sees what came, once.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
+use rustix::process::Signal;
 use testkit::filter::{Filter, Lacking};
 use testkit::lab::Running;
 use testkit::mail::Letter;
@@ -293,6 +294,73 @@ fn what_postfix_refuses_of_an_opened_copy_is_put_aside_and_nobody_outside_hears_
     // What came, and the copy that is closed.
     assert_eq!(running.postfix.queue().unwrap().len(), 2, "{}", running.postfix.log());
     assert!(running.sink.mails().is_empty(), "{:?}", running.sink.mails());
+}
+
+/// The one file in a folder of the milter's `state`, once it is there.
+fn only_file(running: &Running, folder: &str) -> PathBuf {
+    let folder = running.lab.workdir.join("state").join(folder);
+    let found = wait::until("one file", PATIENCE, || {
+        let files =
+            std::fs::read_dir(&folder).map(|found| found.map(|one| one.unwrap().path()).collect::<Vec<_>>());
+        Ok(files
+            .ok()
+            .filter(|files| files.len() == 1 && files[0].extension().is_none())
+            .and_then(|files| files.into_iter().next()))
+    });
+    found.unwrap_or_else(|error| panic!("{error}\n{}", running.milter.log()))
+}
+
+/// With the settings of the guide for mail by `sendmail`: the text is a stranger's, who says to be bob.
+#[test]
+fn what_was_put_aside_and_is_handed_on_is_never_signed_as_that_of_whom_it_says_to_be() {
+    let (mut lab, _) = lab("handed-on");
+    lab.config.trusted_networks.push("127.0.0.1".to_owned());
+    let running = lab.start().unwrap();
+    let listen = running.lab.config.listen.clone();
+    running.postfix.set(&format!("non_smtpd_milters={listen}")).unwrap();
+    let checks = running.lab.workdir.join("body_checks");
+    std::fs::write(&checks, "/the plan/ REJECT 5.7.1 not taken\n").unwrap();
+    let checks = format!("body_checks=regexp:{}", checks.display());
+    let (bob, erin) = (running.lab.bob.address.clone(), running.lab.erin.address.clone());
+    let alice = running.lab.alice.address.clone();
+    let keys = [Recipient::pkcs1(&running.lab.alice), Recipient::pkcs1(&running.lab.bob)];
+    let entity = running.lab.openssl().unwrap().encrypt(TEXT, &keys, &[]).unwrap();
+    let mail = Letter { from: &bob, to: &alice, subject: "Forged" }.carrying(&entity);
+    running.postfix.set(&checks).unwrap();
+    send(running.postfix.port(), &Origin::remote(), &erin, &[&alice, &bob], &mail);
+    let aside = only_file(&running, "failed");
+    let own = running.sink.wait_for(1, PATIENCE).unwrap();
+    assert!(shows(&own[0]), "who stays in the transaction: {own:?}");
+    running.sink.take();
+    running.postfix.set("body_checks=").unwrap();
+
+    // As a Sieve script or a list hands it on, or somebody by hand: it waits for a person, and nobody is told.
+    let file = std::fs::read(&aside).unwrap();
+    let begin = mime::find(&file, b"\n\n").unwrap() + 2;
+    let text = file[begin..].strip_suffix(b"\r\nend of copy\n").unwrap();
+    let to = if own[0].to == [alice.as_str()] { &bob } else { &alice };
+    for sender in ["postmaster@example.org", &erin] {
+        running.postfix.submit(sender, &[to], text).unwrap();
+    }
+    let held = wait::until("both to be held", PATIENCE, || {
+        let queue = running.postfix.queue()?;
+        let held = queue.iter().filter(|one| one["queue_name"] == "hold").count();
+        Ok((held == 2 && queue.len() == 2).then_some(()))
+    });
+    held.unwrap_or_else(|error| panic!("{error}\n{}\n{}", running.milter.log(), running.postfix.log()));
+    assert!(running.sink.mails().is_empty(), "{:?}", running.sink.mails());
+    assert!(running.milter.log().contains("it came from elsewhere"), "{}", running.milter.log());
+
+    // As the documentation says it arrives, with what was found of it.
+    let again = running.lab.workdir.join("state/again").join(aside.file_name().unwrap());
+    std::fs::rename(&aside, &again).unwrap();
+    running.milter.signal(Signal::HUP).unwrap();
+    let mails = running.sink.wait_for(1, PATIENCE).unwrap_or_else(|error| {
+        panic!("{error}\n{}\n{}", running.milter.log(), running.postfix.log());
+    });
+    let mail = of(&mails, to);
+    assert!(shows(mail) && verdict_below(mail) == "none" && mail.from == erin, "{mail:?}");
+    assert!(mime::find(&mail.octets, b"multipart/signed").is_none(), "{mail:?}");
 }
 
 /// What erin, or who gets bounces in her place, hears of mail to alice and bob, whose mailboxes are full.

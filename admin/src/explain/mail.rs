@@ -108,6 +108,17 @@ pub(crate) fn explain(
         let shares = Incoming::new(settings).shares(&envelope, &entity);
         return received(&reason.to_string(), &shares, is_json, out);
     }
+    if plan == Plan::Hold {
+        if is_json {
+            write_json(
+                out,
+                &json!({"direction": "outgoing", "plan": "hold", "why": plan.to_string(), "recipients": []}),
+            )?;
+        } else {
+            writeln!(out, "outgoing mail is held: {plan}")?;
+        }
+        return Ok(Done::Partly);
+    }
     let cache = settings.cache().is_some().then(|| cache::open(settings)).transpose()?.map(Arc::new);
     let mut foresight = Foresight::new(settings, cache.as_ref());
     let mut fate = Fate::of(&mut foresight, settings, &envelope, &message, arguments.ask, now)?;

@@ -20,6 +20,8 @@ pub enum Plan {
     Receive(ReceiveReason),
     /// Let it pass as it is.
     Pass(PassReason),
+    /// Hold it until a person decides: it came from elsewhere, and says to be from one of whose mail a rule requires something.
+    Hold,
     /// Do not let it pass.
     Refuse(RefuseReason),
 }
@@ -58,6 +60,7 @@ impl Plan {
             Self::Split(_) => "split",
             Self::Receive(_) => "receive",
             Self::Pass(_) => "pass",
+            Self::Hold => "hold",
             Self::Refuse(_) => "refuse",
         }
     }
@@ -120,6 +123,8 @@ pub enum PassReason {
         /// The rule's line.
         line: usize,
     },
+    /// It has our results, so it came from elsewhere, and its client did not log in.
+    HandedOn,
     /// There is not one clear address in `From`, and no rule requires a signature.
     From(FromError),
     /// No certificate can sign for the address now.
@@ -190,6 +195,9 @@ impl fmt::Display for Plan {
             }
             Self::Receive(reason) => write!(f, "{reason}"),
             Self::Pass(reason) => write!(f, "{reason}"),
+            Self::Hold => f.write_str(
+                "it has our results, so it came from elsewhere, and a rule requires something of mail of whom it says to be",
+            ),
             Self::Refuse(reason) => write!(f, "{reason}"),
         }
     }
@@ -247,6 +255,7 @@ impl fmt::Display for PassReason {
             Self::Calendar => f.write_str("it holds an invitation, and its signature is not required"),
             Self::Tnef => f.write_str("it holds TNEF, and its signature is not required"),
             Self::MailingList => f.write_str("it is of a mailing list, and its signature is not required"),
+            Self::HandedOn => f.write_str("it has our results, so it came from elsewhere and is handed on"),
             Self::NoRule { from } => write!(f, "no rule is about {from}"),
             Self::RuleNever { line } => write!(f, "the rule of line {line} wants no signature"),
             Self::From(error) => write!(f, "{error}, and no rule requires a signature"),

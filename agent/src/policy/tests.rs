@@ -125,6 +125,43 @@ fn who_is_outgoing_and_who_may_sign_as_whom() {
     }
 }
 
+/// What a stranger wrote, and came back by `sendmail` or from a list, is not signed as that of whom it says to be.
+#[test]
+fn mail_from_elsewhere_that_is_handed_on_is_held_where_a_rule_requires_something_of_its_author() {
+    let encrypting =
+        CONFIG.replacen("sign = \"when-possible\"", "sign = \"never\"\nencrypt = \"required\"", 1);
+    let (policy, encrypting) = (policy(CONFIG), policy(&encrypting));
+    let results = "Authentication-Results: mx.example.org; smime=none";
+    let signed = "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b";
+    let held = "hold: it has our results, so it came from elsewhere, and a rule requires something of mail of whom it says to be";
+    let passes = "pass: it has our results, so it came from elsewhere and is handed on";
+    for (origin, header, expected) in [
+        ("@192.0.2.7", "From: alice@example.org", held),
+        ("@192.0.2.7", &format!("From: alice@example.org\n{signed}"), held),
+        ("@192.0.2.7", "From: bob@example.org", passes),
+        ("@192.0.2.7", "From: noreply@example.org", passes),
+        ("@192.0.2.7", "From: erin@partner.example", passes),
+        ("@192.0.2.7", "From: x@partner.example, alice@example.org", held),
+        ("@192.0.2.7", "From: x@partner.example, y@partner.example", passes),
+        // Whoever logs in is asked who he is, and what is not outgoing is received as ever.
+        ("alice@203.0.113.1", "From: alice@example.org", SIGN_ALICE),
+        ("@203.0.113.1", "From: alice@example.org", RECEIVE),
+    ] {
+        for sender in ["bounces@example.com", ""] {
+            let envelope = envelope(origin, sender, &["x@example.com"]);
+            let is_own_notice = sender.is_empty() && expected == SIGN_ALICE;
+            let found = plan(&policy, &envelope, &format!("{results}\n{header}"));
+            assert!(found == expected || is_own_notice, "{origin} {header}: {found}");
+        }
+    }
+    let envelope = envelope("@192.0.2.7", "bounces@example.com", &["x@example.com"]);
+    assert_eq!(plan(&encrypting, &envelope, &format!("{results}\nFrom: bob@example.org")), held);
+    for others in ["mx.partner.example; smime=pass", ""] {
+        let header = format!("Authentication-Results: {others}\nFrom: alice@example.org");
+        assert_eq!(plan(&policy, &envelope, &header), SIGN_ALICE, "{others}");
+    }
+}
+
 #[test]
 fn a_from_in_doubt_is_refused_where_a_signature_may_be_required() {
     let when_possible = CONFIG.replace("\"required\"", "\"when-possible\"");

@@ -9,6 +9,7 @@
 //! what was answered. Sealed sets are sent, because a copy that is lost is worse than one too many, and `memory.rs`
 //! remembers who has a copy of what: if the client sends that message again, those get none, and all others theirs.
 
+mod again;
 mod aside;
 mod entry;
 mod marker;
@@ -357,6 +358,7 @@ impl Shared {
     fn recover(&self) -> io::Result<()> {
         let in_doubt = self.sets.recover()?;
         Aside::of(&self.folder).recover();
+        again::prepare(&self.folder);
         let now = SystemTime::now();
         for path in self.sets.ready()? {
             // One that is damaged is the sender's to report.

@@ -21,7 +21,7 @@ use smime::mime::Message;
 use crate::asked;
 
 use super::{
-    Entry, Shared,
+    Entry, Shared, again,
     aside::Aside,
     marker::Marked,
     notice::Notice,
@@ -105,6 +105,7 @@ impl Sender {
         if let Some(left) = all.server.and_then(Pause::left) {
             return left;
         }
+        again::take_up(&self.shared);
         let paths = match self.shared.sets.ready() {
             Ok(paths) => paths,
             Err(reason) => {

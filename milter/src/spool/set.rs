@@ -119,14 +119,32 @@ impl Sets {
 
     /// Begins a set.
     pub(super) fn open(&self, identity: &str) -> Result<Open, SpoolError> {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let name = format!("{identity}-{:x}-{}.{OPEN}", since.as_nanos(), self.number());
-        let path = self.folder.join(name);
+        let path = self.path_of(identity, OPEN);
         // Before the first octet is there, so that whatever is written is taken away again.
         let open = Open(Sealed { folder: self.folder.clone(), path: Some(path.clone()), copies: 0 });
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|reason| SpoolError { path, reason })?;
         Ok(open)
+    }
+
+    /// Where a new set is.
+    fn path_of(&self, identity: &str, end: &str) -> PathBuf {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.folder.join(format!("{identity}-{:x}-{}.{end}", since.as_nanos(), self.number()))
+    }
+
+    /// Has a copy sent that is in another folder of the spool: it is there or, at once, in a set of its own.
+    pub(super) fn take_up(&self, identity: &str, copy: &Path) -> io::Result<()> {
+        let set = self.path_of(identity, READY);
+        DirBuilder::new().mode(0o700).create(&set)?;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = fs::rename(copy, set.join("0")) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let _ = fs::remove_dir(&set);
+            return Err(error);
+        }
+        sync(&set)?;
+        sync(&self.folder)
     }
 
     /// Has a set sent.

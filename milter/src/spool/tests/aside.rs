@@ -128,3 +128,21 @@ fn what_an_administrator_makes_of_the_folder_keeps_no_milter_from_starting() {
     fs::write(&failed, "").unwrap();
     drop(open(folder.path(), nobody()).unwrap());
 }
+
+#[test]
+fn what_was_put_aside_and_is_moved_to_the_other_folder_is_sent_again_with_its_marker() {
+    let folder = tempfile::tempdir().unwrap();
+    let again = folder.path().join("again");
+    // What is no file of its own stays.
+    fs::create_dir_all(again.join("folder")).unwrap();
+    let path = put(&Aside::of(folder.path()), 1, 29 * 24, message().octets());
+    let (listener, port) = listener();
+    let arrived = server_that(listener, |_| None);
+    fs::rename(&path, again.join("any name.txt")).unwrap();
+    let spool = open(folder.path(), port).unwrap();
+    let (commands, octets) = arrived.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(recipients(&commands), ["b@example.net"]);
+    assert!(octets.starts_with(b"X-Hsmime-Copy: "), "{}", String::from_utf8_lossy(&octets));
+    until("nothing waits", || spool.waiting() == 0 && spool.shared.sets.ready().unwrap().is_empty());
+    assert_eq!(set::files(&again).unwrap(), [again.join("folder")]);
+}
