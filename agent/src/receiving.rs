@@ -7,6 +7,7 @@ use std::{borrow::Cow, time::SystemTime};
 
 use smime::{
     Certificate, MailAddress, Room,
+    algorithm::ContentEncryptionAlgorithm,
     cms::OpenError,
     key::KeyError,
     message::{
@@ -133,7 +134,7 @@ impl<'i> ReceivingAgent<'i> {
             around: Vec::new(),
             ciphers: Vec::new(),
             keys: Vec::new(),
-            is_loose: false,
+            doubt: None,
             stays_inside: false,
         };
         work.open(message)
@@ -193,8 +194,8 @@ struct Work<'i> {
     ciphers: Vec<&'static str>,
     /// Whose keys opened them.
     keys: Vec<Certificate>,
-    /// Whether something was beside what is signed, or encrypted once more, below a cipher that lets anybody put it there.
-    is_loose: bool,
+    /// What keeps all that is signed from passing, below a cipher that lets anybody change it.
+    doubt: Option<Reason>,
     /// Whether a ciphertext inside what was opened stays closed.
     stays_inside: bool,
 }
@@ -286,17 +287,17 @@ impl<'i> Work<'i> {
             let content = self.content.take();
             let entity = content.as_deref().map_or_else(|| message.entity(), MimeEntity::parse);
             let (trust, sender) = (self.agent.trust, self.sender.clone());
-            let verdict = if self.is_loose {
-                beside_signed()
-            } else {
-                verify_within(&mut self.budget, room, &entity, sender, trust, self.at).0
+            let verdict = match &self.doubt {
+                Some(doubt) => Verdict::without_signers(doubt.clone()),
+                None => verify_within(&mut self.budget, room, &entity, sender, trust, self.at).0,
             };
             self.around.push(verdict);
         }
         // The owner of an archive tells nobody.
         if !cipher.is_authenticated() && !self.group.is_owners() {
             let room = self.room().without(ciphertext.object.len() + octets.len());
-            self.is_loose |= is_loose(&MimeEntity::parse(&octets), room);
+            let doubt = doubt_of(&cipher, &MimeEntity::parse(&octets), room);
+            self.doubt = self.doubt.take().or(doubt);
         }
         let mut protection = Protection::of(&cipher);
         if let Opening::Opened { protection: before, .. } = self.opening {
@@ -339,7 +340,7 @@ impl<'i> Work<'i> {
         let placed = self.content.take().map(|opened| placed(&outer, opened, self.whole, self.fit));
         let Self { agent, group, at, sender, mut budget, whole: room, opening, around, .. } = self;
         let (mut ciphers, mut keys) = (self.ciphers, self.keys);
-        let (is_loose, stays_inside) = (self.is_loose, self.stays_inside);
+        let (doubt, stays_inside) = (self.doubt, self.stays_inside);
         let closed = || Cow::Borrowed(outer.octets());
         let (content, opening, edits) = match placed {
             None => (closed(), opening, Edits::default()),
@@ -348,10 +349,9 @@ impl<'i> Work<'i> {
         };
         let entity = MimeEntity::parse(&content);
         let made = edits.body.as_ref().map_or(0, |body| body.len() + content.len());
-        let (mut verdict, signers) = if is_loose && edits.body.is_some() {
-            (beside_signed(), Vec::new())
-        } else {
-            verify_within(&mut budget, room.without(made), &entity, sender, agent.trust, at)
+        let (mut verdict, signers) = match doubt.filter(|_| edits.body.is_some()) {
+            Some(doubt) => (Verdict::without_signers(doubt), Vec::new()),
+            None => verify_within(&mut budget, room.without(made), &entity, sender, agent.trust, at),
         };
         if edits.body.is_some() {
             verdict = around.into_iter().rev().fold(verdict, Verdict::inside);
@@ -381,10 +381,14 @@ impl<'i> Work<'i> {
     }
 }
 
-/// The verdict on content that has something beside what is signed, below a cipher that lets anybody put it there (`smime/message/firm.rs`).
-/// Nobody is asked about its certificates: that would show, too.
-fn beside_signed() -> Verdict {
-    Verdict::without_signers(Reason::BesideSigned)
+/// Why content that came out of a cipher without authentication is not verified, if it is not (`smime/message/firm.rs`). Nobody is asked
+/// about its certificates: that would show, too. What is not signed, and holds no ciphertext, passes in no case.
+fn doubt_of(cipher: &ContentEncryptionAlgorithm, content: &MimeEntity<'_>, room: Room) -> Option<Reason> {
+    if is_loose(content, room) {
+        return Some(Reason::BesideSigned);
+    }
+    let is_layer = || !matches!(Wrapped::read_within(content, &mut room.clone()), Ok(None));
+    (cipher.has_short_blocks() && is_layer()).then_some(Reason::ShortBlocks)
 }
 
 /// Whether an error of a key depends on the message alone: an algorithm that the key or its token does

@@ -13,11 +13,11 @@ use smime::{
     Certificate, MailAddress,
     cipher::ContentCipher,
     cms::{self, RecipientKey},
-    message,
+    message::{self, Reason},
     mime::{Canonical, Message, encode_base64},
     path::Trust,
     revocation::{Evidence, RevocationSource},
-    testing::fixtures::{certificate, key, now},
+    testing::fixtures::{certificate, data, key, now},
 };
 
 use super::{HEADER, TEXT, agent, around::signed_around, ciphertext, treat_whole};
@@ -96,10 +96,13 @@ fn what_is_beside_a_signature_passes_below_no_cipher_that_lets_anybody_put_it_th
             held,
         ),
         (
-            "a preamble in French",
-            clear("Ceci est un message sign\u{e9} \u{2013} S/MIME\r\n\r\n", b"\r\n"),
+            "one on two lines",
+            clear("\r\nThis is a cryptographically signed\r\n message in MIME format.\r\n\r\n", b"\r\n"),
             delivered,
         ),
+        // Of two captured blocks whose text is known, what comes out where they are joined is known, too.
+        ("a preamble of text", clear("Transfer 10 to Bob, as agreed on the phone.\r\n\r\n", b"\r\n"), held),
+        ("one of them, and a word", clear("This is an S/MIME signed message of mine\r\n\r\n", b"\r\n"), held),
         ("a preamble with a control character", clear("This is \u{85}\u{1}\r\n\r\n", b"\r\n"), held),
         ("a preamble of blocks", whole(&[header.as_bytes(), b"\r\n", &noise, b"\r\n"].concat(), b""), held),
         ("a header of blocks", whole(odd.as_bytes(), b""), held),
@@ -120,6 +123,24 @@ fn what_is_beside_a_signature_passes_below_no_cipher_that_lets_anybody_put_it_th
         let firm = agent.receiving().receive(&firm, Entitled::Recipients(&bob()), now()).unwrap();
         assert_eq!(passes(of_owner), passes(firm), "{what}");
     }
+}
+
+/// Of blocks of eight octets one in two thousand is text that is unsigned in any form, so nothing below them passes.
+#[test]
+fn nothing_passes_below_a_cipher_with_short_blocks_whatever_is_in_it() {
+    let agent = agent("[[incoming]]\nrequire-signed = true\n");
+    let short = Message::from_owned(ciphertext(&data("des3-signed.p7m")).into_bytes());
+    let outcome = treat_whole("alice@example.org", &agent, &["bob"], &short).unwrap();
+    assert_eq!(outcome.disposition, Disposition::Quarantine, "{}", outcome.reason);
+    let received = |to| agent.receiving().receive(&short, to, now()).unwrap().verdict;
+    let to = bob();
+    let of_bob = received(Entitled::Recipients(&to));
+    assert_eq!((of_bob.result().as_str(), of_bob.reason()), ("policy", &Reason::ShortBlocks));
+    assert_eq!(received(Entitled::Owner).result().as_str(), "pass");
+    // What is not signed is called that.
+    let plain = Message::from_owned(ciphertext(&data("des3.p7m")).into_bytes());
+    let plain = agent.receiving().receive(&plain, Entitled::Recipients(&bob()), now()).unwrap();
+    assert_eq!(plain.verdict.result().as_str(), "none");
 }
 
 /// Counts how often it is asked, and knows nothing.

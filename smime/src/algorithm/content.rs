@@ -137,6 +137,11 @@ impl ContentEncryptionAlgorithm {
         matches!(self, Self::Legacy { .. })
     }
 
+    /// Whether its blocks have eight octets, of which many are text, or anything else with a form, by chance.
+    pub fn has_short_blocks(&self) -> bool {
+        matches!(self, Self::Legacy { .. })
+    }
+
     /// The name used in logs and comments.
     pub fn name(&self) -> &'static str {
         match self {

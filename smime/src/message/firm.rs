@@ -8,12 +8,16 @@
 //!
 //! So nothing may stand there that sixteen unknown octets could be. The end is strict: behind the closing delimiter and behind base64
 //! there are blanks and line ends alone, behind an object nothing but zeros, and an object that is not in base64 must not end in
-//! unsigned attributes. Before that there may be text that mail programs and gateways write, such as OpenSSL's "This is an S/MIME
-//! signed message": printable ASCII in a header, else UTF-8 without control characters. Of random blocks one in some hundred
-//! thousand is that, and at least two are next to each one that is asked about. In base64 it is less than one in a thousand
+//! unsigned attributes. Before the first boundary there may be a sentence that is known by heart, such as OpenSSL's "This is an S/MIME
+//! signed message", and no other text: of random blocks one in some hundred thousand is UTF-8 without control characters, and who
+//! knows much of what he captured, a picture or a program, knows as many blocks, and what comes out where he joins two of them.
+//! In a header there is printable ASCII, which one block in millions is; in base64 it is less than one in a thousand
 //! millions; in an object that is not, what is unsigned in front are certificates and CRLs, each of which must decode there. That
 //! is not the whole: whether one that no path needs decodes tells an octet to who knows the five beside it in a place that decoders
 //! look at, with noise where they do not. Only its signature would tell nothing, and there is none at hand for each.
+//!
+//! All that is for blocks of sixteen octets. Of eight, as Triple-DES has, one in two thousand is text and one in forty thousand
+//! base64: below such ciphers nothing that is signed is to pass ([`Reason::ShortBlocks`](super::Reason::ShortBlocks)).
 
 use super::{Wrapped, WrappedError, layer};
 use crate::{
@@ -106,7 +110,7 @@ fn around(entity: &MimeEntity<'_>) -> Option<bool> {
     let ends = last == closing.as_bytes() && multipart.epilogue.len() <= blanks;
     let signature = MimeEntity::parse(multipart.parts.get(1)?);
     let is_firm =
-        ends && is_prose(multipart.preamble) && signature.header_octets().iter().copied().all(is_text);
+        ends && is_known(multipart.preamble) && signature.header_octets().iter().copied().all(is_text);
     is_firm.then(|| is_base64(&signature))
 }
 
@@ -114,10 +118,27 @@ fn is_base64(entity: &MimeEntity<'_>) -> bool {
     entity.transfer_encoding() == Ok(TransferEncoding::Base64)
 }
 
-/// Text of any language.
-fn is_prose(octets: &[u8]) -> bool {
-    let is_of_it = |character: char| !character.is_control() || matches!(character, '\t' | '\r' | '\n');
-    std::str::from_utf8(octets).is_ok_and(|text| text.chars().all(is_of_it))
+/// What programs write before the first boundary for those that know no MIME.
+const PREAMBLES: [&str; 9] = [
+    "This is an S/MIME signed message",
+    "This is an S/MIME signed message.",
+    "This is a cryptographically signed message in MIME format.",
+    "This is a signed message in MIME format.",
+    "This is a multi-part message in MIME format.",
+    "This is a multipart message in MIME format.",
+    "This is a message with multiple parts in MIME format.",
+    "This is a MIME-encapsulated message.",
+    "This message is in MIME format.",
+];
+
+/// One of them, however it is broken into lines, or nothing.
+fn is_known(preamble: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(preamble) else { return false };
+    let mut words = text.split_ascii_whitespace().peekable();
+    if words.peek().is_none() {
+        return true;
+    }
+    PREAMBLES.iter().any(|known| known.split(' ').eq(words.clone()))
 }
 
 fn is_text(octet: u8) -> bool {

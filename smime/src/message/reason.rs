@@ -78,6 +78,9 @@ pub enum Reason {
     /// Content that came out of a cipher without authentication, with something in it that no signature covers.
     #[error("there is something beside what is signed, and the cipher does not keep others from changing it")]
     BesideSigned,
+    /// Content that came out of a cipher without authentication whose blocks have eight octets.
+    #[error("the cipher's blocks are so short that others can find out by what passes what is in them")]
+    ShortBlocks,
     /// The certificate's addresses do not include the sender's.
     #[error("the certificate is not of the sender in From")]
     OtherSender,

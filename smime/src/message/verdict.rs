@@ -62,6 +62,7 @@ impl From<&Reason> for AuthResult {
             | Reason::NotTransportSafe
             | Reason::SignedCiphertext
             | Reason::BesideSigned
+            | Reason::ShortBlocks
             | Reason::OtherSender
             | Reason::From(_) => Self::Policy,
         }
@@ -204,6 +205,7 @@ mod tests {
             Reason::NotTransportSafe => "`NotTransportSafe`",
             Reason::SignedCiphertext => "`SignedCiphertext`",
             Reason::BesideSigned => "`BesideSigned`",
+            Reason::ShortBlocks => "`ShortBlocks`",
             Reason::OtherSender => "`OtherSender`",
             Reason::From(_) => "`From`",
         }
@@ -227,6 +229,7 @@ mod tests {
             Reason::NotTransportSafe,
             Reason::SignedCiphertext,
             Reason::BesideSigned,
+            Reason::ShortBlocks,
             Reason::OtherSender,
             Reason::From(text()),
             Reason::Path(PathError::RevocationUnknown { certificate: text(), reason: text() }),

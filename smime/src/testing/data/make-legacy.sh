@@ -37,3 +37,9 @@ for bits in 512 1024; do
 done
 with -sign -signer rsa1024.pem -inkey small.key $pss:digest -out rsa1024-pss.p7s
 rm small.key
+# Signed text in a cipher with short blocks.
+{
+    printf 'Content-Type: application/pkcs7-mime; smime-type=signed-data; name=smime.p7m\r\n'
+    printf 'Content-Transfer-Encoding: base64\r\n\r\n'
+    base64 opaque.p7m | sed 's/$/\r/'
+} | openssl cms -encrypt -binary -outform DER -des3 -out des3-signed.p7m bob.pem
