@@ -244,17 +244,17 @@ impl fmt::Display for PassReason {
             Self::AlreadySecured(Crypto::SmimeOther) => f.write_str("it is encrypted already"),
             Self::AlreadySecured(Crypto::Pgp) => f.write_str("it was treated by PGP already"),
             Self::ClaimsProtection(Crypto::SmimeSigned) => {
-                f.write_str("it says it is signed already, and its signature is not required")
+                f.write_str("it says it is signed already, and nothing is required of it")
             }
             Self::ClaimsProtection(Crypto::SmimeOther) => {
-                f.write_str("it says it is an S/MIME object already, and its signature is not required")
+                f.write_str("it says it is an S/MIME object already, and nothing is required of it")
             }
             Self::ClaimsProtection(Crypto::Pgp) => {
-                f.write_str("it says it was treated by PGP already, and its signature is not required")
+                f.write_str("it says it was treated by PGP already, and nothing is required of it")
             }
-            Self::Calendar => f.write_str("it holds an invitation, and its signature is not required"),
-            Self::Tnef => f.write_str("it holds TNEF, and its signature is not required"),
-            Self::MailingList => f.write_str("it is of a mailing list, and its signature is not required"),
+            Self::Calendar => f.write_str("it holds an invitation, and nothing is required of it"),
+            Self::Tnef => f.write_str("it holds TNEF, and nothing is required of it"),
+            Self::MailingList => f.write_str("it is of a mailing list, and nothing is required of it"),
             Self::HandedOn => f.write_str("it has our results, so it came from elsewhere and is handed on"),
             Self::NoRule { from } => write!(f, "no rule is about {from}"),
             Self::RuleNever { line } => write!(f, "the rule of line {line} wants no signature"),

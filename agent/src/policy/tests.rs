@@ -198,19 +198,19 @@ fn special_mail_is_a_defined_case_each() {
         (
             "Content-Type: text/calendar; method=REQUEST",
             SIGN_ALICE,
-            "pass: it holds an invitation, and its signature is not required",
+            "pass: it holds an invitation, and nothing is required of it",
         ),
         (
             "Content-Type: application/ms-tnef",
             SIGN_ALICE,
-            "pass: it holds TNEF, and its signature is not required",
+            "pass: it holds TNEF, and nothing is required of it",
         ),
         (
             "List-Id: <friends.example.org>",
             SIGN_ALICE,
-            "pass: it is of a mailing list, and its signature is not required",
+            "pass: it is of a mailing list, and nothing is required of it",
         ),
-        ("Precedence: Bulk", SIGN_ALICE, "pass: it is of a mailing list, and its signature is not required"),
+        ("Precedence: Bulk", SIGN_ALICE, "pass: it is of a mailing list, and nothing is required of it"),
         ("Precedence: first-class", SIGN_ALICE, SIGN_BOB),
     ] {
         for (from, expected) in [("alice@example.org", alice), ("bob@example.org", bob)] {
@@ -231,7 +231,7 @@ fn cryptography_that_is_only_claimed_is_signed_or_refused_where_a_signature_is_r
     let policy = policy(CONFIG);
     let doubtful = "refuse (policy): a signature is required, and what claims to be signed or encrypted cannot be \
                     read as such";
-    let says = |what: &str| format!("pass: it says it {what} already, and its signature is not required");
+    let says = |what: &str| format!("pass: it says it {what} already, and nothing is required of it");
     let (signed, object, pgp) = (says("is signed"), says("is an S/MIME object"), says("was treated by PGP"));
     for (message, alice, bob) in [
         (pkcs7("opaque.p7m"), "pass: it is signed already", "pass: it is signed already"),

@@ -58,14 +58,14 @@ fn what_must_be_encrypted_is_but_for_ciphertext_and_notices() {
             "a@example.org",
             "Content-Type: text/calendar; method=REQUEST\n\nx\n".to_owned(),
             alone("requires"),
-            pass("it holds an invitation, and its signature is not required"),
+            pass("it holds an invitation, and nothing is required of it"),
         ),
         (
             "a list's mail",
             "a@example.org",
             format!("List-Id: <x.example.org>\n{text}"),
             alone("requires"),
-            pass("it is of a mailing list, and its signature is not required"),
+            pass("it is of a mailing list, and nothing is required of it"),
         ),
         (
             "a claim",
@@ -74,7 +74,7 @@ fn what_must_be_encrypted_is_but_for_ciphertext_and_notices() {
             "refuse (policy): a signature is required, and what claims to be signed or encrypted cannot be read as \
              such"
                 .to_owned(),
-            pass("it says it is an S/MIME object already, and its signature is not required"),
+            pass("it says it is an S/MIME object already, and nothing is required of it"),
         ),
     ] {
         let envelope = envelope("alice@", sender, &["x@example.com"]);
@@ -155,8 +155,8 @@ fn mail_that_passes_is_told_the_reason_of_what_was_wanted_of_it() {
     let invitation = "From: alice@example.org\nContent-Type: text/calendar\n";
     let envelope = envelope("alice@", "alice@example.org", &["friend@example.net"]);
     for (sign, encrypt, reason) in [
-        ("never", "when-possible", "pass: it holds an invitation, and its signature is not required"),
-        ("when-possible", "never", "pass: it holds an invitation, and its signature is not required"),
+        ("never", "when-possible", "pass: it holds an invitation, and nothing is required of it"),
+        ("when-possible", "never", "pass: it holds an invitation, and nothing is required of it"),
         ("never", "never", "pass: the rule of line 1 wants no signature"),
     ] {
         let rule = format!("[[rule]]\nsign = \"{sign}\"\nencrypt = \"{encrypt}\"\n[milter]{base}");
