@@ -296,6 +296,20 @@ fn what_postfix_refuses_of_an_opened_copy_is_put_aside_and_nobody_outside_hears_
     assert!(running.sink.mails().is_empty(), "{:?}", running.sink.mails());
 }
 
+#[test]
+fn what_is_opened_arrives_where_the_server_for_copies_looks_at_no_content() {
+    let (lab, _) = lab("unchecked");
+    let running = lab.start().unwrap();
+    let lab = &running.lab;
+    let file = lab.workdir.join("body_checks");
+    std::fs::write(&file, "/the plan/ REJECT 5.7.1 not taken\n").unwrap();
+    running.postfix.set(&format!("body_checks=regexp:{}", file.display())).unwrap();
+    running.postfix.set_for_copies(back(&running), "receive_override_options=no_header_body_checks").unwrap();
+    let ours = [lab.alice.address.as_str(), lab.bob.address.as_str(), DAVE];
+    send(running.postfix.port(), &Origin::remote(), &lab.erin.address, &ours, &sealed(lab, "Unchecked"));
+    assert_opened_for_two(lab, &arrived(&running, 3), "pass");
+}
+
 /// The one file in a folder of the milter's `state`, once it is there.
 fn only_file(running: &Running, folder: &str) -> PathBuf {
     let folder = running.lab.workdir.join("state").join(folder);
