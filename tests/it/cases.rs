@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use testkit::lab::Running;
-use testkit::pki::{Key, Profile};
+use testkit::peers::Recipient;
+use testkit::pki::{Key, Person, Profile};
 use testkit::sink::{Delivered, Offer};
 use testkit::smtp::Origin;
 use testkit::{Lab, config::Identity, mime, wait};
 
-use crate::common::our_results;
+use crate::common::{assert_same_content, assert_untouched, our_results};
 
 /// Who hands the mail in.
 #[derive(Clone, Copy, Debug)]
@@ -29,33 +30,50 @@ const ALICE: &str = "alice@example.org";
 const BOB: &str = "bob@example.org";
 
 #[rustfmt::skip]
-const CASES: [Case; 39] = [
+const CASES: [Case; 56] = [
     ("dsn", By::Host, "", ERIN, "passes as it is"),
     ("dsn-with-the-mail", By::Host, "", ERIN, "encrypted"),
     ("dsn-from-outside", By::Outside, "", ALICE, "verified none"),
     ("mdn", By::Host, "", ERIN, "passes as it is"),
     ("null-sender", By::Host, "", OTHER, "passes as it is"),
     ("auto-reply", By::Login("alice"), "", ERIN, "encrypted"),
+    ("auto-reply", By::Login("alice"), ALICE, ERIN, "signed and encrypted"),
     ("list-when-possible", By::Login("bob"), BOB, "list@lists.example", "passes as it is"),
     ("list-required", By::Login("alice"), ALICE, "list@lists.example", "signed"),
+    ("list-when-possible", By::Login("bob"), BOB, ERIN, "passes as it is"),
+    ("list-required", By::Login("alice"), ALICE, ERIN, "signed and encrypted"),
     ("calendar-when-possible", By::Login("bob"), BOB, OTHER, "passes as it is"),
     ("calendar-required", By::Login("alice"), ALICE, OTHER, "signed"),
+    ("calendar-when-possible", By::Login("bob"), BOB, ERIN, "passes as it is"),
+    ("calendar-required", By::Login("alice"), ALICE, ERIN, "signed and encrypted"),
     ("tnef-when-possible", By::Login("bob"), BOB, OTHER, "passes as it is"),
     ("tnef-required", By::Login("alice"), ALICE, OTHER, "signed"),
+    ("tnef-when-possible", By::Login("bob"), BOB, ERIN, "passes as it is"),
+    ("tnef-required", By::Login("alice"), ALICE, ERIN, "signed and encrypted"),
+    ("encrypted-when-possible", By::Login("bob"), BOB, ERIN, "signed and encrypted"),
     ("signed-by-smime", By::Login("alice"), ALICE, OTHER, "passes as it is"),
     ("encrypted-by-smime", By::Login("alice"), ALICE, ERIN, "passes as it is"),
     ("encrypted-as-octet-stream", By::Login("alice"), ALICE, ERIN, "passes as it is"),
+    ("signature-as-octet-stream", By::Login("alice"), ALICE, OTHER, "signed"),
+    ("certificates-as-octet-stream", By::Login("alice"), ALICE, OTHER, "signed"),
+    ("compressed-as-octet-stream", By::Login("alice"), ALICE, OTHER, "signed"),
     ("claims-smime", By::Login("alice"), ALICE, OTHER, "refused 550"),
     ("encrypted-from-outside", By::Outside, ERIN, BOB, "verified none"),
+    ("signed-with-list-footer", By::Outside, "list-bounces@lists.example", BOB, "verified none"),
     ("signed-by-pgp", By::Login("alice"), ALICE, OTHER, "passes as it is"),
     ("encrypted-by-pgp", By::Login("alice"), ALICE, ERIN, "passes as it is"),
     ("inline-pgp", By::Login("alice"), ALICE, ERIN, "passes as it is"),
     ("pgp-from-outside", By::Outside, ERIN, BOB, "verified none"),
     ("several-from", By::Login("alice"), ALICE, OTHER, "refused 550"),
+    ("group-from", By::Login("alice"), ALICE, OTHER, "refused 550"),
     ("sender", By::Login("alice"), "secretary@example.org", OTHER, "signed"),
+    ("sender", By::Login("secretary"), "secretary@example.org", OTHER, "refused 550"),
     ("resent", By::Login("bob"), BOB, OTHER, "refused 550"),
+    ("resent-by-its-author", By::Login("alice"), ALICE, OTHER, "signed"),
+    ("resent-strangers", By::Login("alice"), ALICE, OTHER, "passes as it is"),
     ("subaddress-from", By::Login("alice"), "alice+news@example.org", OTHER, "refused 451"),
-    ("encrypted-from-outside", By::Outside, ERIN, "alice+tag@example.org", "verified none"),
+    ("alias-from", By::Login("hana"), "hana@example.org", OTHER, "signed"),
+    ("encrypted-to-alice", By::Outside, ERIN, "alice+tag@example.org", "opened none"),
     ("srs", By::Login("alice"), "SRS0=HHH=TT=partner.example=erin@example.org", OTHER, "signed"),
     ("batv", By::Login("alice"), "prvs=0123456789=alice@example.org", OTHER, "signed"),
     ("verp", By::Login("alice"), "bounces+x=other.example@example.org", OTHER, "signed"),
@@ -73,6 +91,8 @@ const CASES: [Case; 39] = [
 
 /// The case of a next hop that offers less than the others'.
 const NEEDS_SEVEN_BIT: &str = "eight-bit";
+/// The case of a text that is encrypted to alice before it is sent, by her key of the day.
+const SEALED: &str = "encrypted-to-alice";
 /// The case that needs less room in the MTA than the others.
 const GROWS: &str = "grows";
 
@@ -80,37 +100,60 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("it/cases")
 }
 
-fn mail(file: &str) -> Vec<u8> {
+fn written(file: &str) -> Vec<u8> {
     let path = folder().join(format!("{file}.eml"));
     mime::crlf(&fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
-fn start(name: &str, offer: Offer) -> Running {
+/// A lab that runs, and hana, whose certificate has two addresses.
+fn start(name: &str, offer: Offer) -> (Running, Person) {
     let mut lab = Lab::new(name).unwrap();
     let profile = |name: &str, domain: &str| Profile::new(name, &format!("{name}@{domain}"), Key::P256);
     let fred = lab.pki.issue(&profile("fred", "example.org").expired()).unwrap();
     let future = Profile { not_before: "20380101000000Z".to_owned(), ..profile("gina", "example.org") };
     let gina = lab.pki.issue(&future).unwrap();
     let ivan = lab.pki.issue(&profile("ivan", "partner.example").expired()).unwrap();
-    for (person, id) in [(&fred, "f2ed00"), (&gina, "614a00")] {
+    let two =
+        Profile { address: "hana@example.org,email:info@example.org".to_owned(), ..profile("hana", "") };
+    let hana = lab.pki.issue(&two).unwrap();
+    for (person, id) in [(&fred, "f2ed00"), (&gina, "614a00"), (&hana, "4a0a00")] {
         lab.token.import(&person.key, &person.name, id).unwrap();
-        lab.config.identities.push(Identity::of(person, lab.pki.issuing()));
+        let logins = vec![person.name.clone()];
+        lab.config.identities.push(Identity { logins, ..Identity::of(person, lab.pki.issuing()) });
     }
     lab.config.anchors = vec![lab.pki.root(), lab.pki.issuing()];
     lab.config.cache = Some(lab.workdir.join("cache"));
     lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
+    lab.config.milter = "recipient-delimiter = \"+\"\n".to_owned();
     lab.config.first_rules =
-        "\n[[rule]]\nto = \"*@partner.example\"\nsign = \"required\"\nencrypt = \"required\"\n\
+        "\n[[rule]]\nfrom = \"bob@example.org\"\nto = \"*@partner.example\"\nsign = \"when-possible\"\n\
+         encrypt = \"when-possible\"\n[[rule]]\nto = \"*@partner.example\"\nsign = \"required\"\nencrypt = \"required\"\n\
          [[rule]]\nfrom = \"bob@example.org\"\nsign = \"when-possible\"\n"
             .to_owned();
     let files = [&lab.erin, &ivan].map(|person| person.certificate.to_str().unwrap());
     lab.admin(&[&["cert", "import"], &files[..]].concat()).unwrap();
-    lab.start_with(offer).unwrap()
+    (lab.start_with(offer).unwrap(), hana)
+}
+
+/// The mail that is sent.
+fn mail(lab: &Lab, file: &str) -> Vec<u8> {
+    let written = written(file);
+    if file != SEALED {
+        return written;
+    }
+    let (header, text) = mime::split(&written);
+    let entity = [b"Content-Type: text/plain\r\n\r\n", text].concat();
+    let sealed = lab.openssl().unwrap().encrypt(&entity, &[Recipient::pkcs1(&lab.alice)], &[]).unwrap();
+    let header = String::from_utf8_lossy(header);
+    let kept =
+        header.lines().filter(|line| !line.starts_with("MIME-Version") && !line.starts_with("Content-"));
+    let kept: Vec<String> = kept.map(|line| format!("{line}\r\n")).collect();
+    [kept.concat().as_bytes(), &mime::crlf(&sealed)].concat()
 }
 
 /// What happens, in the words of the page.
-fn outcome(running: &Running, (file, by, from, to, _): Case) -> String {
-    let sent = mail(file);
+fn outcome((running, hana): &(Running, Person), (file, by, from, to, _): Case) -> String {
+    let sent = mail(&running.lab, file);
     let origin = match by {
         By::Login(name) => Origin::login(name),
         By::Host => Origin::host([192, 0, 2, 7]),
@@ -136,44 +179,51 @@ fn outcome(running: &Running, (file, by, from, to, _): Case) -> String {
     });
     let [mail] = mails.get(before..).unwrap_or_default() else { panic!("{file}: {mails:?}") };
     assert_eq!(mail.to, [to], "{file}");
-    judged(running, file, &sent, mail)
+    judged(&running.lab, hana, file, &sent, mail)
 }
 
-fn judged(running: &Running, file: &str, sent: &[u8], mail: &Delivered) -> String {
-    let openssl = running.lab.openssl().unwrap();
-    let body = |octets: &[u8]| {
-        let end = octets.windows(4).position(|window| window == b"\r\n\r\n").expect("a header");
-        octets[end..].to_vec()
-    };
-    let is_untouched = body(&mail.octets) == body(sent);
+fn judged(lab: &Lab, hana: &Person, file: &str, sent: &[u8], mail: &Delivered) -> String {
+    let openssl = lab.openssl().unwrap();
     if let [result] = &our_results(mail)[..] {
-        assert!(is_untouched, "{file}: nothing here can be opened: {mail:?}");
         let word = result.split_once("smime=").unwrap().1;
-        return format!(
-            "verified {}",
-            word.chars().take_while(char::is_ascii_alphabetic).collect::<String>()
-        );
+        let word: String = word.chars().take_while(char::is_ascii_alphabetic).collect();
+        if file == SEALED {
+            assert_same_content(&mail.octets, &written(file));
+            return format!("opened {word}");
+        }
+        assert_untouched(mail, sent);
+        return format!("verified {word}");
     }
-    if is_untouched {
+    if mail.octets.ends_with(mime::split(sent).1) {
+        assert_untouched(mail, sent);
         return "passes as it is".to_owned();
     }
-    let is_signed = |octets: &[u8]| openssl.verify(octets).is_ok();
+    let from = mime::values(sent, "from").concat();
+    let people = [(ALICE, &lab.alice), (BOB, &lab.bob), ("info@example.org", hana)];
+    let author = people.iter().find(|(address, _)| from.contains(address)).map(|(_, author)| *author);
+    let is_signed = |octets: &[u8]| {
+        let content = author.and_then(|author| openssl.verify_by(octets, author).ok());
+        content.inspect(|content| assert_same_content(content, sent)).is_some()
+    };
     if is_signed(&mail.octets) {
         return "signed".to_owned();
     }
-    let opened =
-        openssl.decrypt(&mail.octets, &running.lab.erin).unwrap_or_else(|error| panic!("{file}: {error:#}"));
-    if is_signed(&opened) { "signed and encrypted" } else { "encrypted" }.to_owned()
+    let opened = openssl.decrypt(&mail.octets, &lab.erin).unwrap_or_else(|error| panic!("{file}: {error:#}"));
+    if is_signed(&opened) {
+        return "signed and encrypted".to_owned();
+    }
+    assert_same_content(&opened, sent);
+    "encrypted".to_owned()
 }
 
-fn assert_all(running: &Running, cases: impl Iterator<Item = Case>) {
+fn assert_all(running: &(Running, Person), cases: impl Iterator<Item = Case>) {
     let wrong: Vec<String> = cases
         .filter_map(|case| {
             let found = outcome(running, case);
             (found != case.4).then(|| format!("{} to {}: {found}, not {}", case.0, case.3, case.4))
         })
         .collect();
-    assert!(wrong.is_empty(), "{wrong:#?}\n{}", running.milter.log());
+    assert!(wrong.is_empty(), "{wrong:#?}\n{}", running.0.milter.log());
 }
 
 #[test]
@@ -182,7 +232,7 @@ fn every_special_case_is_treated_as_the_page_says() {
     let (small, others): (Vec<Case>, Vec<Case>) =
         CASES.into_iter().filter(|case| case.0 != NEEDS_SEVEN_BIT).partition(|case| case.0 == GROWS);
     assert_all(&running, others.into_iter());
-    running.postfix.set("message_size_limit = 45000").unwrap();
+    running.0.postfix.set("message_size_limit = 45000").unwrap();
     // The same mail fits where it grows less.
     assert_all(&running, [(GROWS, By::Login("alice"), ALICE, OTHER, "signed")].into_iter());
     assert_all(&running, small.into_iter());

@@ -53,6 +53,13 @@ impl OpenSsl {
         self.convert(verify, mail)
     }
 
+    /// The same where this person signed it, whatever certificates are with it.
+    pub fn verify_by(&self, mail: &[u8], signer: &Person) -> Result<Vec<u8>> {
+        let mut verify = cms(&["-verify", "-purpose", "smimesign", "-nointern", "-certfile"]);
+        verify.arg(&signer.certificate).arg("-CAfile").arg(&self.root);
+        self.convert(verify, mail)
+    }
+
     /// Makes a `multipart/signed` entity of a canonical entity.
     pub fn sign(&self, entity: &[u8], signer: &Person) -> Result<Vec<u8>> {
         self.sign_with(entity, signer, &[])
