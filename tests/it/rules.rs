@@ -5,10 +5,10 @@ use std::time::Duration;
 use testkit::lab::Running;
 use testkit::mail::Letter;
 use testkit::peers::Recipient;
-use testkit::smtp::Origin;
+use testkit::smtp::{Client, Origin};
 use testkit::{Lab, mime, wait};
 
-use crate::common::{assert_same_content, our_results, waiting};
+use crate::common::{assert_same_content, assert_untouched, our_results, waiting};
 
 const TEXT: &[u8] = b"Content-Type: text/plain\r\n\r\nfor bob only\r\n";
 const DORA: &str = "dora@example.org";
@@ -137,4 +137,58 @@ fn a_spool_that_takes_nothing_does_not_tell_which_ciphertext_a_rule_holds() {
     std::fs::remove_dir_all(lab.workdir.join("state")).unwrap();
     assert_eq!((send(&good("Good again")), send(&bad("Bad again"))), (451, 451), "{}", running.milter.log());
     assert_eq!((running.sink.mails().len(), held(&running)), (2, 1));
+}
+
+/// What a rule may ask about a mail, and wish of it, that no other test has from Postfix.
+#[test]
+fn rules_by_listener_header_and_size_do_what_they_wish_for_and_a_stranger_is_discarded_as_one_says() {
+    let mut lab = Lab::new("wishes").unwrap();
+    lab.config.cache = Some(lab.workdir.join("cache"));
+    lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
+    lab.config.anchors = vec![lab.pki.root(), lab.pki.issuing()];
+    lab.config.first_rules = format!(
+        "\n[[rule]]\nlistener = [\"office\"]\nsign = \"required\"\nsignature = \"opaque\"\n\
+         [[rule]]\nheader = [\"X-Classification: secret\"]\nsign = \"never\"\nencrypt = \"required\"\nencrypt-to = [{:?}]\n\
+         [[rule]]\nlarger-than = 20000\nsign = \"never\"\n\
+         [[rule]]\nto = \"*@partner.example\"\nsign = \"required\"\nencrypt = \"when-possible\"\nmixed = \"refuse\"\n\
+         [[incoming]]\nfrom = \"*@spam.example\"\non-unsigned = \"discard-silently\"\n",
+        lab.bob.certificate
+    );
+    let imported = lab.admin(&["cert", "import", lab.erin.certificate.to_str().unwrap()]).unwrap();
+    assert!(imported.success(), "{imported:?}");
+    let running = lab.start().unwrap();
+    let lab = &running.lab;
+    let openssl = lab.openssl().unwrap();
+    let (alice, erin, bob) = (&lab.alice.address, &lab.erin.address, &lab.bob.address);
+    let letter = |subject| Letter { from: alice, to: erin, subject }.text("the plan");
+    let media = |octets: &[u8]| mime::values(octets, "content-type").concat();
+
+    let office = running.postfix.add_server_with("-o milter_macro_daemon_name=office").unwrap();
+    let to = "x@other.example";
+    let mut client = Client::connect(office, &Origin::login(alice)).unwrap();
+    assert_eq!(client.send(alice, &[to], &letter("Office")).unwrap().code, 250);
+    let opaque = running.sink.wait_for(1, PATIENCE).unwrap().remove(0);
+    assert!(media(&opaque.octets).contains("smime-type=signed-data"), "{opaque:?}");
+    assert_same_content(&openssl.verify(&opaque.octets).unwrap(), &letter("Office"));
+    let detached = running.outgoing(&lab.alice, to, &letter("Elsewhere")).unwrap();
+    assert!(media(&detached.octets).starts_with("multipart/signed"), "{detached:?}");
+
+    let secret = [b"X-Classification: secret\r\n", &letter("Secret")[..]].concat();
+    let secret_sent = running.outgoing(&lab.alice, erin, &secret).unwrap();
+    assert_eq!(openssl.count_recipients(&secret_sent.octets).unwrap(), 2);
+    for person in [&lab.erin, &lab.bob] {
+        assert_same_content(&openssl.decrypt(&secret_sent.octets, person).unwrap(), &letter("Secret"));
+    }
+    let large = Letter { from: alice, to: erin, subject: "Large" }.text(&"many words\r\n".repeat(2000));
+    assert_untouched(&running.outgoing(&lab.alice, to, &large).unwrap(), &large);
+
+    let both = [erin.as_str(), "nobody@partner.example"];
+    let mixed = running.send(&Origin::login(alice), alice, &both, &letter("Mixed")).unwrap();
+    assert_eq!(mixed.code, 550, "{mixed:?}");
+    let spam = Letter { from: "eve@spam.example", to: bob, subject: "Spam" }.text("buy");
+    let reply = running.send(&Origin::remote(), "eve@spam.example", &[bob], &spam).unwrap();
+    assert_eq!(reply.code, 250, "{reply:?}");
+    assert!(running.postfix.queue().unwrap().is_empty(), "{}", running.postfix.log());
+    assert_eq!(running.sink.mails().len(), 4);
+    assert!(running.milter.log().contains("action=\"discarded\""), "{}", running.milter.log());
 }

@@ -1,6 +1,7 @@
 //! Tests of the checks, the warnings and the printed form, on files in a folder of their own.
 
 mod checks;
+mod incoming;
 mod keyd;
 mod trust;
 mod warnings;
