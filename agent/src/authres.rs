@@ -14,6 +14,9 @@ use crate::FieldRef;
 /// The field's name.
 pub const NAME: &str = "Authentication-Results";
 
+/// The method that we write results of, and nobody else here.
+const METHOD: &str = "smime";
+
 /// Says what was not as a rule wants it, in a word.
 pub const TAG: &str = "X-Hsmime-Tag";
 
@@ -36,9 +39,11 @@ pub fn forged(entity: &MimeEntity<'_>, authserv_id: &str) -> Vec<FieldRef> {
         .collect()
 }
 
-/// Whether a message has results under our name: it was received here before, or says so.
+/// Whether a message has results of `smime` under our name: it was received here before, or says so. Others write under the host's
+/// name, too (OpenDKIM, OpenDMARC, rspamd), also above what our own people send, but nothing of `smime`.
 pub(crate) fn has_ours(entity: &MimeEntity<'_>, authserv_id: &str) -> bool {
-    !authserv_id.is_empty() && entity.header().all(NAME).any(|field| is_ours(field.value(), authserv_id))
+    let is_result = |value: &[u8]| is_ours(value, authserv_id) && has_method(value, METHOD);
+    !authserv_id.is_empty() && entity.header().all(NAME).any(|field| is_result(field.value()))
 }
 
 /// The fields that only we write.
@@ -84,6 +89,31 @@ fn authserv_id_of(value: &[u8]) -> Vec<u8> {
     id
 }
 
+/// Whether there is a result of a method: behind a semicolon that is in no comment and in no quoted string.
+fn has_method(value: &[u8], method: &str) -> bool {
+    let (mut depth, mut is_quoted) = (0_usize, false);
+    let mut rest = value;
+    while let Some((&octet, tail)) = rest.split_first() {
+        rest = tail;
+        match octet {
+            b'\\' if depth > 0 || is_quoted => rest = tail.get(1..).unwrap_or_default(),
+            b'"' if depth == 0 => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            b';' if depth == 0 => {
+                let word = skip_cfws(tail);
+                let len = word.iter().take_while(|octet| is_token(**octet)).count();
+                if word.get(..len).is_some_and(|word| word.eq_ignore_ascii_case(method.as_bytes())) {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 /// RFC 2045's token.
 fn is_token(octet: u8) -> bool {
     octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&octet)
@@ -116,7 +146,7 @@ pub fn value(verdict: &Verdict, note: Option<&str>, authserv_id: &str) -> String
         comment = format!("{note}; {comment}");
     }
     let result = verdict.result().as_str();
-    let mut lines = vec![format!("{authserv_id};"), format!("smime={result} ({})", escaped(&comment))];
+    let mut lines = vec![format!("{authserv_id};"), format!("{METHOD}={result} ({})", escaped(&comment))];
     if let Some(address) = verdict.identifier().filter(|address| address.as_str().is_ascii()) {
         lines.push(format!("body.smime-identifier={address}"));
     } else if let Some(certificate) = verdict.certificate() {
@@ -190,6 +220,32 @@ mod tests {
         let found = forged(&message.entity(), "mx.example.org");
         let indexes: Vec<_> = found.iter().map(|field| field.index).collect();
         assert_eq!(indexes, [1, 3, 4, 6, 7, 8, 9, 10, 11, 12]);
+    }
+
+    #[test]
+    fn ours_is_what_has_our_name_and_a_result_of_smime() {
+        for (value, is_ours) in [
+            ("mx.example.org; smime=none", true),
+            ("(a; comment) MX.example.org. 1;\n\t(another) SMIME (x) /1 = pass (of; whom)", true),
+            ("\"mx.example.org\"; dmarc=pass (p=none\\); x) header.from=\"a\\\"; b\"; smime=fail", true),
+            ("mx.example.org; dmarc=fail (p=none) header.from=example.org", false),
+            ("mx.example.org; none", false),
+            ("mx.example.org", false),
+            ("mx.example.org; dmarc=pass (it has (x); smime=none)", false),
+            ("mx.example.org; dkim=pass reason=\"a\\\"; smime=none\"", false),
+            ("mx.example.org; x-smime=pass; smime-x=pass; dkim=smime", false),
+            ("smime; dkim=pass", false),
+            ("mx.partner.example; smime=pass", false),
+            ("", false),
+        ] {
+            let message = Message::from_stored(format!("Authentication-Results: {value}\n\nx\n").as_bytes());
+            assert_eq!(has_ours(&message.entity(), "mx.example.org"), is_ours, "{value}");
+            assert!(!has_ours(&message.entity(), ""), "{value}");
+        }
+        // As we write it, whatever is in a certificate.
+        let verdict = Verdict::without_signers(Reason::Unreadable("\"(;\\".into()));
+        let text = format!("{NAME}: {}\r\n\r\nx", value(&verdict, Some("a; (b"), "mx.example.org"));
+        assert!(has_ours(&Message::from_stored(text.as_bytes()).entity(), "mx.example.org"), "{text}");
     }
 
     #[test]
