@@ -129,14 +129,19 @@ impl Policy {
         let octets = message.octets().len();
         let rules = self.rules_about(envelope, &header, octets);
         let from = single_originator(message);
+        let is_handed_on = self.is_handed_on(envelope, message);
+        // First: whether it is held must not depend on whether ciphertext opened when it came.
+        if is_handed_on && is_demanded_of_anybody(&from, &case, &rules) {
+            return Plan::Hold;
+        }
         if case.protection == Protection::Whole(Crypto::SmimeOther)
             && self.all_recipients_own_keys(envelope)
             && !is_to_stay_encrypted(&from, &case, &rules)
         {
             return Plan::Receive(ReceiveReason::CiphertextForUs);
         }
-        if self.is_handed_on(envelope, message) {
-            return handed_on(&from, &case, &rules);
+        if is_handed_on {
+            return Plan::Pass(PassReason::HandedOn);
         }
         let from = match from {
             Ok(from) => from,
@@ -302,12 +307,15 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What becomes of mail from elsewhere that is handed on. Nothing is done to it as to our people's. Where a rule requires something
-/// of those in whose name it comes, it is held and not refused, in whatever form it is: its sender would be told, and of some that
-/// sent captured ciphertext it tells that it opened.
-fn handed_on(from: &Result<MailAddress, FromError>, case: &Case<'_>, rules: &[(&Arc<Rule>, About)]) -> Plan {
+/// Whether a rule requires something of those in whose name a message comes. One from elsewhere that is handed on is held then, and
+/// not refused, in whatever form it is: its sender would be told, and of some that sent captured ciphertext it tells that it opened.
+fn is_demanded_of_anybody(
+    from: &Result<MailAddress, FromError>,
+    case: &Case<'_>,
+    rules: &[(&Arc<Rule>, About)],
+) -> bool {
     let demands = |rule: &Rule| rule.sign == Level::Required || rule.encrypt == Level::Required;
-    if rule_for_anybody(demands, from, case, rules) { Plan::Hold } else { Plan::Pass(PassReason::HandedOn) }
+    rule_for_anybody(demands, from, case, rules)
 }
 
 /// What becomes of mail without one clear `From`: it is refused where it could be mail that a rule requires something of.

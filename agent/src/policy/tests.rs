@@ -156,6 +156,12 @@ fn mail_from_elsewhere_that_is_handed_on_is_held_where_a_rule_requires_something
     }
     let envelope = envelope("@192.0.2.7", "bounces@example.com", &["x@example.com"]);
     assert_eq!(plan(&encrypting, &envelope, &format!("{results}\nFrom: bob@example.org")), held);
+    // What cannot be opened is held where what was opened is: else it tells which of both it was. Elsewhere our people get it opened.
+    let inside = self::envelope("@192.0.2.7", "bounces@example.com", &["bob@example.org"]);
+    let plan_of =
+        |from: &str| plan_for(&policy, &inside, &format!("{results}\nFrom: {from}\n{}", pkcs7("der.p7m")));
+    assert_eq!(plan_of("alice@example.org"), held);
+    assert!(plan_of("bob@example.org").starts_with("receive: "), "{}", plan_of("bob@example.org"));
     // Other programs write under the host's name as well, before us.
     for (others, expected) in [
         ("mx.partner.example; smime=pass", SIGN_ALICE),
