@@ -17,8 +17,9 @@ use smime::{
 };
 
 use crate::{
-    AuditedKey, Disposition, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome, Plan,
-    Policy, ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres, encrypts,
+    AuditedKey, Disposition, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome,
+    PassReason, Plan, Policy, ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres,
+    encrypts,
     harvest::{Harvester, Signed},
     incoming::opened_forms,
     recipients::Certificates,
@@ -336,6 +337,11 @@ impl Agent {
         self.forged_in(&message.entity())
     }
 
+    /// What stands in the place of our results where these are taken off mail that came from elsewhere.
+    pub(crate) fn not_looked_at(&self) -> (String, String) {
+        (authres::NAME.to_owned(), authres::not_looked_at(&self.authserv_id))
+    }
+
     pub(crate) fn forged_in(&self, entity: &MimeEntity<'_>) -> Vec<FieldRef> {
         authres::forged(entity, &self.authserv_id)
     }
@@ -399,7 +405,9 @@ impl Agent {
         let envelope = &*once;
         let entity = message.entity();
         let forged = self.forged_in(&entity);
-        let mut outcome = match self.policy.plan(envelope, &entity, at) {
+        let plan = self.policy.plan(envelope, &entity, at);
+        let is_handed_on = matches!(plan, Plan::Hold | Plan::Pass(PassReason::HandedOn));
+        let mut outcome = match plan {
             Plan::Receive(reason) => {
                 let is_incoming = reason == ReceiveReason::Incoming;
                 self.receive(envelope, message, is_incoming, at, keep)?
@@ -417,6 +425,8 @@ impl Agent {
             }
         };
         outcome.edits.remove.extend(forged);
+        // Without it, who hands it on once more would have it signed.
+        outcome.edits.prepend.extend(is_handed_on.then(|| self.not_looked_at()));
         Ok(outcome)
     }
 }

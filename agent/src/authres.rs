@@ -157,6 +157,12 @@ pub fn value(verdict: &Verdict, note: Option<&str>, authserv_id: &str) -> String
     lines.join("\r\n ")
 }
 
+/// The field's value for what had results of ours and has lost them, and whose signature was not looked at again: it came from elsewhere,
+/// and that is to be seen the next time that somebody hands it on.
+pub(crate) fn not_looked_at(authserv_id: &str) -> String {
+    format!("{authserv_id};\r\n {METHOD}=none (what was found before was taken off; not looked at again)")
+}
+
 /// The value of [`DETAILS`].
 pub fn details(verdict: &Verdict, note: Option<&str>, layers: &str) -> String {
     let mut lines = vec![format!("smime={};", verdict.result().as_str())];
@@ -245,6 +251,8 @@ mod tests {
         // As we write it, whatever is in a certificate.
         let verdict = Verdict::without_signers(Reason::Unreadable("\"(;\\".into()));
         let text = format!("{NAME}: {}\r\n\r\nx", value(&verdict, Some("a; (b"), "mx.example.org"));
+        assert!(has_ours(&Message::from_stored(text.as_bytes()).entity(), "mx.example.org"), "{text}");
+        let text = format!("{NAME}: {}\r\n\r\nx", not_looked_at("mx.example.org"));
         assert!(has_ours(&Message::from_stored(text.as_bytes()).entity(), "mx.example.org"), "{text}");
     }
 

@@ -23,7 +23,7 @@ use forms::{Form, Making};
 
 use crate::{
     Agent, AgentError, Copy, Disposition, Edits, Envelope, FieldRef, Keep, Opening, Outcome, Protection,
-    Received, Returned, Settings, Told,
+    Received, Returned, Settings, Told, authres,
     config::Action,
     harvest::Signed,
     mailbox::Mailbox,
@@ -134,14 +134,17 @@ impl Incoming {
 
 impl Agent {
     /// The edits that take off a message whatever claims to have been found by us: fields, and tags where readers here take
-    /// them for ours.
-    pub fn without_results(&self, message: &Message) -> Edits {
+    /// them for ours. One that has such results, or is known to have had some, came from elsewhere, and stays known as that.
+    pub fn without_results(&self, message: &Message, had_results: bool) -> Edits {
         let entity = message.entity();
         let mut edits = Edits::default();
         if self.incoming().tags_subjects {
             subject::retag(&mut edits, &entity, None, None);
         }
         edits.remove.extend(self.forged_in(&entity));
+        if had_results || authres::has_ours(&entity, self.authserv_id()) {
+            edits.prepend.push(self.not_looked_at());
+        }
         edits
     }
 

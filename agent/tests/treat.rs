@@ -7,8 +7,8 @@ mod support;
 use std::sync::Arc;
 
 use agent::{
-    Agent, AgentError, AsOf, Entitled, Envelope, Identities, Identity, Outcome, Returned, Settings,
-    settings::Logins,
+    Agent, AgentError, AsOf, Disposition, Entitled, Envelope, Identities, Identity, Outcome, Returned,
+    Settings, settings::Logins,
 };
 use smime::{
     Certificate, Fault, MailAddress,
@@ -104,6 +104,39 @@ fn incoming(recipients: &[&str]) -> Envelope {
         asked: agent::Asked::default(),
         told: agent::Told::AsWritten,
     }
+}
+
+fn applied(outcome: &Outcome, message: &str) -> String {
+    let applied = outcome.edits.apply(&Message::from_stored(message.as_bytes()));
+    String::from_utf8_lossy(applied.octets()).into_owned()
+}
+
+/// A stranger's mail that is handed on here, and what comes of that handed on once more: by a list, a Sieve script, another host.
+#[test]
+fn mail_from_elsewhere_is_never_signed_however_often_it_is_handed_on() {
+    let agent = agent(gone);
+    let envelope = Envelope { client: "10.0.0.7".parse().ok(), login: None, ..outgoing("x") };
+    for (from, disposition) in [("bob", Disposition::Deliver), ("alice", Disposition::Quarantine)] {
+        let mut mail = format!(
+            "Authentication-Results: mx.example.org;\r\n smime=pass\r\nX-Hsmime-Tag: x\r\nReceived: by x\r\n\
+             Authentication-Results: mx.example.org; dkim=pass\r\nFrom: {from}@example.org\r\n\r\nHi\r\n"
+        );
+        for _ in 0..3 {
+            let outcome = treat(&agent, &envelope, &mail).unwrap();
+            assert_eq!(outcome.disposition, disposition, "{}", outcome.reason);
+            mail = applied(&outcome, &mail);
+            // What it says was found is taken off, and not that it came from elsewhere.
+            let expected = format!(
+                "Authentication-Results: mx.example.org;\r\n smime=none (what was found before was taken off; not looked \
+                 at again)\r\nReceived: by x\r\nFrom: {from}@example.org\r\n\r\nHi\r\n"
+            );
+            assert_eq!(mail, expected);
+        }
+    }
+    // Our own people's mail passes without.
+    let mail = "Authentication-Results: mx.example.org; smime=none\r\nFrom: bob@example.org\r\n\r\nHi\r\n";
+    let outcome = treat(&agent, &outgoing("alice"), mail).unwrap();
+    assert_eq!(applied(&outcome, mail), "From: bob@example.org\r\n\r\nHi\r\n");
 }
 
 const PLAIN: &str = "From: Alice <alice@example.org>\nSubject: x\nMIME-Version: 1.0\n\

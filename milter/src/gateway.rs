@@ -44,8 +44,9 @@ impl Treat for Gateway {
             // Whoever saw a marker could send the text under another header.
             let (mut edits, reason) = match known {
                 Known::WithResults => (Edits::default(), "it is a copy of ours"),
-                Known::Body => {
-                    (self.agent.without_results(message), "it is a copy of ours with another header")
+                Known::Body { had_results } => {
+                    let edits = self.agent.without_results(message, had_results);
+                    (edits, "it is a copy of ours with another header")
                 }
             };
             edits.remove.extend(remove);

@@ -128,9 +128,24 @@ fn what_claims_to_be_found_by_us_comes_off_where_it_means_something() {
         ("[[incoming]]\nsubject-tag = true\n", "Subject: hello\r\n"),
         ("[[incoming]]\ndetails = true\n", "Subject: [S/MIME: signed] hello\r\n"),
     ] {
-        let left = agent(rules).without_results(&message).apply(&message);
-        let left = String::from_utf8_lossy(left.octets()).into_owned();
-        assert!(left.starts_with("Authentication-Results: x; spf=pass\r\n"), "{left}");
+        let agent = agent(rules);
+        let without = |message: &Message, had_results| {
+            let left = agent.without_results(message, had_results).apply(message);
+            String::from_utf8_lossy(left.octets()).into_owned()
+        };
+        let left = without(&message, false);
+        // It stays known as what came from elsewhere, also once more, and where others had taken them off before.
+        let known = "Authentication-Results: mx.example.org;\r\n smime=none (what was found before was taken off; not \
+                     looked at again)\r\n";
+        let rest = "Authentication-Results: x; spf=pass\r\n";
+        assert!(left.starts_with(&format!("{known}{rest}")), "{left}");
+        assert_eq!(without(&Message::from_stored(left.as_bytes()), false), left);
+        let stripped = Message::from_stored(left.strip_prefix(known).unwrap().as_bytes());
+        assert_eq!(without(&stripped, true), left);
+        // Nor is that said of our own people's mail, with a field of our name by another program.
+        let others = format!("Authentication-Results: mx.example.org; dmarc=pass\r\n{rest}\r\nHi\r\n");
+        let others = without(&Message::from_stored(others.as_bytes()), false);
+        assert_eq!(others, format!("{rest}\r\nHi\r\n"));
         assert!(left.contains(subject) && left.ends_with("\r\n\r\nHi\r\n"), "{left}");
         assert!(!left.contains("smime=pass") && !left.contains("X-Hsmime-Tag"), "{left}");
     }

@@ -30,7 +30,10 @@ pub(crate) enum Known {
     /// such are about.
     WithResults,
     /// The body alone.
-    Body,
+    Body {
+        /// Whether it had such fields when it was sent: it is of a message from elsewhere.
+        had_results: bool,
+    },
 }
 
 /// What a marker is about, whatever its header says.
@@ -88,7 +91,11 @@ impl Key {
         [true, false].into_iter().find_map(|had_results| {
             let body = self.body_tag(of, had_results);
             let is_whole = had_results == results.are_there && is(&self.results_tag(&body, results), &given);
-            is(&body, &first).then_some(if is_whole { Known::WithResults } else { Known::Body })
+            is(&body, &first).then_some(if is_whole {
+                Known::WithResults
+            } else {
+                Known::Body { had_results }
+            })
         })
     }
 

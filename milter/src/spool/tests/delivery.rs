@@ -27,7 +27,7 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
     let found = [b"X-Hsmime-Tag: x\r\n", back.octets()].concat();
     assert_eq!(
         spool.known(&alone, &Message::from_stored(&found)),
-        Some(Known::Body),
+        Some(Known::Body { had_results: false }),
         "it had no field of ours"
     );
     let text = String::from_utf8_lossy(back.octets()).into_owned();
@@ -40,7 +40,7 @@ fn a_committed_copy_is_handed_back_once_and_known_when_it_returns() {
         let changed = Message::from_stored(
             &[changed.split_once("\r\n\r\n").unwrap().0.as_bytes(), b"\r\n\r\n", back.body()].concat(),
         );
-        assert_eq!(spool.known(&alone, &changed), Some(Known::Body), "{of}");
+        assert_eq!(spool.known(&alone, &changed), Some(Known::Body { had_results: false }), "{of}");
     }
     assert!(spool.known(&envelope(), &back).is_none(), "other recipients");
     assert!(
@@ -154,6 +154,7 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
         let ours =
             |line: &&str| line.starts_with("Authentication-Results: ") || line.starts_with("X-Hsmime-Tag: ");
         let stripped: String = text.split_inclusive('\n').filter(|line| !ours(line)).collect();
+        let had_results = true;
         for (of, changed, expected) in [
             // What an MTA may do to a copy that comes back.
             ("folds", text.replace("Bob\r\n <", "Bob <"), Some(Known::WithResults)),
@@ -161,20 +162,28 @@ fn decrypted_text_is_handed_back_only_where_bounces_can_be_kept_from_it() {
             ("adds", format!("Date: x\r\nMessage-ID: <1@x>\r\n{text}"), Some(Known::WithResults)),
             ("rewrites", text.replace("To: c@example.net", "To: <c@example.net>"), Some(Known::WithResults)),
             // And what whoever saw it may: what we found is then taken off.
-            ("verdict", text.replace("smime=pass", "smime=fail"), Some(Known::Body)),
-            ("own field", text.replace("Tag: x", "Tag: y"), Some(Known::Body)),
-            ("one more", format!("X-Hsmime-Other: x\r\n{text}"), Some(Known::Body)),
-            ("author", text.replace("<b@example.net>", "<boss@example.net>"), Some(Known::Body)),
-            ("name", text.replace("Bob", "Boss"), Some(Known::Body)),
-            ("second author", format!("From: boss@example.net\r\n{text}"), Some(Known::Body)),
-            ("subject", text.replace("long", "short"), Some(Known::Body)),
-            ("replies", format!("Reply-To: x@example.com\r\n{text}"), Some(Known::Body)),
-            ("nothing of ours", stripped.replace("<b@example.net>", "<boss@example.net>"), Some(Known::Body)),
-            ("type", format!("Content-Type: text/html\r\n{text}"), Some(Known::Body)),
+            ("verdict", text.replace("smime=pass", "smime=fail"), Some(Known::Body { had_results })),
+            ("own field", text.replace("Tag: x", "Tag: y"), Some(Known::Body { had_results })),
+            ("one more", format!("X-Hsmime-Other: x\r\n{text}"), Some(Known::Body { had_results })),
+            (
+                "author",
+                text.replace("<b@example.net>", "<boss@example.net>"),
+                Some(Known::Body { had_results }),
+            ),
+            ("name", text.replace("Bob", "Boss"), Some(Known::Body { had_results })),
+            ("second author", format!("From: boss@example.net\r\n{text}"), Some(Known::Body { had_results })),
+            ("subject", text.replace("long", "short"), Some(Known::Body { had_results })),
+            ("replies", format!("Reply-To: x@example.com\r\n{text}"), Some(Known::Body { had_results })),
+            (
+                "nothing of ours",
+                stripped.replace("<b@example.net>", "<boss@example.net>"),
+                Some(Known::Body { had_results }),
+            ),
+            ("type", format!("Content-Type: text/html\r\n{text}"), Some(Known::Body { had_results })),
             (
                 "marker cut off",
                 text.replace(&format!("{marker}\r\n "), &format!("{marker}\r\nX: ")),
-                Some(Known::Body),
+                Some(Known::Body { had_results }),
             ),
             ("text", text.replace("Hi", "Ho"), None),
         ] {
