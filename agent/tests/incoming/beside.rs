@@ -36,6 +36,9 @@ fn sealed(cipher: ContentCipher, content: &[u8]) -> Message {
     Message::from_owned(text.into_bytes())
 }
 
+const TWO_SENTENCES: &str = "This message is in MIME format. Since your mail reader does not understand\r\n\
+     this format, some or all of this message may not be legible.\r\n\r\n";
+
 fn bob() -> [Option<MailAddress>; 1] {
     [Some(MailAddress::parse("bob@example.org").unwrap())]
 }
@@ -100,6 +103,14 @@ fn what_is_beside_a_signature_passes_below_no_cipher_that_lets_anybody_put_it_th
             clear("\r\nThis is a cryptographically signed\r\n message in MIME format.\r\n\r\n", b"\r\n"),
             delivered,
         ),
+        ("two sentences, as Exchange had them", clear(TWO_SENTENCES, b"\r\n"), delivered),
+        ("as Outlook for Mac has them", clear(&format!("> {TWO_SENTENCES}"), b"\r\n"), delivered),
+        (
+            "three dots, as MIME-tools has it",
+            clear("This is a multi-part message in MIME format...\r\n\r\n", b"\r\n"),
+            delivered,
+        ),
+        ("the first of two", clear("> This message is in MIME format.\r\n\r\n", b"\r\n"), held),
         // Of two captured blocks whose text is known, what comes out where they are joined is known, too.
         ("a preamble of text", clear("Transfer 10 to Bob, as agreed on the phone.\r\n\r\n", b"\r\n"), held),
         ("one of them, and a word", clear("This is an S/MIME signed message of mine\r\n\r\n", b"\r\n"), held),

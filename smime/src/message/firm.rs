@@ -119,7 +119,7 @@ fn is_base64(entity: &MimeEntity<'_>) -> bool {
 }
 
 /// What programs write before the first boundary for those that know no MIME.
-const PREAMBLES: [&str; 9] = [
+const PREAMBLES: [&str; 12] = [
     "This is an S/MIME signed message",
     "This is an S/MIME signed message.",
     "This is a cryptographically signed message in MIME format.",
@@ -129,6 +129,12 @@ const PREAMBLES: [&str; 9] = [
     "This is a message with multiple parts in MIME format.",
     "This is a MIME-encapsulated message.",
     "This message is in MIME format.",
+    // MIME-tools, Exchange's Internet Mail Service, and Outlook for Mac.
+    "This is a multi-part message in MIME format...",
+    "This message is in MIME format. Since your mail reader does not understand this format, some or all of this message may \
+     not be legible.",
+    "> This message is in MIME format. Since your mail reader does not understand this format, some or all of this message \
+     may not be legible.",
 ];
 
 /// One of them, however it is broken into lines, or nothing.
