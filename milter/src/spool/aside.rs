@@ -9,7 +9,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use smime::mime::Message;
@@ -37,12 +37,25 @@ pub(super) struct Limits {
 
 const LIMITS: Limits = Limits { age: Duration::from_hours(30 * 24), copies: 1000, octets: 1 << 30 };
 
+/// How long a process looks at no age.
+const TRUSTS_CLOCK: Duration = Duration::from_hours(1);
+
 const FAILED: &str = "failed";
 const TOO_OLD: &str = "it was there for 30 days";
 
 impl Aside {
     pub(super) fn of(spool: &Path) -> Self {
         Self { folder: spool.join(FAILED), limits: LIMITS }
+    }
+
+    /// The folder, as a process sees it that began then: in its first hour nothing is too old, since the clock of a machine that has just
+    /// begun may be ahead by more.
+    pub(super) fn since(spool: &Path, began: Instant) -> Self {
+        let mut aside = Self::of(spool);
+        if began.elapsed() < TRUSTS_CLOCK {
+            aside.limits.age = Duration::MAX;
+        }
+        aside
     }
 
     /// Puts a copy aside for these of its recipients, and those for whom it was before. When this returns it is on the disk.
@@ -142,8 +155,7 @@ impl Aside {
         }
     }
 
-    /// Removes what was here for too long, also where nothing more is put aside. It is for later than the start: the clock of a machine
-    /// that has just begun may be ahead by more.
+    /// Removes what was here for too long, also where nothing more is put aside.
     pub(super) fn forget_due(&self, now: SystemTime) {
         if self.folder.exists() {
             self.forget_old(Path::new(""), now);

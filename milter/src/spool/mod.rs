@@ -30,7 +30,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Sender, channel},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use agent::{
@@ -66,6 +66,8 @@ pub struct Spool {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
+    /// Since when it is open.
+    began: Instant,
     key: Key,
     sets: Sets,
     /// The name in fields of ours.
@@ -154,6 +156,7 @@ impl Spool {
         let memory = Memory::load(&taken, SystemTime::now()).map_err(fail(&taken))?;
         let shared = Shared {
             folder: folder.clone(),
+            began: Instant::now(),
             key,
             sets: Sets::new(folder),
             name: name.to_owned(),
@@ -306,6 +309,10 @@ impl Shared {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn aside(&self) -> Aside {
+        Aside::since(&self.folder, self.began)
+    }
+
     fn opened_from(&self) -> Option<String> {
         self.opened_from.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -357,7 +364,7 @@ impl Shared {
     /// Finds out what the last process left behind.
     fn recover(&self) -> io::Result<()> {
         let in_doubt = self.sets.recover()?;
-        Aside::of(&self.folder).recover();
+        self.aside().recover();
         again::prepare(&self.folder);
         let now = SystemTime::now();
         for path in self.sets.ready()? {

@@ -22,7 +22,6 @@ use crate::asked;
 
 use super::{
     Entry, Shared, again,
-    aside::Aside,
     marker::Marked,
     notice::Notice,
     server,
@@ -46,6 +45,8 @@ struct Pauses {
     copies: HashMap<PathBuf, Pause>,
     /// While there is no server, nothing is.
     server: Option<Pause>,
+    /// What cannot be sent again.
+    told: again::Told,
 }
 
 #[derive(Clone, Copy)]
@@ -89,7 +90,7 @@ impl Sender {
         let mut looked = Instant::now();
         loop {
             if looked.elapsed() >= LOOK_ASIDE {
-                Aside::of(&self.shared.folder).forget_due(SystemTime::now());
+                self.shared.aside().forget_due(SystemTime::now());
                 looked = Instant::now();
             }
             let next = self.send_due(&mut pauses);
@@ -105,7 +106,7 @@ impl Sender {
         if let Some(left) = all.server.and_then(Pause::left) {
             return left;
         }
-        again::take_up(&self.shared);
+        again::take_up(&self.shared, &mut all.told);
         let paths = match self.shared.sets.ready() {
             Ok(paths) => paths,
             Err(reason) => {
@@ -153,7 +154,7 @@ impl Sender {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 error!(path = %path.display(), "a copy is damaged, and is put aside");
-                let moved = Aside::of(&self.shared.folder).take_over(&self.shared.sets, path, now);
+                let moved = self.shared.aside().take_over(&self.shared.sets, path, now);
                 return moved.map_err(|error| Wait::Copy(error.to_string()));
             }
             Err(error) => return Err(Wait::Copy(error.to_string())),
@@ -283,7 +284,7 @@ impl Sender {
         if entry.sender.is_empty() || entry.headers_only {
             let names = refused.iter().map(|(recipient, _)| recipient.clone()).collect();
             let kept = Entry { recipients: names, ..entry.clone() };
-            let put = Aside::of(&self.shared.folder).put(path, kept, message, now);
+            let put = self.shared.aside().put(path, kept, message, now);
             let aside = put.map_err(|error| format!("it was refused, and cannot be put aside: {error}"))?;
             let why = if entry.sender.is_empty() {
                 "it has no sender"

@@ -46,6 +46,29 @@ fn what_is_put_aside_is_bounded_in_number_age_and_octets_and_the_last_is_always_
     assert_eq!(names_in(folder.path()), [large.file_name().unwrap().to_str().unwrap()]);
 }
 
+/// At a start, when the clock may be wrong, all that waits is sent: the first that is refused must take no other with it.
+#[test]
+fn nothing_is_removed_for_its_age_in_the_first_hour_of_a_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = put(&Aside::of(folder.path()), 1, 31 * 24, b"");
+    let mut aside = Aside::since(folder.path(), Instant::now());
+    let next = put(&aside, 2, 1, b"");
+    aside.forget_due(SystemTime::now());
+    assert!(old.exists() && next.exists());
+    // As many as may be there stay bounded.
+    aside.limits.copies = 2;
+    put(&aside, 3, 0, b"");
+    assert!(!old.exists() && next.exists());
+    let old = put(&aside, 4, 31 * 24, b"");
+    let hour_ago = Instant::now().checked_sub(Duration::from_hours(1)).unwrap();
+    Aside::since(folder.path(), hour_ago).forget_due(SystemTime::now());
+    assert!(!old.exists());
+    // A spool that was opened now is such a process.
+    let old = put(&aside, 5, 31 * 24, b"");
+    open(folder.path(), nobody()).unwrap().shared.aside().forget_due(SystemTime::now());
+    assert!(old.exists());
+}
+
 #[test]
 fn a_copy_is_put_aside_once_for_all_who_are_refused_however_often_it_is_tried() {
     let folder = tempfile::tempdir().unwrap();
@@ -127,6 +150,22 @@ fn what_an_administrator_makes_of_the_folder_keeps_no_milter_from_starting() {
     fs::remove_dir_all(&failed).unwrap();
     fs::write(&failed, "").unwrap();
     drop(open(folder.path(), nobody()).unwrap());
+}
+
+#[test]
+fn of_what_cannot_be_sent_again_the_log_tells_once_while_it_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path(), nobody()).unwrap();
+    let path = folder.path().join("again/folder");
+    let mut told = again::Told::default();
+    fs::create_dir(&path).unwrap();
+    for _ in 0..2 {
+        again::take_up(&spool.shared, &mut told);
+        assert!(!told.is_new(&path));
+    }
+    fs::remove_dir(&path).unwrap();
+    again::take_up(&spool.shared, &mut told);
+    assert!(told.is_new(&path));
 }
 
 #[test]
