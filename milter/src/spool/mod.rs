@@ -3,7 +3,8 @@
 //! The copies of a message are one set (`set.rs`). It is written, synced and sealed before the MTA gets its answer
 //! ([`Writing::seal`]), released by one rename just before that ([`Prepared::commit`]), and taken away if there is
 //! none. `sender.rs` sends, `server.rs` connects, `smtp.rs` speaks with the server, `notice.rs` tells the sender who did not get it, `entry.rs`
-//! says what is in a file, `aside.rs` keeps what nobody can be told of, `marker.rs` how a copy of ours is known again.
+//! says what is in a file, `aside.rs` keeps what nobody can be told of, `again.rs` takes that up once more, `marker.rs` says how a copy of
+//! ours is known again.
 //!
 //! After a crash nobody knows whether the answer to a sealed set reached the MTA; and a milter behind this one may refuse
 //! what was answered. Sealed sets are sent, because a copy that is lost is worse than one too many, and `memory.rs`
