@@ -80,13 +80,13 @@ fn without_answer(asked: &Asked, rules: &[Rule], incoming: &[IncomingRule]) -> O
     let demands = |rule: &&Rule| rule.sign == Level::Required || rule.encrypt == Level::Required;
     let lines: Vec<_> = rules.iter().filter(demands).map(|rule| rule.line.to_string()).collect();
     let refuses = |rule: &&IncomingRule| rule.actions != Actions::default();
-    let refused: Vec<_> = incoming.iter().filter(refuses).map(|rule| rule.line.to_string()).collect();
+    let barred: Vec<_> = incoming.iter().filter(refuses).map(|rule| rule.line.to_string()).collect();
     let mut whats = Vec::new();
     if !lines.is_empty() {
         whats.push(format!("what must be signed or encrypted (line {}) leaves without", lines.join(", ")));
     }
-    if !refused.is_empty() {
-        whats.push(format!("what is not to be delivered (line {}) comes in", refused.join(", ")));
+    if !barred.is_empty() {
+        whats.push(format!("what is not to be delivered (line {}) comes in", barred.join(", ")));
     }
     let (health, what) = if whats.is_empty() {
         (Health::Warn, "mail leaves unsigned, and what comes in is neither opened nor judged".to_owned())
