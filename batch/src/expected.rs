@@ -151,13 +151,21 @@ impl Input {
         folders.map(|folders| folders.len())
     }
 
-    /// Whether these several files may all be its mboxes. Where nobody knows that it was the only input, each folder of which
+    /// Whether these several files may all be its mboxes, or folders of such. Where nobody knows that it was the only input, each folder of which
     /// there are messages must have its own among them: else they are an mbox each of several inputs.
     pub(crate) fn may_be_mboxes(&self, outputs: &[PathBuf], is_known: bool) -> bool {
         let is_told = self.all.iter().all(|expected| !matches!(expected.spot, Spot::Untold));
         let files: Option<BTreeSet<PathBuf>> =
             self.all.iter().map(|expected| expected.mail_folder().map(file_for)).collect();
-        let has = |file: &PathBuf| outputs.iter().any(|output| output.ends_with(file));
+        let has = |file: &PathBuf| {
+            outputs.iter().any(|output| {
+                output.ends_with(file)
+                    || file.ancestors().skip(1).any(|above| {
+                        let below = file.strip_prefix(above).ok().filter(|_| above != Path::new(""));
+                        output.ends_with(above) && below.is_some_and(|below| output.join(below).is_file())
+                    })
+            })
+        };
         !is_told || files.is_some_and(|files| is_known || files.iter().all(has))
     }
 

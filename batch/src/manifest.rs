@@ -194,7 +194,7 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
         input.forget(&outdated);
     }
     let given: Vec<&[PathBuf]> =
-        if are_of_one(outputs, told, &inputs) { vec![outputs] } else { outputs.chunks(1).collect() };
+        if are_of_one(outputs, told, &inputs)? { vec![outputs] } else { outputs.chunks(1).collect() };
     for (at, outputs) in given.into_iter().enumerate() {
         let input = inputs.remove(&(at + 1)).unwrap_or_default();
         hold(input, outputs, &mut checked)?;
@@ -205,14 +205,19 @@ pub fn check(report: &Path, outputs: &[PathBuf]) -> Result<Checked, BatchError> 
     Ok(checked)
 }
 
-/// Whether these outputs are all of one input: the mboxes that a Maildir's folders became. How many inputs there were a report of
-/// an earlier version does not tell, and one without messages has no line.
-fn are_of_one(outputs: &[PathBuf], told: Option<usize>, inputs: &BTreeMap<usize, Input>) -> bool {
-    outputs.len() > 1
+/// Whether these outputs are all of one input: the mboxes that a Maildir's folders became, and folders of such. How many inputs
+/// there were a report of an earlier version does not tell, and one without messages has no line.
+fn are_of_one(
+    outputs: &[PathBuf],
+    told: Option<usize>,
+    inputs: &BTreeMap<usize, Input>,
+) -> Result<bool, BatchError> {
+    let may_be = outputs.len() > 1
         && told.is_none_or(|told| told == 1)
         && inputs.keys().all(|archive| *archive == 1)
-        && !outputs.iter().any(|output| output.is_dir())
-        && inputs.get(&1).is_some_and(|input| input.may_be_mboxes(outputs, told.is_some()))
+        && inputs.get(&1).is_some_and(|input| input.may_be_mboxes(outputs, told.is_some()));
+    let has_folders = || outputs.iter().any(|output| output.is_dir());
+    Ok(may_be && (!has_folders() || mboxes_in(outputs)?.is_some()))
 }
 
 /// Holds the outputs of one input against what they must have.

@@ -185,6 +185,31 @@ fn move_tail(from: &Path, to: &Path) {
 }
 
 #[test]
+fn mboxes_of_one_maildir_may_be_named_with_the_folders_that_others_are_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (below, messages) in [("mail", 1), ("mail/Sent", 2), ("mail/Lists/rust", 3)] {
+        maildir_folder(&path(below), messages);
+    }
+    let mut options = options(&[&path("mail")], &path("out"));
+    options.output = Output::Converted(path("out"), "mbox".parse().unwrap());
+    let report = path("report");
+    run(&options, &Identity, Report::create(&report).unwrap(), &AtomicBool::new(false)).unwrap();
+    let outputs = ["out/INBOX.mbox", "out/Lists", "out/Sent.mbox"].map(&path);
+    for is_old in [false, true] {
+        if is_old {
+            write_as_before(&report, &["inputs"]);
+        }
+        let checked = check(&report, &outputs).unwrap();
+        assert_eq!((checked.good, checked.problems), (6, Vec::new()), "{is_old}");
+        swap(&outputs[0], &outputs[2]);
+        let problems = check(&report, &outputs).unwrap().count;
+        swap(&outputs[0], &outputs[2]);
+        assert!(problems > 0, "{is_old}: in another folder's mbox");
+    }
+}
+
+#[test]
 fn of_several_inputs_each_has_an_output_of_its_own_whichever_had_messages() {
     type Make = fn(&Path, usize);
     let mbox: Make = |path, messages| fs::write(path, sample_mbox(messages)).unwrap();
