@@ -21,6 +21,8 @@ use issuers::shown_issuer;
 pub struct Contents {
     /// The layers.
     pub layers: Vec<Layer>,
+    /// Whether something in it was not looked into, which may be encrypted: it cannot be read, or there is too much of it.
+    pub is_cut: bool,
 }
 
 /// One layer of S/MIME.
@@ -135,6 +137,11 @@ impl Contents {
         walk.contents
     }
 
+    /// Of a message whose type may depend on who reads it.
+    pub(crate) fn of_no_type(message: &MimeEntity<'_>) -> Self {
+        Self { layers: Vec::new(), is_cut: may_hide(message) }
+    }
+
     /// How many octets of memory it takes, about.
     pub(crate) fn len(&self) -> usize {
         let key = |key: &KeyName| match key {
@@ -177,10 +184,14 @@ impl Walk {
     fn look(&mut self, entity: &MimeEntity<'_>, depth: usize, attached: bool) {
         self.visited += 1;
         if depth > MAX_DEPTH || self.visited > MAX_VISITED || self.contents.layers.len() >= MAX_LAYERS {
+            self.contents.is_cut = true;
             return;
         }
         // What the type is may depend on who reads it: it is nothing for us then, and has no parts.
-        let Ok(content_type) = entity.content_type() else { return };
+        let Ok(content_type) = entity.content_type() else {
+            self.contents.is_cut |= may_hide(entity);
+            return;
+        };
         match Wrapped::read_typed(entity, &content_type, &mut Room::of(entity.octets().len())) {
             Ok(None) => self.look_into_parts(entity, &content_type, depth),
             Ok(Some(wrapped)) => self.look_at(&wrapped, None, depth, attached),
@@ -215,8 +226,9 @@ impl Walk {
             Ok(Object::EnvelopedData(enveloped)) => self.enveloped(&enveloped, attached),
             Ok(Object::CompressedData(compressed)) => {
                 self.contents.layers.push(Layer::plain("compressed-data", attached));
-                if let Ok(content) = compressed.decompress() {
-                    self.look(&MimeEntity::parse(&content), depth + 1, attached);
+                match compressed.decompress() {
+                    Ok(content) => self.look(&MimeEntity::parse(&content), depth + 1, attached),
+                    Err(_) => self.contents.is_cut = true,
                 }
             }
             _ => self.unreadable(attached),
@@ -226,27 +238,31 @@ impl Walk {
     fn look_at_signature(&mut self, signature: Option<&Signature<'_, '_>>, object: &[u8], attached: bool) {
         match signature.map(Signature::object) {
             Some(Ok(Object::SignedData(signed))) => self.signed("multipart/signed", signed, attached),
-            // There may have been no room for it.
+            // There may have been no room for it. A signature that cannot be read hides nothing.
             _ => match Object::parse(object) {
                 Ok(Object::SignedData(signed)) => self.signed("multipart/signed", &signed, attached),
-                _ => self.unreadable(attached),
+                _ => self.contents.layers.push(Layer::plain(UNREADABLE, attached)),
             },
         }
     }
 
     fn look_into_parts(&mut self, entity: &MimeEntity<'_>, content_type: &ContentType, depth: usize) {
         if content_type.is("message/rfc822") || content_type.is("message/global") {
-            if let Ok(embedded) = entity.decoded_body() {
-                self.look(&MimeEntity::parse(&embedded), depth + 1, true);
+            match entity.decoded_body() {
+                Ok(embedded) => self.look(&MimeEntity::parse(&embedded), depth + 1, true),
+                Err(_) => self.contents.is_cut = true,
             }
         } else if content_type.media().starts_with("multipart/") {
-            for part in entity.parts_of(content_type).unwrap_or_default() {
+            let parts = entity.parts_of(content_type);
+            self.contents.is_cut |= parts.is_err();
+            for part in parts.unwrap_or_default() {
                 self.look(&part, depth + 1, true);
             }
         }
     }
 
     fn unreadable(&mut self, attached: bool) {
+        self.contents.is_cut = true;
         self.contents.layers.push(Layer::plain(UNREADABLE, attached));
     }
 
@@ -292,6 +308,16 @@ impl Layer {
     fn plain(form: &'static str, attached: bool) -> Self {
         Self { form, algorithms: Vec::new(), recipients: Vec::new(), signers: Vec::new(), attached }
     }
+}
+
+/// Whether what has no type that all read alike may have ciphertext in it for one of them: much of what has none is plain text.
+fn may_hide(entity: &MimeEntity<'_>) -> bool {
+    entity.header().all("Content-Type").any(|field| {
+        let value = field.value().to_ascii_lowercase();
+        [&b"pkcs7"[..], b".p7", b"multipart", b"message"]
+            .iter()
+            .any(|what| memchr::memmem::find(&value, what).is_some())
+    })
 }
 
 fn recipient_names(recipient: &Recipient) -> Vec<RecipientName> {

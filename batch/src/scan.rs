@@ -10,7 +10,7 @@ use std::{
 };
 
 use agent::Identities;
-use smime::Certificate;
+use smime::{Certificate, Fault};
 
 use crate::{
     error::BatchError,
@@ -181,6 +181,12 @@ impl Task for Scan {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
         let year = instant::of_message(work.message).map_or(0, instant::year);
         let is_lost = self.count(work.contents, year);
+        if work.contents.is_cut {
+            let lost = if is_lost { "lost; and " } else { "" };
+            let reason =
+                format!("{lost}something in it cannot be read, or is too much, and may be encrypted");
+            return Err(Failed::new(Fault::Message, reason));
+        }
         Ok(Done::unchanged(if is_lost { "lost" } else { "scanned" }))
     }
 }
@@ -195,7 +201,7 @@ pub struct Summary<'a> {
     pub on_tokens: Option<&'a [bool]>,
     /// What it takes to open all that can be, where that was measured.
     pub effort: Option<&'a Effort>,
-    /// How many messages could not be looked into: nothing is counted of them.
+    /// How many messages could not be looked into, or not into all of them: nothing is counted of what was not seen.
     pub unseen: u64,
     /// How many messages would be lost without each key that was asked about.
     pub lost: &'a [(KeyName, u64)],
@@ -261,7 +267,7 @@ impl fmt::Display for Summary<'_> {
         if self.unseen > 0 {
             writeln!(
                 f,
-                "{} more could not be looked into, too large or unreadable: the keys that they need are not counted here",
+                "{} could not be looked into, or not into all (the report says why): keys that they need may be missing here",
                 self.unseen
             )?;
         }

@@ -207,7 +207,7 @@ mod tests {
                 attached: false,
             };
             let origin = Origin { file: Path::new("/mail/.Sent/cur/1").into(), offset: None };
-            let contents = Contents { layers: vec![layer] };
+            let contents = Contents { layers: vec![layer], ..Contents::default() };
             let work = Work {
                 index: 1,
                 message: &message,

@@ -21,7 +21,7 @@ use smime::{
 
 use crate::TOKEN_LIMIT;
 
-/// Tells what a scan found, and what the tokens have of it; so many messages could not be looked into.
+/// Tells what a scan found, and what the tokens have of it; so many messages could not be looked into, or not into all.
 pub(crate) fn summarise(scan: &Scan, unseen: u64, pool: &Pool, asks_tokens: bool) {
     let found = scan.found();
     let mut on_tokens = None;

@@ -190,7 +190,7 @@ fn look<'t>(task: &'t dyn Task, stored: &Stored, index: u64) -> Result<Looked<'t
     };
     let look_at = |wrapped: &_, signature| match &content_type {
         Ok(content_type) => Contents::of_read(&entity, content_type, wrapped, signature),
-        Err(_) => Contents::default(),
+        Err(_) => Contents::of_no_type(&entity),
     };
     // What is large is in nobody's way later, and read once more by whoever needs it.
     let is_kept = matches!(&wrapped, Ok(Some(Wrapped::Clear { object, .. })) if object.len() <= MAX_KEPT);

@@ -108,7 +108,7 @@ fn keys_operations_and_what_would_be_lost_are_counted() {
         "MISSING on every token",
         "\nabout 12 min to open all that can be: 360 x RSA 2048 at 0.5/s, 5000 x ECDH P256 at 250/s,",
         "\n7 x a key that did not work",
-        "\n2 more could not be looked into",
+        "\n2 could not be looked into, or not into all",
         "not configured here",
         &format!("2 of 5 messages would be lost without {serial} of "),
         "2014",
@@ -121,14 +121,29 @@ fn keys_operations_and_what_would_be_lost_are_counted() {
 fn a_scan_says_how_many_messages_it_could_not_look_into() {
     let folder = tempfile::tempdir().unwrap();
     let (small, bob) = (sealed_to(&["bob"]), certificate("bob").serial_hex());
-    let large = small.replacen("MIME-Version", &format!("X-Large: {}\nMIME-Version", "x".repeat(5_000)), 1);
+    let large = small.replacen("MIME-Version", &format!("X-Large: {}\nMIME-Version", "x".repeat(9_000)), 1);
+    let damaged = "MIME-Version: 1.0\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\n\
+                   Content-Transfer-Encoding: base64\n\nMIID8QYJKoZIhvcNAQcDoIID4g==\n";
+    let multipart = "Content-Type: multipart/mixed; boundary=b\n\n";
+    let attached = format!("{multipart}--b\n\nhello\n--b\n{damaged}\n--b--\n");
+    let many = format!("{multipart}{}--b\n{small}\n--b--\n", "--b\n\n".repeat(1_001));
+    assert!(many.len() < 8_000);
+    let twice = format!("Content-Type: text/plain\n{multipart}--b\n{small}\n--b--\n");
+    let signed = "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; micalg=sha-256; boundary=b\n\n\
+                  --b\n\nhello\n--b\nContent-Type: application/pkcs7-signature\n\nno signature\n--b--\n";
+    let (damaged, signed) = (damaged.to_owned(), signed.to_owned());
+    let plain = "Content-Type: text\n\nhello\n".to_owned();
     for (messages, code, unseen) in [
         ([&small, &small, &small], 0, None),
-        ([&small, &large, &large], 1, Some("2 more could not be looked into")),
+        ([&small, &large, &large], 1, Some("2 could not be looked into, or not into all")),
+        ([&small, &small, &damaged], 1, Some("1 could not be looked into, or not into all")),
+        ([&small, &attached, &damaged], 1, Some("2 could not be looked into, or not into all")),
+        ([&small, &many, &twice], 1, Some("2 could not be looked into, or not into all")),
+        ([&small, &signed, &plain], 0, None),
     ] {
         let mbox = messages.map(|message| format!("From - \n{message}\n"));
         fs::write(folder.path().join("in"), mbox.concat()).unwrap();
-        let arguments = format!("scan in --max-message 4000 --lost {bob} --report -");
+        let arguments = format!("scan in --max-message 8000 --lost {bob} --report -");
         let (ended, said) = program(folder.path(), &arguments);
         assert_eq!(ended, Some(code), "{said}");
         assert_eq!(said.contains("could not be looked into"), unseen.is_some(), "{said}");
