@@ -133,13 +133,11 @@ impl Decrypt<'_> {
                         Agent::without_signatures(&opened).unwrap_or(opened).into()
                     }
                 };
-                let keys: Vec<String> = received.keys.iter().map(ToString::to_string).collect();
                 Ok(Done {
                     message: Some(opened),
                     verdict: Some(word(&received.verdict)),
                     signers: signers(&received.verdict),
-                    // Of ciphertext inside ciphertext all are told, from outside in.
-                    key: (!keys.is_empty()).then(|| keys.join(" and then ")),
+                    keys: received.keys.iter().map(ToString::to_string).collect(),
                     reason: Some(format!("{cipher}; {}", received.verdict.reason())),
                     ..Done::unchanged("opened")
                 })
@@ -251,7 +249,7 @@ fn done(message: &Message, treated: Result<Treated, ArchiveError>) -> Result<Don
         message: new,
         verdict: verdict.as_ref().map(word),
         signers: verdict.as_ref().map(signers).unwrap_or_default(),
-        key: key.map(|certificate| certificate.to_string()),
+        keys: key.iter().map(ToString::to_string).collect(),
         reason: Some(reason),
         ..Done::unchanged(action)
     })

@@ -59,9 +59,12 @@ pub struct Record {
     /// Whose signatures verification found, by certificate.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub signers: Vec<String>,
-    /// Whose private key was used, by certificate.
+    /// Whose private key was used, by certificate; of ciphertext inside ciphertext that of the outermost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Where several were used all of them, from outside in.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub keys: Vec<String>,
     /// Why, where the action alone does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -92,6 +95,7 @@ impl Record {
             verdict: None,
             signers: Vec::new(),
             key: None,
+            keys: Vec::new(),
             reason: None,
             error: None,
             input,

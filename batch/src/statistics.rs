@@ -63,7 +63,10 @@ impl Statistics {
         self.add_to_step(record.input.size, elapsed);
         record.verdict.iter().for_each(|verdict| count(&mut self.verdicts, verdict));
         record.signers.iter().for_each(|signer| count(&mut self.signers, signer));
-        record.key.iter().for_each(|key| count(&mut self.keys, key));
+        // A message counts once for each key.
+        for key in record.key.iter().chain(&record.keys).collect::<BTreeSet<_>>() {
+            count(&mut self.keys, key);
+        }
         let algorithms: BTreeSet<&String> =
             record.layers.iter().flat_map(|layer| &layer.algorithms).collect();
         if !algorithms.is_empty() {
@@ -132,6 +135,18 @@ const MAX_TEXT: usize = 200;
 mod tests {
     use super::*;
     use crate::html::tests::record;
+
+    #[test]
+    fn each_key_that_opened_a_message_is_counted_by_itself() {
+        let mut statistics = Statistics::new();
+        let [outer, inner] = ["outer", "inner"].map(str::to_owned);
+        let one = Record { key: Some(outer.clone()), ..record(None, "a", "v", None) };
+        let both = Record { keys: vec![outer.clone(), inner.clone(), outer.clone()], ..one.clone() };
+        for of in [&one, &both] {
+            statistics.add(of, Duration::ZERO);
+        }
+        assert_eq!(statistics.keys, [(outer, 2), (inner, 1)].into());
+    }
 
     #[test]
     fn memory_is_bounded_whatever_messages_are_called_and_however_long_it_takes() {

@@ -42,8 +42,8 @@ pub struct Done {
     pub verdict: Option<String>,
     /// Whose signatures were found.
     pub signers: Vec<String>,
-    /// Whose private key was used.
-    pub key: Option<String>,
+    /// Whose private keys were used, from outside in.
+    pub keys: Vec<String>,
     /// Why, where the action alone does not say it.
     pub reason: Option<String>,
 }
@@ -51,7 +51,7 @@ pub struct Done {
 impl Done {
     /// The message stays as it is.
     pub fn unchanged(action: &'static str) -> Self {
-        Self { action, message: None, verdict: None, signers: Vec::new(), key: None, reason: None }
+        Self { action, message: None, verdict: None, signers: Vec::new(), keys: Vec::new(), reason: None }
     }
 }
 

@@ -251,9 +251,9 @@ impl Rendered {
     pub(crate) fn len(&self) -> usize {
         let Finished { octets, contents, place, result, .. } = &*self.finished;
         let words: usize = match result {
-            Ok(Done { signers, reason, .. }) => {
-                let signers = signers.iter().map(|signer| size_of::<String>() + signer.capacity());
-                signers.sum::<usize>() + reason.as_ref().map_or(0, String::capacity)
+            Ok(Done { signers, keys, reason, .. }) => {
+                let names = signers.iter().chain(keys).map(|name| size_of::<String>() + name.capacity());
+                names.sum::<usize>() + reason.as_ref().map_or(0, String::capacity)
             }
             Err(failed) => failed.reason.capacity(),
         };

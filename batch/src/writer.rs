@@ -271,8 +271,12 @@ impl<'a> Writer<'a> {
         };
         let lost = self.count(finished.asked, &finished.result);
         match finished.result {
-            Ok(Done { action, verdict, signers, key, reason, .. }) => {
-                record = Record { action, verdict, signers, key, reason, ..record };
+            Ok(Done { action, verdict, signers, mut keys, reason, .. }) => {
+                let key = keys.first().cloned();
+                if keys.len() < 2 {
+                    keys.clear();
+                }
+                record = Record { action, verdict, signers, key, keys, reason, ..record };
                 self.tell(record)
             }
             Err(Failed { fault, reason, verdict }) => {
