@@ -17,9 +17,8 @@ use smime::{
 };
 
 use crate::{
-    AuditedKey, Disposition, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome,
-    PassReason, Plan, Policy, ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres,
-    encrypts,
+    AuditedKey, Disposition, Envelope, FieldRef, Identities, Identity, Incoming, Keep, Known, Outcome, Plan,
+    Policy, ReceiveReason, ReceivingAgent, RefuseReason, Settings, Share, Turn, authres, encrypts,
     harvest::{Harvester, Signed},
     incoming::opened_forms,
     recipients::Certificates,
@@ -406,7 +405,9 @@ impl Agent {
         let entity = message.entity();
         let forged = self.forged_in(&entity);
         let plan = self.policy.plan(envelope, &entity, at);
-        let is_handed_on = matches!(plan, Plan::Hold | Plan::Pass(PassReason::HandedOn));
+        // Also by a login: whoever may not use that author's key has no signature of it by having the mail handed on.
+        let is_received =
+            matches!(plan, Plan::Hold | Plan::Pass(_)) && authres::has_ours(&entity, &self.authserv_id);
         let mut outcome = match plan {
             Plan::Receive(reason) => {
                 let is_incoming = reason == ReceiveReason::Incoming;
@@ -426,7 +427,7 @@ impl Agent {
         };
         outcome.edits.remove.extend(forged);
         // Without it, who hands it on once more would have it signed.
-        outcome.edits.prepend.extend(is_handed_on.then(|| self.not_looked_at()));
+        outcome.edits.prepend.extend(is_received.then(|| self.not_looked_at()));
         Ok(outcome)
     }
 }

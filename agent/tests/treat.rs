@@ -133,10 +133,16 @@ fn mail_from_elsewhere_is_never_signed_however_often_it_is_handed_on() {
             assert_eq!(mail, expected);
         }
     }
-    // Our own people's mail passes without.
+    // Alice's login does not take the sign off what she sends on in bob's name, whose redirect would be signed by his key.
     let mail = "Authentication-Results: mx.example.org; smime=none\r\nFrom: bob@example.org\r\n\r\nHi\r\n";
+    let sent_on = applied(&treat(&agent, &outgoing("alice"), mail).unwrap(), mail);
+    assert!(sent_on.contains("smime=none (what was found before was taken off"), "{sent_on}");
+    let handed_on = treat(&agent, &envelope, &sent_on).unwrap();
+    assert_eq!(applied(&handed_on, &sent_on), sent_on, "{}", handed_on.reason);
+    // What has no results of ours gets none.
+    let mail = "From: bob@example.org\r\n\r\nHi\r\n";
     let outcome = treat(&agent, &outgoing("alice"), mail).unwrap();
-    assert_eq!(applied(&outcome, mail), "From: bob@example.org\r\n\r\nHi\r\n");
+    assert_eq!(applied(&outcome, mail), mail);
 }
 
 const PLAIN: &str = "From: Alice <alice@example.org>\nSubject: x\nMIME-Version: 1.0\n\
