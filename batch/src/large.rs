@@ -37,12 +37,15 @@ impl Incoming {
         let mut input = BufReader::with_capacity(1 << 16, Tally::new(octets));
         let (mut head, mut is_whole) = (Vec::new(), false);
         let (from_line, _) = around(frame);
+        // What is read at once may end within a line: a line feed behind that ends no header.
+        let mut begins = true;
         while !is_whole && head.len() < 1 << 20 {
             let before = head.len();
             let read = input.by_ref().take(1 << 16).read_until(b'\n', &mut head);
             let read = read.map_err(|source| BatchError::Read { origin: origin.to_string(), source })?;
             let line = head.get(before..).unwrap_or_default();
-            is_whole = read == 0 || before > from_line && (line == b"\n" || line == b"\r\n");
+            is_whole = read == 0 || begins && before > from_line && (line == b"\n" || line == b"\r\n");
+            begins = line.ends_with(b"\n");
         }
         Ok(Self { input, origin, attributes, frame, len, head, is_whole })
     }
@@ -149,4 +152,26 @@ pub(crate) fn attach(file: &File, kept: &Kept) -> io::Result<()> {
         set_extended(file, &name, &kept.frame)?;
     }
     kept.arrival.map_or(Ok(()), |at| file.set_times(FileTimes::new().set_modified(at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_line_as_long_as_what_is_read_at_once_ends_no_header() {
+        for len in [(1 << 16) - 1, 1 << 16, (1 << 16) + 1, 1 << 17] {
+            let long = [b"X-Long: ".as_slice(), &vec![b'x'; len - 8], b"\n"].concat();
+            let header = [&long[..], b"Content-Length: 5\n\n"].concat();
+            let octets = [&header[..], b"Hello"].concat();
+            let frame = Frame::Mbox { from_line: 0, separator: 0, followed: true, quoting: None };
+            let size = octets.len() as u64;
+            let origin = Origin { file: Path::new("in").into(), offset: None };
+            let octets = Box::new(io::Cursor::new(octets));
+            let large = Large { attributes: None, origin, message: Some((frame, size)), octets };
+            let incoming = Incoming::open(large, frame, size).unwrap();
+            assert!(incoming.has_whole_header());
+            assert!(incoming.header() == header, "{len}");
+        }
+    }
 }
