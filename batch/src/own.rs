@@ -191,7 +191,7 @@ pub(crate) fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Resul
 /// Whether the file system of a file has what it keeps somewhere else, and `syncfs` does not have that made durable there: a
 /// sync of each file does. (`sync_fs` of these systems in Linux is none, or for a few servers of theirs alone.)
 pub(crate) fn keeps_files(file: &File) -> bool {
-    is_on(file, &[FUSE, CIFS, SMB2, V9FS])
+    is_on(file, &[FUSE, CIFS, SMB2, V9FS, ECRYPTFS])
 }
 
 fn is_on(file: &File, systems: &[rustix::fs::FsWord]) -> bool {
@@ -231,6 +231,8 @@ const FUSE: rustix::fs::FsWord = 0x6573_5546;
 const CIFS: rustix::fs::FsWord = 0xff53_4d42;
 const SMB2: rustix::fs::FsWord = 0xfe53_4d42;
 const V9FS: rustix::fs::FsWord = 0x0102_1997;
+/// `ECRYPTFS_SUPER_MAGIC`.
+const ECRYPTFS: rustix::fs::FsWord = 0xf15f;
 /// What the name of a file ends in that is there for an instant.
 const PROBE: &str = ".probe";
 /// Longer than the kernel leaves a lease to whom it was asked back of (`fs.lease-break-time`, 45 s).
