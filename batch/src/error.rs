@@ -114,7 +114,7 @@ pub enum BatchError {
     #[error("{0}")]
     Usage(&'static str),
     /// Message after message failed for a reason that lies outside of them.
-    #[error("stopped after {messages} messages failed and none between them had an answer: {reason}")]
+    #[error("stopped after {messages} messages failed behind which no answer came: {reason}")]
     TokenLost {
         /// How many.
         messages: usize,

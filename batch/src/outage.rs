@@ -1,8 +1,8 @@
 //! When a run stops because keys no longer answer, and how long it is in doubt whether they do.
 //!
 //! What asks no key says nothing about one: most mail of an archive is not encrypted, and goes on well while the token is
-//! away. So a key's failures count until that key answers. What else may pass by itself, a directory of certificates say,
-//! counts only where each message has that trouble.
+//! away. So failures count by the token that the error names, until that answers, with whichever key. What else may pass by
+//! itself, a directory of certificates say, and what speaks of one key alone, counts only where each message has that trouble.
 
 use std::{
     collections::HashMap,
@@ -15,73 +15,84 @@ use smime::key::KeyError;
 use crate::task::PAUSES;
 
 /// Which key, among those of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyNumber(usize);
-
-impl KeyNumber {
-    /// Where it is: it stays there while there are runs.
-    pub(crate) fn of(identity: &Identity) -> Self {
-        Self(std::ptr::from_ref(identity).addr())
-    }
-}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KeyNumber(usize);
 
 /// What became of the questions of one message, in all its tries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Asked {
-    /// The last key that answered, and when.
-    answered: Option<(KeyNumber, Instant)>,
-    /// The last one that gave no answer, and since when.
-    unanswered: Option<(KeyNumber, Instant)>,
+    /// The last answer.
+    answered: Option<Answered>,
+    /// The last question that got none.
+    unanswered: Option<Unanswered>,
+}
+
+#[derive(Clone, Debug)]
+struct Answered {
+    key: KeyNumber,
+    /// The tokens that have the key; none if that is not known.
+    tokens: Vec<String>,
+    at: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Unanswered {
+    key: KeyNumber,
+    /// The token that the error names.
+    token: String,
+    /// When the key failed first.
+    since: Instant,
 }
 
 impl Asked {
     /// Adds what came of a question.
-    pub(crate) fn came<T>(&mut self, of: KeyNumber, answer: &Result<T, KeyError>, at: Instant) {
-        let since = self.unanswered.filter(|(key, _)| *key == of);
+    pub(crate) fn came<T>(&mut self, of: &Identity, answer: &Result<T, KeyError>, at: Instant) {
+        // It stays where it is while there are runs.
+        let key = KeyNumber(std::ptr::from_ref(of).addr());
+        self.add(key, || of.signer().tokens(), answer, at);
+    }
+
+    fn add<T>(
+        &mut self,
+        key: KeyNumber,
+        tokens: impl FnOnce() -> Vec<String>,
+        answer: &Result<T, KeyError>,
+        at: Instant,
+    ) {
+        let before = self.unanswered.take_if(|before| before.key == key);
         match answer {
-            Ok(_) => {
-                self.answered = Some((of, at));
-                if since.is_some() {
-                    self.unanswered = None;
+            Ok(_) => self.answered = Some(Answered { key, tokens: tokens(), at }),
+            Err(error) => match unanswering(error) {
+                Some(token) => {
+                    let since = before.map_or(at, |before| before.since);
+                    self.unanswered = Some(Unanswered { key, token: token.to_owned(), since });
                 }
-            }
-            Err(error) if is_no_answer(error) => self.unanswered = since.or(Some((of, at))),
-            Err(_) => {}
+                None => self.unanswered = self.unanswered.take().or(before),
+            },
         }
     }
 }
 
-/// Whether an error says that the token is away, or may be, and nothing of this key or this question.
-fn is_no_answer(error: &KeyError) -> bool {
+/// The token that is away, or may be, as an error says that speaks of no key and no question.
+fn unanswering(error: &KeyError) -> Option<&str> {
     match error {
-        KeyError::Unavailable { .. } | KeyError::QueueFull { .. } | KeyError::Deadline { .. } => true,
-        KeyError::Token { code, .. } => !OF_QUESTIONS.iter().any(|prefix| code.starts_with(prefix)),
-        _ => false,
+        KeyError::Unavailable { token, .. }
+        | KeyError::QueueFull { token, .. }
+        | KeyError::Deadline { token, .. } => Some(token),
+        KeyError::Token { code, token, .. } => hsmpool::may_concern_token(code).then_some(token),
+        _ => None,
     }
 }
-
-/// What codes begin with that speak of a key, a mechanism or data (PKCS #11 2.40, 5.1.6): such a key fails each time, and
-/// the token is well.
-const OF_QUESTIONS: [&str; 10] = [
-    "CKR_ARGUMENTS_BAD",
-    "CKR_ATTRIBUTE_",
-    "CKR_BUFFER_TOO_SMALL",
-    "CKR_DATA_",
-    "CKR_ENCRYPTED_DATA_",
-    "CKR_FUNCTION_NOT_SUPPORTED",
-    "CKR_HOST_MEMORY",
-    "CKR_KEY_",
-    "CKR_MECHANISM_",
-    "CKR_TEMPLATE_",
-];
 
 /// What is known of it while a run goes on, through all its inputs.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
-    /// The messages of each key that had no answer.
-    keys: HashMap<KeyNumber, Streak>,
-    /// Those of all keys.
+    /// The messages that had no answer, by the token that was named.
+    tokens: HashMap<String, Streak>,
+    /// Those of all tokens.
     all: Streak,
+    /// When the last answer came of which nobody knows the token.
+    somebody: Option<Instant>,
     /// How many failed, one behind the other, by something else that may pass.
     others: usize,
 }
@@ -89,8 +100,8 @@ pub(crate) struct Outage {
 /// Messages that failed without an answer, and behind which none came.
 #[derive(Debug, Default)]
 struct Streak {
-    /// Since when each had none.
-    failed: Vec<Instant>,
+    /// Which key each asked, and since when it had no answer.
+    failed: Vec<(KeyNumber, Instant)>,
     /// When the last answer came.
     answered: Option<Instant>,
 }
@@ -100,27 +111,35 @@ impl Streak {
     fn answered(&mut self, at: Instant) {
         let at = self.answered.map_or(at, |last| last.max(at));
         self.answered = Some(at);
-        self.failed.retain(|since| *since + SLACK >= at);
+        self.failed.retain(|(_, since)| *since + SLACK >= at);
     }
 
-    fn failed(&mut self, since: Instant) -> usize {
+    /// How many failed behind the last answer. What did just before it is in doubt and does not count, or a key that never
+    /// works would be an outage where all messages are asked for at once.
+    fn failed(&mut self, key: KeyNumber, since: Instant) -> usize {
         if self.answered.is_none_or(|at| since + SLACK >= at) {
-            self.failed.push(since);
+            self.failed.push((key, since));
         }
-        self.failed.len()
+        let is_behind = |(_, since): &&(KeyNumber, Instant)| self.answered.is_none_or(|at| *since > at);
+        self.failed.iter().filter(is_behind).count()
     }
 }
 
 impl Outage {
     /// Adds what became of a message: whether it failed in a way that may pass. Tells how many failed in a row, if that is
     /// an outage.
-    pub(crate) fn add(&mut self, asked: Asked, is_transient: bool) -> Option<usize> {
-        if let Some((key, at)) = asked.answered {
-            self.keys.entry(key).or_default().answered(at);
-            self.all.answered(at);
+    pub(crate) fn add(&mut self, asked: &Asked, is_transient: bool) -> Option<usize> {
+        if let Some(answered) = &asked.answered {
+            self.answered(answered);
         }
-        let failed = if let Some((key, since)) = asked.unanswered.filter(|_| is_transient) {
-            self.keys.entry(key).or_default().failed(since).max(self.all.failed(since))
+        let failed = if let Some(Unanswered { key, token, since }) =
+            asked.unanswered.as_ref().filter(|_| is_transient)
+        {
+            let streak = self.tokens.entry(token.clone()).or_default();
+            if let Some(at) = self.somebody {
+                streak.answered(at);
+            }
+            streak.failed(*key, *since).max(self.all.failed(*key, *since))
         } else {
             self.others = if is_transient { self.others + 1 } else { 0 };
             self.others
@@ -128,9 +147,27 @@ impl Outage {
         (failed >= OUTAGE).then_some(failed)
     }
 
+    /// An answer is one of each token that has the key, for it is served; where these are not known, of any.
+    fn answered(&mut self, Answered { key, tokens, at }: &Answered) {
+        self.all.answered(*at);
+        for token in tokens {
+            self.tokens.entry(token.clone()).or_default().answered(*at);
+        }
+        if tokens.is_empty() {
+            self.somebody = self.somebody.max(Some(*at));
+        }
+        for (token, streak) in &mut self.tokens {
+            if tokens.is_empty() {
+                streak.answered(*at);
+            } else if !tokens.contains(token) {
+                streak.failed.retain(|(failed, since)| failed != key || *since > *at);
+            }
+        }
+    }
+
     /// Whether messages failed of which it is not known yet whether they are part of one.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.others > 0 || self.keys.values().chain([&self.all]).any(|streak| !streak.failed.is_empty())
+        self.others > 0 || self.tokens.values().chain([&self.all]).any(|streak| !streak.failed.is_empty())
     }
 }
 
@@ -144,76 +181,134 @@ const OUTAGE: usize = 20;
 mod tests {
     use super::*;
 
-    fn away() -> KeyError {
-        KeyError::Unavailable { token: "mail".into(), reason: "lost".into() }
+    fn away(token: &str) -> KeyError {
+        KeyError::Unavailable { token: token.into(), reason: "lost".into() }
     }
 
     fn code(code: &str) -> KeyError {
         KeyError::Token { function: "C_Decrypt".into(), code: code.into(), token: "mail".into() }
     }
 
-    /// What comes of a message: which key it asks, what that says, whether it fails.
-    type Message = (Option<(usize, Result<(), KeyError>)>, bool);
+    /// What comes of a message: which key it asks and on which token that is, what it says, whether the message fails.
+    type Message = (Option<(usize, &'static str, Result<(), KeyError>)>, bool);
 
-    /// A message that is done so long after the run began.
-    fn add(outage: &mut Outage, began: Instant, at: u64, (answer, failed): &Message) -> Option<usize> {
-        let mut asked = Asked::default();
-        if let Some((key, answer)) = answer {
-            asked.came(KeyNumber(*key), answer, began + Duration::from_secs(at));
-        }
-        outage.add(asked, *failed)
+    fn plain() -> Message {
+        (None, false)
     }
 
-    /// After how many rounds of these messages, a second each, there is an outage, if within a hundred.
+    fn lost(key: usize, token: &'static str) -> Message {
+        (Some((key, token, Err(away(token)))), true)
+    }
+
+    fn broken(key: usize, with: &str) -> Message {
+        (Some((key, "mail", Err(code(with)))), true)
+    }
+
+    /// Of no known token, if that has no name.
+    fn good(key: usize, token: &'static str) -> Message {
+        (Some((key, token, Ok(()))), false)
+    }
+
+    /// A message that is done so many seconds after the run began.
+    fn add(outage: &mut Outage, began: Instant, at: u64, message: &Message) -> Option<usize> {
+        add_at(outage, began + Duration::from_secs(at), message)
+    }
+
+    fn add_at(outage: &mut Outage, at: Instant, (answer, failed): &Message) -> Option<usize> {
+        let mut asked = Asked::default();
+        if let Some((key, token, answer)) = answer {
+            let tokens =
+                || [*token].iter().filter(|token| !token.is_empty()).map(ToString::to_string).collect();
+            asked.add(KeyNumber(*key), tokens, answer, at);
+        }
+        outage.add(&asked, *failed)
+    }
+
+    /// After how many rounds of these messages there is an outage, if within a hundred: the same for messages that take a
+    /// second each, and for those that are asked for at once.
     fn rounds(messages: &[Message]) -> Option<u64> {
-        let (mut outage, began, mut at) = (Outage::default(), Instant::now(), 0);
+        let [slow, quick] = [1000, 1].map(|each| rounds_of(Duration::from_millis(each), messages));
+        assert_eq!(slow, quick, "{messages:?}");
+        slow
+    }
+
+    fn rounds_of(each: Duration, messages: &[Message]) -> Option<u64> {
+        let (mut outage, mut at) = (Outage::default(), Instant::now());
         (1..=100).find(|_| {
             messages.iter().any(|message| {
-                at += 1;
-                add(&mut outage, began, at, message).is_some()
+                at += each;
+                add_at(&mut outage, at, message).is_some()
             })
         })
     }
 
     #[test]
-    fn a_key_is_away_until_it_answers_whatever_comes_between() {
-        let plain = || (None, false);
-        let lost = |key| (Some((key, Err(away()))), true);
-        let good = |key| (Some((key, Ok(()))), false);
+    fn a_token_is_away_until_it_answers_whatever_comes_between() {
         for (messages, expected) in [
-            (vec![lost(1)], Some(20)),
-            (vec![lost(1), plain(), plain()], Some(20)),
+            (vec![lost(1, "mail")], Some(20)),
+            (vec![lost(1, "mail"), plain(), plain()], Some(20)),
             // Of two tokens one is there.
-            (vec![lost(1), good(2)], Some(20)),
-            (vec![lost(1), lost(2)], Some(10)),
-            (vec![lost(1), good(1)], None),
+            (vec![lost(1, "mail"), good(2, "other")], Some(20)),
+            (vec![lost(1, "mail"), lost(2, "other")], Some(10)),
+            (vec![lost(1, "mail"), good(1, "mail")], None),
+            // A key that answers is served, by whichever token.
+            (vec![lost(1, "mail"), good(1, "other")], None),
+            // Which token it was is not known: it may have been that one.
+            (vec![lost(1, "mail"), good(2, "")], None),
             // A certificate that is not found is no token's fault, and none is where others are found.
             (vec![(None, true)], Some(20)),
             (vec![(None, true), plain()], None),
-            // Nor is a key that never works.
-            (vec![(Some((1, Err(code("CKR_KEY_FUNCTION_NOT_PERMITTED")))), true), plain()], None),
-            (vec![(Some((1, Err(code("CKR_DEVICE_ERROR")))), true), plain()], Some(20)),
             // Another key opened it.
-            (vec![(Some((1, Err(away()))), false)], None),
+            (vec![(Some((1, "mail", Err(away("mail")))), false)], None),
         ] {
             assert_eq!(rounds(&messages), expected, "{messages:?}");
         }
     }
 
     #[test]
-    fn it_is_in_doubt_until_a_key_that_failed_answers_later_in_whatever_order_messages_come() {
+    fn a_lost_token_with_many_keys_is_noticed_beside_one_that_answers() {
+        let (mut outage, began) = (Outage::default(), Instant::now());
+        let ended = (1..100).find(|at| {
+            let at = *at;
+            let key = 2 + usize::try_from(at).unwrap();
+            add(&mut outage, began, 2 * at, &good(1, "other"));
+            add(&mut outage, began, 2 * at + 1, &lost(key, "mail")).is_some()
+        });
+        assert_eq!(ended, Some(20));
+    }
+
+    #[test]
+    fn a_key_that_never_works_is_no_outage_of_a_token_that_answers_others() {
+        for with in [
+            "CKR_KEY_FUNCTION_NOT_PERMITTED",
+            "CKR_OBJECT_HANDLE_INVALID",
+            "CKR_GENERAL_ERROR",
+            "CKR_0x80000031",
+            "an Ed25519 signature of the wrong length",
+        ] {
+            assert_eq!(rounds(&[broken(2, with), good(1, "mail")]), None, "{with}");
+        }
+        assert_eq!(rounds(&[lost(2, "mail"), good(1, "mail")]), None);
+        // What speaks of a key alone does not count where no key answers either.
+        assert_eq!(rounds(&[broken(1, "CKR_KEY_FUNCTION_NOT_PERMITTED"), plain()]), None);
+        assert_eq!(rounds(&[broken(1, "CKR_CURVE_NOT_SUPPORTED"), plain()]), None);
+        assert_eq!(rounds(&[broken(1, "CKR_DEVICE_ERROR"), plain()]), Some(20));
+    }
+
+    #[test]
+    fn it_is_in_doubt_until_the_token_that_failed_answers_later_in_whatever_order_messages_come() {
         let (mut outage, began) = (Outage::default(), Instant::now());
         let deadline = KeyError::Deadline { token: "mail".into(), deadline: Duration::ZERO };
-        let good = |key| (Some((key, Ok(()))), false);
-        add(&mut outage, began, 5, &(Some((1, Err(deadline))), true));
-        for (at, message) in [(9, (None, false)), (9, good(2)), (4, good(1)), (5, good(1))] {
+        add(&mut outage, began, 5, &(Some((1, "mail", Err(deadline))), true));
+        for (at, message) in [(9, plain()), (9, good(2, "other")), (4, good(1, "mail")), (5, good(1, "mail"))]
+        {
             add(&mut outage, began, at, &message);
             assert!(outage.is_in_doubt(), "{at}: {message:?}");
         }
-        add(&mut outage, began, 6, &good(1));
+        add(&mut outage, began, 6, &good(3, "mail"));
         assert!(!outage.is_in_doubt());
         // It has answered since.
-        add(&mut outage, began, 5, &(Some((1, Err(away()))), true));
+        add(&mut outage, began, 5, &lost(1, "mail"));
         assert!(!outage.is_in_doubt());
     }
 }

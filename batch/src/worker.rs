@@ -22,7 +22,7 @@ use crate::{
     form::{self, Form, Formed, Kept},
     inspect::Contents,
     instant,
-    outage::{Asked, KeyNumber},
+    outage::Asked,
     render::{Readings, ciphertext, readings, render},
     report::KEPT,
     stored::{Frame, Origin, Stored, Untouchable},
@@ -122,7 +122,7 @@ pub(crate) struct Started {
 pub(crate) struct Paused<'t> {
     started: Started,
     /// Whose answer.
-    of: KeyNumber,
+    of: &'t Identity,
     then: Then<'t, Result<Done, Failed>>,
 }
 
@@ -292,8 +292,7 @@ impl Started {
     fn go_on(mut self, turn: Working<'_>) -> Step<'_> {
         match turn {
             Turn::Asks(Asks { identity, question, then }) => {
-                let of = KeyNumber::of(identity);
-                Step::Asks(Box::new(Paused { started: self, of, then }), identity, question)
+                Step::Asks(Box::new(Paused { started: self, of: identity, then }), identity, question)
             }
             Turn::Done(Err(failed)) if failed.fault == Fault::Transient => {
                 let Some(pause) = task::PAUSES.get(self.failures) else { return self.finish(Err(failed)) };

@@ -269,7 +269,7 @@ impl<'a> Writer<'a> {
             elapsed_ms: u64::try_from(finished.elapsed.as_millis()).unwrap_or(u64::MAX),
             ..Record::new(finished.index, finished.place.origin, finished.input)
         };
-        let lost = self.count(finished.asked, &finished.result);
+        let lost = self.count(&finished.asked, &finished.result);
         match finished.result {
             Ok(Done { action, verdict, signers, mut keys, reason, .. }) => {
                 let key = keys.first().cloned();
@@ -292,7 +292,7 @@ impl<'a> Writer<'a> {
 
     /// An outage shall stop the run, not turn the rest of the archive into failures one by one. Nor shall who goes on find in
     /// the journal, as done, what failed in one.
-    fn count(&mut self, asked: Asked, result: &Result<Done, Failed>) -> Option<usize> {
+    fn count(&mut self, asked: &Asked, result: &Result<Done, Failed>) -> Option<usize> {
         let is_transient = result.as_ref().is_err_and(|failed| failed.fault == Fault::Transient);
         let lost = self.outage.add(asked, is_transient);
         if let Some(notes) = &mut self.notes {

@@ -87,6 +87,10 @@ impl Signer for TokenKey {
     fn submit_at_once(&self, question: Question, reply: Reply) -> Option<UnderWay> {
         self.key.submit_question_at_once(question, reply)
     }
+
+    fn tokens(&self) -> Vec<String> {
+        self.key.tokens()
+    }
 }
 
 impl Decryptor for TokenKey {
@@ -201,6 +205,15 @@ impl RawTokenKey {
                 Pending::over()
             }
         }
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        // A server of keys may have many tokens, and its answers do not say which it was.
+        if !self.pool.remotes().is_empty() {
+            return Vec::new();
+        }
+        let with_key = self.pool.tokens().iter().filter(|token| token.has_key(&self.name));
+        with_key.map(|token| token.label().to_owned()).collect()
     }
 
     fn known(&self, operation: impl FnOnce() -> String) -> Result<(), KeyError> {

@@ -127,6 +127,7 @@ pub use metrics::{LaneMetrics, TokenMetrics};
 pub use pin::{Pin, why_not_secret};
 pub use pool::{Pool, TokenState, TokenStatus};
 pub use prometheus::prometheus;
+pub use recovery::may_concern_token;
 pub use request::{Lane, Pending};
 pub use settings::{PinSource, TokenSettings};
 pub use shortcomings::Shortcoming;

@@ -3,9 +3,11 @@
 //! Section numbers are those of PKCS #11 Base Specification 2.40, 5.1 "Function return values" (3.0: 5.1
 //! too). Where the practice of real tokens differs, the project that reported it is named.
 
-use cryptoki::error::RvError;
+use std::{collections::HashSet, sync::LazyLock};
 
-use crate::call::Code;
+use cryptoki::error::{Rv, RvError};
+
+use crate::call::{Code, ckr_name};
 
 /// What helps after a failed call. The milder ones are tried by the worker that met the error, within
 /// the deadline of the request; the others are the supervisor's.
@@ -33,6 +35,26 @@ pub(crate) fn recovery(code: Code) -> Recovery {
         Code::Malformed(_) => Recovery::Keep,
     }
 }
+
+/// Whether the code of a [`KeyError::Token`](smime::key::KeyError::Token) may say that the token is not well. All others
+/// speak of one key, or of what it was asked. Some may mean either.
+pub fn may_concern_token(code: &str) -> bool {
+    static NAMES: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let concerns = |rv| match Rv::from(rv) {
+            Rv::Ok => None,
+            Rv::Error(rv) => {
+                let is_narrow = matches!(of_return_value(rv), Recovery::Keep | Recovery::FindKeysAgain);
+                (!is_narrow).then(|| ckr_name(rv))
+            }
+        };
+        (0..=LAST).filter_map(concerns).collect()
+    });
+    // Vendors' own.
+    NAMES.contains(code) || code.starts_with("CKR_0x")
+}
+
+/// Beyond the last value that PKCS #11 3.1 has given (0x204), but for vendors' own.
+const LAST: cryptoki_sys::CK_RV = 0x3FF;
 
 fn of_return_value(rv: RvError) -> Recovery {
     match rv {
@@ -115,6 +137,9 @@ mod tests {
         ];
         for (rv, expected) in table {
             assert_eq!(recovery(Code::Ckr(rv)), expected, "{rv:?}");
+            let is_narrow = matches!(expected, Recovery::Keep | Recovery::FindKeysAgain);
+            assert_eq!(may_concern_token(&ckr_name(rv)), !is_narrow, "{rv:?}");
         }
+        assert!(!may_concern_token("an Ed25519 signature of the wrong length"));
     }
 }

@@ -43,6 +43,12 @@ pub trait Signer: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The labels, as errors name them, of all tokens that are known to have the key; none where it is not known of each token
+    /// whether it has. Whoever wraps a signer may leave this as it is.
+    fn tokens(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether each signature must be checked with the certificate before it is used, as nearly all must be: a key behind a
     /// label may be another than the certificate's, and what comes of a faulty token, or back over a wire, may be
     /// wrong and give the key away. No may say only a key in this process, in software that answers for its own results,

@@ -22,7 +22,7 @@ use smime::key::KeyError;
 
 use crate::{
     resume::{files, journaled, maildir, report},
-    support::{answer, asked, options, question, sample_mbox, shouted},
+    support::{answer, asked_on, options, question, sample_mbox, shouted},
 };
 
 /// A token: of each so many messages it is asked for one, and after so many questions it is away.
@@ -37,12 +37,16 @@ struct Away {
 }
 
 impl Away {
-    /// Keys of which only the first goes away.
+    /// Keys of which only the first goes away, for all others are on another token.
     fn new(keys: usize, left_after: u64, one_in: u64) -> Self {
+        Self::on(keys, left_after, one_in, |number| Some(if number == 0 { "mail" } else { "other" }))
+    }
+
+    fn on(keys: usize, left_after: u64, one_in: u64, token: impl Fn(usize) -> Option<&'static str>) -> Self {
         let (asked_for, left_after) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(left_after)));
         let key = |number| {
             let (asked_for, left_after) = (Arc::clone(&asked_for), Arc::clone(&left_after));
-            asked(move |reply| {
+            asked_on(token(number), move |reply| {
                 let before = asked_for.fetch_add(1, Ordering::Relaxed);
                 let is_away = number == 0 && before >= left_after.load(Ordering::Relaxed);
                 let away = || KeyError::Unavailable { token: "mail".into(), reason: "lost".into() };
@@ -122,7 +126,25 @@ fn a_token_that_is_lost_stops_a_run_of_many_inputs_with_little_mail_each() {
     let task = Away::new(1, 0, 2);
     let options = options(&inputs, &folder.path().join("out"));
     let stopped = run(&options, &task, Report::none(), &AtomicBool::new(false)).unwrap_err();
-    assert!(matches!(stopped.error, BatchError::TokenLost { .. }), "{stopped:?}");
+    assert!(matches!(stopped.error, BatchError::TokenLost { messages: 20, .. }), "{stopped:?}");
+    // What had ended by then has its name, with what failed in it as it was; a report names that.
+    let written = fs::read_dir(folder.path().join("out")).unwrap().count();
+    assert!((10..20).contains(&written), "{written}");
+    assert_eq!(stopped.totals.failed(), 20);
+}
+
+#[test]
+fn a_run_goes_on_beside_one_key_that_never_works_where_its_token_may_have_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    fs::write(&input, sample_mbox(300)).unwrap();
+    for token in [Some("mail"), None] {
+        let task = Away::on(2, 0, 1, |_| token);
+        let totals = run(&options(&[&input], &output), &task, Report::none(), &AtomicBool::new(false));
+        let totals = totals.unwrap();
+        assert_eq!((totals.messages(), totals.failed()), (300, 150), "{token:?}");
+        fs::remove_file(&output).unwrap();
+    }
 }
 
 #[test]

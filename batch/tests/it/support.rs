@@ -98,12 +98,20 @@ impl Task for Outage {
     }
 }
 
-/// A key that only takes questions, and has somebody answer them.
-struct Asked<F>(F);
+/// A key that only takes questions, and has somebody answer them; on a token, if that is known.
+struct Asked<F>(F, Option<&'static str>);
 
 /// Whose key that is.
 pub(crate) fn asked(take: impl Fn(Reply) + Send + Sync + 'static) -> Identity {
-    let (signer, decryptor) = (Arc::new(Asked(take)), Arc::new(key("alice")));
+    asked_on(None, take)
+}
+
+/// The same, on a token.
+pub(crate) fn asked_on(
+    token: Option<&'static str>,
+    take: impl Fn(Reply) + Send + Sync + 'static,
+) -> Identity {
+    let (signer, decryptor) = (Arc::new(Asked(take, token)), Arc::new(key("alice")));
     Identity::new(certificate("alice"), Vec::new(), Logins::Address, signer, decryptor)
 }
 
@@ -139,6 +147,10 @@ impl<F: Fn(Reply) + Send + Sync> Signer for Asked<F> {
 
     fn submit(&self, _: Question, reply: Reply) {
         (self.0)(reply);
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        self.1.iter().map(ToString::to_string).collect()
     }
 }
 
