@@ -177,6 +177,13 @@ const SLACK: Duration = PAUSES[0];
 /// After how many such failures in a row a run stops. Each was tried three times.
 const OUTAGE: usize = 20;
 
+/// Whether nothing is noted yet because of failures that may be the first of an outage: for how long, and for how many files
+/// and octets. Where keys are asked so seldom that it is not known then, these failures are as good as those of a run that
+/// goes on. In place, what is not noted is on the disk twice.
+pub(crate) fn may_hold(time: Duration, files: usize, octets: u64) -> bool {
+    time < Duration::from_mins(10) && files < 100_000 && octets < 1 << 30
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,5 +317,14 @@ mod tests {
         // It has answered since.
         add(&mut outage, began, 5, &lost(1, "mail"));
         assert!(!outage.is_in_doubt());
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_held_back_for_some_minutes_files_and_octets_at_most() {
+        let minutes = Duration::from_mins;
+        assert!(may_hold(minutes(9), 99_999, (1 << 30) - 1));
+        assert!(!may_hold(minutes(10), 0, 0));
+        assert!(!may_hold(minutes(0), 100_000, 0));
+        assert!(!may_hold(minutes(0), 0, 1 << 30));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     done::Content,
     error::BatchError,
     journal::{self, Checkpoint, Journal},
-    outage::{Asked, Outage},
+    outage::{Asked, Outage, may_hold},
     output::Copied,
     owner,
     pipeline::{KeptBack, Mark, Noted, Observer, Outgoing, Ready, Sink},
@@ -60,8 +60,7 @@ struct Notes {
 impl Notes {
     /// Whether there is nothing to be noted yet, for a while at most.
     fn is_in_doubt(&self) -> bool {
-        let is_short = self.next.inputs.len() < IN_DOUBT_MESSAGES;
-        is_short && self.in_doubt.is_some_and(|since| since.elapsed() < IN_DOUBT)
+        self.in_doubt.is_some_and(|since| may_hold(since.elapsed(), self.next.inputs.len(), self.octets))
     }
 }
 
@@ -402,8 +401,3 @@ pub(crate) const NOTE_OCTETS: u64 = 64 << 20;
 
 /// How many records wait at most for what becomes of their messages.
 const HELD: usize = 1024;
-
-/// How long, and for how many files, nothing is noted because of failures that may be the first of an outage. Where keys are
-/// asked so seldom that it is not known then, these failures are as good as those of a run that goes on.
-const IN_DOUBT: Duration = Duration::from_mins(10);
-const IN_DOUBT_MESSAGES: usize = 100_000;
