@@ -106,11 +106,8 @@ impl Kind {
                 origin: folder.display().to_string(),
                 source,
             })?;
-            if let Some(folder) = tree.in_doubt(path).map_err(failed)? {
-                let problem = "with a folder called cur or new it looks like a Maildir, and with .eml files elsewhere like a \
-                               tree of these: give that folder another name, or, if it is a Maildir, make the other \
-                               one of cur and new";
-                return Err(BatchError::Input { path: path.join(folder), problem });
+            if let [first, others @ ..] = tree.in_doubt(path).map_err(failed)?.as_slice() {
+                return Err(BatchError::Doubtful { path: path.join(first), others: others.len() });
             }
             if !tree.folders.is_empty() {
                 return Ok(Self::Maildir);

@@ -56,6 +56,23 @@ pub enum BatchError {
         /// What it is.
         problem: &'static str,
     },
+    /// An input may be of two kinds.
+    #[error(
+        "{}{} may be a Maildir, with a folder called cur or new in it, or of a tree of .eml files, of which there are some \
+         elsewhere: give that folder another name, or, if it is a Maildir, make another one of cur, new and tmp",
+        path.display(),
+        match others {
+            0 => String::new(),
+            1 => ", and one more like it,".to_owned(),
+            _ => format!(", and {others} more like it,"),
+        }
+    )]
+    Doubtful {
+        /// The first folder that may be either.
+        path: PathBuf,
+        /// How many more there are.
+        others: usize,
+    },
     /// The output must not be there.
     #[error("output {}: {problem}", path.display())]
     Output {

@@ -61,7 +61,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 fn of_batch(error: &BatchError) -> u8 {
     match error {
         BatchError::Usage(_) | BatchError::Key { .. } => USAGE,
-        BatchError::Input { .. } => NOINPUT,
+        BatchError::Input { .. } | BatchError::Doubtful { .. } => NOINPUT,
         // Certificates to encrypt to.
         BatchError::Read { origin, .. } if origin != "-" => CONFIG,
         BatchError::Read { source, .. } => match source.kind() {

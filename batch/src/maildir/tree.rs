@@ -72,18 +72,18 @@ impl Tree {
         Ok(tree)
     }
 
-    /// A folder that may as well be one of a tree of `.eml` files, of which there are some beside those folders: it has only one of
-    /// `cur` and `new`.
-    pub(crate) fn in_doubt(&self, root: &Path) -> io::Result<Option<&Path>> {
+    /// The folders that may as well be some of a tree of `.eml` files, where there are such beside those folders: of `cur`, `new` and
+    /// `tmp` they have only one. Thunderbird makes no `new`.
+    pub(crate) fn in_doubt(&self, root: &Path) -> io::Result<Vec<&Path>> {
         if !self.left_out.iter().any(|path| is_named_message(path)) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let beneath = seen::beneath(root)?;
-        let has = |folder: &Path, part| {
+        let has = |folder: &Path, part: &str| {
             beneath.metadata(&root.join(folder).join(part)).is_ok_and(|there| there.is_dir())
         };
-        let is_whole = |folder: &PathBuf| has(folder, "cur") && has(folder, "new");
-        Ok(self.folders.iter().find(|folder| !is_whole(folder)).map(PathBuf::as_path))
+        let is_whole = |folder: &Path| MAIL.iter().filter(|part| has(folder, part)).count() > 1;
+        Ok(self.folders.iter().map(PathBuf::as_path).filter(|folder| !is_whole(folder)).collect())
     }
 }
 

@@ -56,7 +56,10 @@ fn a_tree_of_files_with_a_folder_called_new_or_cur_is_not_taken_for_a_maildir() 
         (["2023/1.eml", "2024/2.eml", "new/3.eml"], Some("")),
         (["1.eml", "2.eml", "deep/below/cur/3.eml"], Some("deep/below")),
         (["1.eml", "cur/2.host:2,S", "new/3.host"], None),
-        (["1.eml", "cur/2.host:2,S", "tmp/none"], Some("")),
+        (["1.eml", "cur/2.host:2,S", "notes.txt"], Some("")),
+        // Thunderbird makes no `new`.
+        (["Templates/x.eml", "Inbox/cur/2.eml", "Inbox/tmp/none"], None),
+        (["1.eml", "a/cur/2.host:2,S", "b/new/3.host"], Some("a, and one more like it,")),
         (["notes.txt", "cur/2.host:2,S", "cur/3.host:2,S"], None),
         (["cur/1.eml", "cur/2.eml", "cur/3.eml"], None),
     ] {
