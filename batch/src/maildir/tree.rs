@@ -16,7 +16,8 @@ pub struct Tree {
     pub kept: Vec<PathBuf>,
     /// What is not copied: indexes that a server makes anew, quota sums, links, unknown files.
     pub left_out: Vec<PathBuf>,
-    /// What of that may have mail in it, or lead to some: links, what is neither a file nor a folder, `.eml` files.
+    /// What of that may have mail in it, or lead to some: `.eml` files, links to anything but a file, as a script is, and what is
+    /// neither a file nor a folder.
     pub doubtful: Vec<PathBuf>,
 }
 
@@ -59,7 +60,11 @@ impl Tree {
                 } else if is_kept(&name) && kind.is_file() {
                     tree.kept.push(below);
                 } else {
-                    if !kind.is_file() || is_named_message(&below) {
+                    // Where it leads to is looked at with the rights that all is read with; nothing there is read.
+                    let is_link_to_file = || {
+                        kind.is_symlink() && fs::metadata(path.join(&name)).is_ok_and(|there| there.is_file())
+                    };
+                    if is_named_message(&below) || !(kind.is_file() || is_link_to_file()) {
                         tree.doubtful.push(below.clone());
                     }
                     tree.left_out.push(below);

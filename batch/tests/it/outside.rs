@@ -33,18 +33,30 @@ fn what_may_be_mail_and_is_neither_copied_nor_replaced_is_named() {
         put(&path("mail"), &["kept.eml", "dovecot.index.log", "subscriptions"]);
         // As somebody does who moves a folder to another disk.
         symlink("../disk/archive", path("mail/.Archive")).unwrap();
+        symlink("../disk/gone", path("mail/.Old")).unwrap();
+        symlink("kept.eml", path("mail/linked.eml")).unwrap();
+        // As a server does whose users have their scripts beside their mail.
+        put(&path("mail"), &["sieve/x.sieve"]);
+        symlink("sieve/x.sieve", path("mail/.dovecot.sieve")).unwrap();
         let before = files(&path("disk"));
         let line = format!("plain encrypt mail --quiet {way} --to-certificate bob.pem");
         let ended = filter(folder.path(), &line, b"", None);
         let words = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success(), "{words}");
-        for name in ["mail/.Archive", "mail/kept.eml"] {
+        for name in ["mail/.Archive", "mail/.Old", "mail/kept.eml", "mail/linked.eml"] {
             let named =
                 words.lines().filter(|line| line.starts_with(&format!("hsmime-batch: {name}: "))).count();
             assert_eq!(named, 1, "{way}: {name}: {words}");
         }
         assert!(words.contains("though it may be mail or lead to some"), "{way}: {words}");
-        assert_eq!(words.contains("dovecot.index.log: not mail, left out"), way != "--in-place", "{words}");
+        for name in ["dovecot.index.log", ".dovecot.sieve"] {
+            assert_eq!(
+                words.contains(&format!("{name}: not mail, left out")),
+                way != "--in-place",
+                "{words}"
+            );
+            assert!(!words.contains(&format!("{name}: stays")), "{words}");
+        }
         assert!(!words.contains("subscriptions"), "{words}");
         assert_eq!(files(&path("disk")), before, "{way}");
     }
