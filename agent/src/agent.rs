@@ -341,6 +341,11 @@ impl Agent {
         (authres::NAME.to_owned(), authres::not_looked_at(&self.authserv_id))
     }
 
+    /// The same for a message that has results of ours.
+    pub(crate) fn sign_of_what_was_received(&self, entity: &MimeEntity<'_>) -> Option<(String, String)> {
+        authres::has_ours(entity, &self.authserv_id).then(|| self.not_looked_at())
+    }
+
     pub(crate) fn forged_in(&self, entity: &MimeEntity<'_>) -> Vec<FieldRef> {
         authres::forged(entity, &self.authserv_id)
     }
@@ -405,9 +410,9 @@ impl Agent {
         let entity = message.entity();
         let forged = self.forged_in(&entity);
         let plan = self.policy.plan(envelope, &entity, at);
-        // Also by a login: whoever may not use that author's key has no signature of it by having the mail handed on.
-        let is_received =
-            matches!(plan, Plan::Hold | Plan::Pass(_)) && authres::has_ours(&entity, &self.authserv_id);
+        // Also by a login: whoever may not use that author's key has no signature of it by having handed on what was received.
+        let is_left = matches!(plan, Plan::Hold | Plan::Pass(_));
+        let received = is_left.then(|| self.sign_of_what_was_received(&entity)).flatten();
         let mut outcome = match plan {
             Plan::Receive(reason) => {
                 let is_incoming = reason == ReceiveReason::Incoming;
@@ -427,7 +432,7 @@ impl Agent {
         };
         outcome.edits.remove.extend(forged);
         // Without it, who hands it on once more would have it signed.
-        outcome.edits.prepend.extend(is_received.then(|| self.not_looked_at()));
+        outcome.edits.prepend.extend(received);
         Ok(outcome)
     }
 }

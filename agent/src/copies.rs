@@ -41,7 +41,8 @@ impl Agent {
         entity: &MimeEntity<'_>,
         at: SystemTime,
     ) -> Result<Drafts<'s>, AgentError> {
-        let mut drafts = Drafts { told: envelope.told, ..Default::default() };
+        let received = self.sign_of_what_was_received(entity);
+        let mut drafts = Drafts { told: envelope.told, received, ..Default::default() };
         for share in shares {
             match &share.plan {
                 Plan::Protect(protect) => self.draft(protect, share, envelope, entity, at, &mut drafts)?,
@@ -89,7 +90,9 @@ impl Agent {
         let unsigned = unsigned_by(&protect.rule.profile, hp, &message.entity(), identity, at).ok()?;
         Some(Turn::asking(identity, unsigned.question(), move |message, answer| {
             let signed = answer.map_err(SignError::from).and_then(|answer| unsigned.signed(answer));
-            Turn::Done(finish_to_send(&protect, signed, envelope, message, &forged))
+            let received = self.sign_of_what_was_received(&message.entity());
+            let drafts = Drafts { received, ..Default::default() };
+            Turn::Done(finish_to_send(drafts, &protect, signed, envelope, message, &forged))
         }))
     }
 
@@ -186,8 +189,9 @@ impl Agent {
 }
 
 /// The second half of [`Agent::begin_to_send`].
-fn finish_to_send(
-    protect: &Protect,
+fn finish_to_send<'p>(
+    mut drafts: Drafts<'p>,
+    protect: &'p Protect,
     signed: Result<SignedMessage, SignError>,
     envelope: &Envelope,
     message: &Message,
@@ -195,7 +199,6 @@ fn finish_to_send(
 ) -> Result<Outcome, AgentError> {
     let entity = message.entity();
     let hp = Hp::of(protect.rule.header_protection, false);
-    let mut drafts = Drafts::default();
     let rule = &protect.rule;
     let signed = signed.map_err(AgentError::from).map(|signed| {
         let way = protect.signer.as_ref().map(|of| (of, rule.form, rule.profile.name));
@@ -231,6 +234,9 @@ pub(crate) struct Drafts<'s> {
     waited: Waited,
     /// How the MTA tells recipients.
     told: Told,
+    /// What is left on all forms that are not signed, of a message that was received here: whoever hands one on has no signature
+    /// for it.
+    received: Option<(String, String)>,
 }
 
 /// What the log says of a message whose subject should be hidden, and is not.
@@ -325,13 +331,18 @@ impl<'s> Drafts<'s> {
         // What leaves as it is takes its content with it.
         self.groups.sort_by_key(|(place, group)| group.seal.is_none().then_some(*place));
         let stays = self.staying()?.map(|at| self.groups.remove(at));
-        let Self { contents, groups, notes, .. } = self;
+        let Self { contents, groups, notes, received, .. } = self;
         let mut contents: Vec<_> = contents.into_iter().map(|(_, content)| Some(content)).collect();
         let is_needed = |rest: &[(usize, Group)], place: usize| rest.iter().any(|(known, _)| *known == place);
         let mut main = match &stays {
-            Some((place, group)) if group.seal.is_some() => {
-                Some(form(&mut contents, *place, group, is_needed(&groups, *place), entity)?)
-            }
+            Some((place, group)) if group.seal.is_some() => Some(form(
+                &mut contents,
+                *place,
+                group,
+                is_needed(&groups, *place),
+                entity,
+                received.as_ref(),
+            )?),
             _ => None,
         };
         let last = stays.as_ref().filter(|_| main.is_none()).map(|(place, _)| *place);
@@ -339,7 +350,7 @@ impl<'s> Drafts<'s> {
         for (at, (of, group)) in groups.iter().enumerate() {
             let rest = groups.get(at + 1..).unwrap_or_default();
             let again = is_needed(rest, *of) || last == Some(*of);
-            let (action, mut edits) = form(&mut contents, *of, group, again, entity)?;
+            let (action, mut edits) = form(&mut contents, *of, group, again, entity, received.as_ref())?;
             largest = largest.max((group.recipients.len(), action));
             edits.remove.extend(forged.iter().cloned());
             removed.extend(group.recipients.iter().cloned());
@@ -354,7 +365,7 @@ impl<'s> Drafts<'s> {
         };
         let (action, mut edits) = match main.take() {
             Some(main) => main,
-            None => form(&mut contents, place, &group, false, entity)?,
+            None => form(&mut contents, place, &group, false, entity, received.as_ref())?,
         };
         edits.remove.extend(forged.iter().cloned());
         edits.remove_recipients.extend(removed);
@@ -388,10 +399,12 @@ fn form(
     group: &Group,
     is_needed: bool,
     entity: &MimeEntity<'_>,
+    received: Option<&(String, String)>,
 ) -> Result<(&'static str, Edits), AgentError> {
     let Some(slot) = contents.get_mut(place) else { return Err(AgentError::NoSuchShare) };
     let Some(content) = slot.take() else { return Err(AgentError::NoSuchShare) };
-    Ok(match (&group.seal, content.is_signed()) {
+    let is_signed = content.is_signed();
+    let (action, mut edits) = match (&group.seal, is_signed) {
         (Some(plan), is_signed) => {
             let action = if is_signed { "signed and encrypted" } else { "encrypted" };
             let sealed = if is_needed {
@@ -403,5 +416,7 @@ fn form(
         }
         (None, true) => ("signed", content.into_edits(entity)),
         (None, false) => ("passed", content.into_edits(entity)),
-    })
+    };
+    edits.prepend.extend(received.filter(|_| !is_signed).cloned());
+    Ok((action, edits))
 }

@@ -163,3 +163,22 @@ fn who_is_given_twice_gets_one_message() {
     let alone = agent_alone(REQUIRED);
     assert!(treat(&alone, &envelope(&["p256", "p256", other]), &letter(&[], &[])).is_ok());
 }
+
+#[test]
+fn no_unsigned_form_of_what_was_received_here_loses_the_sign_of_that() {
+    let received = "Authentication-Results: mx.example.org; smime=none\n";
+    let message = format!("{received}{}", letter(&["p256", "nobody"], &[]));
+    for (rule, recipients, expected) in [
+        ("sign = \"never\"\nencrypt = \"when-possible\"", &["nobody"][..], [1].as_slice()),
+        ("sign = \"never\"\nencrypt = \"when-possible\"", &["p256", "nobody", "x25519"], &[1, 1, 1]),
+        ("sign = \"required\"", &["nobody"], &[0]),
+    ] {
+        let outcome = treat(&agent(rule), &envelope(recipients), &message).unwrap();
+        let stays = outcome.edits.apply(&Message::from_stored(message.as_bytes())).octets().to_vec();
+        let forms = [stays].into_iter().chain(outcome.copies.into_iter().map(|copy| copy.octets));
+        let signs: Vec<_> = forms
+            .map(|form| String::from_utf8_lossy(&form).matches("smime=none (what was found before").count())
+            .collect();
+        assert_eq!(signs, expected, "{rule} {recipients:?}");
+    }
+}
