@@ -14,6 +14,8 @@ use crate::{
     Pool,
     public_key::{KeyName, PublicKey},
     request::{Answer, Operation, Outcome, Pending},
+    router::Standing,
+    token::Token,
 };
 
 /// A private key on a token, named by its certificate. It is looked for when it is used.
@@ -212,8 +214,13 @@ impl RawTokenKey {
         if !self.pool.remotes().is_empty() {
             return Vec::new();
         }
-        let with_key = self.pool.tokens().iter().filter(|token| token.has_key(&self.name));
-        with_key.map(|token| token.label().to_owned()).collect()
+        // One that is lost keeps its index, and has not answered.
+        let labels = |is_one: &dyn Fn(&Token) -> bool| -> Vec<String> {
+            let tokens = self.pool.tokens().iter().filter(|token| token.has_key(&self.name) && is_one(token));
+            tokens.map(|token| token.label().to_owned()).collect()
+        };
+        let ready = labels(&|token| token.standing(&self.name) == Standing::Ready);
+        if ready.is_empty() { labels(&|_| true) } else { ready }
     }
 
     fn known(&self, operation: impl FnOnce() -> String) -> Result<(), KeyError> {
