@@ -137,7 +137,8 @@ pub(crate) enum Command {
         #[arg(long)]
         ask_tokens: bool,
         /// Call the messages "lost" in the report that would be if this key were destroyed: serial number or key
-        /// identifier, or the first 8 digits or more; can be given several times
+        /// identifier, or the first 8 digits or more; can be given several times. One that can also not be looked into as a
+        /// whole is "failed", with a reason that begins with "lost"
         #[arg(long, value_name = "HEX")]
         lost: Vec<KeyText>,
         #[command(flatten)]

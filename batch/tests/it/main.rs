@@ -40,6 +40,7 @@ mod resume;
 mod rights;
 mod safety;
 mod scan;
+mod successors;
 mod support;
 mod turns;
 mod twins;
