@@ -10,9 +10,9 @@
 //! alone too, because some programs no longer understand them when signed, and all that claims cryptography,
 //! whatever is behind the claim.
 //!
-//! What comes from a trusted network without a login and has our results (of `smime`, under our name) in its header came from elsewhere before, and somebody
-//! hands it on: a Sieve script, a list, an administrator. It is never signed or encrypted as its `From` says; what a rule requires
-//! something of is held.
+//! What comes from a trusted network without a login and has our results (of `smime`, under our name) in its header came
+//! from elsewhere before, and somebody hands it on: a Sieve script, a list, an administrator. It is never signed or
+//! encrypted as its `From` says; what a rule requires something of is held.
 
 mod case;
 mod pgp;
