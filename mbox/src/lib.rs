@@ -1,7 +1,7 @@
 //! The mbox format: messages one after the other, each begun by a From_ line (RFC 4155, appendix A).
 //!
 //! There is no one mbox format. So the reader is strict about what begins a message, says where it is in doubt, and
-//! accounts for every octet; and it never changes one. Files, locks and compression are its caller's.
+//! accounts for every octet; and it never changes one. Locks and compression are its caller's.
 //!
 //! ```text
 //! Splitter (cuts, counts, doubts) ─ from_line (what begins a message) ─ quoting (what keeps text from doing so)
@@ -11,7 +11,7 @@
 //! # Reading an archive
 //!
 //! [`Splitter`] takes any [`BufRead`](std::io::BufRead). A [`Probe`] lets it look elsewhere in the same archive, to test
-//! what a `Content-Length` claims; octets in memory are one. [`Survey`] tells how the lines of all messages are quoted:
+//! what a `Content-Length` claims; octets in memory are one, and so is a file, of which a [`Cursor`] reads. [`Survey`] tells how the lines of all messages are quoted:
 //!
 //! ```
 //! use mbox::{Part, Splitter, Survey, Variant, unquote};
@@ -63,6 +63,7 @@
 
 mod ends;
 mod envelope;
+mod file;
 mod found;
 mod from_line;
 mod length;
@@ -75,9 +76,10 @@ mod variant;
 
 pub use ends::Ends;
 pub use envelope::{arrival, from_line, sender};
+pub use file::{Cursor, read_at};
 pub use found::{Found, Part};
 pub use from_line::{Shape, begins_header, shape};
-pub use probe::{Believing, Lengths, MadeBy, Probe, is_end};
+pub use probe::{Believing, Lengths, MadeBy, Probe};
 pub use quoting::{Quoting, quote, unquote};
 pub use splitter::Splitter;
 pub use survey::{Survey, Writer};

@@ -85,7 +85,7 @@ impl<P: Probe + ?Sized> Probe for Believing<'_, P> {
 }
 
 /// Whether these octets, the next of an archive after this one, are its end or begin another message.
-pub fn is_end(before: Option<u8>, octets: &[u8]) -> bool {
+pub(crate) fn is_end(before: Option<u8>, octets: &[u8]) -> bool {
     let lines = octets.strip_prefix(b"\r\n").or_else(|| octets.strip_prefix(b"\n"));
     let at_line_start = lines.is_some() || before.is_none_or(|octet| octet == b'\n');
     let lines = lines.unwrap_or(octets);

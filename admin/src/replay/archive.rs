@@ -4,12 +4,11 @@ use std::{
     cell::OnceCell,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
-use mbox::{Believing, Lengths, Part, Probe, Splitter, Survey, is_end, unquote};
+use mbox::{Cursor, Lengths, Part, Probe, Splitter, Survey, read_at, unquote};
 
 /// Of a longer message no more is looked at.
 const MAX_MESSAGE: usize = 256 << 20;
@@ -57,9 +56,8 @@ impl Archive {
                 each(&octets)
             })?,
             Self::Mbox(file) => {
-                let start = || BufReader::new(At { file: &file, offset: 0 });
-                let probe = FileProbe(&file);
-                let probe = Once::of(&probe);
+                let start = || BufReader::new(Cursor::new(&file));
+                let probe = Once::of(&file);
                 let survey = Survey::of(start(), &probe)?;
                 split(start(), &probe, &survey, |offset, len| read_at(&file, offset, len), each)?;
                 return Ok(doubts(&survey));
@@ -116,26 +114,6 @@ fn split<P: Probe + ?Sized>(
     Ok(())
 }
 
-/// Looks elsewhere in an mbox.
-struct FileProbe<'f>(&'f File);
-
-impl Probe for FileProbe<'_> {
-    fn may_end_at(&self, offset: u64) -> io::Result<bool> {
-        // A length that a stranger wrote may lead anywhere.
-        let end = self.0.metadata()?.len();
-        if offset >= end {
-            return Ok(offset == end);
-        }
-        let Some(last) = offset.checked_sub(1) else { return Ok(is_end(None, &read_at(self.0, 0, PROBED)?)) };
-        let octets = read_at(self.0, last, PROBED)?;
-        Ok(octets.split_first().is_some_and(|(before, octets)| is_end(Some(*before), octets)))
-    }
-
-    fn lengths(&self) -> io::Result<Lengths> {
-        Ok(Lengths::of(&Survey::of(BufReader::new(At { file: self.0, offset: 0 }), &Believing(self))?))
-    }
-}
-
 /// Finds out once whose the lengths are.
 struct Once<'p, P: ?Sized> {
     probe: &'p P,
@@ -162,26 +140,6 @@ impl<P: Probe + ?Sized> Probe for Once<'_, P> {
     }
 }
 
-/// Reads a file without moving the place where others read it.
-struct At<'f> {
-    file: &'f File,
-    offset: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let len = self.file.read_at(room, self.offset)?;
-        self.offset += len as u64;
-        Ok(len)
-    }
-}
-
-fn read_at(file: &File, offset: u64, max: usize) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    At { file, offset }.take(max as u64).read_to_end(&mut octets)?;
-    Ok(octets)
-}
-
 /// The messages of a Maildir, those of its folders too.
 fn maildir(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
     if depth == 0 {
@@ -204,9 +162,6 @@ fn maildir(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
     }
     Ok(())
 }
-
-/// As much as a From_ line has to be seen.
-const PROBED: usize = 2049;
 
 #[cfg(test)]
 mod tests {

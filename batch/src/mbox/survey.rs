@@ -3,11 +3,10 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
-    os::unix::fs::FileExt,
     sync::OnceLock,
 };
 
-use mbox::{Believing, Ends, Lengths, Probe, Survey, is_end};
+use mbox::{Believing, Cursor, Ends, Lengths, Probe, Survey};
 
 use crate::compress::{Compression, decoder};
 
@@ -21,25 +20,10 @@ pub(crate) const READ_SIZE: usize = 256 * 1024;
 
 /// Begins to read a file, whatever place somebody else reads it at.
 pub(crate) fn start(file: &File, compression: Option<Compression>) -> io::Result<Box<dyn BufRead + Send>> {
-    let cursor = Cursor { file: file.try_clone()?, at: 0 };
+    let cursor = Cursor::new(file.try_clone()?);
     match compression {
         None => Ok(Box::new(BufReader::with_capacity(READ_SIZE, cursor))),
         Some(compression) => decoder(cursor, compression),
-    }
-}
-
-/// Reads a file at its own place.
-#[derive(Debug)]
-struct Cursor {
-    file: File,
-    at: u64,
-}
-
-impl io::Read for Cursor {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(out, self.at)?;
-        self.at += read as u64;
-        Ok(read)
     }
 }
 
@@ -71,18 +55,10 @@ impl MboxProbe {
 
 impl Probe for MboxProbe {
     fn may_end_at(&self, offset: u64) -> io::Result<bool> {
-        if let Some((_, ends)) = &self.noted {
-            return Ok(ends.has(offset));
+        match &self.noted {
+            Some((_, ends)) => Ok(ends.has(offset)),
+            None => self.file.may_end_at(offset),
         }
-        let end = self.file.metadata()?.len();
-        if offset >= end {
-            return Ok(offset == end);
-        }
-        let Some(last) = offset.checked_sub(1) else {
-            return Ok(is_end(None, &read_at(&self.file, 0, 2048)?));
-        };
-        let octets = read_at(&self.file, last, 2049)?;
-        Ok(octets.split_first().is_some_and(|(&before, octets)| is_end(Some(before), octets)))
     }
 
     fn lengths(&self) -> io::Result<Lengths> {
@@ -93,21 +69,6 @@ impl Probe for MboxProbe {
         let lengths = Lengths::of(&Survey::of(input, &Believing(self))?);
         Ok(*self.lengths.get_or_init(|| lengths))
     }
-}
-
-fn read_at(file: &File, offset: u64, max: usize) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; max];
-    let mut len = 0;
-    while let Some(room) = octets.get_mut(len..).filter(|room| !room.is_empty()) {
-        match file.read_at(room, offset + len as u64) {
-            Ok(0) => break,
-            Ok(read) => len += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    octets.truncate(len);
-    Ok(octets)
 }
 
 #[cfg(test)]
