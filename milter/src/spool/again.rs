@@ -49,7 +49,8 @@ pub(super) fn take_up(shared: &Shared, told: &mut Told) {
         Ok(found) => found,
     };
     // What was taken away, or is sent by now, may come again.
-    told.0.retain(|path| found.contains(path));
+    let there: HashSet<_> = found.iter().collect();
+    told.0.retain(|path| there.contains(path));
     for path in found {
         let taken = readable(&path).and_then(|()| shared.sets.take_up(&shared.unique(), &path));
         match taken {
