@@ -81,7 +81,12 @@ impl Cache {
     }
 
     /// All entries with an issuer's name in DER and a serial number.
-    pub fn by_issuer_and_serial(&self, issuer: &[u8], serial: &[u8]) -> Result<Vec<Entry>, CacheError> {
+    #[cfg(test)]
+    pub(crate) fn by_issuer_and_serial(
+        &self,
+        issuer: &[u8],
+        serial: &[u8],
+    ) -> Result<Vec<Entry>, CacheError> {
         let key = key::issuer_and_serial(key::name(issuer), serial);
         self.by_prefix(|tables| tables.by_is, &key, usize::MAX)
     }

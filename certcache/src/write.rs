@@ -202,7 +202,8 @@ impl Cache {
     }
 
     /// Takes back what `assign` gave.
-    pub fn unassign(
+    #[cfg(test)]
+    pub(crate) fn unassign(
         &self,
         fingerprint: &Fingerprint,
         address_or_domain: &str,
