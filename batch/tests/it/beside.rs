@@ -17,7 +17,7 @@ use batch::{
 
 use crate::{
     resume::journaled,
-    support::{Shout, sample_mbox},
+    support::{Shout, does_not_apply, sample_mbox},
 };
 
 /// Writes bodies in capitals, and has the run end soon.
@@ -127,7 +127,7 @@ fn a_journal_that_somebody_else_may_have_written_is_neither_believed_nor_waited_
             _ => match std::os::unix::fs::chown(&journal, Some(65_534), None) {
                 Ok(()) => {}
                 Err(error) => {
-                    eprintln!("skipped: only root can give a file away: {error}");
+                    does_not_apply(&format!("only root can give a file away: {error}"));
                     continue;
                 }
             },

@@ -7,6 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use crate::support::does_not_apply;
+
 /// A mounted file system. Where none may be mounted (only root may), a test says that it does not apply.
 pub(crate) struct Disk {
     folder: tempfile::TempDir,
@@ -37,7 +39,7 @@ impl Disk {
         fs::File::create(&image).unwrap().set_len(octets).unwrap();
         let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status();
         if !made.is_ok_and(|made| made.success()) {
-            eprintln!("this test does not apply: there is no mkfs.ext4");
+            does_not_apply("there is no mkfs.ext4");
             return None;
         }
         let mut disk = Self { folder, mounted: false };
@@ -53,7 +55,7 @@ impl Disk {
         let ran = Command::new("mount").args(how).arg(self.path()).output();
         self.mounted = ran.as_ref().is_ok_and(|ran| ran.status.success());
         if !self.mounted {
-            eprintln!("this test does not apply: no file system can be mounted: {ran:?}");
+            does_not_apply(&format!("no file system can be mounted: {ran:?}"));
         }
         self.mounted
     }

@@ -24,7 +24,7 @@ use batch::{
 
 use crate::{
     resume::{files, maildir_folder},
-    support::{Shout, options, run_with, sample_mbox},
+    support::{Shout, does_not_apply, options, run_with, sample_mbox},
 };
 
 /// The mail's owner, whom the system does not know by name.
@@ -35,7 +35,7 @@ const STRANGER: u32 = 4712;
 fn is_root() -> bool {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !is_root {
-        eprintln!("skipped: only root can give files away");
+        does_not_apply("only root can give files away");
     }
     is_root
 }

@@ -21,7 +21,7 @@ use smime::testing::fixtures::data;
 
 use crate::{
     child::{Pace, command, wait_until},
-    support::{Shout, Unlucky, options, run_on, run_with, sample_mbox},
+    support::{Shout, Unlucky, does_not_apply, options, run_on, run_with, sample_mbox},
 };
 
 const PARTIAL: &str = "out.hsmime-partial";
@@ -258,7 +258,7 @@ impl SmallDisk {
         if mount.is_ok_and(|status| status.success()) {
             return Some(Self(folder));
         }
-        eprintln!("skipped: no small file system can be mounted");
+        does_not_apply("no small file system can be mounted");
         None
     }
 }
@@ -301,7 +301,7 @@ fn a_full_standard_output_and_a_full_report_are_errors() {
 #[test]
 fn a_file_that_may_not_be_read_or_written_is_named() {
     if !rustix_is_root() {
-        eprintln!("skipped: only root can become somebody who may not");
+        does_not_apply("only root can become somebody who may not");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -320,7 +320,7 @@ fn a_file_that_may_not_be_read_or_written_is_named() {
         let ran = command(Pace::Fast, input, &output).uid(65534).gid(65534).output().unwrap();
         let text = String::from_utf8_lossy(&ran.stderr).into_owned();
         if text.is_empty() && !ran.status.success() {
-            eprintln!("skipped: nobody else can start this program");
+            does_not_apply("nobody else can start this program");
             return;
         }
         assert!(!ran.status.success() && text.contains(named) && text.contains("denied"), "{text}");
