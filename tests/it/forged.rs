@@ -36,6 +36,40 @@ fn forged_verdicts_are_gone_and_those_of_others_stay() {
     assert!(mail.octets.ends_with(&letter.text("trust me")), "{mail:?}");
 }
 
+#[test]
+fn forged_tags_and_fields_of_ours_are_gone_before_ours_are_written_on_what_is_opened_too() {
+    let mut lab = Lab::new("tags").unwrap();
+    lab.config.first_rules = "\n[[incoming]]\nsubject-tag = true\ndetails = true\n".to_owned();
+    let running = lab.start().unwrap();
+    let lab = &running.lab;
+    let openssl = lab.openssl().unwrap();
+    let forged = "X-Hsmime-Details: smime=pass forged\r\nx-HSMIME-tag: forged\r\n";
+    let inside = format!("{forged}Subject: [S/MIME: forged]\r\nContent-Type: text/plain\r\n\r\nhello\r\n");
+    let signed = openssl.sign(inside.as_bytes(), &lab.erin).unwrap();
+    let seal = |entity: &[u8]| openssl.encrypt(entity, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
+    let sealed = [seal(inside.as_bytes()), seal(&mime::crlf(&signed))];
+    let changed = String::from_utf8(signed.clone()).unwrap().replace("hello", "hellO").into_bytes();
+    for (entity, tag, details) in [
+        (b"Content-Type: text/plain\r\n\r\nhello\r\n".to_vec(), "", "smime=none"),
+        (signed, "[S/MIME: signed] ", "smime=pass"),
+        (changed, "[S/MIME: signature wrong] ", "smime=fail"),
+        (sealed[0].clone(), "[S/MIME: encrypted] ", "smime=none"),
+        (sealed[1].clone(), "[S/MIME: signed, encrypted] ", "smime=pass"),
+    ] {
+        for subject in ["[S/MIME: signed] Hi", "=?utf-8?B?W1MvTUlNRTogc2lnbmVkXQ==?= [s/mime:x] Hi", "Hi"] {
+            let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject };
+            let sent = [forged.as_bytes(), &letter.carrying(&entity)].concat();
+            let mail = running.incoming(&[&lab.bob.address], &sent).unwrap();
+            let seen = mime::values(&mail.octets, "subject");
+            assert_eq!(seen, [format!("{tag}Hi")], "{subject}: {mail:?}");
+            let found = mime::values(&mail.octets, "x-hsmime-details");
+            assert!(found.len() == 1 && found[0].starts_with(details), "{details}: {mail:?}");
+            let names = mime::field_names(&mail.octets);
+            assert_eq!(names.iter().filter(|name| name.starts_with("x-hsmime-")).count(), 1, "{mail:?}");
+        }
+    }
+}
+
 /// smtp(8) puts CRLF and a blank behind octet 998 of a line, here between a backslash and the quote behind it: the quoted string
 /// ends there, and another author is read than was judged.
 #[test]

@@ -19,6 +19,8 @@ mod copies;
 #[cfg(test)]
 mod documented;
 #[cfg(test)]
+mod edges;
+#[cfg(test)]
 #[expect(clippy::print_stdout, reason = "what was counted and measured is worth reading")]
 mod endurance;
 #[cfg(test)]
@@ -44,10 +46,14 @@ mod injection;
 #[cfg(test)]
 mod keyd;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 #[expect(clippy::print_stdout, reason = "what a load test measured is worth reading")]
 mod load;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod module;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]

@@ -16,6 +16,7 @@ fn assert_signed(lab: &Lab, mail: &Delivered, sent: &[u8]) {
     assert_same_content(&content, sent);
     let signed = mime::signed(&mail.octets).unwrap();
     assert_eq!(mime::crlf(&content), signed.content, "what was verified is what is shown");
+    assert_nothing_around_parts(mail);
     for line in signed.content.split(|&octet| octet == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let text = String::from_utf8_lossy(line).into_owned();
@@ -31,6 +32,19 @@ fn assert_signed(lab: &Lab, mail: &Delivered, sent: &[u8]) {
     }
     for name in ["from", "to", "subject", "date", "message-id"] {
         assert_eq!(mime::values(&mail.octets, name), mime::values(sent, name), "{name} stays outside");
+    }
+}
+
+/// What some agents show, or drop, and others sign: nothing stands before the first and behind the last boundary, neither
+/// around the signature nor in what is signed.
+fn assert_nothing_around_parts(mail: &Delivered) {
+    let text = String::from_utf8_lossy(&mail.octets);
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    let boundary = body.lines().next().unwrap();
+    assert!(boundary.starts_with("--") && boundary.len() > 10, "{mail:?}");
+    assert!(body.ends_with(&format!("\r\n{boundary}--\r\n")), "{mail:?}");
+    for around in testkit::mail::AROUND_PARTS {
+        assert!(!text.contains(around), "{around}: {mail:?}");
     }
 }
 
@@ -64,7 +78,8 @@ fn mail_of_every_shape_leaves_signed() {
     let lab = &running.lab;
     let letter = Letter { from: &lab.alice.address, to: TO, subject: "Shape" };
     let header = letter.header();
-    let shapes: [(&str, String); 6] = [
+    let around = testkit::mail::AROUND_PARTS;
+    let shapes: [(&str, String); 7] = [
         ("no MIME fields", format!("{header}\r\nhello\r\n")),
         ("only dots", format!("{header}\r\n.\r\n..\r\n...\r\n")),
         ("8-bit without MIME fields", format!("{header}\r\nGrüße\r\n")),
@@ -84,12 +99,22 @@ fn mail_of_every_shape_leaves_signed() {
             ),
         ),
         ("one very long line", format!("{header}\r\n{}\r\n", "x".repeat(20_000))),
+        (
+            "text around the parts of parts",
+            format!(
+                "{header}MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n{0}\r\n--a\r\n\
+                 Content-Type: multipart/alternative; boundary=b\r\n\r\n{0}\r\n--b\r\n\r\nhello\r\n--b--\r\n\
+                 {1}\r\n--a--\r\n{1}\r\n",
+                around[0], around[1]
+            ),
+        ),
     ];
     for (shape, sent) in shapes {
         let mail = running.outgoing(&lab.alice, TO, sent.as_bytes()).unwrap();
         let content = lab.openssl().unwrap().verify(&mail.octets);
         let content = content.unwrap_or_else(|error| panic!("{shape}: {error}"));
         assert_same_content(&content, sent.as_bytes());
+        assert_nothing_around_parts(&mail);
     }
 }
 

@@ -3,16 +3,19 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
 
+use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
+use testkit::der::Node;
 use testkit::lab::Running;
 use testkit::mail::Letter;
 use testkit::peers::{OpenSsl, Recipient};
 use testkit::pki::{Key, Pki, Profile};
 use testkit::softhsm::SoftHsm;
-use testkit::{Lab, archive, mime};
+use testkit::{Lab, archive, command, mime};
 
 use crate::common::{assert_untouched, verdict};
 
@@ -36,16 +39,32 @@ fn encrypted(lab: &Lab) -> Vec<u8> {
     sent.replace(&format!("<{SUBJECT}@"), "<2@").into_bytes()
 }
 
-/// Has a mail signed, and another one opened.
-fn exchange(running: &Running) {
+/// The content-encryption key of such a mail, in the ways in which a program may show octets.
+fn sealing_key(lab: &Lab, mail: &[u8]) -> Vec<String> {
+    let mut object = Node::parse(&mime::leaves(mail).unwrap().remove(0).octets).unwrap();
+    let wrapped = object.at(&[1, 0, 1, 0, 3]).unwrap().octets().unwrap();
+    let mut open = Command::new("openssl");
+    open.args(["pkeyutl", "-decrypt", "-inkey"]).arg(&lab.bob.key);
+    open.arg("-in").arg(lab.workdir.file("wrapped", wrapped).unwrap()).arg("-out");
+    command::succeed("openssl", open.arg(lab.workdir.join("unwrapped"))).unwrap();
+    let key = fs::read(lab.workdir.join("unwrapped")).unwrap();
+    assert_eq!(key.len(), 32, "AES-256");
+    let numbers: Vec<String> = key.iter().map(u8::to_string).collect();
+    vec![HEXLOWER.encode(&key), HEXUPPER.encode(&key), BASE64.encode(&key), numbers.join(", ")]
+}
+
+/// Has a mail signed, and another one opened. Gives the key of that.
+fn exchange(running: &Running) -> Vec<String> {
     let lab = &running.lab;
     let letter = Letter { from: &lab.alice.address, to: "friend@partner.example", subject: SUBJECT };
     let out = String::from_utf8(letter.text(TEXT)).unwrap().replace(&format!("<{SUBJECT}@"), "<1@");
     running.outgoing(&lab.alice, "friend@partner.example", out.as_bytes()).unwrap();
-    let mail = running.incoming(&[&lab.bob.address], &encrypted(lab)).unwrap();
+    let sent = encrypted(lab);
+    let mail = running.incoming(&[&lab.bob.address], &sent).unwrap();
     assert!(mime::find(&mail.octets, TEXT.as_bytes()).is_some(), "opened: {mail:?}");
     let log = running.milter.log();
     assert!(log.matches(" done action=").count() == 2, "{log}");
+    sealing_key(lab, &sent)
 }
 
 /// Arguments and environment of a process, and of those that it started.
@@ -61,9 +80,10 @@ fn given_to(process: u32) -> String {
     given
 }
 
-fn assert_tells_nothing(place: &str, seen: &str) {
+fn assert_tells_nothing(place: &str, seen: &str, sealing: &[String]) {
     assert!(!seen.is_empty(), "{place} is empty");
-    for secret in [SoftHsm::PIN, SUBJECT, TEXT, "PRIVATE KEY"] {
+    let sealing = sealing.iter().map(String::as_str);
+    for secret in [SoftHsm::PIN, SUBJECT, TEXT, "PRIVATE KEY"].into_iter().chain(sealing) {
         assert!(!seen.contains(secret), "{secret} is in {place}: {seen}");
     }
 }
@@ -71,9 +91,9 @@ fn assert_tells_nothing(place: &str, seen: &str) {
 #[test]
 fn neither_pin_nor_text_nor_subject_reaches_log_arguments_or_environment() {
     let running = talkative("secrets").start().unwrap();
-    exchange(&running);
-    assert_tells_nothing("the log", &running.milter.log());
-    assert_tells_nothing("arguments and environment", &given_to(running.milter.id().unwrap()));
+    let sealing = exchange(&running);
+    assert_tells_nothing("the log", &running.milter.log(), &sealing);
+    assert_tells_nothing("arguments and environment", &given_to(running.milter.id().unwrap()), &sealing);
 }
 
 #[test]
@@ -82,27 +102,29 @@ fn neither_pin_nor_text_reaches_what_keyd_and_its_modules_say_and_record() {
     lab.config.keyd_socket = Some(lab.workdir.join("keyd.sock"));
     let keyd = lab.start_keyd().unwrap();
     let running = lab.start().unwrap();
-    exchange(&running);
-    assert_tells_nothing("the milter's log", &running.milter.log());
-    assert_tells_nothing("the key server's log", &keyd.log());
+    let sealing = exchange(&running);
+    assert_tells_nothing("the milter's log", &running.milter.log(), &sealing);
+    assert_tells_nothing("the key server's log", &keyd.log(), &sealing);
     let given = given_to(keyd.id().unwrap());
     assert!(given.contains("module-host"), "its modules are looked at: {given}");
-    assert_tells_nothing("arguments and environment", &given);
+    assert_tells_nothing("arguments and environment", &given, &sealing);
     let audit = fs::read_to_string(running.lab.workdir.join("keyd-audit.jsonl")).unwrap();
     assert!(audit.lines().count() >= 2, "{audit}");
-    assert_tells_nothing("the audit", &audit);
+    assert_tells_nothing("the audit", &audit, &sealing);
 }
 
 #[test]
 fn neither_pin_nor_text_reaches_what_a_run_over_an_archive_says_and_reports() {
     let lab = talkative("batchsecrets");
-    let input = lab.workdir.file("in.mbox", archive::mbox(&[encrypted(&lab)])).unwrap();
+    let mail = encrypted(&lab);
+    let sealing = sealing_key(&lab, &mail);
+    let input = lab.workdir.file("in.mbox", archive::mbox(&[mail])).unwrap();
     let output = lab.workdir.join("out.mbox");
     let (finished, report) = lab.batch("decrypt", &input, &output).unwrap();
     assert!(mime::find(&fs::read(&output).unwrap(), TEXT.as_bytes()).is_some(), "opened: {finished:?}");
-    assert_tells_nothing("what it says", &(finished.text() + &finished.stderr));
+    assert_tells_nothing("what it says", &(finished.text() + &finished.stderr), &sealing);
     assert_eq!(report.first().unwrap()["action"], "opened", "{report:?}");
-    assert_tells_nothing("the report", &format!("{report:?}"));
+    assert_tells_nothing("the report", &format!("{report:?}"), &sealing);
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Config {
     pub keyd_socket: Option<PathBuf>,
     /// PKCS #11 sessions.
     pub sessions: u32,
+    /// How long a request to the token may take, in milliseconds.
+    pub deadline: u32,
     /// Trust anchors.
     pub anchors: Vec<PathBuf>,
     /// Certificate revocation lists.
@@ -82,13 +84,14 @@ impl Config {
     /// The file's text.
     pub fn to_toml(&self) -> String {
         let mut toml = format!(
-            "[[token]]\nmodule = {:?}\nlabel = {:?}\npin-file = {:?}\nsessions = {}\n\n\
+            "[[token]]\nmodule = {:?}\nlabel = {:?}\npin-file = {:?}\nsessions = {}\ndeadline-ms = {}\n\n\
              [trust]\nanchors = {:?}\ncrls = {:?}\nrevocation = {:?}\n{}\n\
              [milter]\nlisten = {:?}\nauthserv-id = {:?}\ntrusted-networks = {:?}\n",
             self.module,
             self.label,
             self.pin_file.to_string_lossy(),
             self.sessions,
+            self.deadline,
             self.anchors,
             self.crls,
             self.revocation,

@@ -1,9 +1,12 @@
 //! Everything put together: token, CA, people, milter, Postfix, sink, peers.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use testmodule::Control;
 
 use crate::command::Finished;
 use crate::config::{Config, Identity};
@@ -37,6 +40,8 @@ pub struct Lab {
     pub token: SoftHsm,
     /// What [`Lab::start`] writes to the configuration file.
     pub config: Config,
+    /// What the daemons have in their environment besides.
+    pub environment: Vec<(&'static str, OsString)>,
     /// Where everything lies.
     pub workdir: Workdir,
 }
@@ -79,6 +84,7 @@ impl Lab {
             pin_file: token.pin_file().to_owned(),
             keyd_socket: None,
             sessions: 4,
+            deadline: 20_000,
             anchors: vec![pki.root()],
             crls: Vec::new(),
             revocation: "off".to_owned(),
@@ -100,7 +106,14 @@ impl Lab {
             identities: [&alice, &bob, &carol].map(identity).into(),
             rules: vec![("*@example.org".to_owned(), "required".to_owned())],
         };
-        Ok(Self { alice, bob, carol, erin, pki, token, config, workdir })
+        Ok(Self { alice, bob, carol, erin, pki, token, config, environment: Vec::new(), workdir })
+    }
+
+    /// Puts a module in front of the token that does what it is told to.
+    pub fn with_faults(&mut self) -> Result<Control> {
+        self.config.module = testmodule::library()?.to_string_lossy().into_owned();
+        self.environment.extend(Control::environment(self.workdir.path()));
+        Ok(Control::new(self.workdir.path())?)
     }
 
     /// Starts sink, milter and Postfix.
@@ -134,15 +147,20 @@ impl Lab {
 
     /// Starts the milter alone.
     pub fn start_milter(&self) -> Result<Milter> {
-        let command = programs::command("hsmime-milter", &self.token, &self.write_config()?)?;
-        Milter::start(command, &self.config.listen, &self.workdir.join("milter.log"))
+        Milter::start(self.daemon("hsmime-milter")?, &self.config.listen, &self.workdir.join("milter.log"))
     }
 
     /// Starts `hsmime-keyd`, which must be in [`Lab::config`].
     pub fn start_keyd(&self) -> Result<Milter> {
         let socket = self.config.keyd_socket.as_ref().context("no socket for hsmime-keyd")?;
-        let command = programs::command("hsmime-keyd", &self.token, &self.write_config()?)?;
+        let command = self.daemon("hsmime-keyd")?;
         Milter::start(command, &format!("unix:{}", socket.display()), &self.workdir.join("keyd.log"))
+    }
+
+    fn daemon(&self, name: &str) -> Result<Command> {
+        let mut command = programs::command(name, &self.token, &self.write_config()?)?;
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Ok(command)
     }
 
     /// Writes the configuration file.

@@ -9,6 +9,7 @@ mod acceptor;
 pub mod archive;
 pub mod command;
 pub mod config;
+pub mod der;
 pub mod filter;
 pub mod isolated;
 pub mod lab;

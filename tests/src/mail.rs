@@ -66,8 +66,12 @@ impl Letter<'_> {
     }
 }
 
+/// What stands before the first and behind the last part of it.
+pub const AROUND_PARTS: [&str; 2] = ["A preamble that nobody signs.", "An epilogue."];
+
 /// The MIME entity of [`Letter::ugly`]: text in 8-bit, HTML, an attachment.
 pub fn ugly_entity(attachment: usize) -> Vec<u8> {
+    let [preamble, epilogue] = AROUND_PARTS;
     let long_line = "lang ".repeat(400);
     let text = format!(
         "Grüße aus Köln: äöüß €\r\nFrom here on a line begins like an mbox separator.\r\n\
@@ -89,14 +93,14 @@ pub fn ugly_entity(attachment: usize) -> Vec<u8> {
         base64.push_str("\r\n");
     }
     format!(
-        "Content-Type: multipart/mixed; boundary=\"outer\"\r\n\r\nA preamble that nobody signs.\r\n\
+        "Content-Type: multipart/mixed; boundary=\"outer\"\r\n\r\n{preamble}\r\n\
          --outer\r\nContent-Type: multipart/alternative; boundary=inner\r\n\r\n\
          --inner\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{text}\
          \r\n--inner\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{html}\
          \r\n--inner--\r\n\
          \r\n--outer\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\
          Content-Disposition: attachment; filename=\"daten.bin\"\r\n\r\n{base64}\
-         \r\n--outer--\r\nAn epilogue.\r\n"
+         \r\n--outer--\r\n{epilogue}\r\n"
     )
     .into_bytes()
 }
