@@ -81,6 +81,8 @@ mod submitted;
 #[cfg(test)]
 mod token;
 #[cfg(test)]
+mod traffic;
+#[cfg(test)]
 mod trust;
 #[cfg(test)]
 mod verdicts;

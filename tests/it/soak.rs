@@ -13,36 +13,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use testkit::lab::Running;
-use testkit::mail::{Letter, Noise};
 use testkit::milter::{Milter, Usage};
-use testkit::peers::{OpenSsl, Recipient};
-use testkit::pki::{Key, Person, Profile};
-use testkit::sink::Delivered;
 use testkit::smtp::Origin;
-use testkit::{Lab, mime, wait};
+use testkit::wait;
 
-use crate::common::{assert_same_content, verdict};
+use crate::common::waiting;
+use crate::traffic::{ForOne, Mail, Traffic, prepare};
 
 const LIMIT: Duration = Duration::from_mins(3);
 const CLIENTS: usize = 6;
-const KINDS: usize = 7;
-const NOBODY: &str = "nobody@elsewhere.example";
-
-/// What goes to and fro.
-struct World {
-    dora: Person,
-    /// From outside: what is sent, and what it says.
-    sealed: Vec<(Vec<u8>, Vec<u8>)>,
-    signed: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// A mail by its number.
-struct Mail {
-    origin: Origin,
-    from: String,
-    to: Vec<String>,
-    octets: Vec<u8>,
-}
 
 /// What happened.
 #[derive(Default)]
@@ -55,106 +34,18 @@ struct Tally {
     dropped: AtomicUsize,
 }
 
-fn prepare() -> (Lab, World) {
-    let mut lab = Lab::new("soak").unwrap();
-    let dora = lab.pki.issue(&Profile::new("dora", "dora@partner.example", Key::Rsa2048)).unwrap();
-    lab.config.anchors = vec![lab.pki.root(), lab.pki.issuing()];
-    lab.config.keyd_socket = Some(lab.workdir.join("keyd.sock"));
-    lab.config.cache = Some(lab.workdir.join("cache"));
-    lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
-    lab.config.first_rules =
-        "\n[[rule]]\nto = \"*@partner.example\"\nsign = \"required\"\nencrypt = \"required\"\n".to_owned();
-    let files = [&lab.erin, &dora].map(|person| person.certificate.to_str().unwrap());
-    let imported = lab.admin(&[&["cert", "import"], &files[..]].concat()).unwrap();
-    assert!(imported.success(), "{imported:?}");
-    let openssl = lab.openssl().unwrap();
-    let content = |size: usize| {
-        let text = "So lang wie der Tag.\r\n".repeat(size);
-        format!("Content-Type: text/plain\r\n\r\n{size}\r\n{text}").into_bytes()
-    };
-    let contents = || [1, 30, 200, 900, 20_000].into_iter().map(content);
-    let sealed = contents().map(|content| {
-        (openssl.encrypt(&content, &[Recipient::pkcs1(&lab.bob)], &["-aes-256-gcm"]).unwrap(), content)
-    });
-    let sealed = sealed.collect();
-    let signed = contents().map(|content| (openssl.sign(&content, &lab.erin).unwrap(), content)).collect();
-    (lab, World { dora, sealed, signed })
-}
-
-impl World {
-    fn mail(&self, lab: &Lab, number: usize) -> Mail {
-        let kind = number % KINDS;
-        let subject = format!("Soak {number}");
-        let of = |from: &str, to: &[&str], octets: Vec<u8>| Mail {
-            origin: if kind < 4 { Origin::login(from) } else { Origin::remote() },
-            from: from.to_owned(),
-            to: to.iter().map(|&to| to.to_owned()).collect(),
-            octets,
-        };
-        let (alice, bob) = (lab.alice.address.as_str(), lab.bob.address.as_str());
-        let (carol, erin) = (lab.carol.address.as_str(), lab.erin.address.as_str());
-        let text = |from, to| {
-            let mut noise = Noise(number as u64 * 2 + 1);
-            // Now and then one that is too long to stay in memory.
-            let size = if noise.below(40) == 0 { 700_000 } else { 1_000 + noise.below(20_000) };
-            Letter { from, to, subject: &subject }.of_size(usize::try_from(size).unwrap(), noise.next())
-        };
-        let from_outside = |entities: &[(Vec<u8>, Vec<u8>)]| {
-            let (entity, _) = &entities[number / KINDS % entities.len()];
-            Letter { from: erin, to: bob, subject: &subject }.carrying(entity)
-        };
-        match kind {
-            0 => of(alice, &[NOBODY], text(alice, NOBODY)),
-            1 => of(carol, &[NOBODY], text(carol, NOBODY)),
-            2 => of(carol, &[erin], text(carol, erin)),
-            // Dora is named nowhere, and gets a copy of her own.
-            3 => of(alice, &[erin, &self.dora.address], text(alice, erin)),
-            4 => of(erin, &[bob], from_outside(&self.sealed)),
-            5 => of(erin, &[bob], from_outside(&self.signed)),
-            // Short lines: Postfix would fold long ones.
-            _ => {
-                let line = format!("So lang wie der Tag, zum {number}. Mal.\r\n");
-                let text = line.repeat(10 + number % 500);
-                of(erin, &[alice, bob], Letter { from: erin, to: bob, subject: &subject }.text(&text))
-            }
-        }
-    }
-
-    /// What arrived is what its number stands for.
-    fn check(&self, lab: &Lab, openssl: &OpenSsl, number: usize, mail: &Delivered) {
-        let sent = self.mail(lab, number);
-        let content = |entities: &[(Vec<u8>, Vec<u8>)]| entities[number / KINDS % entities.len()].1.clone();
-        match number % KINDS {
-            0 | 1 => assert_same_content(&openssl.verify(&mail.octets).unwrap(), &sent.octets),
-            2 | 3 => {
-                let person = if mail.to == [lab.erin.address.as_str()] { &lab.erin } else { &self.dora };
-                assert_eq!(mail.to, [person.address.as_str()], "{number}");
-                assert_eq!(openssl.count_recipients(&mail.octets).unwrap(), 1, "{number}");
-                let opened = openssl.decrypt(&mail.octets, person).unwrap();
-                assert_same_content(&openssl.verify(&opened).unwrap(), &sent.octets);
-            }
-            4 => assert_same_content(&mail.octets, &content(&self.sealed)),
-            5 => {
-                assert_eq!(verdict(mail), "pass", "{number}");
-                assert_same_content(&openssl.verify(&mail.octets).unwrap(), &content(&self.signed));
-            }
-            _ => assert!(mail.octets.ends_with(&sent.octets), "{number} was changed: {mail:?}"),
-        }
-    }
-}
-
 /// Sends mail after mail until told to end. What is put off is sent again.
 fn send(
     running: &Running,
-    world: &World,
+    traffic: &Traffic,
     next: &AtomicUsize,
     end: &AtomicBool,
     tally: &Tally,
-    expected: &Mutex<BTreeSet<(usize, String)>>,
+    expected: &Mutex<BTreeSet<ForOne>>,
 ) {
     while !end.load(Ordering::Relaxed) {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let Mail { origin, from, to, octets } = world.mail(&running.lab, number);
+        let Mail { origin, from, to, octets } = traffic.mail(&running.lab, number);
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -265,17 +156,17 @@ fn first_and_last(samples: &[Usage], part: usize, of: impl Fn(&Usage) -> u64) ->
 #[test]
 fn mixed_mail_with_disturbances_arrives_exactly_once_in_its_form_and_the_milter_does_not_grow() {
     let seconds = std::env::var("HSMIME_SOAK").map_or(12, |seconds| seconds.parse().unwrap());
-    let (lab, world) = prepare();
+    let (lab, traffic) = prepare("soak", &[0, 1, 2, 3, 4, 5, 6, 7]);
     let running = lab.start().unwrap();
     let (next, end, stopped) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
     let (tally, expected) = (Tally::default(), Mutex::new(BTreeSet::new()));
-    let mut arrived: BTreeMap<(usize, String), usize> = BTreeMap::new();
+    let mut arrived: BTreeMap<ForOne, usize> = BTreeMap::new();
     let mut samples = Vec::new();
     let openssl = running.lab.openssl().unwrap();
     thread::scope(|scope| {
         let disturber = scope.spawn(|| disturb(&running, &end, &tally));
         let senders: Vec<_> = (0..CLIENTS)
-            .map(|_| scope.spawn(|| send(&running, &world, &next, &end, &tally, &expected)))
+            .map(|_| scope.spawn(|| send(&running, &traffic, &next, &end, &tally, &expected)))
             .collect();
         let verifier = scope.spawn(|| {
             let mut arrived = BTreeMap::new();
@@ -286,11 +177,8 @@ fn mixed_mail_with_disturbances_arrives_exactly_once_in_its_form_and_the_milter_
                     return arrived;
                 }
                 for mail in &mails {
-                    let subject = mime::values(&mail.octets, "subject").remove(0);
-                    let number = subject.strip_prefix("Soak ").unwrap().parse().unwrap();
-                    world.check(&running.lab, &openssl, number, mail);
-                    for to in &mail.to {
-                        *arrived.entry((number, to.clone())).or_default() += 1;
+                    for one in traffic.check(&running.lab, &openssl, mail) {
+                        *arrived.entry(one).or_default() += 1;
                     }
                 }
                 thread::sleep(Duration::from_millis(100));
@@ -310,10 +198,7 @@ fn mixed_mail_with_disturbances_arrives_exactly_once_in_its_form_and_the_milter_
         }
         let empty = wait::until("an empty queue and spool", LIMIT, || {
             running.postfix.flush()?;
-            let waiting = std::fs::read_dir(running.lab.workdir.join("state"))?
-                .filter_map(|file| Some(file.ok()?.path().extension()?.to_owned()))
-                .any(|extension| extension == "ready" || extension == "new");
-            Ok((running.postfix.queue()?.is_empty() && !waiting).then_some(()))
+            Ok((running.postfix.queue()?.is_empty() && waiting(&running.lab) == 0).then_some(()))
         });
         stopped.store(true, Ordering::Relaxed);
         arrived = verifier.join().unwrap();
