@@ -1,5 +1,7 @@
 //! What several tests ask of a delivered mail, and of the spool.
 
+use std::path::Path;
+
 use testkit::sink::Delivered;
 use testkit::{Lab, mime};
 
@@ -45,7 +47,12 @@ pub(crate) fn assert_same_content(left: &[u8], right: &[u8]) {
 
 /// Of how many messages copies wait in the spool of a lab whose `state` is so called.
 pub(crate) fn waiting(lab: &Lab) -> usize {
-    let files = std::fs::read_dir(lab.workdir.join("state")).unwrap();
+    waiting_in(&lab.workdir.join("state"))
+}
+
+/// The same of a spool elsewhere.
+pub(crate) fn waiting_in(spool: &Path) -> usize {
+    let files = std::fs::read_dir(spool).unwrap();
     let waits = |path: &std::path::PathBuf| {
         let extension = path.extension().and_then(|extension| extension.to_str());
         matches!(extension, Some("new" | "ready" | "doubtful"))

@@ -1,15 +1,18 @@
 //! Mail whose recipients need different messages: each gets its own, once, and learns of no other.
 
+use std::fs;
 use std::time::Duration;
 
 use testkit::lab::Running;
 use testkit::mail::Letter;
 use testkit::pki::{Key, Person, Profile};
-use testkit::sink::Delivered;
+use testkit::postfix::{Back, Postfix};
+use testkit::sink::{Delivered, Offer, Sink};
 use testkit::smtp::Origin;
 use testkit::{Lab, mime, wait};
 
-use crate::common::waiting;
+use crate::common::{waiting, waiting_in};
+use crate::disk::{Disk, Reached};
 
 const NOBODY: &str = "nobody@partner.example";
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -135,11 +138,10 @@ fn copies_survive_a_server_that_is_away_and_a_milter_that_is_killed() {
     // Nobody listens where copies go.
     lab.config.reinjection = back.as_ref().map(|(_, folder)| (away, folder.clone()));
     lab.write_config().unwrap();
-    let sink = testkit::sink::Sink::start(testkit::sink::Offer::EightBit).unwrap();
+    let sink = Sink::start(Offer::EightBit).unwrap();
     let milter = lab.start_milter().unwrap();
-    let port = back.as_ref().map(|(port, _)| testkit::postfix::Back::Port(*port));
-    let postfix =
-        testkit::postfix::Postfix::start_with(&lab.workdir, &lab.config.listen, sink.port(), port).unwrap();
+    let port = back.as_ref().map(|(port, _)| Back::Port(*port));
+    let postfix = Postfix::start_with(&lab.workdir, &lab.config.listen, sink.port(), port).unwrap();
     let mut running = Running { postfix, milter, sink, lab };
     let (alice, erin) = (running.lab.alice.address.clone(), running.lab.erin.address.clone());
     // Three messages, each with a Message-ID of its own: the same one three times would be a client trying again.
@@ -165,9 +167,63 @@ fn copies_survive_a_server_that_is_away_and_a_milter_that_is_killed() {
 }
 
 #[test]
+fn what_the_mta_was_promised_and_who_has_a_copy_survive_a_power_cut() {
+    let Some(mut disk) = Disk::ext4(64 << 20) else { return };
+    let (mut lab, People { dora, .. }) = lab("power", "required");
+    let (port, state) = (wait::free_port().unwrap(), disk.path().join("state"));
+    // Nobody listens where copies go at first.
+    let away = wait::free_port().unwrap();
+    lab.config.reinjection = Some((away, state.clone()));
+    let sink = Sink::start(Offer::EightBit).unwrap();
+    let milter = lab.start_milter().unwrap();
+    let postfix =
+        Postfix::start_with(&lab.workdir, &lab.config.listen, sink.port(), Some(Back::Port(port))).unwrap();
+    let mut running = Running { postfix, milter, sink, lab };
+    disk.sync();
+    let (alice, erin) = (running.lab.alice.address.clone(), running.lab.erin.address.clone());
+    let send = |running: &Running, subject| {
+        let sent = Letter { from: &alice, to: &erin, subject }.text("the plan");
+        let reply = running.send(&Origin::login(&alice), &alice, &[&erin, &dora.address], &sent).unwrap();
+        assert_eq!(reply.code, 250, "{reply:?} {}", running.milter.log());
+    };
+    let canary = disk.path().join("canary");
+    for (subject, reached) in [("Power-1", Reached::Nothing), ("Power-2", Reached::Names)] {
+        let switch = disk.switch();
+        send(&running, subject);
+        fs::write(&canary, "nobody waits for this").unwrap();
+        switch.cut(reached);
+        running.milter.kill().unwrap();
+        disk.power_on();
+        assert_eq!(fs::read(&canary).unwrap_or_default(), b"", "the power was cut");
+        running.restart_milter().unwrap();
+    }
+    assert_eq!(waiting_in(&state), 2, "{}", running.milter.log());
+    // Once they are taken, that is known as well: whoever sends again gets nobody a second one.
+    running.milter.kill().unwrap();
+    running.lab.config.reinjection = Some((port, state.clone()));
+    running.restart_milter().unwrap();
+    running.sink.wait_for(4, PATIENCE).unwrap();
+    wait::until("an empty spool", PATIENCE, || Ok((waiting_in(&state) == 0).then_some(()))).unwrap();
+    let switch = disk.switch();
+    switch.cut(Reached::Nothing);
+    running.milter.kill().unwrap();
+    disk.power_on();
+    running.restart_milter().unwrap();
+    send(&running, "Power-1");
+    let mails = running.sink.wait_for(5, PATIENCE).unwrap();
+    wait::until("an empty spool", PATIENCE, || Ok((waiting_in(&state) == 0).then_some(()))).unwrap();
+    let copies: Vec<_> = mails.iter().filter(|mail| mail.to == [dora.address.as_str()]).collect();
+    assert_eq!((copies.len(), running.sink.mails().len()), (2, 5), "{mails:?}");
+    for copy in copies {
+        assert_sealed_for(&running, copy, &dora, 1);
+    }
+    running.milter.stop().unwrap();
+}
+
+#[test]
 fn copies_go_back_through_a_socket_that_only_postfix_can_make() {
     let (mut lab, People { dora, .. }) = lab("by-socket", "required");
-    let socket = testkit::postfix::Postfix::reinjection_socket(&lab.workdir);
+    let socket = Postfix::reinjection_socket(&lab.workdir);
     lab.config.reinjection_socket = Some(socket.clone());
     let mut running = lab.start().unwrap();
     let (alice, erin) = (running.lab.alice.address.clone(), running.lab.erin.address.clone());
@@ -207,7 +263,7 @@ fn copies_go_back_through_a_socket_that_only_postfix_can_make() {
 #[test]
 fn what_a_sender_asks_of_delivery_is_asked_for_each_copy_too() {
     let (lab, People { dora, .. }) = lab("asked", "when-possible");
-    let running = lab.start_with(testkit::sink::Offer::Reports).unwrap();
+    let running = lab.start_with(Offer::Reports).unwrap();
     let alice = running.lab.alice.address.clone();
     let sent = Letter { from: &alice, to: &dora.address, subject: "Asked" }.text("the plan");
     let mut client = running.postfix.connect(&Origin::login(&alice)).unwrap();
