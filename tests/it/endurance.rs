@@ -88,7 +88,8 @@ fn a_milter_killed_at_random_instants_loses_no_mail_leaves_none_unsigned_and_dou
             } else {
                 // Copies wait for a moment only: while they are written, before the answer, before and after they are taken.
                 let deadline = Instant::now() + LIMIT;
-                while waiting(&lab) == 0 && Instant::now() < deadline {
+                while waiting(&lab) == 0 {
+                    assert!(Instant::now() < deadline, "no copies wait");
                     thread::sleep(Duration::from_micros(200));
                 }
                 thread::sleep(Duration::from_micros(noise.below(4_000)));
@@ -188,8 +189,8 @@ fn more_large_mail_at_once_than_there_is_memory_for_is_signed_within_the_limit()
     // A mail counts five times; less than what two of them take.
     let limit = megabytes * 10;
     let mut lab = Lab::new("large").unwrap();
-    // Room for half of them while they come in and wait.
-    let disk = connections * megabytes * 500_000;
+    // Room for a quarter of them while they come in and wait.
+    let disk = connections * megabytes * 250_000;
     lab.config.first_rules = format!("\n[limits]\nmemory = {}\ndisk = {disk}\n", limit << 20);
     let Running { lab, sink, milter, postfix } = lab.start().unwrap();
     let line = "So lang wie der Tag, und noch ein wenig mehr, bis die Zeile voll ist.\r\n";
@@ -219,6 +220,7 @@ fn more_large_mail_at_once_than_there_is_memory_for_is_signed_within_the_limit()
     });
     let accepted = started.elapsed();
     let peak = milter.peak_memory().unwrap();
+    assert!(refused.load(Ordering::Relaxed) > 0, "there is more than is taken at a time");
     assert_put_off_by_limits(&milter.log(), refused.load(Ordering::Relaxed));
     println!(
         "{connections} connections with {megabytes} MB each, memory limit {limit} MiB: accepted within {:.1} s, {} times put \

@@ -52,7 +52,10 @@ fn slow_clients(running: &Running) {
     let mut slow: Vec<Client> = (0..=MESSAGES / 2).map(|_| session(running, 1)).collect();
     let mut replies: Vec<_> = slow.iter_mut().map(|client| begin(running, client)).collect();
     let (code, text) = replies.pop().unwrap();
-    assert!((code, text.get(..5)) == (451, Some("4.7.1")), "{code} {text}");
+    assert_eq!(
+        (code, &*text),
+        (451, "4.7.1 Too many messages of yours at a time for the S/MIME gateway, try again later")
+    );
     assert!(replies.iter().all(|(code, _)| *code == 250), "{replies:?}");
     assert_sent(running, 2);
     // With those of another one all places are taken.
@@ -60,7 +63,10 @@ fn slow_clients(running: &Running) {
     assert!(others.iter_mut().all(|client| begin(running, client).0 == 250));
     let mut late = session(running, 3);
     let (code, text) = begin(running, &mut late);
-    assert!((code, text.get(..5)) == (451, Some("4.3.2")), "{code} {text}");
+    assert_eq!(
+        (code, &*text),
+        (451, "4.3.2 S/MIME gateway has as many messages as it can take, try again later")
+    );
     // Who hangs up gives its place back,
     drop(others);
     wait::until("a place", PATIENCE, || {
@@ -119,8 +125,10 @@ fn recipients(running: &Running) {
         }
         taken += 1;
     };
-    assert!(taken > 200, "{taken}");
-    assert_eq!((refused.code, refused.text.get(..5)), (452, Some("4.5.3")), "{refused:?}");
+    // Half a MiB of addresses.
+    assert!((200..300).contains(&taken), "{taken}");
+    // Postfix would say it in other words.
+    assert_eq!((refused.code, &*refused.text), (452, "4.5.3 Too many recipients"));
     assert_eq!(client.command("DATA").unwrap().code, 354);
     client.raw(&dot_stuffed(&letter(running, "Many"))).unwrap();
     assert_eq!(client.reply().unwrap().code, 250);

@@ -17,12 +17,6 @@ mod configuration;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
-#[path = "../../batch/tests/it/disk.rs"]
-#[expect(
-    dead_code,
-    clippy::print_stderr,
-    reason = "archives are tried with full disks as well; who may not mount is told"
-)]
 mod disk;
 #[cfg(test)]
 mod documented;
