@@ -5,6 +5,44 @@ use std::path::Path;
 use testkit::sink::Delivered;
 use testkit::{Lab, mime};
 
+/// A test with Postfix and one with Sendmail: of each function, which starts a lab of its own, or of all of them in the
+/// lab that is named, which is started once.
+macro_rules! with_every_mta {
+    (in $lab:expr; $($test:ident)*) => {
+        mod in_one_lab {
+            fn all<M: testkit::mta::Mta>() {
+                let lab = testkit::Lab::new($lab).unwrap();
+                let mut running = M::start(lab, testkit::sink::Offer::EightBit).unwrap();
+                $(super::$test(&mut running);)*
+            }
+
+            #[test]
+            fn postfix() {
+                all::<testkit::postfix::Postfix>();
+            }
+
+            #[test]
+            fn sendmail() {
+                all::<testkit::sendmail::Sendmail>();
+            }
+        }
+    };
+    ($($test:ident)*) => {$(
+        mod $test {
+            #[test]
+            fn postfix() {
+                super::$test::<testkit::postfix::Postfix>();
+            }
+
+            #[test]
+            fn sendmail() {
+                super::$test::<testkit::sendmail::Sendmail>();
+            }
+        }
+    )*};
+}
+pub(crate) use with_every_mta;
+
 /// The one verdict in our name: the word behind `smime=`. It must stand above every other field.
 pub(crate) fn verdict(mail: &Delivered) -> String {
     assert_eq!(mime::field_names(&mail.octets)[0], "authentication-results", "at the top: {mail:?}");
@@ -31,7 +69,10 @@ pub(crate) fn our_results(mail: &Delivered) -> Vec<String> {
 pub(crate) fn assert_untouched(mail: &Delivered, sent: &[u8]) {
     let added = mail.octets.strip_suffix(sent).unwrap_or_else(|| panic!("changed: {mail:?}"));
     for name in mime::field_names(added) {
-        assert!(["received", "authentication-results"].contains(&name.as_str()), "{name} was added");
+        assert!(
+            ["received", "authentication-results", "resent-message-id"].contains(&name.as_str()),
+            "{name} was added"
+        );
     }
 }
 

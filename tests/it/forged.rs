@@ -1,12 +1,20 @@
 //! Verdicts in our name that are not ours are gone at delivery.
 
+use testkit::lab::Running;
 use testkit::mail::Letter;
+use testkit::mta::Mta;
 use testkit::peers::Recipient;
 use testkit::{Lab, mime};
 
-use crate::common::{our_results, verdict};
+use crate::common::{our_results, verdict, with_every_mta};
 
 const FOREIGN: &str = "mx.partner.example; smime=pass";
+
+with_every_mta! {
+    in "forged";
+    forged_verdicts_are_gone_and_those_of_others_stay
+    a_verdict_hidden_in_the_encrypted_entity_does_not_surface
+}
 
 /// Header fields as an attacker would write them, and one of another server between them.
 fn forged_fields() -> String {
@@ -21,9 +29,7 @@ fn forged_fields() -> String {
     )
 }
 
-#[test]
-fn forged_verdicts_are_gone_and_those_of_others_stay() {
-    let running = Lab::new("forged").unwrap().start().unwrap();
+fn forged_verdicts_are_gone_and_those_of_others_stay<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Forged" };
     let sent = [forged_fields().as_bytes(), &letter.text("trust me")].concat();
@@ -89,9 +95,7 @@ fn an_author_who_appears_where_postfix_breaks_a_line_was_not_found_good() {
     }
 }
 
-#[test]
-fn a_verdict_hidden_in_the_encrypted_entity_does_not_surface() {
-    let running = Lab::new("inner").unwrap().start().unwrap();
+fn a_verdict_hidden_in_the_encrypted_entity_does_not_surface<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Hidden" };
     let content = format!(

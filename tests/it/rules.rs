@@ -2,13 +2,22 @@
 
 use std::time::Duration;
 
-use testkit::lab::Running;
 use testkit::mail::Letter;
+use testkit::mta::Mta;
 use testkit::peers::Recipient;
-use testkit::smtp::{Client, Origin};
+use testkit::sink::Offer;
+use testkit::smtp::Origin;
 use testkit::{Lab, mime, wait};
 
-use crate::common::{assert_same_content, assert_untouched, our_results, waiting};
+use crate::common::{assert_same_content, assert_untouched, our_results, waiting, with_every_mta};
+
+with_every_mta! {
+    who_owns_the_key_gets_the_text_and_everybody_else_the_ciphertext
+    a_rule_holds_and_refuses_mail_by_its_signature
+    the_reply_to_ciphertext_is_that_of_success_whatever_a_rule_requires
+    a_spool_that_takes_nothing_does_not_tell_which_ciphertext_a_rule_holds
+    rules_by_listener_header_and_size_do_what_they_wish_for_and_a_stranger_is_discarded_as_one_says
+}
 
 const TEXT: &[u8] = b"Content-Type: text/plain\r\n\r\nfor bob only\r\n";
 const DORA: &str = "dora@example.org";
@@ -25,15 +34,8 @@ fn letter<'a>(lab: &'a Lab, subject: &'a str) -> Letter<'a> {
     Letter { from: &lab.erin.address, to: &lab.bob.address, subject }
 }
 
-/// How many mails Postfix holds.
-fn held(running: &Running) -> usize {
-    let queue = running.postfix.queue().unwrap();
-    queue.iter().filter(|mail| mail["queue_name"] == "hold").count()
-}
-
-#[test]
-fn who_owns_the_key_gets_the_text_and_everybody_else_the_ciphertext() {
-    let running = lab("split-in", "\n[[incoming]]\ndetails = true\n").start().unwrap();
+fn who_owns_the_key_gets_the_text_and_everybody_else_the_ciphertext<M: Mta>() {
+    let running = M::start(lab("split-in", "\n[[incoming]]\ndetails = true\n"), Offer::EightBit).unwrap();
     let lab = &running.lab;
     let (erin, bob, alice) = (&lab.erin.address, lab.bob.address.as_str(), lab.alice.address.as_str());
     let openssl = lab.openssl().unwrap();
@@ -61,11 +63,10 @@ fn who_owns_the_key_gets_the_text_and_everybody_else_the_ciphertext() {
     );
 }
 
-#[test]
-fn a_rule_holds_and_refuses_mail_by_its_signature() {
+fn a_rule_holds_and_refuses_mail_by_its_signature<M: Mta>() {
     let rules =
         "\n[[incoming]]\nfrom = \"*@partner.example\"\non-fail = \"quarantine\"\non-unsigned = \"reject\"\n";
-    let running = lab("held", rules).start().unwrap();
+    let running = M::start(lab("held", rules), Offer::EightBit).unwrap();
     let lab = &running.lab;
     let signed = lab.openssl().unwrap().sign(TEXT, &lab.erin).unwrap();
     let good = letter(lab, "Good").carrying(&signed);
@@ -75,14 +76,14 @@ fn a_rule_holds_and_refuses_mail_by_its_signature() {
         running.send(&Origin::remote(), &lab.erin.address, &[&lab.bob.address], octets).unwrap().code
     };
     assert_eq!(send(changed.as_bytes()), 250);
-    assert_eq!((held(&running), running.sink.mails().len()), (1, 1));
+    assert_eq!((running.postfix.held().unwrap(), running.sink.mails().len()), (1, 1));
     assert_eq!(send(&letter(lab, "Unsigned").text("hello")), 550);
-    assert_eq!(held(&running), 1);
+    assert_eq!(running.postfix.held().unwrap(), 1);
 }
 
-#[test]
-fn the_reply_to_ciphertext_is_that_of_success_whatever_a_rule_requires() {
-    let running = lab("oracle-in", "\n[[incoming]]\nrequire-signed = true\n").start().unwrap();
+fn the_reply_to_ciphertext_is_that_of_success_whatever_a_rule_requires<M: Mta>() {
+    let running =
+        M::start(lab("oracle-in", "\n[[incoming]]\nrequire-signed = true\n"), Offer::EightBit).unwrap();
     let lab = &running.lab;
     let openssl = lab.openssl().unwrap();
     let signed = mime::crlf(&openssl.sign(TEXT, &lab.erin).unwrap());
@@ -103,7 +104,7 @@ fn the_reply_to_ciphertext_is_that_of_success_whatever_a_rule_requires() {
     for sent in [seal(TEXT), seal(changed.as_bytes()), broken] {
         let reply = running.send(&Origin::remote(), &lab.erin.address, &[&lab.bob.address], &sent).unwrap();
         let text = reply.text.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
-        seen.push((reply.code, text, held(&running)));
+        seen.push((reply.code, text, running.postfix.held().unwrap()));
     }
     let good = running.incoming(&[&lab.bob.address], &seal(&signed)).unwrap();
     assert_same_content(&good.octets, &signed);
@@ -112,10 +113,9 @@ fn the_reply_to_ciphertext_is_that_of_success_whatever_a_rule_requires() {
     assert_eq!(seen.iter().map(|(.., held)| *held).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
-#[test]
-fn a_spool_that_takes_nothing_does_not_tell_which_ciphertext_a_rule_holds() {
+fn a_spool_that_takes_nothing_does_not_tell_which_ciphertext_a_rule_holds<M: Mta>() {
     let rules = "\n[[incoming]]\nto = \"bob@example.org\"\nrequire-signed = true\n";
-    let running = lab("no-spool", rules).start().unwrap();
+    let running = M::start(lab("no-spool", rules), Offer::EightBit).unwrap();
     let lab = &running.lab;
     let keys = [Recipient::pkcs1(&lab.alice), Recipient::pkcs1(&lab.bob)];
     let openssl = lab.openssl().unwrap();
@@ -133,15 +133,14 @@ fn a_spool_that_takes_nothing_does_not_tell_which_ciphertext_a_rule_holds() {
     assert_eq!((send(&good("Good")), send(&bad("Bad"))), (250, 250), "{}", running.milter.log());
     running.sink.wait_for(2, PATIENCE).unwrap();
     wait::until("an empty spool", PATIENCE, || Ok((waiting(lab) == 0).then_some(()))).unwrap();
-    assert_eq!((running.sink.mails().len(), held(&running)), (2, 1));
+    assert_eq!((running.sink.mails().len(), running.postfix.held().unwrap()), (2, 1));
     std::fs::remove_dir_all(lab.workdir.join("state")).unwrap();
     assert_eq!((send(&good("Good again")), send(&bad("Bad again"))), (451, 451), "{}", running.milter.log());
-    assert_eq!((running.sink.mails().len(), held(&running)), (2, 1));
+    assert_eq!((running.sink.mails().len(), running.postfix.held().unwrap()), (2, 1));
 }
 
 /// What a rule may ask about a mail, and wish of it, that no other test has from Postfix.
-#[test]
-fn rules_by_listener_header_and_size_do_what_they_wish_for_and_a_stranger_is_discarded_as_one_says() {
+fn rules_by_listener_header_and_size_do_what_they_wish_for_and_a_stranger_is_discarded_as_one_says<M: Mta>() {
     let mut lab = Lab::new("wishes").unwrap();
     lab.config.cache = Some(lab.workdir.join("cache"));
     lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
@@ -156,16 +155,16 @@ fn rules_by_listener_header_and_size_do_what_they_wish_for_and_a_stranger_is_dis
     );
     let imported = lab.admin(&["cert", "import", lab.erin.certificate.to_str().unwrap()]).unwrap();
     assert!(imported.success(), "{imported:?}");
-    let running = lab.start().unwrap();
+    let running = M::start(lab, Offer::EightBit).unwrap();
     let lab = &running.lab;
     let openssl = lab.openssl().unwrap();
     let (alice, erin, bob) = (&lab.alice.address, &lab.erin.address, &lab.bob.address);
     let letter = |subject| Letter { from: alice, to: erin, subject }.text("the plan");
     let media = |octets: &[u8]| mime::values(octets, "content-type").concat();
 
-    let office = running.postfix.add_server_with("-o milter_macro_daemon_name=office").unwrap();
+    let office = running.postfix.office().unwrap();
     let to = "x@other.example";
-    let mut client = Client::connect(office, &Origin::login(alice)).unwrap();
+    let mut client = running.postfix.connect_at(office, &Origin::login(alice)).unwrap();
     assert_eq!(client.send(alice, &[to], &letter("Office")).unwrap().code, 250);
     let opaque = running.sink.wait_for(1, PATIENCE).unwrap().remove(0);
     assert!(media(&opaque.octets).contains("smime-type=signed-data"), "{opaque:?}");
@@ -188,7 +187,8 @@ fn rules_by_listener_header_and_size_do_what_they_wish_for_and_a_stranger_is_dis
     let spam = Letter { from: "eve@spam.example", to: bob, subject: "Spam" }.text("buy");
     let reply = running.send(&Origin::remote(), "eve@spam.example", &[bob], &spam).unwrap();
     assert_eq!(reply.code, 250, "{reply:?}");
-    assert!(running.postfix.queue().unwrap().is_empty(), "{}", running.postfix.log());
+    let is_empty = || Ok((running.postfix.queued()? == 0).then_some(()));
+    wait::until("an empty queue", PATIENCE, is_empty).unwrap();
     assert_eq!(running.sink.mails().len(), 4);
     assert!(running.milter.log().contains("action=\"discarded\""), "{}", running.milter.log());
 }

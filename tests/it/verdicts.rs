@@ -1,11 +1,29 @@
 //! Verdicts on mail signed by others: `pass` for what deserves it, an honest other word for the rest.
 
+use testkit::lab::Running;
 use testkit::mail::Letter;
+use testkit::mta::Mta;
 use testkit::peers::multipart_signed;
 use testkit::pki::{Key, Pki, Profile};
+use testkit::sink::Offer;
 use testkit::{Lab, mime};
 
-use crate::common::{assert_untouched, our_results, verdict};
+use crate::common::{assert_untouched, our_results, verdict, with_every_mta};
+
+with_every_mta! {
+    in "verdicts";
+    good_signatures_of_every_peer_pass
+    a_changed_octet_fails
+    a_signature_of_somebody_else_than_from_is_against_policy
+    a_signed_part_inside_an_unsigned_mail_does_not_pass
+    content_inside_a_detached_signature_does_not_pass
+    a_signature_without_signed_attributes_does_not_pass
+    unsigned_mail_is_told_as_such
+}
+
+with_every_mta! {
+    certificates_that_must_not_be_trusted_do_not_pass
+}
 
 const CONTENT: &[u8] = b"Content-Type: text/plain\r\n\r\nI owe you 10 euros\r\n";
 
@@ -13,9 +31,7 @@ fn letter(lab: &Lab) -> Letter<'_> {
     Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Signed" }
 }
 
-#[test]
-fn good_signatures_of_every_peer_pass() {
-    let running = Lab::new("pass").unwrap().start().unwrap();
+fn good_signatures_of_every_peer_pass<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let (openssl, nss) = (lab.openssl().unwrap(), lab.nss().unwrap());
     nss.import(&lab.pki, &lab.erin).unwrap();
@@ -40,9 +56,7 @@ fn good_signatures_of_every_peer_pass() {
     }
 }
 
-#[test]
-fn a_changed_octet_fails() {
-    let running = Lab::new("tampered").unwrap().start().unwrap();
+fn a_changed_octet_fails<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let sent = letter(lab).carrying(&lab.openssl().unwrap().sign(CONTENT, &lab.erin).unwrap());
     let sent = String::from_utf8(sent).unwrap().replace("10 euros", "99 euros");
@@ -51,9 +65,7 @@ fn a_changed_octet_fails() {
     assert_untouched(&mail, sent.as_bytes());
 }
 
-#[test]
-fn a_signature_of_somebody_else_than_from_is_against_policy() {
-    let running = Lab::new("wrongfrom").unwrap().start().unwrap();
+fn a_signature_of_somebody_else_than_from_is_against_policy<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let entity = lab.openssl().unwrap().sign(CONTENT, &lab.erin).unwrap();
     for from in [
@@ -68,8 +80,7 @@ fn a_signature_of_somebody_else_than_from_is_against_policy() {
     }
 }
 
-#[test]
-fn certificates_that_must_not_be_trusted_do_not_pass() {
+fn certificates_that_must_not_be_trusted_do_not_pass<M: Mta>() {
     let mut lab = Lab::new("untrusted").unwrap();
     let erin = Profile::new("x", &lab.erin.address, Key::P256);
     let named = |name: &str, profile: Profile| Profile { name: name.to_owned(), ..profile };
@@ -82,7 +93,7 @@ fn certificates_that_must_not_be_trusted_do_not_pass() {
     let foreign = other.issue(&erin).unwrap();
     lab.config.crls = vec![lab.pki.crl()];
     lab.config.revocation = "soft-fail".to_owned();
-    let running = lab.start().unwrap();
+    let running = M::start(lab, Offer::EightBit).unwrap();
     let lab = &running.lab;
     for (signer, pki, words) in [
         (&fresh, &lab.pki, &["pass"][..]),
@@ -99,9 +110,7 @@ fn certificates_that_must_not_be_trusted_do_not_pass() {
     }
 }
 
-#[test]
-fn a_signed_part_inside_an_unsigned_mail_does_not_pass() {
-    let running = Lab::new("wrapped").unwrap().start().unwrap();
+fn a_signed_part_inside_an_unsigned_mail_does_not_pass<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let entity = mime::crlf(&lab.openssl().unwrap().sign(CONTENT, &lab.erin).unwrap());
     let entity = String::from_utf8(entity).unwrap().replace("MIME-Version: 1.0\r\n", "");
@@ -115,9 +124,7 @@ fn a_signed_part_inside_an_unsigned_mail_does_not_pass() {
     assert_untouched(&mail, &sent);
 }
 
-#[test]
-fn content_inside_a_detached_signature_does_not_pass() {
-    let running = Lab::new("embedded").unwrap().start().unwrap();
+fn content_inside_a_detached_signature_does_not_pass<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let opaque = lab.openssl().unwrap().sign_with(CONTENT, &lab.erin, &["-nodetach"]).unwrap();
     let object = mime::leaves(&mime::crlf(&opaque)).unwrap().remove(0).octets;
@@ -129,9 +136,7 @@ fn content_inside_a_detached_signature_does_not_pass() {
     }
 }
 
-#[test]
-fn a_signature_without_signed_attributes_does_not_pass() {
-    let running = Lab::new("noattr").unwrap().start().unwrap();
+fn a_signature_without_signed_attributes_does_not_pass<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let entity = lab.openssl().unwrap().sign_with(CONTENT, &lab.erin, &["-noattr"]).unwrap();
     let sent = letter(lab).carrying(&entity);
@@ -139,9 +144,7 @@ fn a_signature_without_signed_attributes_does_not_pass() {
     assert_eq!(verdict(&mail), "policy", "{mail:?}");
 }
 
-#[test]
-fn unsigned_mail_is_told_as_such() {
-    let running = Lab::new("none").unwrap().start().unwrap();
+fn unsigned_mail_is_told_as_such<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let sent = letter(lab).text("hello");
     let mail = running.incoming(&[&lab.bob.address], &sent).unwrap();

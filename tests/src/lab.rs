@@ -133,12 +133,16 @@ impl Lab {
         Ok(Running { postfix, milter, sink, lab: self })
     }
 
-    /// As [`Lab::start`], with Sendmail in the place of Postfix. Who is logged in elsewhere comes from a trusted network
-    /// here.
-    pub fn start_sendmail(mut self) -> Result<Running<Sendmail>> {
+    /// As [`Lab::start`], with Sendmail in the place of Postfix, and its way to know a trusted host.
+    pub fn start_sendmail(self) -> Result<Running<Sendmail>> {
+        self.start_sendmail_with(Offer::EightBit)
+    }
+
+    /// As [`Lab::start_sendmail`], with a next hop that offers less.
+    pub fn start_sendmail_with(mut self, offer: Offer) -> Result<Running<Sendmail>> {
         let [a, b, c, d] = Sendmail::OURS;
         self.config.trusted_networks.push(format!("{a}.{b}.{c}.{d}/32"));
-        let sink = Sink::start(Offer::EightBit)?;
+        let sink = Sink::start(offer)?;
         let milter = self.start_milter()?;
         let back = self.config.reinjection.as_ref().map(|(port, _)| *port);
         let postfix = Sendmail::start(&self.workdir, &self.config.listen, sink.port(), back)?;

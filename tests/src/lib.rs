@@ -24,6 +24,7 @@ pub mod pki;
 pub mod postfix;
 pub mod programs;
 pub mod promises;
+mod saslauthd;
 pub mod sendmail;
 pub mod sink;
 pub mod slapd;

@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command;
+use crate::lab::{Lab, Running};
 use crate::mta::Mta;
+use crate::sink::Offer;
 use crate::smtp::{Client, Origin};
 use crate::wait;
 use crate::workdir::Workdir;
@@ -178,8 +180,34 @@ impl Postfix {
 }
 
 impl Mta for Postfix {
-    fn connect(&self, origin: &Origin) -> Result<Client> {
-        Self::connect(self, origin)
+    const IS_SENDMAIL: bool = false;
+
+    fn start(lab: Lab, offer: Offer) -> Result<Running<Self>> {
+        lab.start_with(offer)
+    }
+
+    fn port(&self) -> u16 {
+        Self::port(self)
+    }
+
+    fn connect_at(&self, port: u16, origin: &Origin) -> Result<Client> {
+        Client::connect(port, origin)
+    }
+
+    fn office(&self) -> Result<u16> {
+        self.add_server_with("-o milter_macro_daemon_name=office")
+    }
+
+    fn limit_size(&mut self, octets: usize) -> Result<()> {
+        self.set(&format!("message_size_limit = {octets}"))
+    }
+
+    fn held(&self) -> Result<usize> {
+        Ok(self.queue()?.iter().filter(|mail| mail["queue_name"] == "hold").count())
+    }
+
+    fn queued(&self) -> Result<usize> {
+        Ok(self.queue()?.len())
     }
 
     fn log(&self) -> String {
@@ -262,7 +290,7 @@ postlog unix-dgram n - n - 1 postlogd
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::{Offer, Sink};
+    use crate::sink::Sink;
 
     #[test]
     fn a_mail_goes_through_a_private_postfix_to_the_sink_unchanged() {

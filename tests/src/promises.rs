@@ -227,10 +227,12 @@ impl Tests {
     }
 }
 
-/// The names of the tests in a source.
+/// The names of the tests in a source: of those with the attribute, and of what is run with each MTA.
 fn names(source: &str) -> Vec<&str> {
     let after = source.split("#[test]").skip(1);
-    after.filter_map(name).collect()
+    let lists = source.split("with_every_mta! {\n").skip(1).filter_map(|list| list.split_once('}'));
+    let lines = lists.flat_map(|(list, _)| list.lines()).map(str::trim);
+    after.filter_map(name).chain(lines.filter(|line| !line.is_empty() && !line.ends_with(';'))).collect()
 }
 
 /// The name of the function that these octets begin with, whatever other attributes it has.
@@ -257,8 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_found_below_other_attributes_and_other_functions_are_not() {
+    fn tests_are_found_below_other_attributes_and_in_lists_and_other_functions_are_not() {
         let source = "#[test]\nfn one() {}\nfn helper() {}\n    #[test]\n    #[ignore = \"x\"]\n    fn two() {}\n#[test]\nconst X";
+        assert_eq!(names(source), ["one", "two"]);
+        let source = "with_every_mta! {\n    in \"lab\";\n    one\n    two\n}\nfn helper() {}";
         assert_eq!(names(source), ["one", "two"]);
     }
 

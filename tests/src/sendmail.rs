@@ -1,16 +1,19 @@
 //! A private Sendmail: unpacked, not installed, because its package and Postfix's exclude each other.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command;
+use crate::lab::{Lab, Running};
 use crate::mta::Mta;
+use crate::saslauthd::Saslauthd;
+use crate::sink::Offer;
 use crate::smtp::{Client, Origin};
 use crate::wait;
 use crate::workdir::Workdir;
@@ -20,11 +23,15 @@ use crate::workdir::Workdir;
 pub struct Sendmail {
     base: PathBuf,
     port: u16,
+    office: u16,
     daemon: Child,
+    /// Whom its logins ask.
+    _saslauthd: Saslauthd,
 }
 
 impl Sendmail {
-    /// The client address of those of ours. Sendmail has no XCLIENT: who a client is depends on where it comes from.
+    /// The client address of hosts of ours. Sendmail has no XCLIENT: who a client is depends on where it comes from,
+    /// and who logs in does.
     pub const OURS: [u8; 4] = [127, 0, 0, 2];
     /// The client address of all others.
     pub const OTHERS: [u8; 4] = [127, 0, 0, 3];
@@ -36,36 +43,86 @@ impl Sendmail {
         let queue = base.join("queue");
         fs::create_dir_all(&queue)?;
         fs::set_permissions(&queue, fs::Permissions::from_mode(0o700))?;
-        let port = wait::free_port()?;
+        let (port, office) = (wait::free_port()?, wait::free_port()?);
         let root = unpacked()?;
+        let sasl = workdir.directory("sendmail/sasl")?;
+        let saslauthd = Saslauthd::start(&base.join("saslauthd"))?;
+        fs::write(
+            sasl.join("Sendmail.conf"),
+            format!("pwcheck_method: saslauthd\nsaslauthd_path: {}\n", base.join("saslauthd").display()),
+        )?;
         let milter = milter.rsplit(':').next().context("no port of the milter")?;
         let source = base.join("sendmail.mc");
-        fs::write(&source, macros(&base, &root, [Some(port), reinjection], milter, sink_port))?;
+        fs::write(&source, macros(&base, &root, [Some(port), Some(office), reinjection], milter, sink_port))?;
         let cf = command::succeed(
             "m4",
             Command::new(root.join("usr/bin/m4")).arg(&source).envs(libraries(&root)),
         )?;
         fs::write(base.join("sendmail.cf"), cf.stdout)?;
-        let log = fs::File::create(base.join("log"))?;
-        let mut command = Command::new("unshare");
-        // With a short host name it would sleep for a minute; the name is this process's own.
-        command.args(["--uts", "sh", "-c", "hostname mx.test.invalid && exec \"$@\"", "sh"]);
-        command.arg(root.join("usr/libexec/sendmail/sendmail")).arg("-bD");
-        command.arg(format!("-C{}", base.join("sendmail.cf").display()));
-        command.arg("-X").arg(base.join("traffic")).envs(libraries(&root));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let daemon = command.spawn().map_err(|error| command::not_started("util-linux", &command, &error))?;
-        let sendmail = Self { base, port, daemon };
-        let up = wait::until("Sendmail to answer", PATIENCE, || Ok(Client::greet(port).ok()));
-        up.map(drop).with_context(|| sendmail.log())?;
+        let daemon = daemon(&base, &root, &[])?;
+        let sendmail = Self { base, port, office, daemon, _saslauthd: saslauthd };
+        sendmail.answers()?;
         Ok(sendmail)
+    }
+
+    fn answers(&self) -> Result<()> {
+        let up = wait::until("Sendmail to answer", PATIENCE, || Ok(Client::greet(self.port).ok()));
+        up.map(drop).with_context(|| self.log())
+    }
+
+    fn stop(&mut self) -> io::Result<ExitStatus> {
+        // It may have stopped by itself.
+        if let Some(pid) = i32::try_from(self.daemon.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        self.daemon.wait()
+    }
+
+    /// How many files of the queue begin so.
+    fn files(&self, prefixes: &[&str]) -> Result<usize> {
+        let files = fs::read_dir(self.base.join("queue"))?.collect::<io::Result<Vec<_>>>()?;
+        let names = files.iter().map(|file| file.file_name().to_string_lossy().into_owned());
+        Ok(names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))).count())
     }
 }
 
 impl Mta for Sendmail {
-    fn connect(&self, origin: &Origin) -> Result<Client> {
-        let is_ours = origin.login.is_some();
-        Client::connect_from(if is_ours { Self::OURS } else { Self::OTHERS }, self.port)
+    const IS_SENDMAIL: bool = true;
+
+    fn start(lab: Lab, offer: Offer) -> Result<Running<Self>> {
+        lab.start_sendmail_with(offer)
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn connect_at(&self, port: u16, origin: &Origin) -> Result<Client> {
+        let is_ours = origin.address.octets().starts_with(&[192, 0, 2]);
+        let mut client = Client::connect_from(if is_ours { Self::OURS } else { Self::OTHERS }, port)?;
+        if let Some(login) = &origin.login {
+            client.log_in(login)?;
+        }
+        Ok(client)
+    }
+
+    fn office(&self) -> Result<u16> {
+        Ok(self.office)
+    }
+
+    fn limit_size(&mut self, octets: usize) -> Result<()> {
+        self.stop()?;
+        self.daemon = daemon(&self.base, &unpacked()?, &[&format!("-OMaxMessageSize={octets}")])?;
+        self.answers()
+    }
+
+    /// What is quarantined.
+    fn held(&self) -> Result<usize> {
+        self.files(&["hf"])
+    }
+
+    fn queued(&self) -> Result<usize> {
+        self.files(&["qf", "hf"])
     }
 
     fn log(&self) -> String {
@@ -77,12 +134,21 @@ impl Mta for Sendmail {
 
 impl Drop for Sendmail {
     fn drop(&mut self) {
-        // It may have stopped by itself.
-        if let Some(pid) = i32::try_from(self.daemon.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let _ = self.daemon.wait();
+        let _ = self.stop();
     }
+}
+
+/// Starts it on what is written in `base`.
+fn daemon(base: &Path, root: &Path, options: &[&str]) -> Result<Child> {
+    let log = fs::File::options().create(true).append(true).open(base.join("log"))?;
+    let mut command = Command::new("unshare");
+    // With a short host name it would sleep for a minute; the name is this process's own.
+    command.args(["--uts", "sh", "-c", "hostname mx.test.invalid && exec \"$@\"", "sh"]);
+    command.arg(root.join("usr/libexec/sendmail/sendmail")).arg("-bD");
+    command.arg(format!("-C{}", base.join("sendmail.cf").display())).args(options);
+    command.arg("-X").arg(base.join("traffic")).envs(libraries(root));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().map_err(|error| command::not_started("util-linux", &command, &error))
 }
 
 /// Where scripts/prepare has unpacked it.
@@ -97,14 +163,15 @@ fn libraries(root: &Path) -> [(&'static str, PathBuf); 1] {
     [("LD_LIBRARY_PATH", root.join("libraries"))]
 }
 
-fn macros(base: &Path, root: &Path, ports: [Option<u16>; 2], milter: &str, sink_port: u16) -> String {
-    let named = ports.into_iter().zip(["MTA", "Back"]);
+fn macros(base: &Path, root: &Path, ports: [Option<u16>; 3], milter: &str, sink_port: u16) -> String {
+    let named = ports.into_iter().zip(["MTA", "office", "Back"]);
     let daemons = named.filter_map(|(port, name)| {
         Some(format!("DAEMON_OPTIONS(`Port={},Addr=127.0.0.1,Name={name}')dnl\n", port?))
     });
     let daemons = daemons.collect::<Vec<_>>().concat();
     let (base, cf) = (base.display(), root.join("usr/share/sendmail/cf"));
-    let cf = cf.display();
+    let (cf, sasl) = (cf.display(), root.join("libraries/sasl2"));
+    let sasl = sasl.display();
     format!(
         "define(`_CF_DIR_', `{cf}/')dnl
 include(`{cf}/m4/cf.m4')dnl
@@ -114,7 +181,7 @@ define(`confPID_FILE', `{base}/pid')dnl
 define(`STATUS_FILE', `{base}/statistics')dnl
 define(`ALIAS_FILE', `')dnl
 define(`confCW_FILE', `-o {base}/names')dnl
-define(`confDONT_BLAME_SENDMAIL', `GroupWritableDirPathSafe')dnl
+define(`confDONT_BLAME_SENDMAIL', `GroupWritableDirPathSafe,TrustStickyBit')dnl
 define(`confRUN_AS_USER', `root')dnl
 define(`confTO_IDENT', `0')dnl
 dnl It refuses, or queues what is large, by the machine's load: not here.
@@ -124,11 +191,16 @@ define(`confDELAY_LA', `0')dnl
 define(`confDOMAIN_NAME', `mx.test.invalid')dnl
 define(`SMART_HOST', `esmtp:[127.0.0.1]')dnl
 define(`ESMTP_MAILER_ARGS', `TCP $h {sink_port}')dnl
+define(`confAUTH_MECHANISMS', `PLAIN')dnl
+TRUST_AUTH_MECH(`PLAIN')dnl
 FEATURE(`nocanonify')dnl
 FEATURE(`accept_unresolvable_domains')dnl
 FEATURE(`promiscuous_relay')dnl
 {daemons}INPUT_MAIL_FILTER(`hsmime', `S=inet:{milter}@127.0.0.1, F=T, T=C:10s;S:10s;R:1m;E:2m')dnl
 MAILER(`smtp')dnl
+LOCAL_CONFIG
+ESASL_CONF_PATH={base}/sasl
+ESASL_PATH={sasl}
 "
     )
 }
