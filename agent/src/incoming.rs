@@ -15,7 +15,7 @@ use std::{collections::HashSet, sync::Arc, time::SystemTime};
 use smime::{
     MailAddress,
     message::{AuthResult, Verdict},
-    mime::{Message, MimeEntity, possible_originators, single_originator},
+    mime::{Message, MimeEntity, possible_originators, shown_originator, single_originator},
 };
 
 use bodies::MOST_FORMS;
@@ -76,7 +76,7 @@ impl Incoming {
     /// as it is.
     pub fn shares(&self, envelope: &Envelope, message: &MimeEntity<'_>) -> Vec<IncomingShare> {
         let (header, octets) = (message.header(), message.octets().len());
-        let from = single_originator(message);
+        let from = shown_originator(message);
         let possible = possible_originators(message);
         let is_from = |rule: &IncomingRule| {
             let pattern = &rule.conditions.from;

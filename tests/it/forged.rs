@@ -14,6 +14,7 @@ with_every_mta! {
     in "forged";
     forged_verdicts_are_gone_and_those_of_others_stay
     a_verdict_hidden_in_the_encrypted_entity_does_not_surface
+    an_author_who_appears_where_sendmail_cuts_from_was_not_found_good
 }
 
 /// Header fields as an attacker would write them, and one of another server between them.
@@ -92,6 +93,23 @@ fn an_author_who_appears_where_postfix_breaks_a_line_was_not_found_good() {
         let mail = running.incoming(&[&lab.bob.address], &letter.carrying(&signed)).unwrap();
         let is_broken = mime::find(&mail.octets, b"Alice\\\r\n \" <alice").is_some();
         assert_eq!((verdict(&mail).as_str(), is_broken), (expected, backslash == 998), "{mail:?}");
+    }
+}
+
+/// Sendmail writes 256 octets of an address field and drops the rest, which may be the end of the author's domain.
+fn an_author_who_appears_where_sendmail_cuts_from_was_not_found_good<M: Mta>(running: &mut Running<M>) {
+    let lab = &running.lab;
+    let erin = lab.erin.address.as_str();
+    let text = b"Content-Type: text/plain\r\n\r\nhello\r\n";
+    let signed = lab.openssl().unwrap().sign(text, &lab.erin).unwrap();
+    for (length, expected) in [(248, "pass"), (260, "policy")] {
+        let padding = "A".repeat(length - format!("\"\" <{erin}>").len());
+        let from = format!("\"{padding}\" <{erin}>");
+        let letter = Letter { from: &from, to: &lab.bob.address, subject: "Cut" };
+        let mail = running.incoming(&[&lab.bob.address], &letter.carrying(&signed)).unwrap();
+        let shown = mime::values(&mail.octets, "from").concat();
+        let is_cut = M::IS_SENDMAIL && expected == "policy";
+        assert_eq!((verdict(&mail).as_str(), shown != from), (expected, is_cut), "{mail:?}");
     }
 }
 

@@ -79,6 +79,15 @@ pub fn single_originator(message: &MimeEntity<'_>) -> Result<MailAddress, FromEr
     }
 }
 
+/// The same, where every MTA hands the field on as it is: whom readers see.
+pub fn shown_originator(message: &MimeEntity<'_>) -> Result<MailAddress, FromError> {
+    let from = single_originator(message)?;
+    if message.header().all("From").any(may_be_cut) {
+        return Err(malformed("longer than every MTA hands it on"));
+    }
+    Ok(from)
+}
+
 /// Everybody whom some agent may show as the author: the mailboxes of all From fields. `None` where it may be anybody,
 /// because there is no From field, or one of them or the header cannot be read.
 pub fn possible_originators(message: &MimeEntity<'_>) -> Option<Vec<MailAddress>> {
@@ -88,7 +97,7 @@ pub fn possible_originators(message: &MimeEntity<'_>) -> Option<Vec<MailAddress>
         return None;
     }
     let mailboxes_of = |field: HeaderField<'_>| {
-        let is_broken = has_long_line(field.octets());
+        let is_broken = has_long_line(field.octets()) || may_be_cut(field);
         mailboxes(field.value()).ok().filter(|_| !is_broken)
     };
     let fields = header.all("From").map(mailboxes_of);
@@ -126,11 +135,13 @@ impl Claimed {
     /// What the fields of a message say, as far as the rule asks for them. A Sender field that is there twice, or is not one
     /// mailbox, is none.
     pub fn of(message: &MimeEntity<'_>, rule: SenderRule) -> Self {
-        let from = single_originator(message);
+        let from = shown_originator(message);
         let header = message.header();
         let mut fields = header.all("Sender");
         let sender = match (rule, fields.next(), fields.next()) {
-            (SenderRule::FromOrSender, Some(field), None) if !has_long_line(field.octets()) => {
+            (SenderRule::FromOrSender, Some(field), None)
+                if !has_long_line(field.octets()) && !may_be_cut(field) =>
+            {
                 mailboxes(field.value()).ok()
             }
             _ => None,
@@ -168,6 +179,15 @@ pub(crate) fn has_line_without_name(header: &Header<'_>) -> bool {
 pub(crate) fn has_long_line(octets: &[u8]) -> bool {
     let length = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len();
     octets.split(|octet| *octet == b'\n').any(|line| length(line) > 998)
+}
+
+/// Whether Sendmail may write less of an address field than there is (`crackaddr` and `remotename` in 8.17): of 257 octets it
+/// drops the last, wherever that leaves the address, of more also all but the address, or the address. Before, it
+/// quotes names that it thinks need it, and what is special in them, and closes brackets.
+fn may_be_cut(field: HeaderField<'_>) -> bool {
+    let value = field.value().trim_ascii();
+    let special = value.iter().filter(|octet| b"\"\\()".contains(octet)).count();
+    value.len() + special > 250
 }
 
 /// Whether there is a CR or an LF that is no part of a CRLF.
@@ -362,13 +382,36 @@ mod tests {
             let octets = format!("{header}\r\n");
             let entity = MimeEntity::parse(octets.as_bytes());
             assert_eq!(single_originator(&entity).is_ok(), is_clear, "{header}");
-            assert_eq!(possible_originators(&entity).is_some(), is_clear, "{header}");
         }
-        for (length, count) in [(998, 2), (999, 1)] {
-            let name = "a".repeat(length - "Sender: <carol@example.org>".len());
+        for (length, count) in [(250, 2), (251, 1)] {
+            let name = "a".repeat(length - "<carol@example.org>".len());
             let octets = format!("From: bob@example.org\r\nSender: {name}<carol@example.org>\r\n\r\n");
             let claimed = Claimed::of(&MimeEntity::parse(octets.as_bytes()), SenderRule::FromOrSender);
             assert_eq!(claimed.addresses().unwrap().count(), count, "{length}");
+        }
+    }
+
+    #[test]
+    fn no_originator_that_is_shown_is_in_a_field_that_sendmail_cuts() {
+        let named = |name: &str, at: &str| format!("From: {name}{at}<alice@example.org>\r\n");
+        let room = 250 - "<alice@example.org>".len();
+        for (header, is_clear) in [
+            (named(&"a".repeat(room), ""), true),
+            (named(&"a".repeat(room + 1), ""), false),
+            // Folded or not.
+            (named(&"a".repeat(room - 4), "\r\n  "), true),
+            (named(&"a".repeat(room - 3), "\r\n  "), false),
+            // It writes a quote within a name as two octets.
+            (named(&"\"\"".repeat(room / 4), ""), true),
+            (named(&"\"\"".repeat(room / 4 + 1), ""), false),
+            (format!("Subject: {}\r\nFrom: alice@example.org\r\n", "a".repeat(300)), true),
+        ] {
+            let octets = format!("{header}\r\n");
+            let entity = MimeEntity::parse(octets.as_bytes());
+            assert!(single_originator(&entity).is_ok(), "{header}");
+            assert_eq!(shown_originator(&entity).is_ok(), is_clear, "{header}");
+            assert_eq!(possible_originators(&entity).is_some(), is_clear, "{header}");
+            assert_eq!(Claimed::of(&entity, SenderRule::From).addresses().is_ok(), is_clear, "{header}");
         }
     }
 

@@ -34,7 +34,8 @@ pub use entity::{MAX_DEPTH, MimeEntity, TransferEncoding};
 pub use error::{CanonicalError, MimeError};
 pub(crate) use field::safe_field;
 pub use from::{
-    Claimed, FromError, SenderRule, named_recipients, originators, possible_originators, single_originator,
+    Claimed, FromError, SenderRule, named_recipients, originators, possible_originators, shown_originator,
+    single_originator,
 };
 pub(crate) use from::{has_bare_line_end, has_line_without_name, has_long_line};
 pub use hazard::Hazard;
