@@ -19,6 +19,8 @@ mod copies;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod dkim;
+#[cfg(test)]
 mod documented;
 #[cfg(test)]
 mod edges;

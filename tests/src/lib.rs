@@ -19,6 +19,7 @@ pub mod milter;
 pub mod mime;
 pub mod mta;
 pub mod nameserver;
+pub mod opendkim;
 pub mod peers;
 pub mod pki;
 pub mod postfix;
