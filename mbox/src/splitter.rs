@@ -4,6 +4,8 @@
 //! a header begins after it. What has only part of that is left where it is and counted as a doubt.
 
 use std::{
+    error::Error,
+    fmt,
     io::{self, BufRead},
     sync::LazyLock,
 };
@@ -41,6 +43,19 @@ pub struct Splitter<R, P> {
     disputed_to: u64,
 }
 
+/// What went wrong in the message that begins at this offset.
+#[derive(Debug)]
+struct InMessage(u64, io::Error);
+
+impl fmt::Display for InMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(begins, error) = self;
+        write!(f, "the message at octet {begins}: {error}")
+    }
+}
+
+impl Error for InMessage {}
+
 /// A line, or a piece of a long one, in the window.
 #[derive(Clone, Copy, Debug)]
 struct Line {
@@ -72,8 +87,16 @@ impl<R: BufRead, P: Probe> Splitter<R, P> {
         &self.probe
     }
 
-    /// The next part; `None` at the end.
+    /// The next part; `None` at the end. An error says in which message it was.
     pub fn next_part(&mut self) -> io::Result<Option<Part>> {
+        let begins = self.window_at;
+        self.part().map_err(|error| {
+            let is_told = error.get_ref().and_then(|inner| inner.downcast_ref::<InMessage>()).is_some();
+            if is_told { error } else { io::Error::new(error.kind(), InMessage(begins, error)) }
+        })
+    }
+
+    fn part(&mut self) -> io::Result<Option<Part>> {
         if !self.started {
             self.started = true;
             let (len, is_blank) = self.preamble()?;

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mbox::{Found, Lengths, MadeBy, Part, Probe, Splitter};
+use mbox::{Found, Lengths, MadeBy, Part, Probe, Splitter, Survey};
 use serde_json::Value;
 
 fn split(mbox: &[u8]) -> (u64, Vec<Found>) {
@@ -323,5 +323,38 @@ fn what_is_found_depends_neither_on_how_much_is_read_at_once_nor_on_what_is_kept
             found.octets = None;
         }
         assert_eq!(split_with(mbox, 0, 8192), (preamble, expected), "round {round}, nothing kept");
+    }
+}
+
+/// A disk that cannot be read from some octet on.
+struct Broken<'a>(&'a [u8]);
+
+impl io::Read for Broken<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() { Err(io::Error::from_raw_os_error(5)) } else { self.0.read(out) }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_says_in_which_message_that_was() {
+    let messages = [0, 1, 2].map(|n| format!("From a@b Fri Sep 16 22:26:51 2016\nSubject: {n}\n\n{n}\n\n"));
+    let (len, archive) = (messages[0].len() as u64, messages.concat());
+    let archive = archive.as_bytes();
+    for (read, begins) in
+        [(0, 0), (10, 0), (len - 1, 0), (len + 47, len), (2 * len + 47, 2 * len), (3 * len, 2 * len)]
+    {
+        let broken = || BufReader::new(Broken(&archive[..usize::try_from(read).unwrap()]));
+        let mut splitter = Splitter::new(broken(), archive, 1 << 20);
+        let by_part = loop {
+            if let Err(error) = splitter.next_part() {
+                break error;
+            }
+        };
+        let by_survey = Survey::of(broken(), archive).unwrap_err();
+        for error in [by_part, by_survey] {
+            let expected = format!("the message at octet {begins}: Input/output error (os error 5)");
+            assert_eq!(error.to_string(), expected, "after {read} octets");
+            assert_eq!(error.kind(), io::Error::from_raw_os_error(5).kind());
+        }
     }
 }
