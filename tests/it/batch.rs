@@ -1,10 +1,8 @@
 //! The batch tool: archives come out complete, the input stays as it was, whatever happens.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
-use std::{fs, thread};
 
 use testkit::mail::Letter;
 use testkit::peers::{Recipient, pkcs7_mime};
@@ -139,36 +137,6 @@ fn an_existing_output_is_never_overwritten() {
     let (finished, _) = lab.batch("sign", &input, &output).unwrap();
     assert_eq!(finished.code(), Some(2), "{finished:?}");
     assert_eq!(fs::read(&output).unwrap(), b"precious\n");
-}
-
-#[test]
-fn a_killed_run_leaves_the_input_as_it_was_and_no_half_output() {
-    let lab = Lab::new("batchkill").unwrap();
-    let config = lab.write_config().unwrap();
-    for Form { name, write, read } in FORMS {
-        let mails = mails(&lab, 600);
-        let input = write(&lab, &format!("{name}.in"), &mails);
-        let before = read(&input);
-        for millis in [20, 100, 250, 400] {
-            let output = lab.workdir.join(format!("{name}.{millis}.out"));
-            let mut command = programs::command("hsmime-batch", &lab.token, &config).unwrap();
-            command.arg("sign").arg(&input).arg("--output").arg(&output);
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            thread::sleep(Duration::from_millis(millis));
-            child.kill().unwrap();
-            let ended_by_itself = child.wait().unwrap().success();
-            assert_eq!(read(&input), before, "{name} after {millis} ms");
-            let written = output.exists().then(|| read(&output).len());
-            let expected = (ended_by_itself || written.is_some()).then_some(mails.len());
-            assert_eq!(written, expected, "{name} after {millis} ms: whole or not at all");
-        }
-        // What the killed runs left behind does not stop the next one.
-        let output = lab.workdir.join(format!("{name}.20.out"));
-        assert!(!output.exists(), "{name}: nobody signs 600 mails in 20 ms");
-        let (finished, _) = lab.batch("sign", &input, &output).unwrap();
-        assert_eq!(finished.code(), Some(0), "{name}: {finished:?}");
-        assert_eq!(read(&output).len(), mails.len(), "{name}");
-    }
 }
 
 #[test]

@@ -25,6 +25,9 @@ mod documented;
 #[cfg(test)]
 mod edges;
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "what was ended and compared is worth reading")]
+mod ended;
+#[cfg(test)]
 #[expect(clippy::print_stdout, reason = "what was counted and measured is worth reading")]
 mod endurance;
 #[cfg(test)]
@@ -76,6 +79,8 @@ mod senders;
 #[cfg(test)]
 mod sendmail;
 #[cfg(test)]
+mod site;
+#[cfg(test)]
 #[expect(clippy::print_stdout, reason = "what a soak test measured is worth reading")]
 mod soak;
 #[cfg(test)]
@@ -88,5 +93,7 @@ mod token;
 mod traffic;
 #[cfg(test)]
 mod trust;
+#[cfg(test)]
+mod unlucky;
 #[cfg(test)]
 mod verdicts;

@@ -1,0 +1,149 @@
+//! The archive tool on a disk that fails in the middle: a call to the kernel ends with an input/output error, once.
+//!
+//! `strace` has the call fail, so that it is the same whatever library makes it. Where in a run is told by how often an uninterrupted one
+//! calls.
+
+use std::{ffi::OsStr, fs, path::Path, process::Output, time::Duration};
+
+use crate::site::{Deed, Form, Site, beside, files, words};
+
+/// Which file's calls fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Of {
+    Input,
+    /// The one message of a Maildir that is so called.
+    Message(&'static str),
+    /// What the output is called until it is whole.
+    Partial,
+    Journal,
+    Report,
+    /// What the output is in.
+    Folder,
+}
+
+const READS: &str = "read,pread64";
+const WRITES: &str = "write,pwrite64,writev";
+const SYNCS: &str = "fsync,fdatasync,syncfs";
+
+/// The first such call of a thread, one in the middle of them, or the last one.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    First,
+    Middle,
+    Last,
+}
+
+/// What fails with an mbox. Its messages are read a second time when it is known what they are: the first time in the first half.
+const OF_AN_MBOX: &[(Of, &str, At)] = &[
+    (Of::Input, READS, At::Middle),
+    (Of::Input, READS, At::Last),
+    (Of::Partial, WRITES, At::First),
+    (Of::Partial, SYNCS, At::First),
+    (Of::Journal, WRITES, At::First),
+    (Of::Journal, WRITES, At::Last),
+    (Of::Journal, SYNCS, At::Last),
+    (Of::Report, WRITES, At::First),
+    (Of::Report, SYNCS, At::Last),
+    (Of::Folder, SYNCS, At::Last),
+];
+
+const OF_A_MAILDIR: &[(Of, &str, At)] = &[
+    (Of::Message("new/1795000000032.M32P1.test"), READS, At::First),
+    (Of::Partial, SYNCS, At::First),
+    (Of::Folder, SYNCS, At::Last),
+];
+
+/// A run to which strace does this; it notes what it sees in a file.
+fn run(site: &Site, input: &Path, output: &Path, strace: &[String]) -> Output {
+    let (note, report) =
+        (format!("-o{}", site.lab.workdir.join("trace").display()), beside(output, ".report"));
+    let launcher =
+        ["strace", "-f", "-y", "--seccomp-bpf", &note].into_iter().chain(strace.iter().map(String::as_str));
+    let launcher: Vec<&OsStr> =
+        if strace.is_empty() { Vec::new() } else { launcher.map(OsStr::new).collect() };
+    let [decrypt, resume, to, noted] = ["decrypt", "--resume", "--output", "--report"].map(OsStr::new);
+    let arguments = [decrypt, input.as_os_str(), resume, to, output.as_os_str(), noted, report.as_os_str()];
+    site.batch_behind(&launcher, &arguments).output().unwrap()
+}
+
+/// How often a thread made these calls to this file, at most.
+fn most_of_a_thread(trace: &str, calls: &str, at: &Path) -> usize {
+    let file = format!("<{}>", at.display());
+    let thread = |line: &str| {
+        let (thread, call) = line.split_once(' ')?;
+        let (name, arguments) = call.trim_start().split_once('(')?;
+        let is_one =
+            calls.split(',').any(|call| call == name) && arguments.split(',').next()?.contains(&file);
+        is_one.then(|| thread.to_owned())
+    };
+    let threads: Vec<String> = trace.lines().filter_map(thread).collect();
+    threads.iter().map(|one| threads.iter().filter(|other| *other == one).count()).max().unwrap_or(0)
+}
+
+#[test]
+fn an_error_of_the_disk_anywhere_stops_the_run_names_the_place_and_costs_no_message() {
+    let site = Site::new("batcheio", Duration::ZERO);
+    // Long enough that the mbox is not read at once.
+    let mails = Deed::Decrypt.mails(&site, 60, 40_000);
+    let trace = || fs::read_to_string(site.lab.workdir.join("trace")).unwrap();
+    for (form, cases) in [(Form::Mbox, OF_AN_MBOX), (Form::Maildir, OF_A_MAILDIR)] {
+        let root = site.lab.workdir.directory(&format!("{form:?}")).unwrap();
+        let (input, whole) = (root.join("input"), root.join("whole"));
+        form.write(&input, &mails);
+        let before = files(&input);
+        let place = |of: Of, output: &Path| match of {
+            Of::Input => input.clone(),
+            Of::Message(name) => input.join(name),
+            Of::Partial => beside(output, ".hsmime-partial"),
+            Of::Journal => beside(output, ".hsmime-journal"),
+            Of::Report => beside(output, ".report"),
+            Of::Folder => root.clone(),
+        };
+        let seen = [READS, WRITES, SYNCS].join(",");
+        let ended = run(&site, &input, &whole, &[format!("-etrace={seen}")]);
+        assert!(ended.status.success(), "{}", words(&ended));
+        let (expected, calm) = (files(&whole), trace());
+        for (number, &(of, calls, at)) in cases.iter().enumerate() {
+            let count = most_of_a_thread(&calm, calls, &place(of, &whole));
+            assert!(count > 0, "{form:?} {of:?}: {calls} are never called");
+            let instant = match at {
+                At::First => 1,
+                At::Middle => count.div_ceil(2),
+                At::Last => count,
+            };
+            let case = format!("{form:?}, {calls} of {of:?}, at {instant} of {count}");
+            let output = root.join(format!("out{number}"));
+            let place = place(of, &output);
+            let failing = [
+                format!("-P{}", place.display()),
+                format!("-etrace={calls}"),
+                format!("-einject={calls}:error=EIO:when={instant}"),
+            ];
+            // When it fails the run stops, says where, and shows no half output;
+            let ended = run(&site, &input, &output, &failing);
+            let said = words(&ended);
+            assert!(trace().contains("(INJECTED)"), "{case}: {said}");
+            assert_eq!(ended.status.code(), Some(2), "{case}: {said}");
+            let named = if of == Of::Folder { &output } else { &place };
+            assert!(said.contains(&*named.to_string_lossy()), "{case}: {said}");
+            assert!(said.contains("Input/output error"), "{case}: {said}");
+            if of == Of::Input {
+                assert!(said.contains(": the message at octet "), "{case}: {said}");
+            }
+            assert!(files(&input) == before, "{case}: the input was changed");
+            // and what goes on with it ends as if nothing had been.
+            // It may have been whole already, and not durable.
+            let was_whole = [(Of::Report, SYNCS), (Of::Folder, SYNCS)].contains(&(of, calls));
+            assert_eq!(output.exists(), was_whole, "{case}: {said}");
+            if !was_whole {
+                let ended = run(&site, &input, &output, &[]);
+                assert!(ended.status.success(), "{case}: {}", words(&ended));
+            }
+            assert!(files(&output) == expected, "{case}: the outputs differ");
+            let report = beside(&output, ".report");
+            let checked =
+                site.batch(&["check".as_ref(), report.as_os_str(), output.as_os_str()]).output().unwrap();
+            assert!(checked.status.success(), "{case}: {}", words(&checked));
+        }
+    }
+}
