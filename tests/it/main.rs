@@ -88,6 +88,8 @@ mod sources;
 #[cfg(test)]
 mod submitted;
 #[cfg(test)]
+mod terminal;
+#[cfg(test)]
 mod token;
 #[cfg(test)]
 mod traffic;
