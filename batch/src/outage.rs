@@ -177,10 +177,41 @@ const SLACK: Duration = PAUSES[0];
 /// After how many such failures in a row a run stops. Each was tried three times.
 const OUTAGE: usize = 20;
 
-/// Whether nothing is noted yet because of failures that may be the first of an outage: for how long, and for how many files
-/// and octets. Where keys are asked so seldom that it is not known then, these failures are as good as those of a run that
-/// goes on. In place, what is not noted is on the disk twice.
-pub(crate) fn may_hold(time: Duration, files: usize, octets: u64) -> bool {
+/// That nothing is noted because of failures that may be the first of an outage: who goes on does these once more.
+#[derive(Debug, Default)]
+pub(crate) struct Hold {
+    since: Option<Instant>,
+    /// It has lasted long enough, and what was held back could not be noted at that moment: it is at the next one.
+    is_over: bool,
+}
+
+impl Hold {
+    /// There are such failures.
+    pub(crate) fn begin(&mut self) {
+        if !self.is_over {
+            self.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// There are none any more, or all of it was noted.
+    pub(crate) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    /// It was to be noted, and could not be.
+    pub(crate) fn failed(&mut self) {
+        self.is_over |= self.since.take().is_some();
+    }
+
+    /// Whether nothing is noted yet, of so many files and octets.
+    pub(crate) fn holds(&self, files: usize, octets: u64) -> bool {
+        self.since.is_some_and(|since| may_hold(since.elapsed(), files, octets))
+    }
+}
+
+/// For how long, and for how many files and octets. Where keys are asked so seldom that it is not known then, these failures
+/// are as good as those of a run that goes on. In place, what is not noted is on the disk twice.
+fn may_hold(time: Duration, files: usize, octets: u64) -> bool {
     time < Duration::from_mins(10) && files < 100_000 && octets < 1 << 30
 }
 
@@ -326,5 +357,21 @@ mod tests {
         assert!(!may_hold(minutes(10), 0, 0));
         assert!(!may_hold(minutes(0), 100_000, 0));
         assert!(!may_hold(minutes(0), 0, 1 << 30));
+    }
+
+    #[test]
+    fn what_could_not_be_noted_when_that_was_due_is_not_held_back_once_more() {
+        let mut hold = Hold::default();
+        hold.begin();
+        assert!(hold.holds(0, (1 << 30) - 1) && !hold.holds(0, 1 << 30));
+        hold.failed();
+        // Further failures hold nothing back before it is noted,
+        hold.begin();
+        assert!(!hold.holds(0, 0));
+        hold.end();
+        // and those after that do. Where nothing was held back, none is late.
+        hold.failed();
+        hold.begin();
+        assert!(hold.holds(0, 0));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     done::Content,
     error::BatchError,
     journal::{self, Checkpoint, Journal},
-    outage::{Asked, Outage, may_hold},
+    outage::{Asked, Hold, Outage},
     output::Copied,
     owner,
     pipeline::{KeptBack, Mark, Noted, Observer, Outgoing, Ready, Sink},
@@ -52,15 +52,14 @@ struct Notes {
     /// When the statistics were noted last.
     counted: Instant,
     next: Checkpoint,
-    /// Since when messages are among those that may be the first of an outage. Nothing is noted then: who goes on does
-    /// these once more.
-    in_doubt: Option<Instant>,
+    /// While messages are among those that may be the first of an outage.
+    hold: Hold,
 }
 
 impl Notes {
     /// Whether there is nothing to be noted yet, for a while at most.
     fn is_in_doubt(&self) -> bool {
-        self.in_doubt.is_some_and(|since| may_hold(since.elapsed(), self.next.inputs.len(), self.octets))
+        self.hold.holds(self.next.inputs.len(), self.octets)
     }
 }
 
@@ -80,7 +79,7 @@ impl<'a> Writer<'a> {
             octets: 0,
             counted: Instant::now(),
             next: Checkpoint::default(),
-            in_doubt: None,
+            hold: Hold::default(),
         });
         Self { sink, observer, writes, tells_readers, outage, notes, held: Vec::new(), lost: Vec::new() }
     }
@@ -138,6 +137,7 @@ impl<'a> Writer<'a> {
         match sink.checkpoint()? {
             None => {
                 (notes.noted, notes.octets) = (Instant::now(), 0);
+                notes.hold.failed();
                 return Ok(());
             }
             Some(Mark::Length { durable, missing }) => {
@@ -163,7 +163,8 @@ impl<'a> Writer<'a> {
         notes.journal.checkpoint(next)?;
         sink.noted()?;
         tell_kept(*sink, self.observer)?;
-        (notes.noted, notes.octets, notes.in_doubt) = (Instant::now(), 0, None);
+        (notes.noted, notes.octets) = (Instant::now(), 0);
+        notes.hold.end();
         Ok(())
     }
 
@@ -296,9 +297,9 @@ impl<'a> Writer<'a> {
         let lost = self.outage.add(asked, is_transient);
         if let Some(notes) = &mut self.notes {
             if !self.outage.is_in_doubt() {
-                notes.in_doubt = None;
+                notes.hold.end();
             } else if is_transient {
-                notes.in_doubt.get_or_insert_with(Instant::now);
+                notes.hold.begin();
             }
         }
         lost

@@ -11,7 +11,7 @@ use cryptoki::context::Pkcs11;
 use hsmpool::{Pool, TokenSettings, TokenState};
 use smime::{
     cms::{self, SignError},
-    key::{Digest, KeyError},
+    key::{Digest, KeyError, Signer},
 };
 use testmodule::{Action, Function, ReturnValue, Rule};
 
@@ -129,6 +129,32 @@ fn one_of_two_tokens_is_removed_three_times_and_no_request_fails() {
         });
         assert!(pool.metrics().remove(0).lost >= 3, "{}", lab.counters());
         assert!(signed.into_inner() > 100);
+    });
+}
+
+#[test]
+fn a_key_of_two_tokens_names_those_that_can_have_answered_and_no_lost_one() {
+    isolated(|mut lab| {
+        lab.add_token("second");
+        let other = lab.add_token_with_another_key("third");
+        let mail = TokenSettings { deadline: Duration::from_secs(10), ..lab.settings(1) };
+        let more = ["second", "third"].map(|label| TokenSettings { label: label.into(), ..mail.clone() });
+        let pool = Pool::start(&[&[mail][..], &more].concat()).unwrap();
+        pool.ready(LIMIT).unwrap();
+        let key = pool.key(&lab.certificate);
+        assert_eq!(key.tokens(), ["mail", "second"]);
+        assert_eq!(pool.key(&other).tokens(), ["third"]);
+        assert_eq!(pool.key(&lab.a_key_of_no_token("none")).tokens(), Vec::<String>::new());
+        // Of a lost one it is known still that it has the key; it has not answered.
+        let removed = lab.control.add(Rule::new(Action::Absent).token("mail")).unwrap();
+        eventually("its loss is noticed", LIMIT, || {
+            sign(&key, b"by the second").unwrap();
+            status(&pool).state != TokenState::Up
+        });
+        assert_eq!(key.tokens(), ["second"]);
+        lab.control.remove(removed).unwrap();
+        eventually("the token is back", LIMIT, || status(&pool).state == TokenState::Up);
+        eventually("it can answer", LIMIT, || key.tokens() == ["mail", "second"]);
     });
 }
 
