@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     archive::Kind,
-    maildir::{base, is_successor, numbered_name},
+    maildir::{Sizes, base, is_successor, numbered_name},
     manifest::{Checked, Sum},
     mbox::file_for,
     tree::{file_of, numbered, twin_of},
@@ -54,8 +54,8 @@ impl Expected {
     }
 
     /// Whether a file of the output, by its path below the root, has the place and the name that this message must
-    /// have. The octets are not known of one that is too large to be read.
-    fn fits(&self, below: &Path, octets: Option<&[u8]>) -> bool {
+    /// have.
+    fn fits(&self, below: &Path, sizes: Sizes) -> bool {
         let Some(new) = below.file_name() else { return false };
         match &self.spot {
             Spot::Untold => true,
@@ -74,11 +74,7 @@ impl Expected {
                     let is_named = is(None) || twin_of(new).is_some_and(|number| is(Some(number)));
                     return below.parent() == Some(folder_of(file)) && is_named;
                 }
-                let is_named = match octets {
-                    Some(octets) if self.changed => is_successor(new, whole, octets),
-                    None if self.changed => true,
-                    _ => old == base(new),
-                };
+                let is_named = if self.changed { is_successor(new, whole, sizes) } else { old == base(new) };
                 folder_of(below) == folder_of(file) && is_named
             }
         }
@@ -231,7 +227,7 @@ pub(crate) enum Found {
 
 impl Left {
     /// Meets a message, by its path below the root of the output.
-    pub(crate) fn take(&mut self, sum: &Sum, below: &Path, octets: Option<&[u8]>) -> Found {
+    pub(crate) fn take(&mut self, sum: &Sum, below: &Path, sizes: Sizes) -> Found {
         match self {
             Self::InOrder(left) => match left.next() {
                 Some(expected) if expected.sum == *sum => Found::Good,
@@ -239,7 +235,7 @@ impl Left {
             },
             Self::InAny { all, .. } => {
                 let Some(same) = all.get_mut(sum).filter(|same| !same.is_empty()) else { return Found::Not };
-                let fits = |expected: &Expected| expected.fits(below, octets);
+                let fits = |expected: &Expected| expected.fits(below, sizes);
                 let Some(at) = same.iter().position(fits) else { return Found::Elsewhere };
                 same.swap_remove(at);
                 Found::Good

@@ -157,6 +157,7 @@ pub(crate) fn attach(file: &File, kept: &Kept) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stored::Nature;
 
     #[test]
     fn a_header_line_as_long_as_what_is_read_at_once_ends_no_header() {
@@ -168,7 +169,8 @@ mod tests {
             let size = octets.len() as u64;
             let origin = Origin { file: Path::new("in").into(), offset: None };
             let octets = Box::new(io::Cursor::new(octets));
-            let large = Large { attributes: None, origin, message: Some((frame, size)), octets };
+            let nature = Nature::OfMbox { untouchable: None, unquoted: false, is_first: false };
+            let large = Large { attributes: None, origin, message: Some((frame, size)), octets, nature };
             let incoming = Incoming::open(large, frame, size).unwrap();
             assert!(incoming.has_whole_header());
             assert!(incoming.header() == header, "{len}");

@@ -32,6 +32,7 @@ use batch::{
     request::Request,
     run::{self, Journaling, NOTE_EVERY, Options, Output},
     scan::Scan,
+    scratch::Spilling,
     select::Selected,
     stop,
     task::{Identity, Task},
@@ -49,9 +50,9 @@ use crate::{
 };
 
 /// A message is read by one thread, worked on by another and written by a third: with the C library's allocator they wait
-/// for each other's memory.
+/// for each other's memory. What is too large for that is in files.
 #[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
+static ALLOCATOR: Spilling<Jemalloc> = Spilling(Jemalloc);
 
 fn main() -> ExitCode {
     let code = work();
@@ -177,6 +178,7 @@ fn start(cli: &Cli, said: &mut Said) -> Result<Totals> {
         jobs: work.jobs.unwrap_or_else(run::default_jobs),
         room: work.memory << 20,
         questions: run::questions(pool.status().iter().map(|token| token.wanted).sum()),
+        in_memory: work.in_memory,
         max_message: work.max_message,
         lengths: work.lengths.map(Into::into),
         frame: compress::DEFAULT_FRAME,

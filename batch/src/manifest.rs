@@ -23,7 +23,7 @@ use crate::{
     error::BatchError,
     escape::unescaped,
     expected::{Expected, Found, Input, Left, Spot, folder_of},
-    maildir::{Tree, base},
+    maildir::{Sizes, Tree, base},
     open::source_of,
     signature::signers,
     stored::Piece,
@@ -312,15 +312,16 @@ fn meet(output: &Path, kind: Kind, left: &mut Left, checked: &mut Checked) -> Re
     let mut source = source_of(output, kind)?;
     let failed = |source| BatchError::Read { origin: output.display().to_string(), source };
     while let Some(piece) = source.next_piece().map_err(failed)? {
-        let (origin, octets, sum) = match piece {
+        let (origin, sizes, sum) = match piece {
             Piece::Message(stored) => {
                 let sum = Summed::of(&stored.octets);
-                (stored.origin, Some(stored.octets), sum)
+                (stored.origin, Sizes::of(&stored.octets), sum)
             }
             Piece::Large(mut large) => {
-                let sum = Summed::of_copy(&mut large.octets, &mut io::sink());
+                let mut sizes = Sizes::default();
+                let sum = Summed::of_copy(&mut large.octets, &mut sizes);
                 let sum = sum.map_err(|(CopyError::Read(error) | CopyError::Write(error))| failed(error))?;
-                (large.origin, None, sum)
+                (large.origin, sizes, sum)
             }
             Piece::Verbatim { mut large, .. } => {
                 let sum = Summed::of_copy(&mut large.octets, &mut io::sink());
@@ -344,7 +345,7 @@ fn meet(output: &Path, kind: Kind, left: &mut Left, checked: &mut Checked) -> Re
             }
         };
         let below = origin.file.strip_prefix(output).unwrap_or(&origin.file);
-        match left.take(&Sum::from(sum), below, octets.as_deref()) {
+        match left.take(&Sum::from(sum), below, sizes) {
             Found::Good => checked.good += 1,
             Found::Elsewhere => checked.wrong(format!("{origin}: the report says this of another file")),
             Found::Not => checked.wrong(format!("{origin}: this is not what the report says")),

@@ -24,7 +24,7 @@ use crate::{
     output::{FileSink, Place, StdoutSink, sync_folder},
     own,
     pipeline::{Sink, Source},
-    run::{DEFAULT_MAX_MESSAGE, Extent, Options, Output},
+    run::{Extent, Options, Output},
     seen::Seen,
     single::SingleSource,
     tree::{Listing, Naming, TreeSink, TreeSource},
@@ -42,7 +42,7 @@ pub(crate) fn open(
     done: Option<&Done>,
     log: &mut Log,
 ) -> Result<Opened, BatchError> {
-    let (limit, told) = (options.max_message, options.lengths);
+    let (limit, told) = (options.in_memory.min(options.max_message), options.lengths);
     let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
     let named =
         |(folder, source): (PathBuf, _)| BatchError::Read { origin: folder.display().to_string(), source };
@@ -289,26 +289,29 @@ pub(crate) fn folders_of(input: &Path, kind: Kind) -> Result<Vec<PathBuf>, Batch
     folders.map_err(|(folder, source)| BatchError::Read { origin: folder.display().to_string(), source })
 }
 
+/// The largest message that [`source_of`] gives at once; others come as streams.
+pub(crate) const READ_AT_ONCE: usize = 8 << 20;
+
 /// A source of what is known to be of a kind, for those who only read it.
 pub(crate) fn source_of(input: &Path, kind: Kind) -> Result<Box<dyn Source>, BatchError> {
     let failed = |source| BatchError::Read { origin: input.display().to_string(), source };
     Ok(match kind {
-        Kind::Stdin => Box::new(stdin(DEFAULT_MAX_MESSAGE)?.0),
-        Kind::Message => Box::new(SingleSource::file(input, DEFAULT_MAX_MESSAGE).map_err(failed)?),
-        Kind::Mbox => Box::new(MboxSource::open(input, DEFAULT_MAX_MESSAGE, None).map_err(failed)?),
+        Kind::Stdin => Box::new(stdin(READ_AT_ONCE)?.0),
+        Kind::Message => Box::new(SingleSource::file(input, READ_AT_ONCE).map_err(failed)?),
+        Kind::Mbox => Box::new(MboxSource::open(input, READ_AT_ONCE, None).map_err(failed)?),
         Kind::Maildir => {
             let tree = Tree::of(input).map_err(|(folder, source)| BatchError::Read {
                 origin: folder.display().to_string(),
                 source,
             })?;
-            Box::new(MaildirSource::new(input, &tree, DEFAULT_MAX_MESSAGE).map_err(failed)?)
+            Box::new(MaildirSource::new(input, &tree, READ_AT_ONCE).map_err(failed)?)
         }
         Kind::Tree => {
             let listing = Listing::of(input).map_err(|(folder, source)| BatchError::Read {
                 origin: folder.display().to_string(),
                 source,
             })?;
-            Box::new(TreeSource::new(input, &listing, DEFAULT_MAX_MESSAGE).map_err(failed)?)
+            Box::new(TreeSource::new(input, &listing, READ_AT_ONCE).map_err(failed)?)
         }
     })
 }

@@ -5,6 +5,8 @@
 //! in flight, so nothing else needs a bound of its own, and a first message that waits for the token stops the
 //! reader, not the memory. Small messages go from thread to thread some at a time: to wake one costs as much as to hash one.
 
+mod bundle;
+mod by_disk;
 mod ends;
 mod line;
 mod ticket;
@@ -12,6 +14,7 @@ mod ticket;
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -21,6 +24,8 @@ use rayon::{ScopeFifo, ThreadPool};
 
 pub use self::ends::{KeptBack, Mark, Noted, Observer, Outgoing, Sink, Source};
 use self::{
+    bundle::{ALONE, Bundle},
+    by_disk::{ByDisk, Passed},
     line::Line,
     ticket::{CloseAtPanic, CloseDesk, Queued, Shared, Ticket, WORTH, Waiting, resume},
 };
@@ -37,7 +42,7 @@ use crate::{
     outage::Outage,
     owner,
     render::ciphertext,
-    stored::{Large, Origin, Piece, Stored},
+    stored::{Large, Origin, Piece, Stored, TooLarge},
     task::Task,
     worker::{Finished, Found},
     writer::Writer,
@@ -64,6 +69,10 @@ pub(crate) struct Run<'a> {
     pub(crate) stop: &'a AtomicBool,
     /// How many messages came before, in other inputs.
     pub(crate) before: u64,
+    /// Messages with more octets are copied as they are.
+    pub(crate) max_message: u64,
+    /// Where what is too large for memory is worked on: in the first of these folders in which that can be.
+    pub(crate) scratch: &'a [PathBuf],
     /// Whether records tell what was written, or would have been.
     pub(crate) writes: bool,
     /// Whether text that was encrypted is put in the place of messages' files.
@@ -179,7 +188,7 @@ struct Read {
 /// What the writer does something with.
 pub(crate) enum Ready {
     Finished(Box<Finished>),
-    Large { index: u64, large: Large },
+    Large { index: u64, large: Large, why: TooLarge },
     Verbatim { index: u64, large: Large, is_doubtful: bool },
     Unreadable { index: u64, origin: Origin, error: io::Error },
     Vanished { index: u64, origin: Origin },
@@ -195,6 +204,7 @@ fn read_all<'scope, 'task: 'scope>(
     let gate = shared.gate;
     let mut read = Read::default();
     let mut bundle = Bundle::default();
+    let mut by_disk = ByDisk::new(run, shared.task);
     while !run.stop.load(Ordering::Relaxed) && !gate.is_closed() {
         let piece = source.next_piece().map_err(|error| {
             gate.close();
@@ -204,18 +214,18 @@ fn read_all<'scope, 'task: 'scope>(
             read.to_the_end = true;
             break;
         };
-        let again = match met(&piece, done) {
+        let mut again = match met(&piece, done) {
             Met::New => None,
             Met::Done => continue,
             Met::PutBack(folder) => Some(folder),
         };
-        read.messages += 1;
-        let index = run.before + read.messages;
         let charge = match &piece {
             Piece::Message(stored) if shared.task.works_on_objects() && ciphertext(stored).is_some() => {
                 gate::light_charge(stored.octets.len())
             }
             Piece::Message(stored) => gate::charge(stored.octets.len()),
+            // It is worked on alone.
+            Piece::Large(large) if by_disk.takes(large) => run.room,
             // An open file and a copying buffer; not many shall wait for the writer.
             Piece::Large(_) | Piece::Verbatim { .. } => run.room / 16,
             Piece::Unreadable { .. } | Piece::Vanished { .. } => gate::OVERHEAD,
@@ -227,7 +237,24 @@ fn read_all<'scope, 'task: 'scope>(
         if !gate.enter(charge) {
             break;
         }
-        let ready = match piece {
+        let (piece, scratch, too_large) = match by_disk.pass(piece, &mut again, done) {
+            Ok(Passed::On { piece, scratch, too_large }) => (piece, scratch, too_large),
+            Ok(Passed::Done) => {
+                gate.leave(charge);
+                continue;
+            }
+            Ok(Passed::Stopped) => {
+                gate.leave(charge);
+                break;
+            }
+            Err(error) => {
+                gate.close();
+                return Err(error);
+            }
+        };
+        read.messages += 1;
+        let index = run.before + read.messages;
+        let ready = match *piece {
             Piece::Message(stored) => {
                 // What takes long by itself neither waits for others nor has them wait.
                 let is_alone = stored.octets.len() >= ALONE;
@@ -236,13 +263,13 @@ fn read_all<'scope, 'task: 'scope>(
                 }
                 bundle.octets += stored.octets.len();
                 let ticket = Ticket { sequence: read.pieces, charge, has_asked: false };
-                bundle.messages.push((ticket, Found { stored, index, again }));
+                bundle.messages.push((ticket, Found { stored, index, again, scratch }));
                 if is_alone || bundle.is_full() {
                     bundle.hand_over(shared, scope);
                 }
                 None
             }
-            Piece::Large(large) => Some(Ready::Large { index, large }),
+            Piece::Large(large) => Some(Ready::Large { index, large, why: too_large }),
             Piece::Verbatim { large, is_doubtful } => Some(Ready::Verbatim { index, large, is_doubtful }),
             Piece::Unreadable { origin, error } => Some(Ready::Unreadable { index, origin, error }),
             Piece::Vanished { origin } => Some(Ready::Vanished { index, origin }),
@@ -255,45 +282,6 @@ fn read_all<'scope, 'task: 'scope>(
     }
     bundle.hand_over(shared, scope);
     Ok(read)
-}
-
-/// Messages that are handed to a thread together.
-#[derive(Default)]
-struct Bundle {
-    messages: Vec<(Ticket, Found)>,
-    octets: usize,
-}
-
-/// After how many octets or messages a bundle is handed over.
-const BUNDLE_OCTETS: usize = 256 * 1024;
-const BUNDLE_MESSAGES: usize = 16;
-/// From how many octets on a message is handed over by itself.
-const ALONE: usize = 128 * 1024;
-
-impl Bundle {
-    fn is_full(&self) -> bool {
-        self.octets >= BUNDLE_OCTETS || self.messages.len() >= BUNDLE_MESSAGES
-    }
-
-    fn hand_over<'scope, 'task: 'scope>(&mut self, shared: Shared<'scope, 'task>, scope: &ScopeFifo<'scope>) {
-        let Self { messages, .. } = std::mem::take(self);
-        if messages.is_empty() {
-            return;
-        }
-        scope.spawn_fifo(move |_| {
-            let sequences = || messages.iter().map(|(ticket, _)| ticket.sequence);
-            let begins = match (sequences().next(), sequences().next_back()) {
-                (Some(first), Some(last)) => shared.line.begins(first, last),
-                _ => false,
-            };
-            let begun = messages.into_iter().filter_map(|(ticket, found)| {
-                let _closing = CloseAtPanic(shared.gate);
-                if begins { ticket.begin(shared, found) } else { Some(ticket.dropped(shared)) }
-            });
-            let finished: Vec<Queued> = begun.collect();
-            shared.finished.put(finished);
-        });
-    }
 }
 
 /// What an earlier run has to do with a piece.

@@ -1,6 +1,7 @@
 //! A whole run: each input opened, put through the task, written to its place, and summed up.
 
 use std::{
+    env,
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::MetadataExt,
@@ -45,6 +46,8 @@ pub struct Options {
     pub room: u64,
     /// How many questions to private keys may be on their way at one time.
     pub questions: usize,
+    /// Messages with more octets are worked on by way of the disk, see [`crate::scratch`].
+    pub in_memory: usize,
     /// Messages with more octets are copied as they are.
     pub max_message: usize,
     /// Whose the lengths in an mbox are, if somebody told it.
@@ -243,6 +246,7 @@ fn one(
     if opens_in_place && kind != Kind::Maildir && is_read() {
         log.others_may_read(input);
     }
+    let beside = place.as_ref().map(|place| parent(place.target()).to_owned());
     let opened = open(options, input, kind, place, done, log);
     let (mut source, mut sink) = match opened {
         Ok(opened) => opened,
@@ -257,11 +261,14 @@ fn one(
         }
     };
     *is_under_way = begun.is_some();
+    let scratch = scratch_folders(beside.as_deref());
     let run = pipeline::Run {
         pool,
         room: options.room,
         questions: options.questions,
         stop,
+        max_message: options.max_message as u64,
+        scratch: &scratch,
         before: log.totals().messages(),
         writes: options.output != Output::None,
         opens_files: opens_in_place && kind == Kind::Maildir,
@@ -276,6 +283,12 @@ fn one(
         log.survey(input, survey, read);
     }
     ended
+}
+
+/// Where what is too large for memory may be worked on: beside the output, or where large files are that are not kept.
+fn scratch_folders(beside: Option<&Path>) -> Vec<PathBuf> {
+    let told = env::var_os("TMPDIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    beside.map(Path::to_owned).into_iter().chain(told).chain([PathBuf::from("/var/tmp")]).collect()
 }
 
 /// How much of an input was read.
@@ -391,8 +404,11 @@ pub const MAX_JOBS: usize = 1024;
 /// The room between reader and writer, if nobody says.
 pub const DEFAULT_ROOM: u64 = 64 << 20;
 
+/// The largest message that is worked on in memory, if nobody says.
+pub const DEFAULT_IN_MEMORY: usize = 100 << 20;
+
 /// The largest message that is worked on, if nobody says.
-pub const DEFAULT_MAX_MESSAGE: usize = 100 << 20;
+pub const DEFAULT_MAX_MESSAGE: usize = 4 << 30;
 
 /// Whether a new file of this name would lie within an input.
 fn is_within(path: &Path, input: &Path) -> bool {

@@ -13,7 +13,7 @@ use crate::{
     mbox::{Part, Shape, Splitter, shape},
     own,
     pipeline::Source,
-    stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
+    stored::{Frame, Large, Nature, Origin, Piece, Stored, UNKNOWN, Untouchable, is_compressed},
 };
 
 /// Reads one message.
@@ -62,27 +62,38 @@ impl Source for SingleSource {
         input.by_ref().take(self.limit as u64 + 1).read_to_end(&mut octets)?;
         if octets.len() > self.limit {
             let known = attributes.as_ref().filter(|_| !self.is_compressed);
-            let len = known.map_or(u64::MAX, |attributes| attributes.metadata().len());
+            let len = known.map_or(UNKNOWN, |attributes| attributes.metadata().len());
             let octets = Box::new(Cursor::new(octets).chain(input));
             let message = Some((Frame::File, len));
-            return Ok(Some(Piece::Large(Large { attributes, origin, message, octets })));
+            let nature = Nature::Alone { from_stream };
+            return Ok(Some(Piece::Large(Large { attributes, origin, message, octets, nature })));
         }
         octets.shrink_to_fit();
-        let frame = if from_stream { frame_of(&octets) } else { Frame::File };
-        let untouchable = if is_compressed(&octets) {
-            Some(Untouchable::Compressed)
-        } else if from_stream && frame == Frame::File {
-            // Who gives it says that it is one, and it does not look like an mbox: lines of a patch may look like a From_ line.
-            None
-        } else {
-            second_message(&octets)?.map(Untouchable::TwoInOne)
-        };
-        Ok(Some(Piece::Message(Stored { origin, octets, frame, attributes, untouchable, unquoted: false })))
+        Ok(Some(Piece::Message(stored(origin, attributes, octets, from_stream)?)))
     }
 
     fn path(&self) -> &Path {
         &self.origin.file
     }
+}
+
+/// The one message that was given.
+pub(crate) fn stored(
+    origin: Origin,
+    attributes: Option<Attributes>,
+    octets: Vec<u8>,
+    from_stream: bool,
+) -> io::Result<Stored> {
+    let frame = if from_stream { frame_of(&octets) } else { Frame::File };
+    let untouchable = if is_compressed(&octets) {
+        Some(Untouchable::Compressed)
+    } else if from_stream && frame == Frame::File {
+        // Who gives it says that it is one, and it does not look like an mbox: lines of a patch may look like a From_ line.
+        None
+    } else {
+        second_message(&octets)?.map(Untouchable::TwoInOne)
+    };
+    Ok(Stored { origin, octets, frame, attributes, untouchable, unquoted: false })
 }
 
 /// Some mail systems put a From_ line before a message they give to a program; it stays where it is.

@@ -3,11 +3,18 @@
 use std::{
     fmt,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
-use crate::{attributes::Attributes, done::Content, mbox::Quoting};
+use smime::Fault;
+
+use crate::{
+    attributes::Attributes,
+    done::Content,
+    mbox::{Quoting, is_folder_data},
+    single,
+};
 
 /// Where a message was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +133,15 @@ pub fn is_compressed(octets: &[u8]) -> bool {
 }
 
 impl Stored {
+    /// The same, not to be touched if it is what a server keeps of the folder.
+    pub(crate) fn or_folder_data(self) -> Self {
+        let is_folder_data = is_folder_data(self.content());
+        Self {
+            untouchable: if is_folder_data { Some(Untouchable::FolderData) } else { self.untouchable },
+            ..self
+        }
+    }
+
     /// The message without what the archive put around it.
     pub fn content(&self) -> &[u8] {
         let (start, end) = match self.frame {
@@ -165,6 +181,9 @@ pub enum Piece {
     },
 }
 
+/// How many octets a message has of which that is known at the end only.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
+
 /// Octets that are not kept in memory.
 pub struct Large {
     /// What its file has besides octets, if it is one of its own.
@@ -175,12 +194,104 @@ pub struct Large {
     pub message: Option<(Frame, u64)>,
     /// All of them, with what the archive put around a message.
     pub octets: Box<dyn Read + Send>,
+    /// What is known of a message besides.
+    pub nature: Nature,
+}
+
+/// What is known of a message besides its octets, or is to be looked for in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nature {
+    /// It is a file among others.
+    File,
+    /// It is the one that was given, in a file or a stream.
+    Alone {
+        /// Which of both.
+        from_stream: bool,
+    },
+    /// It is one of an mbox.
+    OfMbox {
+        /// Why it is not to be touched, if so.
+        untouchable: Option<Untouchable>,
+        /// Whether it is known that no line of it is quoted.
+        unquoted: bool,
+        /// Whether it is the first, and may be what a server keeps of the folder.
+        is_first: bool,
+    },
+}
+
+/// Why a message is copied as it is, without a look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TooLarge {
+    /// It has more octets than are allowed.
+    Limit,
+    /// The disk has no room to work on it.
+    Room {
+        /// How much that takes.
+        needed: u64,
+        /// How much there is.
+        there: u64,
+        /// Where.
+        path: PathBuf,
+    },
+    /// No disk can be used.
+    Disk(String),
+}
+
+impl TooLarge {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Limit => Fault::Policy,
+            Self::Room { .. } | Self::Disk(_) => Fault::Operator,
+        }
+    }
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limit => f.write_str("it is larger than --max-message allows"),
+            Self::Room { needed, there, path } => write!(
+                f,
+                "it is larger than --in-memory allows, and to work on it by way of the disk takes {} MiB in {}, where {} are free",
+                needed.div_ceil(1 << 20),
+                path.display(),
+                there >> 20
+            ),
+            Self::Disk(problem) => {
+                write!(
+                    f,
+                    "it is larger than --in-memory allows, and there is no disk to work on it: {problem}"
+                )
+            }
+        }
+    }
 }
 
 impl Large {
     /// How many octets of a message there are; of one that comes as a stream that is not known.
     pub(crate) fn size(&self) -> u64 {
         self.message.map_or(0, |(_, size)| size)
+    }
+
+    /// The message, now that all of its octets are in memory, or where that is on the disk.
+    pub(crate) fn into_stored(self, octets: Vec<u8>) -> io::Result<Stored> {
+        let Self { attributes, origin, message, nature, .. } = self;
+        let (frame, size) = message.unwrap_or((Frame::File, 0));
+        if size != UNKNOWN && octets.len() as u64 != size {
+            return Err(io::Error::other("it was changed while it was read"));
+        }
+        Ok(match nature {
+            Nature::Alone { from_stream } => single::stored(origin, attributes, octets, from_stream)?,
+            Nature::File => {
+                let untouchable = is_compressed(&octets).then_some(Untouchable::Compressed);
+                Stored { origin, octets, frame, attributes, untouchable, unquoted: false }
+            }
+            Nature::OfMbox { untouchable, unquoted, is_first } => {
+                let stored = Stored { origin, octets, frame, attributes, untouchable, unquoted };
+                if is_first { stored.or_folder_data() } else { stored }
+            }
+        })
     }
 
     /// What is known of them before they are read.

@@ -12,7 +12,7 @@ use smime::{
     Fault, Room,
     key::KeyError,
     message::{Signature, Wrapped},
-    mime::{Message, decode_base64},
+    mime::decode_base64,
     question::{Answer, Question},
 };
 
@@ -22,10 +22,12 @@ use crate::{
     form::{self, Form, Formed, Kept},
     inspect::Contents,
     instant,
+    message_id::message_id,
     outage::Asked,
     render::{Readings, ciphertext, readings, render},
     report::KEPT,
-    stored::{Frame, Origin, Stored, Untouchable},
+    scratch::Scratch,
+    stored::{Frame, Origin, Stored, TooLarge, Untouchable},
     task::{self, Done, Failed, Task, Work, Working},
 };
 
@@ -37,6 +39,8 @@ pub(crate) struct Found {
     pub(crate) index: u64,
     /// The folder of the input in which it was replaced before, if somebody has put it back since.
     pub(crate) again: Option<PathBuf>,
+    /// Where it is worked on, if it is too large for memory.
+    pub(crate) scratch: Option<Arc<Scratch>>,
 }
 
 /// A message that was worked on.
@@ -129,9 +133,21 @@ pub(crate) struct Paused<'t> {
 /// Begins to work on a message. Whatever happens, its octets come out again, new or old.
 pub(crate) fn begin(task: &dyn Task, found: Found, form: Option<Form>) -> Step<'_> {
     let began = Instant::now();
-    let Found { stored, index, .. } = &found;
+    let Found { stored, index, scratch, .. } = &found;
+    let disk = scratch.clone();
+    let _working = disk.as_deref().map(Scratch::enter);
     let sum = || Summed::of(&stored.octets);
-    let look = || task::contain(|| look(task, stored, *index));
+    let look = || {
+        // Perhaps in another thread.
+        let _working = scratch.as_deref().map(Scratch::enter);
+        task::contain(|| {
+            let usable = scratch.as_ref().map_or(Ok(()), |scratch| scratch.check());
+            usable.map_err(|error| {
+                Failed::new(Fault::Operator, TooLarge::Disk(error.to_string()).to_string())
+            })?;
+            look(task, stored, *index)
+        })
+    };
     let (input, looked) = if stored.octets.len() >= LARGE { rayon::join(sum, look) } else { (sum(), look()) };
     let (looked, turn) = match looked {
         Ok(Looked::At(looked, turn)) => (looked, turn),
@@ -274,6 +290,8 @@ impl Rendered {
 impl Started {
     /// Runs the task once more, up to its first question.
     pub(crate) fn work(self, task: &dyn Task) -> Step<'_> {
+        let disk = self.found.scratch.clone();
+        let _working = disk.as_deref().map(Scratch::enter);
         let turn = task::contain(|| {
             let readings = self.readings.as_ref().ok_or_else(unread)?;
             Ok(task.begin(&Work {
@@ -306,7 +324,7 @@ impl Started {
     fn finish<'t>(self, result: Result<Done, Failed>) -> Step<'t> {
         let Self { found, form, began, input, readings, object, message_id, year, contents, asked, .. } =
             self;
-        let Found { stored, index, again } = found;
+        let Found { stored, index, again, .. } = found;
         let rendered = result.and_then(|mut done| {
             let changed = done.message.take();
             let rendered = task::contain(|| {
@@ -356,6 +374,8 @@ impl<'t> Paused<'t> {
     pub(crate) fn resume(self, answer: Result<Answer, KeyError>, at: Instant) -> Step<'t> {
         let Self { mut started, of, then } = self;
         started.asked.came(of, &answer, at);
+        let disk = started.found.scratch.clone();
+        let _working = disk.as_deref().map(Scratch::enter);
         let turn = task::contain(|| {
             let readings = started.readings.as_ref().ok_or_else(unread)?;
             Ok(then(&readings.message, answer))
@@ -370,38 +390,4 @@ const LARGE: usize = 256 * 1024;
 /// What cannot happen: a message is read before anything else.
 fn unread() -> Failed {
     Failed::new(Fault::Internal, "the message was not read; this is a defect of the program")
-}
-
-/// The `Message-ID` for the report: at most 998 octets, printable.
-fn message_id(message: &Message) -> Option<String> {
-    const NAME: &[u8] = b"Message-ID:";
-    let mut lines = message.header().split_inclusive(|&octet| octet == b'\n');
-    let field =
-        lines.find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))?;
-    let mut value = field.get(NAME.len()..)?.to_vec();
-    // The value may stand on the next line (RFC 5322, 2.2.3).
-    for fold in lines.take_while(|line| line.starts_with(b" ") || line.starts_with(b"\t")) {
-        value.extend_from_slice(fold);
-    }
-    value.truncate(998);
-    let text = String::from_utf8_lossy(value.trim_ascii());
-    Some(text.chars().filter(|character| !character.is_control()).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn message_ids_are_found_folded_and_printed_safely() {
-        for (header, expected) in [
-            ("Message-ID: <a@b>\n\n", Some("<a@b>")),
-            ("Subject: x\nmessage-id:\n <a@b>\nTo: c\n\n", Some("<a@b>")),
-            ("Message-ID: <a\u{1b}[2J@b>\n\n", Some("<a[2J@b>")),
-            ("Subject: x\n\nMessage-ID: <in@body>\n", None),
-        ] {
-            let found = message_id(&Message::from_stored(header.as_bytes()));
-            assert_eq!(found.as_deref(), expected, "{header:?}");
-        }
-    }
 }

@@ -20,7 +20,7 @@ use crate::{
     owner,
     pipeline::{KeptBack, Mark, Noted, Observer, Outgoing, Ready, Sink},
     report::{ErrorRecord, FAILED, KEPT, Record},
-    stored::{Large, Origin},
+    stored::{Large, Origin, TooLarge},
     task::{Done, Failed},
     worker::Finished,
 };
@@ -215,7 +215,7 @@ impl<'a> Writer<'a> {
     fn write_piece(&mut self, ready: Ready) -> Result<(), BatchError> {
         match ready {
             Ready::Finished(finished) => self.finished(*finished),
-            Ready::Large { index, large } => self.large(index, large),
+            Ready::Large { index, large, why } => self.large(index, large, &why),
             Ready::Verbatim { index, large, is_doubtful } => self.verbatim(index, large, is_doubtful),
             Ready::Unreadable { index, origin, error } => self.unreadable(index, origin, error),
             Ready::Vanished { index, origin } => {
@@ -305,13 +305,12 @@ impl<'a> Writer<'a> {
         lost
     }
 
-    fn large(&mut self, index: u64, large: Large) -> Result<(), BatchError> {
+    fn large(&mut self, index: u64, large: Large, why: &TooLarge) -> Result<(), BatchError> {
         let source = large.origin.clone();
         let copied = self.copy(large)?;
         let is_written = self.writes && self.sink.as_ref().is_none_or(|sink| sink.takes_failed());
-        let reason = "it is larger than --max-message allows".to_owned();
         self.tell(Record {
-            error: Some(ErrorRecord { fault: Fault::Policy, reason }),
+            error: Some(ErrorRecord { fault: why.fault(), reason: why.to_string() }),
             output: is_written.then_some(copied.written),
             ..Record::new(index, source, copied.read)
         })

@@ -255,6 +255,8 @@ fn options_about_what_is_read_and_written_reach_the_run() {
 
     let (code, said, report) = desk.run("sign /in -o /small --max-message 5000 --report /small.report");
     assert_eq!((code, &*actions(&report)), (Some(1), "signed failed"), "{said}");
+    let (code, said, report) = desk.run("sign /in -o /disk --in-memory 5000 --report /disk.report");
+    assert_eq!((code, &*actions(&report)), (Some(0), "signed signed"), "{said}");
     let (code, said, report) =
         desk.run("sign /in -o /box --format maildir --report /box.report --jobs 1 --memory 2");
     assert_eq!((code, report.len()), (Some(0), 2), "{said}");

@@ -12,7 +12,7 @@ use batch::{
     keys::{KeyText, Wanted},
     mbox::{Lengths, MadeBy},
     progress::LINE_EVERY,
-    run::{DEFAULT_MAX_MESSAGE, DEFAULT_ROOM, MAX_JOBS},
+    run::{DEFAULT_IN_MEMORY, DEFAULT_MAX_MESSAGE, DEFAULT_ROOM, MAX_JOBS},
     select::Selection,
 };
 
@@ -51,6 +51,9 @@ pub(crate) struct Work {
     /// Do everything, with the keys, but write no archive
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Work on longer messages by way of the disk: beside the output, or in $TMPDIR or /var/tmp
+    #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_IN_MEMORY, value_parser = octets)]
+    pub(crate) in_memory: usize,
     /// Copy longer messages as they are
     #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_MAX_MESSAGE, value_parser = octets)]
     pub(crate) max_message: usize,

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     commit::{Batch, Pending},
-    name::{hash, wire_size},
+    name::{Sizes, hash},
     sink::{make_folders, parts},
 };
 use crate::{
@@ -75,19 +75,19 @@ impl MaildirDelivery {
         self.count += 1;
         let from = self.place.partial().join("tmp").join(format!("{}.{}", self.time, self.count));
         let failed = |source| BatchError::Write { path: from.clone(), source };
-        let mut sized = Sized { file: new_file(&from).map_err(failed)?, size: 0, bare: 0, last: 0 };
+        let mut sized = Sized { file: new_file(&from).map_err(failed)?, sizes: Sizes::default() };
         write(&mut sized).map_err(|error| error.unwrap_or_else(failed))?;
         attach(&sized.file, kept).map_err(failed)?;
         let (part, info) =
             if kept.flags.is_new() { ("new", String::new()) } else { ("cur", kept.flags.info()) };
-        let size = sized.size;
+        let size = sized.sizes.stored();
         let unique = hash(format!("{} {} {size}", self.place.target().display(), self.count).as_bytes());
         let name = format!(
             "{}.Q{:010}R{unique:016x}.{},S={size},W={}{info}",
             self.time,
             self.count,
             self.host,
-            size + sized.bare
+            sized.sizes.wire()
         );
         let below = Path::new(part).join(OsString::from(name));
         let to = self.place.partial().join(&below);
@@ -157,33 +157,22 @@ pub(crate) fn numbered_name(name: &OsStr) -> Option<u64> {
 #[derive(Debug)]
 struct Sized {
     file: File,
-    size: u64,
-    /// Line ends without CR.
-    bare: u64,
-    last: u8,
+    sizes: Sizes,
 }
 
 impl Sized {
     /// Writes all of a new file.
     fn write_new(&mut self, octets: &[u8]) -> io::Result<()> {
         direct::write_all(&mut self.file, octets)?;
-        self.count(octets);
+        self.sizes.add(octets);
         Ok(())
-    }
-
-    fn count(&mut self, octets: &[u8]) {
-        let size = octets.len() as u64;
-        self.size += size;
-        let begins_bare = octets.first() == Some(&b'\n') && self.last == b'\r';
-        self.bare += wire_size(octets) as u64 - size - u64::from(begins_bare);
-        self.last = octets.last().copied().unwrap_or(self.last);
     }
 }
 
 impl Write for Sized {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         let written = self.file.write(octets)?;
-        self.count(octets.get(..written).unwrap_or_default());
+        self.sizes.add(octets.get(..written).unwrap_or_default());
         Ok(written)
     }
 

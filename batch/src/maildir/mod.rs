@@ -16,7 +16,7 @@ pub use delivery::MaildirDelivery;
 pub(crate) use delivery::numbered_name;
 #[cfg(test)]
 pub(crate) use name::successor;
-pub(crate) use name::{Predecessor, base, hash, info_number, is_successor, predecessor};
+pub(crate) use name::{Predecessor, Sizes, base, hash, info_number, is_successor, predecessor};
 pub use replace::MaildirReplacer;
 pub use sink::MaildirSink;
 pub use source::MaildirSource;

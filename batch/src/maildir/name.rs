@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    io::{self, Write},
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::Path,
 };
@@ -30,8 +31,7 @@ pub(super) fn with_info(base: &OsStr, name: &OsStr) -> OsString {
 /// noted about the old one is not true of this; so the unique part is another one too. It tells of which message this
 /// is the successor, see `predecessor`. Flags stay; sizes are those of the octets.
 pub(crate) fn successor(name: &OsStr, octets: &[u8]) -> OsString {
-    let marker = format!("R{:016x}", hash(base(name).as_bytes()));
-    marked(name, &marker, octets)
+    marked(name, &plain(name), Sizes::for_name(name, octets))
 }
 
 /// The same where another file has its unique name: it also tells of which file by its flags.
@@ -41,20 +41,89 @@ pub(crate) fn successor_of_twin(name: &OsStr, octets: &[u8]) -> OsString {
 
 /// The same with another number, for where a third one has that name.
 pub(super) fn successor_numbered(name: &OsStr, number: u32, octets: &[u8]) -> OsString {
-    let marker = format!("T{:016x}{number:08x}", hash(base(name).as_bytes()));
-    marked(name, &marker, octets)
+    marked(name, &numbered(name, number), Sizes::for_name(name, octets))
 }
 
-/// Whether a file may be called `new` when its message, which was in one called `old`, has become these octets.
-pub(crate) fn is_successor(new: &OsStr, old: &OsStr, octets: &[u8]) -> bool {
-    let made = match predecessor(new).and_then(|of| of.info) {
-        Some(number) => successor_numbered(old, number, octets),
-        None => successor(old, octets),
+/// Whether a file may be called `new` when its message, which was in one called `old`, has become octets of these sizes.
+pub(crate) fn is_successor(new: &OsStr, old: &OsStr, sizes: Sizes) -> bool {
+    let marker = match predecessor(new).and_then(|of| of.info) {
+        Some(number) => numbered(old, number),
+        None => plain(old),
     };
-    base(&made) == base(new)
+    base(&marked(old, &marker, sizes)) == base(new)
 }
 
-fn marked(name: &OsStr, marker: &str, octets: &[u8]) -> OsString {
+/// The marker of what takes a file's place.
+fn plain(name: &OsStr) -> String {
+    format!("R{:016x}", hash(base(name).as_bytes()))
+}
+
+/// The same with a number.
+fn numbered(name: &OsStr, number: u32) -> String {
+    format!("T{:016x}{number:08x}", hash(base(name).as_bytes()))
+}
+
+/// How large a message is, for its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    stored: u64,
+    /// With CRLF line ends.
+    wire: u64,
+    /// Whether a CR was last.
+    ends_in_cr: bool,
+}
+
+impl Sizes {
+    /// Of these octets.
+    pub(crate) fn of(octets: &[u8]) -> Self {
+        let mut sizes = Self::default();
+        sizes.add(octets);
+        sizes
+    }
+
+    /// The same, as far as this name tells them.
+    fn for_name(name: &OsStr, octets: &[u8]) -> Self {
+        if memchr::memmem::find(name.as_bytes(), b"W=").is_some() {
+            return Self::of(octets);
+        }
+        Self { stored: octets.len() as u64, ..Self::default() }
+    }
+
+    pub(super) fn stored(self) -> u64 {
+        self.stored
+    }
+
+    pub(super) fn wire(self) -> u64 {
+        self.wire
+    }
+
+    /// The same with these behind.
+    pub(super) fn add(&mut self, octets: &[u8]) {
+        let ends_in_cr = self.ends_in_cr;
+        let before = |at: usize| match at.checked_sub(1) {
+            Some(before) => octets.get(before) == Some(&b'\r'),
+            None => ends_in_cr,
+        };
+        let bare = memchr::memchr_iter(b'\n', octets).filter(|&at| !before(at)).count();
+        self.stored += octets.len() as u64;
+        self.wire += (octets.len() + bare) as u64;
+        self.ends_in_cr = octets.last().map_or(ends_in_cr, |last| *last == b'\r');
+    }
+}
+
+/// Measures what is written to it.
+impl Write for Sizes {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.add(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn marked(name: &OsStr, marker: &str, measured: Sizes) -> OsString {
     let unique = base(name).as_bytes();
     let comma = memchr::memchr(b',', unique).unwrap_or(unique.len());
     let (unique, sizes) = unique.split_at(comma);
@@ -72,7 +141,7 @@ fn marked(name: &OsStr, marker: &str, octets: &[u8]) -> OsString {
         }
         _ => parts.push(marker.as_bytes()),
     }
-    let mut new = with_sizes(&[&parts.join(&b'.'), sizes].concat(), octets);
+    let mut new = with_sizes(&[&parts.join(&b'.'), sizes].concat(), measured);
     if new.len() > LONGEST - FLAGS {
         // Only the time, the marker, which is as unique, and the sizes.
         let length = unique.iter().take(TIME).take_while(|&&octet| octet != b'.').count();
@@ -83,7 +152,7 @@ fn marked(name: &OsStr, marker: &str, octets: &[u8]) -> OsString {
         let dot: &[u8] = if time.is_empty() { b"" } else { b"." };
         let unique = [time, dot, marker.as_bytes()].concat();
         sizes.insert(0, &unique);
-        new = with_sizes(&sizes.join(&b','), octets);
+        new = with_sizes(&sizes.join(&b','), measured);
     }
     with_info(OsStr::from_bytes(&new), name)
 }
@@ -163,26 +232,19 @@ pub(crate) fn hash(base: &[u8]) -> u64 {
 
 /// A unique name with the sizes it tells set right for new octets: Dovecot does not deliver a message that is
 /// longer than its name says.
-fn with_sizes(base: &[u8], octets: &[u8]) -> Vec<u8> {
+fn with_sizes(base: &[u8], sizes: Sizes) -> Vec<u8> {
     let mut out = Vec::with_capacity(base.len() + 8);
     for (at, part) in base.split(|&octet| octet == b',').enumerate() {
         if at > 0 {
             out.push(b',');
         }
         match part.get(..2) {
-            Some(b"S=") if at > 0 => out.extend_from_slice(format!("S={}", octets.len()).as_bytes()),
-            Some(b"W=") if at > 0 => out.extend_from_slice(format!("W={}", wire_size(octets)).as_bytes()),
+            Some(b"S=") if at > 0 => out.extend_from_slice(format!("S={}", sizes.stored).as_bytes()),
+            Some(b"W=") if at > 0 => out.extend_from_slice(format!("W={}", sizes.wire).as_bytes()),
             _ => out.extend_from_slice(part),
         }
     }
     out
-}
-
-/// The size with CRLF line ends.
-pub(super) fn wire_size(octets: &[u8]) -> usize {
-    let bare = memchr::memchr_iter(b'\n', octets)
-        .filter(|&at| at.checked_sub(1).and_then(|before| octets.get(before)) != Some(&b'\r'));
-    octets.len() + bare.count()
 }
 
 #[cfg(test)]
@@ -274,7 +336,9 @@ mod tests {
             ("1204680122.host", "1204680122.host"),
             ("S=1.host,x=2", "S=1.host,x=2"),
         ] {
-            assert_eq!(with_sizes(name.as_bytes(), b"ab\nc\r\n\n"), expected.as_bytes(), "{name}");
+            let mut sizes = Sizes::of(b"ab\nc\r");
+            sizes.add(b"\n\n");
+            assert_eq!(with_sizes(name.as_bytes(), sizes), expected.as_bytes(), "{name}");
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     beneath::Beneath,
     pipeline::Source,
     seen,
-    stored::{Large, Origin, Piece},
+    stored::{Large, Nature, Origin, Piece},
     tree::{is_gone, read},
 };
 
@@ -161,7 +161,7 @@ impl Source for MaildirSource {
             let octets = Box::new(octets.map_err(|error| named(&path, &error))?);
             let origin = Origin { file: path.into(), offset: None };
             // Whether it may be a message was told when it came here.
-            let large = Large { attributes: None, origin, message: None, octets };
+            let large = Large { attributes: None, origin, message: None, octets, nature: Nature::File };
             return Ok(Some(Piece::Verbatim { large, is_doubtful: false }));
         }
         let Some((path, inode)) = self.next_name()? else { return Ok(None) };

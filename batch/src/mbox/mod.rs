@@ -22,4 +22,5 @@ pub(crate) use ::mbox::{Shape, begins_header, shape};
 pub(crate) use convert::{Requote, with_length};
 pub(crate) use lock::{give_up, remove_left_lock, while_held};
 pub(crate) use sink::file_for;
+pub(crate) use source::is_folder_data;
 pub(crate) use survey::start;

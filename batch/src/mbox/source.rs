@@ -18,7 +18,7 @@ use crate::{
     compress::Compression,
     own,
     pipeline::Source,
-    stored::{Frame, Large, Origin, Piece, Stored, Untouchable},
+    stored::{Frame, Large, Nature, Origin, Piece, Stored, Untouchable},
 };
 
 /// Reads the messages of an mbox file in order.
@@ -145,9 +145,8 @@ impl MboxSource {
         Ok(())
     }
 
-    fn part(&mut self, offset: u64, len: u64, frame: Option<Frame>) -> io::Result<Large> {
+    fn part(&mut self, offset: u64, len: u64, message: Option<(Frame, Nature)>) -> io::Result<Large> {
         let origin = Origin { file: Arc::clone(&self.path), offset: Some(offset) };
-        let message = frame.map(|frame| (frame, len));
         if self.behind.is_none() {
             let input = start(&self.file, self.compression)?;
             self.behind = Some(Arc::new(Mutex::new(Behind { input, at: 0, file: self.file.try_clone()? })));
@@ -155,7 +154,10 @@ impl MboxSource {
         let Some(behind) = self.behind.clone() else { return Err(io::ErrorKind::NotFound.into()) };
         let compressed = self.compression.is_some();
         let octets = Box::new(Passage { behind, compressed, at: offset, end: offset.saturating_add(len) });
-        Ok(Large { origin, attributes: None, message, octets })
+        let plain = Nature::OfMbox { untouchable: None, unquoted: false, is_first: false };
+        let nature = message.map_or(plain, |(_, nature)| nature);
+        let message = message.map(|(frame, _)| (frame, len));
+        Ok(Large { origin, attributes: None, message, octets, nature })
     }
 
     fn stored(&mut self, found: Found) -> io::Result<Piece> {
@@ -168,20 +170,20 @@ impl MboxSource {
             followed: found.followed,
             quoting: self.survey.quoting(),
         };
-        let Some(octets) = found.octets else {
-            return self.part(found.offset, found.len, Some(frame)).map(Piece::Large);
-        };
         let unquoted = found.quoted == 0;
-        let mut stored = Stored { origin, octets, frame, attributes: None, untouchable: None, unquoted };
-        stored.untouchable = match found.doubt {
-            _ if first && is_folder_data(stored.content()) => Some(Untouchable::FolderData),
+        let untouchable = match found.doubt {
             Some(offset) => Some(Untouchable::MaybeTwo(offset)),
             None if let Some(offset) = found.hidden => Some(Untouchable::Hidden(offset)),
             None if let Some(offset) = found.disputed => Some(Untouchable::Disputed(offset)),
             None if found.cut_short => Some(Untouchable::CutShort),
             None => None,
         };
-        Ok(Piece::Message(stored))
+        let Some(octets) = found.octets else {
+            let nature = Nature::OfMbox { untouchable, unquoted, is_first: first };
+            return self.part(found.offset, found.len, Some((frame, nature))).map(Piece::Large);
+        };
+        let stored = Stored { origin, octets, frame, attributes: None, untouchable, unquoted };
+        Ok(Piece::Message(if first { stored.or_folder_data() } else { stored }))
     }
 }
 
@@ -255,7 +257,7 @@ impl Read for Passage {
 /// Whether this is the pseudo message in which c-client (UW IMAP, Alpine) and Dovecot keep a folder's state. Anybody can send the
 /// field that tells it, so all that they write is asked for: a message that looks like it says nothing else, and what is
 /// encrypted does not look like it.
-fn is_folder_data(content: &[u8]) -> bool {
+pub(crate) fn is_folder_data(content: &[u8]) -> bool {
     let header: Vec<&[u8]> = content
         .split(|&octet| octet == b'\n')
         .map(<[u8]>::trim_ascii_end)

@@ -13,7 +13,7 @@ use crate::{
     beneath::Beneath,
     pipeline::Source,
     seen,
-    stored::{Frame, Large, Origin, Piece, Stored, Untouchable, is_compressed},
+    stored::{Frame, Large, Nature, Origin, Piece, Stored, Untouchable, is_compressed},
 };
 
 /// What is in a tree.
@@ -112,7 +112,8 @@ pub(crate) fn read(beneath: &Beneath, path: &Path, limit: usize) -> io::Result<P
     if len > limit as u64 {
         let octets = Box::new(file);
         let message = Some((Frame::File, len));
-        return Ok(Piece::Large(Large { origin, attributes: Some(attributes), message, octets }));
+        let (attributes, nature) = (Some(attributes), Nature::File);
+        return Ok(Piece::Large(Large { attributes, origin, message, octets, nature }));
     }
     let mut octets = Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 1);
     file.by_ref().take(limit as u64 + 1).read_to_end(&mut octets)?;

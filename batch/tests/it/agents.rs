@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// An agent with the keys of these people.
-fn agent(people: &[&str]) -> Agent {
+pub(crate) fn agent(people: &[&str]) -> Agent {
     let folder = tempfile::tempdir().unwrap();
     let text = "[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n";
     fs::write(folder.path().join("root.pem"), data("root.pem")).unwrap();
@@ -37,15 +37,15 @@ fn agent(people: &[&str]) -> Agent {
     Agent::with_identities(&settings, Identities::from_parts(people.iter().map(identity), ""))
 }
 
-fn verify(agent: &Agent) -> Verify<'_> {
+pub(crate) fn verify(agent: &Agent) -> Verify<'_> {
     Verify::new(agent, At::Now, now)
 }
 
-fn decrypt(agent: &Agent) -> Decrypt<'_> {
+pub(crate) fn decrypt(agent: &Agent) -> Decrypt<'_> {
     Decrypt { agent, signatures: Signatures::Keep, clock: now }
 }
 
-fn to(people: &[&str]) -> Recipients<'static> {
+pub(crate) fn to(people: &[&str]) -> Recipients<'static> {
     Recipients::new(people.iter().map(|name| certificate(name)).collect(), Profile::STANDARD, now()).unwrap()
 }
 
@@ -60,7 +60,7 @@ fn column<'a>(ran: &'a Ran, pointer: &str) -> Vec<Option<&'a str>> {
     ran.report.iter().map(|line| line.pointer(pointer).and_then(|value| value.as_str())).collect()
 }
 
-fn in_mbox(header: &str, body: &str) -> String {
+pub(crate) fn in_mbox(header: &str, body: &str) -> String {
     format!("From - \n{header}\n\n{body}\n\n")
 }
 

@@ -120,6 +120,7 @@ fn as_another_process() {
         jobs: 4,
         questions: 16,
         room: number("BATCH_ROOM").unwrap_or(ROOM),
+        in_memory: number("BATCH_IN_MEMORY").map_or(usize::MAX, |octets| octets.try_into().unwrap()),
         max_message: number("BATCH_MAX_MESSAGE").map_or(MAX_MESSAGE, |octets| octets.try_into().unwrap()),
         lengths: None,
         frame: 1 << 12,

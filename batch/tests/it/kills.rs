@@ -92,6 +92,10 @@ fn until_done(
     for round in 0.. {
         let mut command = make();
         command.env("BATCH_ROOM", "65536");
+        // By way of the disk or not: what is done stays done.
+        if chance(state).is_multiple_of(2) {
+            command.env("BATCH_IN_MEMORY", "20");
+        }
         if tally.killed < kills {
             let (kill, later) = next(state, tally.killed == 0 && round == 0);
             kill.ask(&mut command, later);

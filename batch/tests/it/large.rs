@@ -69,12 +69,25 @@ fn write_mbox(mut to: impl Write, small: &str) {
 }
 
 fn sum(path: &Path) -> Summed {
-    let mut summed = SummedTo(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256), 0);
+    let mut summed = SummedTo::default();
     std::io::copy(&mut BufReader::with_capacity(1 << 20, File::open(path).unwrap()), &mut summed).unwrap();
-    Summed { size: summed.1, sha256: data_encoding::HEXLOWER.encode(summed.0.finish().as_ref()) }
+    summed.finish()
 }
 
-struct SummedTo(aws_lc_rs::digest::Context, u64);
+/// Sums up what is written to it.
+pub(crate) struct SummedTo(aws_lc_rs::digest::Context, u64);
+
+impl Default for SummedTo {
+    fn default() -> Self {
+        Self(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256), 0)
+    }
+}
+
+impl SummedTo {
+    pub(crate) fn finish(self) -> Summed {
+        Summed { size: self.1, sha256: data_encoding::HEXLOWER.encode(self.0.finish().as_ref()) }
+    }
+}
 
 impl Write for SummedTo {
     fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
@@ -160,11 +173,11 @@ fn a_large_message_of_a_compressed_mbox_is_copied_in_little_memory() {
     write_mbox(&mut to, SMALL);
     to.finish().unwrap().flush().unwrap();
     write_mbox(create(&path("expected")), SHOUTED);
-    let mut mail = SummedTo(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256), 0);
+    let mut mail = SummedTo::default();
     mail.write_all(FROM_LINE.as_bytes()).unwrap();
     write_large(&mut mail, ">From here to there\n");
     mail.write_all(b"\n").unwrap();
-    let input = Summed { size: mail.1, sha256: data_encoding::HEXLOWER.encode(mail.0.finish().as_ref()) };
+    let input = mail.finish();
     run(resuming(&path("in.zst"), &path("out"), None), &path("out"), &input, Some(&input));
     assert_eq!(sum(&path("out")), sum(&path("expected")));
 }
@@ -206,10 +219,10 @@ fn an_archive_with_a_message_over_the_limit_ends_with_exit_code_1() {
     fs::write(path("in"), text("small") + &text(&"large ".repeat(500))).unwrap();
     fs::write(path("root.pem"), data("root.pem")).unwrap();
     fs::write(path("toml"), "[trust]\nanchors = [\"root.pem\"]\nrevocation = \"off\"\n").unwrap();
-    for (limit, code) in [("1000", 1), ("10000", 0)] {
+    for (limit, in_memory, code) in [("1000", "1000", 1), ("10000", "10000", 0), ("10001", "1000", 0)] {
         let mut verify = Command::new(env!("CARGO_BIN_EXE_hsmime-batch"));
         verify.arg("--config").arg(path("toml")).current_dir(folder.path());
-        verify.args(["verify", "in", "--max-message", limit, "--output", limit]);
+        verify.args(["verify", "in", "--max-message", limit, "--in-memory", in_memory, "--output", limit]);
         let ran = verify.output().unwrap();
         let said = String::from_utf8_lossy(&ran.stderr);
         assert_eq!(ran.status.code(), Some(code), "{said}");

@@ -5,10 +5,12 @@
 
 /// The program's own, so that what is measured of memory is the program's.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: batch::scratch::Spilling<tikv_jemallocator::Jemalloc> =
+    batch::scratch::Spilling(tikv_jemallocator::Jemalloc);
 
 mod agents;
 mod beside;
+mod bydisk;
 mod child;
 mod corpora;
 mod disk;

@@ -24,7 +24,7 @@ use batch::{
 use crate::support::{answer, asked, options, question};
 
 /// The most that this process ever had in memory, in KiB.
-fn peak() -> u64 {
+pub(crate) fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

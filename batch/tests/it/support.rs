@@ -37,6 +37,7 @@ pub(crate) fn options(inputs: &[&Path], output: &Path) -> Options {
         jobs: 4,
         questions: 16,
         room: 1 << 20,
+        in_memory: usize::MAX,
         max_message: 1 << 20,
         lengths: None,
         frame: 1 << 12,
