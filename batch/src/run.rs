@@ -285,9 +285,11 @@ fn one(
     ended
 }
 
-/// Where what is too large for memory may be worked on: beside the output, or where large files are that are not kept.
+/// Where what is too large for memory may be worked on: beside the output, or where large files are that are not kept. Where root
+/// works on the mail of others, these have a say in what is beside it, and get none in root's memory.
 fn scratch_folders(beside: Option<&Path>) -> Vec<PathBuf> {
     let told = env::var_os("TMPDIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let beside = beside.filter(|_| !owner::is_acting());
     beside.map(Path::to_owned).into_iter().chain(told).chain([PathBuf::from("/var/tmp")]).collect()
 }
 

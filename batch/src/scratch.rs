@@ -7,6 +7,9 @@
 //! one of both can do. What such a file holds is the kernel's to keep in memory or on the disk, and a thread has it
 //! forget every few milliseconds what of it is in this process.
 //!
+//! What such a file says this process believes as it believes its memory. So it is on a file system of this machine's kernel
+//! alone: the server of another, or the program behind it, could put anything there.
+//!
 //! The room in a file is allotted before the buffer is used: a disk that becomes full meanwhile kills nobody, and the
 //! buffer is memory then. Buffers below [`LEAST`] always are: keys, digests, certificates, header fields.
 
@@ -33,7 +36,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, fallocate, fstatvfs, ftruncate, openat, unlinkat},
+    fs::{
+        AtFlags, CWD, FallocateFlags, FsWord, IFlags, Mode, OFlags, fallocate, fstatfs, fstatvfs, ftruncate,
+        ioctl_setflags, openat, unlinkat,
+    },
     io::Errno,
     mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap, mremap, munmap},
 };
@@ -160,9 +166,15 @@ fn new_file(folder: BorrowedFd<'_>, len: usize) -> rustix::io::Result<OwnedFd> {
         }
         file => file?,
     };
+    // Where each octet that is written again takes new room, the room is not allotted. Others do not know that.
+    let _ = ioctl_setflags(&file, IFlags::NOCOW);
     fallocate(&file, FallocateFlags::empty(), 0, len as u64)?;
     Ok(file)
 }
+
+/// The magic numbers, in `linux/magic.h`, of file systems whose files nobody but the kernel has in hand, and that keep the room
+/// they have allotted: ext2 to ext4, xfs, btrfs, f2fs, tmpfs, and overlays of them.
+const LOCAL: [FsWord; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0x794c_7630];
 
 impl Buffers {
     fn add(&mut self, folder: BorrowedFd<'_>, len: usize) -> Option<*mut u8> {
@@ -249,6 +261,9 @@ impl Scratch {
     fn within(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(CWD, path, flags, Mode::empty())?;
+        if !LOCAL.contains(&fstatfs(&folder)?.f_type) {
+            return Err(io::Error::other("memory is put on ext4, xfs, btrfs, f2fs and tmpfs only"));
+        }
         let is_over = Arc::<AtomicBool>::default();
         let mut scratch = Self { folder, path: path.to_owned(), keeper: None, is_over: Arc::clone(&is_over) };
         scratch.check()?;

@@ -298,6 +298,9 @@ fn a_buffer_keeps_its_octets_wherever_it_goes_and_its_file_goes_with_it() {
     assert_eq!((files(), fs::read_dir(folder.path()).unwrap().count()), (0, 0));
     // Where no folder will do, somebody is told.
     Scratch::open(&[folder.path().join("none")]).unwrap_err();
+    // Nor is memory put where somebody else could write into it.
+    let refused = Scratch::open(&["/sys".into()]).unwrap_err().to_string();
+    assert!(refused.starts_with("/sys: memory is put on ext4,"), "{refused}");
 }
 
 #[test]
