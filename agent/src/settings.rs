@@ -9,6 +9,7 @@ mod display;
 mod incoming;
 mod keyd;
 mod listen;
+mod lmdb;
 mod pattern;
 mod revocation;
 mod rule;

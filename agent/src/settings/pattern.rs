@@ -1,4 +1,4 @@
-//! Addresses that a rule is about: all, those of a domain or below one, single ones, or a file of them.
+//! Addresses that a rule is about: all, those of a domain or below one, single ones, or a file or table of them.
 
 use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
@@ -92,6 +92,7 @@ fn is_below(domain: &str, above: &str) -> bool {
 const WHITE_SPACE: &str = "it holds white space, and an address has an @";
 const STAR: &str = "a * stands for a whole local part, for what is below a domain as in \"*@*.example.org\", or alone \
                     for all";
+const FOLDED: &str = "postmap may have made other letters of those before the @, and nobody knows whose it is; write it in a file:";
 
 /// Whether a rule is about a message. Of several conditions the least counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,17 +105,19 @@ pub(crate) enum About {
     Surely,
 }
 
-/// A list of patterns and of files with patterns. An empty list is about all addresses.
+/// A list of patterns and of files and tables with patterns. An empty list is about all addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressList {
     pub(super) patterns: Vec<AddressPattern>,
     pub(super) files: Vec<Arc<AddressFile>>,
 }
 
-/// The patterns of a file, one on each line.
+/// The patterns of a file, one on each line, or the keys of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressFile {
     path: PathBuf,
+    /// Whether it is an LMDB table, whose file has `.lmdb` behind this path.
+    is_table: bool,
     /// Whole addresses, folded; there may be very many.
     addresses: HashSet<String>,
     /// In A-labels and lower case.
@@ -132,21 +135,54 @@ impl AddressFile {
             if line.is_empty() {
                 continue;
             }
-            let pattern =
-                AddressPattern::parse(line).map_err(|reason| format!("line {}: {reason}", at + 1))?;
-            match pattern {
-                AddressPattern::Address(address) => drop(file.addresses.insert(address.folded())),
-                AddressPattern::Domain(domain) => drop(file.domains.insert(domain)),
-                other => file.others.push(other),
-            }
+            file.add(AddressPattern::parse(line).map_err(|reason| format!("line {}: {reason}", at + 1))?);
         }
         Ok(file)
+    }
+
+    /// Takes the keys of a table. On a mistake the key and the reason: with one left out, a rule would be about less mail
+    /// than was meant.
+    pub(super) fn of_table(path: PathBuf, keys: &[&[u8]]) -> Result<Self, String> {
+        let mut table = Self { path, is_table: true, ..Self::default() };
+        for key in keys {
+            let shown = || String::from_utf8_lossy(key).into_owned();
+            table.add(of_key(key).map_err(|reason| format!("the key {:?}: {reason}", shown()))?);
+        }
+        Ok(table)
+    }
+
+    fn add(&mut self, pattern: AddressPattern) {
+        match pattern {
+            AddressPattern::Address(address) => drop(self.addresses.insert(address.folded())),
+            AddressPattern::Domain(domain) => drop(self.domains.insert(domain)),
+            other => self.others.push(other),
+        }
+    }
+
+    /// Whether another is of the same file.
+    fn is_of(&self, other: &Self) -> bool {
+        self.is_table == other.is_table && self.path == other.path
     }
 
     fn matches(&self, address: &MailAddress) -> bool {
         self.addresses.contains(&address.folded())
             || self.domains.contains(address.ascii_domain())
             || self.others.iter().any(|pattern| pattern.matches(address))
+    }
+}
+
+/// The pattern that a key of a table stands for: `@domain` is what Postfix writes for all of a domain.
+fn of_key(key: &[u8]) -> Result<AddressPattern, String> {
+    let key = std::str::from_utf8(key).map_err(|_| "it is not UTF-8".to_owned())?;
+    if let Some(domain) = key.strip_prefix('@') {
+        return AddressPattern::parse(&format!("*@{domain}"));
+    }
+    if !key.contains('@') {
+        return Err("keys here are whole addresses, and @domain for all of a domain".to_owned());
+    }
+    match AddressPattern::parse(key)? {
+        AddressPattern::Address(address) if !address.local().is_ascii() => Err(FOLDED.to_owned()),
+        pattern => Ok(pattern),
     }
 }
 
@@ -203,17 +239,23 @@ impl AddressList {
         let covered = |pattern| self.patterns.iter().any(|own| own.covers(pattern));
         !other.is_empty()
             && other.patterns.iter().all(covered)
-            && other.files.iter().all(|file| self.files.iter().any(|own| own.path == file.path))
+            && other.files.iter().all(|file| self.files.iter().any(|own| own.is_of(file)))
     }
 }
 
 impl fmt::Display for AddressList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let patterns = self.patterns.iter().map(ToString::to_string);
-        let files = self.files.iter().map(|file| format!("file:{}", file.path.display()));
+        let files = self.files.iter().map(ToString::to_string);
         let all: Vec<String> = patterns.chain(files).collect();
         f.write_str(if all.is_empty() { "*" } else { "" })?;
         f.write_str(&all.join(", "))
+    }
+}
+
+impl fmt::Display for AddressFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", if self.is_table { "lmdb" } else { "file" }, self.path.display())
     }
 }
 

@@ -3,6 +3,7 @@
 mod checks;
 mod incoming;
 mod keyd;
+mod tables;
 mod trust;
 mod warnings;
 

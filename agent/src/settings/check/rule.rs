@@ -1,13 +1,16 @@
 //! The checks that make a [`Rule`] of its section.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use smime::Certificate;
 
-use super::{Checker, parse_network};
+use super::{Checker, MAX_FILE, parse_network};
 use crate::{
     config::{At, ConditionKeys, HeaderProtection, Level, Mixed, Problem, RuleSection, WhenUnknown},
-    settings::{AddressFile, AddressList, AddressPattern, Conditions, HeaderPattern, IdentitySettings, Rule},
+    settings::{
+        AddressFile, AddressList, AddressPattern, Conditions, HeaderPattern, IdentitySettings, Rule,
+        lmdb::{self, why_not_safe},
+    },
 };
 
 const TITLE: &str = "[[rule]]";
@@ -112,21 +115,17 @@ impl Checker<'_> {
         let mut list = AddressList::default();
         let mut is_whole = true;
         for one in listed {
-            let done = match one.value.strip_prefix("file:") {
-                Some(path) => {
-                    let path = At { line: one.line, value: PathBuf::from(path) };
-                    self.address_file(title, key, &path).map(|file| list.files.push(Arc::new(file)))
-                }
-                None => match AddressPattern::parse(&one.value) {
-                    Ok(pattern) => {
-                        list.patterns.push(pattern);
-                        Some(())
-                    }
-                    Err(reason) => {
-                        self.wrong(title, key, &one, &reason);
-                        None
-                    }
-                },
+            let place = |path: &str| At { line: one.line, value: PathBuf::from(path) };
+            let done = if let Some(path) = one.value.strip_prefix("file:") {
+                self.address_file(title, key, &place(path)).map(|file| list.files.push(Arc::new(file)))
+            } else if let Some(path) = one.value.strip_prefix("lmdb:") {
+                self.address_table(title, key, &place(path)).map(|table| list.files.push(Arc::new(table)))
+            } else {
+                let parsed = AddressPattern::parse(&one.value);
+                parsed
+                    .map(|pattern| list.patterns.push(pattern))
+                    .map_err(|reason| self.wrong(title, key, &one, &reason))
+                    .ok()
             };
             is_whole &= done.is_some();
         }
@@ -141,10 +140,30 @@ impl Checker<'_> {
     ) -> Option<AddressFile> {
         let octets = self.octets(title, key, path)?;
         let resolved = self.resolved(path);
-        let parsed = String::from_utf8(octets)
-            .map_err(|_| "it is not UTF-8".to_owned())
+        let parsed = fs::metadata(&resolved.value)
+            .map_err(|error| error.to_string())
+            .and_then(|found| why_not_safe(&found).map_or(Ok(()), Err))
+            .and_then(|()| String::from_utf8(octets).map_err(|_| "it is not UTF-8".to_owned()))
             .and_then(|text| AddressFile::parse(resolved.value.clone(), &text));
         parsed.map_err(|reason| self.file(title, key, resolved.as_deref(), reason)).ok()
+    }
+
+    /// A table as `postmap` makes it, which puts `.lmdb` behind its name.
+    fn address_table(
+        &mut self,
+        title: &'static str,
+        key: &'static str,
+        path: &At<PathBuf>,
+    ) -> Option<AddressFile> {
+        let path = self.resolved(path);
+        let mut file = path.value.clone().into_os_string();
+        file.push(".lmdb");
+        let file = PathBuf::from(file);
+        let read = lmdb::read(&file, MAX_FILE).and_then(|octets| {
+            let keys = lmdb::keys(&octets)?;
+            AddressFile::of_table(path.value, &keys)
+        });
+        read.map_err(|reason| self.file(title, key, At { line: path.line, value: &file }, reason)).ok()
     }
 
     /// The certificate in a file, if it is that of an `[[identity]]`.
