@@ -17,6 +17,7 @@ use std::{
 };
 
 use audit::AuditFile;
+use certcache::Take;
 use hsmpool::{Lane, server::Permission};
 pub(crate) use incoming::IncomingSection;
 pub use incoming::{Action, Actions};
@@ -115,7 +116,11 @@ const LANES: [(&str, Lane); 2] = [("interactive", Lane::Interactive), ("bulk", L
 pub(crate) struct CacheSection {
     pub(crate) path: At<PathBuf>,
     pub(crate) harvest: bool,
+    pub(crate) take: Take,
 }
+
+/// Which of a recipient's certificates are taken.
+const TAKES: [(&str, Take); 2] = [("newest", Take::Newest), ("all", Take::All)];
 
 /// `[milter]`: where to listen and whom to serve.
 #[derive(Debug)]
@@ -308,7 +313,8 @@ fn cache(section: &mut Section<'_, '_>) -> Option<CacheSection> {
     let path = section.path("path");
     let path = section.required("path", path);
     let harvest = section.boolean("harvest").is_some_and(|harvest| harvest.value);
-    Some(CacheSection { path: path?, harvest })
+    let take = section.word("take", &TAKES).map_or_else(Take::default, |word| word.value);
+    Some(CacheSection { path: path?, harvest, take })
 }
 
 fn milter(section: &mut Section<'_, '_>) -> Option<MilterSection> {

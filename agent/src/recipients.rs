@@ -8,7 +8,7 @@ mod circles;
 
 use std::{fmt, io, sync::Arc, time::SystemTime};
 
-use certcache::{Cache, CacheError, Chooser, Take};
+use certcache::{Cache, CacheError, Chooser};
 use lookup::Refill;
 use smime::{
     Certificate, Fault,
@@ -91,7 +91,7 @@ pub fn harvester(settings: &Settings, cache: Arc<Cache>, trust: &Trust) -> io::R
 /// Who chooses what is encrypted to by this trust, wherever that is asked: what one program found out is remembered for
 /// all of them.
 pub fn chooser(settings: &Settings, cache: Arc<Cache>, trust: &Trust) -> Chooser {
-    Chooser::new(cache, settings.for_encryption().of(trust), Take::default())
+    Chooser::new(cache, settings.for_encryption().of(trust), settings.take())
 }
 
 /// Where certificates of recipients come from: our own identities, and a store.

@@ -25,6 +25,7 @@ use std::{
 };
 
 use audit::AuditFile;
+use certcache::Take;
 use hsmpool::TokenSettings;
 use ipnet::IpNet;
 use lookup::FetchSettings;
@@ -58,6 +59,7 @@ pub struct Settings {
     keyd: Option<Keyd>,
     cache: Option<PathBuf>,
     harvest: bool,
+    take: Take,
     trust: Trust,
     for_encryption: EncryptionTrust,
     sender_rule: SenderRule,
@@ -239,6 +241,11 @@ impl Settings {
     /// Whether certificates of senders are put into the cache.
     pub fn harvest(&self) -> bool {
         self.harvest
+    }
+
+    /// Which of a recipient's certificates are encrypted to, of those that can be used.
+    pub fn take(&self) -> Take {
+        self.take
     }
 
     /// Whom to believe: anchors and revocation lists.

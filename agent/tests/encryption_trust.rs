@@ -98,3 +98,37 @@ fn nobody_is_encrypted_to_of_whom_nobody_says_that_he_is_not_revoked() {
         assert_ne!(answer("", TrustState::Pinned, revoked(until)), "found");
     }
 }
+
+#[test]
+fn of_several_certificates_of_a_recipient_those_are_taken_that_the_configuration_says() {
+    let root = Authority::root("Root", "bob");
+    let devices: Vec<Certificate> = (1..=10)
+        .map(|serial| root.issue(&Wanted { serial, from: now() - serial * HOUR, ..Wanted::default() }))
+        .collect();
+    for (keys, number, taken) in
+        [("", 2, 1), ("take = \"newest\"", 2, 1), ("take = \"all\"", 2, 2), ("take = \"all\"", 10, 8)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("cache")).unwrap();
+        let text = format!(
+            "[cache]\npath = \"cache\"\n{keys}\n[trust]\nencrypt-revocation = \"off\"\n[[rule]]\nencrypt = \"required\"\n\
+             sign = \"never\"\n"
+        );
+        let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
+        let cache = Arc::new(Cache::open(settings.cache().unwrap()).unwrap());
+        let put = |certificate| Insertion {
+            state: TrustState::Trusted,
+            ..Insertion::new(certificate, Source::Imported)
+        };
+        cache.put(&devices.iter().take(number).map(put).collect::<Vec<_>>(), now()).unwrap();
+        let trust = Trust { anchors: vec![root.certificate().clone()], ..settings.trust().clone() };
+        let store = store_of(&settings, cache, &trust).unwrap().unwrap();
+        let alice = devices[0].addresses().remove(0);
+        let Lookup::Found(found) = store.lookup(&alice, now(), &mut Waited::default()).unwrap() else {
+            panic!("{keys}: nothing found");
+        };
+        // The first is the newest.
+        assert_eq!(found, devices[..taken], "{keys} {number}");
+        assert_eq!(settings.to_string().contains("all of a recipient are taken"), keys.contains("all"));
+    }
+}

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use certcache::Take;
 use hsmpool::{PinSource, TokenSettings, why_not_secret};
 use ipnet::IpNet;
 pub(crate) use keyd::key_of;
@@ -65,6 +66,7 @@ impl<'a> Checker<'a> {
             pool_socket: config.pool.map(|socket| self.folder.join(socket.value)),
             keyd,
             harvest: config.cache.as_ref().is_some_and(|section| section.harvest),
+            take: config.cache.as_ref().map_or_else(Take::default, |section| section.take),
             cache: self.cache(config.cache.map(|section| section.path)),
             trust,
             for_encryption,

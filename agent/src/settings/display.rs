@@ -3,6 +3,7 @@
 use std::{fmt, time::SystemTime};
 
 use audit::AuditFile;
+use certcache::Take;
 use hsmpool::PinSource;
 use smime::{
     MailAddress,
@@ -53,7 +54,9 @@ impl fmt::Display for Settings {
             }
         }
         match &self.cache {
-            Some(path) => row("cache", format_args!("{}{}", path.display(), self.harvest_note()))?,
+            Some(path) => {
+                row("cache", format_args!("{}{}{}", path.display(), self.harvest_note(), self.take_note()))?;
+            }
             None => row("cache", format_args!("none"))?,
         }
         for (name, text) in self.trust_rows() {
@@ -182,6 +185,10 @@ impl Settings {
 
     fn harvest_note(&self) -> &'static str {
         if self.harvest { ", with certificates of senders" } else { "" }
+    }
+
+    fn take_note(&self) -> &'static str {
+        if self.take == Take::All { ", all of a recipient are taken" } else { "" }
     }
 }
 

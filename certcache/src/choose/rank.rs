@@ -46,13 +46,17 @@ pub(super) fn rank(candidates: &mut [Candidate], take: Take) {
             *entry.certificate.fingerprint(),
         ))
     });
-    if take == Take::Newest {
-        for candidate in candidates.iter_mut().filter(|candidate| candidate.is_taken()).skip(1) {
-            let reason = "another one is preferred or newer";
-            candidate.refusal = Some(Refusal::Superseded(reason));
-        }
+    let (most, reason) = match take {
+        Take::Newest => (1, "another one is preferred or newer"),
+        Take::All => (MOST, "eight others are preferred or newer"),
+    };
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.is_taken()).skip(most) {
+        candidate.refusal = Some(Refusal::Superseded(reason));
     }
 }
+
+/// So many certificates of one address are taken where all are: a directory may have hundreds, and each makes mail longer.
+const MOST: usize = 8;
 
 /// Until when the choice holds: until a certificate begins or ends, what was found of a path ends, or `MAX_AGE`.
 pub(super) fn until(candidates: &[Candidate], at: SystemTime) -> SystemTime {
