@@ -6,6 +6,7 @@
 
 mod check;
 mod display;
+mod endings;
 mod incoming;
 mod keyd;
 mod listen;
@@ -32,6 +33,7 @@ use lookup::FetchSettings;
 use smime::{Certificate, MailAddress, mime::SenderRule, path::Trust};
 
 pub(crate) use check::key_of;
+pub use endings::Ending;
 pub use incoming::{Decision, IncomingRule};
 pub use keyd::{Keyd, KeydClient, Keys, Peer, SigningKeys, start_pool};
 pub use listen::Listen;

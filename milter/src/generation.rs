@@ -63,7 +63,8 @@ impl Generation {
         let treat = treatment(&settings, agent, &pool, spool.as_ref());
         let meter = Arc::new(Meter::default());
         let treat = Replaceable::new(treat, Arc::clone(&meter));
-        let parts = Parts { pool: pool.clone(), cache: cache.clone(), spool: spool.clone() };
+        let endings = settings.endings().into();
+        let parts = Parts { pool: pool.clone(), cache: cache.clone(), spool: spool.clone(), endings };
         let overview = Overview::new(meter, parts);
         Ok(Self {
             path,
@@ -155,7 +156,8 @@ impl Generation {
             close_later(old, Limits::from(&self.started).deadline);
         }
         let (pool, cache, spool) = (self.pool.clone(), self.cache.clone(), self.spool.clone());
-        self.overview.now(Parts { pool, cache, spool });
+        let endings = self.settings.endings().into();
+        self.overview.now(Parts { pool, cache, spool, endings });
         Ok(notes)
     }
 

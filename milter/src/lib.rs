@@ -34,7 +34,7 @@ mod xtext;
 pub use gateway::Gateway;
 pub use limits::Limits;
 pub use listener::{ListenError, Listener};
-pub use meter::{Meter, gauge};
+pub use meter::{Meter, gauge, gauges};
 pub use reload::{Reloaded, Reloader, ask as ask_to_reload};
 pub use replace::Replaceable;
 pub use server::run;

@@ -4,6 +4,7 @@
 
 mod arenas;
 mod descriptors;
+mod endings;
 mod generation;
 mod keys;
 mod logging;
@@ -18,11 +19,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use agent::Settings;
 use agent::output::{is_written, warnings};
-use agent::settings::{DEFAULT_PATH, Listen, Milter, Reinject};
+use agent::settings::{DEFAULT_PATH, Listen, Milter, Reinject, Warning};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use daemon::systemd;
@@ -162,6 +163,9 @@ fn start(arguments: &Arguments) -> Result<()> {
     if let Some(metrics) = metrics {
         runtime.spawn(answer_requests(metrics, Arc::new(generation.overview())));
     }
+    let overview = generation.overview();
+    let tell = |warning: Warning| warn!("{warning}");
+    runtime.spawn(endings::watch(move || overview.endings(), ENDINGS, SystemTime::now, tell));
     let generation = Arc::new(Mutex::new(generation));
     let reloader = {
         let generation = Arc::clone(&generation);
@@ -215,3 +219,6 @@ const MOST_IO_THREADS: usize = 4;
 
 /// Threads for the runtime's own blocking calls, such as looking up names.
 const BLOCKING_OTHERS: usize = 4;
+
+/// How often it is looked whether certificates of ours end soon.
+const ENDINGS: Duration = Duration::from_hours(1);

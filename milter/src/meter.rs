@@ -133,6 +133,21 @@ pub fn gauge(page: &mut String, name: &str, help: &str, value: impl std::fmt::Di
     writeln!(page, "hsmime_milter_{name} {value}")
 }
 
+/// Adds a row of such numbers, each with the value of its label.
+pub fn gauges(
+    page: &mut String,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: impl IntoIterator<Item = (impl std::fmt::Display, impl std::fmt::Display)>,
+) -> std::fmt::Result {
+    head(page, name, "gauge", help)?;
+    for (of, value) in values {
+        writeln!(page, "hsmime_milter_{name}{{{label}=\"{of}\"}} {value}")?;
+    }
+    Ok(())
+}
+
 /// The upper ends of the histogram's buckets.
 const BOUNDS: [Duration; 12] = [
     Duration::from_millis(1),

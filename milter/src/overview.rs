@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
+use agent::settings::Ending;
 use certcache::Cache;
 use hsmpool::{Pool, TokenState, prometheus};
 use milter::{Meter, Spool, Watched, gauge};
+
+use crate::endings;
 
 /// The parts that there are now.
 #[derive(Clone, Debug)]
@@ -13,6 +17,7 @@ pub(crate) struct Parts {
     pub(crate) pool: Pool,
     pub(crate) cache: Option<Arc<Cache>>,
     pub(crate) spool: Option<Arc<Spool>>,
+    pub(crate) endings: Arc<[Ending]>,
 }
 
 /// Where they are found, also after some of them were replaced.
@@ -31,6 +36,11 @@ impl Overview {
         &self.meter
     }
 
+    /// Until when our addresses can sign, by the present configuration.
+    pub(crate) fn endings(&self) -> Arc<[Ending]> {
+        self.parts().endings
+    }
+
     pub(crate) fn now(&self, parts: Parts) {
         *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = parts;
     }
@@ -42,9 +52,10 @@ impl Overview {
 
 impl Watched for Overview {
     fn metrics(&self) -> String {
-        let Parts { pool, cache, spool } = self.parts();
+        let Parts { pool, cache, spool, endings } = self.parts();
         let mut page = self.meter.text();
         // Writing into a String does not fail.
+        let _ = endings::write(&mut page, &endings, SystemTime::now());
         if let Some(spool) = spool {
             let _ = gauge(&mut page, "spool_waiting", "Copies that wait for the MTA.", spool.waiting());
             if let Ok(count) = spool.put_aside() {
@@ -66,7 +77,7 @@ impl Watched for Overview {
     }
 
     fn health(&self) -> (bool, String) {
-        let Parts { pool, cache, spool } = self.parts();
+        let Parts { pool, cache, spool, .. } = self.parts();
         let (mut is_well, mut page) = (true, String::new());
         let mut say = |part: &str, trouble: Option<String>| {
             is_well &= trouble.is_none();

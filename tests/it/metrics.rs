@@ -53,6 +53,9 @@ fn mail_is_counted_and_health_is_that_of_token_cache_and_spool() {
     assert_has(&metrics, "hsmime_milter_seconds_count 4");
     assert_has(&metrics, "hsmime_milter_in_flight 0");
     assert_has(&metrics, "hsmime_milter_spool_waiting 0");
+    assert_has(&metrics, "hsmime_milter_addresses_expiring{days=\"30\"} 0");
+    let next = metrics.lines().find_map(|line| line.strip_prefix("hsmime_milter_next_expiry_seconds "));
+    assert!(next.unwrap().parse::<u64>().unwrap() > 40 * 86_400, "{metrics}");
     assert!(metrics.contains(&format!("{messages}incoming\"")), "{metrics}");
     assert!(metrics.contains("hsmime_milter_cache_certificates "), "{metrics}");
     assert!(metrics.contains("hsmime_token_up{") && metrics.contains("operation=\"sign\""), "{metrics}");

@@ -1,7 +1,6 @@
 //! What an administrator should know of a configuration that is not wrong.
 
 use std::{
-    collections::HashMap,
     fmt,
     time::{Duration, SystemTime},
 };
@@ -13,7 +12,7 @@ use smime::{Certificate, MailAddress, path::RevocationMode};
 
 use super::{
     AddressList, AddressPattern, IncomingRule, Listen, Peer, Place, Rule, Settings, SourceSettings,
-    check::key_of,
+    check::key_of, endings::last_to_sign,
 };
 use crate::config::{Level, Mixed};
 
@@ -309,22 +308,8 @@ impl Settings {
     }
 
     fn warn_of_certificates(&self, now: SystemTime, warnings: &mut Vec<Warning>) {
-        let mut by_address: HashMap<String, (&MailAddress, Vec<&Certificate>)> = HashMap::new();
-        let mut order = Vec::new();
-        for identity in &self.identities {
-            for address in &identity.addresses {
-                let folded = address.folded();
-                let (_, certificates) = by_address.entry(folded.clone()).or_insert_with(|| {
-                    order.push(folded);
-                    (address, Vec::new())
-                });
-                certificates.push(&identity.certificate);
-            }
-        }
-        for folded in order {
-            if let Some((address, certificates)) = by_address.get(&folded) {
-                warnings.extend(warning_of(address, certificates, now));
-            }
+        for (address, certificates) in self.certificates_by_address() {
+            warnings.extend(warning_of(address, &certificates, now));
         }
     }
 
@@ -407,14 +392,15 @@ fn warning_of(address: &MailAddress, certificates: &[&Certificate], now: SystemT
         let reason = crate::identity::signing_fault(certificate, now)?;
         return Some(Warning::CannotSign { address, certificate: (*certificate).clone(), reason });
     }
-    let last = certificates
-        .iter()
-        .filter(|c| crate::identity::signing_fault(c, c.not_after()).is_none())
-        .max_by_key(|c| c.not_after())?;
+    let last = last_to_sign(certificates)?;
     let left = last.not_after().duration_since(now).unwrap_or_default();
     if left < EXPIRES_SOON {
-        let days = left.as_secs() / (24 * 60 * 60);
-        return Some(Warning::ExpiresSoon { address, certificate: (*last).clone(), days });
+        return Some(Warning::ExpiresSoon { address, certificate: last.clone(), days: days_of(left) });
     }
     None
+}
+
+/// The whole days in a time.
+pub(super) fn days_of(left: Duration) -> u64 {
+    left.as_secs() / (24 * 60 * 60)
 }

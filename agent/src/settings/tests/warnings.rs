@@ -247,3 +247,48 @@ fn networks_that_copies_come_back_from_are_warned_of() {
         assert_eq!(of_copies.collect::<Vec<_>>(), expected, "{reinject} {networks}");
     }
 }
+
+#[test]
+fn who_runs_for_a_year_is_told_of_an_end_at_each_mark_and_then_every_day() {
+    let identity = |name: &str| format!("[[identity]]\ncertificate = \"{name}.pem\"\n");
+    let settings = |names: &[&str]| {
+        let text = TOKEN.to_owned() + &names.iter().map(|name| identity(name)).collect::<String>();
+        parse(&folder(), &text).unwrap()
+    };
+    let day = Duration::from_hours(24);
+    let [ending] = settings(&["alice-2015", "alice-2024", "alice-encrypts"]).endings().try_into().unwrap();
+    let end = certificate("alice-2024").not_after();
+    assert_eq!((&ending.certificate, ending.until), (&certificate("alice-2024"), end));
+    assert_eq!((ending.left(end), ending.left(end + Duration::from_secs(1))), (Some(Duration::ZERO), None));
+    // Once an hour, from 40 days before to 10 days behind.
+    let mut told = Vec::new();
+    let mut before = end - day * 40;
+    while before < end + day * 10 {
+        let now = before + Duration::from_hours(1);
+        told.extend(ending.warning(before, now).map(|warning| {
+            let text = warning.to_string();
+            let left = (end + day).duration_since(now).map_or(0, |left| left.as_secs() / 86_400);
+            (left, text.split_once(&certificate("alice-2024").to_string()).unwrap().1.to_owned())
+        }));
+        before = now;
+    }
+    let soon = |when: &str| format!(", the last that can sign for alice@example.org, expires {when}");
+    assert_eq!(
+        told,
+        [
+            (30, soon("in 29 days")),
+            (14, soon("in 13 days")),
+            (3, soon("in 2 days")),
+            (2, soon("in a day")),
+            (1, soon("in less than a day")),
+            (0, " is expired".to_owned()),
+        ]
+    );
+    // Nothing is missed by who slept; and a clock that goes back tells nothing.
+    assert!(ending.warning(end - day * 20, end + day).unwrap().to_string().contains("is expired"));
+    assert_eq!(ending.warning(end + day, end - day * 20), None);
+    // Only the last that can sign counts, and who never could has no end.
+    let [longest] = settings(&["alice-2024", "alice-2025"]).endings().try_into().unwrap();
+    assert_eq!(longest.certificate, certificate("alice-2025"));
+    assert_eq!(settings(&["alice-encrypts"]).endings(), []);
+}
