@@ -287,8 +287,11 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
     let ending = lab.pki.issue(&ending)?;
     lab.token.import(&ending.key, "ending", "0f")?;
     let begins = SystemTime::now() - Duration::from_hours(24);
-    let follows =
-        Profile { not_before: stamp(begins), ..Profile::new("follows", "ending@example.org", Key::Rsa2048) };
+    let follows = Profile {
+        not_before: stamp(begins),
+        further: "certificatePolicies = 2.23.140.1.5.2.2".to_owned(),
+        ..Profile::new("follows", "ending@example.org", Key::Rsa2048)
+    };
     let follows = lab.pki.issue(&follows)?;
     lab.token.import(&follows.key, "follows", "1f")?;
     let server = Profile::new("server", "server@example.org", Key::Rsa2048).for_purpose("serverAuth");
@@ -375,6 +378,12 @@ fn the_doctor_names_each_fault_and_what_to_do() -> Result<()> {
             of(&|config| config.identities = vec![identity(&ending), identity(&follows)]),
             0,
             "OK    signer of ending@example.org|the newest of 2 that could, valid from ",
+        ),
+        (
+            "valid for longer than the rules allow that it names",
+            of(&|config| config.identities = vec![identity(&follows)]),
+            0,
+            "WARN  validity of ending@example.org|days, more than the 825 that public CAs may give",
         ),
         (
             "no hsmime-keyd",
