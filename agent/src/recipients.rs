@@ -268,7 +268,7 @@ pub(crate) fn groups(
     for recipient in recipients {
         match known(recipient)? {
             Known::Certificates(certificates) => {
-                reachable.add(recipient, certificates);
+                reachable.add(recipient, together(certificates, &rule.profile, &recipient_of));
                 continue;
             }
             Known::Absent => absent.push(recipient.clone()),
@@ -311,6 +311,28 @@ pub(crate) fn groups(
         groups.push(Group { recipients: plain, seal: None });
     }
     Ok(groups)
+}
+
+/// Of one recipient's certificates, the best first, those to which one message can be encrypted: one device that opens no cipher
+/// of the profile, or none that the others open, must not have the mail leave in clear, or not at all.
+fn together(
+    certificates: Vec<Certificate>,
+    profile: &Profile,
+    recipient_of: impl Fn(&Certificate) -> Recipient,
+) -> Vec<Certificate> {
+    if certificates.len() < 2 {
+        return certificates;
+    }
+    let mut kept: Vec<Recipient> = Vec::new();
+    for certificate in &certificates {
+        kept.push(recipient_of(certificate));
+        if let Err(error) = seal_plan(&kept, profile) {
+            info!(certificate = certificate.to_string(), error = error.to_string(), "is left out");
+            kept.pop();
+        }
+    }
+    // With none there is a reason to tell.
+    if kept.is_empty() { certificates } else { kept.into_iter().map(|one| one.certificate).collect() }
 }
 
 /// The certificates that a rule adds.

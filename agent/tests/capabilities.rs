@@ -37,7 +37,7 @@ fn agent(rule: &str, people: &[(&str, Option<Vec<u8>>)]) -> (Agent, Arc<dyn Reci
         fs::write(folder.path().join(name), data(name)).unwrap();
     }
     let text = format!(
-        "[cache]\npath = \"cache\"\n[trust]\nanchors = [\"root.pem\"]\nintermediates = [\"ca.pem\"]\n\
+        "[cache]\npath = \"cache\"\ntake = \"all\"\n[trust]\nanchors = [\"root.pem\"]\nintermediates = [\"ca.pem\"]\n\
          revocation = \"off\"\n[[rule]]\nsign = \"never\"\nencrypt = \"when-possible\"\n{rule}\n"
     );
     let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
@@ -141,6 +141,23 @@ fn what_one_has_announced_is_nobody_elses_misfortune() {
             let error = treated(&deferred, &people).unwrap_err();
             assert!(matches!(error, AgentError::Mixed { is_final: false, .. }), "{error}");
         }
+    }
+}
+
+#[test]
+fn a_device_that_opens_nothing_of_the_profile_has_no_mail_leave_in_clear() {
+    let cbc = || Some(ciphers(&[AES_128_CBC]));
+    let both_gcm = Some(("AES-256-GCM".to_owned(), 2));
+    let one_gcm = Some(("AES-256-GCM".to_owned(), 1));
+    // Both are alice's.
+    for (phone, pc, expected) in
+        [(None, None, both_gcm), (cbc(), None, one_gcm.clone()), (None, cbc(), one_gcm), (cbc(), cbc(), None)]
+    {
+        let devices = [("alice", phone), ("encrypt-only", pc)];
+        let (agent, _) = agent("profile = \"authenticated\"", &devices);
+        let (message, outcome) = treated(&agent, &devices[..1]).unwrap();
+        assert!(outcome.copies.is_empty());
+        assert_eq!(sealed(&message), expected, "{devices:?}");
     }
 }
 

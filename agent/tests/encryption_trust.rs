@@ -105,9 +105,14 @@ fn of_several_certificates_of_a_recipient_those_are_taken_that_the_configuration
     let devices: Vec<Certificate> = (1..=10)
         .map(|serial| root.issue(&Wanted { serial, from: now() - serial * HOUR, ..Wanted::default() }))
         .collect();
-    for (keys, number, taken) in
-        [("", 2, 1), ("take = \"newest\"", 2, 1), ("take = \"all\"", 2, 2), ("take = \"all\"", 10, 8)]
-    {
+    for (keys, state, number, taken) in [
+        ("", TrustState::Trusted, 2, 1),
+        ("take = \"newest\"", TrustState::Trusted, 2, 1),
+        ("take = \"all\"", TrustState::Trusted, 2, 2),
+        ("take = \"all\"", TrustState::Trusted, 10, 8),
+        ("take = \"all\"", TrustState::Pinned, 2, 2),
+        ("take = \"all\"", TrustState::Pending, 2, 1),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("cache")).unwrap();
         let text = format!(
@@ -116,10 +121,7 @@ fn of_several_certificates_of_a_recipient_those_are_taken_that_the_configuration
         );
         let settings = Settings::parse(&text, &folder.path().join("hsmime.toml")).unwrap();
         let cache = Arc::new(Cache::open(settings.cache().unwrap()).unwrap());
-        let put = |certificate| Insertion {
-            state: TrustState::Trusted,
-            ..Insertion::new(certificate, Source::Imported)
-        };
+        let put = |certificate| Insertion { state, ..Insertion::new(certificate, Source::Imported) };
         cache.put(&devices.iter().take(number).map(put).collect::<Vec<_>>(), now()).unwrap();
         let trust = Trust { anchors: vec![root.certificate().clone()], ..settings.trust().clone() };
         let store = store_of(&settings, cache, &trust).unwrap().unwrap();
@@ -128,7 +130,7 @@ fn of_several_certificates_of_a_recipient_those_are_taken_that_the_configuration
             panic!("{keys}: nothing found");
         };
         // The first is the newest.
-        assert_eq!(found, devices[..taken], "{keys} {number}");
+        assert_eq!(found, devices[..taken], "{keys} {state:?} {number}");
         assert_eq!(settings.to_string().contains("all of a recipient are taken"), keys.contains("all"));
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn keys(octets: &[u8]) -> Result<Vec<&[u8]>, String> {
         table.walk(table.root, table.depth, &mut seen, &mut keys)?;
     }
     if keys.len() as u64 == table.entries {
-        Ok(keys)
+        Ok(keys.into_iter().map(|key| key.strip_suffix(b"\0").unwrap_or(key)).collect())
     } else {
         Err(format!("it is damaged: it has {} keys, and says {}", keys.len(), table.entries))
     }
@@ -171,7 +171,11 @@ impl<'a> Table<'a> {
                 return Err(NOT_POSTMAPS.to_owned());
             }
             let key = entry.get(ENTRY_HEADER..ENTRY_HEADER + len).ok_or(DAMAGED)?;
-            keys.push(key.strip_suffix(b"\0").unwrap_or(key));
+            // So none is there twice, and there are no more than octets.
+            if keys.last().is_some_and(|last| *last >= key) {
+                return Err(DAMAGED.to_owned());
+            }
+            keys.push(key);
         }
         Ok(())
     }

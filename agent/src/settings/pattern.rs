@@ -92,7 +92,8 @@ fn is_below(domain: &str, above: &str) -> bool {
 const WHITE_SPACE: &str = "it holds white space, and an address has an @";
 const STAR: &str = "a * stands for a whole local part, for what is below a domain as in \"*@*.example.org\", or alone \
                     for all";
-const FOLDED: &str = "postmap may have made other letters of those before the @, and nobody knows whose it is; write it in a file:";
+const FOLDED: &str = "postmap makes others of letters beyond ASCII, and nobody knows whose they were; write domains as xn--…, \
+                      and people in a file:";
 
 /// Whether a rule is about a message. Of several conditions the least counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,16 +174,21 @@ impl AddressFile {
 
 /// The pattern that a key of a table stands for: `@domain` is what Postfix writes for all of a domain.
 fn of_key(key: &[u8]) -> Result<AddressPattern, String> {
-    let key = std::str::from_utf8(key).map_err(|_| "it is not UTF-8".to_owned())?;
+    if !key.is_ascii() {
+        return Err(FOLDED.to_owned());
+    }
+    let key = std::str::from_utf8(key).map_err(|error| error.to_string())?;
+    if !key.contains('@') || key.contains('*') {
+        return Err("keys are whole addresses, and @domain for all of a domain".to_owned());
+    }
     if let Some(domain) = key.strip_prefix('@') {
         return AddressPattern::parse(&format!("*@{domain}"));
     }
-    if !key.contains('@') {
-        return Err("keys here are whole addresses, and @domain for all of a domain".to_owned());
-    }
-    match AddressPattern::parse(key)? {
-        AddressPattern::Address(address) if !address.local().is_ascii() => Err(FOLDED.to_owned()),
-        pattern => Ok(pattern),
+    let address = MailAddress::parse(key).map_err(|error| error.reason.to_owned())?;
+    if address.as_str() == key {
+        Ok(AddressPattern::Address(address))
+    } else {
+        Err("it is no plain address".to_owned())
     }
 }
 

@@ -46,7 +46,7 @@ pub enum Take {
     /// One: the one asked for last in a signed message (RFC 8551 2.5.3), or else the newest.
     #[default]
     Newest,
-    /// All, the newest eight at most: each device of the owner may have a key of its own.
+    /// All, the newest eight at most: each device of the owner may have a key of its own. Of pending ones it is one.
     All,
 }
 

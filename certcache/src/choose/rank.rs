@@ -46,9 +46,12 @@ pub(super) fn rank(candidates: &mut [Candidate], take: Take) {
             *entry.certificate.fingerprint(),
         ))
     });
+    // Strangers may have brought any of those that are pending: never all of them.
+    let are_pending =
+        candidates.iter().any(|candidate| candidate.is_taken() && of(candidate, TrustState::Pending));
     let (most, reason) = match take {
-        Take::Newest => (1, "another one is preferred or newer"),
-        Take::All => (MOST, "eight others are preferred or newer"),
+        Take::All if !are_pending => (MOST, "eight others are preferred or newer"),
+        _ => (1, "another one is preferred or newer"),
     };
     for candidate in candidates.iter_mut().filter(|candidate| candidate.is_taken()).skip(most) {
         candidate.refusal = Some(Refusal::Superseded(reason));
