@@ -16,7 +16,7 @@ pub(crate) fn write(page: &mut String, endings: &[Ending], now: SystemTime) -> f
         gauge(page, "next_expiry_seconds", help, next.as_secs())?;
     }
     let ended = endings.len() - left.len();
-    gauge(page, "addresses_expired", "Addresses of ours that can no longer sign.", ended)?;
+    gauge(page, "addresses_expired", "Addresses of ours without a certificate that can sign now.", ended)?;
     let within = Ending::MARKS.map(|days| {
         let time = Duration::from_hours(24 * days);
         (days, left.iter().filter(|left| **left < time).count())

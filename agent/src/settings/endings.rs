@@ -10,15 +10,22 @@ use smime::{Certificate, MailAddress};
 use super::{Settings, Warning, warnings::days_of};
 use crate::identity::signing_fault;
 
-/// An address, and the certificate with which it can sign for longest.
+/// When an address can sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// The address.
     pub address: MailAddress,
-    /// The certificate.
-    pub certificate: Certificate,
-    /// The last moment at which it can sign.
-    pub until: SystemTime,
+    /// Without a gap each, in order.
+    spans: Vec<Span>,
+}
+
+/// A time in which there is always a certificate that can sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Span {
+    from: SystemTime,
+    until: SystemTime,
+    /// The one that ends it.
+    last: Certificate,
 }
 
 impl Ending {
@@ -27,9 +34,36 @@ impl Ending {
     /// When it is told: at each mark, then every day, then at the end.
     const TOLD: [u64; 5] = [30, 14, 3, 2, 1];
 
-    /// How long it can still sign at a time; `None`: it no longer can.
+    /// That of an address with these certificates; `None` where none of them can ever sign.
+    pub(super) fn of(address: &MailAddress, certificates: &[&Certificate]) -> Option<Self> {
+        let can_sign = |it: &&&Certificate| signing_fault(it, it.not_after()).is_none();
+        let mut able: Vec<&Certificate> = certificates.iter().filter(can_sign).copied().collect();
+        able.sort_by_key(|certificate| certificate.not_before());
+        let mut spans: Vec<Span> = Vec::new();
+        for certificate in able {
+            let (from, until, last) =
+                (certificate.not_before(), certificate.not_after(), certificate.clone());
+            match spans.last_mut() {
+                Some(span) if span.until.checked_add(SECOND).is_none_or(|end| from <= end) => {
+                    if until > span.until {
+                        *span = Span { from: span.from, until, last };
+                    }
+                }
+                _ => spans.push(Span { from, until, last }),
+            }
+        }
+        (!spans.is_empty()).then(|| Self { address: address.clone(), spans })
+    }
+
+    /// How long it can still sign at a time, and with what at last; `None`: it cannot.
+    pub(super) fn end(&self, at: SystemTime) -> Option<(Duration, &Certificate)> {
+        let span = self.spans.iter().find(|span| span.from <= at && at <= span.until)?;
+        Some((span.until.duration_since(at).ok()?, &span.last))
+    }
+
+    /// How long it can still sign at a time; `None`: it cannot.
     pub fn left(&self, at: SystemTime) -> Option<Duration> {
-        self.until.duration_since(at).ok()
+        self.end(at).map(|(left, _)| left)
     }
 
     /// What is to be told at `now` and was not yet at `before`.
@@ -41,23 +75,20 @@ impl Ending {
         if passed(now) <= passed(before) {
             return None;
         }
-        let (address, certificate) = (self.address.clone(), self.certificate.clone());
-        Some(match self.left(now) {
-            Some(left) => Warning::ExpiresSoon { address, certificate, days: days_of(left) },
-            None => Warning::CannotSign { address, certificate, reason: "is expired" },
-        })
+        let address = self.address.clone();
+        if let Some((left, last)) = self.end(now) {
+            return Some(Warning::ExpiresSoon { address, certificate: last.clone(), days: days_of(left) });
+        }
+        let ended = self.spans.iter().rev().find(|span| span.until < now)?;
+        Some(Warning::CannotSign { address, certificate: ended.last.clone(), reason: "is expired" })
     }
 }
 
 impl Settings {
-    /// Of each address of our identities that could sign at any time: until when it can.
+    /// Of each address of our identities that could sign at any time: when it can.
     pub fn endings(&self) -> Vec<Ending> {
-        let all = self.certificates_by_address().into_iter();
-        all.filter_map(|(address, certificates)| {
-            let certificate = last_to_sign(&certificates)?.clone();
-            Some(Ending { address: address.clone(), until: certificate.not_after(), certificate })
-        })
-        .collect()
+        let all = self.certificates_by_address();
+        all.iter().filter_map(|(address, certificates)| Ending::of(address, certificates)).collect()
     }
 
     /// The certificates of each address of our identities, in the order of the file.
@@ -78,8 +109,5 @@ impl Settings {
     }
 }
 
-/// Of an address's certificates the one that can sign for longest.
-pub(super) fn last_to_sign<'c>(certificates: &[&'c Certificate]) -> Option<&'c Certificate> {
-    let can_sign = certificates.iter().filter(|it| signing_fault(it, it.not_after()).is_none());
-    can_sign.max_by_key(|certificate| certificate.not_after()).copied()
-}
+/// A certificate that begins in the second behind another's last leaves no gap.
+const SECOND: Duration = Duration::from_secs(1);

@@ -41,11 +41,13 @@ pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
         return Err(reason);
     }
     wait_for_writers(&file, PATIENCE)?;
-    let mut octets = Vec::new();
-    // Meanwhile it may have grown.
-    let read = (&file).take(most.saturating_add(1)).read_to_end(&mut octets);
-    let read = read.map_err(|error| error.to_string())? as u64;
-    if read > most { Err(format!("more than {most} octets are too many")) } else { Ok(octets) }
+    // Its states are at the beginning and are read at one moment; what the newest names is there, or behind.
+    let failed = |error: io::Error| error.to_string();
+    let len = file.metadata().map_err(failed)?.len().min(most);
+    let mut octets = vec![0; usize::try_from(len).unwrap_or_default()];
+    (&file).read_exact(&mut octets).map_err(failed)?;
+    (&file).take(most - len + 1).read_to_end(&mut octets).map_err(failed)?;
+    if octets.len() as u64 > most { Err(format!("more than {most} octets are too many")) } else { Ok(octets) }
 }
 
 /// Why what is in a file decides nothing, if so: everybody could have mail leave in clear.
@@ -55,8 +57,8 @@ pub(super) fn why_not_safe(found: &Metadata) -> Option<String> {
         .then(|| "everybody may write to it, and it decides what is done with mail: chmod o-w".to_owned())
 }
 
-/// Locks the file against whoever writes it, for as long as it is open. Without that, what one commit frees the next but
-/// one writes over while it is read.
+/// Locks the file against whoever begins to write it, for as long as it is open. Postfix's programs let readers in again before
+/// they commit, since that leaves the state before it whole; the next but one would write over it.
 pub(super) fn wait_for_writers(file: &File, patience: Duration) -> Result<(), String> {
     let began = Instant::now();
     loop {

@@ -11,8 +11,8 @@ use lookup::ldap::Server;
 use smime::{Certificate, MailAddress, path::RevocationMode};
 
 use super::{
-    AddressList, AddressPattern, IncomingRule, Listen, Peer, Place, Rule, Settings, SourceSettings,
-    check::key_of, endings::last_to_sign,
+    AddressList, AddressPattern, Ending, IncomingRule, Listen, Peer, Place, Rule, Settings, SourceSettings,
+    check::key_of,
 };
 use crate::config::{Level, Mixed};
 
@@ -392,12 +392,13 @@ fn warning_of(address: &MailAddress, certificates: &[&Certificate], now: SystemT
         let reason = crate::identity::signing_fault(certificate, now)?;
         return Some(Warning::CannotSign { address, certificate: (*certificate).clone(), reason });
     }
-    let last = last_to_sign(certificates)?;
-    let left = last.not_after().duration_since(now).unwrap_or_default();
-    if left < EXPIRES_SOON {
-        return Some(Warning::ExpiresSoon { address, certificate: last.clone(), days: days_of(left) });
-    }
-    None
+    let ending = Ending::of(&address, certificates)?;
+    let (left, last) = ending.end(now)?;
+    (left < EXPIRES_SOON).then(|| Warning::ExpiresSoon {
+        address,
+        certificate: last.clone(),
+        days: days_of(left),
+    })
 }
 
 /// The whole days in a time.

@@ -199,7 +199,7 @@ fn no_octet_of_a_table_leads_beyond_it_or_in_a_circle() {
 }
 
 #[test]
-fn a_table_is_not_read_while_somebody_writes_it() {
+fn a_table_is_not_read_while_somebody_begins_to_write_it() {
     let folder = folder();
     make_table(&folder, "a@b.example x\n");
     let path = folder.path().join("partners.lmdb");

@@ -258,7 +258,6 @@ fn who_runs_for_a_year_is_told_of_an_end_at_each_mark_and_then_every_day() {
     let day = Duration::from_hours(24);
     let [ending] = settings(&["alice-2015", "alice-2024", "alice-encrypts"]).endings().try_into().unwrap();
     let end = certificate("alice-2024").not_after();
-    assert_eq!((&ending.certificate, ending.until), (&certificate("alice-2024"), end));
     assert_eq!((ending.left(end), ending.left(end + Duration::from_secs(1))), (Some(Duration::ZERO), None));
     // Once an hour, from 40 days before to 10 days behind.
     let mut told = Vec::new();
@@ -289,6 +288,16 @@ fn who_runs_for_a_year_is_told_of_an_end_at_each_mark_and_then_every_day() {
     assert_eq!(ending.warning(end + day, end - day * 20), None);
     // Only the last that can sign counts, and who never could has no end.
     let [longest] = settings(&["alice-2024", "alice-2025"]).endings().try_into().unwrap();
-    assert_eq!(longest.certificate, certificate("alice-2025"));
+    let at = year(2026);
+    assert_eq!(longest.left(at), certificate("alice-2025").not_after().duration_since(at).ok());
+    // What begins only after a gap is no successor before it begins.
+    let gap = settings(&["alice-2015", "alice-2025"]);
+    let [gaps] = gap.endings().try_into().unwrap();
+    let end = certificate("alice-2015").not_after();
+    assert!(end + day < certificate("alice-2025").not_before());
+    assert_eq!((gaps.left(end), gaps.left(end + day)), (Some(Duration::ZERO), None));
+    assert!(gaps.left(certificate("alice-2025").not_before()).is_some());
+    assert!(gaps.warning(end - day * 31, end - day * 20).is_some());
+    assert!(matches!(gap.warnings(end - day * 20).as_slice(), [.., Warning::ExpiresSoon { days: 20, .. }]));
     assert_eq!(settings(&["alice-encrypts"]).endings(), []);
 }
