@@ -16,8 +16,9 @@ use batch::{
 };
 
 use crate::{
+    disk::does_not_apply,
     resume::journaled,
-    support::{Shout, does_not_apply, sample_mbox},
+    support::{Shout, sample_mbox},
 };
 
 /// Writes bodies in capitals, and has the run end soon.

@@ -23,8 +23,9 @@ use batch::{
 };
 
 use crate::{
+    disk::does_not_apply,
     resume::{files, maildir_folder},
-    support::{Shout, does_not_apply, options, run_with, sample_mbox},
+    support::{Shout, options, run_with, sample_mbox},
 };
 
 /// The mail's owner, whom the system does not know by name.

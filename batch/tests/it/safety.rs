@@ -21,7 +21,8 @@ use smime::testing::fixtures::data;
 
 use crate::{
     child::{Pace, command, wait_until},
-    support::{Shout, Unlucky, does_not_apply, options, run_on, run_with, sample_mbox},
+    disk::does_not_apply,
+    support::{Shout, Unlucky, options, run_on, run_with, sample_mbox},
 };
 
 const PARTIAL: &str = "out.hsmime-partial";

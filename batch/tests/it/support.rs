@@ -155,16 +155,6 @@ impl<F: Fn(Reply) + Send + Sync> Signer for Asked<F> {
     }
 }
 
-/// Says that a test, or some of it, does nothing on this machine. Where `HSMIME_ALL` is set that is a failure: whoever sets it
-/// knows that the machine can do all.
-pub(crate) fn does_not_apply(reason: &str) {
-    assert!(
-        std::env::var_os("HSMIME_ALL").is_none(),
-        "this test does not apply, and HSMIME_ALL is set: {reason}"
-    );
-    eprintln!("this test does not apply: {reason}");
-}
-
 /// Samples made by others; `None`, and a line that says so, where they are not.
 pub(crate) fn corpus(below: &str) -> Option<Vec<PathBuf>> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
