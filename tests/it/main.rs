@@ -17,6 +17,12 @@ mod configuration;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
+#[path = "../../batch/tests/it/disk.rs"]
+#[expect(
+    dead_code,
+    clippy::print_stderr,
+    reason = "no disk here is to be full; a test that does nothing says so"
+)]
 mod disk;
 #[cfg(test)]
 mod dkim;
