@@ -183,10 +183,10 @@ pub(crate) fn has_long_line(octets: &[u8]) -> bool {
 
 /// Whether Sendmail may write less of an address field than there is (`crackaddr` and `remotename` in 8.17): of 257 octets it
 /// drops the last, wherever that leaves the address, of more also all but the address, or the address. Before, it
-/// quotes names that it thinks need it, and what is special in them, and closes brackets.
+/// quotes names that it thinks need it, and what is special in them, closes brackets, and marks octets from 128 to 159.
 fn may_be_cut(field: HeaderField<'_>) -> bool {
     let value = field.value().trim_ascii();
-    let special = value.iter().filter(|octet| b"\"\\()".contains(octet)).count();
+    let special = value.iter().filter(|octet| !octet.is_ascii() || b"\"\\()".contains(octet)).count();
     value.len() + special > 250
 }
 
@@ -404,6 +404,9 @@ mod tests {
             // It writes a quote within a name as two octets.
             (named(&"\"\"".repeat(room / 4), ""), true),
             (named(&"\"\"".repeat(room / 4 + 1), ""), false),
+            // And an octet of UTF-8 within itself as two.
+            (named(&"\u{400}".repeat(room / 4), ""), true),
+            (named(&"\u{400}".repeat(room / 4 + 1), ""), false),
             (format!("Subject: {}\r\nFrom: alice@example.org\r\n", "a".repeat(300)), true),
         ] {
             let octets = format!("{header}\r\n");
