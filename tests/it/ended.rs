@@ -102,8 +102,10 @@ impl Case {
             wait_until(|| site.operations() - before >= after || child.try_wait().unwrap().is_some());
             thread::sleep(later);
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-            // It may have ended; nobody has its number before its end is asked for.
-            let _ = kill_process(pid, signal);
+            // Who has ended has no number any more.
+            if child.try_wait().unwrap().is_none() {
+                kill_process(pid, signal).unwrap();
+            }
         }
         child.wait_with_output().unwrap()
     }

@@ -104,25 +104,37 @@ fn an_error_of_the_disk_anywhere_stops_the_run_names_the_place_and_costs_no_mess
         assert!(ended.status.success(), "{}", words(&ended));
         let (expected, calm) = (files(&whole), trace());
         for (number, &(of, calls, at)) in cases.iter().enumerate() {
-            let count = most_of_a_thread(&calm, calls, &place(of, &whole));
+            let mut count = most_of_a_thread(&calm, calls, &place(of, &whole));
             assert!(count > 0, "{form:?} {of:?}: {calls} are never called");
-            let instant = match at {
-                At::First => 1,
-                At::Middle => count.div_ceil(2),
-                At::Last => count,
-            };
-            let case = format!("{form:?}, {calls} of {of:?}, at {instant} of {count}");
-            let output = root.join(format!("out{number}"));
-            let place = place(of, &output);
-            let failing = [
-                format!("-P{}", place.display()),
-                format!("-etrace={calls}"),
-                format!("-einject={calls}:error=EIO:when={instant}"),
-            ];
             // When it fails the run stops, says where, and shows no half output;
-            let ended = run(&site, &input, &output, &failing);
+            let mut tries = 0..4;
+            let (case, output, place, ended) = loop {
+                let number = format!("{number}.{}", tries.next().unwrap());
+                let instant = match at {
+                    At::First => 1,
+                    At::Middle => count.div_ceil(2),
+                    At::Last => count,
+                };
+                let output = root.join(format!("out{number}"));
+                let place = place(of, &output);
+                let failing = [
+                    format!("-P{}", place.display()),
+                    format!("-etrace={calls}"),
+                    format!("-einject={calls}:error=EIO:when={instant}"),
+                ];
+                let ended = run(&site, &input, &output, &failing);
+                if trace().contains("(INJECTED)") {
+                    break (
+                        format!("{form:?}, {calls} of {of:?}, at {instant} of {count}"),
+                        output,
+                        place,
+                        ended,
+                    );
+                }
+                // A slow run notes more often how far it is.
+                count = most_of_a_thread(&trace(), calls, &place);
+            };
             let said = words(&ended);
-            assert!(trace().contains("(INJECTED)"), "{case}: {said}");
             assert_eq!(ended.status.code(), Some(2), "{case}: {said}");
             let named = if of == Of::Folder { &output } else { &place };
             assert!(said.contains(&*named.to_string_lossy()), "{case}: {said}");
@@ -134,8 +146,8 @@ fn an_error_of_the_disk_anywhere_stops_the_run_names_the_place_and_costs_no_mess
             // and what goes on with it ends as if nothing had been.
             // It may have been whole already, and not durable.
             let was_whole = [(Of::Report, SYNCS), (Of::Folder, SYNCS)].contains(&(of, calls));
-            assert_eq!(output.exists(), was_whole, "{case}: {said}");
-            if !was_whole {
+            assert!(was_whole || !output.exists(), "{case}: {said}");
+            if !output.exists() {
                 let ended = run(&site, &input, &output, &[]);
                 assert!(ended.status.success(), "{case}: {}", words(&ended));
             }
