@@ -410,7 +410,7 @@ pub const DEFAULT_ROOM: u64 = 64 << 20;
 pub const DEFAULT_IN_MEMORY: usize = 100 << 20;
 
 /// The largest message that is worked on, if nobody says.
-pub const DEFAULT_MAX_MESSAGE: usize = 4 << 30;
+pub const DEFAULT_MAX_MESSAGE: usize = 1 << 30;
 
 /// Whether a new file of this name would lie within an input.
 fn is_within(path: &Path, input: &Path) -> bool {

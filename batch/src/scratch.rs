@@ -21,26 +21,22 @@
 use std::{
     alloc::{GlobalAlloc, Layout},
     cell::Cell,
-    ffi::{CStr, c_void},
-    io::{self, Write},
+    ffi::c_void,
+    io,
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::{Path, PathBuf},
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use rustix::{
-    fs::{
-        AtFlags, CWD, FallocateFlags, FsWord, IFlags, Mode, OFlags, fallocate, fstatfs, fstatvfs, ftruncate,
-        ioctl_setflags, openat, unlinkat,
-    },
-    io::Errno,
+    fs::{CWD, FallocateFlags, FsWord, Mode, OFlags, fallocate, fstatfs, fstatvfs, ftruncate, openat},
     mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap, mremap, munmap},
 };
 
@@ -134,9 +130,6 @@ fn new(layout: Layout) -> Option<*mut u8> {
 /// The least that a page has, on every machine.
 const PAGE: usize = 4096;
 
-/// Tells names apart that files have for an instant.
-static NUMBER: AtomicU64 = AtomicU64::new(0);
-
 /// The folder of this thread.
 fn folder() -> Option<BorrowedFd<'static>> {
     let folder = FOLDER.try_with(Cell::get).unwrap_or(-1);
@@ -149,37 +142,25 @@ fn buffers() -> MutexGuard<'static, Buffers> {
     BUFFERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file without a name that has room for so many octets.
-fn new_file(folder: BorrowedFd<'_>, len: usize) -> rustix::io::Result<OwnedFd> {
-    let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
-    let file = match openat(folder, c".", flags | OFlags::TMPFILE, mode) {
-        // Not every file system has files without a name.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-            let mut name = [0; 64];
-            // Nothing here may ask for memory.
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let _ = write!(&mut name[..], ".hsmime-scratch-{}-{number}", std::process::id());
-            let name = CStr::from_bytes_until_nul(&name).unwrap_or(c".");
-            let file = openat(folder, name, flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW, mode)?;
-            unlinkat(folder, name, AtFlags::empty())?;
-            file
-        }
-        file => file?,
-    };
-    // Where each octet that is written again takes new room, the room is not allotted. Others do not know that.
-    let _ = ioctl_setflags(&file, IFlags::NOCOW);
-    fallocate(&file, FallocateFlags::empty(), 0, len as u64)?;
+/// A file that never has a name, with room for so many octets.
+fn new_file(folder: BorrowedFd<'_>, len: u64) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::TMPFILE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = openat(folder, c".", flags, Mode::RUSR | Mode::WUSR)?;
+    fallocate(&file, FallocateFlags::empty(), 0, len)?;
     Ok(file)
 }
 
+/// `TMPFS_MAGIC`.
+const TMPFS: FsWord = 0x0102_1994;
+
 /// The magic numbers, in `linux/magic.h`, of file systems whose files nobody but the kernel has in hand, and that keep the room
-/// they have allotted: ext2 to ext4, xfs, btrfs, f2fs, tmpfs, and overlays of them.
-const LOCAL: [FsWord; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0x794c_7630];
+/// they have allotted: ext2 to ext4, xfs, f2fs, tmpfs, and overlays of them.
+const LOCAL: [FsWord; 5] = [0xef53, 0x5846_5342, 0xf2f5_2010, TMPFS, 0x794c_7630];
 
 impl Buffers {
     fn add(&mut self, folder: BorrowedFd<'_>, len: usize) -> Option<*mut u8> {
         let place = self.of.iter_mut().find(|buffer| buffer.is_none())?;
-        let file = new_file(folder, len).ok()?;
+        let file = new_file(folder, len as u64).ok()?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new map at a place that the kernel chooses, of a file that nobody else has.
         let at = unsafe { mmap(ptr::null_mut(), len, access, MapFlags::SHARED, &file, 0) }.ok()?;
@@ -262,7 +243,7 @@ impl Scratch {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(CWD, path, flags, Mode::empty())?;
         if !LOCAL.contains(&fstatfs(&folder)?.f_type) {
-            return Err(io::Error::other("memory is put on ext4, xfs, btrfs, f2fs and tmpfs only"));
+            return Err(io::Error::other("memory is put on ext4, xfs, f2fs and tmpfs only"));
         }
         let is_over = Arc::<AtomicBool>::default();
         let mut scratch = Self { folder, path: path.to_owned(), keeper: None, is_over: Arc::clone(&is_over) };
@@ -279,13 +260,28 @@ impl Scratch {
 
     /// An error unless this thread can make such files here, and buffers are made of them.
     pub fn check(&self) -> io::Result<()> {
-        new_file(self.folder.as_fd(), LEAST)?;
+        new_file(self.folder.as_fd(), LEAST as u64)?;
         let _working = self.enter();
         let mut buffer = std::hint::black_box(Vec::<u8>::with_capacity(LEAST));
         if buffers().find(buffer.as_mut_ptr()).is_none() {
             return Err(io::Error::other("buffers cannot be made of files"));
         }
         Ok(())
+    }
+
+    /// An error if so many octets cannot be allotted here, for whatever reason: a quota is one that nobody tells. In a tmpfs, which
+    /// has none, it would be memory at once.
+    pub fn reserve(&self, octets: u64) -> io::Result<()> {
+        if fstatfs(&self.folder)?.f_type == TMPFS {
+            return Ok(());
+        }
+        new_file(self.folder.as_fd(), octets)?;
+        Ok(())
+    }
+
+    /// Whether this buffer is a file.
+    pub fn holds(buffer: &mut Vec<u8>) -> bool {
+        buffer.capacity() < LEAST || buffers().find(buffer.as_mut_ptr()).is_some()
     }
 
     /// How many octets the disk has room for.

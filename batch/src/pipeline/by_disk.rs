@@ -120,6 +120,7 @@ impl<'r> ByDisk<'r> {
         }
         // One more, so that its end is seen without more room.
         let mut octets = Vec::with_capacity(usize::try_from(known).unwrap_or(0) + 1);
+        let mut asked = known;
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Brought::Stopped;
@@ -130,8 +131,12 @@ impl<'r> ByDisk<'r> {
             };
             let why = if octets.len() as u64 > self.max_message {
                 Some(TooLarge::Limit)
-            } else if octets.len() as u64 > known {
-                self.no_room(&scratch, octets.len() as u64)
+            } else if !Scratch::holds(&mut octets) {
+                let problem = format!("no room is allotted in {}", scratch.path().display());
+                Some(TooLarge::Disk(problem))
+            } else if octets.len() as u64 / 2 >= asked {
+                asked = octets.len() as u64;
+                self.no_room(&scratch, asked)
             } else {
                 None
             };
@@ -143,6 +148,7 @@ impl<'r> ByDisk<'r> {
                 break;
             }
         }
+        octets.shrink_to_fit();
         let origin = large.origin.clone();
         match large.into_stored(octets) {
             Ok(stored) => Brought::Message(Box::new(stored), Arc::clone(&scratch)),
@@ -154,7 +160,10 @@ impl<'r> ByDisk<'r> {
     fn no_room(&self, scratch: &Scratch, octets: u64) -> Option<TooLarge> {
         let needed = self.weight.saturating_mul(octets);
         match scratch.room() {
-            Ok(there) if there >= needed => None,
+            Ok(there) if there >= needed => match scratch.reserve(needed.max(1)) {
+                Ok(()) => None,
+                Err(error) => Some(TooLarge::Disk(format!("{}: {error}", scratch.path().display()))),
+            },
             Ok(there) => Some(TooLarge::Room { needed, there, path: scratch.path().to_owned() }),
             Err(error) => Some(TooLarge::Disk(error.to_string())),
         }

@@ -16,9 +16,9 @@ use crate::{ber::Tag, cipher::ContentCipher, cms::attributes::tlv, key::ContentE
 const TAG_LEN: u8 = 16;
 const BLOCK_LEN: usize = 16;
 
-/// The most that one key may encrypt: GCM's counter of 32 bits allows 2^36 - 32 octets (RFC 5084 1.1), and DER
-/// lengths have other limits far away. Mail is never near it.
-const MAX_LEN: u64 = (1 << 36) - 32;
+/// The most that one key may encrypt: what we read are objects of up to 4 GiB, recipients and all, and nobody shall encrypt what
+/// nobody opens. GCM's counter of 32 bits allows more (RFC 5084 1.1).
+const MAX_LEN: u64 = (4 << 30) - (64 << 20);
 
 /// How much the engine is given at a time; it counts in 31 bits.
 const CHUNK: usize = 1 << 20;
@@ -175,5 +175,19 @@ impl<'a> ContentSeal<'a> {
         }
         let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), out)?;
         Ok(tag.as_ref().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_become_an_object_that_nobody_here_reads_is_not_encrypted() {
+        for (len, is_too_long) in [(100 << 20, false), ((4 << 30) - (64 << 20) + 1, true), (4 << 30, true)] {
+            let key = ContentEncryptionKey::random(16).unwrap();
+            let seal = ContentSeal::new(ContentCipher::Aes128Gcm, key, Plain::InPlace(len));
+            assert_eq!(matches!(seal, Err(SealError::TooLong(_))), is_too_long, "{len}");
+        }
     }
 }
