@@ -6,12 +6,18 @@ use testkit::sink::Delivered;
 use testkit::{Lab, mime};
 
 /// A test with Postfix and one with Sendmail: of each function, which starts a lab of its own, or of all of them in the
-/// lab that is named, which is started once.
+/// lab that is named, or that a function makes, which is started once.
 macro_rules! with_every_mta {
-    (in $lab:expr; $($test:ident)*) => {
+    (in $name:literal; $($test:ident)*) => {
+        with_every_mta! { in (testkit::Lab::new($name).unwrap()); $($test)* }
+    };
+    (in $make:ident; $($test:ident)*) => {
+        with_every_mta! { in (super::$make()); $($test)* }
+    };
+    (in ($lab:expr); $($test:ident)*) => {
         mod in_one_lab {
             fn all<M: testkit::mta::Mta>() {
-                let lab = testkit::Lab::new($lab).unwrap();
+                let lab = $lab;
                 let mut running = M::start(lab, testkit::sink::Offer::EightBit).unwrap();
                 $(super::$test(&mut running);)*
             }

@@ -1,13 +1,18 @@
 //! Header fields that are signed and encrypted with the content (RFC 9788), there and back, and as OpenSSL finds them.
 
 use testkit::mail::Letter;
+use testkit::mta::Mta;
+use testkit::sink::Offer;
 use testkit::smtp::Origin;
 use testkit::{Lab, mime};
 
-use crate::common::verdict;
+use crate::common::{verdict, with_every_mta};
 
-#[test]
-fn an_encrypted_subject_is_in_the_ciphertext_only_and_comes_out_again_where_ours_open_it() {
+with_every_mta! {
+    an_encrypted_subject_is_in_the_ciphertext_only_and_comes_out_again_where_ours_open_it
+}
+
+fn an_encrypted_subject_is_in_the_ciphertext_only_and_comes_out_again_where_ours_open_it<M: Mta>() {
     let mut lab = Lab::new("header").unwrap();
     lab.config.anchors.push(lab.pki.issuing());
     lab.config.cache = Some(lab.workdir.join("cache"));
@@ -15,7 +20,7 @@ fn an_encrypted_subject_is_in_the_ciphertext_only_and_comes_out_again_where_ours
     lab.config.first_rules = format!("\n[[rule]]\n{further}\n[[incoming]]\npromote = [\"Subject\"]\n");
     let imported = lab.admin(&["cert", "import", lab.erin.certificate.to_str().unwrap()]).unwrap();
     assert!(imported.success(), "{imported:?}");
-    let running = lab.start().unwrap();
+    let running = M::start(lab, Offer::EightBit).unwrap();
     let lab = &running.lab;
     let (alice, openssl) = (&lab.alice, lab.openssl().unwrap());
     let letter = |to: &str| Letter { from: &alice.address, to, subject: "The plan" }.text("Hello");

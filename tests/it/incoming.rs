@@ -2,12 +2,31 @@
 
 use std::time::Duration;
 
+use testkit::lab::Running;
 use testkit::mail::{Letter, ugly_entity};
+use testkit::mta::Mta;
 use testkit::peers::{Recipient, pkcs7_mime};
+use testkit::sink::Offer;
 use testkit::smtp::Origin;
 use testkit::{Lab, mime, wait};
 
-use crate::common::{assert_same_content, assert_untouched, our_results, verdict};
+use crate::common::{assert_same_content, assert_untouched, our_results, verdict, with_every_mta};
+
+with_every_mta! {
+    in "incoming";
+    mail_encrypted_by_openssl_or_gpgsm_arrives_decrypted
+    one_mail_for_several_owners_is_opened_for_all_of_them
+    mail_for_somebody_who_does_not_own_the_key_arrives_untouched
+    ciphertext_inside_another_entity_stays_closed
+    signed_then_encrypted_mail_is_opened_and_its_signature_judged
+    unsigned_cbc_plaintext_is_marked_as_unauthenticated
+    every_bad_ciphertext_gets_the_reply_and_the_mail_of_every_other
+    how_large_mail_may_be_does_not_tell_what_opens
+}
+
+with_every_mta! {
+    a_name_that_somebody_wrote_into_captured_ciphertext_opens_it_for_nobody
+}
 
 const TEXT: &[u8] = b"Content-Type: text/plain\r\n\r\nfor bob only\r\n";
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -16,9 +35,7 @@ fn letter<'a>(lab: &'a Lab, to: &'a str) -> Letter<'a> {
     Letter { from: &lab.erin.address, to, subject: "Encrypted" }
 }
 
-#[test]
-fn mail_encrypted_by_openssl_or_gpgsm_arrives_decrypted() {
-    let running = Lab::new("decrypt").unwrap().start().unwrap();
+fn mail_encrypted_by_openssl_or_gpgsm_arrives_decrypted<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let (openssl, gpgsm) = (lab.openssl().unwrap(), lab.gpgsm().unwrap());
     gpgsm.know(&lab.bob).unwrap();
@@ -47,9 +64,7 @@ fn mail_encrypted_by_openssl_or_gpgsm_arrives_decrypted() {
     }
 }
 
-#[test]
-fn one_mail_for_several_owners_is_opened_for_all_of_them() {
-    let running = Lab::new("several").unwrap().start().unwrap();
+fn one_mail_for_several_owners_is_opened_for_all_of_them<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let to = [Recipient::pkcs1(&lab.erin), Recipient::pkcs1(&lab.alice), Recipient::pkcs1(&lab.bob)];
     let entity = lab.openssl().unwrap().encrypt(TEXT, &to, &[]).unwrap();
@@ -58,9 +73,7 @@ fn one_mail_for_several_owners_is_opened_for_all_of_them() {
     assert_same_content(&mail.octets, TEXT);
 }
 
-#[test]
-fn mail_for_somebody_who_does_not_own_the_key_arrives_untouched() {
-    let running = Lab::new("untouched").unwrap().start().unwrap();
+fn mail_for_somebody_who_does_not_own_the_key_arrives_untouched<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let entity = lab.openssl().unwrap().encrypt(TEXT, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
     let sent = letter(lab, &lab.bob.address).carrying(&entity);
@@ -89,14 +102,13 @@ fn forged(lab: &Lab, to: &[Recipient<'_>], place: usize) -> Vec<u8> {
     letter(lab, &lab.bob.address).carrying(&pkcs7_mime("authEnveloped-data", &object))
 }
 
-#[test]
-fn a_name_that_somebody_wrote_into_captured_ciphertext_opens_it_for_nobody() {
+fn a_name_that_somebody_wrote_into_captured_ciphertext_opens_it_for_nobody<M: Mta>() {
     for (name, has_copies) in [("forged-names", false), ("forged-names-copies", true)] {
         let mut lab = Lab::new(name).unwrap();
         if has_copies {
             lab.config.reinjection = Some((wait::free_port().unwrap(), lab.workdir.join("state")));
         }
-        let running = lab.start().unwrap();
+        let running = M::start(lab, Offer::EightBit).unwrap();
         let lab = &running.lab;
         let to = [Recipient::pkcs1(&lab.alice), Recipient::oaep(&lab.bob)];
         for (place, is_turned) in [(0, false), (0, true), (1, false), (1, true)] {
@@ -125,9 +137,7 @@ fn a_name_that_somebody_wrote_into_captured_ciphertext_opens_it_for_nobody() {
     }
 }
 
-#[test]
-fn ciphertext_inside_another_entity_stays_closed() {
-    let running = Lab::new("nested").unwrap().start().unwrap();
+fn ciphertext_inside_another_entity_stays_closed<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let entity = lab.openssl().unwrap().encrypt(TEXT, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
     let around = [
@@ -142,9 +152,7 @@ fn ciphertext_inside_another_entity_stays_closed() {
     assert_untouched(&mail, &sent);
 }
 
-#[test]
-fn signed_then_encrypted_mail_is_opened_and_its_signature_judged() {
-    let running = Lab::new("triple").unwrap().start().unwrap();
+fn signed_then_encrypted_mail_is_opened_and_its_signature_judged<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let openssl = lab.openssl().unwrap();
     for options in [&[][..], &["-nodetach"]] {
@@ -158,9 +166,7 @@ fn signed_then_encrypted_mail_is_opened_and_its_signature_judged() {
     }
 }
 
-#[test]
-fn unsigned_cbc_plaintext_is_marked_as_unauthenticated() {
-    let running = Lab::new("cbc").unwrap().start().unwrap();
+fn unsigned_cbc_plaintext_is_marked_as_unauthenticated<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let entity = lab.openssl().unwrap().encrypt(TEXT, &[Recipient::pkcs1(&lab.bob)], &[]).unwrap();
     let sent = letter(lab, &lab.bob.address).carrying(&entity);
@@ -170,9 +176,7 @@ fn unsigned_cbc_plaintext_is_marked_as_unauthenticated() {
     assert!(our_results(&mail)[0].contains("not authenticated"), "{mail:?}");
 }
 
-#[test]
-fn every_bad_ciphertext_gets_the_reply_and_the_mail_of_every_other() {
-    let running = Lab::new("oracle").unwrap().start().unwrap();
+fn every_bad_ciphertext_gets_the_reply_and_the_mail_of_every_other<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let openssl = lab.openssl().unwrap();
     let der = |sent: &[u8]| mime::leaves(sent).unwrap().remove(0).octets;
@@ -189,6 +193,7 @@ fn every_bad_ciphertext_gets_the_reply_and_the_mail_of_every_other() {
     let end = good.len();
     let classes =
         [[key + 10, key + 11, key + 12], [key + 255, key + 254, key + 253], [end - 1, end - 2, end - 3]];
+    let before = running.milter.log().len();
     let mut replies = Vec::new();
     for class in classes {
         let reply = class.into_iter().find_map(|at| {
@@ -206,7 +211,7 @@ fn every_bad_ciphertext_gets_the_reply_and_the_mail_of_every_other() {
     }
     assert!(replies.iter().all(|reply| *reply == replies[0]), "they differ: {replies:?}");
 
-    let log = running.milter.log();
+    let log = running.milter.log().split_off(before);
     let outcomes =
         log.lines().filter_map(|line| Some(line.split_once(" action=")?.1.split_once(" octets=")?.0));
     let outcomes: Vec<&str> = outcomes.filter(|outcome| !outcome.starts_with("\"opened\"")).collect();
@@ -214,10 +219,8 @@ fn every_bad_ciphertext_gets_the_reply_and_the_mail_of_every_other() {
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "the log tells them apart: {log}");
 }
 
-#[test]
-fn how_large_mail_may_be_does_not_tell_what_opens() {
-    let running = Lab::new("size").unwrap().start().unwrap();
-    let lab = &running.lab;
+fn how_large_mail_may_be_does_not_tell_what_opens<M: Mta>(running: &mut Running<M>) {
+    let Running { postfix, milter, lab, .. } = running;
     let bob = lab.bob.address.as_str();
     // Transport would damage it, so it is base64 once opened; and larger than its ciphertext in lines as long as they may be.
     let mut content =
@@ -236,13 +239,14 @@ fn how_large_mail_may_be_does_not_tell_what_opens() {
     let mut wrong = object.clone();
     *wrong.last_mut().unwrap() ^= 1;
     let right = mail(&object);
-    running.postfix.set(&format!("message_size_limit = {}", right.len() + 6_000)).unwrap();
+    // The last of them: it stays so.
+    postfix.limit_size(right.len() + 6_000).unwrap();
     for (octets, is_large) in
         [(&right, false), (&mail(&wrong), false), (&[&right[..], &[b'x'; 7_000]].concat(), true)]
     {
-        let mut client = running.postfix.connect(&Origin::remote()).unwrap();
+        let mut client = postfix.connect(&Origin::remote()).unwrap();
         let reply = client.send_with(&lab.erin.address, "BODY=8BITMIME", &[bob], octets).unwrap();
-        assert_eq!(reply.code, if is_large { 552 } else { 250 }, "{reply:?}\n{}", running.milter.log());
+        assert_eq!(reply.code, if is_large { 552 } else { 250 }, "{reply:?}\n{}", milter.log());
     }
-    assert!(running.milter.log().contains("it would be larger"), "{}", running.milter.log());
+    assert!(milter.log().contains("it would be larger"), "{}", milter.log());
 }

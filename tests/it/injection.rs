@@ -3,27 +3,39 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
+use testkit::lab::Running;
 use testkit::mail::Letter;
+use testkit::mta::Mta;
 use testkit::peers::Recipient;
 use testkit::smtp::Origin;
 use testkit::{Lab, mime};
 
-use crate::common::our_results;
+use crate::common::{our_results, with_every_mta};
+
+with_every_mta! {
+    in lab;
+    nobody_writes_lines_or_controls_into_the_log
+    no_address_is_run_by_a_shell
+    nothing_that_is_sent_adds_a_field_to_the_header
+    a_header_without_end_is_refused_and_harms_nobody
+}
 
 /// What an attacker would like to see in a log, or to hide what stands there.
 const FORGED: &str = "2026-11-20T12:00:00.000000Z  INFO forged";
 
-#[test]
-fn nobody_writes_lines_or_controls_into_the_log() {
-    let mut lab = Lab::new("log").unwrap();
+fn lab() -> Lab {
+    let mut lab = Lab::new("injection").unwrap();
     lab.config.first_rules = "\n[log]\nfilter = \"debug\"\n\n".to_owned();
-    let running = lab.start().unwrap();
+    lab
+}
+
+fn nobody_writes_lines_or_controls_into_the_log<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Log" };
     let plain = String::from_utf8(letter.text("hello")).unwrap();
     let id = "Message-ID: <Log@test.invalid>";
     let from = format!("From: {}", lab.erin.address);
-    let endless = "x".repeat(50_000);
+    let endless = "x".repeat(30_000);
     for sent in [
         plain.replace(id, &format!("Message-ID: <a\r\n {FORGED}>")),
         plain.replace(id, &format!("Message-ID: <a\n{FORGED}>")),
@@ -35,12 +47,19 @@ fn nobody_writes_lines_or_controls_into_the_log() {
             &format!("Subject: a\r\n {FORGED}\r\nContent-Type: a/\u{1b}[2J;\r\n\tb=\"\u{1b}\""),
         ),
     ] {
+        if M::IS_SENDMAIL && sent.replace("\r\n", "").contains('\n') {
+            // It takes no line feed without its carriage return, and hangs up.
+            let mut client = running.postfix.connect(&Origin::remote()).unwrap();
+            let reply = client.send(&lab.erin.address, &[&lab.bob.address], sent.as_bytes()).unwrap();
+            assert_eq!(reply.code, 421, "{reply:?}");
+            continue;
+        }
         running.incoming(&[&lab.bob.address], sent.as_bytes()).unwrap();
     }
     let odd = format!("\"a {FORGED}\"@partner.example");
     running.deliver(&Origin::remote(), &odd, &[&lab.bob.address], plain.as_bytes()).unwrap();
     let log = running.milter.log();
-    assert_eq!(log.matches(" done action=").count(), 7, "{log}");
+    assert_eq!(log.matches(" done action=").count(), if M::IS_SENDMAIL { 6 } else { 7 }, "{log}");
     for line in log.lines() {
         assert!(line.starts_with("20") && !line.starts_with(FORGED), "a line of somebody else's: {line:?}");
         assert!(line.len() < 3_000, "{} octets in a line", line.len());
@@ -49,9 +68,7 @@ fn nobody_writes_lines_or_controls_into_the_log() {
     }
 }
 
-#[test]
-fn no_address_is_run_by_a_shell() {
-    let running = Lab::new("shell").unwrap().start().unwrap();
+fn no_address_is_run_by_a_shell<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
@@ -78,9 +95,7 @@ fn no_address_is_run_by_a_shell() {
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "an address was run");
 }
 
-#[test]
-fn nothing_that_is_sent_adds_a_field_to_the_header() {
-    let running = Lab::new("fields").unwrap().start().unwrap();
+fn nothing_that_is_sent_adds_a_field_to_the_header<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let openssl = lab.openssl().unwrap();
     let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Fields" };
@@ -106,13 +121,11 @@ fn nothing_that_is_sent_adds_a_field_to_the_header() {
     }
 }
 
-#[test]
-fn a_header_without_end_is_refused_and_harms_nobody() {
-    let running = Lab::new("header").unwrap().start().unwrap();
+fn a_header_without_end_is_refused_and_harms_nobody<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Header" };
     // Postfix cuts each field and the header as a whole; both as large as they may be here.
-    running.postfix.set("header_size_limit = 2000000").unwrap();
+    running.postfix.limit_header(2_000_000).unwrap();
     let fields = format!("X-Long: {}\r\n", "x ".repeat(20_000)).repeat(30);
     let huge = [fields.as_bytes(), &letter.text("hello")].concat();
     let reply = running.send(&Origin::remote(), &lab.erin.address, &[&lab.bob.address], &huge).unwrap();

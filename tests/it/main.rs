@@ -81,6 +81,7 @@ mod reports;
 mod rules;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
 mod senders;
 #[cfg(test)]
 mod sendmail;

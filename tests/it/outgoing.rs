@@ -1,11 +1,26 @@
 //! Outgoing mail leaves signed, and what others verify is what was sent.
 
+use testkit::lab::Running;
 use testkit::mail::Letter;
+use testkit::mta::Mta;
 use testkit::sink::{Delivered, Offer};
 use testkit::smtp::Origin;
 use testkit::{Lab, mime};
 
-use crate::common::{assert_same_content, assert_untouched};
+use crate::common::{assert_same_content, assert_untouched, with_every_mta};
+
+with_every_mta! {
+    in "outgoing";
+    a_big_ugly_mail_leaves_signed_and_openssl_gpgsm_and_nss_verify_it
+    mail_of_every_shape_leaves_signed
+    a_mail_without_body_is_signed_as_one_empty_line
+    mail_that_is_signed_encrypted_or_pgp_already_is_left_alone
+    a_notice_from_the_null_sender_is_left_alone
+}
+
+with_every_mta! {
+    a_next_hop_without_8bitmime_does_not_break_the_signature
+}
 
 const TO: &str = "friend@partner.example";
 
@@ -48,33 +63,21 @@ fn assert_nothing_around_parts(mail: &Delivered) {
     }
 }
 
-#[test]
-fn a_big_ugly_mail_leaves_signed_and_openssl_gpgsm_and_nss_verify_it() {
-    let running = Lab::new("ugly").unwrap().start().unwrap();
+/// By an RSA key, and by one of a curve.
+fn a_big_ugly_mail_leaves_signed_and_openssl_gpgsm_and_nss_verify_it<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
-    let sent = Letter { from: &lab.alice.address, to: TO, subject: "Big and ugly" }.ugly(5_000_000);
-    let mail = running.outgoing(&lab.alice, TO, &sent).unwrap();
-    assert_signed(lab, &mail, &sent);
-    let signed = mime::signed(&mail.octets).unwrap();
-    lab.gpgsm().unwrap().verify(&signed).unwrap();
-    lab.nss().unwrap().verify(&signed).unwrap();
+    let (gpgsm, nss) = (lab.gpgsm().unwrap(), lab.nss().unwrap());
+    for (person, octets) in [(&lab.alice, 5_000_000), (&lab.carol, 1_000)] {
+        let sent = Letter { from: &person.address, to: TO, subject: "Big and ugly" }.ugly(octets);
+        let mail = running.outgoing(person, TO, &sent).unwrap();
+        assert_signed(lab, &mail, &sent);
+        let signed = mime::signed(&mail.octets).unwrap();
+        gpgsm.verify(&signed).unwrap();
+        nss.verify(&signed).unwrap();
+    }
 }
 
-#[test]
-fn an_elliptic_curve_key_signs_too() {
-    let running = Lab::new("ec").unwrap().start().unwrap();
-    let lab = &running.lab;
-    let sent = Letter { from: &lab.carol.address, to: TO, subject: "By curve" }.ugly(1_000);
-    let mail = running.outgoing(&lab.carol, TO, &sent).unwrap();
-    assert_signed(lab, &mail, &sent);
-    let signed = mime::signed(&mail.octets).unwrap();
-    lab.gpgsm().unwrap().verify(&signed).unwrap();
-    lab.nss().unwrap().verify(&signed).unwrap();
-}
-
-#[test]
-fn mail_of_every_shape_leaves_signed() {
-    let running = Lab::new("shapes").unwrap().start().unwrap();
+fn mail_of_every_shape_leaves_signed<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let letter = Letter { from: &lab.alice.address, to: TO, subject: "Shape" };
     let header = letter.header();
@@ -118,9 +121,7 @@ fn mail_of_every_shape_leaves_signed() {
     }
 }
 
-#[test]
-fn a_mail_without_body_is_signed_as_one_empty_line() {
-    let running = Lab::new("nobody").unwrap().start().unwrap();
+fn a_mail_without_body_is_signed_as_one_empty_line<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let letter = Letter { from: &lab.alice.address, to: TO, subject: "Empty" };
     for sent in [letter.header(), format!("{}\r\n", letter.header())] {
@@ -130,9 +131,8 @@ fn a_mail_without_body_is_signed_as_one_empty_line() {
     }
 }
 
-#[test]
-fn a_next_hop_without_8bitmime_does_not_break_the_signature() {
-    let running = Lab::new("seven").unwrap().start_with(Offer::SevenBit).unwrap();
+fn a_next_hop_without_8bitmime_does_not_break_the_signature<M: Mta>() {
+    let running = M::start(Lab::new("seven").unwrap(), Offer::SevenBit).unwrap();
     let lab = &running.lab;
     let sent = Letter { from: &lab.alice.address, to: TO, subject: "Seven bits" }.ugly(10_000);
     let mail = running.outgoing(&lab.alice, TO, &sent).unwrap();
@@ -151,9 +151,7 @@ fn a_milter_at_a_unix_socket_serves_too() {
     assert_signed(lab, &mail, &sent);
 }
 
-#[test]
-fn mail_that_is_signed_encrypted_or_pgp_already_is_left_alone() {
-    let running = Lab::new("already").unwrap().start().unwrap();
+fn mail_that_is_signed_encrypted_or_pgp_already_is_left_alone<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let openssl = lab.openssl().unwrap();
     let content = b"Content-Type: text/plain\r\n\r\nhello\r\n";
@@ -176,9 +174,7 @@ fn mail_that_is_signed_encrypted_or_pgp_already_is_left_alone() {
     }
 }
 
-#[test]
-fn a_notice_from_the_null_sender_is_left_alone() {
-    let running = Lab::new("null").unwrap().start().unwrap();
+fn a_notice_from_the_null_sender_is_left_alone<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let sent = Letter { from: &lab.alice.address, to: TO, subject: "Out of office" }.text("not here");
     let mail = running.deliver(&Origin::login(&lab.alice.address), "", &[TO], &sent).unwrap();

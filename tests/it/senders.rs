@@ -1,18 +1,30 @@
 //! A key signs for those who may use it, and for nobody else.
 
+use testkit::lab::Running;
 use testkit::mail::Letter;
+use testkit::mta::Mta;
 use testkit::smtp::Origin;
 use testkit::{Lab, mime};
 
-use crate::common::assert_untouched;
+use crate::common::{assert_untouched, with_every_mta};
+
+with_every_mta! {
+    in lab;
+    whoever_may_use_the_key_gets_a_signature_and_nobody_else_does
+    a_stranger_with_our_address_in_from_gets_no_signature
+    mail_that_must_be_signed_but_names_no_or_two_senders_is_refused
+    mail_that_no_rule_matches_leaves_as_it_is
+}
 
 const TO: &str = "friend@partner.example";
 
-#[test]
-fn whoever_may_use_the_key_gets_a_signature_and_nobody_else_does() {
+fn lab() -> Lab {
     let mut lab = Lab::new("senders").unwrap();
     lab.config.identities[1].logins = vec!["secretary".to_owned()];
-    let running = lab.start().unwrap();
+    lab
+}
+
+fn whoever_may_use_the_key_gets_a_signature_and_nobody_else_does<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let [alice, bob] = [lab.alice.address.as_str(), lab.bob.address.as_str()];
     for (origin, from, may_sign) in [
@@ -39,9 +51,7 @@ fn whoever_may_use_the_key_gets_a_signature_and_nobody_else_does() {
     }
 }
 
-#[test]
-fn a_stranger_with_our_address_in_from_gets_no_signature() {
-    let running = Lab::new("stranger").unwrap().start().unwrap();
+fn a_stranger_with_our_address_in_from_gets_no_signature<M: Mta>(running: &mut Running<M>) {
     let lab = &running.lab;
     let sent =
         Letter { from: &lab.alice.address, to: &lab.bob.address, subject: "Me" }.text("it is really me");
@@ -50,10 +60,8 @@ fn a_stranger_with_our_address_in_from_gets_no_signature() {
     assert!(mime::signed(&mail.octets).is_err());
 }
 
-#[test]
-fn mail_that_must_be_signed_but_names_no_or_two_senders_is_refused() {
-    let running = Lab::new("two").unwrap().start().unwrap();
-    let lab = &running.lab;
+fn mail_that_must_be_signed_but_names_no_or_two_senders_is_refused<M: Mta>(running: &mut Running<M>) {
+    let (lab, before) = (&running.lab, running.sink.mails().len());
     let letter = Letter { from: &lab.alice.address, to: TO, subject: "Two" };
     let one = String::from_utf8(letter.text("hello")).unwrap();
     let from = format!("From: {}\r\n", lab.alice.address);
@@ -67,12 +75,10 @@ fn mail_that_must_be_signed_but_names_no_or_two_senders_is_refused() {
             running.send(&Origin::login("alice"), &lab.alice.address, &[TO], sent.as_bytes()).unwrap();
         assert_eq!(reply.code, 550, "{what}: {reply:?}");
     }
-    assert!(running.sink.mails().is_empty());
+    assert_eq!(running.sink.mails().len(), before);
 }
 
-#[test]
-fn mail_that_no_rule_matches_leaves_as_it_is() {
-    let running = Lab::new("norule").unwrap().start().unwrap();
+fn mail_that_no_rule_matches_leaves_as_it_is<M: Mta>(running: &mut Running<M>) {
     let sent = Letter { from: "x@elsewhere.example", to: TO, subject: "Other" }.text("hello");
     let mail = running.deliver(&Origin::login("x"), "x@elsewhere.example", &[TO], &sent).unwrap();
     assert_untouched(&mail, &sent);

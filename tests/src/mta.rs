@@ -28,6 +28,9 @@ pub trait Mta: fmt::Debug + Sized {
     /// From now on no mail may be larger.
     fn limit_size(&mut self, octets: usize) -> Result<()>;
 
+    /// From now on a header, and each field of it, may be so large.
+    fn limit_header(&mut self, octets: usize) -> Result<()>;
+
     /// How many mails it holds until somebody lets them go.
     fn held(&self) -> Result<usize>;
 

@@ -202,6 +202,10 @@ impl Mta for Postfix {
         self.set(&format!("message_size_limit = {octets}"))
     }
 
+    fn limit_header(&mut self, octets: usize) -> Result<()> {
+        self.set(&format!("header_size_limit = {octets}"))
+    }
+
     fn held(&self) -> Result<usize> {
         Ok(self.queue()?.iter().filter(|mail| mail["queue_name"] == "hold").count())
     }

@@ -78,6 +78,13 @@ impl Sendmail {
         self.daemon.wait()
     }
 
+    /// With an option that its configuration does not have.
+    fn restart_with(&mut self, option: &str) -> Result<()> {
+        self.stop()?;
+        self.daemon = daemon(&self.base, &unpacked()?, &[option])?;
+        self.answers()
+    }
+
     /// How many files of the queue begin so.
     fn files(&self, prefixes: &[&str]) -> Result<usize> {
         let files = fs::read_dir(self.base.join("queue"))?.collect::<io::Result<Vec<_>>>()?;
@@ -111,9 +118,11 @@ impl Mta for Sendmail {
     }
 
     fn limit_size(&mut self, octets: usize) -> Result<()> {
-        self.stop()?;
-        self.daemon = daemon(&self.base, &unpacked()?, &[&format!("-OMaxMessageSize={octets}")])?;
-        self.answers()
+        self.restart_with(&format!("-OMaxMessageSize={octets}"))
+    }
+
+    fn limit_header(&mut self, octets: usize) -> Result<()> {
+        self.restart_with(&format!("-OMaxHeadersLength={octets}"))
     }
 
     /// What is quarantined.
