@@ -36,7 +36,7 @@ const ALICE: &str = "alice@example.org";
 const BOB: &str = "bob@example.org";
 
 #[rustfmt::skip]
-const CASES: [Case; 56] = [
+const CASES: [Case; 57] = [
     ("dsn", By::Host, "", ERIN, "passes as it is"),
     ("dsn-with-the-mail", By::Host, "", ERIN, "encrypted"),
     ("dsn-from-outside", By::Outside, "", ALICE, "verified none"),
@@ -80,6 +80,7 @@ const CASES: [Case; 56] = [
     ("subaddress-from", By::Login("alice"), "alice+news@example.org", OTHER, "refused 451"),
     ("alias-from", By::Login("hana"), "hana@example.org", OTHER, "signed"),
     ("encrypted-to-alice", By::Outside, ERIN, "alice+tag@example.org", "opened none"),
+    ("encrypted-to-ended", By::Outside, ERIN, "fred@example.org", "opened none"),
     ("srs", By::Login("alice"), "SRS0=HHH=TT=partner.example=erin@example.org", OTHER, "signed"),
     ("batv", By::Login("alice"), "prvs=0123456789=alice@example.org", OTHER, "signed"),
     ("verp", By::Login("alice"), "bounces+x=other.example@example.org", OTHER, "signed"),
@@ -104,8 +105,10 @@ const WITH_SENDMAIL: [(&str, &str, &str); 3] = [
 
 /// The case of a next hop that offers less than the others'.
 const NEEDS_SEVEN_BIT: &str = "eight-bit";
-/// The case of a text that is encrypted to alice before it is sent, by her key of the day.
-const SEALED: &str = "encrypted-to-alice";
+/// The cases of a text that is encrypted before it is sent to the key of whom it names, which is made anew for each run.
+const SEALED: [&str; 2] = ["encrypted-to-alice", ENDED];
+/// … to fred, whose certificate has ended.
+const ENDED: &str = "encrypted-to-ended";
 /// The case that needs less room in the MTA than the others.
 const GROWS: &str = "grows";
 
@@ -118,8 +121,8 @@ fn written(file: &str) -> Vec<u8> {
     mime::crlf(&fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
-/// A lab that runs, and hana, whose certificate has two addresses.
-fn start<M: Mta>(name: &str, offer: Offer) -> (Running<M>, Person) {
+/// A lab that runs, hana, whose certificate has two addresses, and fred, whose certificate has ended.
+fn start<M: Mta>(name: &str, offer: Offer) -> (Running<M>, [Person; 2]) {
     let mut lab = Lab::new(name).unwrap();
     let profile = |name: &str, domain: &str| Profile::new(name, &format!("{name}@{domain}"), Key::P256);
     let fred = lab.pki.issue(&profile("fred", "example.org").expired()).unwrap();
@@ -145,18 +148,19 @@ fn start<M: Mta>(name: &str, offer: Offer) -> (Running<M>, Person) {
             .to_owned();
     let files = [&lab.erin, &ivan].map(|person| person.certificate.to_str().unwrap());
     lab.admin(&[&["cert", "import"], &files[..]].concat()).unwrap();
-    (M::start(lab, offer).unwrap(), hana)
+    (M::start(lab, offer).unwrap(), [hana, fred])
 }
 
 /// The mail that is sent.
-fn mail(lab: &Lab, file: &str) -> Vec<u8> {
+fn mail(lab: &Lab, fred: &Person, file: &str) -> Vec<u8> {
     let written = written(file);
-    if file != SEALED {
+    if !SEALED.contains(&file) {
         return written;
     }
+    let to = if file == ENDED { fred } else { &lab.alice };
     let (header, text) = mime::split(&written);
     let entity = [b"Content-Type: text/plain\r\n\r\n", text].concat();
-    let sealed = lab.openssl().unwrap().encrypt(&entity, &[Recipient::pkcs1(&lab.alice)], &[]).unwrap();
+    let sealed = lab.openssl().unwrap().encrypt(&entity, &[Recipient::pkcs1(to)], &[]).unwrap();
     let header = String::from_utf8_lossy(header);
     let kept =
         header.lines().filter(|line| !line.starts_with("MIME-Version") && !line.starts_with("Content-"));
@@ -165,8 +169,11 @@ fn mail(lab: &Lab, file: &str) -> Vec<u8> {
 }
 
 /// What happens, in the words of the page.
-fn outcome<M: Mta>((running, hana): &(Running<M>, Person), (file, by, from, to, _): Case) -> String {
-    let sent = mail(&running.lab, file);
+fn outcome<M: Mta>(
+    (running, [hana, fred]): &(Running<M>, [Person; 2]),
+    (file, by, from, to, _): Case,
+) -> String {
+    let sent = mail(&running.lab, fred, file);
     let origin = match by {
         By::Login(name) => Origin::login(name),
         By::Host => Origin::host([192, 0, 2, 7]),
@@ -200,7 +207,7 @@ fn judged(lab: &Lab, hana: &Person, file: &str, sent: &[u8], mail: &Delivered) -
     if let [result] = &our_results(mail)[..] {
         let word = result.split_once("smime=").unwrap().1;
         let word: String = word.chars().take_while(char::is_ascii_alphabetic).collect();
-        if file == SEALED {
+        if SEALED.contains(&file) {
             assert_same_content(&mail.octets, &written(file));
             return format!("opened {word}");
         }
@@ -229,7 +236,7 @@ fn judged(lab: &Lab, hana: &Person, file: &str, sent: &[u8], mail: &Delivered) -
     "encrypted".to_owned()
 }
 
-fn assert_all<M: Mta>(running: &(Running<M>, Person), cases: impl Iterator<Item = Case>) {
+fn assert_all<M: Mta>(running: &(Running<M>, [Person; 2]), cases: impl Iterator<Item = Case>) {
     let wrong: Vec<String> = cases
         .filter_map(|case| {
             let found = outcome(running, case);
