@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use testkit::config::Identity;
-use testkit::mail::Letter;
+use testkit::mail::{Letter, ugly_entity};
 use testkit::peers::Recipient;
 use testkit::pki::Person;
-use testkit::{Lab, archive, mime, programs};
+use testkit::{Lab, archive, command, mime, programs};
 
 use crate::common::assert_same_content;
 
@@ -301,4 +301,55 @@ fn a_scan_asks_the_tokens_which_keys_they_have_and_how_fast_they_are() {
     assert!(said.contains(" to open all that can be: 1 x ECDH P256 at "), "{said}");
     let (_, said, _) = desk.run("scan /mixed --report /not.report");
     assert!(!said.contains("about ") && said.contains("tokens were not asked"), "{said}");
+}
+
+#[test]
+fn a_filter_signs_and_opens_with_the_tokens_keys_and_through_keyd_in_the_bulk_lane() {
+    let mut lab = Lab::new("batchfilter").unwrap();
+    let openssl = lab.openssl().unwrap();
+    let from = |person: &Person, subject: &str| {
+        Letter { from: &person.address, to: &lab.bob.address, subject }.ugly(500)
+    };
+    let (ours, theirs) = (from(&lab.alice, "Ours"), from(&lab.erin, "Theirs"));
+    let inside = openssl.sign(&ugly_entity(500), &lab.erin).unwrap();
+    let secret = |person: &Person| {
+        let object = openssl.encrypt(&inside, &[Recipient::pkcs1(person)], &["-aes-256-cbc"]).unwrap();
+        Letter { from: &lab.erin.address, to: &person.address, subject: "Secret" }.carrying(&object)
+    };
+    let (bobs, carols, erins) = (secret(&lab.bob), secret(&lab.carol), secret(&lab.erin));
+    // By itself, and with a keyd that lets it have nothing but the lane of those who need not be quick.
+    for is_through_keyd in [false, true] {
+        if is_through_keyd {
+            lab.config.keyd_socket = Some(lab.workdir.join("keyd.sock"));
+            lab.config.keyd_client = "lanes = [\"bulk\"]\n".to_owned();
+        }
+        let _keyd = is_through_keyd.then(|| lab.start_keyd().unwrap());
+        let config = lab.write_config().unwrap();
+        let filter = |command: &str, mail: &[u8]| {
+            let mut program = programs::command("hsmime-batch", &lab.token, &config).unwrap();
+            command::finish_with_input("hsmime", program.args([command, "-"]), mail).unwrap()
+        };
+        // Nothing but the mail comes out, and what is said goes to nobody where all is well.
+        let done = |command: &str, mail: &[u8]| {
+            let ended = filter(command, mail);
+            assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""), "{command}, keyd {is_through_keyd}");
+            ended.stdout
+        };
+        let signed = done("sign", &ours);
+        assert_same_content(&openssl.verify_by(&signed, &lab.alice).unwrap(), &ours);
+        assert_eq!(mime::values(&signed, "subject"), ["Ours"]);
+        assert!(done("sign", &theirs) == theirs, "somebody else's mail was changed");
+        for mail in [&bobs, &carols] {
+            let opened = done("decrypt", mail);
+            assert_same_content(&openssl.verify_by(&opened, &lab.erin).unwrap(), &ours);
+            assert_eq!(mime::values(&opened, "subject"), ["Secret"]);
+        }
+        assert!(done("decrypt", &ours) == ours, "mail in clear was changed");
+        let ended = filter("decrypt", &erins);
+        assert_eq!((ended.code(), &*ended.stdout), (Some(78), &b""[..]), "{ended:?}");
+        assert!(ended.stderr.contains("no key here is among its recipients"), "{ended:?}");
+    }
+    let audit = fs::read_to_string(lab.workdir.join("keyd-audit.jsonl")).unwrap();
+    let uses: Vec<&str> = audit.lines().filter(|line| line.contains("\"lane\":")).collect();
+    assert!(uses.len() >= 3 && uses.iter().all(|line| line.contains("\"bulk\"")), "{audit}");
 }

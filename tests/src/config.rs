@@ -16,6 +16,8 @@ pub struct Config {
     pub pin_file: PathBuf,
     /// Where `hsmime-keyd` listens; without it each program has the token itself.
     pub keyd_socket: Option<PathBuf>,
+    /// More lines of its `[[keyd.client]]`, as they are written.
+    pub keyd_client: String,
     /// PKCS #11 sessions.
     pub sessions: u32,
     /// How long a request to the token may take, in milliseconds.
@@ -135,7 +137,8 @@ impl Config {
             let _ = write!(
                 toml,
                 "\n[pool]\nsocket = {socket:?}\n[keyd]\naudit = \"keyd-audit.jsonl\"\n\
-                 [[keyd.client]]\nuser = \"{user}\"\n"
+                 [[keyd.client]]\nuser = \"{user}\"\n{}",
+                self.keyd_client
             );
         }
         for identity in &self.identities {

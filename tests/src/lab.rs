@@ -83,6 +83,7 @@ impl Lab {
             label: SoftHsm::LABEL.to_owned(),
             pin_file: token.pin_file().to_owned(),
             keyd_socket: None,
+            keyd_client: String::new(),
             sessions: 4,
             deadline: 20_000,
             anchors: vec![pki.root()],
