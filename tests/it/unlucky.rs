@@ -1,4 +1,5 @@
-//! The archive tool on a disk that fails in the middle: a call to the kernel ends with an input/output error, once.
+//! The archive tool on a disk that fails in the middle, or is full: a call to the kernel ends with an input/output error, once, or each
+//! from one on finds no room.
 //!
 //! `strace` has the call fail, so that it is the same whatever library makes it. Where in a run is told by how often an uninterrupted one
 //! calls.
@@ -33,24 +34,51 @@ enum At {
     Last,
 }
 
+/// How calls fail: what strace is told, and what the kernel's error is called.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    Once,
+    /// From then on, until the run ends: somebody makes room.
+    Full,
+}
+
+impl How {
+    fn injected(self, at: usize) -> String {
+        match self {
+            Self::Once => format!("error=EIO:when={at}"),
+            Self::Full => format!("error=ENOSPC:when={at}+"),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Once => "Input/output error",
+            Self::Full => "No space left on device",
+        }
+    }
+}
+
 /// What fails with an mbox. Its messages are read a second time when it is known what they are: the first time in the first half.
-const OF_AN_MBOX: &[(Of, &str, At)] = &[
-    (Of::Input, READS, At::Middle),
-    (Of::Input, READS, At::Last),
-    (Of::Partial, WRITES, At::First),
-    (Of::Partial, SYNCS, At::First),
-    (Of::Journal, WRITES, At::First),
-    (Of::Journal, WRITES, At::Last),
-    (Of::Journal, SYNCS, At::Last),
-    (Of::Report, WRITES, At::First),
-    (Of::Report, SYNCS, At::Last),
-    (Of::Folder, SYNCS, At::Last),
+const OF_AN_MBOX: &[(Of, &str, At, How)] = &[
+    (Of::Input, READS, At::Middle, How::Once),
+    (Of::Input, READS, At::Last, How::Once),
+    (Of::Partial, WRITES, At::First, How::Once),
+    (Of::Partial, SYNCS, At::First, How::Once),
+    (Of::Journal, WRITES, At::First, How::Once),
+    (Of::Journal, WRITES, At::Last, How::Once),
+    (Of::Journal, SYNCS, At::Last, How::Once),
+    (Of::Report, WRITES, At::First, How::Once),
+    (Of::Partial, WRITES, At::Middle, How::Full),
+    (Of::Journal, WRITES, At::Middle, How::Full),
+    (Of::Report, WRITES, At::Last, How::Full),
+    (Of::Report, SYNCS, At::Last, How::Once),
+    (Of::Folder, SYNCS, At::Last, How::Once),
 ];
 
-const OF_A_MAILDIR: &[(Of, &str, At)] = &[
-    (Of::Message("new/1795000000032.M32P1.test"), READS, At::First),
-    (Of::Partial, SYNCS, At::First),
-    (Of::Folder, SYNCS, At::Last),
+const OF_A_MAILDIR: &[(Of, &str, At, How)] = &[
+    (Of::Message("new/1795000000032.M32P1.test"), READS, At::First, How::Once),
+    (Of::Partial, SYNCS, At::First, How::Once),
+    (Of::Folder, SYNCS, At::Last, How::Once),
 ];
 
 /// A run to which strace does this; it notes what it sees in a file.
@@ -103,7 +131,7 @@ fn an_error_of_the_disk_anywhere_stops_the_run_names_the_place_and_costs_no_mess
         let ended = run(&site, &input, &whole, &[format!("-etrace={seen}")]);
         assert!(ended.status.success(), "{}", words(&ended));
         let (expected, calm) = (files(&whole), trace());
-        for (number, &(of, calls, at)) in cases.iter().enumerate() {
+        for (number, &(of, calls, at, how)) in cases.iter().enumerate() {
             let mut count = most_of_a_thread(&calm, calls, &place(of, &whole));
             assert!(count > 0, "{form:?} {of:?}: {calls} are never called");
             // When it fails the run stops, says where, and shows no half output;
@@ -120,12 +148,12 @@ fn an_error_of_the_disk_anywhere_stops_the_run_names_the_place_and_costs_no_mess
                 let failing = [
                     format!("-P{}", place.display()),
                     format!("-etrace={calls}"),
-                    format!("-einject={calls}:error=EIO:when={instant}"),
+                    format!("-einject={calls}:{}", how.injected(instant)),
                 ];
                 let ended = run(&site, &input, &output, &failing);
                 if trace().contains("(INJECTED)") {
                     break (
-                        format!("{form:?}, {calls} of {of:?}, at {instant} of {count}"),
+                        format!("{form:?}, {calls} of {of:?}, {how:?} at {instant} of {count}"),
                         output,
                         place,
                         ended,
@@ -138,7 +166,7 @@ fn an_error_of_the_disk_anywhere_stops_the_run_names_the_place_and_costs_no_mess
             assert_eq!(ended.status.code(), Some(2), "{case}: {said}");
             let named = if of == Of::Folder { &output } else { &place };
             assert!(said.contains(&*named.to_string_lossy()), "{case}: {said}");
-            assert!(said.contains("Input/output error"), "{case}: {said}");
+            assert!(said.contains(how.word()), "{case}: {said}");
             if of == Of::Input {
                 assert!(said.contains(": the message at octet "), "{case}: {said}");
             }
