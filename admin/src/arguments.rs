@@ -2,7 +2,7 @@
 
 mod cert;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 pub(crate) use cert::{
     CacheCommand, CertCommand, CheckArguments, DistrustArguments, ImportArguments, ListArguments,
@@ -52,12 +52,14 @@ pub(crate) enum Command {
     /// The records of what keys were used for.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Says which certificates an address has, and of each why it is encrypted to or not; or, with --from and --to, which rule
-    /// (or --mail) which rule decides on a mail, what it plans, what comes of it, and why.
-    #[command(group = clap::ArgGroup::new("what").required(true).args(["address", "from"]))]
+    /// Says which certificates an address has, and of each why it is encrypted to or not; or, with --from and --to (or a mail's
+    /// file), which rule decides on a mail, what it plans, what comes of it, and why.
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["subject", "from"]),
+        override_usage = "hsmime explain [OPTIONS] <ADDRESS | --from <ADDRESS> [FILE]>")]
     Explain {
-        /// The address.
-        address: Option<MailAddress>,
+        /// The address; with --from the mail itself, as with --mail.
+        #[arg(value_name = "ADDRESS|FILE", conflicts_with = "mail")]
+        subject: Option<OsString>,
         #[command(flatten)]
         mail: crate::explain::MailArguments,
         /// Validates everything anew instead of taking what is remembered.

@@ -17,8 +17,9 @@ mod time;
 mod token;
 
 use std::{
+    fmt::Display,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::SystemTime,
 };
@@ -27,7 +28,9 @@ use agent::{ConfigError, Settings, output::is_written, settings::Tokens};
 use anyhow::{Result, anyhow};
 use certcache::CacheError;
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
+use explain::MailArguments;
 use hsmpool::PoolError;
+use smime::MailAddress;
 
 use arguments::{Arguments, AuditCommand, CacheCommand, CertCommand, Command, KeyCommand, TokenCommand};
 
@@ -107,6 +110,11 @@ fn not_written(error: io::Error) -> io::Error {
     }
 }
 
+/// Ends, as where the command line is wrong.
+fn wrong(kind: ErrorKind, words: impl Display) -> ! {
+    Arguments::command().error(kind, words).exit()
+}
+
 fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
     let now = SystemTime::now();
     let settings = || Settings::load(&arguments.config);
@@ -127,16 +135,21 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Done> {
         Command::Cert(command) => cert(&settings()?, command, now, out),
         Command::Cache(command) => cache(&settings()?, command, now, out),
         Command::Audit(AuditCommand::Check { files }) => audit_check::check(files, out),
-        Command::Explain { address: Some(address), anew, json, .. } => {
-            explain::explain(&settings()?, address, (*anew, *json), now, out)
-        }
-        Command::Explain { address: None, mail, .. } if mail.to.is_empty() && mail.mail.is_none() => {
-            let mut command = Arguments::command();
-            command.error(ErrorKind::MissingRequiredArgument, explain::NO_RECIPIENT).exit()
-        }
-        Command::Explain { address: None, mail, json, .. } => {
-            let from = mail.from.as_deref().unwrap_or_default();
-            explain::explain_mail(&settings()?, from, mail, *json, now, out)
+        Command::Explain { subject, mail, anew, json } => {
+            if let Some(from) = &mail.from {
+                let file = subject.as_ref().map(PathBuf::from);
+                let mail = MailArguments { mail: file.or_else(|| mail.mail.clone()), ..mail.clone() };
+                if mail.to.is_empty() && mail.mail.is_none() {
+                    wrong(ErrorKind::MissingRequiredArgument, explain::NO_RECIPIENT);
+                }
+                explain::explain_mail(&settings()?, from, &mail, *json, now, out)
+            } else {
+                let text = subject.as_deref().unwrap_or_default().to_string_lossy();
+                let address: MailAddress = text.parse().unwrap_or_else(|error| {
+                    wrong(ErrorKind::ValueValidation, format!("{error}; a mail's file needs --from"))
+                });
+                explain::explain(&settings()?, &address, (*anew, *json), now, out)
+            }
         }
         Command::Replay { archive, json } => replay::replay(&settings()?, archive, *json, now, out),
         Command::Doctor { json } => doctor::examine(&arguments.config, *json, now, out),

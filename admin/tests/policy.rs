@@ -202,6 +202,22 @@ fn explain_reads_the_mail_that_it_is_given() -> Result<()> {
         recipients[0]["recipient"] == "x@other.example" && recipients[1]["recipient"] == "y@other.example",
         "{named}"
     );
+    // The same without the option's name, behind --to as well.
+    for line in
+        ["explain one.eml --from alice@example.org --json", "explain --from alice@example.org one.eml --json"]
+    {
+        assert_eq!(desk.json(line), named, "{line}");
+    }
+    let alone = "explain --from alice@example.org --to erin@partner.example --to x@other.example two.eml";
+    let refused = desk.run(alone)?;
+    assert!(refused.text().contains("refuse") && refused.code() == Some(1), "{refused:?}");
+    for (line, words) in [
+        ("explain one.eml", "a mail's file needs --from"),
+        ("explain one.eml --from alice@example.org --mail two.eml", "cannot be used with"),
+    ] {
+        let wrong = desk.run(line)?;
+        assert!(wrong.stderr.contains(words) && wrong.code() == Some(2), "{line}: {wrong:?}");
+    }
     desk.workdir.file("nobody.eml", "From: alice@example.org\r\n\r\nhi\r\n")?;
     let nobody = desk.run("explain --from alice@example.org --mail nobody.eml")?;
     assert!(nobody.stderr.contains("say --to") && nobody.code() == Some(1), "{nobody:?}");

@@ -24,16 +24,16 @@ use crate::{
 
 /// What is missing where only the sender is given.
 pub(crate) const NO_RECIPIENT: &str = "--from needs to know whom the mail is to, since rules, certificates and what \
-    becomes of it depend on that: say --to bob@partner.example, or --mail FILE, whose To and Cc are taken then";
+    becomes of it depend on that: say --to bob@partner.example, or a mail's FILE, whose To and Cc are taken then";
 
 /// A mail to explain.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct MailArguments {
     /// Its envelope sender, and its author where no mail is given; "<>" is the null sender.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) from: Option<String>,
-    /// Its recipients; without it, those in To and Cc of the mail.
-    #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',', num_args = 1..)]
+    /// Its recipients, also given several times; without it, those in To and Cc of the mail.
+    #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',')]
     pub(crate) to: Vec<String>,
     /// Who its client logged in as; without --client it is the sender.
     #[arg(long, value_name = "NAME")]
