@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! cargo build --release -p batch -p testmodule
-//! cargo run --release -p benches --bin batch              # about 25 minutes, on a quiet machine, 23 GB of disk
+//! cargo run --release -p benches --bin batch              # about 30 minutes, on a quiet machine, 23 GB of disk
 //! cargo run --release -p benches --bin batch -- --quick   # 2 minutes, to see that it works
+//! cargo run --release -p benches --bin batch -- --part memory   # about 10 minutes: memory over archives of 1 to 20 GB
 //! ```
 //!
 //! Writes `results.md`, `results.json` and pictures, and ends with an error if anything that it compares with
@@ -45,7 +46,7 @@ struct Arguments {
     /// How long the archive is that is only read, in MB.
     #[arg(long)]
     megabytes: Option<u64>,
-    /// Of which lengths an mbox is signed for its memory, in GB.
+    /// Of which lengths an mbox is verified and signed for its memory, in GB, the shortest first.
     #[arg(long, value_delimiter = ',')]
     gigabytes: Vec<u64>,
     /// Where results go; a new directory below benches/results if absent.
@@ -88,7 +89,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 impl Arguments {
     fn plan(&self) -> Plan {
         let (rounds, messages, megabytes, gigabytes): (_, _, _, &[u64]) =
-            if self.quick { (2, 3_000, 1_000, &[1, 2]) } else { (3, 15_000, 2_000, &[1, 20]) };
+            if self.quick { (2, 3_000, 1_000, &[1, 2]) } else { (3, 15_000, 2_000, &[1, 2, 4, 8, 20]) };
         Plan {
             parts: if self.part.is_empty() { Part::value_variants().to_vec() } else { self.part.clone() },
             rounds: self.rounds.unwrap_or(rounds),
@@ -96,6 +97,25 @@ impl Arguments {
             messages: self.messages.unwrap_or(messages),
             streamed: self.megabytes.unwrap_or(megabytes) * 1_000_000,
             lengths: if self.gigabytes.is_empty() { gigabytes.to_vec() } else { self.gigabytes.clone() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_measured_over_the_lengths_that_are_promised_or_wished_for() {
+        for (line, lengths) in [
+            ("batch", &[1, 2, 4, 8, 20][..]),
+            ("batch --part memory", &[1, 2, 4, 8, 20]),
+            ("batch --quick", &[1, 2]),
+            ("batch --part memory --gigabytes 4,8", &[4, 8]),
+        ] {
+            let plan = Arguments::parse_from(line.split(' ')).plan();
+            assert_eq!(plan.lengths, lengths, "{line}");
+            assert!(plan.parts.contains(&Part::Memory), "{line}");
         }
     }
 }
