@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use mbox::{civil_from_days, days_from_civil};
 use smime::mime::Message;
 
 /// Reads a date of the command line: `2024-05-31`, or `2024-05-31T12:00:00Z`.
@@ -28,11 +29,12 @@ fn read(text: &str) -> Option<SystemTime> {
     if !is_date || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let seconds = days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
+    let days = u64::try_from(days_from_civil(i64::from(year), month, day)).ok()?;
+    let seconds = days * 86_400 + u64::from(hour * 3_600 + minute * 60 + second);
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-fn numbers(text: &str, separator: char, lengths: [usize; 3]) -> Option<[u64; 3]> {
+fn numbers(text: &str, separator: char, lengths: [usize; 3]) -> Option<[u32; 3]> {
     let mut parts = text.split(separator);
     let mut numbers = [0; 3];
     for (number, length) in numbers.iter_mut().zip(lengths) {
@@ -42,21 +44,10 @@ fn numbers(text: &str, separator: char, lengths: [usize; 3]) -> Option<[u64; 3]>
     parts.next().is_none().then_some(numbers)
 }
 
-/// Days from 1970 to a date. Years begin in March, so that leap days come last.
-fn days(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    year * 365 + year / 4 - year / 100 + year / 400 + of_year - 719_468
-}
-
 /// The year of a time.
 pub fn year(at: SystemTime) -> u64 {
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let today = seconds / 86_400;
-    let mut year = 1970 + today / 366;
-    while days(year + 1, 1, 1) <= today {
-        year += 1;
-    }
+    let (year, ..) = civil_from_days(seconds / 86_400);
     year
 }
 

@@ -95,8 +95,8 @@ fn full_year(year: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01, for any date of the Gregorian calendar.
-fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
+/// Days since 1970-01-01, for any date of the Gregorian calendar; months are counted from 1.
+pub fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year.rem_euclid(400);
@@ -104,8 +104,8 @@ fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// Year, month counted from 0, and day.
-fn civil_from_days(days: u64) -> (u64, usize, u64) {
+/// Year, month counted from 0, and day, so many days after 1970-01-01.
+pub fn civil_from_days(days: u64) -> (u64, usize, u64) {
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -75,7 +75,7 @@ mod survey;
 mod variant;
 
 pub use ends::Ends;
-pub use envelope::{arrival, from_line, sender};
+pub use envelope::{arrival, civil_from_days, days_from_civil, from_line, sender};
 pub use file::{Cursor, read_at};
 pub use found::{Found, Part};
 pub use from_line::{Shape, begins_header, shape};
