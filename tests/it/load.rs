@@ -15,6 +15,8 @@ use testkit::{Lab, mime, wait};
 
 use crate::common::assert_same_content;
 
+mod connections;
+
 const TO: &str = "friend@partner.example";
 const LIMIT: Duration = Duration::from_mins(5);
 

@@ -74,6 +74,10 @@ mod outgoing;
 #[cfg(test)]
 mod promises;
 #[cfg(test)]
+#[path = "../../milter/tests/it/mta.rs"]
+#[expect(dead_code, reason = "the milter's own tests say more of its protocol")]
+mod protocol;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod reports;

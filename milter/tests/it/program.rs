@@ -109,3 +109,25 @@ fn it_serves_a_socket_alone_until_it_is_told_to_stop() {
     assert!(log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{log}");
     assert!(log.contains("\"message\":\"started\"") && log.contains("\"message\":\"stopped\""), "{log}");
 }
+
+#[test]
+fn a_limit_of_open_files_below_max_connections_is_told_at_the_start_and_it_serves_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let (file, socket) = (folder.path().join("hsmime.toml"), folder.path().join("m.sock"));
+    fs::write(&file, GOOD.replace("inet:127.0.0.1:8890", &format!("unix:{}", socket.display()))).unwrap();
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -n 256 && exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_hsmime-milter"),
+        "--config",
+    ]);
+    let milter = command.arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+    eventually(|| UnixStream::connect(&socket).ok());
+    kill_process(Pid::from_raw(i32::try_from(milter.id()).unwrap()).unwrap(), Signal::TERM).unwrap();
+    let ended = milter.wait_with_output().unwrap();
+    let log = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success(), "{log}");
+    let told = "the limit of open files is too low for max-connections limit=256 needed=1088";
+    assert_eq!(log.matches(told).count(), 1, "{log}");
+}
