@@ -10,6 +10,8 @@ use std::{
 
 use testkit::{command, programs};
 
+mod messages;
+
 const PROGRAMS: [&str; 4] = ["hsmime", "hsmime-milter", "hsmime-batch", "hsmime-keyd"];
 
 /// Started by `hsmime-keyd` alone, and so in no help.
