@@ -7,6 +7,7 @@ mod cached;
 mod findings;
 mod keys;
 mod postfix;
+mod sendmail;
 mod socket;
 mod tokens;
 mod validity;
@@ -56,6 +57,7 @@ pub(crate) fn examine(config: &Path, is_json: bool, now: SystemTime, out: &mut d
             {
                 findings.add(Health::Warn, "milter", Warning::UnknownSize.to_string());
             }
+            sendmail::examine(&milter.listen, &mut findings);
             user(milter, geteuid().is_root(), &mut findings);
         }
     }

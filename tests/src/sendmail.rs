@@ -202,16 +202,72 @@ define(`SMART_HOST', `esmtp:[127.0.0.1]')dnl
 define(`ESMTP_MAILER_ARGS', `TCP $h {sink_port}')dnl
 define(`confAUTH_MECHANISMS', `PLAIN')dnl
 TRUST_AUTH_MECH(`PLAIN')dnl
-FEATURE(`nocanonify')dnl
-FEATURE(`accept_unresolvable_domains')dnl
+{}FEATURE(`accept_unresolvable_domains')dnl
 FEATURE(`promiscuous_relay')dnl
 {daemons}INPUT_MAIL_FILTER(`hsmime', `S=inet:{milter}@127.0.0.1, F=T, T=C:10s;S:10s;R:1m;E:2m')dnl
 MAILER(`smtp')dnl
 LOCAL_CONFIG
 ESASL_CONF_PATH={base}/sasl
 ESASL_PATH={sasl}
-"
+",
+        documented()
     )
 }
 
+/// What docs/guide.md has admins write beside what has it ask the milter.
+fn documented() -> String {
+    let guide = include_str!("../../docs/guide.md");
+    let section = guide.split_once("\n## Sendmail\n").map_or("", |(_, section)| section);
+    let block = section.split("```").nth(1).unwrap_or_default();
+    let lines = block.lines().skip(1).filter(|line| !line.starts_with("INPUT_MAIL_FILTER"));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
 const PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Sendmail writes for an address in From, where this is left out of its source.
+    fn written(left_out: &[&str], address: &str) -> String {
+        let workdir = Workdir::new("canonical").unwrap();
+        let (base, root) = (workdir.path().to_owned(), unpacked().unwrap());
+        fs::create_dir(base.join("queue")).unwrap();
+        // A line of it is to its first name what a CNAME is to the name it leads to, and nobody asks DNS.
+        fs::write(base.join("hosts"), "192.0.2.1 example.org x.attacker.example\n").unwrap();
+        fs::write(base.join("switch"), "hosts files\naliases files\n").unwrap();
+        let mut source = macros(&base, &root, [None; 3], "1", 1);
+        for line in left_out {
+            assert!(source.contains(line), "{source}");
+            source = source.replace(line, "");
+        }
+        let files = format!(
+            "define(`confHOSTS_FILE', `{0}/hosts')dnl\ndefine(`confSERVICE_SWITCH_FILE', `{0}/switch')dnl\n",
+            base.display()
+        );
+        let source = source.replace("OSTYPE(`linux')dnl\n", &format!("OSTYPE(`linux')dnl\n{files}"));
+        fs::write(base.join("sendmail.mc"), source).unwrap();
+        let mut m4 = Command::new(root.join("usr/bin/m4"));
+        let cf = command::succeed("m4", m4.arg(base.join("sendmail.mc")).envs(libraries(&root))).unwrap();
+        fs::write(base.join("sendmail.cf"), cf.stdout).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--uts", "sh", "-c", "hostname mx.test.invalid && echo \"$0\" | \"$@\""]);
+        command.arg(format!("/tryflags HS\n/try esmtp {address}"));
+        command.arg(root.join("usr/libexec/sendmail/sendmail")).arg("-bt");
+        command.arg(format!("-C{}", base.join("sendmail.cf").display())).envs(libraries(&root));
+        let said = command::succeed("sendmail", &mut command).unwrap();
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let written = said.lines().find_map(|line| line.strip_prefix("Rcode = 0, addr = "));
+        written.unwrap_or_else(|| panic!("{said}")).to_owned()
+    }
+
+    #[test]
+    fn a_name_that_leads_to_ours_is_not_written_as_ours_where_sendmail_is_as_the_guide_says() {
+        let forged = "ceo@x.attacker.example";
+        let canonical = "FEATURE(`nocanonify')dnl\n";
+        assert_eq!(written(&[canonical], forged), "ceo@example.org");
+        assert_eq!(written(&[], forged), forged);
+        assert!(documented().contains("define(`confDONT_EXPAND_CNAMES', `True')dnl\n"));
+    }
+}
