@@ -9,7 +9,7 @@ use smime::{
     Room,
     cms::Object,
     message::Wrapped,
-    mime::{Canonical, ContentType, MAX_DEPTH, Message, MimeEntity, TransferEncoding},
+    mime::{Canonical, ContentType, LONGEST_LINE, MAX_DEPTH, Message, MimeEntity, TransferEncoding},
 };
 
 use crate::{
@@ -209,9 +209,9 @@ fn is_changed_on_the_way(entity: &MimeEntity<'_>) -> bool {
     is_changed
 }
 
-/// Whether every line ends in CRLF and has at most 998 octets, and there is no NUL (RFC 5321 4.5.3.1.6).
+/// Whether every line ends in CRLF and has at most [`LONGEST_LINE`] octets, and there is no NUL.
 pub(crate) fn is_transport_safe(octets: &[u8]) -> bool {
-    let is_short = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len() <= 998;
+    let is_short = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len() <= LONGEST_LINE;
     let (mut begin, mut ends) = (0, 0);
     for at in memchr::memchr_iter(b'\n', octets) {
         let line = octets.get(begin..at).unwrap_or_default();
@@ -345,7 +345,7 @@ mod tests {
         ] {
             assert_eq!(is_transport_safe(octets), safe, "{octets:?}");
         }
-        assert!(is_transport_safe(&[b'x'; 998]) && !is_transport_safe(&[b'x'; 999]));
+        assert!(is_transport_safe(&[b'x'; LONGEST_LINE]) && !is_transport_safe(&[b'x'; LONGEST_LINE + 1]));
     }
 
     #[test]

@@ -82,6 +82,8 @@ mod reload;
 #[cfg(test)]
 mod reports;
 #[cfg(test)]
+mod rewritten;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod secrets;

@@ -55,7 +55,8 @@ pub enum WrappedError {
     /// Not the two parts of RFC 1847.
     #[error("multipart/signed has {0} parts and not 2")]
     Parts(usize),
-    /// The closing delimiter is missing, or the parts depend on how delimiters are read.
+    /// The closing delimiter is missing, or the parts depend on how delimiters are read, or on what an MTA makes of what
+    /// is around them.
     #[error("the parts of multipart/signed are not clearly delimited")]
     Delimiters,
     /// The second part is no CMS signature.
@@ -132,10 +133,14 @@ impl<'a> Wrapped<'a> {
         let multipart = entity.multipart_of(content_type)?;
         // Mail programs that read the boundary otherwise, or look for parts elsewhere, would show a part
         // that is not the signed one.
-        let is_plain = entity.header().all("Content-Type").all(|field| is_plain(field.value()));
+        let is_plain = entity
+            .header()
+            .all("Content-Type")
+            .all(|field| is_plain(field.value()) && has_few_parameters(field.value()));
         let around = [multipart.preamble, multipart.epilogue];
         let is_clear = is_plain && content_type.parameter("boundary").is_some_and(is_clear_boundary);
-        if !is_clear || around.into_iter().any(has_delimiter_like_line) {
+        let is_kept = !around.into_iter().any(|octets| has_delimiter_like_line(octets) || is_changed(octets));
+        if !is_clear || !is_kept {
             return Err(WrappedError::Delimiters);
         }
         let [content, signature] = multipart.parts.as_slice() else {
@@ -146,9 +151,6 @@ impl<'a> Wrapped<'a> {
         }
         let signature = MimeEntity::parse(signature);
         check_header(&signature)?;
-        if has_delimiter_like_line(signature.header_octets()) {
-            return Err(WrappedError::Delimiters);
-        }
         let media = signature.content_type()?;
         let by_name = media.is("application/octet-stream") && has_name(&signature, &[".p7s"]);
         if !is_signature_type(media.media()) && !by_name {
@@ -190,15 +192,37 @@ pub(crate) fn signed_octets<'a>(content: &MimeEntity<'a>, room: &mut Room) -> Re
 
 fn check_header(entity: &MimeEntity<'_>) -> Result<(), WrappedError> {
     let header = entity.header();
-    let says_what_it_is = |field: &HeaderField<'_>| {
-        ["Content-Type", "Content-Transfer-Encoding", "MIME-Version"].iter().any(|name| field.is(name))
-    };
-    let is_broken = header.fields().any(|field| says_what_it_is(&field) && has_long_line(field.octets()));
+    let says_what_it_is = |field: &HeaderField<'_>| SAY_WHAT_IT_IS.iter().any(|name| field.is(name));
+    let is_cut = |field: &HeaderField<'_>| has_long_line(field.octets()) || may_be_cut(field.value());
+    let is_broken = header.fields().any(|field| says_what_it_is(&field) && is_cut(&field));
     let octets = entity.header_octets();
     if is_broken || has_bare_line_end(octets) || has_line_without_name(&header) || has_blank_line(octets) {
         return Err(WrappedError::Header);
     }
     Ok(())
+}
+
+/// The fields of which Sendmail writes no more than `MaxMimeHeaderLength`.
+const SAY_WHAT_IT_IS: [&str; 5] =
+    ["Content-Type", "Content-Transfer-Encoding", "MIME-Version", "Content-Disposition", "Content-ID"];
+
+/// Whether Sendmail may write less of such a field than there is (`fix_mime_header` and `shorten_rfc822_string` in 8.17): of
+/// a parameter 1023 octets and of the field 2047, what is not ASCII counted twice. A boundary behind them would be lost.
+fn may_be_cut(value: &[u8]) -> bool {
+    value.len() + value.iter().filter(|octet| !octet.is_ascii()).count() > 900
+}
+
+/// Whether an MTA may make other lines of what is around parts. Sendmail takes the eighth bit off, which makes a hyphen of
+/// 0xAD, and looks for delimiters also where 2047 octets of a line end (`mime8to7` in 8.17); others drop NULs.
+fn is_changed(octets: &[u8]) -> bool {
+    let length = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len();
+    let has_long_line = octets.split(|octet| *octet == b'\n').any(|line| length(line) > 900);
+    !octets.is_ascii() || octets.contains(&0) || has_long_line
+}
+
+/// Whether Sendmail finds all parameters of a Content-Type: it reads twenty (`MAXMIMEARGS`).
+fn has_few_parameters(value: &[u8]) -> bool {
+    value.iter().filter(|octet| **octet == b';').count() <= 20
 }
 
 /// Whether a Content-Type can be read in one way only: without comments, quoted pairs and RFC 2231's
@@ -262,13 +286,21 @@ mod tests {
 
     #[test]
     fn what_an_mta_or_a_reader_changes_of_the_type_is_not_clear() {
+        let parameters = |count: usize| (0..count).map(|at| format!("x{at}=y; ")).collect::<String>();
         for (parameters, is_clear) in [
             ("boundary=\"a b\"".to_owned(), true),
             ("x=\"y\";\r\n boundary=\"a b\"".to_owned(), true),
             ("boundary=\"a\r\n b\"".to_owned(), false),
-            (format!("x=\"{}\";\r\n boundary=\"a b\"", "A".repeat(950)), true),
-            // Postfix puts a fold behind octet 998, within the boundary if it is there.
+            (format!("x=\"{}\";\r\n boundary=\"a b\"", "A".repeat(850)), true),
+            // Postfix puts a fold behind octet 998, within the boundary if it is there; Sendmail leaves out what is too
+            // much in all lines.
             (format!("x=\"{}\"; boundary=\"a b\"", "A".repeat(950)), false),
+            (format!("x=\"{}\";\r\n boundary=\"a b\"", "A".repeat(870)), false),
+            (format!("x=\"{}\";\r\n boundary=\"a b\"", "\u{fc}".repeat(212)), true),
+            (format!("x=\"{}\";\r\n boundary=\"a b\"", "\u{fc}".repeat(220)), false),
+            // And reads twenty parameters.
+            (format!("{}boundary=\"a b\"", parameters(19)), true),
+            (format!("{}boundary=\"a b\"", parameters(20)), false),
         ] {
             let text = format!(
                 "Content-Type: multipart/signed; {parameters}\r\n\r\n--a b\r\n\r\nx\r\n--a b\r\n\
@@ -278,6 +310,45 @@ mod tests {
             let read = Wrapped::read(&entity);
             let is_unclear = matches!(read, Err(WrappedError::Header | WrappedError::Delimiters));
             assert_eq!(!is_unclear, is_clear, "{parameters}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_mta_changes_around_the_parts_or_in_the_header_of_the_signature_is_not_clear() {
+        let long = |length: usize| format!("{}\r\n", "A".repeat(length));
+        let name = |length: usize| format!("{}: x\r\nDear: Bob\r\n", "a".repeat(length));
+        for (around, field, is_clear) in [
+            (&b"This is a signed message.\r\n"[..], "X: y\r\n", true),
+            // Sendmail makes hyphens of 0xAD, line ends of 0x8D and 0x8A, and a NUL of 0x80.
+            (b"\xad\xadb\r\n", "", false),
+            (b"x\x8d\x8a--b\r\n", "", false),
+            (b"\x80--b\r\n", "", false),
+            (b"\xae\r\n", "", false),
+            (b"\0--b\r\n", "", false),
+            (long(900).as_bytes(), "", true),
+            (long(901).as_bytes(), "", false),
+            (format!("{}--b\r\n", "A".repeat(2047)).as_bytes(), "", false),
+            (b"", &name(100), true),
+            (b"", &name(101), false),
+            (b"", "--x: y\r\n", false),
+            (b"", "Text: y\r\n", false),
+            (b"", &format!("Content-ID: {}\r\n", "x ".repeat(400)), true),
+            (b"", &format!("Content-ID: {}\r\n", "x ".repeat(460)), false),
+        ] {
+            let header = "Content-Type: multipart/signed; boundary=b\r\n\r\n";
+            let parts = format!(
+                "--b\r\n\r\nx\r\n--b\r\n{field}Content-Type: application/pkcs7-signature\r\n\r\ny\r\n--b--\r\n"
+            );
+            for octets in [
+                [header.as_bytes(), around, parts.as_bytes()].concat(),
+                [header.as_bytes(), parts.as_bytes(), around].concat(),
+            ] {
+                let entity = MimeEntity::parse(&octets);
+                let read = Wrapped::read(&entity);
+                let is_unclear = matches!(read, Err(WrappedError::Header | WrappedError::Delimiters));
+                let shown = String::from_utf8_lossy(&octets);
+                assert_eq!(!is_unclear, is_clear, "{shown}: {read:?}");
+            }
         }
     }
 

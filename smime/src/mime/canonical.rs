@@ -12,8 +12,8 @@ use crate::{algorithm::DigestAlgorithm, key::Digest};
 
 /// A MIME entity whose octets survive transport, so that a signature over them does.
 ///
-/// There is one only if this check found or made it so. All of it is 7-bit with lines of at most 998
-/// octets that end in CRLF. No leaf has `From ` at the start of a line or white space at the end of one,
+/// There is one only if this check found or made it so. All of it is 7-bit with lines of at most
+/// [`LONGEST_LINE`](super::LONGEST_LINE) octets that end in CRLF. No leaf has `From ` at the start of a line or white space at the end of one,
 /// except where a leaf must not be encoded again, and so is as its author sent it: inside
 /// multipart/signed and multipart/encrypted, in message types that RFC 2046 forbids to encode, and in
 /// what cannot be read.

@@ -4,7 +4,7 @@
 //! this reads a strict subset of the grammar, and what it does not understand is an error. No address
 //! ever comes out of a display name, a comment, a quoted string or an encoded word.
 
-use super::{Header, HeaderField, MimeEntity, has_blank_line, mailboxes::mailboxes};
+use super::{Header, HeaderField, LONGEST_LINE, MimeEntity, has_blank_line, mailboxes::mailboxes};
 use crate::{Fault, MailAddress, address::AddressError};
 
 /// Why the originator of a message is not clear.
@@ -60,7 +60,7 @@ pub fn originators(message: &MimeEntity<'_>) -> Result<Vec<MailAddress>, FromErr
         return Err(malformed("a line of blanks in the header, where some agents see its end"));
     }
     if header.all("From").any(|field| has_long_line(field.octets())) {
-        return Err(malformed("a line of more than 998 octets, which MTAs break where they like"));
+        return Err(malformed("a line of more than 988 octets, which MTAs break where they like"));
     }
     let mut fields = header.all("From");
     let first = fields.next().ok_or(FromError::Missing)?;
@@ -166,19 +166,29 @@ pub(super) fn malformed(reason: &'static str) -> FromError {
     FromError::Malformed { reason }
 }
 
-/// Whether a line is no field, but for the line that mailbox files put in front of a message.
+/// Whether a line is no field for every MTA, but for the line that mailbox files put in front of a message.
 pub(crate) fn has_line_without_name(header: &Header<'_>) -> bool {
     let is_fault = |(at, field): (usize, HeaderField<'_>)| {
-        field.name().is_empty() && !(at == 0 && field.octets().starts_with(b"From "))
+        if field.name().is_empty() {
+            return !(at == 0 && field.octets().starts_with(b"From "));
+        }
+        ends_the_header(field.name())
     };
     header.fields().enumerate().any(is_fault)
 }
 
+/// Whether the header ends for Sendmail where a field has this name (`isheader`, `chompheader` and `HdrInfo` in 8.17): it
+/// writes what follows as text, and adds a From of the envelope's sender if there was none.
+fn ends_the_header(name: &str) -> bool {
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    name.len() > 100 || name.starts_with("--") || is("text") || is("message")
+}
+
 /// Whether a line is longer than MTAs deliver it (RFC 5321 4.5.3.1.6). Postfix breaks such a line of a header after octet
-/// 998, also within a quoted string or a quoted pair, so that readers see another field than was judged.
+/// 998, Sendmail before, also within a quoted string or a quoted pair, so that readers see another field than was judged.
 pub(crate) fn has_long_line(octets: &[u8]) -> bool {
     let length = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len();
-    octets.split(|octet| *octet == b'\n').any(|line| length(line) > 998)
+    octets.split(|octet| *octet == b'\n').any(|line| length(line) > LONGEST_LINE)
 }
 
 /// Whether Sendmail may write less of an address field than there is (`crackaddr` and `remotename` in 8.17): of 257 octets it
@@ -327,6 +337,13 @@ mod tests {
             ("a name beyond ASCII", format!("{from}\u{fc}: x\r\n"), false),
             ("nothing but a blank", format!(" \r\n{from}"), false),
             ("no name", format!("{from}: x\r\n"), false),
+            ("a name that Sendmail takes", format!("{}: x\r\n{from}", "a".repeat(100)), true),
+            ("a longer one", format!("{}: x\r\n{from}", "a".repeat(101)), false),
+            ("one like a delimiter", format!("--a: x\r\n{from}"), false),
+            ("one like half of it", format!("-a: x\r\n{from}"), true),
+            ("one that ends Sendmail's header", format!("Text: x\r\n{from}"), false),
+            ("the other, with a blank behind it", format!("mESSAGE : x\r\n{from}"), false),
+            ("what begins like them", format!("Message-ID: x\r\nTextual: x\r\n{from}"), true),
             ("a continuation", format!("{from} (no field)\r\n"), true),
             ("the line of a mailbox file", format!("From x@y Mon Jan  1 00:00:00 2024\r\n{from}"), true),
             ("the same further down", format!("{from}From x@y Mon Jan  1 00:00:00 2024\r\n"), false),
@@ -374,9 +391,9 @@ mod tests {
         assert!(broken.len() > 1000 && broken.as_bytes()[997] == b'\\');
         for (header, is_clear) in [
             (broken, false),
-            (format!("From: {}<alice@example.org>\r\n", "a".repeat(998 - 25)), true),
-            (format!("From: {}<alice@example.org>\r\n", "a".repeat(999 - 25)), false),
-            (format!("From: {}\r\n <alice@example.org>\r\n", "a".repeat(998 - 6)), true),
+            (format!("From: {}<alice@example.org>\r\n", "a".repeat(988 - 25)), true),
+            (format!("From: {}<alice@example.org>\r\n", "a".repeat(989 - 25)), false),
+            (format!("From: {}\r\n <alice@example.org>\r\n", "a".repeat(988 - 6)), true),
             (format!("Subject: {}\r\nFrom: alice@example.org\r\n", "a".repeat(2000)), true),
         ] {
             let octets = format!("{header}\r\n");

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// The longest line without its line end (RFC 5322 2.1.1).
-const MAX_LINE: usize = 998;
+/// The longest line, without its line end, that every MTA hands on whole. RFC 5322 2.1.1 allows 998 octets; Postfix breaks a
+/// line behind so many, Sendmail's mailers (`L=990`) one that is longer than 990, behind octet 989.
+pub const LONGEST_LINE: usize = 988;
 
 /// Something that an agent on the way may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,7 +17,7 @@ pub enum Hazard {
     BareCr,
     /// A LF without CR.
     BareLf,
-    /// A line of more than 998 octets, which is folded.
+    /// A line of more than [`LONGEST_LINE`] octets, which some MTA breaks.
     LongLine,
     /// `From ` at the start of a line, which mailbox files quote.
     FromLine,
@@ -31,7 +32,7 @@ impl fmt::Display for Hazard {
             Self::Nul => "a NUL",
             Self::BareCr => "a bare CR",
             Self::BareLf => "a bare LF",
-            Self::LongLine => "a line of more than 998 octets",
+            Self::LongLine => "a line of more than 988 octets",
             Self::FromLine => "\"From \" at the start of a line",
             Self::TrailingBlank => "white space at the end of a line",
         })
@@ -89,14 +90,15 @@ fn is_safe(block: &[u8]) -> bool {
         let line = block.get(start..at).unwrap_or_default();
         match line {
             [.., b' ' | b'\t', b'\r'] | [b'F', b'r', b'o', b'm', b' ', ..] => return false,
-            [text @ .., b'\r'] if text.len() <= MAX_LINE => line_ends += 1,
+            [text @ .., b'\r'] if text.len() <= LONGEST_LINE => line_ends += 1,
             _ => return false,
         }
         start = at + 1;
     }
     let last = block.get(start..).unwrap_or_default();
-    let is_last_safe =
-        last.len() <= MAX_LINE && !last.starts_with(b"From ") && !matches!(last.last(), Some(b' ' | b'\t'));
+    let is_last_safe = last.len() <= LONGEST_LINE
+        && !last.starts_with(b"From ")
+        && !matches!(last.last(), Some(b' ' | b'\t'));
     // Every CR was one of a line end.
     is_last_safe && memchr::memchr_iter(b'\r', block).count() == line_ends
 }
@@ -119,7 +121,7 @@ fn hazards_of_lines(octets: &[u8]) -> Hazards {
         } else if memchr::memchr(b'\r', text).is_some() {
             Some(Hazard::BareCr)
         } else {
-            (text.len() > MAX_LINE).then_some(Hazard::LongLine)
+            (text.len() > LONGEST_LINE).then_some(Hazard::LongLine)
         };
         let soft = if text.starts_with(b"From ") {
             Some(Hazard::FromLine)
@@ -138,8 +140,8 @@ mod tests {
 
     #[test]
     fn each_hazard_is_seen() {
-        let long = "x".repeat(MAX_LINE + 1);
-        let longest = format!("{}\r\n", "x".repeat(MAX_LINE));
+        let long = "x".repeat(LONGEST_LINE + 1);
+        let longest = format!("{}\r\n", "x".repeat(LONGEST_LINE));
         for (octets, transport, storage) in [
             ("", None, None),
             ("a\r\n\r\nb", None, None),

@@ -43,7 +43,7 @@ fn transport_fault(octets: &[u8]) -> Option<(usize, &'static str)> {
             b'\n' if at == 0 || octets[at - 1] != b'\r' => return Some((at, "bare LF")),
             b'\r' => {}
             b'\n' => column = 0,
-            _ if column == 998 => return Some((at, "long line")),
+            _ if column == 988 => return Some((at, "long line")),
             _ => column += 1,
         }
     }

@@ -177,6 +177,8 @@ fn a_rightly_signed_text_that_others_cut_elsewhere_does_not_pass() {
         ("a line that is no field", in_signature("X: y\r\nPay Mallory.\r\n")),
         ("a line of blanks", in_signature("X: y\r\n \r\n Pay Mallory.\r\n")),
         ("a bare LF", in_signature("X: y\n--evil\r\n")),
+        ("a delimiter", in_signature("X: y\r\n--evil: x\r\n")),
+        ("a field that ends Sendmail's header", in_signature("Text: y\r\nDear: Bob\r\n")),
     ] {
         refused(what, &look(&forged), AuthResult::Neutral, "in more ways than one");
     }
@@ -190,7 +192,6 @@ fn a_rightly_signed_text_that_others_cut_elsewhere_does_not_pass() {
         ("a boundary that some decode", bounded("=?us-ascii?q?evil?=")),
         ("a boundary that some cut", bounded(&"b".repeat(71))),
         ("a boundary of other characters", bounded("b<b>")),
-        ("a delimiter in the signature's header", in_signature("X: y\r\n--evil: x\r\n")),
         ("a line that begins like the delimiter", of(&TEXT.replace("Hello", "--bx\r\nHello"))),
         ("a closing delimiter with more behind it", of(&TEXT.replace("Hello", "--b--x\r\nHello"))),
         (
