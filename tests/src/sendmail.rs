@@ -204,6 +204,8 @@ define(`confAUTH_MECHANISMS', `PLAIN')dnl
 TRUST_AUTH_MECH(`PLAIN')dnl
 {}FEATURE(`accept_unresolvable_domains')dnl
 FEATURE(`promiscuous_relay')dnl
+dnl Its own server for submission would be at port 587, of which there is one.
+FEATURE(`no_default_msa')dnl
 {daemons}INPUT_MAIL_FILTER(`hsmime', `S=inet:{milter}@127.0.0.1, F=T, T=C:10s;S:10s;R:1m;E:2m')dnl
 MAILER(`smtp')dnl
 LOCAL_CONFIG
