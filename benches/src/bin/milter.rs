@@ -4,7 +4,7 @@
 //! ```text
 //! cargo build --release -p milter --bins --examples
 //! cargo run --release -p benches --bin milter              # 12 minutes, as root, on a quiet machine
-//! cargo run --release -p benches --bin milter -- --quick   # a minute, to see that it works
+//! cargo run --release -p benches --bin milter -- --quick   # 2 minutes, to see that it works
 //! ```
 //!
 //! Postfix's queue is below `TMPDIR`: on a disk its `fsync`s are most of what is measured, on a tmpfs (`/dev/shm`) they are
@@ -73,7 +73,7 @@ impl Arguments {
         let or =
             |given: &[usize], all: &[usize]| if given.is_empty() { all.to_vec() } else { given.to_vec() };
         let (rounds, messages, millis, timed) =
-            if self.quick { (1, 300, 300, 700) } else { (3, 1000, 600, 2000) };
+            if self.quick { (2, 200, 200, 500) } else { (3, 1000, 600, 2000) };
         Plan {
             sizes: or(&self.size, &[4_000, 64_000]),
             connections: or(&self.connections, &[1, 8, 20]),

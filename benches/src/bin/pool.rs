@@ -112,8 +112,8 @@ impl Arguments {
         Plan {
             operations: or(&self.operation, &quick),
             rounds: self.rounds.unwrap_or(2),
-            callers: vec![1, 4, 16, 64],
-            threads: vec![1, 2, 4, 16],
+            callers: vec![1, 16, 64],
+            threads: vec![1, 2, 16],
             keys: 1000,
             ..plan
         }

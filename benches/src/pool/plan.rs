@@ -263,7 +263,8 @@ impl Run<'_> {
                 say(&format!("starting with {keys} keys: {}", contender.name()));
                 let task = Task::Start(vec![Shape::Callers(1)], 2.0 * self.plan.seconds);
                 let round = |_| run.measure(contender, LIGHT, Token::Plain, task.clone());
-                let rounds = (0..FEW_ROUNDS).map(round).collect::<Result<Vec<Start>>>()?;
+                let rounds =
+                    (0..FEW_ROUNDS.min(self.plan.rounds)).map(round).collect::<Result<Vec<Start>>>()?;
                 let of = |value: fn(&Measured) -> f64| {
                     Spread::of(rounds.iter().filter_map(|round| round.rates.first().map(value)))
                 };
