@@ -31,10 +31,11 @@ fn has_no_boundary(mail: &Delivered) -> bool {
     !mime::values(&mail.octets, "content-type").concat().contains("boundary")
 }
 
-/// Sendmail writes each multipart anew: what is in front of the parts without the eighth bit, which makes hyphens of 0xAD, and
+/// Where its limits of MIME are not 0, Sendmail writes each multipart anew: what is in front of the parts without the eighth bit, which makes hyphens of 0xAD, and
 /// with delimiters where its buffer ends; a header up to a name of more than 100 octets, the rest of which is text; and of a
 /// type 2047 octets.
 fn what_sendmail_writes_otherwise_around_signed_text_was_not_found_good<M: Mta>(running: &mut Running<M>) {
+    running.postfix.write_mime_anew().unwrap();
     let lab = &running.lab;
     let text = b"Content-Type: text/plain\r\n\r\nhello\r\n";
     let signed =

@@ -31,6 +31,11 @@ pub trait Mta: fmt::Debug + Sized {
     /// From now on a header, and each field of it, may be so large.
     fn limit_header(&mut self, octets: usize) -> Result<()>;
 
+    /// Takes MIME apart and writes it anew when it delivers, as one does that is not as the guide says. Postfix never does.
+    fn write_mime_anew(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// How many mails it holds until somebody lets them go.
     fn held(&self) -> Result<usize>;
 

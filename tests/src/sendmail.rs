@@ -125,6 +125,10 @@ impl Mta for Sendmail {
         self.restart_with(&format!("-OMaxHeadersLength={octets}"))
     }
 
+    fn write_mime_anew(&mut self) -> Result<()> {
+        self.restart_with("-OMaxMimeHeaderLength=2048/1024")
+    }
+
     /// What is quarantined.
     fn held(&self) -> Result<usize> {
         self.files(&["hf"])
