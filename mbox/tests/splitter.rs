@@ -42,10 +42,9 @@ fn with_crlf(octets: &[u8]) -> Vec<u8> {
 
 /// MimeKit's own samples, where somebody put them.
 fn mimekit() -> Option<Vec<PathBuf>> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
-    let root = std::env::var_os("HSMIME_CORPORA").unwrap_or_else(|| default.into());
-    let Ok(entries) = fs::read_dir(Path::new(&root).join("mimekit/mbox")) else {
-        eprintln!("skipped: no corpora");
+    let root = std::env::var_os("HSMIME_CORPORA");
+    let Some(entries) = root.and_then(|root| fs::read_dir(Path::new(&root).join("mimekit/mbox")).ok()) else {
+        eprintln!("skipped: HSMIME_CORPORA names no folder with mimekit/mbox in it");
         return None;
     };
     Some(entries.map(|entry| entry.unwrap().path()).collect())

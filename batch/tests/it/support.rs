@@ -157,10 +157,9 @@ impl<F: Fn(Reply) + Send + Sync> Signer for Asked<F> {
 
 /// Samples made by others; `None`, and a line that says so, where they are not.
 pub(crate) fn corpus(below: &str) -> Option<Vec<PathBuf>> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
-    let root = std::env::var_os("HSMIME_CORPORA").map_or_else(|| PathBuf::from(default), PathBuf::from);
-    let Ok(entries) = fs::read_dir(root.join(below)) else {
-        eprintln!("skipped: no corpora");
+    let root = std::env::var_os("HSMIME_CORPORA");
+    let Some(entries) = root.and_then(|root| fs::read_dir(PathBuf::from(root).join(below)).ok()) else {
+        eprintln!("skipped: HSMIME_CORPORA names no folder with {below} in it");
         return None;
     };
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -126,10 +126,10 @@ fn compare_leaf(name: &str, media: &str, before: &MimeEntity<'_>, after: &MimeEn
 
 #[test]
 fn messages_of_others_become_canonical() {
-    let root = std::env::var_os("HSMIME_CORPORA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora"), PathBuf::from);
     let mut files = Vec::new();
-    collect(&root, &mut files);
+    if let Some(root) = std::env::var_os("HSMIME_CORPORA") {
+        collect(Path::new(&root), &mut files);
+    }
     if files.is_empty() {
         skip();
         return;
@@ -169,7 +169,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 #[expect(clippy::print_stdout, reason = "whoever runs the tests must see that this one did nothing")]
 fn skip() {
-    println!("skipped: no corpora");
+    println!("skipped: HSMIME_CORPORA names no folder with corpora");
 }
 
 const SEEDS: &[&[u8]] = &[

@@ -32,13 +32,11 @@ use crate::{
 };
 
 pub(crate) fn corpora() -> Option<PathBuf> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
-    let folder = PathBuf::from(std::env::var_os("HSMIME_CORPORA").unwrap_or(default.into()));
-    if !folder.is_dir() {
-        println!("skipped: no corpora at {}", folder.display());
-        return None;
+    let folder = std::env::var_os("HSMIME_CORPORA").map(PathBuf::from).filter(|folder| folder.is_dir());
+    if folder.is_none() {
+        println!("skipped: HSMIME_CORPORA names no folder with corpora");
     }
-    Some(folder)
+    folder
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
