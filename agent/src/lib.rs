@@ -101,7 +101,9 @@ pub use opened::MOST_CONTENT_FIELDS;
 pub use outcome::{Copy, Disposition, Edits, FieldRef, Keep, Outcome, Returned};
 pub use policy::{PassReason, Plan, Policy, Protect, ReceiveReason, RefuseReason, Requirement, Share};
 pub use receiving::{Entitled, Opening, Protection, Received, ReceivingAgent};
-pub use recipients::{Known, OpenStoreError, Recipient, chooser, encrypts, harvester, open_cache, store_of};
+pub use recipients::{
+    Given, Known, OpenStoreError, Recipient, chooser, encrypts, harvester, of_people, open_cache, store_of,
+};
 pub use sending::is_content_field;
 pub use settings::Settings;
 pub use turn::{Asks, Then, Turn};

@@ -5,6 +5,7 @@
 //! rule allows that.
 
 mod circles;
+mod devices;
 
 use std::{fmt, io, sync::Arc, time::SystemTime};
 
@@ -21,7 +22,11 @@ use smime::{
 };
 use tracing::info;
 
-use self::circles::{AllReachable, Reachable, circles};
+pub use self::devices::{Given, of_people};
+use self::{
+    circles::{AllReachable, Reachable, circles},
+    devices::together,
+};
 use crate::{
     AgentError, Identities, Level, Mixed, NoCertificate, Protect, Requirement, Settings, WhenUnknown,
     harvest::Harvester,
@@ -263,12 +268,12 @@ pub(crate) fn groups(
 ) -> Result<Vec<Group>, AgentError> {
     let rule = &protect.rule;
     let required = protect.encrypt == Some(Requirement::Required);
-    let (mut reachable, mut plain) = (AllReachable::default(), Vec::new());
+    let (mut found, mut plain) = (Vec::new(), Vec::new());
     let (mut absent, mut unknown) = (Vec::new(), Vec::new());
     for recipient in recipients {
         match known(recipient)? {
             Known::Certificates(certificates) => {
-                reachable.add(recipient, together(certificates, &rule.profile, &recipient_of));
+                found.push((recipient, certificates));
                 continue;
             }
             Known::Absent => absent.push(recipient.clone()),
@@ -288,6 +293,10 @@ pub(crate) fn groups(
         return Err(AgentError::NoCertificate { recipients, is_final });
     }
     let also = Also::of(protect, known, against, &recipient_of)?;
+    let mut reachable = AllReachable::default();
+    for (recipient, certificates) in found {
+        reachable.add(recipient, together(certificates, &also.named, &rule.profile, &recipient_of));
+    }
     let mut groups = Vec::new();
     for circle in circles(reachable.all, message) {
         for (recipients, plan) in seal_plans(&circle, &also, &rule.profile, &recipient_of) {
@@ -311,28 +320,6 @@ pub(crate) fn groups(
         groups.push(Group { recipients: plain, seal: None });
     }
     Ok(groups)
-}
-
-/// Of one recipient's certificates, the best first, those to which one message can be encrypted: one device that opens no cipher
-/// of the profile, or none that the others open, must not have the mail leave in clear, or not at all.
-fn together(
-    certificates: Vec<Certificate>,
-    profile: &Profile,
-    recipient_of: impl Fn(&Certificate) -> Recipient,
-) -> Vec<Certificate> {
-    if certificates.len() < 2 {
-        return certificates;
-    }
-    let mut kept: Vec<Recipient> = Vec::new();
-    for certificate in &certificates {
-        kept.push(recipient_of(certificate));
-        if let Err(error) = seal_plan(&kept, profile) {
-            info!(certificate = certificate.to_string(), error = error.to_string(), "is left out");
-            kept.pop();
-        }
-    }
-    // With none there is a reason to tell.
-    if kept.is_empty() { certificates } else { kept.into_iter().map(|one| one.certificate).collect() }
 }
 
 /// The certificates that a rule adds.
@@ -393,8 +380,19 @@ fn seal_plans(
         let names = some.iter().flat_map(|one| &one.names);
         names.map(|name| (*name).to_owned()).collect::<Vec<_>>()
     };
-    // The sender's own may be what has nothing in common with them.
-    let together = |some: &[Reachable<'_>]| with(some, &also.senders).or_else(|_| with(some, &[]));
+    // The sender's own may be what has nothing in common with them; then those of them that have.
+    let together = |some: &[Reachable<'_>]| {
+        with(some, &also.senders).or_else(|_| {
+            let mut kept = Vec::new();
+            for certificate in &also.senders {
+                kept.push(certificate.clone());
+                if with(some, &kept).is_err() {
+                    kept.pop();
+                }
+            }
+            with(some, &kept)
+        })
+    };
     match together(circle) {
         Err(_) if circle.len() > 1 => circle.chunks(1).map(|one| (names(one), together(one))).collect(),
         all => vec![(names(circle), all)],

@@ -28,6 +28,7 @@ fn ciphers(last: &[u8]) -> Vec<u8> {
 }
 
 const AES_128_CBC: u8 = 2;
+const AES_128_GCM: u8 = 6;
 const AES_256_GCM: u8 = 46;
 
 /// The agent of a rule that encrypts when possible, and a store that has these people, each with what was announced.
@@ -159,6 +160,33 @@ fn a_device_that_opens_nothing_of_the_profile_has_no_mail_leave_in_clear() {
         assert!(outcome.copies.is_empty());
         assert_eq!(sealed(&message), expected, "{devices:?}");
     }
+}
+
+#[test]
+fn a_device_that_opens_nothing_of_what_the_rule_adds_is_left_out_and_so_is_one_of_the_senders() {
+    let (one, other) = (|| Some(ciphers(&[AES_128_CBC, AES_128_GCM])), || Some(ciphers(&[AES_256_GCM])));
+    // Alice has two, of which the archive has something in common with the first alone.
+    let people =
+        [("alice", Some(ciphers(&[AES_128_GCM, AES_256_GCM]))), ("encrypt-only", other()), ("p384", one())];
+    for rule in ["encrypt-to = [\"p384.pem\"]", "encrypt-to = [\"p384.pem\"]\nunknown = \"defer\""] {
+        let (agent, _) = agent(&format!("profile = \"authenticated\"\n{rule}"), &people);
+        let (message, outcome) = treated(&agent, &people[..1]).unwrap();
+        assert!(outcome.copies.is_empty());
+        assert_eq!(sealed(&message), Some(("AES-128-GCM".to_owned(), 2)), "{rule}");
+    }
+    // She writes to Bob, and reads on one of hers what she sent.
+    let people = [("bob", one()), ("alice", one()), ("encrypt-only", other())];
+    let (agent, _) = agent("profile = \"authenticated\"\nencrypt-to-sender = true", &people);
+    let envelope = Envelope {
+        sender: "alice@example.org".to_owned(),
+        recipients: addresses(&people[..1]),
+        login: Some("alice".to_owned()),
+        ..Envelope::default()
+    };
+    let text = b"From: alice@example.org\r\nTo: bob@example.org\r\n\r\nx\r\n";
+    let message = Message::from_stored(text);
+    let outcome = agent.treat(&envelope, &message, now()).unwrap();
+    assert_eq!(sealed(&outcome.edits.apply(&message)), Some(("AES-128-GCM".to_owned(), 2)));
 }
 
 #[test]

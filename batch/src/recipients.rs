@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt, path::PathBuf, time::SystemTime};
 
-use agent::Recipient;
+use agent::{Given, Recipient, of_people};
 use smime::{
     Certificate, Fault, MailAddress,
     cms::RecipientKey,
@@ -72,12 +72,18 @@ impl<'a> Recipients<'a> {
         self.fixed.is_empty() && self.store.is_none()
     }
 
-    /// To whom to encrypt a message. One address without a certificate is a failure: its owner could not read
+    /// To whom to encrypt a message, or to give its key. One address without a certificate is a failure: its owner could not read
     /// his own mail any more.
-    pub(crate) fn of(&self, message: &Message, now: SystemTime) -> Result<Vec<Recipient>, Failed> {
+    pub(crate) fn of(
+        &self,
+        message: &Message,
+        given: Given,
+        now: SystemTime,
+    ) -> Result<Vec<Recipient>, Failed> {
         let recipient = |certificate| Recipient::of(certificate, self.store);
-        let mut all: Vec<_> = self.fixed.iter().cloned().map(recipient).collect();
-        let Some(store) = self.store else { return Ok(all) };
+        let always: Vec<_> = self.fixed.iter().cloned().map(recipient).collect();
+        let Some(store) = self.store else { return Ok(always) };
+        let mut people = Vec::new();
         let mut waited = Waited::default();
         for address in addresses(message)? {
             let found = store
@@ -85,7 +91,7 @@ impl<'a> Recipients<'a> {
                 .map_err(|error| Failed::new(error.fault(), error.to_string()))?;
             let (fault, why) = match found {
                 Lookup::Found(found) if !found.is_empty() => {
-                    all.extend(found.into_iter().map(recipient));
+                    people.push(found.into_iter().map(recipient).collect());
                     continue;
                 }
                 Lookup::Unusable(reason) => (Fault::Policy, reason),
@@ -98,7 +104,7 @@ impl<'a> Recipients<'a> {
                 format!("no certificate to encrypt to {address}: {why}; see `hsmime explain {address}`");
             return Err(Failed::new(fault, reason));
         }
-        Ok(all)
+        Ok(of_people(always, people, &self.profile, given))
     }
 }
 

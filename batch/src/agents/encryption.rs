@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use agent::{Agent, Exchange, Turn};
+use agent::{Agent, Exchange, Given, Turn};
 use smime::cms::{Keep, Proof};
 
 use super::done;
@@ -22,7 +22,7 @@ pub struct Encrypt<'a> {
 
 impl Task for Encrypt<'_> {
     fn run(&self, work: &Work<'_>) -> Result<Done, Failed> {
-        let to = self.recipients.of(work.message, (self.clock)())?;
+        let to = self.recipients.of(work.message, Given::Content, (self.clock)())?;
         done(work.message, Agent::encrypt_stored(work.message, &to, self.recipients.profile()))
     }
 }
@@ -48,7 +48,7 @@ impl Task for Reencrypt<'_> {
             return Turn::Done(Ok(not_encrypted()));
         }
         let now = (self.clock)();
-        let begun = self.recipients.of(work.message, now).map(|to| {
+        let begun = self.recipients.of(work.message, Given::Content, now).map(|to| {
             let profile = self.recipients.profile();
             self.agent.reencrypt_stored(work.message, &to, profile, now).map(done, work.message)
         });
@@ -80,7 +80,7 @@ impl Task for Rekey<'_> {
         if !work.contents.may_be_encrypted() {
             return Turn::Done(Ok(not_encrypted()));
         }
-        let begun = self.recipients.of(work.message, (self.clock)()).map(|to| {
+        let begun = self.recipients.of(work.message, Given::Key, (self.clock)()).map(|to| {
             let Self { agent, keep, proof, .. } = *self;
             let exchange = Exchange { recipients: &to, profile: self.recipients.profile(), keep, proof };
             let rekeyed = match work.object.map(Arc::clone) {

@@ -338,6 +338,49 @@ fn an_archive_is_encrypted_with_what_the_cache_knows_that_its_readers_open() {
 }
 
 #[test]
+fn a_device_that_opens_nothing_of_the_profile_keeps_no_archive_from_being_encrypted_to_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let trust = fixtures::trust();
+    let bob = agent(&["bob"]);
+    let list = |last: u8| {
+        let list = cipher(last);
+        Some([&[0x30, u8::try_from(list.len()).unwrap()], list.as_slice()].concat())
+    };
+    let (cbc, gcm) = (|| list(2), || list(46));
+    // Both are Alice's: what is encrypted anew needs a cipher in common, and a key does not.
+    for (number, (phone, pc, devices)) in
+        [(gcm(), cbc(), 1), (cbc(), gcm(), 1), (gcm(), gcm(), 2), (None, None, 2)].into_iter().enumerate()
+    {
+        let cache = Arc::new(Cache::open(&folder.path().join(format!("cache{number}"))).unwrap());
+        cache.insert(&certificate("ca"), Source::Imported, now()).unwrap();
+        for (name, capabilities) in [("bob", gcm()), ("alice", phone), ("encrypt-only", pc)] {
+            let announced = capabilities.map(|capabilities| Announced { at: now(), capabilities });
+            let certificate = certificate(name);
+            let insertion = Insertion { announced, ..Insertion::new(&certificate, Source::Imported) };
+            cache.put(&[insertion], now()).unwrap();
+        }
+        let chooser = Chooser::new(cache, trust.clone(), Take::All);
+        let recipients = Recipients::new(Vec::new(), Profile::AUTHENTICATED, now()).unwrap();
+        let recipients = recipients.with_store(&chooser);
+        let (keep, proof) = (Keep::None, Proof::Content);
+        let encrypt = Encrypt { recipients: &recipients, clock: now };
+        let reencrypt = Reencrypt { agent: &bob, recipients: &recipients, clock: now };
+        let rekey = Rekey { agent: &bob, recipients: &recipients, keep, proof, clock: now };
+        let plain = in_mbox("From: bob@example.org\nTo: alice@example.org", "Hello");
+        let sealed = encrypted("der.p7m").replacen("\nFrom:", "\nTo: alice@example.org\nX-From:", 1);
+        let sealed = sealed.replacen("\nX-From: ", "\nFrom: bob@example.org\nX-From: ", 1);
+        let tasks: [(&dyn Task, &str); 3] = [(&encrypt, &plain), (&reencrypt, &sealed), (&rekey, &sealed)];
+        for (place, (task, mbox)) in tasks.into_iter().enumerate() {
+            let (ran, output) = run_mbox(folder.path(), &format!("{number}.{place}"), mbox, task);
+            assert_ne!(column(&ran, "/action"), [Some("failed")], "{number} {place} {:?}", ran.report);
+            let object = object_in(&output);
+            let Object::EnvelopedData(enveloped) = Object::parse(&object).unwrap() else { unreachable!() };
+            assert_eq!(enveloped.recipients().len(), 1 + devices, "{number} {place}");
+        }
+    }
+}
+
+#[test]
 fn a_signed_ciphertext_is_not_rekeyed_but_can_be_encrypted_anew() {
     let folder = tempfile::tempdir().unwrap();
     let bob = agent(&["alice", "bob"]);
