@@ -170,7 +170,8 @@ mod tests {
             let origin = Origin { file: Path::new("in").into(), offset: None };
             let octets = Box::new(io::Cursor::new(octets));
             let nature = Nature::OfMbox { untouchable: None, unquoted: false, is_first: false };
-            let large = Large { attributes: None, origin, message: Some((frame, size)), octets, nature };
+            let large =
+                Large { attributes: None, origin, message: Some((frame, size)), octets, file: None, nature };
             let incoming = Incoming::open(large, frame, size).unwrap();
             assert!(incoming.has_whole_header());
             assert!(incoming.header() == header, "{len}");

@@ -76,6 +76,8 @@ fn work() -> ExitCode {
         }
     };
     panics::say_place_only();
+    // Where that cannot be had, such a limit ends it as before.
+    let _ = stop::survive_file_limits();
     if let Command::Check { report, outputs, sign_report } = &cli.command {
         return check(report, outputs, || match sign_report {
             Some(address) => sign_checked(&cli, address, report),

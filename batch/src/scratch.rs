@@ -154,8 +154,8 @@ fn new_file(folder: BorrowedFd<'_>, len: u64) -> rustix::io::Result<OwnedFd> {
 const TMPFS: FsWord = 0x0102_1994;
 
 /// The magic numbers, in `linux/magic.h`, of file systems whose files nobody but the kernel has in hand, and that keep the room
-/// they have allotted: ext2 to ext4, xfs, f2fs, tmpfs, and overlays of them.
-const LOCAL: [FsWord; 5] = [0xef53, 0x5846_5342, 0xf2f5_2010, TMPFS, 0x794c_7630];
+/// they have allotted: ext2 to ext4, xfs, f2fs, tmpfs. What an overlay has below it does not say, and that is what counts.
+const LOCAL: [FsWord; 4] = [0xef53, 0x5846_5342, 0xf2f5_2010, TMPFS];
 
 impl Buffers {
     fn add(&mut self, folder: BorrowedFd<'_>, len: usize) -> Option<*mut u8> {

@@ -66,7 +66,7 @@ impl Source for SingleSource {
             let octets = Box::new(Cursor::new(octets).chain(input));
             let message = Some((Frame::File, len));
             let nature = Nature::Alone { from_stream };
-            return Ok(Some(Piece::Large(Large { attributes, origin, message, octets, nature })));
+            return Ok(Some(Piece::Large(Large { attributes, origin, message, octets, file: None, nature })));
         }
         octets.shrink_to_fit();
         Ok(Some(Piece::Message(stored(origin, attributes, octets, from_stream)?)))

@@ -14,7 +14,8 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGINT, SIGTERM, SIGXFSZ},
+    flag,
     low_level::{self, pipe},
 };
 
@@ -48,6 +49,13 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
         })?;
     }
     Ok(stop)
+}
+
+/// Has a file that may not become so large (`ulimit -f`) be an error like any, and not this process's end with what it has in
+/// memory in a core: mail servers limit the files of what they start.
+pub fn survive_file_limits() -> io::Result<()> {
+    // A handler, since what is ignored is so in each program that is started from here, too.
+    flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
 fn at_once(code: i32) {

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -194,6 +195,8 @@ pub struct Large {
     pub message: Option<(Frame, u64)>,
     /// All of them, with what the archive put around a message.
     pub octets: Box<dyn Read + Send>,
+    /// The file that these are all of, if it is one of its own: to read them again.
+    pub file: Option<File>,
     /// What is known of a message besides.
     pub nature: Nature,
 }
@@ -242,7 +245,9 @@ impl TooLarge {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Limit => Fault::Policy,
-            Self::Room { .. } | Self::Disk(_) => Fault::Operator,
+            // An hour later there may be.
+            Self::Room { .. } => Fault::Transient,
+            Self::Disk(_) => Fault::Operator,
         }
     }
 }
@@ -253,7 +258,8 @@ impl fmt::Display for TooLarge {
             Self::Limit => f.write_str("it is larger than --max-message allows"),
             Self::Room { needed, there, path } => write!(
                 f,
-                "it is larger than --in-memory allows, and to work on it by way of the disk takes {} MiB in {}, where {} are free",
+                "it is larger than --in-memory allows, and to work on it by way of the disk takes {} MiB in {}, where {} are free; make \
+                 room there, name another folder in TMPDIR, or give --in-memory more",
                 needed.div_ceil(1 << 20),
                 path.display(),
                 there >> 20
@@ -261,7 +267,8 @@ impl fmt::Display for TooLarge {
             Self::Disk(problem) => {
                 write!(
                     f,
-                    "it is larger than --in-memory allows, and there is no disk to work on it: {problem}"
+                    "it is larger than --in-memory allows, and there is no disk to work on it: {problem}; name another \
+                     folder in TMPDIR, or give --in-memory more"
                 )
             }
         }

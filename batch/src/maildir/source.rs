@@ -161,7 +161,8 @@ impl Source for MaildirSource {
             let octets = Box::new(octets.map_err(|error| named(&path, &error))?);
             let origin = Origin { file: path.into(), offset: None };
             // Whether it may be a message was told when it came here.
-            let large = Large { attributes: None, origin, message: None, octets, nature: Nature::File };
+            let large =
+                Large { attributes: None, origin, message: None, octets, file: None, nature: Nature::File };
             return Ok(Some(Piece::Verbatim { large, is_doubtful: false }));
         }
         let Some((path, inode)) = self.next_name()? else { return Ok(None) };

@@ -157,7 +157,7 @@ impl MboxSource {
         let plain = Nature::OfMbox { untouchable: None, unquoted: false, is_first: false };
         let nature = message.map_or(plain, |(_, nature)| nature);
         let message = message.map(|(frame, _)| (frame, len));
-        Ok(Large { origin, attributes: None, message, octets, nature })
+        Ok(Large { origin, attributes: None, message, octets, file: None, nature })
     }
 
     fn stored(&mut self, found: Found) -> io::Result<Piece> {

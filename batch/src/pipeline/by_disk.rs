@@ -1,7 +1,7 @@
 //! Messages that are too large for memory, on their way from the archive to the disk, where they are worked on.
 
 use std::{
-    io::{self, Cursor, Read},
+    io::{self, Cursor, Read, Seek},
     path::PathBuf,
     sync::{
         Arc,
@@ -11,7 +11,7 @@ use std::{
 
 use super::Run;
 use crate::{
-    digest::Summed,
+    digest::{CopyError, Summed},
     done::{Content, Done, Met},
     error::BatchError,
     gate::{LIGHT, WEIGHT},
@@ -85,9 +85,27 @@ impl<'r> ByDisk<'r> {
                     return Ok(Passed::On { piece, scratch: Some(scratch), too_large });
                 }
                 // An earlier run had the room, perhaps, and knows it by its octets.
-                Brought::TooLarge(large, why) if why != TooLarge::Limit && done.knows_files() => {
-                    let origin = large.origin.to_string();
-                    return Err(BatchError::Read { origin, source: io::Error::other(why.to_string()) });
+                Brought::TooLarge(mut large, why) if why != TooLarge::Limit && done.knows_files() => {
+                    match sum(&mut large) {
+                        Ok(Some(sum)) => match done.meets(&large.origin, &Content::Sum(&sum)) {
+                            Met::New => {}
+                            Met::Done => return Ok(Passed::Done),
+                            Met::PutBack(folder) => *again = Some(folder),
+                        },
+                        Ok(None) => {
+                            let origin = large.origin.to_string();
+                            return Err(BatchError::Read {
+                                origin,
+                                source: io::Error::other(why.to_string()),
+                            });
+                        }
+                        Err(error) => {
+                            let piece = Box::new(Piece::Unreadable { origin: large.origin, error });
+                            return Ok(Passed::On { piece, scratch: None, too_large: why });
+                        }
+                    }
+                    too_large = why;
+                    Piece::Large(*large)
                 }
                 Brought::TooLarge(large, why) => {
                     too_large = why;
@@ -176,6 +194,17 @@ fn met(stored: &Stored, done: &mut Done) -> Met {
         return Met::New;
     }
     done.meets(&stored.origin, &Content::Sum(&Summed::of(&stored.octets).sha256))
+}
+
+/// The SHA-256 of a large message, and then its octets are all there again; `None` where they cannot be read twice.
+fn sum(large: &mut Large) -> io::Result<Option<String>> {
+    let Some(mut file) = large.file.take() else { return Ok(None) };
+    file.rewind()?;
+    let summed = Summed::of_copy(&mut file, &mut io::sink())
+        .map_err(|(CopyError::Read(error) | CopyError::Write(error))| error)?;
+    file.rewind()?;
+    large.octets = Box::new(file);
+    Ok(Some(summed.sha256))
 }
 
 /// How much is read until it is looked whether to go on.

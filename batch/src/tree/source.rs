@@ -110,10 +110,10 @@ pub(crate) fn read(beneath: &Beneath, path: &Path, limit: usize) -> io::Result<P
     }
     let len = attributes.metadata().len();
     if len > limit as u64 {
-        let octets = Box::new(file);
+        let (octets, file) = (Box::new(file.try_clone()?), Some(file));
         let message = Some((Frame::File, len));
         let (attributes, nature) = (Some(attributes), Nature::File);
-        return Ok(Piece::Large(Large { attributes, origin, message, octets, nature }));
+        return Ok(Piece::Large(Large { attributes, origin, message, octets, file, nature }));
     }
     let mut octets = Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 1);
     file.by_ref().take(limit as u64 + 1).read_to_end(&mut octets)?;

@@ -52,6 +52,28 @@ pub(crate) fn filter(folder: &Path, line: &str, input: &[u8], stdout: Option<Fil
 }
 
 #[test]
+fn a_limit_of_files_ends_no_filter_by_a_signal() {
+    let folder = desk();
+    let mail = [MAIL, "a line\r\n".repeat(400_000).as_bytes()].concat();
+    // Fewer octets than the message has, and more than the disk is tried with.
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -c 0; ulimit -f 3000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_hsmime-batch")])
+        .args("--config plain.toml encrypt - --to-certificate bob.pem --in-memory 1000000".split(' '))
+        .current_dir(folder.path())
+        .env("TMPDIR", folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(&mail);
+    let ended = child.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(78), 0), "{words}");
+    assert!(words.contains("there is no disk to work on it"), "{words}");
+}
+
+#[test]
 fn a_filter_ends_by_sysexits_and_writes_only_what_is_done() {
     let folder = desk();
     let signed = [
