@@ -9,7 +9,10 @@ use smime::{
     Room,
     cms::Object,
     message::Wrapped,
-    mime::{Canonical, ContentType, LONGEST_LINE, MAX_DEPTH, Message, MimeEntity, TransferEncoding},
+    mime::{
+        Canonical, ContentType, LONGEST_ALLOWED, LONGEST_LINE, MAX_DEPTH, Message, MimeEntity,
+        TransferEncoding,
+    },
 };
 
 use crate::{
@@ -196,7 +199,7 @@ pub(crate) fn goes_as_it_is(octets: &[u8]) -> bool {
     let mut look = |body: &[u8], is_labelled: bool| {
         has_binary_lines |= is_labelled && memchr::memchr2(b'\r', b'\n', body).is_some();
     };
-    is_transport_safe(octets) && {
+    is_transport_safe(octets, LONGEST_LINE) && {
         binary_bodies(&MimeEntity::parse(octets), &mut look);
         !has_binary_lines
     }
@@ -205,13 +208,13 @@ pub(crate) fn goes_as_it_is(octets: &[u8]) -> bool {
 /// Whether there is something binary that transport changes.
 fn is_changed_on_the_way(entity: &MimeEntity<'_>) -> bool {
     let mut is_changed = false;
-    binary_bodies(entity, &mut |body, _| is_changed |= !is_transport_safe(body));
+    binary_bodies(entity, &mut |body, _| is_changed |= !is_transport_safe(body, LONGEST_ALLOWED));
     is_changed
 }
 
-/// Whether every line ends in CRLF and has at most [`LONGEST_LINE`] octets, and there is no NUL.
-pub(crate) fn is_transport_safe(octets: &[u8]) -> bool {
-    let is_short = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len() <= LONGEST_LINE;
+/// Whether every line ends in CRLF and has at most so many octets, and there is no NUL.
+pub(crate) fn is_transport_safe(octets: &[u8], longest: usize) -> bool {
+    let is_short = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len() <= longest;
     let (mut begin, mut ends) = (0, 0);
     for at in memchr::memchr_iter(b'\n', octets) {
         let line = octets.get(begin..at).unwrap_or_default();
@@ -343,9 +346,15 @@ mod tests {
             (b"\r\n\r\n", true),
             (b"\xfc\r\n", true),
         ] {
-            assert_eq!(is_transport_safe(octets), safe, "{octets:?}");
+            assert_eq!(is_transport_safe(octets, LONGEST_LINE), safe, "{octets:?}");
         }
-        assert!(is_transport_safe(&[b'x'; LONGEST_LINE]) && !is_transport_safe(&[b'x'; LONGEST_LINE + 1]));
+        assert!(
+            is_transport_safe(&[b'x'; 988], LONGEST_LINE) && !is_transport_safe(&[b'x'; 989], LONGEST_LINE)
+        );
+        assert!(
+            is_transport_safe(&[b'x'; 998], LONGEST_ALLOWED)
+                && !is_transport_safe(&[b'x'; 999], LONGEST_ALLOWED)
+        );
     }
 
     #[test]

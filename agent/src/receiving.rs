@@ -14,7 +14,7 @@ use smime::{
         AuthResult, Ciphertext, Reason, Signature, Verdict, VerifiedSigner, Wrapped, is_loose, verify_read,
         verify_within,
     },
-    mime::{Claimed, MAX_DEPTH, Message, MimeEntity, SenderRule},
+    mime::{Claimed, LONGEST_ALLOWED, MAX_DEPTH, Message, MimeEntity, SenderRule},
     path::{Budget, Trust},
 };
 use tracing::warn;
@@ -361,7 +361,7 @@ impl<'i> Work<'i> {
         }
         if edits.body.is_some()
             && let Ok(Some(Wrapped::Clear { content: signed, .. })) = Wrapped::read(&entity)
-            && (!is_transport_safe(signed.octets()) || !is_read_alike(&edits, &entity))
+            && (!is_transport_safe(signed.octets(), LONGEST_ALLOWED) || !is_read_alike(&edits, &entity))
         {
             // What will arrive is not what was signed.
             verdict = verdict.at_best(Reason::NotTransportSafe);

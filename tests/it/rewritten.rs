@@ -31,9 +31,9 @@ fn has_no_boundary(mail: &Delivered) -> bool {
     !mime::values(&mail.octets, "content-type").concat().contains("boundary")
 }
 
-/// Where its limits of MIME are not 0, Sendmail writes each multipart anew: what is in front of the parts without the eighth bit, which makes hyphens of 0xAD, and
-/// with delimiters where its buffer ends; a header up to a name of more than 100 octets, the rest of which is text; and of a
-/// type 2047 octets.
+/// Where its limits of MIME are not 0, Sendmail writes each multipart anew: what is in front of the parts without the eighth bit,
+/// which makes hyphens of 0xAD, and with delimiters where its buffer ends; a header up to a name of more than 100 octets, or none
+/// behind a delimiter with as many blanks as its buffer has, the rest of which is text; and of a type 2047 octets.
 fn what_sendmail_writes_otherwise_around_signed_text_was_not_found_good<M: Mta>(running: &mut Running<M>) {
     running.postfix.write_mime_anew().unwrap();
     let lab = &running.lab;
@@ -43,7 +43,13 @@ fn what_sendmail_writes_otherwise_around_signed_text_was_not_found_good<M: Mta>(
     let boundary = signed.split("boundary=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
     let signed = signed.replace(boundary, "b");
     let (header, body) = signed.split_once("\r\n\r\n").unwrap();
-    let parts = body.find("--b\r\n").map(|at| &body[at..]).unwrap();
+    let parts = body.split_once("--b\r\n").map(|(_, rest)| format!("--b\r\n{rest}")).unwrap();
+    let parts = parts.as_str();
+    let padded = parts.replacen(
+        "\r\n--b\r\n",
+        &format!("\r\n--b{}\r\nDear: Bob, please pay Mallory.\r\n", " ".repeat(2044)),
+        1,
+    );
     let with_field = |field: &str| parts.replacen("\r\n--b\r\n", &format!("\r\n--b\r\n{field}"), 1);
     let long = format!("{}{OTHER}", "A".repeat(2047));
     let name = format!("X-{}: x\r\nDear: Bob, please pay Mallory.\r\n", "a".repeat(100));
@@ -57,6 +63,7 @@ fn what_sendmail_writes_otherwise_around_signed_text_was_not_found_good<M: Mta>(
         (header, &hyphens, parts, has_other_part, "neutral"),
         (header, long.as_bytes(), parts, has_other_part, "neutral"),
         (header, b"", &with_field(&name), has_other_text, "neutral"),
+        (header, b"", &padded, has_other_text, "neutral"),
         (&many, b"Please pay Mallory.\r\n\r\n", parts, has_no_boundary, "neutral"),
     ] {
         let letter = Letter { from: &lab.erin.address, to: &lab.bob.address, subject: "Rewritten" };

@@ -222,7 +222,7 @@ fn is_changed(octets: &[u8]) -> bool {
 
 /// Whether Sendmail finds all parameters of a Content-Type: it reads twenty (`MAXMIMEARGS`).
 fn has_few_parameters(value: &[u8]) -> bool {
-    value.iter().filter(|octet| **octet == b';').count() <= 20
+    memchr::memchr_iter(b';', value).count() <= 20
 }
 
 /// Whether a Content-Type can be read in one way only: without comments, quoted pairs and RFC 2231's
@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn what_an_mta_or_a_reader_changes_of_the_type_is_not_clear() {
-        let parameters = |count: usize| (0..count).map(|at| format!("x{at}=y; ")).collect::<String>();
+        let parameters =
+            |count: usize| (0..count).map(|at| format!("x{at}=y; ")).collect::<Vec<_>>().concat();
         for (parameters, is_clear) in [
             ("boundary=\"a b\"".to_owned(), true),
             ("x=\"y\";\r\n boundary=\"a b\"".to_owned(), true),

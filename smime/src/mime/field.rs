@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt::Write};
 use super::{
     ContentType, HeaderField,
     content_type::{self, is_token},
-    hazard::{Hazard, hazards},
+    hazard::{Hazard, hazard_of_fixed, hazards},
 };
 
 /// The field as it can be signed: its octets where they are safe, else the same meaning in safe octets.
@@ -17,7 +17,7 @@ pub(crate) fn safe_field<'a>(field: &HeaderField<'a>) -> Result<Cow<'a, [u8]>, H
         Some(Hazard::LongLine) => folded(field.octets()).map(Cow::Owned).ok_or(Hazard::LongLine),
         Some(Hazard::EightBit) => {
             let written = seven_bit(field).ok_or(Hazard::EightBit)?;
-            hazards(&written).transport.map_or(Ok(Cow::Owned(written)), Err)
+            hazard_of_fixed(&written).map_or(Ok(Cow::Owned(written)), Err)
         }
         Some(hazard) => Err(hazard),
     }

@@ -6,6 +6,9 @@ use std::fmt;
 /// line behind so many, Sendmail's mailers (`L=990`) one that is longer than 990, behind octet 989.
 pub const LONGEST_LINE: usize = 988;
 
+/// The longest line that mail may have (RFC 5322 2.1.1): what must not be changed may have it.
+pub const LONGEST_ALLOWED: usize = 998;
+
 /// Something that an agent on the way may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hazard {
@@ -17,7 +20,7 @@ pub enum Hazard {
     BareCr,
     /// A LF without CR.
     BareLf,
-    /// A line of more than [`LONGEST_LINE`] octets, which some MTA breaks.
+    /// A line of more than [`LONGEST_LINE`] octets, which some MTA breaks; of what must not be changed, [`LONGEST_ALLOWED`].
     LongLine,
     /// `From ` at the start of a line, which mailbox files quote.
     FromLine,
@@ -63,6 +66,15 @@ const BLOCK: usize = 32 << 10;
 /// Almost all mail has none of these hazards, so first it is found out block by block whether there is any, and
 /// which comes first only if so.
 pub(super) fn hazards(octets: &[u8]) -> Hazards {
+    hazards_within(octets, LONGEST_LINE)
+}
+
+/// What may become of octets that must not be changed, in lines that are as long as mail may have them.
+pub(super) fn hazard_of_fixed(octets: &[u8]) -> Option<Hazard> {
+    hazards_within(octets, LONGEST_ALLOWED).transport
+}
+
+fn hazards_within(octets: &[u8], longest: usize) -> Hazards {
     let mut rest = octets;
     while !rest.is_empty() {
         let end = match rest.get(..BLOCK) {
@@ -72,7 +84,7 @@ pub(super) fn hazards(octets: &[u8]) -> Hazards {
         };
         let (block, tail) = rest.split_at(end);
         if !is_safe(block) {
-            return hazards_of_lines(octets);
+            return hazards_of_lines(octets, longest);
         }
         rest = tail;
     }
@@ -103,7 +115,7 @@ fn is_safe(block: &[u8]) -> bool {
     is_last_safe && memchr::memchr_iter(b'\r', block).count() == line_ends
 }
 
-fn hazards_of_lines(octets: &[u8]) -> Hazards {
+fn hazards_of_lines(octets: &[u8], longest: usize) -> Hazards {
     let mut found = Hazards::default();
     if !octets.is_ascii() {
         found.transport = Some(Hazard::EightBit);
@@ -121,7 +133,7 @@ fn hazards_of_lines(octets: &[u8]) -> Hazards {
         } else if memchr::memchr(b'\r', text).is_some() {
             Some(Hazard::BareCr)
         } else {
-            (text.len() > LONGEST_LINE).then_some(Hazard::LongLine)
+            (text.len() > longest).then_some(Hazard::LongLine)
         };
         let soft = if text.starts_with(b"From ") {
             Some(Hazard::FromLine)
@@ -137,6 +149,17 @@ fn hazards_of_lines(octets: &[u8]) -> Hazards {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_must_not_be_changed_has_lines_as_long_as_mail_may_have_them() {
+        for (length, one, fixed) in
+            [(988, false, false), (989, true, false), (998, true, false), (999, true, true)]
+        {
+            let line = format!("{}\r\nthe end\r\n", "x".repeat(length));
+            assert_eq!(hazards(line.as_bytes()).transport, one.then_some(Hazard::LongLine), "{length}");
+            assert_eq!(hazard_of_fixed(line.as_bytes()), fixed.then_some(Hazard::LongLine), "{length}");
+        }
+    }
 
     #[test]
     fn each_hazard_is_seen() {
@@ -174,7 +197,7 @@ mod tests {
                 let mut octets = many.clone();
                 octets.insert_str(at, hazard);
                 let octets = octets.as_bytes();
-                assert_eq!(hazards(octets), hazards_of_lines(octets), "{hazard:?} at {at}");
+                assert_eq!(hazards(octets), hazards_of_lines(octets, LONGEST_LINE), "{hazard:?} at {at}");
             }
         }
         let long = format!("{}{many}", "x".repeat(2 * BLOCK));

@@ -38,7 +38,7 @@ pub use from::{
     single_originator,
 };
 pub(crate) use from::{has_bare_line_end, has_line_without_name, has_long_line};
-pub use hazard::{Hazard, LONGEST_LINE};
+pub use hazard::{Hazard, LONGEST_ALLOWED, LONGEST_LINE};
 pub(crate) use header::has_blank_line;
 pub use header::{Fields, Header, HeaderField, HeaderTooLarge, MAX_HEADER_FIELDS, MAX_HEADER_OCTETS};
 pub use message::{Message, MessageBuilder, crlf};

@@ -7,6 +7,10 @@
 /// The most parts that are told apart.
 pub const MAX_PARTS: usize = 1_000;
 
+/// How many blanks may stand behind a delimiter. Sendmail reads 2047 octets of a line and takes the blanks at their end away:
+/// what is behind them on that line is the part's header to it, which ends there. A boundary has 70 characters at most.
+const MAX_PADDING: usize = 70;
+
 /// The pieces of a multipart body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Multipart<'a> {
@@ -18,8 +22,8 @@ pub struct Multipart<'a> {
     pub epilogue: &'a [u8],
     /// Whether there is a closing delimiter. If not, the last part goes up to the end.
     pub closed: bool,
-    /// Whether other agents may see other parts: a line merely begins with the delimiter, or a
-    /// delimiter follows a bare CR or LF.
+    /// Whether other agents may see other parts: a line merely begins with the delimiter, a
+    /// delimiter follows a bare CR or LF, or many blanks follow it.
     pub ambiguous: bool,
     /// Whether there are more than [`MAX_PARTS`] parts; what follows them was not looked at.
     pub overflow: bool,
@@ -51,6 +55,7 @@ pub fn split<'a>(body: &'a [u8], boundary: &str) -> Multipart<'a> {
             cut.ambiguous = true;
             continue;
         };
+        cut.ambiguous |= line.padding > MAX_PADDING;
         let piece = |start: usize| body.get(start..at.saturating_sub(2).max(start)).unwrap_or_default();
         match part_start {
             None => cut.preamble = piece(0),
@@ -94,6 +99,8 @@ fn before(body: &[u8], at: usize) -> Before {
 
 struct DelimiterLine {
     closes: bool,
+    /// How many blanks follow it.
+    padding: usize,
     /// Where the next line begins.
     end: usize,
 }
@@ -105,8 +112,8 @@ fn delimiter_line(body: &[u8], at: usize) -> Option<DelimiterLine> {
     let padding = rest.iter().take_while(|octet| matches!(octet, b' ' | b'\t')).count();
     let end = at + if closes { 2 } else { 0 } + padding;
     match rest.get(padding..)? {
-        [] => Some(DelimiterLine { closes, end }),
-        [b'\r', b'\n', ..] => Some(DelimiterLine { closes, end: end + 2 }),
+        [] => Some(DelimiterLine { closes, padding, end }),
+        [b'\r', b'\n', ..] => Some(DelimiterLine { closes, padding, end: end + 2 }),
         _ => None,
     }
 }
@@ -223,6 +230,21 @@ mod tests {
             flags: (true, false),
         },
     ];
+
+    #[test]
+    fn a_delimiter_with_many_blanks_behind_it_may_be_another_to_others() {
+        for (blanks, ambiguous) in [(70, false), (71, true), (2044, true)] {
+            let padding = " ".repeat(blanks);
+            for body in [
+                format!("--b{padding}\r\n\r\none\r\n--b--\r\n"),
+                format!("--b\r\n\r\none\r\n--b{padding}\r\nA: 1\r\n\r\ntwo\r\n--b--\r\n"),
+                format!("--b\r\n\r\none\r\n--b--{padding}\r\n"),
+            ] {
+                let cut = split(body.as_bytes(), "b");
+                assert_eq!((cut.closed, cut.ambiguous), (true, ambiguous), "{blanks}: {body:?}");
+            }
+        }
+    }
 
     #[test]
     fn bodies_are_cut_at_whole_delimiter_lines() {

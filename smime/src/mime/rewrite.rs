@@ -10,7 +10,7 @@ use super::{
     base64::{base64_len, encode_base64_into},
     codec::{encode_quoted_printable_into, quoted_printable_len},
     field::{retyped, safe_field},
-    hazard::hazards,
+    hazard::{hazard_of_fixed, hazards},
     message::crlf,
     split,
 };
@@ -223,7 +223,7 @@ impl Rewriter {
         let header = inner.header_octets();
         // Where agents disagree what is header and what is body, all of it stays or is wrapped.
         let is_broken = has_line_without_name(&inner);
-        let is_safe = hazards(if is_broken { inner.octets() } else { header }).transport.is_none();
+        let is_safe = hazard_of_fixed(if is_broken { inner.octets() } else { header }).is_none();
         if is_broken && is_safe && !header.starts_with(b"From ") {
             return self.unchanged_body(entity, role, &Changes::relabelled(encoding));
         }
@@ -262,7 +262,7 @@ impl Rewriter {
         match entity.transfer_encoding() {
             Ok(encoding) if !encoding.is_identity() => self.leaf(entity, role, None),
             Ok(encoding) => {
-                let Some(hazard) = hazards(entity.body()).transport else {
+                let Some(hazard) = hazard_of_fixed(entity.body()) else {
                     return self.unchanged_body(entity, role, &Changes::relabelled(encoding));
                 };
                 // These are in UTF-8, and reports may hold them in place of the older types.
@@ -337,7 +337,7 @@ impl Rewriter {
         changes: &Changes,
     ) -> Result<(), CanonicalError> {
         self.take(entity);
-        let is_safe = hazards(entity.header_octets()).transport.is_none();
+        let is_safe = hazard_of_fixed(entity.header_octets()).is_none();
         if role != Role::Root && changes.is_empty() && is_safe {
             // Whole, because there may be no empty line.
             self.put(entity.octets());
@@ -362,7 +362,7 @@ impl Rewriter {
         } else {
             self.put(entity.octets());
         }
-        let Some(hazard) = hazards(self.out.get(start..).unwrap_or_default()).transport else {
+        let Some(hazard) = hazard_of_fixed(self.out.get(start..).unwrap_or_default()) else {
             return Ok(());
         };
         let part = self.part();
