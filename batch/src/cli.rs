@@ -70,8 +70,8 @@ fn deed(matches: &ArgMatches) -> Vec<String> {
 }
 
 /// What a run may be gone on with otherwise than it was begun.
-const NO_DEED: [&str; 10] =
-    ["output", "jobs", "report", "sign-report", "html", "quiet", "progress", "resume", "memory", "in-memory"];
+const NO_DEED: [&str; 9] =
+    ["output", "jobs", "report", "sign-report", "html", "quiet", "progress", "resume", "memory"];
 
 const EXIT_STATUS: &str = "\
 An input is a Maildir, an mbox, a folder with .eml files, a file with one message, or - for one message on the \
@@ -334,8 +334,6 @@ mod tests {
             "rekey b --in-place --to-certificate new.pem --resume",
             "rekey c --jobs 2 --in-place --to-certificate new.pem --html page.html --quiet",
             "rekey b --in-place --to-certificate new.pem --progress 5",
-            // Where there is room for a message, this is by which way it is worked on, not what becomes of it.
-            "rekey b --in-place --to-certificate new.pem --in-memory 5",
         ] {
             assert_eq!(deed(&format!("hsmime-batch {same}")), first);
         }

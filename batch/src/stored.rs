@@ -259,7 +259,7 @@ impl fmt::Display for TooLarge {
             Self::Room { needed, there, path } => write!(
                 f,
                 "it is larger than --in-memory allows, and to work on it by way of the disk takes {} MiB in {}, where {} are free; make \
-                 room there, name another folder in TMPDIR, or give --in-memory more",
+                 room there, or name another folder in TMPDIR",
                 needed.div_ceil(1 << 20),
                 path.display(),
                 there >> 20
@@ -268,7 +268,7 @@ impl fmt::Display for TooLarge {
                 write!(
                     f,
                     "it is larger than --in-memory allows, and there is no disk to work on it: {problem}; name another \
-                     folder in TMPDIR, or give --in-memory more"
+                     folder in TMPDIR"
                 )
             }
         }
