@@ -97,7 +97,8 @@ fn a_thousand_connections_with_a_message_each_are_answered_or_put_off_as_the_gui
     let mut all: Vec<Mta> = (0..CONNECTIONS).map(|_| Mta::open(address)).collect();
     let open = milter.usage().unwrap();
     let opened = started.elapsed();
-    assert!(open.open_files >= idle.open_files + CONNECTIONS as u64, "{idle:?} {open:?}");
+    // What it had open at its start, such as who asked whether it listens, may be closed since.
+    assert!(open.open_files + 8 >= idle.open_files + CONNECTIONS as u64, "{idle:?} {open:?}");
 
     // A message on each, none of which is at its end.
     let client = |number: usize| if number < OF_ONE { "192.0.2.1" } else { "192.0.2.2" };
